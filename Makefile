@@ -1,0 +1,35 @@
+# The commands people need. Each installs what it lacks first.
+PY := .venv/bin/python
+export PYTHONDONTWRITEBYTECODE :=
+
+.PHONY: run ocr test lint pytest docs help
+.DEFAULT_GOAL := help
+
+run: ## start everything on http://127.0.0.1:8000 (Ctrl-C ends it)
+	@scripts/setup
+	@exec .venv/bin/ocr-tasks up
+
+ocr: ## read one document: make ocr FILE=scan.pdf [OUT=out.pdf] [ARGS="--languages deu"]
+	@test -n "$(FILE)" || { echo 'usage: make ocr FILE=scan.pdf [OUT=out.pdf] [ARGS="--languages deu"]' >&2; exit 2; }
+	@scripts/setup
+	@.venv/bin/ocr-tasks ocr "$(FILE)" $(if $(OUT),-o "$(OUT)") $(ARGS)
+
+test: ## lint, types, floors and all tests
+	@scripts/setup --dev
+	@$(MAKE) --no-print-directory lint pytest
+
+lint:
+	.venv/bin/ruff format --check --quiet .
+	.venv/bin/ruff check --quiet .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+pytest:
+	$(PY) -m pytest
+
+docs: ## write the generated reference pages again
+	@scripts/setup --dev
+	$(PY) scripts/reference.py
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 8

@@ -1,0 +1,62 @@
+"""The Celery application: configuration, the queue, the names of the tasks.
+
+The API publishes tasks by name and so never imports one.
+"""
+
+from __future__ import annotations
+
+from celery import Celery
+
+from ocr_tasks import settings
+
+#: The queue of documents.
+QUEUE = "ocr"
+
+OCR_DOCUMENT = "ocr_tasks.tasks.ocr_document"
+
+#: Seconds between a job's soft end (an exception in its process) and its hard one (SIGKILL).
+HARD_LIMIT_GRACE = 30
+
+
+def _configuration(config: settings.Settings) -> dict[str, object]:
+    return {
+        "broker_url": config.celery_redis.replace("socket://", "redis+socket://", 1),
+        "result_backend": "ocr_tasks.backend:JobBackend",
+        "result_expires": None,  # a job is kept until it is deleted
+        "imports": ["ocr_tasks.tasks"],
+        "task_default_queue": QUEUE,
+        # JSON only: whoever can write to Redis must not be able to run code in a worker.
+        "task_serializer": "json",
+        "result_serializer": "json",
+        "accept_content": ["json"],
+        # A message is acknowledged when its job has ended, so a stopped worker gives it back.
+        "task_acks_late": True,
+        "task_reject_on_worker_lost": False,
+        "worker_prefetch_multiplier": 1,
+        "worker_disable_prefetch": True,
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        "task_soft_time_limit": config.job_seconds,
+        "task_time_limit": config.job_seconds + HARD_LIMIT_GRACE,
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        "broker_transport_options": {
+            # Longer than any job may run, else Redis would hand a running job to a second worker.
+            "visibility_timeout": config.job_seconds + 3600,
+            "unacked_mutex_expire": 10,
+            "unacked_restore_interval": 10,
+            "unacked_restore_throttle": 3,
+            "socket_keepalive": True,
+            "health_check_interval": 25,
+        },
+        "redis_socket_timeout": 5.0,
+        "worker_soft_shutdown_timeout": config.stop_seconds,
+        "worker_proc_alive_timeout": 60,
+        "worker_max_tasks_per_child": 100,
+        "worker_send_task_events": True,
+        "worker_hijack_root_logger": False,
+        "task_send_sent_event": True,
+    }
+
+
+app = Celery("ocr_tasks")
+app.config_from_object(_configuration(settings.get()))

@@ -1,0 +1,282 @@
+"""Reads one document: the table of contents of a job."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import version
+from typing import Any
+
+import ocrmypdf
+from ocrmypdf import exceptions
+from ocrmypdf._exec import tesseract
+
+from ocr_tasks import errors, settings, storage
+from ocr_tasks.formats import alto, hocr, json_words, text
+from ocr_tasks.model import Artifact, Outcome, Progress, Stage
+from ocr_tasks.options import JobOptions
+from ocr_tasks.plugin import context, previews, textlayer
+from ocr_tasks.plugin.pages import PageStore
+from ocr_tasks.plugin.progress import Reporter
+
+log = logging.getLogger("ocrmypdf.job")
+
+PLUGINS = ["ocr_tasks.plugin"]
+
+
+def run(
+    job_id: str,
+    run_id: str,
+    options: JobOptions,
+    start: Progress,
+    report: Callable[[Progress], None],
+    threads: int,
+) -> Outcome:
+    """Reads the document of a job and stores its results under this run's name.
+
+    `start` is the progress to go on from, `report` takes each further one, `threads` is the number
+    of pages that are read at the same time.
+
+    Raises:
+        errors.JobError: saying why there is no result.
+    """
+    folder = storage.job(job_id)
+    config = settings.get()
+    job = context.JobContext(
+        pages=PageStore(folder),
+        reporter=Reporter(report, start, config.progress_interval),
+        keep_bad_pages=options.on_page_error == "keep",
+        preview_pixels=config.preview_pixels,
+    )
+    total = start.pages_total
+    try:
+        with _as_job_errors(), _work_folder(folder, run_id), _job_log(folder) as warnings:
+            job.reporter.enter(Stage.SCANNING)
+            with context.job(job):
+                pdf_warning = _make_pdf(folder, run_id, options, total, threads)
+            _check_failures(job)
+            job.reporter.enter(Stage.STORING)
+            _complete_pages(folder, job, total)
+            artifacts = _store(folder, run_id, options, job, total)
+    finally:
+        storage.discard(folder.work(run_id))
+    if not job.failures:
+        job.pages.drop_intermediate(total)
+    seconds = job.reporter.finish()
+    return Outcome(
+        run=run_id,
+        artifacts=tuple(artifacts),
+        pages=total,
+        seconds=seconds | {"total": round(sum(seconds.values()), 3)},
+        versions=versions(),
+        warnings=(*pdf_warning, *warnings),
+        failed_pages=tuple(job.failures[number] for number in sorted(job.failures)),
+    )
+
+
+@cache
+def versions() -> dict[str, str]:
+    """The versions of the programs that read."""
+    return {"ocrmypdf": version("ocrmypdf"), "tesseract": str(tesseract.version())}
+
+
+def _make_pdf(
+    folder: storage.JobFolder, run_id: str, options: JobOptions, total: int, threads: int
+) -> list[str]:
+    """Runs OCRmyPDF; what is worth a warning comes back.
+
+    Raises:
+        errors.OutputInvalid: if its own check of the result fails.
+    """
+    wanted = options.for_ocrmypdf(total)
+    # `auto` makes a PDF/A where that is possible and keeps a plain PDF where it is not.
+    wanted["output_type"] = "auto" if options.output_type == "pdfa" else "pdf"
+    config = settings.get()
+    ocr_options = ocrmypdf.OcrOptions(
+        input_file=folder.input,
+        output_file=folder.work(run_id) / "result.pdf",
+        jobs=threads,
+        progress_bar=True,
+        tesseract_timeout=config.page_seconds,
+        tesseract_non_ocr_timeout=config.page_seconds,
+        max_image_mpixels=config.max_image_megapixels,
+        remove_background=options.remove_background,
+        **{name: value for name, value in wanted.items() if value is not None},
+    )
+    code = ocrmypdf.ocr(ocr_options, plugins=PLUGINS)
+    if code == exceptions.ExitCode.invalid_output_pdf:
+        raise errors.OutputInvalid()
+    if options.output_type == "pdfa" and ocr_options.extra_attrs["_actual_output_type"] != "pdfa":
+        return ["The document could not be made a PDF/A; it is a plain PDF."]
+    return []
+
+
+def _check_failures(job: context.JobContext) -> None:
+    """Makes sure that something was read if something was to be read.
+
+    Raises:
+        errors.AllPagesFailed
+    """
+    if job.failures and not job.read:
+        first = job.failures[min(job.failures)]
+        raise errors.AllPagesFailed(
+            f"{len(job.failures)} of {len(job.failures)} pages failed; page {first.page}: "
+            f"{first.message}"
+        )
+
+
+def _complete_pages(folder: storage.JobFolder, job: context.JobContext, total: int) -> None:
+    """Gives the pages that were not read what the PDF itself says of them."""
+    missing = [number for number in range(1, total + 1) if not job.pages.has_words(number)]
+    if not missing:
+        return
+    with textlayer.document(folder.input) as pdf:
+        for number in missing:
+            if job.preview_pixels:
+                picture = textlayer.picture(pdf, number, job.preview_pixels)
+                previews.from_picture(picture, job.pages.preview(number), job.preview_pixels)
+            job.pages.save_words(textlayer.words(pdf, number))
+            job.reporter.tick()
+
+
+def _store(
+    folder: storage.JobFolder,
+    run_id: str,
+    options: JobOptions,
+    job: context.JobContext,
+    total: int,
+) -> list[Artifact]:
+    """Writes the results, each from the same page results, a page at a time."""
+
+    def write(name: str, chunks: Iterable[str]) -> Artifact:
+        encoded = (chunk.encode() for chunk in chunks)
+        return storage.write_artifact(folder, run_id, name, encoded)
+
+    system = f"OCRmyPDF {versions()['ocrmypdf']}, Tesseract {versions()['tesseract']}"
+    title = options.title or "document"
+    alto_source = ("input.pdf", "OCR Tasks", version("ocr-tasks"), datetime.now(UTC))
+    made = [storage.take_artifact(folder, run_id, "pdf", folder.work(run_id) / "result.pdf")]
+    if options.sidecar:
+        made.append(write("text", text.document(job.pages.all(total))))
+    made.append(write("hocr", hocr.document(job.pages.all(total), title, system)))
+    made.append(write("alto", alto.document(job.pages.all(total), *alto_source)))
+    made.append(write("json", json_words.document(job.pages.all(total), {"system": system})))
+    return made
+
+
+# Surroundings of a run
+
+
+@contextlib.contextmanager
+def _work_folder(folder: storage.JobFolder, run_id: str) -> Iterator[None]:
+    """Has all temporary files made in the job's own folder, so that they go with it."""
+    work = folder.work(run_id)
+    work.mkdir(parents=True, exist_ok=True)
+    before = tempfile.tempdir
+    tempfile.tempdir = str(work)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
+
+
+class _Warnings(logging.Handler):
+    """Keeps what OCRmyPDF warns of, each text once."""
+
+    most = 50
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.texts: dict[str, None] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        page = getattr(record, "pageno", None)
+        where = f"page {page}: " if page and record.name != "ocrmypdf.pages" else ""
+        if len(self.texts) < self.most:
+            self.texts[f"{where}{record.getMessage()}"] = None
+
+
+@contextlib.contextmanager
+def _job_log(folder: storage.JobFolder) -> Iterator[dict[str, None]]:
+    """Writes OCRmyPDF's log into the job's folder; gives its warnings, which grow meanwhile."""
+    file = logging.FileHandler(folder.log, encoding="utf-8")
+    file.setFormatter(_LogFormat())
+    warnings = _Warnings()
+    logger = logging.getLogger("ocrmypdf")
+    for handler in (file, warnings):
+        logger.addHandler(handler)
+    try:
+        yield warnings.texts
+    except BaseException as error:
+        log.debug("The job ended with %s", type(error).__name__, exc_info=error)
+        raise
+    finally:
+        for handler in (file, warnings):
+            logger.removeHandler(handler)
+        file.close()
+
+
+class _LogFormat(logging.Formatter):
+    """Time in UTC, level, page, message; without paths of this machine."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        page = getattr(record, "pageno", None)
+        where = f" page {page}:" if page else ""
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created))
+        message = record.getMessage().replace(str(settings.get().data_dir), "…")
+        return f"{stamp} {record.levelname}{where} {message}"
+
+
+#: OCRmyPDF's exceptions, the more special ones first, and what they mean for a job.
+_MEANINGS: list[tuple[type[BaseException] | tuple[type[BaseException], ...], type[errors.JobError]]]
+_MEANINGS = [
+    ((exceptions.PriorOcrFoundError, exceptions.TaggedPDFError), errors.PriorText),
+    ((exceptions.MissingDependencyError, exceptions.TesseractConfigError), errors.ToolMissing),
+    (exceptions.SubprocessOutputError, errors.ToolFailed),
+    (exceptions.OutputFileAccessError, errors.JobStorageError),
+    (exceptions.ExitCodeException, errors.InputUnsupported),
+    (MemoryError, errors.JobOutOfMemory),
+]
+
+
+@contextlib.contextmanager
+def _as_job_errors() -> Iterator[None]:
+    """Turns what OCRmyPDF and the system raise into errors of ours; others pass.
+
+    Raises:
+        errors.JobError
+    """
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        raise (errors.JobStorageFull() if full else errors.JobStorageError()) from error
+    except Exception as error:
+        for kinds, meaning in _MEANINGS:
+            if isinstance(error, kinds):
+                raise meaning(_plain(error)) from error
+        raise
+
+
+def _plain(error: Exception) -> str:
+    """The first paragraph of what OCRmyPDF says, on one line, without paths."""
+    first = str(error).strip().split("\n\n")[0]
+    return " ".join(first.replace(str(settings.get().data_dir), "…").split())[:500]
+
+
+def page_threads(running: int) -> int:
+    """Pages that a job may read at a time when so many jobs run: its share of the cores."""
+    return max(1, settings.cores() // max(1, running))
+
+
+# Tesseract's own threads make a page hardly faster and all pages together slower.
+os.environ.setdefault("OMP_THREAD_LIMIT", "1")
+
+__all__: list[Any] = ["page_threads", "run", "versions"]

@@ -1,0 +1,426 @@
+"""Everything that can go wrong, each with a code that never changes its meaning.
+
+    OcrTasksError
+    ├── RequestError            the request is at fault
+    │   ├── UploadError         … its files
+    │   ├── OptionsError        … its options
+    │   └── StateError          … what it asks for does not go with the job's state
+    ├── ServiceError            we are at fault, or full; trying again later helps
+    └── JobError                why a job failed; stored with the job
+        └── PageError           … why a page could not be read
+
+Errors are raised where they are known and translated at the edges only: `tasks` stores a `JobError`
+with its job, `web.problems` makes a problem document, `cli` an exit code.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class OcrTasksError(Exception):
+    """Base of all errors of ours.
+
+    `code` is for programs, `title` says what happened in general, `advice` what to do about it, the
+    exception's own text what happened in particular.
+    """
+
+    code: ClassVar[str] = "internal"
+    title: ClassVar[str] = "Something went wrong inside the service"
+    advice: ClassVar[str] = "Try again; if it happens again, send the log to the operator."
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, detail: str = "", **extra: Any) -> None:
+        """`extra` are facts for the client, such as `limit` or `errors`."""
+        super().__init__(detail or self.title)
+        self.extra = extra
+
+    @property
+    def detail(self) -> str:
+        return str(self.args[0])
+
+
+class RequestError(OcrTasksError):
+    """The client has to change something."""
+
+
+class UploadError(RequestError):
+    """A file of the request cannot be taken."""
+
+
+class OptionsError(RequestError):
+    """An option of the request cannot be taken."""
+
+
+class StateError(RequestError):
+    """What is asked for does not go with the state of the job."""
+
+
+class ServiceError(OcrTasksError):
+    """The service cannot do it at the moment."""
+
+    retryable = True
+
+    def __init__(self, detail: str = "", retry_after: int = 10, **extra: Any) -> None:
+        """`retry_after`: seconds after which another try makes sense."""
+        super().__init__(detail, **extra)
+        self.retry_after = retry_after
+
+
+# Requests
+
+
+class MalformedRequest(RequestError):
+    code = "malformed_request"
+    title = "The request cannot be understood"
+    advice = "Send multipart/form-data as described at /docs."
+
+
+class NotFound(RequestError):
+    code = "not_found"
+    title = "There is nothing at this address"
+    advice = "See /docs for the addresses that exist."
+
+
+class MethodNotAllowed(RequestError):
+    code = "method_not_allowed"
+    title = "This address does not know that method"
+    advice = "See the Allow header for the methods it knows."
+
+
+class MissingFile(UploadError):
+    code = "missing_file"
+    title = "The request has no file"
+    advice = "Send one or more files in form fields named `file`."
+
+
+class TooManyFiles(UploadError):
+    code = "too_many_files"
+    title = "The request has too many parts"
+    advice = "Send fewer files in one request."
+
+
+class UploadTooLarge(UploadError):
+    code = "upload_too_large"
+    title = "The upload is larger than this service takes"
+    advice = "Split the document, or ask the operator to raise OCR_MAX_UPLOAD_BYTES."
+
+
+class EmptyFile(UploadError):
+    code = "empty_file"
+    title = "The file is empty"
+    advice = "Check that it was written completely before it was sent."
+
+
+class UnsupportedType(UploadError):
+    code = "unsupported_type"
+    title = "This is not a kind of file that can be read"
+    advice = "Send a PDF, JPEG, PNG, TIFF, WebP, GIF, BMP, HEIC or JPEG 2000 file."
+
+
+class PdfInvalid(UploadError):
+    code = "pdf_invalid"
+    title = "The PDF is damaged beyond repair"
+    advice = "Open it in a PDF program, save it anew and send that."
+
+
+class PdfEncrypted(UploadError):
+    code = "pdf_encrypted"
+    title = "The PDF is protected by a password"
+    advice = "Remove the protection and send it again."
+
+
+class PdfSigned(UploadError):
+    code = "pdf_signed"
+    title = "The PDF has a digital signature, which reading it would break"
+    advice = "Send it with allow_signed=true if the signature may be lost."
+
+
+class PdfDynamicForm(UploadError):
+    code = "pdf_dynamic_form"
+    title = "The PDF is a dynamic XFA form, which only Adobe's programs can show"
+    advice = "Print it to a PDF there and send that."
+
+
+class NoPages(UploadError):
+    code = "no_pages"
+    title = "The document has no pages"
+    advice = "Check the file in a viewer."
+
+
+class TooManyPages(UploadError):
+    code = "too_many_pages"
+    title = "The document has more pages than this service takes"
+    advice = "Split the document, or ask the operator to raise OCR_MAX_PAGES."
+
+
+class PageTooLarge(UploadError):
+    code = "page_too_large"
+    title = "A page measures more than this service takes"
+    advice = "Scale the page down, or ask the operator to raise OCR_MAX_PAGE_INCHES."
+
+
+class ImageTooLarge(UploadError):
+    code = "image_too_large"
+    title = "An image has more pixels than this service takes"
+    advice = "Scale the image down, or ask the operator to raise OCR_MAX_IMAGE_MEGAPIXELS."
+
+
+class ImageInvalid(UploadError):
+    code = "image_invalid"
+    title = "The image is damaged"
+    advice = "Open it in an image program, save it anew and send that."
+
+
+class CheckFailed(UploadError):
+    code = "check_failed"
+    title = "Looking into the file took more time or memory than is allowed"
+    advice = "The file is very large or made to be slow. Save it anew in a simpler form."
+
+
+class InvalidOptions(OptionsError):
+    code = "invalid_options"
+    title = "The options are not valid"
+    advice = "GET /v1/options describes each option."
+
+
+class LanguageUnavailable(OptionsError):
+    code = "language_unavailable"
+    title = "A language that was asked for is not installed"
+    advice = "GET /v1/languages lists what is installed; an operator can install more."
+
+
+class JobNotFound(StateError):
+    code = "job_not_found"
+    title = "There is no job with this id"
+    advice = "Check the id; it is the last part of the Location of the answer to POST /v1/jobs."
+
+
+class JobDeleted(StateError):
+    code = "job_deleted"
+    title = "The job has been deleted, and its files with it"
+    advice = "Send the document again if you need it."
+
+
+class JobNotFinished(StateError):
+    code = "job_not_finished"
+    title = "The job has no result yet"
+    advice = "Poll the job until its state is succeeded."
+    retryable = True
+
+
+class JobWithoutResult(StateError):
+    code = "job_without_result"
+    title = "The job ended without a result"
+    advice = "See its error; POST to its retry link to run it again."
+
+
+class JobEnded(StateError):
+    code = "job_ended"
+    title = "The job has already ended"
+    advice = "Nothing is left to cancel."
+
+
+class JobNotRetryable(StateError):
+    code = "job_not_retryable"
+    title = "Only failed and cancelled jobs, and those with failed pages, can be run again"
+    advice = "Send the document again if it should be read with other options."
+
+
+class ArtifactNotFound(StateError):
+    code = "artifact_not_found"
+    title = "The job has no such result"
+    advice = "Its `artifacts` list what it has."
+
+
+class ResultGone(StateError):
+    code = "result_gone"
+    title = "The result is no longer on storage"
+    advice = "POST to the job's retry link, or send the document again."
+
+
+class PageNotFound(StateError):
+    code = "page_not_found"
+    title = "The document has no such page"
+    advice = "Pages are counted from 1 to the job's `input.pages`."
+
+
+class PageNotReady(StateError):
+    code = "page_not_ready"
+    title = "This page has not been read yet"
+    advice = "Try again when the job is further."
+    retryable = True
+
+
+# The service
+
+
+class Internal(ServiceError):
+    code = "internal"
+    retryable = False
+
+
+class QueueFull(ServiceError):
+    code = "queue_full"
+    title = "As many jobs are waiting as the service takes"
+    advice = "Try again after the time in Retry-After."
+
+
+class QueueUnavailable(ServiceError):
+    code = "queue_unavailable"
+    title = "The job store (Redis) cannot be reached"
+    advice = "Try again after the time in Retry-After; nothing of this request was kept."
+
+
+class StorageFull(ServiceError):
+    code = "storage_full"
+    title = "The storage is full"
+    advice = "Try again later; the operator has to make room."
+
+
+class StorageUnavailable(ServiceError):
+    code = "storage_unavailable"
+    title = "The storage cannot be read or written"
+    advice = "Try again later; the operator has to look at OCR_DATA_DIR."
+
+
+# Jobs
+
+
+class JobError(OcrTasksError):
+    """Why a job failed. Travels through Celery's result backend as `(code, message, page)`."""
+
+    page: int | None = None
+
+
+class PageError(JobError):
+    """Why a page could not be read."""
+
+
+class JobCancelled(JobError):
+    code = "job_cancelled"
+    title = "The job was cancelled"
+    advice = "POST to its retry link to run it after all."
+    retryable = True
+
+
+class JobTimeout(JobError):
+    code = "job_timeout"
+    title = "The job took longer than a job may"
+    advice = "Split the document, or ask the operator to raise OCR_JOB_SECONDS."
+    retryable = True
+
+
+class WorkerLost(JobError):
+    code = "worker_lost"
+    title = "The worker process died while it read the document"
+    advice = "Retry; if it dies again, the document needs more memory than the worker has."
+    retryable = True
+
+
+class AllPagesFailed(JobError):
+    code = "all_pages_failed"
+    title = "None of the pages could be read"
+    advice = "See failed_pages and the log for the reasons."
+    retryable = True
+
+
+class PageFailed(JobError):
+    code = "page_failed"
+    title = "A page could not be read, and on_page_error=fail was asked for"
+    advice = "Send it with on_page_error=keep to get the other pages."
+    retryable = True
+
+    def __init__(self, detail: str = "", page: int | None = None, **extra: Any) -> None:
+        """`page` is counted from 1."""
+        super().__init__(detail, **extra)
+        self.page = page
+
+
+class PageUnreadable(PageError):
+    code = "page_unreadable"
+    title = "The page could not be read"
+    advice = "See the log; the page keeps its image."
+    retryable = True
+
+
+class PageTimeout(PageError):
+    code = "page_timeout"
+    title = "Reading the page took longer than a page may"
+    advice = "The page keeps its image. An operator can raise OCR_PAGE_SECONDS."
+    retryable = True
+
+
+class PriorText(JobError):
+    code = "prior_text"
+    title = "A page already has text, and mode=refuse was asked for"
+    advice = "Choose mode=skip to keep such pages, redo to read them anew, force to rebuild them."
+
+
+class InputUnsupported(JobError):
+    code = "input_unsupported"
+    title = "OCRmyPDF cannot work on this document"
+    advice = "Save it anew in a PDF program, or choose mode=force."
+
+
+class ToolFailed(JobError):
+    code = "tool_failed"
+    title = "A program that OCRmyPDF uses failed"
+    advice = "See the log; retry, or choose other options."
+    retryable = True
+
+
+class ToolMissing(JobError):
+    code = "tool_missing"
+    title = "The worker lacks a program or a language that the job needs"
+    advice = "The operator has to install it on the workers."
+    retryable = True
+
+
+class OutputInvalid(JobError):
+    code = "output_invalid"
+    title = "The PDF that was made does not pass its check"
+    advice = "Retry with output_type=pdf or optimize=0."
+    retryable = True
+
+
+class PdfaFailed(JobError):
+    code = "pdfa_failed"
+    title = "The document could not be made a PDF/A"
+    advice = "Retry with output_type=pdf."
+
+
+class JobStorageFull(JobError):
+    code = "job_storage_full"
+    title = "The storage was full while the job ran"
+    advice = "Retry after the operator has made room."
+    retryable = True
+
+
+class JobStorageError(JobError):
+    code = "job_storage_error"
+    title = "The storage failed while the job ran"
+    advice = "Retry; the operator has to look at OCR_DATA_DIR."
+    retryable = True
+
+
+class JobOutOfMemory(JobError):
+    code = "job_out_of_memory"
+    title = "The document needs more memory than the worker has"
+    advice = "Retry with fewer pages, or scale its images down."
+
+
+class JobCrashed(JobError):
+    code = "job_crashed"
+    title = "The job failed for a reason nobody thought of"
+    advice = "See the log; retry once, then report it."
+    retryable = True
+
+
+def _leaves(cls: type[OcrTasksError]) -> list[type[OcrTasksError]]:
+    return [cls, *(leaf for child in cls.__subclasses__() for leaf in _leaves(child))]
+
+
+def by_code() -> dict[str, type[OcrTasksError]]:
+    """All errors by their code; groups, which are never raised, have none of their own."""
+    return {cls.code: cls for cls in _leaves(OcrTasksError) if "code" in vars(cls)}

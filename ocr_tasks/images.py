@@ -1,0 +1,142 @@
+"""Makes PDF pages of images, without recompressing them where PDF can hold them as they are."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import img2pdf
+import pi_heif
+from PIL import Image, ImageOps, ImageSequence, UnidentifiedImageError
+
+from ocr_tasks import errors
+
+#: Pillow's names of the formats that are taken, each with its media type.
+FORMATS = {
+    "JPEG": "image/jpeg",
+    "MPO": "image/jpeg",  # a JPEG with further views behind it, as phones make them
+    "PNG": "image/png",
+    "TIFF": "image/tiff",
+    "WEBP": "image/webp",
+    "GIF": "image/gif",
+    "BMP": "image/bmp",
+    "HEIF": "image/heic",
+    "JPEG2000": "image/jp2",
+}
+#: Formats that img2pdf can put into a PDF as they are.
+_AS_IS = {"JPEG", "MPO", "PNG", "JPEG2000"}
+#: Formats of photographs, which would become huge without loss.
+_LOSSY = {"HEIF"}
+_MANY_FRAMES = {"TIFF", "GIF", "WEBP"}
+
+_EXIF_ORIENTATION = 0x0112
+_MIRRORED = {2, 4, 5, 7}
+_A4_LONG_SIDE_INCHES = 11.69
+_JPEG_QUALITY = 95
+
+pi_heif.register_heif_opener()
+
+
+def to_pdfs(
+    path: Path, image_dpi: int | None, check_pixels: Callable[[int, int], None]
+) -> Iterator[tuple[str, Path]]:
+    """Makes a PDF of one page of each picture in a file; gives media type and PDF, one at a time.
+
+    `image_dpi` counts more than what the file says. `check_pixels` is asked with width and height
+    before anything is decoded.
+
+    Raises:
+        errors.UnsupportedType, errors.ImageInvalid, errors.ImageTooLarge
+    """
+    Image.MAX_IMAGE_PIXELS = None  # check_pixels is the limit
+    try:
+        image = Image.open(path, formats=[name for name in FORMATS if name != "MPO"])
+    except (UnidentifiedImageError, ValueError, SyntaxError) as error:
+        raise errors.UnsupportedType() from error
+    with image:
+        media_type = FORMATS[image.format or ""]
+        check_pixels(*image.size)
+        try:
+            for number, source in enumerate(_pictures(path, image, check_pixels), start=1):
+                dpi = _resolution(image, image_dpi)
+                part = path.with_name(f"{path.name}-{number:06d}.pdf")
+                with part.open("wb") as file:
+                    _write_page(source, dpi, file)
+                yield media_type, part
+        except (OSError, SyntaxError, ValueError, EOFError, img2pdf.ImageOpenError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # the disk, not the picture
+            raise errors.ImageInvalid() from error
+
+
+def _pictures(
+    path: Path, image: Image.Image, check_pixels: Callable[[int, int], None]
+) -> Iterator[bytes | Path]:
+    """Each picture in a form that img2pdf embeds: the file itself, or an encoding without loss."""
+    orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
+    if image.format in _AS_IS and orientation not in _MIRRORED and not _has_alpha(image):
+        yield path
+        return
+    lossy = image.format in _LOSSY or (image.format == "WEBP" and not _is_lossless_webp(path))
+    frames = ImageSequence.Iterator(image) if image.format in _MANY_FRAMES else [image]
+    for frame in frames:
+        check_pixels(*frame.size)
+        yield _encode(ImageOps.exif_transpose(frame), lossy)
+
+
+def _has_alpha(image: Image.Image) -> bool:
+    return image.has_transparency_data
+
+
+def _encode(frame: Image.Image, lossy: bool) -> bytes:
+    buffer = io.BytesIO()
+    if frame.has_transparency_data:
+        paper = Image.new("RGBA", frame.size, "white")
+        frame = Image.alpha_composite(paper, frame.convert("RGBA")).convert("RGB")
+    if frame.mode == "1":
+        frame.save(buffer, "TIFF", compression="group4")
+        return buffer.getvalue()
+    if frame.mode not in ("L", "RGB", "P", "I;16"):
+        frame = frame.convert("L" if frame.mode in ("LA", "I", "F") else "RGB")
+    if frame.mode == "RGB" and lossy:
+        frame.save(buffer, "JPEG", quality=_JPEG_QUALITY, subsampling=0)
+    else:
+        frame.save(buffer, "PNG", compress_level=6)
+    return buffer.getvalue()
+
+
+def _is_lossless_webp(path: Path) -> bool:
+    # The chunk of a lossless picture is named VP8L (RFC 9649, 2.6).
+    with path.open("rb") as file:
+        return b"VP8L" in file.read(64)
+
+
+def _resolution(image: Image.Image, wanted: int | None) -> tuple[float, float]:
+    """Dots per inch across and down: as asked for, as the file says, or such that it fits A4.
+
+    72 and 96 are what programs write that do not know; they are believed only where the page
+    stays of a handy size.
+    """
+    if wanted:
+        return float(wanted), float(wanted)
+    longest = max(image.size)
+    stated = image.info.get("dpi")
+    if stated and all(float(value) > 0 for value in stated):
+        across, down = (float(value) for value in stated)
+        inches = longest / max(across, down)
+        if (across >= 150 and inches <= 100) or (across >= 70 and 1 <= inches <= 24):
+            return across, down
+    guess = min(600.0, max(100.0, longest / _A4_LONG_SIDE_INCHES))
+    return guess, guess
+
+
+def _write_page(source: bytes | Path, dpi: tuple[float, float], file: io.BufferedWriter) -> None:
+    img2pdf.convert(
+        str(source) if isinstance(source, Path) else source,
+        layout_fun=img2pdf.get_fixed_dpi_layout_fun(dpi),
+        outputstream=file,
+        engine=img2pdf.Engine.pikepdf,
+        rotation=img2pdf.Rotation.ifvalid,
+        first_frame_only=True,
+    )

@@ -1,0 +1,198 @@
+"""Takes an upload in: streams it to storage, keeps the limits, has it looked into.
+
+The looking is done by `triage` in a child process with limits of its own, as every upload is
+hostile. Memory here does not grow with the size of an upload.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import subprocess
+import sys
+import unicodedata
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ocr_tasks import errors, settings, storage
+from ocr_tasks.model import JobInput
+from ocr_tasks.options import JobOptions
+
+NAME_LENGTH = 200
+
+
+class UploadFile(io.FileIO):
+    """A file that is being uploaded; counts and hashes what is written."""
+
+    def __init__(self, path: Path, incoming: Incoming) -> None:
+        super().__init__(path, "w+")
+        self._incoming = incoming
+
+    def write(self, data: bytes | bytearray | memoryview) -> int:  # type: ignore[override]
+        """Writes a piece of the upload.
+
+        Raises:
+            errors.UploadTooLarge: beyond the limit for the whole request.
+            errors.StorageFull, errors.StorageUnavailable
+        """
+        self._incoming.count(data)
+        with storage.failures():
+            view = memoryview(data)
+            written = 0
+            while written < len(view):
+                written += super().write(view[written:])
+        return written
+
+
+@dataclass
+class Incoming:
+    """The files of one request, in the order in which they come."""
+
+    folder: Path
+    names: list[str] = field(default_factory=list)
+    size: int = 0
+    digest: hashlib._Hash = field(default_factory=hashlib.sha256)
+    _open: list[UploadFile] = field(default_factory=list)
+
+    def open(self, untrusted_name: str) -> UploadFile:
+        """A new file to write an upload to; the client's name is kept as a label only.
+
+        Raises:
+            errors.TooManyFiles
+        """
+        limit = settings.get().max_files
+        if len(self.names) >= limit:
+            raise errors.TooManyFiles(f"more than {limit} files", limit=limit)
+        self.names.append(untrusted_name)
+        with storage.failures():
+            file = UploadFile(self.folder / f"upload-{len(self.names):05d}", self)
+        self._open.append(file)
+        return file
+
+    def close(self) -> None:
+        """Closes the files: nothing more will be written."""
+        with storage.failures():
+            for file in self._open:
+                file.close()
+
+    def count(self, data: bytes | bytearray | memoryview) -> None:
+        limit = settings.get().max_upload_bytes
+        self.size += len(data)
+        if self.size > limit:
+            raise errors.UploadTooLarge(f"more than {limit} bytes", limit=limit)
+        self.digest.update(data)
+
+    def discard(self) -> None:
+        """Deletes the files, if no job has taken them over."""
+        self.close()
+        storage.discard(self.folder)
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A document that lies in the folder of a job to be."""
+
+    job_id: str
+    input: JobInput
+
+
+def begin(content_length: int | None) -> Incoming:
+    """Prepares for the files of a request of so many bytes, where that is known.
+
+    Raises:
+        errors.UploadTooLarge, errors.StorageFull, errors.StorageUnavailable
+    """
+    limit = settings.get().max_upload_bytes
+    if content_length is not None and content_length > limit + 1024 * 1024:  # room for the form
+        raise errors.UploadTooLarge(f"more than {limit} bytes", limit=limit)
+    storage.check_room(content_length or 0)
+    return Incoming(storage.new_upload())
+
+
+def receive(incoming: Incoming, options: JobOptions) -> Received:
+    """Looks into the files and makes them one PDF in the folder of a job to be.
+
+    Raises:
+        errors.UploadError: saying what is wrong with which file.
+        errors.InvalidOptions: if pages are asked for that the document has not.
+        errors.StorageFull, errors.StorageUnavailable
+    """
+    if not incoming.names:
+        raise errors.MissingFile()
+    incoming.close()
+    found = _triage(incoming, options)
+    options.check_pages(found["pages"])
+    job_id = storage.new_id()
+    storage.adopt(incoming.folder, job_id)
+    return Received(
+        job_id,
+        JobInput(
+            name=label(incoming.names),
+            files=len(incoming.names),
+            bytes=incoming.size,
+            pages=found["pages"],
+            media_type=found["media_type"],
+            sha256=incoming.digest.hexdigest(),
+        ),
+    )
+
+
+def label(untrusted_names: list[str]) -> str:
+    """A name that is fit to be shown and offered for download, and never used as a path."""
+    name = unicodedata.normalize("NFC", untrusted_names[0]).replace("\\", "/").rpartition("/")[2]
+    # Control and formatting characters (also those that turn the direction of writing) go.
+    name = "".join(c for c in name if unicodedata.category(c)[0] != "C").strip(" .")
+    if len(name) > NAME_LENGTH:
+        stem, dot, ending = name.rpartition(".")
+        keep = dot + ending if stem and len(ending) <= 8 else ""
+        name = name[: NAME_LENGTH - len(keep)] + keep
+    return name or "document"
+
+
+def _triage(incoming: Incoming, options: JobOptions) -> dict[str, Any]:
+    config = settings.get()
+    order = {
+        "folder": str(incoming.folder),
+        "files": len(incoming.names),
+        "image_dpi": options.image_dpi,
+        "allow_signed": options.allow_signed,
+        "max_pages": config.max_pages,
+        "max_page_inches": config.max_page_inches,
+        "max_image_megapixels": config.max_image_megapixels,
+        "seconds": config.check_seconds,
+        "memory_bytes": config.check_memory_bytes,
+        "file_bytes": config.max_upload_bytes * 4,
+    }
+    try:
+        child = subprocess.run(
+            [sys.executable, "-m", "ocr_tasks.triage"],
+            input=json.dumps(order).encode(),
+            capture_output=True,
+            timeout=config.check_seconds,
+            # Nothing of ours but what it needs: no address of Redis, no secrets.
+            env={name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
+            | {"TMPDIR": str(incoming.folder), "HOME": "/nonexistent"},
+            start_new_session=True,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise errors.CheckFailed(f"more than {config.check_seconds} seconds") from None
+    except OSError as error:
+        raise errors.StorageUnavailable("cannot start the check of the upload") from error
+    return _answer(child, incoming.names)
+
+
+def _answer(child: subprocess.CompletedProcess[bytes], names: list[str]) -> dict[str, Any]:
+    try:
+        answer: dict[str, Any] = json.loads(child.stdout)
+    except ValueError:
+        # Killed by a limit, or by a parser that crashed; its last words are for the log only.
+        sys.stderr.write(child.stderr.decode(errors="replace")[-2000:])
+        raise errors.CheckFailed() from None
+    if "code" in answer:
+        where = "" if len(names) == 1 else f"File {answer['file']} of {len(names)}: "
+        raise errors.by_code()[str(answer["code"])](f"{where}{answer['detail']}")
+    return answer

@@ -1,0 +1,339 @@
+"""The life of a job: submit, read, list, cancel, retry, delete; and what a worker does with it.
+
+The only reader of the result backend. `AsyncResult(job_id)` shows the same to anybody else.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from redis import RedisError
+
+from ocr_tasks import errors, keys, redis_client, settings, storage, workers
+from ocr_tasks.app import OCR_DOCUMENT, QUEUE, app
+from ocr_tasks.backend import JobBackend
+from ocr_tasks.model import (
+    Failure,
+    Job,
+    JobInput,
+    JobList,
+    Outcome,
+    Progress,
+    State,
+)
+from ocr_tasks.options import JobOptions
+
+
+def _backend() -> JobBackend:
+    backend = app.backend
+    assert isinstance(backend, JobBackend)  # noqa: S101  # set in app.py; for the type checker
+    return backend
+
+
+# Submit
+
+
+def check_queue() -> None:
+    """Makes sure that one more job may wait; cheap, to be asked before an upload is read.
+
+    Raises:
+        errors.QueueFull: with the seconds after which a place may be free.
+        errors.QueueUnavailable: if Redis is away.
+    """
+    with redis_client.errors_as_ours():
+        waiting = redis_client.client().zcard(keys.jobs_in(State.QUEUED))
+    if int(waiting) >= settings.get().queue_max:
+        raise _queue_full()
+
+
+def submit(job_id: str, job_input: JobInput, options: JobOptions) -> Job:
+    """Makes a job of a document that lies in its folder, and queues it.
+
+    The record is made before the message is published, so a known id never reads as unknown. If
+    either fails, neither the record nor the files stay.
+
+    Raises:
+        errors.QueueFull, errors.QueueUnavailable
+    """
+    record = {"input": asdict(job_input), "options": options.model_dump(mode="json")}
+    try:
+        with redis_client.errors_as_ours():
+            if not _backend().create(job_id, record, settings.get().queue_max):
+                raise _queue_full()
+            _publish(job_id, record["options"])
+    except errors.ServiceError:
+        _take_back(job_id)
+        raise
+    return read(job_id)
+
+
+def _publish(job_id: str, options: dict[str, Any]) -> None:
+    """Sends the message that wakes a worker.
+
+    Raises:
+        errors.QueueUnavailable: if it could not be sent.
+    """
+    # Flower shows this instead of the arguments, which hold what the client wrote.
+    shown = f"('{job_id}', languages={'+'.join(options['languages'])}, mode={options['mode']})"
+    try:
+        app.send_task(
+            OCR_DOCUMENT,
+            args=[job_id, options],
+            argsrepr=shown,
+            task_id=job_id,
+            queue=QUEUE,
+            retry=False,
+        )
+    except app.connection_for_write().connection_errors as error:
+        raise errors.QueueUnavailable() from error
+
+
+def _take_back(job_id: str) -> None:
+    storage.delete(job_id)
+    # Where Redis is away, it may not have taken the record in the first place.
+    with suppress(RedisError):
+        _backend().forget_unpublished(job_id)
+
+
+def _queue_full() -> errors.QueueFull:
+    return errors.QueueFull(retry_after=seconds_until_place())
+
+
+def seconds_until_place() -> int:
+    """Seconds after which the queue has moved by one: a job's mean time over the processes."""
+    with redis_client.errors_as_ours():
+        names = ["seconds_total", "jobs_succeeded"]
+        total, ended = redis_client.client().hmget(keys.STATS, names)
+    mean = float(total or 0) / float(ended) if ended else 30.0
+    processes = sum(worker.processes for worker in workers.living())
+    return max(1, min(3600, round(mean / max(1, processes)) + 1))
+
+
+# Read
+
+
+def read(job_id: str) -> Job:
+    """The job.
+
+    Raises:
+        errors.JobNotFound, errors.JobDeleted, errors.QueueUnavailable
+    """
+    if not storage.is_id(job_id):
+        raise errors.JobNotFound()
+    with redis_client.errors_as_ours():
+        ((record, rank),) = _backend().records([job_id])
+    if not record:
+        raise errors.JobNotFound()
+    if record["state"] == "deleted":
+        raise errors.JobDeleted()
+    return _job(job_id, record, rank)
+
+
+def wait(job_id: str, revision: int, seconds: float) -> Job:
+    """The job as soon as its revision differs from the one given, at the latest after `seconds`.
+
+    Raises:
+        errors.JobNotFound, errors.JobDeleted, errors.QueueUnavailable
+    """
+    job = read(job_id)
+    deadline = time.monotonic() + seconds
+    if job.revision != revision or seconds <= 0:
+        return job
+    with redis_client.errors_as_ours(), redis_client.subscription() as channel:
+        channel.subscribe(keys.task(job_id))
+        job = read(job_id)  # what happened before the subscription
+        while job.revision == revision and (left := deadline - time.monotonic()) > 0:
+            # A place in the queue changes without an event of the job's own.
+            channel.get_message(timeout=min(left, 2.0))
+            previous, job = job, read(job_id)
+            if job.queue_position != previous.queue_position:
+                break
+    return job
+
+
+def list_jobs(state: State | None = None, limit: int = 50, cursor: str | None = None) -> JobList:
+    """Jobs, newest first, at most `limit`, those after the cursor.
+
+    Raises:
+        errors.MalformedRequest: if the cursor is none of ours.
+        errors.QueueUnavailable
+    """
+    index = keys.jobs_in(state) if state else keys.JOBS
+    before = _decode_cursor(cursor) if cursor else None
+    with redis_client.errors_as_ours():
+        # A few more than asked for, as jobs of one microsecond stand on both sides of a cursor.
+        rows: list[tuple[str, float]] = redis_client.client().zrevrangebyscore(  # type: ignore[assignment]
+            index, before[0] if before else "+inf", "-inf", 0, limit + 11, withscores=True
+        )
+        if before:
+            rows = [(job_id, score) for job_id, score in rows if (score, job_id) < before]
+        shown = rows[:limit]
+        records = _backend().records([job_id for job_id, _ in shown])
+    jobs = [
+        _job(job_id, record, rank)
+        for (job_id, _), (record, rank) in zip(shown, records, strict=True)
+        if record.get("job")  # deleted in between
+    ]
+    more = len(rows) > limit
+    return JobList(jobs, _encode_cursor(shown[-1]) if more else None)
+
+
+def _encode_cursor(row: tuple[str, float]) -> str:
+    return base64.urlsafe_b64encode(f"{int(row[1])}:{row[0]}".encode()).decode().rstrip("=")
+
+
+def _decode_cursor(cursor: str) -> tuple[float, str]:
+    try:
+        padded = cursor + "=" * (-len(cursor) % 4)
+        score, _, job_id = base64.urlsafe_b64decode(padded).decode().partition(":")
+        return float(int(score)), job_id
+    except (ValueError, binascii.Error):
+        raise errors.MalformedRequest("the cursor is not one of this service") from None
+
+
+def _job(job_id: str, record: dict[str, str], rank: int | None) -> Job:
+    meta = json.loads(record["meta"])
+    job = json.loads(record["job"])
+    state = State(record["state"])
+    progress = Progress.from_dict(json.loads(record["progress"]))
+    result = meta["result"]
+    return Job(
+        id=job_id,
+        state=state,
+        revision=int(record["revision"]),
+        attempt=int(record["attempt"]),
+        created_at=float(record["created"]),
+        input=JobInput(**job["input"]),
+        options=job["options"],
+        progress=progress,
+        started_at=progress.started_at,
+        ended_at=datetime.fromisoformat(meta["date_done"]).timestamp() if state.final else None,
+        queue_position=rank + 1 if state is State.QUEUED and rank is not None else None,
+        outcome=Outcome.from_dict(result) if state is State.SUCCEEDED else None,
+        failure=_failure(result) if state in (State.FAILED, State.CANCELLED) else None,
+    )
+
+
+def _failure(result: dict[str, Any]) -> Failure:
+    return Failure(result["code"], result["exc_message"][0], result["retryable"], result["page"])
+
+
+# Change
+
+
+def cancel(job_id: str) -> Job:
+    """Ends a job that waits or runs as cancelled; its worker kills what runs for it.
+
+    Raises:
+        errors.JobEnded: if it has ended before.
+        errors.JobNotFound, errors.JobDeleted, errors.QueueUnavailable
+    """
+    job = read(job_id)
+    with redis_client.errors_as_ours():
+        if job.state.final or not _backend().cancel(job_id):
+            raise errors.JobEnded()
+    return read(job_id)
+
+
+def retry(job_id: str) -> Job:
+    """Queues a job that has ended again. Pages that were read are not read again.
+
+    Raises:
+        errors.JobNotRetryable: if it runs, or succeeded in full.
+        errors.ResultGone: if its input is no longer there.
+        errors.QueueFull, errors.JobNotFound, errors.JobDeleted, errors.QueueUnavailable
+    """
+    job = read(job_id)
+    if not job.retryable:
+        raise errors.JobNotRetryable()
+    if not storage.job(job_id).input.exists():
+        raise errors.ResultGone("The uploaded document is no longer on storage")
+    with redis_client.errors_as_ours():
+        answer = _backend().requeue(job_id, settings.get().queue_max)
+        if answer == 0:
+            raise _queue_full()
+        if answer < 0:
+            raise errors.JobNotRetryable()
+        try:
+            _publish(job_id, job.options)
+        except errors.QueueUnavailable:
+            _backend().cancel(job_id)  # without its message it would wait for ever
+            raise
+    return read(job_id)
+
+
+def delete(job_id: str) -> None:
+    """Deletes a job, its files and its record; one that runs is cancelled first.
+
+    Deleting what is deleted is fine.
+
+    Raises:
+        errors.JobNotFound, errors.QueueUnavailable
+    """
+    try:
+        read(job_id)
+    except errors.JobDeleted:
+        return
+    with redis_client.errors_as_ours():
+        _backend().remove(job_id, settings.get().tombstone_seconds)
+    storage.delete(job_id)
+
+
+# The worker's side
+
+
+def claim(job_id: str, token: str) -> Progress | None:
+    """Makes a job this worker's: only writes with this token count from now on.
+
+    Returns the progress to go on from, or None if nothing is to be done: the job has ended or was
+    deleted while its message waited.
+    """
+    try:
+        job = read(job_id)
+    except (errors.JobNotFound, errors.JobDeleted):
+        return None
+    now = time.time()
+    # A job that goes on after its worker stopped must not be seen going back.
+    progress = Progress(
+        pages_total=job.input.pages,
+        percent=job.progress.percent,
+        started_at=job.started_at or now,
+        updated_at=now,
+    )
+    return progress if _backend().claim(job_id, token, progress) else None
+
+
+def ended(job_ids: Sequence[str]) -> set[str]:
+    """Those of the jobs that have ended or were deleted: nothing should run for them any more."""
+    with redis_client.client().pipeline(transaction=False) as pipe:
+        for job_id in job_ids:
+            pipe.hget(keys.task(job_id), "state")
+        states = pipe.execute()
+    running = (State.QUEUED, State.RUNNING)
+    return {job_id for job_id, state in zip(job_ids, states, strict=True) if state not in running}
+
+
+def deleted(job_id: str) -> bool:
+    """Whether the job was deleted, or never was."""
+    state = redis_client.client().hget(keys.task(job_id), "state")
+    return state in (None, "deleted")
+
+
+def counts() -> dict[State, int]:
+    """How many jobs are in each state.
+
+    Raises:
+        errors.QueueUnavailable
+    """
+    with redis_client.errors_as_ours(), redis_client.client().pipeline(transaction=False) as pipe:
+        for state in State:
+            pipe.zcard(keys.jobs_in(state))
+        return dict(zip(State, pipe.execute(), strict=True))

@@ -1,0 +1,47 @@
+"""Every key in Redis that is ours: its pattern, type, meaning and lifetime.
+
+Celery's own keys stand beside these: the queue `ocr`, `unacked…` and `_kombu…`.
+"""
+
+from __future__ import annotations
+
+from ocr_tasks.model import State
+
+#: Prefix that Celery gives the metadata of a task. Hash, one per job, for as long as the job is
+#: kept; after deletion a tombstone, for OCR_TOMBSTONE_SECONDS. Fields:
+#:   meta      Celery's metadata as JSON, what `AsyncResult` reads
+#:   state     our state of the job, or `deleted`
+#:   job       what never changes, as JSON: input and options
+#:   progress  the last progress as JSON
+#:   revision  counts the changes
+#:   attempt   counts the runs that were asked for: 1, and one more with each retry
+#:   token     who may write: the fencing token of the worker that claimed the job last
+#:   created   seconds since the epoch
+#: The channel of the same name announces each change with the metadata, as Celery's backend does.
+TASK_PREFIX = "celery-task-meta-"
+
+#: Sorted set of all job ids by their time of submission, in microseconds since the epoch.
+JOBS = "ocr:jobs"
+
+#: Hash of counters for /metrics; never expires.
+STATS = "ocr:stats"
+
+#: String, JSON of a `WorkerInfo`; one per worker; lives 15 seconds and is renewed.
+WORKER_PREFIX = "ocr:worker:"
+
+#: Set of the languages that the workers had when they were last seen; never expires.
+LANGUAGES = "ocr:languages"
+
+
+def task(job_id: str) -> str:
+    return TASK_PREFIX + job_id
+
+
+def jobs_in(state: State) -> str:
+    """Sorted set of the ids of the jobs in a state, by their time of submission."""
+    return f"{JOBS}:{state}"
+
+
+def job(job_id: str) -> list[str]:
+    """All keys that a change of a job's state touches, in the order that the scripts expect."""
+    return [task(job_id), JOBS, *(jobs_in(state) for state in State), STATS]

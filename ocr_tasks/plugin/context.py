@@ -1,0 +1,68 @@
+"""What the plugin knows of the job it works for.
+
+OCRmyPDF gives its hooks no place for that. A worker process reads one document at a time, so a
+variable of the process does; without a job (`ocrmypdf --plugin ocr_tasks.plugin`) there is none,
+and the hooks step aside.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from ocr_tasks.model import PageFailure
+from ocr_tasks.plugin.pages import PageStore
+from ocr_tasks.plugin.progress import Reporter
+
+
+@dataclass
+class JobContext:
+    """One run of one job. `failures` and `read` are by page, counted from 1."""
+
+    pages: PageStore
+    reporter: Reporter
+    keep_bad_pages: bool
+    preview_pixels: int
+    failures: dict[int, PageFailure] = field(default_factory=dict)
+    read: set[int] = field(default_factory=set)
+
+
+class _Thread(threading.local):
+    page: int | None = None
+
+
+_thread = _Thread()
+_current: JobContext | None = None
+
+
+def current() -> JobContext | None:
+    """The job that this process works for."""
+    return _current
+
+
+def page() -> int | None:
+    """The page that this thread works on, counted from 1."""
+    return _thread.page
+
+
+@contextmanager
+def job(context: JobContext) -> Iterator[None]:
+    """Makes this the job of the process for the time of the block."""
+    global _current
+    _current = context
+    try:
+        yield
+    finally:
+        _current = None
+
+
+@contextmanager
+def on_page(number: int) -> Iterator[None]:
+    """Makes this the page of the thread for the time of the block."""
+    _thread.page = number
+    try:
+        yield
+    finally:
+        _thread.page = None

@@ -1,0 +1,173 @@
+"""Every setting there is: an `OCR_…` environment variable each, read once, here."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MIB = 1024 * 1024
+
+
+class Settings(BaseSettings):
+    """The service's settings. Each field is read from `OCR_` and its name in capitals."""
+
+    model_config = SettingsConfigDict(env_prefix="OCR_", frozen=True, extra="ignore")
+
+    data_dir: Path = Field(
+        Path("data"),
+        description="Folder for everything that lasts: documents, results, the embedded Redis. "
+        "Web and workers need the same one.",
+    )
+    redis_url: str = Field(
+        "",
+        description="Redis to use, as redis://, rediss:// or unix:///path. "
+        "Empty: `ocr-tasks up` starts one of its own in the data folder.",
+    )
+    host: str = Field("127.0.0.1", description="Address on which the web server listens.")
+    port: int = Field(8000, ge=1, le=65535, description="Port on which the web server listens.")
+    web_processes: int = Field(2, ge=1, le=64, description="Processes of the web server.")
+    web_threads: int = Field(
+        64,
+        ge=4,
+        le=1000,
+        description="Threads of each web process. A client that streams events or waits for a job "
+        "holds one.",
+    )
+    worker_processes: int = Field(
+        0, ge=0, le=256, description="Processes of a worker. 0: one for each core."
+    )
+
+    max_upload_bytes: int = Field(
+        2048 * MIB, ge=1024, description="Bytes that one request may upload."
+    )
+    max_files: int = Field(500, ge=1, le=10000, description="Files that one request may hold.")
+    max_pages: int = Field(5000, ge=1, description="Pages that a document may have.")
+    max_page_inches: float = Field(
+        120, gt=0, le=200, description="Longest side that a page may have, in inches."
+    )
+    max_image_megapixels: float = Field(
+        250, gt=0, description="Million pixels that a single image may have."
+    )
+    job_seconds: int = Field(
+        4 * 3600, ge=1, description="Seconds after which a running job is ended."
+    )
+    page_seconds: float = Field(
+        180, gt=0, le=3600, description="Seconds after which Tesseract gives up on a page."
+    )
+    check_seconds: int = Field(
+        120, ge=1, description="Seconds that looking into an upload may take."
+    )
+    check_memory_bytes: int = Field(
+        4096 * MIB, ge=256 * MIB, description="Memory that looking into an upload may take."
+    )
+    queue_max: int = Field(
+        1000, ge=1, description="Jobs that may wait; a submit beyond is refused with 503."
+    )
+    reserve_bytes: int = Field(
+        256 * MIB,
+        ge=0,
+        description="Bytes that stay free on the storage; a submit that would go below is refused.",
+    )
+    default_languages: str = Field(
+        "eng", description="Languages of a job that names none, joined by +."
+    )
+    preview_pixels: int = Field(
+        900, ge=0, le=4000, description="Width of the preview image of a page. 0: no previews."
+    )
+    progress_interval: float = Field(
+        0.25, ge=0.05, le=10, description="Seconds between two progress reports of a job at least."
+    )
+    wait_max: int = Field(
+        60, ge=0, le=600, description="Seconds that a request may wait for a change (?wait=)."
+    )
+    stream_seconds: int = Field(
+        300, ge=5, description="Seconds after which an event stream is ended; clients resume it."
+    )
+    tombstone_seconds: int = Field(
+        30 * 86400, ge=60, description="Seconds for which a deleted job answers 410 instead of 404."
+    )
+    stop_seconds: int = Field(
+        8, ge=1, le=600, description="Seconds that a worker has to end its jobs when it is stopped."
+    )
+    log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.")
+
+    @field_validator("data_dir")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    @field_validator("log_level")
+    @classmethod
+    def _level(cls, value: str) -> str:
+        if value.upper() not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
+            raise ValueError("choose DEBUG, INFO, WARNING or ERROR")
+        return value.upper()
+
+    @field_validator("redis_url")
+    @classmethod
+    def _scheme(cls, value: str) -> str:
+        if value and not value.startswith(("redis://", "rediss://", "unix:///")):
+            raise ValueError("start it with redis://, rediss:// or unix:///")
+        return value
+
+    @property
+    def redis(self) -> str:
+        """The address of Redis for clients; that of the embedded one where none is set."""
+        return self.redis_url or f"unix://{self.redis_socket}"
+
+    @property
+    def redis_socket(self) -> Path:
+        """Where the embedded Redis listens: the data folder, or a private one if that is too deep.
+
+        Unix limits the path of a socket to 107 bytes (man 7 unix).
+        """
+        socket = self.data_dir / "redis" / "redis.sock"
+        if len(os.fsencode(socket)) < 100:
+            return socket
+        digest = hashlib.sha256(os.fsencode(socket)).hexdigest()[:16]
+        name = f"ocr-tasks-{os.getuid()}-{digest}"
+        return Path(tempfile.gettempdir()) / name / "redis.sock"
+
+    @property
+    def celery_redis(self) -> str:
+        """The same address in the form that Celery's broker and result backend take."""
+        url = self.redis
+        if not url.startswith("unix://"):
+            return url
+        path, _, query = url.removeprefix("unix://").partition("?")
+        database = dict(pair.split("=", 1) for pair in query.split("&") if "=" in pair).get("db")
+        return f"socket://{path}?virtual_host={database or 0}"
+
+    @property
+    def processes(self) -> int:
+        """Processes of a worker on this machine."""
+        return self.worker_processes or cores()
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+class SettingsError(Exception):
+    """A setting is wrong; the text names the variable and says what is wrong with it."""
+
+
+@lru_cache(maxsize=1)
+def get() -> Settings:
+    """The settings of this process.
+
+    Raises:
+        SettingsError: if a variable has a value that cannot be.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        lines = (f"OCR_{str(row['loc'][0]).upper()}: {row['msg']}" for row in error.errors())
+        raise SettingsError("\n".join(lines)) from None

@@ -1,0 +1,224 @@
+"""Where files lie, in the data folder that web and workers share.
+
+    uploads/<random>/            a request's files while it is looked into
+    jobs/<xx>/<id>/input.pdf     the document that is read
+                   log.txt       OCRmyPDF's log
+                   pages/000001/ what was read on a page, as soon as it was
+                   work/<run>/   temporary files of a run
+                   runs/<run>/   the results of a run; the run that was committed counts
+
+All names are made here or from ids made by us; a client's file name is never part of a path. What
+others may see appears by a rename, whole.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ocr_tasks import errors, settings
+from ocr_tasks.model import Artifact
+
+#: Name of an artifact: file in a run's folder, media type, ending of the download's name.
+ARTIFACTS = {
+    "pdf": ("result.pdf", "application/pdf", ".pdf"),
+    "text": ("result.txt", "text/plain; charset=utf-8", ".txt"),
+    "hocr": ("result.hocr", "application/xhtml+xml", ".hocr"),
+    "alto": ("result.alto.xml", "application/xml", ".alto.xml"),
+    "json": ("result.json", "application/json", ".json"),
+}
+
+_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+
+
+def new_id() -> str:
+    """A new id for a job or a run: 122 random bits."""
+    return str(uuid.uuid4())
+
+
+def is_id(text: str) -> bool:
+    """Whether the text has the form of an id made by `new_id`."""
+    return _ID.fullmatch(text) is not None
+
+
+@contextmanager
+def failures() -> Iterator[None]:
+    """Turns what the file system says into errors of ours.
+
+    Raises:
+        errors.StorageFull: if there is no room.
+        errors.StorageUnavailable: for everything else.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise errors.StorageFull() from error
+        raise errors.StorageUnavailable(f"{type(error).__name__}: {error.strerror}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class JobFolder:
+    """The files of one job."""
+
+    path: Path
+
+    @property
+    def input(self) -> Path:
+        return self.path / "input.pdf"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "log.txt"
+
+    @property
+    def pages(self) -> Path:
+        return self.path / "pages"
+
+    def page(self, number: int) -> Path:
+        """The folder of a page, counted from 1."""
+        return self.pages / f"{number:06d}"
+
+    def page_preview(self, number: int) -> Path:
+        """The small image of a page, counted from 1."""
+        return self.page(number) / "preview.jpg"
+
+    def page_words(self, number: int) -> bytes | None:
+        """The words of a page as JSON (`formats.page`), None before it is read."""
+        return _read_if_there(self.page(number) / "page.json")
+
+    def page_summary(self, number: int) -> dict[str, Any] | None:
+        """`source`, `confidence` and number of `words` of a page, None before it is read."""
+        content = _read_if_there(self.page(number) / "summary.json")
+        return json.loads(content) if content else None
+
+    def work(self, run: str) -> Path:
+        return self.path / "work" / run
+
+    def run(self, run: str) -> Path:
+        return self.path / "runs" / run
+
+    def artifact(self, run: str, name: str) -> Path:
+        return self.run(run) / ARTIFACTS[name][0]
+
+
+def _read_if_there(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def job(job_id: str) -> JobFolder:
+    """The folder of a job; it may not exist.
+
+    Raises:
+        ValueError: if that is not an id of ours.
+    """
+    if not is_id(job_id):
+        raise ValueError(f"not a job id: {job_id!r}")
+    return JobFolder(settings.get().data_dir / "jobs" / job_id[:2] / job_id)
+
+
+def new_upload() -> Path:
+    """An empty folder for the files of a request.
+
+    Raises:
+        errors.StorageFull, errors.StorageUnavailable
+    """
+    with failures():
+        path = settings.get().data_dir / "uploads" / new_id()
+        path.mkdir(parents=True)
+        return path
+
+
+def adopt(upload: Path, job_id: str) -> None:
+    """Makes the folder of a request the folder of a job."""
+    target = job(job_id).path
+    with failures():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        upload.rename(target)
+
+
+def discard(path: Path) -> None:
+    """Deletes a folder of ours, if it is there."""
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def delete(job_id: str) -> None:
+    """Deletes all files of a job."""
+    discard(job(job_id).path)
+
+
+def check_room(incoming: int = 0) -> None:
+    """Makes sure that so many bytes fit and the reserve stays free.
+
+    Raises:
+        errors.StorageFull: if they do not.
+        errors.StorageUnavailable: if the data folder cannot be asked.
+    """
+    config = settings.get()
+    with failures():
+        config.data_dir.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(config.data_dir).free
+    if free - incoming < config.reserve_bytes:
+        raise errors.StorageFull(retry_after=60)
+
+
+def check_writable() -> None:
+    """Makes sure that files can be made in the data folder.
+
+    Raises:
+        errors.StorageFull, errors.StorageUnavailable
+    """
+    check_room()
+    probe = settings.get().data_dir / f".probe-{uuid.uuid4().hex}"
+    with failures():
+        probe.write_bytes(b"")
+        probe.unlink()
+
+
+def write(path: Path, content: bytes) -> None:
+    """Writes a file so that it is there whole or not at all."""
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    part.write_bytes(content)
+    part.replace(path)
+
+
+def write_artifact(folder: JobFolder, run: str, name: str, chunks: Iterable[bytes]) -> Artifact:
+    """Writes a result, a piece at a time, and makes it last before it is spoken of."""
+    path = folder.artifact(run, name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    digest = hashlib.sha256()
+    size = 0
+    with path.open("wb") as file:
+        for chunk in chunks:
+            file.write(chunk)
+            digest.update(chunk)
+            size += len(chunk)
+        file.flush()
+        os.fsync(file.fileno())
+    return Artifact(name, ARTIFACTS[name][1], size, digest.hexdigest())
+
+
+def take_artifact(folder: JobFolder, run: str, name: str, file: Path) -> Artifact:
+    """Makes a finished file a result, by a rename, and makes it last."""
+    path = folder.artifact(run, name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256")
+        os.fsync(stream.fileno())
+        size = stream.tell()
+    file.replace(path)
+    return Artifact(name, ARTIFACTS[name][1], size, digest.hexdigest())

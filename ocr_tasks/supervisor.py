@@ -1,0 +1,222 @@
+"""`ocr-tasks up`: Redis, worker and web as children of one process, which ends them all.
+
+Children lead sessions of their own, so that a Ctrl-C reaches only the supervisor, which stops them
+in order: web first, Redis last. The supervisor adopts orphans (PR_SET_CHILD_SUBREAPER, prctl(2)),
+so that at the end it finds and kills whatever is left; should it be killed itself, the kernel tells
+the children (PR_SET_PDEATHSIG).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+import psutil
+import redis
+
+from ocr_tasks import settings
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+_libc = ctypes.CDLL(None, use_errno=True)
+
+#: Seconds that a child has to end by itself, beyond what a worker gives its jobs.
+STOP_GRACE = 6
+RESTART_SECONDS = 2.0
+
+
+class StartError(Exception):
+    """The stack cannot be started; the text says why and what to do."""
+
+
+@dataclass
+class _Child:
+    name: str
+    command: list[str]
+    process: subprocess.Popen[bytes]
+    started_at: float
+
+
+class Supervisor:
+    """Starts the stack, keeps it running, ends it."""
+
+    def __init__(self, config: settings.Settings, environment: Mapping[str, str]) -> None:
+        """`environment` are the variables that the children get."""
+        self._config = config
+        self._environment = dict(environment)
+        self._children: list[_Child] = []
+        self._stopping = False
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """The stack runs for the time of the block.
+
+        Raises:
+            StartError: if it cannot be started; then nothing is left running.
+        """
+        with _lock(self._config.data_dir), _signals(self._on_signal):
+            _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+            try:
+                self._start()
+                yield
+            finally:
+                self._stop()
+
+    def watch(self) -> None:
+        """Starts children anew that end, until a signal says stop."""
+        while not self._stopping:
+            for child in self._children:
+                if child.process.poll() is not None and not self._stopping:
+                    self._restart(child)
+            time.sleep(0.2)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self._stopping = True
+
+    def _start(self) -> None:
+        if not self._config.redis_url:
+            self._spawn("redis", _redis_command(self._config))
+        _wait_for_redis(self._config.redis, lambda: self._alive("redis") and not self._stopping)
+        self._spawn("worker", [sys.executable, "-m", "ocr_tasks.cli", "worker"])
+        self._spawn("web", [sys.executable, "-m", "ocr_tasks.cli", "web"])
+
+    def _spawn(self, name: str, command: list[str]) -> None:
+        try:
+            process = _popen(command, self._environment)
+        except FileNotFoundError as error:
+            raise StartError(f"{error.filename} is not installed") from None
+        self._children.append(_Child(name, command, process, time.monotonic()))
+
+    def _alive(self, name: str) -> bool:
+        return all(child.process.poll() is None for child in self._children if child.name == name)
+
+    def _restart(self, child: _Child) -> None:
+        say(f"{child.name} ended with code {child.process.returncode}; starting it again")
+        time.sleep(max(0.0, RESTART_SECONDS - (time.monotonic() - child.started_at)))
+        child.process = _popen(child.command, self._environment)
+        child.started_at = time.monotonic()
+
+    def _stop(self) -> None:
+        # The worker's soft stop takes its own seconds; nobody waits longer than these in all.
+        for child in reversed(self._children):
+            child.process.terminate()
+            if child.name == "redis":
+                continue
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.process.wait(self._config.stop_seconds + STOP_GRACE)
+        for child in self._children:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.process.wait(STOP_GRACE)
+        _kill_descendants()
+
+
+def say(text: str) -> None:
+    """A line for the person at the terminal."""
+    print(f"ocr-tasks: {text}", file=sys.stderr, flush=True)
+
+
+def _popen(command: list[str], environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    def die_with_parent() -> None:
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+
+    return subprocess.Popen(
+        command,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+        preexec_fn=die_with_parent,  # the supervisor has one thread, so this is safe
+    )
+
+
+def _redis_command(config: settings.Settings) -> list[str]:
+    program = shutil.which("redis-server")
+    if program is None:
+        raise StartError("redis-server is not installed; install it or set OCR_REDIS_URL")
+    folder = config.data_dir / "redis"
+    for path in (folder, config.redis_socket.parent):
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return [
+        program,
+        *("--port", "0", "--unixsocket", str(config.redis_socket), "--unixsocketperm", "700"),
+        *("--dir", str(folder), "--appendonly", "yes", "--appendfsync", "everysec"),
+        *("--save", "", "--maxmemory-policy", "noeviction", "--loglevel", "warning"),
+        *("--daemonize", "no", "--databases", "1"),
+    ]
+
+
+def _wait_for_redis(url: str, alive: Callable[[], bool], seconds: float = 60) -> None:
+    """Waits until Redis answers; loading a large file of its own takes a while.
+
+    Raises:
+        StartError
+    """
+    deadline = time.monotonic() + seconds
+    with redis.Redis.from_url(url, socket_timeout=2, socket_connect_timeout=2) as client:
+        while True:
+            try:
+                client.ping()
+            except redis.RedisError as error:
+                if not alive():
+                    raise StartError("Redis ended before it could answer") from None
+                if time.monotonic() > deadline:
+                    raise StartError(f"Redis does not answer: {error}") from None
+                time.sleep(0.05)
+            else:
+                return
+
+
+@contextlib.contextmanager
+def _lock(data_dir: Path) -> Iterator[None]:
+    """Makes sure that only one stack works on a data folder.
+
+    Raises:
+        StartError
+    """
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        file = (data_dir / "lock").open("w")
+    except OSError as error:
+        raise StartError(f"cannot write to {data_dir} ({error.strerror})") from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise StartError(f"another `ocr-tasks up` already works on {data_dir}") from None
+        yield
+
+
+@contextlib.contextmanager
+def _signals(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+def _kill_descendants() -> None:
+    """Kills whatever is left below this process, orphans included, and reaps it."""
+    for _ in range(20):
+        left = psutil.Process().children(recursive=True)
+        if not left:
+            return
+        for process in left:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(left, timeout=0.5)
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass

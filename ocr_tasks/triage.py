@@ -1,0 +1,204 @@
+"""Looks into uploaded files, in a process of its own with limits: `python -m ocr_tasks.triage`.
+
+Reads an order as JSON from standard input (see `intake`), writes `input.pdf` into the folder and
+`{"pages": …, "media_type": …}` or `{"code": …, "detail": …, "file": …}` to standard output.
+
+What a file is, is decided by its content. A single PDF stays as it is, byte for byte; images become
+pages, without recompression where PDF can hold them as they are; several files become one PDF.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pikepdf
+
+from ocr_tasks import errors
+
+POINTS_PER_INCH = 72
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is to be done, and within which limits. `files` is their number."""
+
+    folder: Path
+    files: int
+    image_dpi: int | None
+    allow_signed: bool
+    max_pages: int
+    max_page_inches: float
+    max_image_megapixels: float
+    seconds: int
+    memory_bytes: int
+    file_bytes: int
+
+    @property
+    def paths(self) -> list[Path]:
+        return [self.folder / f"upload-{number:05d}" for number in range(1, self.files + 1)]
+
+
+def main() -> None:
+    """The child's life: limits, work, one line of answer."""
+    data = json.load(sys.stdin)
+    order = Order(**{**data, "folder": Path(data["folder"])})
+    _limit(order)
+    try:
+        answer = run(order)
+    except _Refused as refused:
+        error = refused.error
+        answer = {"code": error.code, "detail": error.detail, "file": refused.number}
+    except MemoryError:
+        answer = {"code": errors.CheckFailed.code, "detail": "not enough memory", "file": 1}
+    except OSError as error:
+        full = error.errno in (28, 122, 27)  # ENOSPC, EDQUOT, EFBIG
+        cls = errors.StorageFull if full else errors.StorageUnavailable
+        answer = {"code": cls.code, "detail": cls.title, "file": 1}
+    json.dump(answer, sys.stdout)
+
+
+def _limit(order: Order) -> None:
+    for what, most in (
+        (resource.RLIMIT_AS, order.memory_bytes),
+        (resource.RLIMIT_CPU, order.seconds),
+        (resource.RLIMIT_FSIZE, order.file_bytes),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        resource.setrlimit(what, (most, most))
+
+
+class _Refused(Exception):
+    """A file cannot be taken; `number` is its place in the request, from 1."""
+
+    def __init__(self, number: int, error: errors.OcrTasksError) -> None:
+        super().__init__(number, error)
+        self.number = number
+        self.error = error
+
+
+def run(order: Order) -> dict[str, Any]:
+    """Makes `input.pdf` of the files, deletes them, and says what came out."""
+    parts: list[Path] = []
+    pages = 0
+    media_types = set()
+    for number, path in enumerate(order.paths, start=1):
+        try:
+            for media_type, part, count in _parts(path, order, order.max_pages - pages):
+                media_types.add(media_type)
+                parts.append(part)
+                pages += count
+        except errors.OcrTasksError as error:
+            raise _Refused(number, error) from error
+    target = order.folder / "input.pdf"
+    if len(parts) == 1:
+        parts[0].replace(target)
+    else:
+        _merge(parts, target)
+    for path in {*parts, *order.paths}:
+        path.unlink(missing_ok=True)
+    return {
+        "pages": pages,
+        "media_type": media_types.pop() if len(media_types) == 1 else "multipart/mixed",
+    }
+
+
+def _parts(path: Path, order: Order, pages_left: int) -> Iterator[tuple[str, Path, int]]:
+    """Media type, PDF and number of pages of each part of a file."""
+    with path.open("rb") as file:
+        head = file.read(1024)
+    if not head:
+        raise errors.EmptyFile()
+    if b"%PDF-" in head:
+        yield "application/pdf", path, check_pdf(path, order, pages_left)
+        return
+    from ocr_tasks import images  # Pillow is only loaded where there is an image
+
+    pictures = images.to_pdfs(path, order.image_dpi, partial(check_pixels, order))
+    for number, (media_type, part) in enumerate(pictures):
+        if number >= pages_left:
+            raise too_many_pages(order.max_pages)
+        yield media_type, part, 1
+
+
+def too_many_pages(limit: int) -> errors.TooManyPages:
+    return errors.TooManyPages(f"more than {limit} pages", limit=limit)
+
+
+def check_pdf(path: Path, order: Order, pages_left: int) -> int:
+    """The number of pages of a PDF that can be read.
+
+    Raises:
+        errors.UploadError: if it cannot.
+    """
+    try:
+        with pikepdf.open(path, suppress_warnings=True) as pdf:
+            if pdf.is_encrypted:
+                raise errors.PdfEncrypted()
+            pages = len(pdf.pages)
+            if pages == 0:
+                raise errors.NoPages()
+            if pages > pages_left:
+                raise too_many_pages(order.max_pages)
+            _check_form(pdf, order)
+            for number, page in enumerate(pdf.pages, start=1):
+                _check_page(number, page, order)
+    except pikepdf.PasswordError:
+        raise errors.PdfEncrypted() from None
+    except (pikepdf.PdfError, RuntimeError, ValueError, TypeError, KeyError) as error:
+        raise errors.PdfInvalid() from error
+    return pages
+
+
+def _check_form(pdf: pikepdf.Pdf, order: Order) -> None:
+    if pdf.Root.get("/NeedsRendering", False):
+        raise errors.PdfDynamicForm()
+    form = pdf.Root.get("/AcroForm")
+    # Bit 1 of SigFlags: the document holds a signature (PDF 32000-1, 12.7.2, table 219).
+    if form is not None and int(form.get("/SigFlags", 0)) & 1 and not order.allow_signed:
+        raise errors.PdfSigned()
+
+
+def _check_page(number: int, page: pikepdf.Page, order: Order) -> None:
+    left, bottom, right, top = (float(edge) for edge in page.mediabox)
+    unit = float(page.obj.get("/UserUnit", 1))
+    longest = max(abs(right - left), abs(top - bottom)) * unit / POINTS_PER_INCH
+    if not longest <= order.max_page_inches:
+        raise errors.PageTooLarge(
+            f"page {number} measures {longest:.0f} inches, more than {order.max_page_inches:g}"
+        )
+    for image in page.get_images().values():
+        check_pixels(order, int(image.get("/Width", 0)), int(image.get("/Height", 0)))
+
+
+def check_pixels(order: Order, width: int, height: int) -> None:
+    """Makes sure that an image is within the limit, before anything decodes it.
+
+    Raises:
+        errors.ImageTooLarge
+    """
+    if width * height > order.max_image_megapixels * 1_000_000:
+        raise errors.ImageTooLarge(
+            f"an image claims {width} × {height} pixels, more than "
+            f"{order.max_image_megapixels:g} million"
+        )
+
+
+def _merge(parts: list[Path], target: Path) -> None:
+    with pikepdf.new() as merged:
+        for part in parts:
+            with pikepdf.open(part, suppress_warnings=True) as pdf:
+                merged.pages.extend(pdf.pages)
+        merged.save(target)
+
+
+if __name__ == "__main__":
+    os.umask(0o077)
+    main()

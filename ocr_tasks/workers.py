@@ -1,0 +1,55 @@
+"""Which workers live, and what they can read.
+
+A worker says so every few seconds; one that stops saying so is gone.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+from ocr_tasks import keys, redis_client
+from ocr_tasks.model import WorkerInfo
+
+#: Seconds after which a worker that said nothing counts as gone.
+LIFETIME = 15
+
+
+def announce(worker: WorkerInfo) -> None:
+    """Says that a worker lives and what it can read."""
+    with redis_client.client().pipeline() as pipe:
+        pipe.set(keys.WORKER_PREFIX + worker.name, json.dumps(asdict(worker)), ex=LIFETIME)
+        pipe.delete(keys.LANGUAGES)
+        pipe.sadd(keys.LANGUAGES, *worker.languages)
+        pipe.execute()
+
+
+def leave(name: str) -> None:
+    """Says that a worker has gone."""
+    redis_client.client().delete(keys.WORKER_PREFIX + name)
+
+
+def living() -> list[WorkerInfo]:
+    """The workers that live.
+
+    Raises:
+        errors.QueueUnavailable: if Redis is away.
+    """
+    with redis_client.errors_as_ours():
+        client = redis_client.client()
+        names = list(client.scan_iter(keys.WORKER_PREFIX + "*", count=1000))
+        records = client.mget(names) if names else []
+    return [WorkerInfo(**json.loads(record)) for record in records if record]
+
+
+def languages() -> list[str]:
+    """Languages that every living worker has; those last seen where none lives.
+
+    Raises:
+        errors.QueueUnavailable: if Redis is away.
+    """
+    workers = living()
+    if workers:
+        return sorted(set.intersection(*(set(worker.languages) for worker in workers)))
+    with redis_client.errors_as_ours():
+        return sorted(str(code) for code in redis_client.client().smembers(keys.LANGUAGES))

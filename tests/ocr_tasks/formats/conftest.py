@@ -1,0 +1,76 @@
+"""Pages to write: one that Tesseract read, and one that means harm."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from ocr_tasks.formats import hocr
+from ocr_tasks.formats.page import Block, Line, Page, Paragraph, Word
+
+DATA = Path(__file__).parents[2] / "data"
+DPI = 150
+
+
+@pytest.fixture(scope="session")
+def tesseract_hocr(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """What Tesseract itself writes of a scanned page."""
+    folder = tmp_path_factory.mktemp("huckleberry")
+    scan = DATA / "huckleberry-finn-p22.pdf"
+    render = ["pdftoppm", "-r", str(DPI), "-png", "-singlefile", str(scan), str(folder / "page")]
+    subprocess.run(render, check=True)
+    read = ["tesseract", "page.png", "page", "-l", "eng", "--dpi", str(DPI), "hocr"]
+    subprocess.run(read, check=True, cwd=folder, capture_output=True)
+    return (folder / "page.hocr").read_bytes()
+
+
+@pytest.fixture(scope="session")
+def scanned(tesseract_hocr: bytes) -> Page:
+    """The page that Tesseract read."""
+    return hocr.parse(tesseract_hocr, 1, DPI)
+
+
+@pytest.fixture
+def hostile() -> Page:
+    """Text as nobody would wish it, from a PDF's own text layer: in part without confidence."""
+    words = (
+        Word("<script>alert('&amp;')</script>", (10, 10, 60, 20), 0.5),
+        Word('"]]>', (70, 10, 90, 20), None),
+        Word("nul\x00bell\x07del\x7fnonchar\uffff", (100, 10, 120, 20), 0.25),
+        Word("form\ffeed\nline", (130, 10, 140, 20), 1.0),
+        Word("lone\ud800surrogate", (150, 10, 160, 20), 0.0),
+        Word("😀𐍈", (170, 10, 180, 20), 0.9312),
+        Word("\x00", (185, 10, 190, 20), 0.5),
+    )
+    hebrew = (Word("שלום", (150, 40, 190, 50), 0.75), Word("עולם", (100, 40, 140, 50), 0.75))
+    left_to_right = Paragraph(
+        (Line(words, (10, 10, 190, 20), (-0.000001, -2.5)), Line((), (10, 25, 190, 30), None)),
+        (10, 10, 190, 30),
+        "ita_old",
+        None,
+    )
+    right_to_left = Paragraph(
+        (Line(hebrew, (100, 40, 190, 50), None),), (100, 40, 190, 50), "heb", "rtl"
+    )
+    blocks = (
+        Block((left_to_right,), (10, 10, 190, 30)),
+        Block((right_to_left,), (100, 40, 190, 50)),
+    )
+    return Page(7, 200, 100, 72.0, blocks, "pdf", 90)
+
+
+@pytest.fixture
+def hostile_words() -> list[str]:
+    """The hostile page's words as they may be written, without the one that is nothing."""
+    return [
+        "<script>alert('&amp;')</script>",
+        '"]]>',
+        "nulbelldelnonchar",
+        "form feed line",
+        "lonesurrogate",
+        "😀𐍈",
+        "שלום",
+        "עולם",
+    ]

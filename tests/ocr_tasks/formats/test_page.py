@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from ocr_tasks.formats.page import Block, Line, Page, Paragraph, Word
+
+BOX = (0, 0, 10, 10)
+
+
+def _page(*words: Word) -> Page:
+    paragraph = Paragraph((Line(words, BOX, None),), BOX, None, None)
+    return Page(1, 10, 10, 300.0, (Block((paragraph,), BOX),), "ocr")
+
+
+def test_a_page_comes_back_from_json_as_it_was(scanned: Page, hostile: Page) -> None:
+    for page in (scanned, hostile, Page.empty(3, 10, 20, 299.97)):
+        assert Page.from_dict(json.loads(json.dumps(page.to_dict()))) == page
+
+
+def test_a_stored_page_is_compact(scanned: Page) -> None:
+    stored = json.dumps(scanned.to_dict(), separators=(",", ":"))
+    words = sum(1 for _ in scanned.words)
+    assert len(stored) < 50 * words
+
+
+def test_the_words_come_in_reading_order(scanned: Page) -> None:
+    assert [word.text for word in scanned.words][:4] == ["We", "went", "tip-toeing", "along"]
+    assert list(scanned.words) == [word for line in scanned.lines for word in line.words]
+
+
+def test_a_long_word_weighs_more_in_the_confidence_of_a_page() -> None:
+    page = _page(Word("a", BOX, 0.0), Word("abc", BOX, 1.0))
+    assert page.confidence == pytest.approx(0.75)
+
+
+def test_words_that_nobody_measured_do_not_count_in_the_confidence() -> None:
+    assert _page(Word("a", BOX, 0.5), Word("b", BOX, None)).confidence == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("words", [(), (Word("a", BOX, None),), (Word("", BOX, 0.5),)])
+def test_a_page_without_measured_words_has_no_confidence(words: tuple[Word, ...]) -> None:
+    assert _page(*words).confidence is None
+
+
+def test_an_empty_page_has_a_size_and_no_words() -> None:
+    page = Page.empty(2, 100, 200, 300.0)
+    assert (page.number, page.width, page.height, page.source) == (2, 100, 200, "none")
+    assert list(page.words) == []
+
+
+@pytest.mark.parametrize("dpi", [0, -1, float("nan"), float("inf")])
+def test_a_page_without_a_resolution_is_refused(dpi: float) -> None:
+    with pytest.raises(ValueError, match="dpi"):
+        Page.empty(1, 10, 10, dpi)
+
+
+def test_pages_count_from_one() -> None:
+    with pytest.raises(ValueError, match="number 0"):
+        Page.empty(0, 10, 10, 300)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("number", None),
+        ("number", True),
+        ("width", 1.5),
+        ("dpi", "300"),
+        ("source", "guess"),
+        ("source", []),
+        ("blocks", {}),
+        ("blocks", [[BOX, []]]),
+        ("blocks", [[[0, 0, 1], []]]),
+        ("blocks", [[[0, 0, 1, 1]]]),
+        ("blocks", [[[0, 0, 1, 1], [[[0, 0, 1, 1], "eng", "up", []]]]]),
+        ("blocks", [[[0, 0, 1, 1], [[[0, 0, 1, 1], 5, None, []]]]]),
+    ],
+)
+def test_what_is_not_a_stored_page_is_refused(field: str, value: Any) -> None:
+    with pytest.raises(ValueError, match="a stored page has"):
+        Page.from_dict(_page().to_dict() | {field: value})
+
+
+@pytest.mark.parametrize("data", [None, [], "page"])
+def test_what_is_no_object_is_no_stored_page(data: object) -> None:
+    with pytest.raises(ValueError, match="an object"):
+        Page.from_dict(data)

@@ -1,0 +1,51 @@
+"""Waiting for a change of a job: long polls and server-sent events."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from flask import Response
+
+from ocr_tasks import errors, jobs, settings
+from ocr_tasks.model import Job
+from web.schemas import JobBody
+
+#: Seconds between two comments that keep a quiet stream open through proxies.
+HEARTBEAT = 15
+
+
+def stream(job: Job, last_event_id: str | None) -> Response:
+    """The job, and each change of it, as `text/event-stream`; ends after the job has ended.
+
+    Format: https://html.spec.whatwg.org/multipage/server-sent-events.html. The id of an event is
+    the job's revision, so a client that comes back with its last one misses nothing and gets
+    nothing twice. After the end there is nothing to stream: 204, which stops an EventSource.
+    """
+    if job.state.final and last_event_id == str(job.revision):
+        return Response(status=204)
+    response = Response(_events(job, last_event_id), content_type="text/event-stream")
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["X-Accel-Buffering"] = "no"  # nginx would hold events back
+    return response
+
+
+def _events(job: Job, last_event_id: str | None) -> Iterator[str]:
+    deadline = time.monotonic() + settings.get().stream_seconds
+    yield "retry: 2000\n\n"
+    if last_event_id != str(job.revision):
+        yield _event(job)
+    while not job.state.final and (left := deadline - time.monotonic()) > 0:
+        previous = job
+        try:
+            job = jobs.wait(job.id, job.revision, min(HEARTBEAT, left))
+        except errors.OcrTasksError as error:
+            # Deleted, or Redis is away. The client reconnects, and gets the error as an answer.
+            yield f": {error.code}\n\n"
+            return
+        changed = (job.revision, job.queue_position) != (previous.revision, previous.queue_position)
+        yield _event(job) if changed else ": still here\n\n"
+
+
+def _event(job: Job) -> str:
+    return f"event: job\nid: {job.revision}\ndata: {JobBody.of(job).model_dump_json()}\n\n"

@@ -1,0 +1,127 @@
+"""Errors as problem documents (RFC 9457). The only table of HTTP status codes."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from flask import Flask, Response, request
+from pydantic import ValidationError
+from werkzeug.exceptions import HTTPException
+
+from ocr_tasks import errors
+
+log = logging.getLogger("web")
+
+#: Status of each error that can reach a client as an answer. Why a *job* failed is told in the job,
+#: whose status is 200.
+STATUS: Mapping[type[errors.OcrTasksError], int] = {
+    errors.MalformedRequest: 400,
+    errors.MissingFile: 400,
+    errors.NotFound: 404,
+    errors.MethodNotAllowed: 405,
+    errors.TooManyFiles: 413,
+    errors.UploadTooLarge: 413,
+    errors.UnsupportedType: 415,
+    errors.EmptyFile: 422,
+    errors.PdfInvalid: 422,
+    errors.PdfEncrypted: 422,
+    errors.PdfSigned: 422,
+    errors.PdfDynamicForm: 422,
+    errors.NoPages: 422,
+    errors.TooManyPages: 422,
+    errors.PageTooLarge: 422,
+    errors.ImageTooLarge: 422,
+    errors.ImageInvalid: 422,
+    errors.CheckFailed: 422,
+    errors.InvalidOptions: 422,
+    errors.LanguageUnavailable: 422,
+    errors.JobNotFound: 404,
+    errors.JobDeleted: 410,
+    errors.JobNotFinished: 409,
+    errors.JobWithoutResult: 409,
+    errors.JobEnded: 409,
+    errors.JobNotRetryable: 409,
+    errors.ArtifactNotFound: 404,
+    errors.ResultGone: 410,
+    errors.PageNotFound: 404,
+    errors.PageNotReady: 409,
+    errors.Internal: 500,
+    errors.QueueFull: 503,
+    errors.QueueUnavailable: 503,
+    errors.StorageFull: 507,
+    errors.StorageUnavailable: 503,
+}
+
+#: Errors that Werkzeug and Flask raise by status.
+_BY_STATUS: Mapping[int, type[errors.OcrTasksError]] = {
+    404: errors.NotFound,
+    405: errors.MethodNotAllowed,
+    413: errors.UploadTooLarge,
+}
+
+#: Seconds after which a client may ask again for something that is on its way.
+_SOON = 2
+
+
+def install(app: Flask) -> None:
+    """Has every error of the application answered as a problem document."""
+    app.register_error_handler(errors.OcrTasksError, respond)
+    app.register_error_handler(HTTPException, _respond_http)
+    app.register_error_handler(Exception, _respond_unexpected)
+
+
+def respond(error: errors.OcrTasksError) -> Response:
+    """The answer to a request that ended with this error."""
+    status = STATUS[type(error)]
+    body: dict[str, Any] = {
+        "type": f"/docs#error-{error.code}",
+        "title": error.title,
+        "status": status,
+        "detail": error.detail,
+        "instance": request.path,
+        "code": error.code,
+        "advice": error.advice,
+        "retryable": error.retryable,
+        **error.extra,
+    }
+    response = Response(
+        json.dumps(body, ensure_ascii=False), status, content_type="application/problem+json"
+    )
+    response.headers["Cache-Control"] = "no-store"
+    if isinstance(error, errors.ServiceError) and error.retryable:
+        response.headers["Retry-After"] = str(error.retry_after)
+    elif error.retryable:
+        response.headers["Retry-After"] = str(_SOON)
+    return response
+
+
+def validation_failed(error: ValidationError) -> Response:
+    """The answer to a query or path that does not fit its model."""
+    rows = [
+        {"pointer": "#/" + "/".join(map(str, row["loc"])), "detail": row["msg"]}
+        for row in error.errors(include_url=False, include_context=False, include_input=False)
+    ]
+    detail = "; ".join(f"{row['pointer'][2:]}: {row['detail']}" for row in rows)
+    return respond(errors.MalformedRequest(detail, errors=rows))
+
+
+def _respond_http(error: HTTPException) -> Response:
+    if error.code and error.code < 400:
+        return error.get_response()  # type: ignore[return-value]  # a redirect
+    known = _BY_STATUS.get(error.code or 500)
+    if known is None:
+        known = errors.MalformedRequest if (error.code or 500) < 500 else errors.Internal
+    response = respond(known("" if known is errors.Internal else error.description or ""))
+    response.headers.extend(
+        (name, value) for name, value in error.get_headers() if name in ("Allow", "Content-Range")
+    )
+    return response
+
+
+def _respond_unexpected(error: Exception) -> Response:
+    # The last net: whatever it is, the client learns that it was not its fault, the log the rest.
+    log.exception("%s %s failed", request.method, request.path, exc_info=error)
+    return respond(errors.Internal())

@@ -1,0 +1,32 @@
+"""Configuration of gunicorn: `gunicorn --config python:web.server "web.app:create_app()"`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ocr_tasks import settings
+
+_config = settings.get()
+
+bind = (
+    f"[{_config.host}]:{_config.port}" if ":" in _config.host else f"{_config.host}:{_config.port}"
+)
+worker_class = "gthread"
+workers = _config.web_processes
+threads = _config.web_threads
+# With threads this only catches a process that is stuck as a whole; requests may take longer.
+timeout = 120
+graceful_timeout = 3
+keepalive = 30
+control_socket_disable = True
+loglevel = "warning" if _config.log_level == "INFO" else _config.log_level.lower()
+# Uploads go to the data folder; nothing of ours belongs on the disk of /tmp.
+worker_tmp_dir = "/dev/shm"  # noqa: S108  # gunicorn's heartbeat file, which must not be on a disk
+
+#: Seconds for which a client may send nothing in the middle of a request.
+BODY_TIMEOUT = 60
+
+
+def pre_request(worker: Any, request: Any) -> None:
+    """Lets no client hold a thread for ever by sending nothing."""
+    request.unreader.sock.settimeout(BODY_TIMEOUT)

@@ -1,0 +1,80 @@
+"""The web page, the readable API pages, and what they ask for besides jobs."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from flask import Response, current_app, render_template
+from flask_openapi3 import APIBlueprint, Tag
+
+from ocr_tasks import errors, settings, workers
+from ocr_tasks.options import JobOptions
+from web import languages, problems
+from web.schemas import LanguageBody, LanguageListBody
+
+blueprint = APIBlueprint(
+    "site", __name__, abp_tags=[Tag(name="Discovery", description="What can be asked for")]
+)
+
+_CSP = (
+    "default-src 'self'; img-src 'self' data: blob:; style-src 'self'; script-src 'self'; "
+    "connect-src 'self'; object-src 'none'; base-uri 'none'; frame-ancestors 'none'"
+)
+
+
+@blueprint.get("/", doc_ui=False)
+def page() -> Response:
+    """The web page."""
+    return _html("index.html")
+
+
+@blueprint.get("/docs", doc_ui=False)
+def docs() -> Response:
+    """The API in words: addresses, options, errors."""
+    spec: dict[str, Any] = current_app.api_doc  # type: ignore[attr-defined]  # flask-openapi3's
+    rows = [(code, cls, problems.STATUS.get(cls)) for code, cls in errors.by_code().items()]
+    return _html("docs.html", spec=spec, errors=rows, options=JobOptions.model_json_schema())
+
+
+@blueprint.get("/openapi.json", doc_ui=False)
+def openapi() -> Response:
+    """The API as an OpenAPI 3.1 document."""
+    return _json(current_app.api_doc)  # type: ignore[attr-defined]
+
+
+@blueprint.get("/v1/options")
+def options_schema() -> Response:
+    """The options of a job, as a JSON schema."""
+    schema = JobOptions.model_json_schema()
+    schema["properties"]["languages"]["default"] = settings.get().default_languages.split("+")
+    return _json({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema})
+
+
+@blueprint.get("/v1/languages", responses={200: LanguageListBody})
+def installed_languages() -> Response:
+    """The languages that can be read."""
+    body = LanguageListBody(
+        languages=[
+            LanguageBody(code=code, name=languages.name(code)) for code in workers.languages()
+        ],
+        default=settings.get().default_languages.split("+"),
+    )
+    return _json(body.model_dump())
+
+
+def _html(template: str, **values: Any) -> Response:
+    response = Response(
+        render_template(template, **values), content_type="text/html; charset=utf-8"
+    )
+    response.headers["Content-Security-Policy"] = _CSP
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Referrer-Policy"] = "no-referrer"
+    response.headers["Cache-Control"] = "no-cache"
+    return response
+
+
+def _json(body: Any) -> Response:
+    response = Response(json.dumps(body, ensure_ascii=False), content_type="application/json")
+    response.headers["Cache-Control"] = "no-cache"
+    return response

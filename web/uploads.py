@@ -1,0 +1,80 @@
+"""Streams the files of a request to storage, so that memory does not grow with their size."""
+
+from __future__ import annotations
+
+from typing import IO, Any
+
+from flask import Flask, Request, current_app
+from werkzeug.exceptions import HTTPException
+
+from ocr_tasks import errors, intake, settings
+
+#: Text fields of a form, and their bytes in all.
+MAX_FIELDS = 100
+MAX_FIELD_BYTES = 100_000
+
+
+class UploadRequest(Request):
+    """A request whose files are written where a job will find them, as they come in."""
+
+    incoming: intake.Incoming | None = None
+
+    def _get_file_stream(
+        self,
+        total_content_length: int | None,
+        content_type: str | None,
+        filename: str | None = None,
+        content_length: int | None = None,
+    ) -> IO[bytes]:
+        if self.incoming is None:
+            # Only the route that takes files prepares for them.
+            raise errors.MalformedRequest("this address takes no files")
+        return self.incoming.open(filename or "")
+
+
+def install(app: Flask) -> None:
+    """Makes an application take uploads this way, and forget those that became no job."""
+    config = settings.get()
+    app.request_class = UploadRequest
+    app.config["MAX_CONTENT_LENGTH"] = config.max_upload_bytes + 1024 * 1024
+    app.config["MAX_FORM_PARTS"] = config.max_files + MAX_FIELDS
+    app.config["MAX_FORM_MEMORY_SIZE"] = MAX_FIELD_BYTES
+
+
+def read(request: UploadRequest) -> tuple[intake.Incoming, dict[str, list[str]]]:
+    """Takes the files of a request in, and gives them with the other fields of the form.
+
+    Raises:
+        errors.MalformedRequest: if it is no form, or its end is missing.
+        errors.UploadTooLarge, errors.TooManyFiles, errors.StorageFull, errors.StorageUnavailable
+    """
+    if request.mimetype != "multipart/form-data":
+        raise errors.MalformedRequest("the body is not multipart/form-data")
+    if request.headers.get("Content-Encoding", "identity") != "identity":
+        raise errors.MalformedRequest("the body must not be compressed")
+    incoming = request.incoming = intake.begin(request.content_length)
+    try:
+        form, files = request.form, request.files
+    except HTTPException as error:
+        raise _too_much(error, request) from error
+    wrong = [name for name in files if name != "file"]
+    if wrong:
+        raise errors.MalformedRequest(f"files go into the field `file`, not `{wrong[0][:100]}`")
+    if "file" in form:
+        raise errors.MalformedRequest("the field `file` needs a file, with a file name")
+    return incoming, {name: form.getlist(name) for name in form}
+
+
+def _too_much(error: HTTPException, request: Request) -> errors.OcrTasksError:
+    if error.code != 413:
+        return errors.MalformedRequest(error.description or "")
+    limit: Any = current_app.config["MAX_CONTENT_LENGTH"]
+    if request.content_length is not None and request.content_length <= limit:
+        return errors.TooManyFiles("too many parts, or text fields that are too long")
+    return errors.UploadTooLarge(f"more than {settings.get().max_upload_bytes} bytes")
+
+
+def forget(request: UploadRequest) -> None:
+    """Deletes what a request brought and no job took over; to be called at its very end."""
+    if request.incoming is not None:
+        request.incoming.discard()
