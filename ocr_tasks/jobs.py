@@ -194,9 +194,11 @@ def _decode_cursor(cursor: str) -> tuple[float, str]:
     try:
         padded = cursor + "=" * (-len(cursor) % 4)
         score, _, job_id = base64.urlsafe_b64decode(padded).decode().partition(":")
-        return float(int(score)), job_id
+        if storage.is_id(job_id):
+            return float(int(score)), job_id
     except (ValueError, binascii.Error):
-        raise errors.MalformedRequest("the cursor is not one of this service") from None
+        pass
+    raise errors.MalformedRequest("the cursor is not one of this service")
 
 
 def _job(job_id: str, record: dict[str, str], rank: int | None) -> Job:

@@ -69,6 +69,7 @@ class PageExecutor(Executor):
             with context.on_page(number):
                 stored = self._job.pages.load(number)
                 if stored is not None:
+                    self._job.reporter.resumed += 1
                     self._job.read.add(number)
                     return stored
                 try:

@@ -56,7 +56,8 @@ class Reporter:
         self._reported_at = 0.0
         self._pending = False
         self._stage_since = clock()
-        self._pages_at_start: int | None = None
+        #: Pages that an earlier run of the job had read; they say nothing of the pace.
+        self.resumed = 0
         self.seconds: dict[str, float] = {}
 
     def enter(self, stage: Stage) -> None:
@@ -72,8 +73,6 @@ class Reporter:
     def pages(self, done: int) -> None:
         """So many pages have been read."""
         total = self._progress.pages_total
-        if self._pages_at_start is None:
-            self._pages_at_start = done
         self._progress = dataclasses.replace(self._progress, pages_done=done)
         self._estimate(done, total)
         self.fraction(done / total if total else 1.0)
@@ -102,7 +101,7 @@ class Reporter:
 
     def _estimate(self, done: int, total: int) -> None:
         """Time left: the pages to come at the pace so far, and a tail in proportion."""
-        read = done - (self._pages_at_start or 0)
+        read = done - self.resumed
         if read <= 0:
             return
         pace = (self._clock() - self._stage_since) / read

@@ -1,0 +1,182 @@
+"""Real servers for the tests: Redis alone, or the whole stack as a user starts it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import redis
+
+DATA = Path(__file__).parent / "data"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_until(question: Callable[[], Any], seconds: float = 60) -> Any:
+    """The first true answer to the question; fails if there is none in time."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        answer = question()
+        if answer:
+            return answer
+        time.sleep(0.05)
+    raise AssertionError(f"not within {seconds} seconds: {question}")
+
+
+# The whole stack
+
+
+@dataclass
+class Stack:
+    """A running `ocr-tasks up`."""
+
+    data_dir: Path
+    port: int
+    log: Path
+    settings: dict[str, str] = field(default_factory=dict)
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        clean = {k: v for k, v in os.environ.items() if not k.startswith("OCR_")}
+        return {
+            **clean,
+            "OCR_DATA_DIR": str(self.data_dir),
+            "OCR_PORT": str(self.port),
+            **self.settings,
+        }
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "ocr_tasks.cli", "up"]
+        with self.log.open("ab") as words:
+            self.process = subprocess.Popen(
+                command, env=self.environment, stdout=words, stderr=words
+            )
+        wait_until(self.ready)
+
+    def ready(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, self.log.read_text()
+        with contextlib.suppress(httpx.TransportError):
+            return httpx.get(f"{self.url}/readyz").status_code == 200
+        return False
+
+    def stop(self) -> int:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGINT)
+        return self.process.wait(60)
+
+    def client(self) -> httpx.Client:
+        return httpx.Client(base_url=self.url, timeout=90)
+
+
+@contextlib.contextmanager
+def running_stack(folder: Path, **settings: str) -> Iterator[Stack]:
+    """A stack of its own for a test; settings are `OCR_…` variables."""
+    stack = Stack(folder / "data", free_port(), folder / "log", settings)
+    try:
+        stack.start()
+        yield stack
+    finally:
+        if stack.process and stack.process.poll() is None:
+            stack.stop()
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The stack that all acceptance tests share; they must not break it."""
+    folder = tmp_path_factory.mktemp("stack")
+    with running_stack(folder, OCR_MAX_UPLOAD_BYTES=str(40 * 1024 * 1024)) as running:
+        yield running
+
+
+@pytest.fixture
+def http(stack: Stack) -> Iterator[httpx.Client]:
+    with stack.client() as client:
+        yield client
+
+
+def submit(
+    client: httpx.Client, *files: Path | tuple[str, bytes], **options: Any
+) -> httpx.Response:
+    """Sends files, given as paths or as names with contents."""
+    parts = [
+        ("file", (file.name, file.read_bytes()) if isinstance(file, Path) else file)
+        for file in files
+    ]
+    return client.post("/v1/jobs", data=options, files=parts)
+
+
+def wait_for_end(client: httpx.Client, job: dict[str, Any], seconds: float = 120) -> dict[str, Any]:
+    def ended() -> dict[str, Any] | None:
+        current = client.get(f"/v1/jobs/{job['id']}").json()
+        return current if current["state"] in ("succeeded", "failed", "cancelled") else None
+
+    return wait_until(ended, seconds)
+
+
+# Redis alone, and our modules working on it in this process
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a real Redis."""
+    folder = tmp_path_factory.mktemp("redis")
+    path = folder / "redis.sock"
+    program = shutil.which("redis-server")
+    assert program, "redis-server is not installed; scripts/setup installs it"
+    server = subprocess.Popen(
+        [program, "--port", "0", "--unixsocket", path, "--dir", folder, "--save", ""],
+        stdout=subprocess.DEVNULL,
+    )
+    wait_until(path.exists)
+    yield f"unix://{path}"
+    server.terminate()
+    server.wait()
+
+
+@pytest.fixture
+def service(
+    redis_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[redis.Redis]:
+    """Our modules with an empty Redis and an empty data folder; gives a client of that Redis."""
+    from ocr_tasks import app, redis_client, settings
+
+    monkeypatch.setenv("OCR_REDIS_URL", redis_server)
+    monkeypatch.setenv("OCR_DATA_DIR", str(tmp_path / "data"))
+
+    def forget() -> None:
+        settings.get.cache_clear()
+        redis_client.client.cache_clear()
+        redis_client._script.cache_clear()
+        app.app.pool.force_close_all()
+
+    forget()
+    app.app.conf.update(app._configuration(settings.get()))
+    app.app._local.__dict__.clear()
+    app.app._backend_cache = None
+    client = redis_client.client()
+    client.flushall()
+    yield client
+    client.close()
+    forget()

@@ -1,0 +1,432 @@
+"""The life of a job on a real Redis, without a worker."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import threading
+import time
+from typing import Any
+
+import pytest
+import redis
+from celery.result import AsyncResult
+
+from ocr_tasks import errors, jobs, keys, options, settings, storage, workers
+from ocr_tasks.app import QUEUE, app
+from ocr_tasks.backend import NotWritten
+from ocr_tasks.model import Artifact, JobInput, Outcome, Progress, Stage, State, WorkerInfo
+
+pytestmark = pytest.mark.usefixtures("service")
+
+INPUT = JobInput("scan.pdf", 1, 1234, 7, "application/pdf", "0" * 64)
+OUTCOME = Outcome(
+    run="run",
+    artifacts=(Artifact("pdf", "application/pdf", 5, "1" * 64),),
+    pages=7,
+    seconds={"ocr": 2.5, "total": 3.0},
+    versions={"ocrmypdf": "17"},
+)
+
+
+class Request:
+    """What Celery hands to the backend as the request of a task."""
+
+    def __init__(self, token: str) -> None:
+        self.fencing_token = token
+
+
+def submit(**chosen: Any) -> str:
+    job_id = storage.new_id()
+    storage.adopt(storage.new_upload(), job_id)
+    storage.job(job_id).input.write_bytes(b"%PDF-")
+    jobs.submit(job_id, INPUT, options.from_dict(chosen))
+    return job_id
+
+
+def report(job_id: str, token: str, state: str, result: Any) -> None:
+    app.backend.store_result(job_id, result, state, request=Request(token))
+
+
+def run_to_end(job_id: str, outcome: Outcome = OUTCOME) -> None:
+    assert jobs.claim(job_id, "worker") is not None
+    report(job_id, "worker", "SUCCESS", outcome.to_dict())
+
+
+def test_a_submitted_job_waits_in_the_queue_with_its_message(service: redis.Redis) -> None:
+    job_id = submit(languages=["deu"])
+
+    job = jobs.read(job_id)
+
+    assert (job.state, job.stage, job.queue_position) == (State.QUEUED, Stage.QUEUED, 1)
+    assert job.input == INPUT
+    assert job.options["languages"] == ["deu"]
+    message = json.loads(service.lindex(QUEUE, 0))
+    assert message["headers"]["id"] == job_id
+    assert message["headers"]["task"] == "ocr_tasks.tasks.ocr_document"
+
+
+def test_async_result_tells_a_waiting_job_from_one_that_never_was() -> None:
+    job_id = submit()
+
+    assert AsyncResult(job_id, app=app).state == "QUEUED"
+    assert AsyncResult(job_id, app=app).exists()
+    assert AsyncResult(storage.new_id(), app=app).state == "PENDING"
+    assert not AsyncResult(storage.new_id(), app=app).exists()
+
+
+@pytest.mark.parametrize(
+    "job_id", ["", "x", "../../etc/passwd", storage.new_id().upper(), "0" * 36]
+)
+def test_what_was_never_submitted_is_not_found(job_id: str) -> None:
+    with pytest.raises(errors.JobNotFound):
+        jobs.read(job_id)
+
+
+def test_progress_is_the_meta_of_async_result() -> None:
+    job_id = submit()
+    start = jobs.claim(job_id, "worker")
+    assert start is not None
+    progress = dataclasses.replace(start, stage=Stage.OCR, pages_done=3, percent=41.5)
+
+    report(job_id, "worker", "PROGRESS", progress.to_dict())
+
+    result = AsyncResult(job_id, app=app)
+    assert result.state == "PROGRESS"
+    assert result.info["pages_done"] == 3
+    job = jobs.read(job_id)
+    assert (job.state, job.stage, job.progress.percent) == (State.RUNNING, Stage.OCR, 41.5)
+    assert job.queue_position is None
+
+
+def test_success_holds_the_outcome_and_counts() -> None:
+    job_id = submit()
+    run_to_end(job_id)
+
+    job = jobs.read(job_id)
+    assert job.state is State.SUCCEEDED
+    assert job.outcome == OUTCOME
+    assert job.ended_at is not None
+    assert AsyncResult(job_id, app=app).get(timeout=5)["pages"] == 7
+    stats = {name: float(value) for name, value in _stats().items()}
+    assert stats == {
+        "jobs_submitted": 1,
+        "jobs_succeeded": 1,
+        "pages": 7,
+        "pages_failed": 0,
+        "seconds_ocr": 2.5,
+        "seconds_total": 3.0,
+    }
+
+
+def _stats() -> dict[str, str]:
+    from ocr_tasks import redis_client
+
+    return dict(redis_client.client().hgetall(keys.STATS))
+
+
+def test_a_failure_keeps_its_code_for_us_and_its_exception_for_celery() -> None:
+    job_id = submit()
+    jobs.claim(job_id, "worker")
+
+    report(job_id, "worker", "FAILURE", errors.PageFailed("page 3: blurred", page=3))
+
+    failure = jobs.read(job_id).failure
+    assert failure is not None
+    assert (failure.code, failure.page, failure.retryable) == ("page_failed", 3, True)
+    assert failure.message == "page 3: blurred"
+    result = AsyncResult(job_id, app=app)
+    assert result.state == "FAILURE"
+    assert isinstance(result.result, errors.PageFailed)
+
+
+def test_an_unexpected_exception_tells_its_kind_and_nothing_more() -> None:
+    job_id = submit()
+    jobs.claim(job_id, "worker")
+
+    report(job_id, "worker", "FAILURE", RuntimeError("/secret/path"))
+
+    failure = jobs.read(job_id).failure
+    assert failure is not None
+    assert failure.code == "job_crashed"
+    assert "secret" not in failure.message
+
+
+@pytest.mark.parametrize("end", ["SUCCESS", "FAILURE", "REVOKED"])
+@pytest.mark.parametrize("late", ["PROGRESS", "SUCCESS", "FAILURE"])
+def test_a_final_state_is_written_once(end: str, late: str) -> None:
+    job_id = submit()
+    start = jobs.claim(job_id, "worker")
+    assert start is not None
+    values = {
+        "SUCCESS": OUTCOME.to_dict(),
+        "FAILURE": errors.ToolFailed("first"),
+        "REVOKED": errors.JobCancelled(),
+        "PROGRESS": start.to_dict(),
+    }
+    report(job_id, "worker", end, values[end])
+    before = jobs.read(job_id)
+
+    if late == "PROGRESS":
+        with pytest.raises(NotWritten):
+            report(job_id, "worker", late, values[late])
+    else:
+        report(
+            job_id, "worker", late, errors.ToolFailed("late") if late == "FAILURE" else values[late]
+        )
+
+    assert jobs.read(job_id) == before
+
+
+def test_a_worker_whose_job_went_to_another_cannot_write() -> None:
+    job_id = submit()
+    start = jobs.claim(job_id, "first")
+    assert start is not None
+    jobs.claim(job_id, "second")
+
+    with pytest.raises(NotWritten):
+        report(job_id, "first", "PROGRESS", start.to_dict())
+    report(job_id, "first", "SUCCESS", OUTCOME.to_dict())
+    assert jobs.read(job_id).state is State.RUNNING
+
+    report(job_id, "second", "SUCCESS", OUTCOME.to_dict())
+    assert jobs.read(job_id).state is State.SUCCEEDED
+
+
+def test_a_job_that_goes_on_elsewhere_does_not_go_back() -> None:
+    job_id = submit()
+    start = jobs.claim(job_id, "first")
+    assert start is not None
+    report(job_id, "first", "PROGRESS", dataclasses.replace(start, percent=60.0).to_dict())
+
+    again = jobs.claim(job_id, "second")
+
+    assert again is not None
+    assert again.percent == 60.0
+    assert again.started_at == start.started_at
+
+
+def test_a_cancelled_job_cannot_be_claimed() -> None:
+    job_id = submit()
+    cancelled = jobs.cancel(job_id)
+
+    assert cancelled.state is State.CANCELLED
+    assert jobs.claim(job_id, "worker") is None
+    assert AsyncResult(job_id, app=app).state == "REVOKED"
+    with pytest.raises(errors.JobEnded):
+        jobs.cancel(job_id)
+
+
+def test_a_running_job_that_was_cancelled_is_told_to_end() -> None:
+    job_id, other = submit(), submit()
+    jobs.claim(job_id, "worker")
+    jobs.claim(other, "worker")
+    jobs.cancel(job_id)
+
+    assert jobs.ended([job_id, other]) == {job_id}
+
+
+def test_retry_is_a_new_attempt_of_the_same_job() -> None:
+    job_id = submit()
+    jobs.claim(job_id, "worker")
+    report(job_id, "worker", "FAILURE", errors.ToolFailed())
+
+    job = jobs.retry(job_id)
+
+    assert (job.state, job.attempt, job.progress.percent) == (State.QUEUED, 2, 0.0)
+    assert job.failure is None
+    with pytest.raises(errors.JobNotRetryable):
+        jobs.retry(job_id)
+
+
+def test_a_job_that_succeeded_in_full_is_not_run_again() -> None:
+    job_id = submit()
+    run_to_end(job_id)
+
+    with pytest.raises(errors.JobNotRetryable):
+        jobs.retry(job_id)
+
+
+def test_retry_needs_the_document() -> None:
+    job_id = submit()
+    jobs.cancel(job_id)
+    storage.delete(job_id)
+
+    with pytest.raises(errors.ResultGone):
+        jobs.retry(job_id)
+
+
+def test_a_deleted_job_is_gone_and_so_are_its_files() -> None:
+    job_id = submit()
+    folder = storage.job(job_id).path
+    assert folder.exists()
+
+    jobs.delete(job_id)
+    jobs.delete(job_id)
+
+    with pytest.raises(errors.JobDeleted):
+        jobs.read(job_id)
+    assert not folder.exists()
+    assert jobs.list_jobs().jobs == []
+    assert jobs.claim(job_id, "worker") is None
+    assert jobs.deleted(job_id)
+
+
+def test_a_tombstone_does_not_stay_for_ever(service: redis.Redis) -> None:
+    job_id = submit()
+    assert service.ttl(keys.task(job_id)) == -1
+    jobs.delete(job_id)
+
+    assert 0 < service.ttl(keys.task(job_id)) <= settings.get().tombstone_seconds
+
+
+def test_the_list_is_newest_first_and_pages_without_gaps() -> None:
+    made = [submit() for _ in range(25)]
+
+    seen: list[str] = []
+    cursor = None
+    while True:
+        found = jobs.list_jobs(limit=7, cursor=cursor)
+        seen += [job.id for job in found.jobs]
+        cursor = found.next_cursor
+        if cursor is None:
+            break
+
+    assert seen == made[::-1]
+
+
+def test_the_list_pages_without_gaps_among_jobs_of_one_moment(
+    service: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moment = time.time()
+    monkeypatch.setattr(time, "time", lambda: moment)
+    made = {submit() for _ in range(9)}
+
+    first = jobs.list_jobs(limit=4)
+    second = jobs.list_jobs(limit=4, cursor=first.next_cursor)
+    third = jobs.list_jobs(limit=4, cursor=second.next_cursor)
+
+    shown = [job.id for page in (first, second, third) for job in page.jobs]
+    assert len(shown) == 9
+    assert set(shown) == made
+    assert third.next_cursor is None
+
+
+def test_the_list_filters_by_state() -> None:
+    waiting, done = submit(), submit()
+    run_to_end(done)
+
+    assert [job.id for job in jobs.list_jobs(State.SUCCEEDED).jobs] == [done]
+    assert [job.id for job in jobs.list_jobs(State.QUEUED).jobs] == [waiting]
+    assert jobs.counts()[State.SUCCEEDED] == 1
+
+
+@pytest.mark.parametrize("cursor", ["nonsense", "!!!", "MTIz" * 20, "MTp4", "eDp4"])
+def test_a_foreign_cursor_is_refused(cursor: str) -> None:
+    with pytest.raises(errors.MalformedRequest):
+        jobs.list_jobs(cursor=cursor)
+
+
+def test_places_in_the_queue_move_up() -> None:
+    first, second, third = submit(), submit(), submit()
+    assert [jobs.read(job).queue_position for job in (first, second, third)] == [1, 2, 3]
+
+    jobs.claim(first, "worker")
+    jobs.cancel(second)
+
+    assert jobs.read(third).queue_position == 1
+
+
+def test_a_full_queue_refuses_and_keeps_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OCR_QUEUE_MAX", "2")
+    settings.get.cache_clear()
+    submit()
+    submit()
+
+    with pytest.raises(errors.QueueFull) as refused:
+        submit()
+    with pytest.raises(errors.QueueFull):
+        jobs.check_queue()
+
+    assert refused.value.retry_after >= 1
+    assert len(jobs.list_jobs().jobs) == 2
+    assert len(list((settings.get().data_dir / "jobs").glob("*/*"))) == 2
+
+
+def test_the_time_until_a_place_follows_from_what_jobs_took() -> None:
+    for _ in range(2):
+        run_to_end(submit(), dataclasses.replace(OUTCOME, seconds={"total": 60.0}))
+    workers.announce(WorkerInfo("one", 4, ["eng"]))
+
+    assert jobs.seconds_until_place() == 60 / 4 + 1
+
+
+def test_nothing_is_left_of_a_job_whose_message_cannot_be_sent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise ConnectionError
+
+    monkeypatch.setattr(app, "send_task", refuse)
+    with pytest.raises(errors.QueueUnavailable):
+        submit()
+
+    assert jobs.list_jobs().jobs == []
+    assert list((settings.get().data_dir / "jobs").glob("*/*")) == []
+
+
+def test_waiting_ends_with_the_next_change() -> None:
+    job_id = submit()
+    before = jobs.read(job_id)
+    changed: list[int] = []
+    waiter = threading.Thread(
+        target=lambda: changed.append(jobs.wait(job_id, before.revision, 30).revision)
+    )
+    waiter.start()
+    jobs.claim(job_id, "worker")
+    waiter.join(20)
+
+    assert changed == [before.revision + 1]
+
+
+def test_waiting_for_what_has_happened_does_not_wait() -> None:
+    job_id = submit()
+    revision = jobs.read(job_id).revision
+    jobs.claim(job_id, "worker")
+
+    assert jobs.wait(job_id, revision, 30).state is State.RUNNING
+
+
+def test_waiting_ends_after_its_time() -> None:
+    job_id = submit()
+    job = jobs.read(job_id)
+
+    assert jobs.wait(job_id, job.revision, 0.1) == job
+
+
+def test_the_submitting_process_does_not_subscribe_to_the_jobs_it_submits(
+    service: redis.Redis,
+) -> None:
+    for _ in range(3):
+        submit()
+
+    assert service.pubsub_channels() == []
+
+
+def test_languages_are_those_that_every_worker_has() -> None:
+    assert workers.languages() == []
+    workers.announce(WorkerInfo("one", 2, ["deu", "eng", "fra"]))
+    workers.announce(WorkerInfo("two", 2, ["deu", "eng"]))
+    assert workers.languages() == ["deu", "eng"]
+
+    workers.leave("one")
+    workers.leave("two")
+
+    assert workers.living() == []
+    assert workers.languages() == ["deu", "eng"]
+
+
+def test_a_progress_survives_the_way_through_json() -> None:
+    progress = Progress(Stage.OCR, 1, 2, 50.5, 3.5, 1.0, 2.0)
+
+    assert Progress.from_dict(json.loads(json.dumps(progress.to_dict()))) == progress

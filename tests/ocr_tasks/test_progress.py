@@ -1,0 +1,160 @@
+"""From OCRmyPDF's bars to the progress of a job."""
+
+from __future__ import annotations
+
+from ocr_tasks.model import Progress, Stage
+from ocr_tasks.plugin.progress import STAGES, ProgressBar, Reporter
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def make(total: int = 10, interval: float = 0.25) -> tuple[Reporter, list[Progress], Clock]:
+    sent: list[Progress] = []
+    clock = Clock()
+    return Reporter(sent.append, Progress(pages_total=total), interval, clock), sent, clock
+
+
+def play(reporter: Reporter, clock: Clock, desc: str, total: int, step: float = 1.0) -> None:
+    with ProgressBar(total=total, desc=desc, unit="x", reporter=reporter) as bar:
+        for _ in range(total):
+            clock.now += step
+            bar.update()
+
+
+def test_a_whole_run_goes_through_the_stages_and_never_back() -> None:
+    reporter, sent, clock = make()
+    for desc, total in [
+        ("Scanning contents", 10),
+        ("OCR", 10),
+        ("PDF/A conversion", 10),
+        ("Linearizing", 100),
+        ("Recompressing JPEGs", 3),
+        ("Deflating JPEGs", 3),
+        ("JBIG2", 0),
+        ("Checking output", 100),
+    ]:
+        play(reporter, clock, desc, total)
+
+    stages = list(dict.fromkeys(progress.stage for progress in sent))
+    percents = [progress.percent for progress in sent]
+    assert stages == [s for s in Stage if s is not Stage.QUEUED]
+    assert percents == sorted(percents)
+    assert percents[-1] < 100
+
+
+def test_a_rejected_pdfa_repeats_stages_without_going_back() -> None:
+    reporter, sent, clock = make()
+    for desc in ("OCR", "Linearizing", "JBIG2", "PDF/A conversion", "Linearizing", "JBIG2"):
+        play(reporter, clock, desc, 10)
+
+    ranks = [progress.stage.rank for progress in sent]
+    assert ranks == sorted(ranks)
+
+
+def test_reports_of_one_stage_keep_their_distance() -> None:
+    reporter, sent, clock = make(total=1000)
+    with ProgressBar(total=1000, desc="OCR", unit="page", reporter=reporter) as bar:
+        for _ in range(1000):
+            clock.now += 0.01
+            bar.update()
+    in_ocr = [p.updated_at for p in sent if p.stage is Stage.OCR and p.updated_at]
+
+    assert 30 <= len(in_ocr) <= 41
+    assert all(b - a >= 0.25 for a, b in zip(in_ocr, in_ocr[1:], strict=False))
+
+
+def test_what_was_held_back_is_reported_later() -> None:
+    reporter, sent, clock = make()
+    with ProgressBar(total=10, desc="OCR", unit="page", reporter=reporter) as bar:
+        bar.update()
+        assert sent[-1].pages_done == 0
+        clock.now += 0.3
+        reporter.tick()
+        assert sent[-1].pages_done == 1
+        reporter.tick()
+        assert len(sent) == 2
+
+
+def test_halves_of_pages_and_absolute_counts_are_understood() -> None:
+    reporter, sent, clock = make(total=2)
+    with ProgressBar(total=2, desc="OCR", unit="page", reporter=reporter) as bar:
+        clock.now += 1
+        bar.update(0.5)
+        assert sent[-1].pages_done == 0
+        clock.now += 1
+        bar.update(0.5)
+        assert sent[-1].pages_done == 1
+        clock.now += 1
+        bar.update(completed=2)
+        assert sent[-1].pages_done == 2
+
+
+def test_an_unknown_bar_leaves_the_stage_alone() -> None:
+    reporter, sent, clock = make()
+    play(reporter, clock, "OCR", 10)
+    play(reporter, clock, "Something new in OCRmyPDF", 5)
+
+    assert sent[-1].stage is Stage.ASSEMBLING
+
+
+def test_bars_without_a_total_are_harmless() -> None:
+    reporter, sent, _ = make(total=0)
+    for desc in STAGES:
+        with ProgressBar(total=None, desc=desc, unit="%", disable=True, reporter=reporter) as bar:
+            bar.update(0)
+
+    assert sent[-1].percent <= 99
+
+
+def test_the_time_left_is_told_once_a_page_is_done_and_shrinks() -> None:
+    reporter, sent, clock = make(total=10)
+    play(reporter, clock, "OCR", 10, step=2.0)
+    etas = [p.eta_seconds for p in sent if p.stage is Stage.OCR]
+
+    assert etas[0] is None
+    told = [eta for eta in etas if eta is not None]
+    assert told == sorted(told, reverse=True)
+    assert 18 <= told[0] <= 25
+
+
+def test_pages_of_an_earlier_run_do_not_make_the_pace() -> None:
+    reporter, sent, clock = make(total=10)
+    with ProgressBar(total=10, desc="OCR", unit="page", reporter=reporter) as bar:
+        for _ in range(5):
+            reporter.resumed += 1
+            bar.update()
+        assert all(progress.eta_seconds is None for progress in sent)
+        clock.now += 4
+        bar.update()
+
+    eta = next(p.eta_seconds for p in sent if p.eta_seconds is not None)
+    assert 16 <= eta <= 25
+
+
+def test_a_job_that_goes_on_keeps_its_percent() -> None:
+    sent: list[Progress] = []
+    clock = Clock()
+    reporter = Reporter(sent.append, Progress(pages_total=4, percent=70.0), 0.25, clock)
+    play(reporter, clock, "Scanning contents", 4)
+    play(reporter, clock, "OCR", 4)
+
+    assert all(progress.percent >= 70 for progress in sent)
+
+
+def test_seconds_are_counted_by_stage() -> None:
+    reporter, _, clock = make()
+    play(reporter, clock, "Scanning contents", 3)
+    play(reporter, clock, "OCR", 5)
+    reporter.enter(Stage.STORING)
+    clock.now += 2
+
+    seconds = reporter.finish()
+    assert seconds["scanning"] == 3
+    assert seconds["ocr"] == 5
+    assert seconds["storing"] == 2
