@@ -88,6 +88,12 @@ class MethodNotAllowed(RequestError):
     advice = "See the Allow header for the methods it knows."
 
 
+class RangeNotSatisfiable(RequestError):
+    code = "range_not_satisfiable"
+    title = "The range that was asked for is not in the file"
+    advice = "Ask without a Range header, or for bytes below the size in Content-Range."
+
+
 class MissingFile(UploadError):
     code = "missing_file"
     title = "The request has no file"

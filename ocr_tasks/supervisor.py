@@ -79,6 +79,7 @@ class Supervisor:
             for child in self._children:
                 if child.process.poll() is not None and not self._stopping:
                     self._restart(child)
+            self._reap_orphans()
             time.sleep(0.2)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
@@ -100,6 +101,15 @@ class Supervisor:
 
     def _alive(self, name: str) -> bool:
         return all(child.process.poll() is None for child in self._children if child.name == name)
+
+    def _reap_orphans(self) -> None:
+        """Lets go of adopted processes that have ended; our own are left to `poll`."""
+        ours = {child.process.pid for child in self._children}
+        with contextlib.suppress(ChildProcessError):
+            while ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+                if ended.si_pid in ours:
+                    break
+                os.waitpid(ended.si_pid, 0)
 
     def _restart(self, child: _Child) -> None:
         say(f"{child.name} ended with code {child.process.returncode}; starting it again")

@@ -7,13 +7,14 @@ from typing import Any
 from celery import Task
 from celery.exceptions import Ignore
 
-from ocr_tasks import document, jobs, options, storage
+from ocr_tasks import document, errors, jobs, options, storage
 from ocr_tasks.app import OCR_DOCUMENT, app
 from ocr_tasks.backend import NotWritten
 from ocr_tasks.model import Progress, State
 
 
-@app.task(bind=True, name=OCR_DOCUMENT)  # type: ignore[untyped-decorator]  # Celery has no types
+# `throws`: such an end is no fault of the code, so Celery logs it without a traceback.
+@app.task(bind=True, name=OCR_DOCUMENT, throws=(errors.JobError,))  # type: ignore[untyped-decorator]  # Celery has no types
 def ocr_document(self: Task, job_id: str, requested: dict[str, Any]) -> dict[str, Any]:
     """Reads the document of a job. The task's id is the job's id.
 

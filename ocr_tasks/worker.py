@@ -67,7 +67,6 @@ def _set_up_logging(loglevel: int = logging.INFO, **_: Any) -> None:
     )
     # OCRmyPDF's own words go to the log of the job; the libraries below it say too much.
     logging.getLogger("ocrmypdf").propagate = False
-    logging.getLogger("ocrmypdf").setLevel(logging.INFO)
     for name, level in (("fontTools", "ERROR"), ("pdfminer", "ERROR"), ("PIL", "INFO")):
         logging.getLogger(name).setLevel(level)
 

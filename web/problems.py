@@ -22,6 +22,7 @@ STATUS: Mapping[type[errors.OcrTasksError], int] = {
     errors.MissingFile: 400,
     errors.NotFound: 404,
     errors.MethodNotAllowed: 405,
+    errors.RangeNotSatisfiable: 416,
     errors.TooManyFiles: 413,
     errors.UploadTooLarge: 413,
     errors.UnsupportedType: 415,
@@ -60,6 +61,7 @@ _BY_STATUS: Mapping[int, type[errors.OcrTasksError]] = {
     404: errors.NotFound,
     405: errors.MethodNotAllowed,
     413: errors.UploadTooLarge,
+    416: errors.RangeNotSatisfiable,
 }
 
 #: Seconds after which a client may ask again for something that is on its way.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from ocr_tasks.model import Progress, Stage
 from ocr_tasks.plugin.progress import STAGES, ProgressBar, Reporter
 
@@ -66,7 +68,7 @@ def test_reports_of_one_stage_keep_their_distance() -> None:
     in_ocr = [p.updated_at for p in sent if p.stage is Stage.OCR and p.updated_at]
 
     assert 30 <= len(in_ocr) <= 41
-    assert all(b - a >= 0.25 for a, b in zip(in_ocr, in_ocr[1:], strict=False))
+    assert all(b - a >= 0.25 for a, b in itertools.pairwise(in_ocr))
 
 
 def test_what_was_held_back_is_reported_later() -> None:

@@ -1,0 +1,404 @@
+"""Reading real documents with real OCRmyPDF and Tesseract, and with a Tesseract that misbehaves."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pikepdf
+import pypdfium2
+import pytest
+from PIL import Image, ImageDraw, ImageFont
+
+from ocr_tasks import document, errors, options, settings, storage
+from ocr_tasks.model import Outcome, Progress, Stage
+from ocr_tasks.plugin import background
+from tests.conftest import DATA
+
+pytestmark = pytest.mark.usefixtures("service")
+
+WORDS = ["zebra", "harbour", "window", "garden", "thunder"]
+
+
+def picture(text: str, color: str = "white", size: tuple[int, int] = (1240, 600)) -> Image.Image:
+    image = Image.new("RGB", size, color)
+    draw = ImageDraw.Draw(image)
+    draw.text((120, 200), text, fill="black", font=ImageFont.load_default(size=70))
+    return image
+
+
+def full_page() -> Image.Image:
+    """A page of running text, enough of it to tell its orientation and its skew."""
+    image = Image.new("L", (1654, 2339), "white")
+    lines = [f"{word} and the old {other} went on to speak" for word in WORDS for other in WORDS]
+    ImageDraw.Draw(image).multiline_text(
+        (200, 200), "\n".join(lines), fill="black", font=ImageFont.load_default(42), spacing=24
+    )
+    return image
+
+
+def scan(path: Path, *texts: str, **kwargs: Any) -> Path:
+    """A PDF with a picture of each text on a page of its own."""
+    first, *rest = [picture(f"The {text} is here", **kwargs) for text in texts]
+    first.save(path, "PDF", save_all=True, append_images=rest, resolution=150)
+    return path
+
+
+@dataclass
+class Run:
+    job_id: str
+    outcome: Outcome
+    reports: list[Progress]
+
+    @property
+    def folder(self) -> storage.JobFolder:
+        return storage.job(self.job_id)
+
+    def artifact(self, name: str) -> Path:
+        return self.folder.artifact(self.outcome.run, name)
+
+    @property
+    def text(self) -> str:
+        return self.artifact("text").read_text()
+
+
+def read(source: Path, job_id: str | None = None, **chosen: Any) -> Run:
+    if job_id is None:
+        job_id = storage.new_id()
+        storage.adopt(storage.new_upload(), job_id)
+        shutil.copy(source, storage.job(job_id).input)
+    with pikepdf.open(source) as pdf:
+        start = Progress(pages_total=len(pdf.pages))
+    reports: list[Progress] = []
+    run_id = storage.new_id()
+    outcome = document.run(job_id, run_id, options.from_dict(chosen), start, reports.append, 2)
+    return Run(job_id, outcome, reports)
+
+
+def words_of(path: Path) -> str:
+    pdf = pypdfium2.PdfDocument(path)
+    try:
+        return " ".join(page.get_textpage().get_text_range() for page in pdf)
+    finally:
+        pdf.close()
+
+
+@pytest.fixture
+def tesseract(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """Puts a program before Tesseract that does as told for some pages; gives its list of calls."""
+
+    def install(cases: str) -> Path:
+        folder = tmp_path / "bin"
+        folder.mkdir(exist_ok=True)
+        calls = tmp_path / "calls"
+        calls.touch()
+        real = shutil.which("tesseract", path=os.environ["PATH"].removeprefix(f"{folder}:"))
+        program = folder / "tesseract"
+        program.write_text(
+            f'#!/bin/sh\ncase "$*" in *hocr*txt*) echo "$*" >>"{calls}";; esac\n'
+            f'case "$*" in\n{cases}\nesac\nexec {real} "$@"\n'
+        )
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}", prepend=None)
+        return calls
+
+    return install
+
+
+CRASH_ON_2 = "*000002_*hocr*) echo 'segmentation fault' >&2; exit 139;;"
+CRASH_ALWAYS = "*hocr*) exit 139;;"
+
+
+def test_a_scan_becomes_a_searchable_pdf_with_all_artifacts(tmp_path: Path) -> None:
+    run = read(scan(tmp_path / "in.pdf", *WORDS[:3]))
+
+    for word in WORDS[:3]:
+        assert word in words_of(run.artifact("pdf"))
+        for name in ("text", "hocr", "alto", "json"):
+            assert word in run.artifact(name).read_text()
+    assert [row.name for row in run.outcome.artifacts] == ["pdf", "text", "hocr", "alto", "json"]
+    for row in run.outcome.artifacts:
+        assert row.bytes == run.artifact(row.name).stat().st_size
+    assert run.outcome.pages == 3
+    assert run.outcome.versions.keys() == {"ocrmypdf", "tesseract"}
+    assert run.outcome.warnings == ()
+    with pikepdf.open(run.artifact("pdf")) as pdf, pdf.open_metadata() as meta:
+        assert meta.pdfa_status
+
+
+def test_progress_goes_page_by_page_through_all_stages(tmp_path: Path) -> None:
+    run = read(scan(tmp_path / "in.pdf", *WORDS[:3]))
+
+    stages = list(dict.fromkeys(report.stage for report in run.reports))
+    assert stages[:2] == [Stage.SCANNING, Stage.OCR]
+    assert stages[-1] is Stage.STORING
+    percents = [report.percent for report in run.reports]
+    assert percents == sorted(percents)
+    assert run.reports[-1].pages_done == 3
+    assert run.outcome.seconds["total"] > 0
+
+
+def test_nothing_temporary_stays(tmp_path: Path) -> None:
+    run = read(scan(tmp_path / "in.pdf", WORDS[0]))
+
+    left = {path.name for path in run.folder.path.rglob("*") if path.is_file()}
+    results = {file for file, _, _ in storage.ARTIFACTS.values()}
+    pages = {"page.json", "summary.json", "preview.jpg"}
+    assert left == {"input.pdf", "log.txt"} | results | pages
+
+
+def test_the_input_is_not_touched(tmp_path: Path) -> None:
+    source = scan(tmp_path / "in.pdf", WORDS[0])
+    run = read(source)
+
+    assert run.folder.input.read_bytes() == source.read_bytes()
+
+
+def test_the_log_tells_what_happened_without_paths_of_the_machine() -> None:
+    run = read(DATA / "multipage.pdf")
+
+    log = run.folder.log.read_text()
+    assert "page 4: skipping all processing on this page" in log
+    assert str(settings.get().data_dir) not in log
+
+
+# Pages that have text already
+
+
+def test_skip_keeps_pages_with_text_and_shows_their_words() -> None:
+    run = read(DATA / "multipage.pdf", pages="4-5")
+
+    pages = [json.loads(run.folder.page_words(number) or b"") for number in range(1, 7)]
+    assert [page["source"] for page in pages] == ["none", "none", "none", "pdf", "ocr", "none"]
+    assert run.text.split("\f")[3].strip()
+    assert all(run.folder.page_preview(number).exists() for number in range(1, 7))
+
+
+def test_words_of_a_kept_page_stand_where_they_are_seen(tmp_path: Path) -> None:
+    first = read(scan(tmp_path / "in.pdf", WORDS[0]))
+    second = read(first.artifact("pdf"))
+
+    read_words, kept_words = (
+        {
+            word["text"]: word["box_pt"]
+            for line in json.loads(run.artifact("json").read_text())["pages"][0]["lines"]
+            for word in line["words"]
+        }
+        for run in (first, second)
+    )
+    assert kept_words.keys() == read_words.keys()
+    for text, box in kept_words.items():
+        assert box == pytest.approx(read_words[text], abs=12), text
+
+
+def test_refuse_fails_when_there_is_text() -> None:
+    with pytest.raises(errors.PriorText, match="page 4"):
+        read(DATA / "multipage.pdf", mode="refuse")
+
+
+def test_force_reads_pages_with_text_anew(tmp_path: Path) -> None:
+    once = read(scan(tmp_path / "in.pdf", WORDS[0]))
+    again = read(once.artifact("pdf"), mode="force")
+
+    assert WORDS[0] in again.text
+    assert json.loads(again.folder.page_words(1) or b"")["source"] == "ocr"
+
+
+def test_redo_replaces_the_text_of_an_earlier_ocr(tmp_path: Path) -> None:
+    once = read(scan(tmp_path / "in.pdf", WORDS[0]))
+    again = read(once.artifact("pdf"), mode="redo")
+
+    assert words_of(again.artifact("pdf")).count(WORDS[0]) == 1
+
+
+# Options that change the picture
+
+
+def test_pages_that_lie_on_a_side_are_turned(tmp_path: Path) -> None:
+    full_page().rotate(90, expand=True).save(tmp_path / "in.pdf", "PDF", resolution=200)
+
+    upright = read(tmp_path / "in.pdf", rotate_pages=True)
+
+    assert upright.text.count("went on to speak") > 20
+    pdf = pypdfium2.PdfDocument(upright.artifact("pdf"))
+    width, height = pdf[0].get_size()
+    pdf.close()
+    assert height > width
+    page = json.loads(upright.folder.page_words(1) or b"")
+    assert page["height"] > page["width"]
+
+
+def test_an_askew_page_is_straightened(tmp_path: Path) -> None:
+    askew = full_page().rotate(3, Image.Resampling.BICUBIC, fillcolor="white")
+    askew.save(tmp_path / "in.pdf", "PDF", resolution=200)
+
+    run = read(tmp_path / "in.pdf", deskew=True)
+
+    tops = [
+        [word["box"][1] for word in line["words"]]
+        for line in json.loads(run.artifact("json").read_text())["pages"][0]["lines"]
+        if len(line["words"]) > 4
+    ]
+    assert tops
+    assert all(max(row) - min(row) < 20 for row in tops)
+
+
+def test_the_background_becomes_white(tmp_path: Path) -> None:
+    source = scan(tmp_path / "in.pdf", WORDS[0], color="#d8c8a0")
+    run = read(source, remove_background=True)
+
+    pdf = pypdfium2.PdfDocument(run.artifact("pdf"))
+    seen = pdf[0].render(scale=1).to_pil().convert("L")
+    pdf.close()
+    assert seen.getpixel((20, 20)) > 245
+    assert WORDS[0] in run.text
+
+
+def test_whitening_keeps_the_ink() -> None:
+    image = picture("ink", color="#808080").convert("L")
+
+    whitened = background.whiten(image)
+
+    assert whitened.getpixel((5, 5)) == 255
+    assert whitened.getextrema()[0] < 140
+
+
+def test_cleaning_reads_a_specked_page(tmp_path: Path) -> None:
+    run = read(scan(tmp_path / "in.pdf", WORDS[0]), clean=True)
+
+    assert WORDS[0] in run.text
+
+
+def test_metadata_and_plain_pdf_are_as_asked_for(tmp_path: Path) -> None:
+    run = read(
+        scan(tmp_path / "in.pdf", WORDS[0]),
+        output_type="pdf",
+        optimize=0,
+        title="Der Titel",
+        author="Ämilie",
+        subject="x",
+        keywords="a, b",
+        sidecar=False,
+    )
+
+    assert "text" not in [row.name for row in run.outcome.artifacts]
+    with pikepdf.open(run.artifact("pdf")) as pdf:
+        assert str(pdf.docinfo["/Title"]) == "Der Titel"
+        assert str(pdf.docinfo["/Author"]) == "Ämilie"
+        with pdf.open_metadata() as meta:
+            assert not meta.pdfa_status
+
+
+# Pages that cannot be read
+
+
+def test_one_bad_page_does_not_spoil_a_document(
+    tmp_path: Path, tesseract: Callable[[str], Path]
+) -> None:
+    tesseract(CRASH_ON_2)
+    run = read(scan(tmp_path / "in.pdf", *WORDS[:3]))
+
+    assert [(row.page, row.code) for row in run.outcome.failed_pages] == [(2, "page_unreadable")]
+    assert WORDS[0] in run.text
+    assert WORDS[1] not in run.text
+    assert WORDS[2] in run.text
+    pdf = pypdfium2.PdfDocument(run.artifact("pdf"))
+    darkest = pdf[1].render(scale=1).to_pil().convert("L").getextrema()[0]
+    pdf.close()
+    assert darkest < 100, "the page keeps its image"
+
+
+def test_a_retry_reads_only_the_bad_page_again(
+    tmp_path: Path, tesseract: Callable[[str], Path]
+) -> None:
+    source = scan(tmp_path / "in.pdf", *WORDS[:3])
+    tesseract(CRASH_ON_2)
+    first = read(source)
+    calls = tesseract("")
+    calls.write_text("")
+
+    second = read(source, job_id=first.job_id)
+
+    assert len(calls.read_text().splitlines()) == 1
+    assert "000002_" in calls.read_text()
+    assert second.outcome.failed_pages == ()
+    assert all(word in words_of(second.artifact("pdf")) for word in WORDS[:3])
+    assert all(word in second.text for word in WORDS[:3])
+
+
+def test_on_page_error_fail_ends_the_job_and_names_the_page(
+    tmp_path: Path, tesseract: Callable[[str], Path]
+) -> None:
+    tesseract(CRASH_ON_2)
+    with pytest.raises(errors.PageFailed) as failed:
+        read(scan(tmp_path / "in.pdf", *WORDS[:3]), on_page_error="fail")
+
+    assert failed.value.page == 2
+
+
+def test_a_document_none_of_whose_pages_can_be_read_fails(
+    tmp_path: Path, tesseract: Callable[[str], Path]
+) -> None:
+    tesseract(CRASH_ALWAYS)
+    with pytest.raises(errors.AllPagesFailed):
+        read(scan(tmp_path / "in.pdf", *WORDS[:2]))
+
+
+def test_a_page_that_takes_too_long_keeps_its_image(
+    tmp_path: Path, tesseract: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OCR_PAGE_SECONDS", "3")
+    settings.get.cache_clear()
+    tesseract("*000001_*hocr*) exec sleep 60;;")
+    run = read(scan(tmp_path / "in.pdf", *WORDS[:2]))
+
+    assert [(row.page, row.code) for row in run.outcome.failed_pages] == [(1, "page_timeout")]
+    assert WORDS[1] in run.text
+
+
+def test_a_blank_page_is_no_failure(tmp_path: Path) -> None:
+    Image.new("L", (800, 600), "white").save(tmp_path / "in.pdf", "PDF", resolution=100)
+    run = read(tmp_path / "in.pdf")
+
+    assert run.outcome.failed_pages == ()
+    assert run.text.strip() == ""
+
+
+def test_a_report_that_is_refused_ends_the_reading(tmp_path: Path) -> None:
+    class Refused(Exception):
+        pass
+
+    def refuse(progress: Progress) -> None:
+        if progress.stage is Stage.OCR:
+            raise Refused
+
+    job_id = storage.new_id()
+    storage.adopt(storage.new_upload(), job_id)
+    shutil.copy(scan(tmp_path / "in.pdf", *WORDS), storage.job(job_id).input)
+
+    with pytest.raises(Refused):
+        document.run(job_id, "run", options.from_dict({}), Progress(pages_total=5), refuse, 2)
+
+    assert list((storage.job(job_id).path / "work").iterdir()) == []
+
+
+def test_the_hook_for_standalone_use_steps_aside(tmp_path: Path) -> None:
+    import ocrmypdf
+
+    source = scan(tmp_path / "in.pdf", WORDS[0])
+    ocrmypdf.ocr(source, tmp_path / "out.pdf", plugins=["ocr_tasks.plugin"], progress_bar=False)
+
+    assert WORDS[0] in words_of(tmp_path / "out.pdf")
+
+
+def test_an_outcome_survives_the_way_through_json(tmp_path: Path) -> None:
+    outcome = read(scan(tmp_path / "in.pdf", WORDS[0])).outcome
+
+    assert Outcome.from_dict(json.loads(json.dumps(outcome.to_dict()))) == outcome
+    assert dataclasses.is_dataclass(outcome)
