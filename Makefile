@@ -29,7 +29,7 @@ pytest:
 
 docs: ## write the generated reference pages again
 	@scripts/setup --dev
-	$(PY) scripts/reference.py
+	$(PY) -m scripts.reference
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 8

@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="ocr-tasks", description=__doc__)
+    parser = argparse.ArgumentParser(prog="ocr-tasks", description="A self-hosted OCR service.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     up = commands.add_parser("up", help="run everything: Redis, a worker, the web server")
@@ -78,6 +78,21 @@ def _parser() -> argparse.ArgumentParser:
     )
     ocr.set_defaults(run=_ocr)
     return parser
+
+
+def describe() -> dict[str, list[tuple[str, str]]]:
+    """Each subcommand's arguments and what they mean, for the documentation."""
+    subcommands = next(
+        action for action in _parser()._actions if isinstance(action, argparse._SubParsersAction)
+    )
+    helps = {choice.dest: choice.help or "" for choice in subcommands._choices_actions}
+    return {
+        f"{name}: {helps[name]}": [
+            (", ".join(action.option_strings) or str(action.metavar), action.help or "")
+            for action in command._actions
+        ]
+        for name, command in subcommands.choices.items()
+    }
 
 
 # Servers

@@ -222,7 +222,8 @@ def _job_log(folder: storage.JobFolder) -> Iterator[dict[str, None]]:
     try:
         yield warnings.texts
     except BaseException as error:
-        log.error("the job ended with %s: %s", type(error).__name__, error)
+        # Without a traceback: this log is for the client.
+        log.error("the job ended with %s: %s", type(error).__name__, error)  # noqa: TRY400
         raise
     finally:
         for handler in (file, warnings):

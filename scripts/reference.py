@@ -1,1 +1,114 @@
-"""placeholder"""
+"""Writes the reference pages of the documentation from the code: docs/reference/*.md.
+
+A test compares them with what is committed, so they cannot fall behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ocr_tasks import cli, errors
+from ocr_tasks.options import JobOptions
+from ocr_tasks.settings import Settings
+from web.app import create_app
+from web.problems import STATUS
+
+FOLDER = Path(__file__).parent.parent / "docs" / "reference"
+_NOTE = "<!-- Written by `make docs` from the code. -->\n\n"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join("| " + " | ".join(str(cell) for cell in row) + " |\n" for row in lines)
+
+
+def settings_page() -> str:
+    rows = [
+        (f"`OCR_{name.upper()}`", f"`{_plain(field.default)}`", field.description)
+        for name, field in Settings.model_fields.items()
+    ]
+    return (
+        "# Settings\n\nAll settings are environment variables. Sizes are bytes, times seconds.\n\n"
+        + _table(["Variable", "Default", "Meaning"], rows)
+    )
+
+
+def _plain(value: object) -> object:
+    return '""' if value == "" else value
+
+
+def errors_page() -> str:
+    rows = [
+        (f"`{code}`", STATUS.get(cls, "in the job"), f"{cls.title}. {cls.advice}")
+        for code, cls in errors.by_code().items()
+    ]
+    return (
+        "# Errors\n\nAn error is a problem document (RFC 9457) with a `code` that never changes "
+        "its meaning. Those without a status tell why a job or a page failed, and stand in the "
+        "job.\n\n" + _table(["Code", "Status", "What happened, and what to do"], rows)
+    )
+
+
+def options_page() -> str:
+    properties: dict[str, Any] = JobOptions.model_json_schema()["properties"]
+    rows = [
+        (f"`{name}`", f"`{_plain(row['default'])}`" if row.get("default") is not None else "",
+         row["description"])
+        for name, row in properties.items()
+    ]  # fmt: skip
+    return (
+        "# Options\n\nForm fields of `POST /v1/jobs`; `GET /v1/options` gives them as a JSON "
+        "schema.\n\n" + _table(["Field", "Default", "Meaning"], rows)
+    )
+
+
+def http_page() -> str:
+    spec: dict[str, Any] = create_app().api_doc  # type: ignore[attr-defined]  # flask-openapi3's
+    rows = [
+        (f"`{method.upper()} {path}`", f"{row['summary']} {row.get('description', '')}".strip())
+        for path, methods in spec["paths"].items()
+        for method, row in methods.items()
+    ]
+    return (
+        "# HTTP\n\nThe server shows the same at `/docs`, and as OpenAPI 3.1 at "
+        "`/openapi.json`.\n\n" + _table(["Request", "What it does"], _one_line(rows))
+    )
+
+
+def _one_line(rows: Iterable[tuple[str, str]]) -> Iterable[tuple[str, str]]:
+    return ((request, " ".join(text.split())) for request, text in rows)
+
+
+def cli_page() -> str:
+    text = "# Command line\n"
+    for command, arguments in cli.describe().items():
+        name, _, meaning = command.partition(": ")
+        text += f"\n## `ocr-tasks {name}`\n\n{meaning[0].upper()}{meaning[1:]}.\n\n"
+        text += _table(["Argument", "Meaning"], [(f"`{what}`", why) for what, why in arguments])
+    return text
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "settings.md": settings_page,
+    "errors.md": errors_page,
+    "options.md": options_page,
+    "http.md": http_page,
+    "cli.md": cli_page,
+}
+
+
+def page(name: str) -> str:
+    """What the page of this name should hold."""
+    return _NOTE + PAGES[name]()
+
+
+def main() -> None:
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for name in PAGES:
+        (FOLDER / name).write_text(page(name))
+
+
+if __name__ == "__main__":
+    main()

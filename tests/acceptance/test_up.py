@@ -1,0 +1,189 @@
+"""`ocr-tasks up` and `ocr-tasks ocr` as a person at a terminal meets them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from tests.conftest import DATA, Stack, free_port, running_stack, submit, wait_for_end, wait_until
+
+pytestmark = pytest.mark.acceptance
+
+PAGE = DATA / "huckleberry-finn-p22.pdf"
+SIX_PAGES = DATA / "multipage.pdf"
+WORD = "garden"
+
+
+def family(stack: Stack) -> list[psutil.Process]:
+    assert stack.process is not None
+    return psutil.Process(stack.process.pid).children(recursive=True)
+
+
+def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
+    return [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+
+
+def ocr(*arguments: str | Path, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "ocr_tasks.cli", "ocr", *arguments],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+
+
+def test_one_ctrl_c_ends_everything_and_a_restart_finds_what_was_done(tmp_path: Path) -> None:
+    with running_stack(tmp_path) as stack:
+        with stack.client() as http:
+            finished = wait_for_end(http, submit(http, PAGE).json())
+            running = submit(http, SIX_PAGES, SIX_PAGES, mode="force").json()
+            link = running["links"]["self"]
+            wait_until(lambda: http.get(link).json()["progress"]["pages_done"] >= 1)
+            before = http.get(link).json()["progress"]["percent"]
+        processes = family(stack)
+        names = {process.name() for process in processes}
+        assert any("redis" in name for name in names)
+
+        assert stack.stop() == 0
+
+        assert alive(processes) == []
+        assert not (stack.data_dir / "redis" / "redis.sock").exists()
+
+        stack.start()
+        with stack.client() as http:
+            found = http.get(finished["links"]["self"]).json()
+            assert found["state"] == "succeeded"
+            assert http.get(f"{found['links']['self']}/pdf").status_code == 200
+            resumed = http.get(link).json()
+            assert resumed["progress"]["percent"] >= before
+            assert wait_for_end(http, running)["state"] == "succeeded"
+
+
+def test_what_a_killed_supervisor_started_ends_too(tmp_path: Path) -> None:
+    with running_stack(tmp_path) as stack:
+        processes = family(stack)
+        assert stack.process is not None
+        stack.process.kill()
+        stack.process.wait()
+
+        wait_until(lambda: not alive(processes), 30)
+
+
+def test_a_part_that_dies_is_started_again(tmp_path: Path) -> None:
+    with running_stack(tmp_path) as stack:
+        (server,) = [p for p in family(stack) if "redis" in p.name()]
+        server.kill()
+        wait_until(lambda: [p for p in family(stack) if "redis" in p.name() and p != server])
+
+        wait_until(stack.ready)
+        with stack.client() as http:
+            assert wait_for_end(http, submit(http, PAGE).json())["state"] == "succeeded"
+
+
+def test_a_second_stack_on_the_same_folder_is_refused(stack: Stack) -> None:
+    second = subprocess.run(
+        [sys.executable, "-m", "ocr_tasks.cli", "up"],
+        env=stack.environment | {"OCR_PORT": str(free_port())},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert second.returncode == 69
+    assert "already works on" in second.stderr
+
+
+def test_a_port_in_use_is_named(stack: Stack, tmp_path: Path) -> None:
+    second = subprocess.run(
+        [sys.executable, "-m", "ocr_tasks.cli", "up"],
+        env=stack.environment | {"OCR_DATA_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert second.returncode == 69
+    assert f"cannot listen on 127.0.0.1:{stack.port}" in second.stderr
+
+
+def test_a_wrong_setting_is_named(stack: Stack) -> None:
+    told = subprocess.run(
+        [sys.executable, "-m", "ocr_tasks.cli", "up"],
+        env=stack.environment | {"OCR_MAX_PAGES": "many"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert told.returncode == 2
+    assert "OCR_MAX_PAGES" in told.stderr
+
+
+def test_ocr_reads_a_document_by_a_running_server(stack: Stack, tmp_path: Path) -> None:
+    output, text = tmp_path / "out.pdf", tmp_path / "out.txt"
+    done = ocr(PAGE, "-o", output, "--text", text, "--url", stack.url, env=stack.environment)
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(output)
+    assert output.read_bytes().startswith(b"%PDF-")
+    assert WORD in text.read_text()
+
+
+def test_ocr_brings_its_own_stack_where_none_runs(stack: Stack, tmp_path: Path) -> None:
+    source = tmp_path / "scan.pdf"
+    shutil.copy(PAGE, source)
+    before = {p.pid for p in psutil.process_iter()}
+    done = ocr(source, "--url", "http://127.0.0.1:9", env=stack.environment)
+
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "scan-ocr.pdf").read_bytes().startswith(b"%PDF-")
+    left = [
+        p.name()
+        for p in psutil.process_iter()
+        if p.pid not in before and "redis" in p.name() and p.ppid() == 1
+    ]
+    assert left == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["missing.pdf"], 2, "there is no file"),
+        ([PAGE, "--option", "deskew"], 2, "NAME=VALUE"),
+        ([PAGE, "--option", "nosuch=1"], 65, "[invalid_options]"),
+        ([PAGE, "-l", "tlh"], 65, "[language_unavailable]"),
+        ([SIX_PAGES, "--option", "mode=refuse"], 70, "[prior_text]"),
+    ],
+    ids=["no file", "no value", "unknown option", "unknown language", "failed job"],
+)
+def test_ocr_tells_what_is_wrong(
+    stack: Stack, arguments: list[str | Path], code: int, words: str
+) -> None:
+    told = ocr(*arguments, "--url", stack.url, env=stack.environment)
+
+    assert told.returncode == code
+    assert words in told.stderr
+
+
+def test_ctrl_c_cancels_the_job_of_ocr(stack: Stack, http: httpx.Client, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "ocr_tasks.cli", "ocr", SIX_PAGES, SIX_PAGES]
+    command += ["--option", "mode=force", "-o", tmp_path / "out.pdf", "--url", stack.url]
+    process = subprocess.Popen(command, env=stack.environment, stderr=subprocess.DEVNULL)
+
+    def running() -> str | None:
+        jobs = http.get("/v1/jobs?state=running&limit=1").json()["jobs"]
+        return jobs[0]["links"]["self"] if jobs and jobs[0]["input"]["files"] == 2 else None
+
+    link = wait_until(running)
+    os.kill(process.pid, signal.SIGINT)
+
+    assert process.wait(20) == 130
+    assert http.get(link).json()["state"] == "cancelled"
+    assert list(tmp_path.iterdir()) == []
