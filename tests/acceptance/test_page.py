@@ -1,0 +1,234 @@
+"""The web page in a real Chromium."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image, ImageDraw, ImageFont
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from tests.acceptance.test_main_job import text_of
+from tests.conftest import DATA, Stack
+
+pytestmark = pytest.mark.acceptance
+
+SCAN = DATA / "huckleberry-finn-p22.pdf"
+SIX_PAGES = DATA / "multipage.pdf"
+
+#: Seconds are generous: nothing here is about speed.
+PATIENCE = 90_000
+
+#: Without these Chromium calls home, again and again.
+QUIET = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    program = shutil.which("chromium") or shutil.which("google-chrome")
+    assert program, "Chromium is not installed; scripts/setup --dev installs it"
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=program, args=QUIET)
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def page(browser: Browser, stack: Stack) -> Iterator[Page]:
+    context = browser.new_context(accept_downloads=True, viewport={"width": 1100, "height": 900})
+    opened = context.new_page()
+    errors: list[str] = []
+    foreign: list[str] = []
+    opened.on("pageerror", lambda error: errors.append(str(error)))
+    opened.on(
+        "console",
+        lambda said: errors.append(said.text) if "Content Security Policy" in said.text else None,
+    )
+    opened.on(
+        "request",
+        lambda request: None if request.url.startswith(stack.url) else foreign.append(request.url),
+    )
+    opened.set_default_timeout(PATIENCE)
+    expect.set_options(timeout=PATIENCE)
+    opened.goto(stack.url)
+    expect(opened.get_by_label("English")).to_be_visible()
+    yield opened
+    context.close()
+    assert errors == []
+    assert foreign == []
+
+
+def picture(name: str, text: str) -> dict[str, str | bytes]:
+    image = Image.new("L", (1240, 500), "white")
+    ImageDraw.Draw(image).text((100, 150), text, fill=0, font=ImageFont.load_default(80))
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", dpi=(150, 150))
+    return {"name": name, "mimeType": "image/png", "buffer": buffer.getvalue()}
+
+
+def row(page: Page, name: str) -> object:
+    return page.get_by_role("listitem").filter(has=page.get_by_role("heading", name=name)).first
+
+
+def test_a_scan_is_uploaded_read_and_downloaded(page: Page, tmp_path: Path) -> None:
+    page.get_by_label("Choose files").set_input_files(SCAN)
+    job = row(page, SCAN.name)
+    expect(job.get_by_text("Done in")).to_be_visible()
+
+    with page.expect_download() as download:
+        job.get_by_role("link", name=re.compile("Download PDF")).click()
+    pdf = tmp_path / "out.pdf"
+    download.value.save_as(pdf)
+
+    assert download.value.suggested_filename == "huckleberry-finn-p22.pdf"
+    assert "garden" in text_of(pdf.read_bytes())
+
+
+def test_the_bar_moves_page_by_page_and_the_pages_can_be_read(page: Page) -> None:
+    page.get_by_label("Pages that already have text").select_option("force")
+    page.get_by_label("Choose files").set_input_files(SIX_PAGES)
+    job = row(page, SIX_PAGES.name)
+    bar = job.get_by_role("progressbar")
+    expect(job.get_by_text(re.compile(r"Reading · page [2-6] of 6"))).to_be_visible()
+    first = int(bar.get_attribute("aria-valuenow") or 0)
+    job.get_by_role("button", name=re.compile("^Read")).click()
+    viewer = page.get_by_role("dialog", name=SIX_PAGES.name)
+    expect(viewer.get_by_text(re.compile("Page 1: (read|not read)"))).to_be_visible()
+    page.keyboard.press("ArrowRight")
+    expect(viewer.get_by_label("Page number")).to_have_value("2")
+    expect(viewer.get_by_text(re.compile("Page 2: read, .* sure"))).to_be_visible()
+    expect(viewer.get_by_role("img", name="Image of page 2")).to_be_visible()
+    assert len(viewer.get_by_label("Text of the page").inner_text()) > 50
+    picture_of_viewer = os.environ.get("OCR_SCREENSHOTS")
+    page.keyboard.press("Escape")
+    expect(viewer).to_be_hidden()
+    expect(job.get_by_text("Done in")).to_be_visible()
+
+    assert 0 < first < 100
+    if picture_of_viewer:
+        job.get_by_role("button", name=re.compile("^Read")).click()
+        viewer.get_by_role("button", name=re.compile("^Page 2,")).click()
+        page.wait_for_timeout(500)
+        page.screenshot(path=Path(picture_of_viewer) / "viewer.png")
+
+
+def test_jobs_survive_a_reload_and_can_be_linked_to(page: Page, stack: Stack) -> None:
+    page.get_by_label("Choose files").set_input_files([picture("kept.png", "remember me")])
+    job = row(page, "kept.png")
+    expect(job.get_by_text("Done in")).to_be_visible()
+    page.reload()
+    expect(job.get_by_text("Done in")).to_be_visible()
+    job.get_by_role("button", name=re.compile("^Read")).click()
+    link = page.url
+    assert "#job=" in link
+
+    page.goto("about:blank")
+    page.goto(link)
+
+    viewer = page.get_by_role("dialog", name="kept.png")
+    expect(viewer.get_by_label("Text of the page")).to_contain_text("remember me")
+
+
+def test_a_running_job_is_cancelled_run_again_and_deleted(page: Page) -> None:
+    page.get_by_label("Pages that already have text").select_option("force")
+    page.get_by_label("Choose files").set_input_files(SIX_PAGES)
+    job = row(page, SIX_PAGES.name)
+    expect(job.get_by_text(re.compile("^Reading"))).to_be_visible()
+    job.get_by_role("button", name=re.compile("^Cancel")).click()
+    expect(job.get_by_text("Cancelled", exact=True)).to_be_visible()
+    job.get_by_role("button", name=re.compile("^Retry")).click()
+    expect(job.get_by_role("button", name=re.compile("^Cancel"))).to_be_visible()
+    before = page.get_by_role("heading", name=SIX_PAGES.name).count()
+    job.get_by_role("button", name=re.compile("^Cancel")).click()
+    job.get_by_role("button", name=re.compile("^Delete")).click()
+
+    expect(page.get_by_role("heading", name=SIX_PAGES.name)).to_have_count(before - 1)
+
+
+def test_several_files_become_jobs_of_their_own_or_one(page: Page) -> None:
+    files = [picture("one.png", "first"), picture("two.png", "second")]
+    page.get_by_label("Choose files").set_input_files(files)
+    for name in ("one.png", "two.png"):
+        expect(row(page, name).get_by_text("Done in")).to_be_visible()
+
+    page.get_by_label("Combine files into one PDF").check()
+    page.get_by_label("Choose files").set_input_files(files)
+    expect(row(page, "one.png").get_by_text("2 pages")).to_be_visible()
+
+
+def test_a_refused_file_says_what_to_do(page: Page) -> None:
+    nothing = {"name": "nothing.pdf", "mimeType": "application/pdf", "buffer": b""}
+    broken = {"name": "<b>broken</b>.pdf", "mimeType": "application/pdf", "buffer": b"%PDF-1.7 <"}
+    page.get_by_label("Choose files").set_input_files([nothing, broken])
+
+    expect(row(page, "nothing.pdf").get_by_text("is empty")).to_be_visible()
+    refused = row(page, "<b>broken</b>.pdf")
+    expect(refused.get_by_text("save it anew")).to_be_visible()
+    refused.get_by_role("button", name=re.compile("^Dismiss")).click()
+    expect(page.get_by_role("heading", name="<b>broken</b>.pdf")).to_have_count(0)
+
+
+def test_choices_are_remembered(page: Page) -> None:
+    page.get_by_label("German").check()
+    page.get_by_label("English").uncheck()
+    page.get_by_label("Straighten").check()
+    page.reload()
+
+    expect(page.get_by_label("German")).to_be_checked()
+    expect(page.get_by_label("English")).not_to_be_checked()
+    expect(page.get_by_label("Straighten")).to_be_checked()
+    page.get_by_text("More options").click()
+    page.get_by_role("button", name="Reset all choices").click()
+    expect(page.get_by_label("English")).to_be_checked()
+
+
+def test_the_page_works_by_keyboard_alone(page: Page) -> None:
+    page.get_by_label("Choose files").set_input_files([picture("keys.png", "keyboard")])
+    expect(row(page, "keys.png").get_by_text("Done in")).to_be_visible()
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        label = page.evaluate("document.activeElement.getAttribute('aria-label')")
+        if label == "Read: keys.png":
+            break
+    page.keyboard.press("Enter")
+
+    expect(page.get_by_role("dialog", name="keys.png")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog", name="keys.png")).to_be_hidden()
+
+
+def test_a_lost_connection_is_said_and_comes_back(page: Page) -> None:
+    page.context.set_offline(True)
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    expect(page.get_by_text("Connection lost, retrying")).to_be_visible()
+    page.context.set_offline(False)
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+
+    expect(page.get_by_text("Connection lost, retrying")).to_be_hidden()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_runs_out_of_a_phone(page: Page, scheme: str) -> None:
+    page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+    page.set_viewport_size({"width": 360, "height": 740})
+    name = "a-very-long-name-without-a-break-" * 5 + ".png"
+    page.get_by_label("Choose files").set_input_files([picture(name, "phone")])
+    expect(row(page, name).get_by_text("Done in")).to_be_visible()
+
+    width = page.evaluate("document.documentElement.scrollWidth")
+    assert width <= 360
+    if folder := os.environ.get("OCR_SCREENSHOTS"):
+        page.screenshot(path=Path(folder) / f"phone-{scheme}.png")

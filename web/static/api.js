@@ -1,0 +1,55 @@
+// Talking to the server. Every refusal becomes a Problem with words for a person.
+
+export class Problem extends Error {
+  constructor(status, body) {
+    super([body.detail || body.title || `The server answered ${status}.`, body.advice].filter(Boolean).join(" "));
+    this.status = status;
+    this.code = body.code || "unknown";
+  }
+}
+
+// The server cannot be reached; it may be back soon.
+export class Offline extends Error {}
+
+export async function ask(address, options = {}) {
+  let answer;
+  try {
+    answer = await fetch(address, options);
+  } catch {
+    throw new Offline("The server cannot be reached.");
+  }
+  if (answer.ok) return answer;
+  throw new Problem(answer.status, await answer.json().catch(() => ({})));
+}
+
+export const json = async (address, options) => (await ask(address, options)).json();
+export const text = async (address) => (await ask(address)).text();
+
+// Sends files as one job. XMLHttpRequest, because fetch does not tell how far an upload is.
+export function upload(files, fields, onProgress) {
+  const request = new XMLHttpRequest();
+  const form = new FormData();
+  for (const [name, value] of fields) form.append(name, value);
+  for (const file of files) form.append("file", file, file.name);
+  const done = new Promise((resolve, reject) => {
+    request.upload.onprogress = (event) => event.lengthComputable && onProgress(event.loaded / event.total);
+    request.onload = () => {
+      const body = parse(request.responseText);
+      if (request.status === 202) resolve(body);
+      else reject(new Problem(request.status, body));
+    };
+    request.onerror = () => reject(new Offline("The connection broke during the upload. Send the file again."));
+    request.onabort = () => reject(new DOMException("aborted", "AbortError"));
+  });
+  request.open("POST", "/v1/jobs");
+  request.send(form);
+  return { done, abort: () => request.abort() };
+}
+
+function parse(body) {
+  try {
+    return JSON.parse(body);
+  } catch {
+    return {};
+  }
+}

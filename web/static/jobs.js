@@ -1,0 +1,121 @@
+// The jobs that the page knows, kept up to date: by events where a browser allows another
+// connection, and by asking for the list in any case, so that no bar ever stands still unnoticed.
+
+import { ask, json, Offline } from "./api.js";
+
+const PAGE = 20;
+const MOST_STREAMS = 4; // browsers allow six connections to a host
+const POLL_ACTIVE = 2500;
+const POLL_IDLE = 15000;
+
+const jobs = new Map();
+const streams = new Map();
+const listeners = new Set();
+let next = null;
+let timer = 0;
+
+export const isActive = (job) => job.state === "queued" || job.state === "running";
+export const all = () => [...jobs.values()].sort((a, b) => b.created_at.localeCompare(a.created_at));
+export const get = (id) => jobs.get(id);
+export const hasOlder = () => next !== null;
+
+// Calls back with {changed: job} | {removed: id} | {online: boolean} | {listed: true}.
+export function listen(callback) {
+  listeners.add(callback);
+}
+
+const tell = (event) => listeners.forEach((callback) => callback(event));
+
+export async function start() {
+  await poll(true);
+  document.addEventListener("visibilitychange", () => !document.hidden && poll());
+}
+
+export function put(job) {
+  const before = jobs.get(job.id);
+  if (before && isOlder(job, before)) return;
+  jobs.set(job.id, job);
+  tell({ changed: job, before });
+  stream();
+}
+
+// An answer that was overtaken by an event must not turn a bar back.
+function isOlder(job, known) {
+  if (job.attempt !== known.attempt) return job.attempt < known.attempt;
+  if (!isActive(known)) return isActive(job);
+  return isActive(job) && job.progress.percent < known.progress.percent;
+}
+
+export async function older() {
+  const body = await json(next);
+  next = body.next;
+  body.jobs.forEach(put);
+  tell({ listed: true });
+}
+
+async function poll(first = false) {
+  clearTimeout(timer);
+  try {
+    const limit = first ? PAGE : Math.min(200, Math.max(PAGE, jobs.size));
+    const body = await json(`/v1/jobs?limit=${limit}`);
+    if (first) next = body.next;
+    const listed = new Set(body.jobs.map((job) => job.id));
+    body.jobs.forEach(put);
+    forgetDeleted(listed, body.jobs.at(-1), limit);
+    tell({ online: true });
+    tell({ listed: true });
+  } catch (error) {
+    tell({ online: !(error instanceof Offline || error.status >= 500) });
+  }
+  timer = setTimeout(poll, all().some(isActive) ? POLL_ACTIVE : POLL_IDLE);
+}
+
+// What is younger than the oldest listed job and not listed was deleted elsewhere.
+function forgetDeleted(listed, last, limit) {
+  for (const job of all()) {
+    const covered = listed.size < limit || (last && job.created_at >= last.created_at);
+    if (covered && !listed.has(job.id)) remove(job.id);
+  }
+}
+
+function remove(id) {
+  jobs.delete(id);
+  streams.get(id)?.close();
+  streams.delete(id);
+  tell({ removed: id });
+}
+
+function stream() {
+  for (const [id, source] of streams) {
+    const job = jobs.get(id);
+    if (!job || !isActive(job)) {
+      source.close();
+      streams.delete(id);
+    }
+  }
+  const waiting = all().filter((job) => isActive(job) && !streams.has(job.id));
+  waiting.sort((a, b) => (a.state === "running" ? 0 : 1) - (b.state === "running" ? 0 : 1));
+  for (const job of waiting.slice(0, MOST_STREAMS - streams.size)) {
+    const source = new EventSource(job.links.events);
+    source.addEventListener("job", (event) => put(JSON.parse(event.data)));
+    streams.set(job.id, source);
+  }
+}
+
+export async function cancel(id) {
+  put(await json(`/v1/jobs/${id}/cancel`, { method: "POST" }));
+}
+
+export async function retry(id) {
+  put(await json(`/v1/jobs/${id}/retry`, { method: "POST" }));
+  poll();
+}
+
+export async function destroy(id) {
+  await ask(`/v1/jobs/${id}`, { method: "DELETE" });
+  remove(id);
+}
+
+export async function load(id) {
+  put(await json(`/v1/jobs/${id}`));
+}

@@ -1,0 +1,95 @@
+// The choices above the list: filled from the server's description, kept in this browser.
+
+import { json } from "./api.js";
+
+const KEY = "ocr-tasks.choices";
+const MANY_LANGUAGES = 12;
+
+const form = document.getElementById("send");
+const list = document.getElementById("languages");
+const search = document.getElementById("language-search");
+const controls = [...form.querySelectorAll("[name]")];
+
+let chosen = []; // languages in the order in which they were chosen: the first is the main one
+let defaults = {};
+
+export async function start() {
+  const [schema, languages] = await Promise.all([json("/v1/options"), json("/v1/languages")]);
+  defaults = Object.fromEntries(Object.entries(schema.properties).map(([name, row]) => [name, row.default]));
+  const codes = languages.languages.map((row) => row.code);
+  defaults.languages = languages.default.filter((code) => codes.includes(code));
+  showLanguages(languages.languages);
+  apply({ ...defaults, ...remembered() }, codes);
+  form.addEventListener("change", remember);
+  document.getElementById("reset").addEventListener("click", () => {
+    apply(defaults, codes);
+    remember();
+  });
+}
+
+// Pairs of a field's name and value, only where it differs from what the server does anyway.
+export function fields() {
+  const pairs = chosen.map((code) => ["languages", code]);
+  for (const control of controls) {
+    const value = control.type === "checkbox" ? control.checked : control.value;
+    if (value !== "" && String(value) !== String(defaults[control.name] ?? "")) pairs.push([control.name, String(value)]);
+  }
+  return pairs;
+}
+
+export const combine = () => document.getElementById("combine").checked;
+
+function showLanguages(rows) {
+  list.replaceChildren(
+    ...rows.map((row) => {
+      const box = Object.assign(document.createElement("input"), { type: "checkbox", value: row.code });
+      const label = document.createElement("label");
+      label.append(box, ` ${row.name}`);
+      label.dataset.find = `${row.name} ${row.code}`.toLowerCase();
+      return label;
+    }),
+  );
+  search.hidden = rows.length <= MANY_LANGUAGES;
+  search.addEventListener("input", () => {
+    const wanted = search.value.trim().toLowerCase();
+    for (const label of list.children) {
+      label.hidden = !label.dataset.find.includes(wanted) && !label.firstChild.checked;
+    }
+  });
+  list.addEventListener("change", (event) => {
+    const code = event.target.value;
+    chosen = event.target.checked ? [...chosen, code] : chosen.filter((other) => other !== code);
+  });
+}
+
+function apply(values, codes) {
+  chosen = (values.languages || []).filter((code) => codes.includes(code));
+  for (const box of list.querySelectorAll("input")) box.checked = chosen.includes(box.value);
+  for (const control of controls) {
+    const value = values[control.name] ?? "";
+    if (control.type === "checkbox") control.checked = value === true;
+    else control.value = value;
+  }
+}
+
+function remembered() {
+  try {
+    return JSON.parse(localStorage.getItem(KEY)) || {};
+  } catch {
+    return {};
+  }
+}
+
+// What belongs to one document alone, such as its title, is not kept.
+function remember() {
+  const kept = { languages: chosen };
+  for (const control of controls) {
+    if (control.type === "checkbox") kept[control.name] = control.checked;
+    else if (control.tagName === "SELECT") kept[control.name] = control.value;
+  }
+  try {
+    localStorage.setItem(KEY, JSON.stringify(kept));
+  } catch {
+    // Private windows may refuse; then the choices last as long as the page.
+  }
+}
