@@ -28,4 +28,9 @@ def create_app() -> Flask:
     uploads.install(app)
     for blueprint in (jobs.blueprint, site.blueprint, health.blueprint):
         app.register_api(blueprint)
+    for methods in app.paths.values():
+        for operation in methods.values():
+            # flask-openapi3 makes HTML of the line ends of docstrings.
+            text = operation.get("description", "")
+            operation["description"] = text.replace("<br/>", " ").strip()
     return app

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from flask import Response, current_app, render_template
 from flask_openapi3 import APIBlueprint, Tag
+from markupsafe import Markup, escape
 
 from ocr_tasks import errors, settings, workers
 from ocr_tasks.options import JobOptions
@@ -17,10 +19,18 @@ blueprint = APIBlueprint(
     "site", __name__, abp_tags=[Tag(name="Discovery", description="What can be asked for")]
 )
 
+_CODE = re.compile("`([^`]+)`")
+
 _CSP = (
     "default-src 'self'; img-src 'self' data: blob:; style-src 'self'; script-src 'self'; "
     "connect-src 'self'; object-src 'none'; base-uri 'none'; frame-ancestors 'none'"
 )
+
+
+@blueprint.app_template_filter("code")
+def _code(text: str) -> Markup:
+    """What stands in backticks as code."""
+    return Markup(_CODE.sub(r"<code>\1</code>", str(escape(text))))  # noqa: S704  # escaped before
 
 
 @blueprint.get("/", doc_ui=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pypdfium2
@@ -16,6 +16,9 @@ from ocr_tasks.formats.page import Block, Box, Line, Page, Paragraph, Word
 #: The resolution in which positions are given, and which an image of such a page is made for.
 DPI = 150
 _POINTS_PER_INCH = 72
+
+#: Left, bottom, right, top in points; the origin is at the bottom.
+_Points = tuple[float, float, float, float]
 
 
 @contextlib.contextmanager
@@ -35,7 +38,7 @@ def words(pdf: pypdfium2.PdfDocument, number: int) -> Page:
     width, height = (round(side * DPI / _POINTS_PER_INCH) for side in page.get_size())
     text = page.get_textpage()
     try:
-        lines = [line for line in _lines(text, page.get_height()) if line.words]
+        lines = list(_lines(text, _frame(page)))
     finally:
         text.close()
         page.close()
@@ -56,38 +59,59 @@ def picture(pdf: pypdfium2.PdfDocument, number: int, pixels: int) -> Image.Image
         page.close()
 
 
-def _lines(text: pypdfium2.PdfTextPage, page_height: float) -> Iterator[Line]:
+def _frame(page: pypdfium2.PdfPage) -> Callable[[_Points], Box]:
+    """How a box in the coordinates of a PDF page lies on the page as it is seen."""
+    left, bottom, right, top = page.get_cropbox()
+    turn = page.get_rotation()
+    scale = DPI / _POINTS_PER_INCH
+
+    def seen(x: float, y: float) -> tuple[float, float]:
+        across, down = x - left, top - y
+        return {
+            0: (across, down),
+            90: (top - bottom - down, across),
+            180: (right - left - across, top - bottom - down),
+            270: (down, right - left - across),
+        }[turn]
+
+    def place(box: _Points) -> Box:
+        (x1, y1), (x2, y2) = seen(box[0], box[1]), seen(box[2], box[3])
+        edges = (min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2))
+        a, b, c, d = (max(0, round(edge * scale)) for edge in edges)
+        return a, b, c, d
+
+    return place
+
+
+def _lines(text: pypdfium2.PdfTextPage, place: Callable[[_Points], Box]) -> Iterator[Line]:
     """Lines as PDFium ends them; words are what stands between white space."""
     content = text.get_text_range()
-    place = 0
+    start = 0
     # One pair of code units in PDFium is one character here for all but the rarest scripts.
     for raw in content.splitlines(keepends=True):
         found: list[Word] = []
         for blank, run in itertools.groupby(enumerate(raw), key=lambda pair: pair[1].isspace()):
             characters = list(run)
             if not blank:
-                first = place + characters[0][0]
-                box = _box(text, first, len(characters), page_height)
+                first = start + characters[0][0]
+                box = _box(text, first, len(characters))
                 if box:
-                    found.append(Word("".join(c for _, c in characters), box, None))
-        place += len(raw)
+                    found.append(Word("".join(c for _, c in characters), place(box), None))
+        start += len(raw)
         if found:
             yield Line(tuple(found), _around([word.box for word in found]), None)
 
 
-def _box(text: pypdfium2.PdfTextPage, first: int, count: int, page_height: float) -> Box | None:
-    """The pixels that characters cover, from the top left corner."""
+def _box(text: pypdfium2.PdfTextPage, first: int, count: int) -> _Points | None:
+    """What characters cover, in the coordinates of the PDF page."""
     boxes = []
     for index in range(first, min(first + count, text.count_chars())):
         with contextlib.suppress(pypdfium2.PdfiumError):
             boxes.append(text.get_charbox(index))
     if not boxes:
         return None
-    scale = DPI / _POINTS_PER_INCH
-    left, right = min(box[0] for box in boxes), max(box[2] for box in boxes)
-    bottom, top = min(box[1] for box in boxes), max(box[3] for box in boxes)
-    edges = (left, page_height - top, right, page_height - bottom)
-    return tuple(max(0, round(edge * scale)) for edge in edges)
+    lefts, bottoms, rights, tops = zip(*boxes, strict=True)
+    return min(lefts), min(bottoms), max(rights), max(tops)
 
 
 def _around(boxes: list[Box]) -> Box:

@@ -180,8 +180,15 @@ def test_skip_keeps_pages_with_text_and_shows_their_words() -> None:
     assert all(run.folder.page_preview(number).exists() for number in range(1, 7))
 
 
-def test_words_of_a_kept_page_stand_where_they_are_seen(tmp_path: Path) -> None:
-    first = read(scan(tmp_path / "in.pdf", WORDS[0]))
+@pytest.mark.parametrize("turn", [0, 90, 180, 270])
+def test_words_of_a_kept_page_stand_where_they_are_seen(tmp_path: Path, turn: int) -> None:
+    upright = picture(f"The {WORDS[0]} is here").rotate(turn, expand=True)
+    upright.save(tmp_path / "lying.pdf", "PDF", resolution=150)
+    with pikepdf.open(tmp_path / "lying.pdf") as pdf:
+        pdf.pages[0].Rotate = turn
+        pdf.pages[0].MediaBox = [-10, -20, *[float(edge) for edge in pdf.pages[0].MediaBox[2:]]]
+        pdf.save(tmp_path / "in.pdf")
+    first = read(tmp_path / "in.pdf")
     second = read(first.artifact("pdf"))
 
     read_words, kept_words = (

@@ -2,7 +2,8 @@
 
 export class Problem extends Error {
   constructor(status, body) {
-    super([body.detail || body.title || `The server answered ${status}.`, body.advice].filter(Boolean).join(" "));
+    const happened = body.detail || body.title || `The server answered ${status}`;
+    super([happened.replace(/[.!?]?$/, "."), body.advice].filter(Boolean).join(" "));
     this.status = status;
     this.code = body.code || "unknown";
   }
