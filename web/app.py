@@ -28,7 +28,7 @@ def create_app() -> Flask:
     uploads.install(app)
     for blueprint in (jobs.blueprint, site.blueprint, health.blueprint):
         app.register_api(blueprint)
-    for methods in app.paths.values():
+    for methods in app.api_doc["paths"].values():
         for operation in methods.values():
             # flask-openapi3 makes HTML of the line ends of docstrings.
             text = operation.get("description", "")
