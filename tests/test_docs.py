@@ -1,0 +1,72 @@
+"""The documentation tells the truth."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from ocr_tasks import errors
+from ocr_tasks.settings import Settings
+from scripts import reference
+from tests.acceptance.test_main_job import text_of
+from tests.conftest import DATA, Stack
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.mark.parametrize("name", reference.PAGES)
+def test_the_reference_is_what_the_code_says(name: str) -> None:
+    assert (reference.FOLDER / name).read_text() == reference.page(name), "run `make docs`"
+
+
+def test_every_error_code_is_documented() -> None:
+    documented = set(re.findall(r"^\| `(\w+)`", (reference.FOLDER / "errors.md").read_text(), re.M))
+
+    assert documented == set(errors.by_code())
+
+
+def test_every_setting_is_documented() -> None:
+    documented = set(re.findall(r"`(OCR_\w+)`", (reference.FOLDER / "settings.md").read_text()))
+
+    assert {f"OCR_{name.upper()}" for name in Settings.model_fields} <= documented
+
+
+def test_settings_are_read_in_one_place() -> None:
+    for path in [*ROOT.glob("ocr_tasks/**/*.py"), *ROOT.glob("web/**/*.py")]:
+        if path.name in ("settings.py", "cli.py"):
+            continue
+        assert not re.search(r"environ[^\n]*OCR_", path.read_text()), path
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", *map(str, ROOT.glob("docs/**/*.md"))]
+)
+def test_links_lead_somewhere(page: str) -> None:
+    path = ROOT / page
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", path.read_text()):
+        if not target.startswith("http"):
+            assert (path.parent / target).exists(), target
+
+
+@pytest.mark.acceptance
+def test_the_examples_of_the_readme_run(stack: Stack, tmp_path: Path) -> None:
+    readme = (ROOT / "README.md").read_text()
+    (example,) = re.findall(r"<!-- run by .*? -->\n```sh\n(.*?)```", readme, re.S)
+    shutil.copy(DATA / "huckleberry-finn-p22.pdf", tmp_path / "scan.pdf")
+
+    ran = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", example.replace("http://127.0.0.1:8000", stack.url)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+
+    assert "event: job" in ran.stdout
+    assert "garden" in ran.stdout
+    assert "garden" in text_of((tmp_path / "searchable.pdf").read_bytes())
