@@ -390,12 +390,6 @@ class OutputInvalid(JobError):
     retryable = True
 
 
-class PdfaFailed(JobError):
-    code = "pdfa_failed"
-    title = "The document could not be made a PDF/A"
-    advice = "Retry with output_type=pdf."
-
-
 class JobStorageFull(JobError):
     code = "job_storage_full"
     title = "The storage was full while the job ran"
