@@ -1,0 +1,170 @@
+"""What is around us fails: the disk is full, Redis is away. Nothing is half-made, all comes back."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests import documents
+from tests.conftest import DATA, running_stack, submit, wait_for_end, wait_until
+
+pytestmark = pytest.mark.acceptance
+
+PAGE = DATA / "huckleberry-finn-p22.pdf"
+MIB = 1024 * 1024
+
+
+@contextlib.contextmanager
+def redis_process(folder: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """A Redis of its own, at an address that stays when it is started anew."""
+    socket = folder / "redis.sock"
+    program = shutil.which("redis-server")
+    assert program
+    command = [program, "--port", "0", "--unixsocket", socket, "--dir", folder, "--save", ""]
+    server = subprocess.Popen([*command, "--appendonly", "yes"], stdout=subprocess.DEVNULL)
+    try:
+        wait_until(socket.exists)
+        yield f"unix://{socket}", server
+    finally:
+        server.send_signal(signal.SIGCONT)
+        server.kill()
+        server.wait()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 24 MiB."""
+    mount = tmp_path / "small"
+    mount.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", mount]
+    if subprocess.run(command, capture_output=True, check=False).returncode != 0:
+        pytest.skip("this machine does not let the test mount a small file system")
+    yield mount
+    subprocess.run(["umount", "-l", mount], check=True)
+
+
+def fill(disk: Path, leave: int) -> Path:
+    """Takes all room but so many bytes."""
+    ballast = disk / "ballast"
+    free = shutil.disk_usage(disk).free
+    ballast.write_bytes(b"\0" * max(0, free - leave))
+    return ballast
+
+
+def test_a_full_disk_refuses_fails_and_is_overcome(tmp_path: Path, small_disk: Path) -> None:
+    with (
+        redis_process(tmp_path) as (url, _),
+        running_stack(
+            tmp_path, OCR_DATA_DIR=str(small_disk), OCR_REDIS_URL=url, OCR_RESERVE_BYTES="0"
+        ) as stack,
+        stack.client() as http,
+    ):
+        assert wait_for_end(http, submit(http, PAGE).json())["state"] == "succeeded"
+
+        ballast = fill(small_disk, leave=MIB)
+        refused = submit(http, ("large.pdf", b"%PDF-" + b"\0" * (2 * MIB)))
+        assert (refused.status_code, refused.json()["code"]) == (507, "storage_full")
+        assert list((small_disk / "uploads").glob("*")) == []
+
+        ballast.unlink()
+        fill(small_disk, leave=MIB)
+        job = wait_for_end(http, submit(http, PAGE).json())
+        assert (job["state"], job["error"]["code"]) == ("failed", "job_storage_full")
+        folder = small_disk / "jobs" / job["id"][:2] / job["id"]
+        wait_until(lambda: not list((folder / "work").glob("*")))
+
+        ballast.unlink()
+        http.post(f"{job['links']['self']}/retry")
+        assert wait_for_end(http, job)["state"] == "succeeded"
+
+
+def test_a_reserve_is_kept_free(tmp_path: Path, small_disk: Path) -> None:
+    with (
+        redis_process(tmp_path) as (url, _),
+        running_stack(
+            tmp_path,
+            OCR_DATA_DIR=str(small_disk),
+            OCR_REDIS_URL=url,
+            OCR_RESERVE_BYTES=str(10 * MIB),
+        ) as stack,
+        stack.client() as http,
+    ):
+        fill(small_disk, leave=9 * MIB)
+        refused = submit(http, PAGE)
+        assert (refused.status_code, refused.json()["code"]) == (507, "storage_full")
+        assert int(refused.headers["Retry-After"]) > 0
+        ready = http.get("/readyz")
+        assert ready.status_code == 503
+        assert ready.json()["missing"] == ["storage"]
+
+
+def assert_unavailable(answer: httpx.Response) -> None:
+    assert (answer.status_code, answer.json()["code"]) == (503, "queue_unavailable")
+    assert int(answer.headers["Retry-After"]) > 0
+
+
+@pytest.mark.parametrize("how", [signal.SIGSTOP, signal.SIGKILL])
+def test_redis_goes_away_and_comes_back(tmp_path: Path, how: signal.Signals) -> None:
+    with contextlib.ExitStack() as life:
+        first = life.enter_context(contextlib.ExitStack())
+        url, server = first.enter_context(redis_process(tmp_path))
+        stack = life.enter_context(running_stack(tmp_path, OCR_REDIS_URL=url))
+        http = life.enter_context(stack.client())
+        done = wait_for_end(http, submit(http, PAGE).json())
+
+        server.send_signal(how)
+        if how is signal.SIGKILL:
+            server.wait()
+        assert_unavailable(submit(http, PAGE))
+        assert_unavailable(http.get(done["links"]["self"]))
+        assert_unavailable(http.get("/v1/jobs"))
+        ready = http.get("/readyz")
+        assert ready.status_code == 503
+        assert "redis" in ready.json()["missing"]
+        assert http.get("/healthz").status_code == 200
+        assert http.get("/metrics").status_code == 200
+        assert list((stack.data_dir / "uploads").glob("*")) == []
+        assert len(list((stack.data_dir / "jobs").glob("*/*"))) == 1
+
+        if how is signal.SIGKILL:
+            first.close()
+            life.enter_context(redis_process(tmp_path))
+        else:
+            server.send_signal(signal.SIGCONT)
+
+        wait_until(stack.ready)
+        assert http.get(done["links"]["self"]).json()["state"] == "succeeded"
+        assert wait_for_end(http, submit(http, PAGE).json())["state"] == "succeeded"
+
+
+def test_a_full_queue_refuses_with_an_honest_time(tmp_path: Path) -> None:
+    with running_stack(tmp_path, OCR_QUEUE_MAX="2", OCR_WORKER_PROCESSES="1") as stack:
+        with stack.client() as http:
+            page = ("a.pdf", documents.scan("one", "two", "three"))
+            answers = [submit(http, page) for _ in range(5)]
+
+            refused = [answer for answer in answers if answer.status_code != 202]
+            assert refused
+            for answer in refused:
+                assert (answer.status_code, answer.json()["code"]) == (503, "queue_full")
+                assert 1 <= int(answer.headers["Retry-After"]) <= 3600
+            assert len(http.get("/v1/jobs").json()["jobs"]) == 5 - len(refused)
+            assert list((stack.data_dir / "uploads").glob("*")) == []
+            for job in http.get("/v1/jobs").json()["jobs"]:
+                assert wait_for_end(http, job)["state"] == "succeeded"
+
+
+def test_a_job_that_takes_too_long_is_ended(tmp_path: Path) -> None:
+    with running_stack(tmp_path, OCR_JOB_SECONDS="2") as stack, stack.client() as http:
+        slow = DATA / "multipage.pdf"
+        job = wait_for_end(http, submit(http, slow, slow, mode="force").json())
+
+        assert (job["state"], job["error"]["code"]) == ("failed", "job_timeout")
+        assert wait_for_end(http, submit(http, ("a.pdf", documents.scan("x"))).json())["state"]

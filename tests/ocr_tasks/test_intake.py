@@ -1,0 +1,172 @@
+"""Taking uploads in, and parsing options, without a server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ocr_tasks import errors, intake, options, settings, storage
+from ocr_tasks.intake import NAME_LENGTH, label
+from tests import documents
+
+service = pytest.mark.usefixtures("service")
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("scan.pdf", "scan.pdf"),
+        ("../../etc/passwd", "passwd"),
+        ("C:\\Users\\x\\scan.pdf", "scan.pdf"),
+        ("tab\tbell\x07null\0.pdf", "tabbellnull.pdf"),
+        ("line\r\nSet-Cookie: x=1", "lineSet-Cookie: x=1"),
+        ("a\u202egpj.exe", "agpj.exe"),
+        ("  .hidden. ", "hidden"),
+        ("", "document"),
+        ("/", "document"),
+        ("e\u0301.pdf", "é.pdf"),
+        ("x" * 300 + ".pdf", "x" * (NAME_LENGTH - 4) + ".pdf"),
+        ("x" * 300, "x" * NAME_LENGTH),
+    ],
+)
+def test_names_are_labels_fit_to_be_shown(name: str, shown: str) -> None:
+    assert label([name]) == shown
+
+
+@given(st.text(max_size=400))
+def test_no_name_is_ever_a_path_or_holds_control_characters(name: str) -> None:
+    shown = label([name])
+
+    assert 0 < len(shown) <= NAME_LENGTH
+    assert "/" not in shown
+    assert "\\" not in shown
+    assert shown not in (".", "..")
+    assert all(character.isprintable() or character.isspace() for character in shown)
+    assert not any(ord(character) < 32 for character in shown)
+
+
+FORMS = st.dictionaries(
+    st.sampled_from([*options.JobOptions.model_fields, "plugins", ""]) | st.text(max_size=20),
+    st.lists(st.text(max_size=50) | st.sampled_from(["true", "1", "eng", "1-3"]), min_size=1),
+    max_size=6,
+)
+
+
+@given(FORMS)
+def test_any_form_gives_options_or_says_what_is_wrong(form: dict[str, list[str]]) -> None:
+    try:
+        chosen = options.parse(form)
+    except errors.InvalidOptions as error:
+        assert error.extra["errors"]
+    else:
+        assert options.from_dict(chosen.model_dump(mode="json")) == chosen
+        chosen.for_ocrmypdf(10)
+
+
+def test_an_empty_field_means_not_chosen() -> None:
+    assert options.parse({"title": [""], "optimize": [""]}) == options.parse({})
+
+
+def test_pages_are_resolved_for_the_document() -> None:
+    chosen = options.parse({"pages": ["1-3, 7,9-end"]})
+
+    assert chosen.page_numbers(12) == "1-3,7-7,9-12"
+    chosen.check_pages(9)
+    with pytest.raises(errors.InvalidOptions):
+        chosen.check_pages(8)
+
+
+def test_digits_of_a_title_stay_text() -> None:
+    assert options.parse({"title": ["2024"], "author": ["true"]}).title == "2024"
+
+
+@service
+def test_a_document_is_received_into_the_folder_of_a_job() -> None:
+    incoming = intake.begin(None)
+    content = documents.scan("one", "two")
+    with incoming.open("../my scan.pdf") as file:
+        file.write(content)
+
+    received = intake.receive(incoming, options.parse({}))
+
+    assert received.input.pages == 2
+    assert received.input.name == "my scan.pdf"
+    assert received.input.bytes == len(content)
+    assert storage.job(received.job_id).input.read_bytes() == content
+    assert not incoming.folder.exists()
+
+
+@service
+def test_a_check_that_needs_too_much_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OCR_CHECK_MEMORY_BYTES", str(256 * 1024 * 1024))
+    settings.get.cache_clear()
+    incoming = intake.begin(None)
+    with incoming.open("large.png") as file:
+        file.write(documents.encoded(documents.picture("x", "RGBA", (9000, 9000)), "PNG"))
+
+    with pytest.raises((errors.CheckFailed, errors.ImageInvalid)):
+        intake.receive(incoming, options.parse({}))
+
+
+@service
+def test_a_check_that_takes_too_long_is_ended(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("OCR_CHECK_SECONDS", "1")
+    settings.get.cache_clear()
+    slow = tmp_path / "python"
+    slow.write_text("#!/bin/sh\nexec sleep 30\n")
+    slow.chmod(0o755)
+    monkeypatch.setattr("sys.executable", str(slow))
+    incoming = intake.begin(None)
+    with incoming.open("a.pdf") as file:
+        file.write(b"%PDF-")
+
+    with pytest.raises(errors.CheckFailed):
+        intake.receive(incoming, options.parse({}))
+    incoming.discard()
+    assert not incoming.folder.exists()
+
+
+@service
+def test_frames_and_pages_are_counted_up_to_the_limit_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OCR_MAX_PAGES", "20")
+    settings.get.cache_clear()
+    frames = [documents.picture("x", "1", (40, 40)) for _ in range(200)]
+    content = documents.encoded(frames[0], "TIFF", save_all=True, append_images=frames[1:])
+    incoming = intake.begin(None)
+    with incoming.open("frames.tif") as file:
+        file.write(content)
+
+    with pytest.raises(errors.TooManyPages):
+        intake.receive(incoming, options.parse({}))
+    assert len(list(incoming.folder.glob("*.pdf"))) <= 20
+
+
+@service
+def test_the_limits_of_an_upload_hold_while_it_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OCR_MAX_UPLOAD_BYTES", "2048")
+    monkeypatch.setenv("OCR_MAX_FILES", "2")
+    settings.get.cache_clear()
+    incoming = intake.begin(None)
+    first, second = incoming.open("a"), incoming.open("b")
+    first.write(b"x" * 2000)
+
+    with pytest.raises(errors.UploadTooLarge):
+        second.write(b"x" * 100)
+    with pytest.raises(errors.TooManyFiles):
+        incoming.open("c")
+    with pytest.raises(errors.UploadTooLarge):
+        intake.begin(10**9)
+    incoming.discard()
+
+
+@pytest.mark.parametrize("text", ["", "..", "../x", "A" * 36, storage.new_id() + "\n"])
+def test_only_ids_of_ours_lead_to_folders(text: str) -> None:
+    with pytest.raises(ValueError, match="not a job id"):
+        storage.job(text)
