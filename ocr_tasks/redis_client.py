@@ -25,15 +25,16 @@ _LUA = Path(__file__).parent / "lua"
 def client() -> redis.Redis:
     """The client of this process; its pool survives a fork, as redis-py checks the process id.
 
-    Answers are text. A lost connection is tried again for about a second, then raised.
+    Answers are text. A lost connection is tried once more, then raised: a client of the API is
+    better served by a 503 than by waiting.
     """
     return redis.Redis.from_url(
         settings.get().redis,
         decode_responses=True,
-        socket_timeout=5,
+        socket_timeout=4,
         socket_connect_timeout=2,
         health_check_interval=30,
-        retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), 3),
+        retry=Retry(ExponentialBackoff(cap=0.5, base=0.1), 1),
     )
 
 

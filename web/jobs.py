@@ -52,15 +52,13 @@ def create() -> Response:
     seconds at most.
     """
     upload = cast("uploads.UploadRequest", request)
-    try:
+    with uploads.taking(upload):
         jobs.check_queue()
         incoming, form = uploads.read(upload)
         chosen = options.parse(form)
         chosen.check_languages(workers.languages())
         received = intake.receive(incoming, chosen)
         job = jobs.submit(received.job_id, received.input, chosen)
-    finally:
-        uploads.forget(upload)
     preferred = _PREFER_WAIT.search(request.headers.get("Prefer", ""))
     if preferred:
         job = _wait_for_end(job, min(int(preferred[1]), settings.get().wait_max))

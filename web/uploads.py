@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import IO, Any
 
 from flask import Flask, Request, current_app
@@ -12,6 +14,10 @@ from ocr_tasks import errors, intake, settings
 #: Text fields of a form, and their bytes in all.
 MAX_FIELDS = 100
 MAX_FIELD_BYTES = 100_000
+
+#: Of a body that is too large anyway no more than this is read to tell the client so.
+_READ_AWAY_BYTES = 64 * 1024 * 1024
+_PIECE_BYTES = 64 * 1024
 
 
 class UploadRequest(Request):
@@ -74,7 +80,28 @@ def _too_much(error: HTTPException, request: Request) -> errors.OcrTasksError:
     return errors.UploadTooLarge(f"more than {settings.get().max_upload_bytes} bytes")
 
 
-def forget(request: UploadRequest) -> None:
-    """Deletes what a request brought and no job took over; to be called at its very end."""
-    if request.incoming is not None:
-        request.incoming.discard()
+@contextmanager
+def taking(request: UploadRequest) -> Iterator[None]:
+    """Deletes at the end what the request brought and no job took over.
+
+    After a refusal the rest of the body is read away first: a client that is still sending would
+    see a broken connection instead of the reason.
+    """
+    try:
+        yield
+    except Exception:
+        _read_away(request)
+        raise
+    finally:
+        if request.incoming is not None:
+            request.incoming.discard()
+
+
+def _read_away(request: Request) -> None:
+    most: int = current_app.config["MAX_CONTENT_LENGTH"]
+    if (request.content_length or 0) > most:
+        most = _READ_AWAY_BYTES
+    body = request.environ["wsgi.input"]
+    with suppress(OSError):  # the client has gone
+        while most > 0 and (piece := body.read(min(most, _PIECE_BYTES))):
+            most -= len(piece)

@@ -249,6 +249,10 @@ def test_languages_are_taken_repeated_and_joined_accepts(http: httpx.Client) -> 
 
 # Requests
 
+PDF_BODY = {"Content-Type": "application/pdf"}
+FORM_BODY = {"Content-Type": "multipart/form-data"}
+GZIP_BODY = {"Content-Encoding": "gzip"}
+
 
 def test_a_request_without_a_file_is_refused(http: httpx.Client) -> None:
     empty = http.post("/v1/jobs", files={"mode": (None, "skip")})
@@ -291,6 +295,14 @@ def test_long_text_fields_are_refused(http: httpx.Client) -> None:
 def test_a_body_over_the_limit_is_refused(http: httpx.Client) -> None:
     answer = submit(http, ("large.pdf", b"%PDF-" + b"\0" * (42 * 1024 * 1024)))
     refused(answer, 413, "upload_too_large")
+
+
+@pytest.mark.parametrize("bad", ["file", "option"])
+def test_a_refusal_leaves_the_connection_usable(http: httpx.Client, bad: str) -> None:
+    content = b"%PDF-" if bad == "file" else PNG
+    sent = {"mode": "nonsense"} if bad == "option" else {}
+    for _ in range(3):
+        assert submit(http, ("a", content + b"\0" * 3_000_000), **sent).status_code == 422
 
 
 def test_a_body_over_the_limit_is_refused_without_a_length_too(http: httpx.Client) -> None:

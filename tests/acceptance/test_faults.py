@@ -1,4 +1,4 @@
-"""What is around us fails: the disk is full, Redis is away. Nothing is half-made, all comes back."""
+"""What is around us fails: the disk is full, Redis is away. Nothing is half-made."""
 
 from __future__ import annotations
 
@@ -145,20 +145,22 @@ def test_redis_goes_away_and_comes_back(tmp_path: Path, how: signal.Signals) -> 
 
 
 def test_a_full_queue_refuses_with_an_honest_time(tmp_path: Path) -> None:
-    with running_stack(tmp_path, OCR_QUEUE_MAX="2", OCR_WORKER_PROCESSES="1") as stack:
-        with stack.client() as http:
-            page = ("a.pdf", documents.scan("one", "two", "three"))
-            answers = [submit(http, page) for _ in range(5)]
+    with (
+        running_stack(tmp_path, OCR_QUEUE_MAX="2", OCR_WORKER_PROCESSES="1") as stack,
+        stack.client() as http,
+    ):
+        page = ("a.pdf", documents.scan("one", "two", "three"))
+        answers = [submit(http, page) for _ in range(5)]
 
-            refused = [answer for answer in answers if answer.status_code != 202]
-            assert refused
-            for answer in refused:
-                assert (answer.status_code, answer.json()["code"]) == (503, "queue_full")
-                assert 1 <= int(answer.headers["Retry-After"]) <= 3600
-            assert len(http.get("/v1/jobs").json()["jobs"]) == 5 - len(refused)
-            assert list((stack.data_dir / "uploads").glob("*")) == []
-            for job in http.get("/v1/jobs").json()["jobs"]:
-                assert wait_for_end(http, job)["state"] == "succeeded"
+        refused = [answer for answer in answers if answer.status_code != 202]
+        assert refused
+        for answer in refused:
+            assert (answer.status_code, answer.json()["code"]) == (503, "queue_full")
+            assert 1 <= int(answer.headers["Retry-After"]) <= 3600
+        assert len(http.get("/v1/jobs").json()["jobs"]) == 5 - len(refused)
+        assert list((stack.data_dir / "uploads").glob("*")) == []
+        for job in http.get("/v1/jobs").json()["jobs"]:
+            assert wait_for_end(http, job)["state"] == "succeeded"
 
 
 def test_a_job_that_takes_too_long_is_ended(tmp_path: Path) -> None:
