@@ -220,6 +220,15 @@ def test_a_lost_connection_is_said_and_comes_back(page: Page) -> None:
     expect(page.get_by_text("Connection lost, retrying")).to_be_hidden()
 
 
+def test_the_pages_about_the_api_need_nobody_else(page: Page, stack: Stack) -> None:
+    page.goto(f"{stack.url}/docs")
+    expect(page.get_by_role("heading", name="Errors")).to_be_visible()
+    assert page.locator("#error-pdf_encrypted").inner_text().startswith("pdf_encrypted")
+    page.goto(f"{stack.url}/docs/api/swagger")
+
+    expect(page.get_by_text("Send a document.").first).to_be_visible()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_nothing_runs_out_of_a_phone(page: Page, scheme: str) -> None:
     page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
