@@ -48,7 +48,6 @@ def _configuration(config: settings.Settings) -> dict[str, object]:
             "socket_keepalive": True,
             "health_check_interval": 25,
         },
-        "redis_socket_timeout": 5.0,
         "worker_soft_shutdown_timeout": config.stop_seconds,
         "worker_proc_alive_timeout": 60,
         "worker_max_tasks_per_child": 100,

@@ -112,28 +112,21 @@ class JobBackend(RedisBackend):  # type: ignore[misc]  # Celery has no types
         Raises:
             NotWritten: if a progress is refused. An end that is refused is not worth an exception:
                 what was there before holds.
+            redis.RedisError: if a progress cannot be written because Redis is away.
         """
         ours = CELERY_STATES.get(state)
         if ours is None:
             return result
-        progress = json.dumps(result) if ours is State.RUNNING else ""
-        written = self.ensure(
-            redis_client.run,
-            (
-                "write",
-                keys.job(task_id),
-                [
-                    task_id,
-                    getattr(request, "fencing_token", None) or "",
-                    ours,
-                    self._encode_meta(task_id, state, result, traceback),
-                    progress,
-                    *_counters(ours, result),
-                ],
-            ),
-        )
-        if written != 1 and ours is State.RUNNING:
-            raise NotWritten(task_id)
+        token = getattr(request, "fencing_token", None) or ""
+        meta = self._encode_meta(task_id, state, result, traceback)
+        if ours is State.RUNNING:
+            args = [task_id, token, ours, meta, json.dumps(result)]
+            if redis_client.run("write", keys.job(task_id), args) != 1:
+                raise NotWritten(task_id)
+        else:
+            # An end is worth trying again while Redis is away; a progress is not.
+            args = [task_id, token, ours, meta, "", *_counters(ours, result)]
+            self.ensure(redis_client.run, ("write", keys.job(task_id), args))
         return result
 
     # What `jobs` calls

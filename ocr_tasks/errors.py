@@ -272,6 +272,12 @@ class QueueFull(ServiceError):
     advice = "Try again after the time in Retry-After."
 
 
+class TooManyWaiting(ServiceError):
+    code = "too_many_waiting"
+    title = "As many clients are following jobs as the server has room for"
+    advice = "Poll the job instead, or try again after the time in Retry-After."
+
+
 class QueueUnavailable(ServiceError):
     code = "queue_unavailable"
     title = "The job store (Redis) cannot be reached"

@@ -86,6 +86,9 @@ class Settings(BaseSettings):
     wait_max: int = Field(
         60, ge=0, le=600, description="Seconds that a request may wait for a change (?wait=)."
     )
+    body_seconds: int = Field(
+        60, ge=1, description="Seconds for which a client may send nothing in the middle of a body."
+    )
     stream_seconds: int = Field(
         300, ge=5, description="Seconds after which an event stream is ended; clients resume it."
     )

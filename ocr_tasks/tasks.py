@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from celery import Task
 from celery.exceptions import Ignore
+from redis import RedisError
 
 from ocr_tasks import document, errors, jobs, options, storage
 from ocr_tasks.app import OCR_DOCUMENT, app
@@ -28,7 +30,8 @@ def ocr_document(self: Task, job_id: str, requested: dict[str, Any]) -> dict[str
     self.request.fencing_token = run_id
 
     def report(progress: Progress) -> None:
-        self.update_state(state="PROGRESS", meta=progress.to_dict())
+        with suppress(RedisError):  # the reading goes on while Redis is away
+            self.update_state(state="PROGRESS", meta=progress.to_dict())
 
     threads = document.page_threads(jobs.counts()[State.RUNNING])
     try:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 from flask import Response
 
@@ -11,8 +13,45 @@ from ocr_tasks import errors, jobs, settings
 from ocr_tasks.model import Job
 from web.schemas import JobBody
 
+#: Half of the threads may wait; the other half always answers at once.
+_places = threading.BoundedSemaphore(max(1, settings.get().web_threads // 2))
+
 #: Seconds between two comments that keep a quiet stream open through proxies.
 HEARTBEAT = 15
+
+
+@contextmanager
+def _place() -> Iterator[bool]:
+    """Whether this request may wait, for the time of the block."""
+    got = _places.acquire(blocking=False)
+    try:
+        yield got
+    finally:
+        if got:
+            _places.release()
+
+
+def wait(job: Job, seconds: float) -> Job:
+    """The job after its next change, or after so many seconds; as it is if too many wait already.
+
+    Raises:
+        errors.JobDeleted, errors.QueueUnavailable
+    """
+    with _place() as may_wait:
+        return jobs.wait(job.id, job.revision, seconds) if may_wait else job
+
+
+def wait_for_end(job: Job, seconds: float) -> Job:
+    """The job when it has ended, or after so many seconds; as it is if too many wait already.
+
+    Raises:
+        errors.JobDeleted, errors.QueueUnavailable
+    """
+    deadline = time.monotonic() + seconds
+    with _place() as may_wait:
+        while may_wait and not job.state.final and (left := deadline - time.monotonic()) > 0:
+            job = jobs.wait(job.id, job.revision, left)
+    return job
 
 
 def stream(job: Job, last_event_id: str | None) -> Response:
@@ -21,10 +60,16 @@ def stream(job: Job, last_event_id: str | None) -> Response:
     Format: https://html.spec.whatwg.org/multipage/server-sent-events.html. The id of an event is
     the job's revision, so a client that comes back with its last one misses nothing and gets
     nothing twice. After the end there is nothing to stream: 204, which stops an EventSource.
+
+    Raises:
+        errors.TooManyWaiting
     """
     if job.state.final and last_event_id == str(job.revision):
         return Response(status=204)
+    if not _places.acquire(blocking=False):
+        raise errors.TooManyWaiting()
     response = Response(_events(job, last_event_id), content_type="text/event-stream")
+    response.call_on_close(_places.release)
     response.headers["Cache-Control"] = "no-store"
     response.headers["X-Accel-Buffering"] = "no"  # nginx would hold events back
     return response

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import time
 from typing import cast
 
 from flask import Response, request
@@ -61,7 +60,7 @@ def create() -> Response:
         job = jobs.submit(received.job_id, received.input, chosen)
     preferred = _PREFER_WAIT.search(request.headers.get("Prefer", ""))
     if preferred:
-        job = _wait_for_end(job, min(int(preferred[1]), settings.get().wait_max))
+        job = events.wait_for_end(job, min(int(preferred[1]), settings.get().wait_max))
     response = _answer(job, 202)
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     if preferred:
@@ -98,7 +97,7 @@ def show(path: JobPath, query: JobQuery) -> Response:
     response = _answer(job, 200)
     if query.wait and not job.state.final and _is_known(response):
         wait = min(query.wait, settings.get().wait_max)
-        response = _answer(jobs.wait(job.id, job.revision, wait), 200)
+        response = _answer(events.wait(job, wait), 200)
     return cast("Response", response.make_conditional(request))
 
 
@@ -208,13 +207,6 @@ def _is_known(response: Response) -> bool:
     """Whether the client has this state of the job already, or did not say which one it has."""
     known = request.if_none_match
     return not known or known.contains(response.get_etag()[0] or "")
-
-
-def _wait_for_end(job: Job, seconds: float) -> Job:
-    deadline = time.monotonic() + seconds
-    while not job.state.final and (left := deadline - time.monotonic()) > 0:
-        job = jobs.wait(job.id, job.revision, left)
-    return job
 
 
 def _job_with_page(path: PagePath) -> Job:

@@ -23,10 +23,7 @@ loglevel = "warning" if _config.log_level == "INFO" else _config.log_level.lower
 # Uploads go to the data folder; nothing of ours belongs on the disk of /tmp.
 worker_tmp_dir = "/dev/shm"  # noqa: S108  # gunicorn's heartbeat file, which must not be on a disk
 
-#: Seconds for which a client may send nothing in the middle of a request.
-BODY_TIMEOUT = 60
-
 
 def pre_request(worker: Any, request: Any) -> None:
     """Lets no client hold a thread for ever by sending nothing."""
-    request.unreader.sock.settimeout(BODY_TIMEOUT)
+    request.unreader.sock.settimeout(_config.body_seconds)

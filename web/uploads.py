@@ -63,6 +63,8 @@ def read(request: UploadRequest) -> tuple[intake.Incoming, dict[str, list[str]]]
         form, files = request.form, request.files
     except HTTPException as error:
         raise _too_much(error, request) from error
+    except OSError as error:
+        raise errors.MalformedRequest("the body did not arrive whole") from error
     wrong = [name for name in files if name != "file"]
     if wrong:
         raise errors.MalformedRequest(f"files go into the field `file`, not `{wrong[0][:100]}`")

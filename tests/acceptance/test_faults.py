@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,14 +25,14 @@ MIB = 1024 * 1024
 @contextlib.contextmanager
 def redis_process(folder: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """A Redis of its own, at an address that stays when it is started anew."""
-    socket = folder / "redis.sock"
+    path = folder / "redis.sock"
     program = shutil.which("redis-server")
     assert program
-    command = [program, "--port", "0", "--unixsocket", socket, "--dir", folder, "--save", ""]
+    command = [program, "--port", "0", "--unixsocket", path, "--dir", folder, "--save", ""]
     server = subprocess.Popen([*command, "--appendonly", "yes"], stdout=subprocess.DEVNULL)
     try:
-        wait_until(socket.exists)
-        yield f"unix://{socket}", server
+        wait_until(path.exists)
+        yield f"unix://{path}", server
     finally:
         server.send_signal(signal.SIGCONT)
         server.kill()
@@ -161,6 +162,45 @@ def test_a_full_queue_refuses_with_an_honest_time(tmp_path: Path) -> None:
         assert list((stack.data_dir / "uploads").glob("*")) == []
         for job in http.get("/v1/jobs").json()["jobs"]:
             assert wait_for_end(http, job)["state"] == "succeeded"
+
+
+def test_a_client_that_stops_sending_is_let_go(tmp_path: Path) -> None:
+    with running_stack(tmp_path, OCR_BODY_SECONDS="1") as stack:
+        with socket.create_connection(("127.0.0.1", stack.port)) as client:
+            client.sendall(
+                b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n"
+                b"Content-Type: multipart/form-data; boundary=b\r\n\r\n"
+                b'--b\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\n%PDF-'
+            )
+            client.settimeout(30)
+            answer = client.recv(65536)
+
+        assert answer.startswith(b"HTTP/1.1 400")
+        assert b"malformed_request" in answer
+        assert list((stack.data_dir / "uploads").glob("*")) == []
+
+
+def test_followers_leave_room_for_others(tmp_path: Path) -> None:
+    with (
+        running_stack(
+            tmp_path, OCR_WEB_PROCESSES="1", OCR_WEB_THREADS="4", OCR_WORKER_PROCESSES="1"
+        ) as stack,
+        contextlib.ExitStack() as open_streams,
+        stack.client() as http,
+    ):
+        slow = DATA / "multipage.pdf"
+        job = submit(http, slow, slow, mode="force").json()
+        for _ in range(2):
+            client = open_streams.enter_context(stack.client())
+            stream = open_streams.enter_context(client.stream("GET", job["links"]["events"]))
+            assert stream.status_code == 200
+        refused = http.get(job["links"]["events"])
+        assert (refused.status_code, refused.json()["code"]) == (503, "too_many_waiting")
+        assert http.get(job["links"]["self"], params={"wait": 30}).status_code == 200
+        open_streams.close()
+
+        assert wait_for_end(http, job)["state"] == "succeeded"
+        assert http.get(job["links"]["events"]).status_code == 200
 
 
 def test_a_job_that_takes_too_long_is_ended(tmp_path: Path) -> None:
