@@ -36,6 +36,8 @@ START_SECONDS = 90
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command line and gives its exit code."""
     options = _parser().parse_args(arguments)
+    # A shell that starts a command in the background has it ignore Ctrl-C; ours always listens.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         code: int = options.run(options)
     except settings.SettingsError as error:

@@ -182,7 +182,12 @@ def _store(
 
 @contextlib.contextmanager
 def _work_folder(folder: storage.JobFolder, run_id: str) -> Iterator[None]:
-    """Has all temporary files made in the job's own folder, so that they go with it."""
+    """Has all temporary files made in the job's own folder, so that they go with it.
+
+    What earlier runs of the job left goes now: the job is this run's.
+    """
+    for leftover in ("work", "runs"):
+        storage.discard(folder.path / leftover)
     work = folder.work(run_id)
     work.mkdir(parents=True, exist_ok=True)
     before = tempfile.tempdir

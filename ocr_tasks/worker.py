@@ -86,6 +86,7 @@ class Caretaker(threading.Thread):
         self._consumer: Any = None
         self._children: set[int] = set()
         self._jobs: set[str] = set()
+        self._gone: set[str] = set()
         self._announced_at = 0.0
         self._info: WorkerInfo | None = None
 
@@ -127,13 +128,13 @@ class Caretaker(threading.Thread):
 
     def _look(self) -> None:
         requests = {request.id: request for request in list(celery_state.active_requests)}
-        gone = self._jobs - requests.keys()
+        self._gone |= self._jobs - requests.keys()
         self._jobs = set(requests)
-        ended = jobs.ended([*requests, *gone])
+        ended = jobs.ended([*requests, *self._gone])
         for job_id in ended & requests.keys():
             self._consumer.hub.call_soon(self._kill, requests[job_id])
-        for job_id in ended & gone:
-            _sweep(job_id)
+        # A process that is being killed may still write for a moment: swept until nothing is left.
+        self._gone = {job_id for job_id in ended & self._gone if not _sweep(job_id)}
 
     def _kill(self, request: Any) -> None:
         """Runs in Celery's event loop: ends a request and everything that runs for it."""
@@ -162,12 +163,15 @@ def _describe() -> WorkerInfo:
     )
 
 
-def _sweep(job_id: str) -> None:
-    """Deletes what a run that was killed left behind, and all files if the job was deleted."""
-    folder = storage.job(job_id)
-    storage.discard(folder.path / "work")
-    if jobs.deleted(job_id):
-        storage.delete(job_id)
+def _sweep(job_id: str) -> bool:
+    """Deletes what a run that was killed left behind, and all files if the job was deleted.
+
+    False: something is still there.
+    """
+    path = storage.job(job_id).path
+    leftover = path if jobs.deleted(job_id) else path / "work"
+    storage.discard(leftover)
+    return not leftover.exists()
 
 
 def _kill_group(pid: int) -> None:

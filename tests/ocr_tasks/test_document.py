@@ -153,6 +153,18 @@ def test_nothing_temporary_stays(tmp_path: Path) -> None:
     assert left == {"input.pdf", "log.txt"} | results | pages
 
 
+def test_another_run_leaves_nothing_of_the_one_before(tmp_path: Path) -> None:
+    source = scan(tmp_path / "in.pdf", WORDS[0])
+    first = read(source)
+    leftover = first.folder.work("a run that was killed") / "x"
+    leftover.mkdir(parents=True)
+
+    second = read(source, job_id=first.job_id)
+
+    assert not leftover.exists()
+    assert [run.name for run in (second.folder.path / "runs").iterdir()] == [second.outcome.run]
+
+
 def test_the_input_is_not_touched(tmp_path: Path) -> None:
     source = scan(tmp_path / "in.pdf", WORDS[0])
     run = read(source)
