@@ -71,6 +71,8 @@ def run(
             artifacts = _store(folder, run_id, options, job, total)
     finally:
         storage.discard(folder.work(run_id))
+        with contextlib.suppress(OSError):  # another run of the job has its own folder there
+            folder.work(run_id).parent.rmdir()
     if not job.failures:
         job.pages.drop_intermediate(total)
     seconds = job.reporter.finish()

@@ -404,7 +404,7 @@ def test_a_report_that_is_refused_ends_the_reading(tmp_path: Path) -> None:
     with pytest.raises(Refused):
         document.run(job_id, "run", options.from_dict({}), Progress(pages_total=5), refuse, 2)
 
-    assert list((storage.job(job_id).path / "work").iterdir()) == []
+    assert not (storage.job(job_id).path / "work").exists()
 
 
 def test_the_hook_for_standalone_use_steps_aside(tmp_path: Path) -> None:
