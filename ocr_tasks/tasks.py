@@ -16,7 +16,9 @@ from ocr_tasks.model import Progress, State
 
 
 # `throws`: such an end is no fault of the code, so Celery logs it without a traceback.
-@app.task(bind=True, name=OCR_DOCUMENT, throws=(errors.JobError,))  # type: ignore[untyped-decorator]  # Celery has no types
+@app.task(  # type: ignore[untyped-decorator]  # Celery has no types
+    bind=True, name=OCR_DOCUMENT, throws=(errors.JobError,), resultrepr_maxsize=100
+)
 def ocr_document(self: Task, job_id: str, requested: dict[str, Any]) -> dict[str, Any]:
     """Reads the document of a job. The task's id is the job's id.
 

@@ -44,7 +44,7 @@ def main() -> int:
     import ocr_tasks.tasks  # noqa: F401  # loaded here, so that the children share its memory
 
     arguments = [
-        *("worker", "--pool=prefork", f"--concurrency={config.processes}"),
+        *("--quiet", "worker", "--pool=prefork", f"--concurrency={config.processes}"),
         *("--queues", QUEUE, "--hostname", f"{os.getpid()}@{socket.gethostname()}"),
         # Both only cost, and gossip stumbles when Redis restarts.
         *("--without-gossip", "--without-mingle", f"--loglevel={config.log_level}"),
