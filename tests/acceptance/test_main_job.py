@@ -18,6 +18,7 @@ import pytest
 from lxml import etree
 from PIL import Image, ImageDraw, ImageFont
 
+from bench.upload_memory import MIB, Peak, large_pdf, web_processes
 from tests.conftest import DATA, Stack, submit, wait_for_end, wait_until
 
 pytestmark = pytest.mark.acceptance
@@ -243,6 +244,24 @@ def test_several_files_become_one_document_in_their_order(http: httpx.Client) ->
     pages = http.get(f"{job['links']['self']}/text").text.split("\f")
     assert "alpha" in pages[0]
     assert "omega" in pages[2]
+
+
+def test_a_large_upload_does_not_grow_the_web_processes(
+    stack: Stack, http: httpx.Client, tmp_path: Path
+) -> None:
+    document = large_pdf(tmp_path / "large.pdf", 38)
+    peaks = [Peak(process) for process in web_processes(stack)]
+    before = sum(peak.process.memory_info().rss for peak in peaks)
+    for peak in peaks:
+        peak.start()
+
+    job = submit(http, document).json()
+
+    for peak in peaks:
+        peak.going = False
+    assert job["input"]["bytes"] > 38 * MIB
+    assert sum(peak.bytes for peak in peaks) - before < 20 * MIB
+    http.delete(job["links"]["self"])
 
 
 def tesseracts(stack: Stack) -> list[psutil.Process]:
