@@ -239,5 +239,15 @@ def test_nothing_runs_out_of_a_phone(page: Page, scheme: str) -> None:
 
     width = page.evaluate("document.documentElement.scrollWidth")
     assert width <= 360
+    row(page, name).get_by_role("button", name=re.compile("^Read")).click()
+    text = page.get_by_label("Text of the page")
+    expect(text).to_contain_text("phone")
+    image = page.get_by_role("img", name="Image of page 1")
+    expect(image).to_be_visible()
+    above, below = image.bounding_box(), text.bounding_box()
+    assert above
+    assert below
+    assert below["y"] >= above["y"] + above["height"]
+    assert below["x"] + below["width"] <= 360
     if folder := os.environ.get("OCR_SCREENSHOTS"):
         page.screenshot(path=Path(folder) / f"phone-{scheme}.png")
