@@ -81,6 +81,8 @@ class PageExecutor(Executor):
                 if result.ocr is not None:
                     self._job.read.add(number)
                     self._job.pages.save(result)
+                elif _brought_text(page_context):
+                    self._job.read.add(number)
                 return result
 
         return read_page
@@ -97,3 +99,9 @@ class PageExecutor(Executor):
             raise errors.PageFailed(f"page {number}: {reason.detail}", page=number) from error
         self._job.failures[number] = PageFailure(number, reason.code, reason.detail)
         return PageResult(pageno=number - 1)
+
+
+def _brought_text(page_context: Any) -> bool:
+    """Whether a page that was asked for had text already, so that it counts as read."""
+    wanted = page_context.options.pages
+    return bool(page_context.pageinfo.has_text and (not wanted or page_context.pageno in wanted))

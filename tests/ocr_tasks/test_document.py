@@ -369,6 +369,26 @@ def test_a_document_none_of_whose_pages_can_be_read_fails(
         read(scan(tmp_path / "in.pdf", *WORDS[:2]))
 
 
+def test_pages_that_brought_their_text_count_as_read(
+    tmp_path: Path, tesseract: Callable[[str], Path]
+) -> None:
+    with_text = read(scan(tmp_path / "first.pdf", WORDS[0])).artifact("pdf")
+    with (
+        pikepdf.open(with_text) as mixed,
+        pikepdf.open(scan(tmp_path / "second.pdf", WORDS[1])) as second,
+    ):
+        mixed.pages.extend(second.pages)
+        mixed.save(tmp_path / "mixed.pdf")
+    tesseract(CRASH_ALWAYS)
+
+    run = read(tmp_path / "mixed.pdf")
+
+    assert [row.page for row in run.outcome.failed_pages] == [2]
+    assert WORDS[0] in run.text
+    with pytest.raises(errors.AllPagesFailed):
+        read(tmp_path / "mixed.pdf", pages="2")
+
+
 def test_a_page_that_takes_too_long_keeps_its_image(
     tmp_path: Path, tesseract: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
