@@ -251,3 +251,35 @@ def test_nothing_runs_out_of_a_phone(page: Page, scheme: str) -> None:
     assert below["x"] + below["width"] <= 360
     if folder := os.environ.get("OCR_SCREENSHOTS"):
         page.screenshot(path=Path(folder) / f"phone-{scheme}.png")
+
+
+def test_a_link_to_what_is_not_there_says_so_and_stays_said(page: Page) -> None:
+    page.evaluate("location.hash = 'job=00000000-0000-4000-8000-000000000000'")
+    notice = page.get_by_text("There is no job with this id.")
+    expect(notice).to_be_visible()
+    with page.expect_response(re.compile(r"/v1/jobs\?limit")):
+        page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+
+    expect(notice).to_be_visible()
+
+
+def test_many_files_are_uploaded_in_turn(page: Page) -> None:
+    page.evaluate(
+        """() => {
+          const send = XMLHttpRequest.prototype.send;
+          window.sending = window.mostSending = 0;
+          XMLHttpRequest.prototype.send = function (body) {
+            window.mostSending = Math.max(window.mostSending, ++window.sending);
+            const ended = () => this.readyState === 4 && --window.sending;
+            this.addEventListener("readystatechange", ended);
+            send.call(this, body);
+          };
+        }"""
+    )
+    page.get_by_label("Choose files").set_input_files(
+        [picture(f"turn-{number}.png", f"turn {number}") for number in range(6)]
+    )
+    for number in range(6):
+        expect(row(page, f"turn-{number}.png").get_by_text("Done in")).to_be_visible()
+
+    assert page.evaluate("window.mostSending") == 2

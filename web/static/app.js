@@ -21,6 +21,26 @@ function send(files) {
   groups.forEach(sendOne);
 }
 
+// One after another, two at a time: a hundred at once would leave no connection for the rest.
+const MOST_UPLOADS = 2;
+const waiting = [];
+let uploading = 0;
+
+function whenFree(begin) {
+  waiting.push(begin);
+  beginNext();
+}
+
+function beginNext() {
+  while (uploading < MOST_UPLOADS && waiting.length) {
+    uploading += 1;
+    waiting.shift()().finally(() => {
+      uploading -= 1;
+      beginNext();
+    });
+  }
+}
+
 function sendOne(files) {
   const name = files.length > 1 ? `${files[0].name} and ${words.count(files.length - 1, "more file")}` : files[0].name;
   const row = list.row(name);
@@ -32,8 +52,19 @@ function sendOne(files) {
     return;
   }
   row.facts.textContent = words.size(files.reduce((sum, file) => sum + file.size, 0));
-  row.said.textContent = "Uploading";
-  const sending = upload(files, options.fields(), (part) => {
+  row.said.textContent = "Waiting to be uploaded";
+  const fields = options.fields(); // as chosen now, not when its turn comes
+  let dropped = false;
+  let abort = () => {
+    dropped = true;
+    row.item.remove();
+  };
+  row.actions.append(list.button("Cancel", name, () => abort()));
+  whenFree(() => (dropped ? Promise.resolve() : transfer(files, fields, row, name, (stop) => (abort = stop))));
+}
+
+function transfer(files, fields, row, name, onAbort) {
+  const sending = upload(files, fields, (part) => {
     row.setPercent(part * 100);
     row.said.textContent = `Uploading, ${Math.floor(part * 100)} %`;
     if (part < 1) return;
@@ -41,8 +72,8 @@ function sendOne(files) {
     row.said.textContent = "Uploaded, looking into it";
     row.actions.replaceChildren();
   });
-  row.actions.append(list.button("Cancel", name, () => sending.abort()));
-  sending.done.then(
+  onAbort(sending.abort);
+  return sending.done.then(
     (job) => {
       row.item.remove();
       jobs.put(job);
@@ -69,13 +100,13 @@ function refuse(row, name, reason, again) {
 }
 
 async function act(what, id) {
+  $("notice").hidden = true;
   try {
     if (what === "read") await viewer.open(id);
     else await jobs[what](id);
   } catch (error) {
-    say(error.message);
-    $("connection").textContent = error.message;
-    $("connection").hidden = false;
+    $("notice").textContent = error.message;
+    $("notice").hidden = false;
   }
 }
 
@@ -93,7 +124,6 @@ function onChange({ changed, before, removed, online, listed }) {
   }
   if (removed) list.remove(removed);
   if (online !== undefined) {
-    $("connection").textContent = "Connection lost, retrying…";
     $("connection").hidden = online;
   }
   if (listed || removed) {
@@ -142,6 +172,7 @@ $("files").addEventListener("change", (event) => {
   event.target.value = ""; // the same file can be chosen again
 });
 $("send").addEventListener("submit", (event) => event.preventDefault());
+window.addEventListener("hashchange", openFromAddress);
 $("older").addEventListener("click", () => jobs.older().catch((error) => say(error.message)));
 acceptDrops();
 jobs.listen(onChange);

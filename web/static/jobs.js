@@ -13,6 +13,7 @@ const streams = new Map();
 const listeners = new Set();
 let next = null;
 let timer = 0;
+let listedOnce = false;
 
 export const isActive = (job) => job.state === "queued" || job.state === "running";
 export const all = () => [...jobs.values()].sort((a, b) => b.created_at.localeCompare(a.created_at));
@@ -27,7 +28,7 @@ export function listen(callback) {
 const tell = (event) => listeners.forEach((callback) => callback(event));
 
 export async function start() {
-  await poll(true);
+  await poll();
   document.addEventListener("visibilitychange", () => !document.hidden && poll());
 }
 
@@ -53,15 +54,17 @@ export async function older() {
   tell({ listed: true });
 }
 
-async function poll(first = false) {
+async function poll() {
   clearTimeout(timer);
   try {
-    const limit = first ? PAGE : Math.min(200, Math.max(PAGE, jobs.size));
+    const limit = Math.min(200, Math.max(PAGE, jobs.size));
+    const known = all(); // a job that is made meanwhile may be missing in the answer
     const body = await json(`/v1/jobs?limit=${limit}`);
-    if (first) next = body.next;
+    if (!listedOnce) next = body.next;
+    listedOnce = true;
     const listed = new Set(body.jobs.map((job) => job.id));
     body.jobs.forEach(put);
-    forgetDeleted(listed, body.jobs.at(-1), limit);
+    forgetDeleted(known, listed, body.jobs.at(-1), limit);
     tell({ online: true });
     tell({ listed: true });
   } catch (error) {
@@ -71,8 +74,8 @@ async function poll(first = false) {
 }
 
 // What is younger than the oldest listed job and not listed was deleted elsewhere.
-function forgetDeleted(listed, last, limit) {
-  for (const job of all()) {
+function forgetDeleted(known, listed, last, limit) {
+  for (const job of known) {
     const covered = listed.size < limit || (last && job.created_at >= last.created_at);
     if (covered && !listed.has(job.id)) remove(job.id);
   }

@@ -102,6 +102,7 @@ function showActions(known, job, act) {
   else {
     if (job.failed_pages.length) made.push(button("Retry failed pages", name, () => act("retry", job.id)));
     else if (job.state !== "succeeded") made.push(button("Retry", name, () => act("retry", job.id)));
+    if (job.state === "failed") made.push(log(job));
     made.push(button("Delete", name, () => act("destroy", job.id)));
   }
   const hadFocus = known.actions.contains(document.activeElement);
@@ -124,10 +125,7 @@ function downloads(job) {
   const items = element("ul", "menu");
   const offered = DOWNLOADS.filter(([name]) => job.artifacts.some((artifact) => artifact.name === name));
   for (const [name, label] of offered) items.append(entry(link(label, job.input.name, `${job.links.self}/${name}`)));
-  const log = element("a", "", "Log");
-  log.href = job.links.log;
-  log.target = "_blank";
-  items.append(entry(log));
+  items.append(entry(log(job, "")));
   menu.append(summary, items);
   menu.addEventListener("focusout", (event) => {
     if (!menu.contains(event.relatedTarget)) menu.open = false;
@@ -138,6 +136,14 @@ function downloads(job) {
     summary.focus();
   });
   return menu;
+}
+
+function log(job, className = "button plain") {
+  const made = element("a", className, "Log");
+  made.href = job.links.log;
+  made.target = "_blank";
+  made.setAttribute("aria-label", `Log: ${job.input.name}`);
+  return made;
 }
 
 function entry(content) {

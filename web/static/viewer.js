@@ -22,7 +22,7 @@ export async function open(id) {
   $("viewer-title").textContent = job.input.name;
   $("page-total").textContent = `of ${job.input.pages}`;
   $("page-number").max = job.input.pages;
-  location.hash = `job=${id}`;
+  if (location.hash !== `#job=${id}`) history.replaceState(null, "", `#job=${id}`);
   if (!dialog.open) dialog.showModal();
   await refresh();
 }
@@ -97,7 +97,9 @@ function showStrip() {
 }
 
 async function showPage() {
-  const row = states[page - 1];
+  const row = states.job === job.id ? states[page - 1] : null;
+  $("page-text").textContent = "";
+  if (!row) return; // the states are on their way, and show the page when they come
   const address = `${job.links.self}/pages/${page}`;
   const image = $("page-image");
   const sure = row.confidence === null ? "" : `, ${Math.round(row.confidence * 100)} % sure`;

@@ -49,5 +49,6 @@ export function state(job) {
   const time = job.seconds.total ? ` in ${duration(job.seconds.total)}` : "";
   if (!bad) return `Done${time}`;
   const which = job.failed_pages.map((row) => row.page).slice(0, 20).join(", ");
-  return `Done${time}, but ${count(bad, "page")} could not be read: ${which}. They keep their image.`;
+  const why = job.failed_pages[0].message;
+  return `Done${time}, but ${count(bad, "page")} could not be read and keep their image: ${which} (${why}).`;
 }
