@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
-import os
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -16,13 +15,12 @@ from typing import Any
 
 import ocrmypdf
 from ocrmypdf import exceptions
-from ocrmypdf._exec import tesseract
 
 from ocr_tasks import errors, settings, storage
 from ocr_tasks.formats import alto, hocr, json_words, text
 from ocr_tasks.model import Artifact, Outcome, Progress, Stage
 from ocr_tasks.options import JobOptions
-from ocr_tasks.plugin import context, previews, textlayer
+from ocr_tasks.plugin import context, engine, previews, textlayer
 from ocr_tasks.plugin.pages import PageStore
 from ocr_tasks.plugin.progress import Reporter
 
@@ -90,7 +88,7 @@ def run(
 @cache
 def versions() -> dict[str, str]:
     """The versions of the programs that read."""
-    return {"ocrmypdf": version("ocrmypdf"), "tesseract": str(tesseract.version())}
+    return {"ocrmypdf": version("ocrmypdf"), "tesseract": engine.version()}
 
 
 def _make_pdf(
@@ -290,8 +288,5 @@ def page_threads(running: int) -> int:
     """Pages that a job may read at a time when so many jobs run: its share of the cores."""
     return max(1, settings.cores() // max(1, running))
 
-
-# Tesseract's own threads make a page hardly faster and all pages together slower.
-os.environ.setdefault("OMP_THREAD_LIMIT", "1")
 
 __all__: list[Any] = ["page_threads", "run", "versions"]

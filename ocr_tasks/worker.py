@@ -20,13 +20,13 @@ from typing import Any
 import psutil
 from celery.signals import setup_logging, worker_process_init, worker_ready, worker_shutting_down
 from celery.worker import state as celery_state
-from ocrmypdf._exec import tesseract
 from redis import RedisError
 
 from ocr_tasks import document, jobs, settings, storage, workers
 from ocr_tasks.app import QUEUE, app
 from ocr_tasks.model import WorkerInfo
 from ocr_tasks.options import INTERNAL_LANGUAGES
+from ocr_tasks.plugin import engine
 
 log = logging.getLogger("ocr_tasks.worker")
 
@@ -158,7 +158,7 @@ def _describe() -> WorkerInfo:
     return WorkerInfo(
         name=f"{socket.gethostname()}:{os.getpid()}",
         processes=settings.get().processes,
-        languages=sorted(tesseract.get_languages() - INTERNAL_LANGUAGES),
+        languages=sorted(engine.languages() - INTERNAL_LANGUAGES),
         versions=document.versions(),
     )
 
