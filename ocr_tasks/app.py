@@ -5,14 +5,26 @@ The API publishes tasks by name and so never imports one.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from celery import Celery
 
 from ocr_tasks import settings
 
-#: The queue of documents.
-QUEUE = "ocr"
+#: The queues, by the priority of what waits there. `pages` is where helpers wait for pages of
+#: somebody else's document: any document goes first, as it may be a small one.
+LANES = {
+    "interactive": "ocr.interactive",
+    "normal": "ocr",
+    "pages": "ocr.pages",
+    "bulk": "ocr.bulk",
+}
+
+#: One of so many messages is taken from the last lane that has any, so that no lane starves.
+LAST_LANE_EVERY = 5
 
 OCR_DOCUMENT = "ocr_tasks.tasks.ocr_document"
+READ_PAGES = "ocr_tasks.tasks.read_pages"
 
 #: Seconds between a job's soft end (an exception in its process) and its hard one (SIGKILL).
 HARD_LIMIT_GRACE = 30
@@ -24,7 +36,7 @@ def _configuration(config: settings.Settings) -> dict[str, object]:
         "result_backend": "ocr_tasks.backend:JobBackend",
         "result_expires": None,  # a job is kept until it is deleted
         "imports": ["ocr_tasks.tasks"],
-        "task_default_queue": QUEUE,
+        "task_default_queue": LANES["normal"],
         # JSON only: whoever can write to Redis must not be able to run code in a worker.
         "task_serializer": "json",
         "result_serializer": "json",
@@ -47,6 +59,7 @@ def _configuration(config: settings.Settings) -> dict[str, object]:
             "unacked_restore_throttle": 3,
             "socket_keepalive": True,
             "health_check_interval": 25,
+            "queue_order_strategy": "ocr_tasks.app:LaneOrder",
         },
         "worker_soft_shutdown_timeout": config.stop_seconds,
         "worker_proc_alive_timeout": 60,
@@ -55,6 +68,30 @@ def _configuration(config: settings.Settings) -> dict[str, object]:
         "worker_hijack_root_logger": False,
         "task_send_sent_event": True,
     }
+
+
+class LaneOrder:
+    """The order in which a worker asks its queues for a message.
+
+    Interface: `kombu.utils.scheduling.round_robin_cycle`, of which this takes the place.
+    """
+
+    def __init__(self) -> None:
+        self._lanes: list[str] = []
+        self._taken = 0
+
+    def update(self, lanes: Iterable[str]) -> None:
+        """These are the queues to ask."""
+        self._lanes = [lane for lane in LANES.values() if lane in set(lanes)]
+
+    def consume(self, count: int) -> list[str]:
+        """The queues, the first to be asked first."""
+        last_first = self._taken % LAST_LANE_EVERY == LAST_LANE_EVERY - 1
+        return (self._lanes[::-1] if last_first else self._lanes)[:count]
+
+    def rotate(self, lane: str) -> None:
+        """A message was taken from this queue."""
+        self._taken += 1
 
 
 app = Celery("ocr_tasks")

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import ocrmypdf
@@ -20,8 +21,7 @@ from ocr_tasks import errors, settings, storage
 from ocr_tasks.formats import alto, hocr, json_words, text
 from ocr_tasks.model import Artifact, Outcome, Progress, Stage
 from ocr_tasks.options import JobOptions
-from ocr_tasks.plugin import context, engine, previews, textlayer
-from ocr_tasks.plugin.pages import PageStore
+from ocr_tasks.plugin import context, engine, helper, previews, textlayer
 from ocr_tasks.plugin.progress import Reporter
 
 log = logging.getLogger("ocrmypdf.job")
@@ -40,29 +40,34 @@ def run(
     start: Progress,
     report: Callable[[Progress], None],
     threads: int,
+    call_helpers: Callable[[str, int], None] | None,
 ) -> Outcome:
     """Reads the document of a job and stores its results under this run's name.
 
     `start` is the progress to go on from, `report` takes each further one, `threads` is the number
-    of pages that are read at the same time.
+    of pages that this process reads at the same time, `call_helpers(batch, count)` asks other ones
+    to `help_out`.
 
     Raises:
         errors.JobError: saying why there is no result.
     """
     folder = storage.job(job_id)
     config = settings.get()
-    job = context.JobContext(
-        pages=PageStore(folder),
+    job = context.OwnerContext(
+        folder=folder,
+        preview_pixels=config.preview_pixels,
+        run=run_id,
         reporter=Reporter(report, start, config.progress_interval),
         keep_bad_pages=options.on_page_error == "keep",
-        preview_pixels=config.preview_pixels,
+        threads=threads,
+        call_helpers=call_helpers,
     )
     total = start.pages_total
     try:
-        with _as_job_errors(), _work_folder(folder, run_id), _job_log(folder) as warnings:
+        with _as_job_errors(), _new_work_folder(folder, run_id), _job_log(job):
             job.reporter.enter(Stage.SCANNING)
             with context.job(job):
-                pdf_warning = _make_pdf(folder, run_id, options, total, threads)
+                pdf_warning = _make_pdf(folder, run_id, options, total)
             _check_failures(job)
             job.reporter.enter(Stage.STORING)
             _complete_pages(folder, job, total)
@@ -80,9 +85,23 @@ def run(
         pages=total,
         seconds=seconds | {"total": round(sum(seconds.values()), 3)},
         versions=versions(),
-        warnings=(*pdf_warning, *warnings),
+        warnings=(*pdf_warning, *job.warnings),
         failed_pages=tuple(job.failures[number] for number in sorted(job.failures)),
     )
+
+
+def help_out(job_id: str, batch: str, others_wait: Callable[[], bool]) -> bool:
+    """Helps the owner of a job with a batch, until there is nothing to do or another message waits.
+
+    True: there is more to do, so ask again later.
+    """
+    folder = storage.job(job_id)
+    work = helper.files(folder, batch).folder
+    if not work.exists():
+        return False  # it is over, or this host does not share the folder
+    job = context.JobContext(folder, settings.get().preview_pixels)
+    with _job_log(job), _temporary_files_in(work), context.job(job):
+        return helper.help_out(job, batch, others_wait)
 
 
 @cache
@@ -91,9 +110,7 @@ def versions() -> dict[str, str]:
     return {"ocrmypdf": version("ocrmypdf"), "tesseract": engine.version()}
 
 
-def _make_pdf(
-    folder: storage.JobFolder, run_id: str, options: JobOptions, total: int, threads: int
-) -> list[str]:
+def _make_pdf(folder: storage.JobFolder, run_id: str, options: JobOptions, total: int) -> list[str]:
     """Runs OCRmyPDF; what is worth a warning comes back.
 
     Raises:
@@ -108,7 +125,7 @@ def _make_pdf(
     ocr_options = ocrmypdf.OcrOptions(
         input_file=folder.input,
         output_file=folder.work(run_id) / "result.pdf",
-        jobs=threads,
+        jobs=settings.cores(),
         progress_bar=True,
         tesseract_timeout=config.page_seconds,
         tesseract_non_ocr_timeout=config.page_seconds,
@@ -124,7 +141,7 @@ def _make_pdf(
     return []
 
 
-def _check_failures(job: context.JobContext) -> None:
+def _check_failures(job: context.OwnerContext) -> None:
     """Makes sure that something was read if something was to be read.
 
     Raises:
@@ -138,7 +155,7 @@ def _check_failures(job: context.JobContext) -> None:
         )
 
 
-def _complete_pages(folder: storage.JobFolder, job: context.JobContext, total: int) -> None:
+def _complete_pages(folder: storage.JobFolder, job: context.OwnerContext, total: int) -> None:
     """Gives the pages that were not read what the PDF itself says of them."""
     missing = [number for number in range(1, total + 1) if not job.pages.has_words(number)]
     if not missing:
@@ -156,7 +173,7 @@ def _store(
     folder: storage.JobFolder,
     run_id: str,
     options: JobOptions,
-    job: context.JobContext,
+    job: context.OwnerContext,
     total: int,
 ) -> list[Artifact]:
     """Writes the results, each from the same page results, a page at a time."""
@@ -181,15 +198,19 @@ def _store(
 
 
 @contextlib.contextmanager
-def _work_folder(folder: storage.JobFolder, run_id: str) -> Iterator[None]:
-    """Has all temporary files made in the job's own folder, so that they go with it.
-
-    What earlier runs of the job left goes now: the job is this run's.
-    """
+def _new_work_folder(folder: storage.JobFolder, run_id: str) -> Iterator[None]:
+    """Makes the folder of a run. What earlier runs left goes: the job is this run's."""
     for leftover in ("work", "runs"):
         storage.discard(folder.path / leftover)
     work = folder.work(run_id)
     work.mkdir(parents=True, exist_ok=True)
+    with _temporary_files_in(work):
+        yield
+
+
+@contextlib.contextmanager
+def _temporary_files_in(work: Path) -> Iterator[None]:
+    """Has all temporary files made in the job's own folder, so that they go with it."""
     before = tempfile.tempdir
     tempfile.tempdir = str(work)
     try:
@@ -203,29 +224,29 @@ class _Warnings(logging.Handler):
 
     most = 50
 
-    def __init__(self) -> None:
+    def __init__(self, texts: dict[str, None]) -> None:
         super().__init__(logging.WARNING)
-        self.texts: dict[str, None] = {}
+        self._texts = texts
 
     def emit(self, record: logging.LogRecord) -> None:
         page = getattr(record, "pageno", None)
         where = f"page {page}: " if page and record.name != "ocrmypdf.pages" else ""
-        if len(self.texts) < self.most:
-            self.texts[f"{where}{record.getMessage()}"] = None
+        if len(self._texts) < self.most:
+            self._texts[f"{where}{record.getMessage()}"] = None
 
 
 @contextlib.contextmanager
-def _job_log(folder: storage.JobFolder) -> Iterator[dict[str, None]]:
-    """Writes OCRmyPDF's log into the job's folder; gives its warnings, which grow meanwhile."""
-    file = logging.FileHandler(folder.log, encoding="utf-8")
+def _job_log(job: context.JobContext) -> Iterator[None]:
+    """Writes OCRmyPDF's log into the job's folder, and its warnings into the context."""
+    file = logging.FileHandler(job.folder.log, encoding="utf-8")
     file.setFormatter(_LogFormat())
-    warnings = _Warnings()
+    warnings = _Warnings(job.warnings)
     logger = logging.getLogger("ocrmypdf")
     logger.setLevel(logging.INFO)
     for handler in (file, warnings):
         logger.addHandler(handler)
     try:
-        yield warnings.texts
+        yield
     except BaseException as error:
         # Without a traceback: this log is for the client.
         log.error("the job ended with %s: %s", type(error).__name__, error)  # noqa: TRY400
@@ -285,8 +306,12 @@ def _plain(error: Exception) -> str:
 
 
 def page_threads(running: int) -> int:
-    """Pages that a job may read at a time when so many jobs run: its share of the cores."""
-    return max(1, settings.cores() // max(1, running))
+    """Pages that one process may read at a time, when so many jobs run on all workers.
+
+    Where processes help each other, each has its share of the cores; else each job has.
+    """
+    config = settings.get()
+    return max(1, settings.cores() // (config.processes if config.helpers_max else max(1, running)))
 
 
 __all__: list[Any] = ["page_threads", "run", "versions"]

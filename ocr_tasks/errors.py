@@ -363,6 +363,13 @@ class PageTimeout(PageError):
     retryable = True
 
 
+class PageCrashed(PageError):
+    code = "page_crashed"
+    title = "The processes that read the page died, one after the other"
+    advice = "The page keeps its image. An operator finds out more in the log of the workers."
+    retryable = True
+
+
 class PriorText(JobError):
     code = "prior_text"
     title = "A page already has text, and mode=refuse was asked for"

@@ -18,7 +18,7 @@ from typing import Any
 from redis import RedisError
 
 from ocr_tasks import errors, keys, redis_client, settings, storage, workers
-from ocr_tasks.app import OCR_DOCUMENT, QUEUE, app
+from ocr_tasks.app import LANES, OCR_DOCUMENT, READ_PAGES, app
 from ocr_tasks.backend import JobBackend
 from ocr_tasks.model import (
     Failure,
@@ -89,7 +89,7 @@ def _publish(job_id: str, options: dict[str, Any]) -> None:
             args=[job_id, options],
             argsrepr=shown,
             task_id=job_id,
-            queue=QUEUE,
+            queue=LANES[options["priority"]],
             retry=False,
         )
     except app.connection_for_write().connection_errors as error:
@@ -311,6 +311,27 @@ def claim(job_id: str, token: str) -> Progress | None:
         updated_at=now,
     )
     return progress if _backend().claim(job_id, token, progress) else None
+
+
+def call_helpers(job_id: str, lane: str, batch: str, count: int) -> None:
+    """Asks so many other processes to take part in a batch of a job, after what waits already."""
+    with app.producer_pool.acquire(block=True) as producer:
+        for _ in range(min(count, settings.get().helpers_max)):
+            app.send_task(
+                READ_PAGES,
+                args=[job_id, lane, batch],
+                queue=LANES[lane],
+                producer=producer,
+                ignore_result=True,
+            )
+
+
+def others_wait() -> bool:
+    """Whether any message waits for a worker."""
+    with redis_client.client().pipeline(transaction=False) as pipe:
+        for lane in LANES.values():
+            pipe.llen(lane)
+        return any(pipe.execute())
 
 
 def ended(job_ids: Sequence[str]) -> set[str]:

@@ -1,6 +1,6 @@
 """Every key in Redis that is ours: its pattern, type, meaning and lifetime.
 
-Celery's own keys stand beside these: the queue `ocr`, `unacked…` and `_kombu…`.
+Celery's own keys stand beside these: the lanes (`app.LANES`), `unacked…` and `_kombu…`.
 """
 
 from __future__ import annotations
@@ -32,6 +32,13 @@ WORKER_PREFIX = "ocr:worker:"
 #: Set of the languages that the workers had when they were last seen; never expires.
 LANGUAGES = "ocr:languages"
 
+#: A batch of the page queue (`pages`); until its stage is done, else for OCR_JOB_SECONDS + 1 hour.
+#:   ocr:batch:<id>          hash: count; holder:<item> its reader, tries:<item> its leases so far
+#:   ocr:batch:<id>:waiting  list of items, the next one last
+#:   ocr:batch:<id>:leases   sorted set of leased items by the second in which the lease runs out
+#:   ocr:batch:<id>:done     list of `<item> <reader>`, or `<item> lost`
+BATCH_PREFIX = "ocr:batch:"
+
 
 def task(job_id: str) -> str:
     return TASK_PREFIX + job_id
@@ -45,3 +52,9 @@ def jobs_in(state: State) -> str:
 def job(job_id: str) -> list[str]:
     """All keys that a change of a job's state touches, in the order that the scripts expect."""
     return [task(job_id), JOBS, *(jobs_in(state) for state in State), STATS]
+
+
+def batch(batch_id: str) -> list[str]:
+    """All keys of a batch, in the order that the scripts expect."""
+    main = BATCH_PREFIX + batch_id
+    return [main, f"{main}:waiting", f"{main}:leases", f"{main}:done"]

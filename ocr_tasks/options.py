@@ -114,6 +114,12 @@ class JobOptions(BaseModel):
     sidecar: bool = Field(
         True, title="Text file", description="Make the text an artifact of its own beside the PDF."
     )
+    priority: Literal["interactive", "normal", "bulk"] = Field(
+        "normal",
+        title="Priority",
+        description="interactive: somebody waits for it, so it goes first. bulk: it has time, and "
+        "goes last; but one turn in five is a bulk document's even when others wait.",
+    )
     on_page_error: Literal["keep", "fail"] = Field(
         "keep",
         title="Pages that cannot be read",

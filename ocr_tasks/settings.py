@@ -60,6 +60,21 @@ class Settings(BaseSettings):
     page_seconds: float = Field(
         180, gt=0, le=3600, description="Seconds after which Tesseract gives up on a page."
     )
+    helpers_max: int = Field(
+        32,
+        ge=0,
+        le=1000,
+        description="Worker processes that may help the one that owns a document. 0: each document "
+        "is read by one process, in threads.",
+    )
+    spread_pages: int = Field(
+        2, ge=2, description="Pages from which on a document is spread over several processes."
+    )
+    grey: bool = Field(
+        False,
+        description="Whether Tesseract reads coloured pages in grey: a quarter less work, and "
+        "as few mistakes, but not letter for letter OCRmyPDF's. The PDF keeps its colours.",
+    )
     check_seconds: int = Field(
         120, ge=1, description="Seconds that looking into an upload may take."
     )

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from celery import Task
 from celery.exceptions import Ignore
 from redis import RedisError
 
-from ocr_tasks import document, errors, jobs, options, storage
-from ocr_tasks.app import OCR_DOCUMENT, app
+from ocr_tasks import document, errors, jobs, options, settings, storage
+from ocr_tasks.app import OCR_DOCUMENT, READ_PAGES, app
 from ocr_tasks.backend import NotWritten
 from ocr_tasks.model import Progress, State
 
@@ -35,9 +36,21 @@ def ocr_document(self: Task, job_id: str, requested: dict[str, Any]) -> dict[str
         with suppress(RedisError):  # the reading goes on while Redis is away
             self.update_state(state="PROGRESS", meta=progress.to_dict())
 
-    threads = document.page_threads(jobs.counts()[State.RUNNING])
     try:
         wanted = options.from_dict(requested)
-        return document.run(job_id, run_id, wanted, start, report, threads).to_dict()
+        threads = document.page_threads(jobs.counts()[State.RUNNING])
+        lane = "bulk" if wanted.priority == "bulk" else "pages"
+        helpers = partial(jobs.call_helpers, job_id, lane) if settings.get().helpers_max else None
+        return document.run(job_id, run_id, wanted, start, report, threads, helpers).to_dict()
     except NotWritten:
         raise Ignore from None  # cancelled, deleted, or somebody else's by now
+
+
+@app.task(name=READ_PAGES, ignore_result=True)  # type: ignore[untyped-decorator]
+def read_pages(job_id: str, lane: str, batch: str) -> None:
+    """Reads pages of a document that another process owns.
+
+    After each page, whoever else waits has their turn: this task goes to the end of its lane.
+    """
+    if document.help_out(job_id, batch, jobs.others_wait):
+        jobs.call_helpers(job_id, lane, batch, 1)

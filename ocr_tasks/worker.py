@@ -23,7 +23,7 @@ from celery.worker import state as celery_state
 from redis import RedisError
 
 from ocr_tasks import document, jobs, settings, storage, workers
-from ocr_tasks.app import QUEUE, app
+from ocr_tasks.app import LANES, READ_PAGES, app
 from ocr_tasks.model import WorkerInfo
 from ocr_tasks.options import INTERNAL_LANGUAGES
 from ocr_tasks.plugin import engine
@@ -45,7 +45,12 @@ def main() -> int:
 
     arguments = [
         *("--quiet", "worker", "--pool=prefork", f"--concurrency={config.processes}"),
-        *("--queues", QUEUE, "--hostname", f"{os.getpid()}@{socket.gethostname()}"),
+        *(
+            "--queues",
+            ",".join(LANES.values()),
+            "--hostname",
+            f"{os.getpid()}@{socket.gethostname()}",
+        ),
         # Both only cost, and gossip stumbles when Redis restarts.
         *("--without-gossip", "--without-mingle", f"--loglevel={config.log_level}"),
     ]
@@ -127,12 +132,14 @@ class Caretaker(threading.Thread):
         self._children = present
 
     def _look(self) -> None:
-        requests = {request.id: request for request in list(celery_state.active_requests)}
-        self._gone |= self._jobs - requests.keys()
-        self._jobs = set(requests)
-        ended = jobs.ended([*requests, *self._gone])
-        for job_id in ended & requests.keys():
-            self._consumer.hub.call_soon(self._kill, requests[job_id])
+        requests = {request: _job_of(request) for request in list(celery_state.active_requests)}
+        running = set(requests.values())
+        self._gone |= self._jobs - running
+        self._jobs = running
+        ended = jobs.ended([*running, *self._gone])
+        for request, job_id in requests.items():
+            if job_id in ended:
+                self._consumer.hub.call_soon(self._kill, request)
         # A process that is being killed may still write for a moment: swept until nothing is left.
         self._gone = {job_id for job_id in ended & self._gone if not _sweep(job_id)}
 
@@ -142,7 +149,7 @@ class Caretaker(threading.Thread):
         request.terminate(self._consumer.pool, signal="SIGKILL")
         if pid:
             _kill_group(pid)
-        log.info("killed what ran for job %s, which has ended", request.id)
+        log.info("killed what ran for job %s, which has ended", _job_of(request))
 
     def _announce(self) -> None:
         now = time.monotonic()
@@ -152,6 +159,11 @@ class Caretaker(threading.Thread):
             self._info = _describe()
         workers.announce(self._info)
         self._announced_at = now
+
+
+def _job_of(request: Any) -> str:
+    """The job that a request works for, as its owner or as a helper."""
+    return str(request.args[0]) if request.name == READ_PAGES else str(request.id)
 
 
 def _describe() -> WorkerInfo:

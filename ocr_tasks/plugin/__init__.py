@@ -32,13 +32,13 @@ def initialize(plugin_manager: Any) -> None:
 
 @hookimpl
 def get_progressbar_class() -> Any:
-    job = context.current()
+    job = context.owner()
     return partial(ProgressBar, reporter=job.reporter) if job else None
 
 
 @hookimpl
 def get_executor(progressbar_class: Any) -> Executor | None:
-    job = context.current()
+    job = context.owner()
     return PageExecutor(job, pbar_class=progressbar_class) if job else None
 
 

@@ -2,16 +2,17 @@
 
 OCRmyPDF gives its hooks no place for that. A worker process reads one document at a time, so a
 variable of the process does; without a job (`ocrmypdf --plugin ocr_tasks.plugin`) there is none,
-and the hooks step aside.
+and the hooks that are for jobs step aside.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from ocr_tasks import storage
 from ocr_tasks.model import PageFailure
 from ocr_tasks.plugin.pages import PageStore
 from ocr_tasks.plugin.progress import Reporter
@@ -19,12 +20,34 @@ from ocr_tasks.plugin.progress import Reporter
 
 @dataclass
 class JobContext:
-    """One run of one job. `failures` and `read` are by page, counted from 1."""
+    """The job that a process reads pages for, as the owner of the job or as a helper.
 
-    pages: PageStore
+    `warnings` are the texts of OCRmyPDF's warnings, as they come.
+    """
+
+    folder: storage.JobFolder
+    preview_pixels: int
+    warnings: dict[str, None] = field(default_factory=dict, kw_only=True)
+
+    @property
+    def pages(self) -> PageStore:
+        return PageStore(self.folder)
+
+
+@dataclass
+class OwnerContext(JobContext):
+    """One run of a job, in the process that owns it.
+
+    `run` is its id. `call_helpers(batch, count)` asks other workers for help;
+    None: there are none. `threads` is the number of pages that this process reads at the same time.
+    `failures` and `read` are by page, counted from 1.
+    """
+
+    run: str
     reporter: Reporter
     keep_bad_pages: bool
-    preview_pixels: int
+    threads: int
+    call_helpers: Callable[[str, int], None] | None
     failures: dict[int, PageFailure] = field(default_factory=dict)
     read: set[int] = field(default_factory=set)
 
@@ -40,6 +63,11 @@ _current: JobContext | None = None
 def current() -> JobContext | None:
     """The job that this process works for."""
     return _current
+
+
+def owner() -> OwnerContext | None:
+    """The job that this process owns."""
+    return _current if isinstance(_current, OwnerContext) else None
 
 
 def page() -> int | None:

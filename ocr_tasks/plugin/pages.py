@@ -13,6 +13,7 @@ import dataclasses
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -60,20 +61,26 @@ class PageStore:
             pageno=number - 1, orientation_correction=record["orientation_correction"], **files
         )
 
-    def save(self, result: PageResult) -> None:
-        """Keeps a page that OCR has read. Its words come first, as they are what others see."""
+    def save(self, result: PageResult) -> PageResult:
+        """Keeps a page that OCR has read; gives the result with the files that are kept.
+
+        Its words come first, as they are what others see.
+        """
         number = result.pageno + 1
         path = self.path(number)
         rotation = result.orientation_correction
         self.save_words(_words(result, number))
-        kept = []
+        kept: dict[str, Any] = {}
         for field, name in _FILES.items():
             source: Path | None = getattr(result, field)
             if source is not None and source.exists():
                 _link(source, path / name)
-                kept.append(field)
-        record = {"orientation_correction": rotation, "files": kept}
+                kept[field] = path / name
+        record = {"orientation_correction": rotation, "files": list(kept)}
         storage.write(path / "result.json", json.dumps(record).encode())
+        return PageResult(
+            pageno=result.pageno, orientation_correction=rotation, ocr_tree=result.ocr_tree, **kept
+        )
 
     def save_words(self, page: Page) -> None:
         """Shows the words of a page to others."""
@@ -115,8 +122,7 @@ def _words(result: PageResult, number: int) -> Page:
 
 def _link(source: Path, target: Path) -> None:
     """Makes the file appear under another name; by a copy where links cannot be made."""
-    part = target.with_name(f".{target.name}.part")
-    part.unlink(missing_ok=True)
+    part = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
     try:
         os.link(source, part)
     except OSError:

@@ -14,7 +14,10 @@ from ocrmypdf._jobcontext import PageContext
 from ocrmypdf._options import OcrOptions
 from ocrmypdf.builtin_plugins import pypdfium
 from ocrmypdf.helpers import Resolution
+from ocrmypdf.pluginspec import GhostscriptRasterDevice
 from PIL import Image
+
+from ocr_tasks import settings
 
 
 def rasterize(
@@ -37,6 +40,8 @@ def rasterize(
         return None
     if not raster_device.startswith("png"):
         return None  # a JPEG is lossy, and its pixels are what is wanted
+    if settings.get().grey and options is not None and options.lossless_reconstruction:
+        raster_device = GhostscriptRasterDevice.PNGGRAY  # only Tesseract sees it
     with (
         pypdfium._pdfium_lock,
         closing(pypdfium._open_pdf_document(input_file)) as pdf,

@@ -1,0 +1,113 @@
+"""The page queue: items of a batch, each leased to one reader at a time.
+
+A batch is what one stage of one run of a job has to do; its items are numbered from 0. The owner of
+the job opens it, readers lease items and say when they are done, the owner collects. Here are only
+numbers; what is read and what comes out lies in the job's folder (`plugin.batch`).
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import cast
+
+from redis import RedisError
+
+from ocr_tasks import keys, redis_client, settings
+
+log = logging.getLogger("ocr_tasks.pages")
+
+#: Seconds after which an item of a reader that shows no sign of life is given to another one.
+LEASE = 20
+
+#: Readers that may get lost with an item before it is given up: it may be what kills them.
+_MOST_LEASES = 2
+
+
+class NoBatch(Exception):
+    """The batch is closed, or was never opened."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """An item that is done. `reader` None: its readers got lost, and nobody tries again."""
+
+    item: int
+    reader: str | None
+
+
+def open_batch(batch: str, items: Collection[int]) -> None:
+    """Makes a batch of items, all waiting, the first one first."""
+    main, waiting, *_ = names = keys.batch(batch)
+    lifetime = settings.get().job_seconds + 3600
+    with redis_client.client().pipeline() as pipe:
+        pipe.delete(*names)
+        pipe.hset(main, "count", str(len(items)))
+        pipe.expire(main, lifetime)
+        pipe.lpush(waiting, *items)
+        pipe.expire(waiting, lifetime)
+        pipe.execute()
+
+
+def close(batch: str) -> None:
+    """Forgets a batch; what its readers still do counts no more."""
+    redis_client.client().delete(*keys.batch(batch))
+
+
+def lease(batch: str, reader: str, seconds: int = LEASE) -> int | None:
+    """An item for a reader, for so many seconds (0: until the batch is closed); None: none is left.
+
+    Raises:
+        NoBatch
+    """
+    answer = int(redis_client.run("lease", keys.batch(batch), [reader, seconds, _MOST_LEASES]))
+    if answer == -2:
+        raise NoBatch(batch)
+    return answer if answer >= 0 else None
+
+
+def complete(batch: str, item: int, reader: str) -> bool:
+    """Says that an item is done. False: it is not this reader's any more."""
+    return _release(batch, item, reader, "done")
+
+
+def hand_back(batch: str, item: int, reader: str) -> bool:
+    """Gives back an item that this reader cannot do. False: it is not this reader's any more."""
+    return _release(batch, item, reader, "back")
+
+
+def _release(batch: str, item: int, reader: str, how: str) -> bool:
+    return bool(redis_client.run("release", keys.batch(batch), [item, reader, how, LEASE]) == 1)
+
+
+@contextmanager
+def renewing(batch: str, item: int, reader: str) -> Iterator[None]:
+    """Renews the lease of an item for the time of the block."""
+    ended = threading.Event()
+
+    def renew() -> None:
+        while not ended.wait(LEASE / 4):
+            try:
+                _release(batch, item, reader, "renew")
+            except RedisError as error:
+                log.warning("the lease of item %d of %s is not renewed: %s", item, batch, error)
+
+    thread = threading.Thread(target=renew, name="lease", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+
+
+def collect(batch: str, seconds: float) -> Done | None:
+    """The next item that a reader has done; None if there is none within so many seconds."""
+    *_, done = keys.batch(batch)
+    row = cast("list[str] | None", redis_client.client().blpop([done], timeout=seconds))
+    if not row:
+        return None
+    item, _, reader = row[1].partition(" ")
+    return Done(int(item), None if reader == "lost" else reader)
