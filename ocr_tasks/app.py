@@ -63,7 +63,7 @@ def _configuration(config: settings.Settings) -> dict[str, object]:
         },
         "worker_soft_shutdown_timeout": config.stop_seconds,
         "worker_proc_alive_timeout": 60,
-        "worker_max_tasks_per_child": 100,
+        "worker_max_tasks_per_child": 1000,
         "worker_send_task_events": True,
         "worker_hijack_root_logger": False,
         "task_send_sent_event": True,

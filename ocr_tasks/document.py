@@ -7,19 +7,18 @@ import errno
 import logging
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import ocrmypdf
+import pypdfium2
 from ocrmypdf import exceptions
 
-from ocr_tasks import errors, settings, storage
-from ocr_tasks.formats import alto, hocr, json_words, text
-from ocr_tasks.model import Artifact, Outcome, Progress, Stage
+from ocr_tasks import artifacts, errors, settings, storage
+from ocr_tasks.model import Outcome, Progress, Stage
 from ocr_tasks.options import JobOptions
 from ocr_tasks.plugin import context, engine, helper, previews, textlayer
 from ocr_tasks.plugin.progress import Reporter
@@ -64,14 +63,24 @@ def run(
     )
     total = start.pages_total
     try:
-        with _as_job_errors(), _new_work_folder(folder, run_id), _job_log(job):
+        with (
+            _as_job_errors(),
+            _new_work_folder(folder, run_id),
+            _job_log(job),
+            artifacts.Writer(folder, run_id, options, total, versions()) as writer,
+        ):
+            job.page_ready = writer.page_ready
             job.reporter.enter(Stage.SCANNING)
             with context.job(job):
                 pdf_warning = _make_pdf(folder, run_id, options, total)
             _check_failures(job)
             job.reporter.enter(Stage.STORING)
-            _complete_pages(folder, job, total)
-            artifacts = _store(folder, run_id, options, job, total)
+            _complete_pages(job, writer, total)
+            pdf = storage.take_artifact(folder, run_id, "pdf", folder.work(run_id) / "result.pdf")
+            made = (pdf, *writer.finish())
+    except BaseException:
+        storage.discard(folder.run(run_id))
+        raise
     finally:
         storage.discard(folder.work(run_id))
         with contextlib.suppress(OSError):  # another run of the job has its own folder there
@@ -81,7 +90,7 @@ def run(
     seconds = job.reporter.finish()
     return Outcome(
         run=run_id,
-        artifacts=tuple(artifacts),
+        artifacts=made,
         pages=total,
         seconds=seconds | {"total": round(sum(seconds.values()), 3)},
         versions=versions(),
@@ -155,43 +164,24 @@ def _check_failures(job: context.OwnerContext) -> None:
         )
 
 
-def _complete_pages(folder: storage.JobFolder, job: context.OwnerContext, total: int) -> None:
+def _complete_pages(job: context.OwnerContext, writer: artifacts.Writer, total: int) -> None:
     """Gives the pages that were not read what the PDF itself says of them."""
-    missing = [number for number in range(1, total + 1) if not job.pages.has_words(number)]
+    missing = [number for number in range(1, total + 1) if not writer.is_ready(number)]
     if not missing:
         return
-    with textlayer.document(folder.input) as pdf:
+    with textlayer.document(job.folder.input) as pdf:
         for number in missing:
-            if job.preview_pixels:
-                picture = textlayer.picture(pdf, number, job.preview_pixels)
-                previews.from_picture(picture, job.pages.preview(number), job.preview_pixels)
-            job.pages.save_words(textlayer.words(pdf, number))
+            if not job.pages.has_words(number):
+                _take_words(job, pdf, number)
+            writer.page_ready(number)
             job.reporter.tick()
 
 
-def _store(
-    folder: storage.JobFolder,
-    run_id: str,
-    options: JobOptions,
-    job: context.OwnerContext,
-    total: int,
-) -> list[Artifact]:
-    """Writes the results, each from the same page results, a page at a time."""
-
-    def write(name: str, chunks: Iterable[str]) -> Artifact:
-        encoded = (chunk.encode() for chunk in chunks)
-        return storage.write_artifact(folder, run_id, name, encoded)
-
-    system = f"OCRmyPDF {versions()['ocrmypdf']}, Tesseract {versions()['tesseract']}"
-    title = options.title or "document"
-    alto_source = ("input.pdf", "OCR Tasks", version("ocr-tasks"), datetime.now(UTC))
-    made = [storage.take_artifact(folder, run_id, "pdf", folder.work(run_id) / "result.pdf")]
-    if options.sidecar:
-        made.append(write("text", text.document(job.pages.all(total))))
-    made.append(write("hocr", hocr.document(job.pages.all(total), title, system)))
-    made.append(write("alto", alto.document(job.pages.all(total), *alto_source)))
-    made.append(write("json", json_words.document(job.pages.all(total), {"system": system})))
-    return made
+def _take_words(job: context.OwnerContext, pdf: pypdfium2.PdfDocument, number: int) -> None:
+    if job.preview_pixels:
+        picture = textlayer.picture(pdf, number, job.preview_pixels)
+        previews.from_picture(picture, job.pages.preview(number), job.preview_pixels)
+    job.pages.save_words(textlayer.words(pdf, number))
 
 
 # Surroundings of a run

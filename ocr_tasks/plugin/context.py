@@ -38,9 +38,10 @@ class JobContext:
 class OwnerContext(JobContext):
     """One run of a job, in the process that owns it.
 
-    `run` is its id. `call_helpers(batch, count)` asks other workers for help;
-    None: there are none. `threads` is the number of pages that this process reads at the same time.
-    `failures` and `read` are by page, counted from 1.
+    `run` is its id. `call_helpers(batch, count)` asks other workers for help; None: there are none.
+    `page_ready(number)` is told when the words of a page are on storage. `threads` is the number of
+    pages that this process reads at the same time. `failures` and `read` are by page, counted from
+    1.
     """
 
     run: str
@@ -48,6 +49,7 @@ class OwnerContext(JobContext):
     keep_bad_pages: bool
     threads: int
     call_helpers: Callable[[str, int], None] | None
+    page_ready: Callable[[int], None] = lambda number: None
     failures: dict[int, PageFailure] = field(default_factory=dict)
     read: set[int] = field(default_factory=set)
 

@@ -88,6 +88,8 @@ class PageExecutor(Executor):
             self._job.failures[number] = found.failure
         if found.read:
             self._job.read.add(number)
+        if found.result.ocr:
+            self._job.page_ready(number)
         if found.kept:
             self._job.reporter.resumed += 1
         return found.result

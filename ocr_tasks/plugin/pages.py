@@ -14,7 +14,6 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -97,10 +96,9 @@ class PageStore:
     def has_words(self, number: int) -> bool:
         return (self._folder.page(number) / "page.json").exists()
 
-    def all(self, total: int) -> Iterator[Page]:
-        """The words of each page in order, one page in memory at a time."""
-        for number in range(1, total + 1):
-            yield Page.from_dict(json.loads((self._folder.page(number) / "page.json").read_bytes()))
+    def words(self, number: int) -> Page:
+        """The words of a page."""
+        return Page.from_dict(json.loads((self._folder.page(number) / "page.json").read_bytes()))
 
     def drop_intermediate(self, total: int) -> None:
         """Deletes what only another run would need."""

@@ -233,7 +233,8 @@ def _show(api: Any, image: Image.Image) -> None:
             pixels, size = image.tobytes(), 1
         else:
             # Four bytes a pixel are taken over faster than three.
-            pixels, size = image.convert("RGB").tobytes("raw", "RGBX"), 4
+            colored = image if image.mode == "RGB" else image.convert("RGB")
+            pixels, size = colored.tobytes("raw", "RGBX"), 4
         api.SetImageBytes(pixels, image.width, image.height, size, image.width * size)
     dpi = image.info.get("dpi")
     if dpi:
