@@ -25,7 +25,7 @@ from ocr_tasks.plugin.progress import Reporter
 
 log = logging.getLogger("ocrmypdf.job")
 
-PLUGINS = ["ocr_tasks.plugin"]
+PLUGIN = "ocr_tasks.plugin"
 
 #: How sure Tesseract must be to turn a page. OCRmyPDF's own 14 turns next to none; from 8 on no
 #: page of the test documents was turned wrongly (docs/decisions.md).
@@ -142,7 +142,7 @@ def _make_pdf(folder: storage.JobFolder, run_id: str, options: JobOptions, total
         remove_background=options.remove_background,
         **{name: value for name, value in wanted.items() if value is not None},
     )
-    code = ocrmypdf.ocr(ocr_options, plugins=PLUGINS)
+    code = ocrmypdf.ocr(ocr_options, plugins=[PLUGIN, *config.plugin_names])
     if code == exceptions.ExitCode.invalid_output_pdf:
         raise errors.OutputInvalid()
     if options.output_type == "pdfa" and ocr_options.extra_attrs["_actual_output_type"] != "pdfa":

@@ -20,9 +20,6 @@ from ocr_tasks import keys, redis_client, settings
 
 log = logging.getLogger("ocr_tasks.pages")
 
-#: Seconds after which an item of a reader that shows no sign of life is given to another one.
-LEASE = 20
-
 #: Readers that may get lost with an item before it is given up: it may be what kills them.
 _MOST_LEASES = 2
 
@@ -57,12 +54,15 @@ def close(batch: str) -> None:
     redis_client.client().delete(*keys.batch(batch))
 
 
-def lease(batch: str, reader: str, seconds: int = LEASE) -> int | None:
-    """An item for a reader, for so many seconds (0: until the batch is closed); None: none is left.
+def lease(batch: str, reader: str, lasting: bool = False) -> int | None:
+    """An item for a reader, for OCR_LEASE_SECONDS; None: none is left at the moment.
+
+    `lasting`: until the batch is closed.
 
     Raises:
         NoBatch
     """
+    seconds = 0 if lasting else settings.get().lease_seconds
     answer = int(redis_client.run("lease", keys.batch(batch), [reader, seconds, _MOST_LEASES]))
     if answer == -2:
         raise NoBatch(batch)
@@ -80,16 +80,18 @@ def hand_back(batch: str, item: int, reader: str) -> bool:
 
 
 def _release(batch: str, item: int, reader: str, how: str) -> bool:
-    return bool(redis_client.run("release", keys.batch(batch), [item, reader, how, LEASE]) == 1)
+    seconds = settings.get().lease_seconds
+    return bool(redis_client.run("release", keys.batch(batch), [item, reader, how, seconds]) == 1)
 
 
 @contextmanager
 def renewing(batch: str, item: int, reader: str) -> Iterator[None]:
     """Renews the lease of an item for the time of the block."""
     ended = threading.Event()
+    interval = settings.get().lease_seconds / 4
 
     def renew() -> None:
-        while not ended.wait(LEASE / 4):
+        while not ended.wait(interval):
             try:
                 _release(batch, item, reader, "renew")
             except RedisError as error:

@@ -67,6 +67,12 @@ class Settings(BaseSettings):
         description="Worker processes that may help the one that owns a document. 0: each document "
         "is read by one process, in threads.",
     )
+    lease_seconds: int = Field(
+        20,
+        ge=2,
+        description="Seconds without a sign of life after which the page of a helper is read by "
+        "somebody else.",
+    )
     spread_pages: int = Field(
         2, ge=2, description="Pages from which on a document is spread over several processes."
     )
@@ -74,6 +80,11 @@ class Settings(BaseSettings):
         False,
         description="Whether Tesseract reads coloured pages in grey: a quarter less work, and "
         "as few mistakes, but not letter for letter OCRmyPDF's. The PDF keeps its colours.",
+    )
+    plugins: str = Field(
+        "",
+        description="OCRmyPDF plugins to load beside ours, as names of modules or paths of files, "
+        "joined by commas. Workers need the same ones.",
     )
     check_seconds: int = Field(
         120, ge=1, description="Seconds that looking into an upload may take."
@@ -161,6 +172,11 @@ class Settings(BaseSettings):
         path, _, query = url.removeprefix("unix://").partition("?")
         database = dict(pair.split("=", 1) for pair in query.split("&") if "=" in pair).get("db")
         return f"socket://{path}?virtual_host={database or 0}"
+
+    @property
+    def plugin_names(self) -> list[str]:
+        """The plugins as a list."""
+        return [name.strip() for name in self.plugins.split(",") if name.strip()]
 
     @property
     def processes(self) -> int:

@@ -35,6 +35,10 @@ log = logging.getLogger("ocr_tasks.worker")
 LOOK_INTERVAL = 0.5
 ANNOUNCE_INTERVAL = 5.0
 
+#: Ends of a pipe on which each child of the pool tells its process id, in 8 bytes, as it starts.
+_births = os.pipe()
+os.set_blocking(_births[0], False)
+
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
@@ -83,6 +87,7 @@ def _set_up_logging(loglevel: int = logging.INFO, **_: Any) -> None:
 def _start_child(**_: Any) -> None:
     """Lets a child be killed together with the programs it runs, and keep its memory."""
     os.setpgrp()
+    os.write(_births[1], os.getpid().to_bytes(8))
     # A page takes dozens of buffers of some megabytes. Given back and fetched anew each time, they
     # cost 3 % of a page. (mallopt(3); other C libraries than glibc do without.)
     with suppress(AttributeError):
@@ -135,10 +140,13 @@ class Caretaker(threading.Thread):
 
     def _note_children(self) -> None:
         """Remembers the pool's children, and kills what one that died has left running."""
+        with suppress(BlockingIOError):
+            while born := os.read(_births[0], 8):
+                self._children.add(int.from_bytes(born))
         present = {child.pid for child in psutil.Process().children()}
         for pid in self._children - present:
             _kill_group(pid)
-        self._children = present
+        self._children &= present
 
     def _look(self) -> None:
         requests = {request: _job_of(request) for request in list(celery_state.active_requests)}

@@ -137,7 +137,7 @@ class Work:
         with self._lock:
             if self._batch:
                 try:
-                    item = pages.lease(self._batch, _OWNER, seconds=0)
+                    item = pages.lease(self._batch, _OWNER, lasting=True)
                 except RedisError as error:
                     log.warning("no item could be leased: %s", error)
                     return None

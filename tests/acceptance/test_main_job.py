@@ -13,7 +13,6 @@ from typing import Any
 
 import httpx
 import pikepdf
-import psutil
 import pytest
 from lxml import etree
 from PIL import Image, ImageDraw, ImageFont
@@ -264,44 +263,6 @@ def test_a_large_upload_does_not_grow_the_web_processes(
     http.delete(job["links"]["self"])
 
 
-def tesseracts(stack: Stack) -> list[psutil.Process]:
-    assert stack.process is not None
-    found = []
-    for child in psutil.Process(stack.process.pid).children(recursive=True):
-        try:
-            if child.name() == "tesseract":
-                found.append(child)
-        except psutil.NoSuchProcess:
-            continue
-    return found
-
-
-def test_a_running_job_is_cancelled_with_everything_it_runs_and_can_be_run_again(
-    stack: Stack, http: httpx.Client
-) -> None:
-    job = submit(http, SCAN, SCAN, SCAN, mode="force").json()
-    link = job["links"]["self"]
-    wait_until(lambda: tesseracts(stack))
-
-    cancelled = http.post(f"{link}/cancel")
-
-    assert cancelled.status_code == 200
-    assert cancelled.json()["state"] == "cancelled"
-    assert cancelled.json()["error"]["code"] == "job_cancelled"
-    wait_until(lambda: not tesseracts(stack), 10)
-    again = http.post(f"{link}/cancel")
-    assert (again.status_code, again.json()["code"]) == (409, "job_ended")
-    nothing = http.get(f"{link}/pdf")
-    assert (nothing.status_code, nothing.json()["code"]) == (409, "job_without_result")
-    folder = stack.data_dir / "jobs" / job["id"][:2] / job["id"]
-    wait_until(lambda: not (folder / "work").exists(), 10)
-
-    retried = http.post(f"{link}/retry")
-    assert retried.status_code == 202
-    assert retried.json()["attempt"] == 2
-    assert wait_for_end(http, job)["state"] == "succeeded"
-
-
 def test_a_waiting_job_shows_its_place_and_is_cancelled_at_once(http: httpx.Client) -> None:
     busy = [submit(http, SCAN, mode="force").json() for _ in range((os.cpu_count() or 1) + 1)]
     job = submit(http, ("x.png", picture("wait"))).json()
@@ -324,27 +285,9 @@ def test_a_deleted_job_is_gone_with_its_files(stack: Stack, http: httpx.Client) 
         assert (answer.status_code, answer.json()["code"]) == (410, "job_deleted")
     assert http.post(f"{link}/retry").status_code == 410
     folder = stack.data_dir / "jobs" / job["id"][:2] / job["id"]
-    wait_until(lambda: not folder.exists() and not tesseracts(stack), 10)
+    wait_until(lambda: not folder.exists(), 10)
     listed = http.get("/v1/jobs", params={"limit": 200}).json()["jobs"]
     assert job["id"] not in [row["id"] for row in listed]
-
-
-def test_a_killed_worker_process_fails_its_job_which_can_be_run_again(
-    stack: Stack, http: httpx.Client
-) -> None:
-    job = submit(http, SCAN, mode="force").json()
-    wait_until(lambda: tesseracts(stack))
-    leader = os.getpgid(tesseracts(stack)[0].pid)
-
-    psutil.Process(leader).kill()
-
-    failed = wait_for_end(http, job)
-    assert failed["state"] == "failed"
-    assert failed["error"]["code"] == "worker_lost"
-    assert failed["error"]["retryable"]
-    wait_until(lambda: not tesseracts(stack), 10)
-    http.post(f"{job['links']['self']}/retry")
-    assert wait_for_end(http, job)["state"] == "succeeded"
 
 
 def test_the_log_of_a_job_is_ocrmypdfs(http: httpx.Client, done: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ import redis
 from celery.result import AsyncResult
 
 from ocr_tasks import errors, jobs, keys, options, settings, storage, workers
-from ocr_tasks.app import QUEUE, app
+from ocr_tasks.app import LANES, app
 from ocr_tasks.backend import NotWritten
 from ocr_tasks.model import Artifact, JobInput, Outcome, Progress, Stage, State, WorkerInfo
 
@@ -61,7 +61,7 @@ def test_a_submitted_job_waits_in_the_queue_with_its_message(service: redis.Redi
     assert (job.state, job.stage, job.queue_position) == (State.QUEUED, Stage.QUEUED, 1)
     assert job.input == INPUT
     assert job.options["languages"] == ["deu"]
-    message = json.loads(service.lindex(QUEUE, 0))
+    message = json.loads(service.lindex(LANES["normal"], 0))
     assert message["headers"]["id"] == job_id
     assert message["headers"]["task"] == "ocr_tasks.tasks.ocr_document"
 
