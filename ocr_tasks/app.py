@@ -82,7 +82,8 @@ class LaneOrder:
 
     def update(self, lanes: Iterable[str]) -> None:
         """These are the queues to ask."""
-        self._lanes = [lane for lane in LANES.values() if lane in set(lanes)]
+        active = set(lanes)
+        self._lanes = [lane for lane in LANES.values() if lane in active]
 
     def consume(self, count: int) -> list[str]:
         """The queues, the first to be asked first."""

@@ -50,8 +50,12 @@ def open_batch(batch: str, items: Collection[int]) -> None:
 
 
 def close(batch: str) -> None:
-    """Forgets a batch; what its readers still do counts no more."""
-    redis_client.client().delete(*keys.batch(batch))
+    """Forgets a batch; what its readers still do counts no more. Who collects is let go."""
+    *_, done = names = keys.batch(batch)
+    with redis_client.client().pipeline(transaction=False) as pipe:
+        pipe.rpush(done, "")
+        pipe.delete(*names)
+        pipe.execute()
 
 
 def lease(batch: str, reader: str, lasting: bool = False) -> int | None:
@@ -109,7 +113,7 @@ def collect(batch: str, seconds: float) -> Done | None:
     """The next item that a reader has done; None if there is none within so many seconds."""
     *_, done = keys.batch(batch)
     row = cast("list[str] | None", redis_client.client().blpop([done], timeout=seconds))
-    if not row:
+    if not row or not row[1]:
         return None
     item, _, reader = row[1].partition(" ")
     return Done(int(item), None if reader == "lost" else reader)

@@ -69,6 +69,7 @@ class Work:
         self._answers = queue.SimpleQueue()
         self._batch: str | None = None
         self._asked = False
+        self._collector: threading.Thread | None = None
         self._ended = threading.Event()
 
     def answers(self, tick: Callable[[], None], help_: Help | None) -> Iterator[Any]:
@@ -113,6 +114,8 @@ class Work:
                 pages.close(self._batch)
             except RedisError as error:
                 log.warning("the batch %s is left to run out: %s", self._batch, error)
+        if self._collector:
+            self._collector.join()
 
     # The threads of this process
 
@@ -177,9 +180,10 @@ class Work:
                 return
             self._waiting.clear()
             self._batch = help_.batch
-        threading.Thread(
+        self._collector = threading.Thread(
             target=self._collect, args=(help_.batch, help_.files), name="collect", daemon=True
-        ).start()
+        )
+        self._collector.start()
 
     def _collect(self, batch: str, files: Files) -> None:
         """Takes over what helpers have done."""
