@@ -2,7 +2,7 @@
 PY := .venv/bin/python
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: run ocr test lint pytest docs help
+.PHONY: run ocr test lint pytest bench docs help
 .DEFAULT_GOAL := help
 
 run: ## start everything on http://127.0.0.1:8000 (Ctrl-C ends it)
@@ -26,6 +26,12 @@ lint:
 
 pytest:
 	$(PY) -m pytest
+
+bench: ## measure everything against its competitors, into bench/RESULTS.md (an hour)
+	@scripts/setup --dev
+	@command -v wrk >/dev/null || { echo 'wrk is missing: apt-get install wrk' >&2; exit 1; }
+	.venv/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/bench.txt
+	$(PY) -m bench
 
 docs: ## write the generated reference pages again
 	@scripts/setup --dev

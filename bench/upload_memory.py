@@ -18,6 +18,7 @@ import httpx
 import pikepdf
 import psutil
 
+from bench.report import publish, table
 from tests.conftest import DATA, Stack, running_stack
 
 MIB = 1024 * 1024
@@ -73,10 +74,14 @@ def main() -> None:
             after = process.memory_info().rss
             answer.raise_for_status()
             http.delete(answer.json()["links"]["self"])
-    print("| upload | seconds until 202 | before | peak | after | growth |")
-    print("| --- | --- | --- | --- | --- | --- |")
-    sizes = " | ".join(f"{size / MIB:.1f} MiB" for size in (before, peak.bytes, after))
-    print(f"| {megabytes} MiB | {seconds:.1f} | {sizes} | {(peak.bytes - before) / MIB:.1f} MiB |")
+    sizes = [f"{size / MIB:.1f} MiB" for size in (before, peak.bytes, after, peak.bytes - before)]
+    head = ["upload", "seconds until 202", "before", "peak", "after", "growth"]
+    publish(
+        "upload_memory",
+        "A large upload",
+        "A PDF sent to a stack with one web process; resident size of that process.",
+        table(head, [[f"{megabytes} MiB", f"{seconds:.1f}", *sizes]]),
+    )
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import cache
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
@@ -29,7 +30,23 @@ class ArtifactPath(JobPath):
     artifact: str = Field(description="One of: " + ", ".join(ARTIFACTS))
 
 
-class ListQuery(BaseModel):
+class Query(BaseModel):
+    """Parameters of a query. flask-openapi3 asks for their schema at every request."""
+
+    @classmethod
+    def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """See pydantic; the plain one is made once."""
+        if args or kwargs:
+            return super().model_json_schema(*args, **kwargs)
+        return cls._schema()
+
+    @classmethod
+    @cache
+    def _schema(cls) -> dict[str, Any]:
+        return super().model_json_schema()
+
+
+class ListQuery(Query):
     state: State | None = Field(None, description="Only jobs in this state.")
     limit: int = Field(50, ge=1, le=200, description="Jobs at most.")
     cursor: str | None = Field(
@@ -37,7 +54,7 @@ class ListQuery(BaseModel):
     )
 
 
-class JobQuery(BaseModel):
+class JobQuery(Query):
     wait: float = Field(
         0,
         ge=0,

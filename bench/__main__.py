@@ -1,0 +1,19 @@
+"""Runs every benchmark, one after the other: `make bench`. Takes about an hour on two cores."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+SCRIPTS = (
+    *("throughput", "latency", "small", "width", "fairness", "progress", "http"),
+    *("upload_memory", "size"),
+)
+
+if __name__ == "__main__":
+    failed = [
+        script
+        for script in SCRIPTS
+        if subprocess.run([sys.executable, "-m", f"bench.{script}"], check=False).returncode
+    ]
+    sys.exit(f"failed: {', '.join(failed)}" if failed else 0)

@@ -1,0 +1,72 @@
+"""The floor: Tesseract alone, through `tesserocr`, on ready page images in warm processes."""
+
+from __future__ import annotations
+
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import pypdfium2
+from ocrmypdf.helpers import Resolution
+from PIL import Image
+
+from ocr_tasks.plugin import rasterizer
+
+_api: Any = None
+
+
+def images(document: Path, folder: Path, dpi: int = 300) -> list[Path]:
+    """The pages of a document as uncompressed images."""
+    pdf = pypdfium2.PdfDocument(document)
+    count = len(pdf)
+    pdf.close()
+    square = Resolution(float(dpi), float(dpi))
+    drawn = []
+    for number in range(1, count + 1):
+        target = folder / f"{number}.tif"
+        rasterizer.rasterize(
+            document, target, "png16m", square, number, square, 0, False, None, False
+        )
+        drawn.append(target)
+    return drawn
+
+
+class Floor:
+    """Warm processes; a context manager."""
+
+    def __init__(self, language: str, processes: int) -> None:
+        # Started anew: a fork of this process would have whatever runs here.
+        self._pool = ProcessPoolExecutor(
+            processes, get_context("spawn"), initializer=_load, initargs=(language,)
+        )
+
+    def __enter__(self) -> Floor:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown()
+
+    def read(self, pages: list[Path]) -> None:
+        """Reads all pages."""
+        list(self._pool.map(_read, pages))
+
+
+def _load(language: str) -> None:
+    global _api
+    import os
+
+    os.environ["OMP_THREAD_LIMIT"] = "1"
+    import tesserocr
+
+    _api = tesserocr.PyTessBaseAPI(lang=language)
+
+
+def _read(page: Path) -> int:
+    with Image.open(page) as image:
+        _api.SetImageBytes(
+            image.convert("RGB").tobytes(), image.width, image.height, 3, image.width * 3
+        )
+        _api.SetSourceResolution(300)
+    _api.Recognize()
+    return len(_api.GetHOCRText(0)) + len(_api.GetUTF8Text())

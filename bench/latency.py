@@ -1,0 +1,50 @@
+"""A one-page scan.
+
+python -m bench.latency [DOCUMENT [LANGUAGE]]
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from bench.floor import Floor, images
+from bench.report import interleaved, publish, table
+from bench.service import document, repeated, warm
+from bench.throughput import stock
+
+ROUNDS = 7
+
+
+def main() -> None:
+    source, language = document()
+    with (
+        tempfile.TemporaryDirectory() as name,
+        warm(source, language) as service,
+        Floor(language, 1) as floor,
+    ):
+        folder = Path(name)
+        page = repeated(source, folder / "page.pdf", 1)
+        pages = images(page, folder)
+        floor.read(pages)
+        seconds = interleaved(
+            {
+                "our service, submit to result": lambda: service.read(page, languages=language),
+                "`ocrmypdf` from the shell": lambda: stock(page, folder / "out.pdf", language),
+                "the floor: Tesseract alone": lambda: floor.read(pages),
+            },
+            ROUNDS,
+        )
+    ours, theirs, least = seconds.values()
+    rows = [[name, f"{s:.2f}", f"{s - least:+.2f}"] for name, s in seconds.items()]
+    publish(
+        "latency",
+        "One page",
+        f"The first page of {source.name}, warm service; medians of {ROUNDS} rounds.",
+        table(["", "seconds", "over the floor"], rows),
+        f"The service is {theirs / ours:.1f} times as fast as the shell.",
+    )
+
+
+if __name__ == "__main__":
+    main()
