@@ -21,7 +21,7 @@ POLLERS = 10
 CALLS = 2000
 REPORT = """
 import resource, sys, time
-from ocr_tasks import jobs, pages, storage
+from ocr_tasks import lanes, pages, storage
 from ocr_tasks.app import app
 from ocr_tasks.model import Progress, Stage
 import ocr_tasks.tasks
@@ -47,7 +47,7 @@ def lease(number):
     pages.complete("bench:1", item, "reader")
     pages.collect("bench:1", 1)
 def message(number):
-    jobs.call_helpers(job_id, "pages", "none:1", 1)
+    lanes.call_helpers(job_id, "pages", "none:1", 1)
 pages.open_batch("bench:1", range(calls))
 print(measure(report), measure(lease), measure(message))
 pages.close("bench:1")

@@ -82,8 +82,9 @@ class LaneOrder:
 
     def update(self, lanes: Iterable[str]) -> None:
         """These are the queues to ask."""
-        active = set(lanes)
-        self._lanes = [lane for lane in LANES.values() if lane in active]
+        order = {lane: rank for rank, lane in enumerate(LANES.values())}
+        # Queues that are not lanes carry answers, such as those that Flower asks for.
+        self._lanes = sorted(lanes, key=lambda lane: order.get(lane, -1))
 
     def consume(self, count: int) -> list[str]:
         """The queues, the first to be asked first."""

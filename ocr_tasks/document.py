@@ -8,6 +8,7 @@ import logging
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -18,9 +19,10 @@ import pypdfium2
 from ocrmypdf import exceptions
 
 from ocr_tasks import artifacts, errors, settings, storage
-from ocr_tasks.model import Outcome, Progress, Stage
+from ocr_tasks.model import Artifact, Outcome, Progress, Stage
 from ocr_tasks.options import JobOptions
 from ocr_tasks.plugin import context, engine, helper, previews, textlayer
+from ocr_tasks.plugin.context import StepAside
 from ocr_tasks.plugin.progress import Reporter
 
 log = logging.getLogger("ocrmypdf.job")
@@ -32,22 +34,29 @@ PLUGIN = "ocr_tasks.plugin"
 _ROTATION_CONFIDENCE = 8.0
 
 
-def run(
-    job_id: str,
-    run_id: str,
-    options: JobOptions,
-    start: Progress,
-    report: Callable[[Progress], None],
-    threads: int,
-    call_helpers: Callable[[str, int], None] | None,
-) -> Outcome:
+@dataclass(frozen=True)
+class Worker:
+    """The process that a run takes place in, and what it may ask of it.
+
+    `report` takes each progress. `threads` is the number of pages that are read at the same time.
+    `call_helpers(batch, count)` asks other processes to `help_out`; None: there are none.
+    `turn_is_over(back)` says whether to make place for another document, `back` being the seconds
+    that it took to get to where an earlier run ended.
+    """
+
+    report: Callable[[Progress], None]
+    threads: int = 1
+    call_helpers: Callable[[str, int], None] | None = None
+    turn_is_over: Callable[[float], bool] = lambda back: False
+
+
+def run(job_id: str, run_id: str, options: JobOptions, start: Progress, worker: Worker) -> Outcome:
     """Reads the document of a job and stores its results under this run's name.
 
-    `start` is the progress to go on from, `report` takes each further one, `threads` is the number
-    of pages that this process reads at the same time, `call_helpers(batch, count)` asks other ones
-    to `help_out`.
+    `start` is the progress to go on from.
 
     Raises:
+        StepAside: if this run made place. What it read is kept for the next one.
         errors.JobError: saying why there is no result.
     """
     folder = storage.job(job_id)
@@ -56,28 +65,16 @@ def run(
         folder=folder,
         preview_pixels=config.preview_pixels,
         run=run_id,
-        reporter=Reporter(report, start, config.progress_interval),
+        reporter=Reporter(worker.report, start, config.progress_interval),
         keep_bad_pages=options.on_page_error == "keep",
-        threads=threads,
-        call_helpers=call_helpers,
+        threads=worker.threads,
+        call_helpers=worker.call_helpers,
+        turn_is_over=worker.turn_is_over,
     )
     total = start.pages_total
     try:
-        with (
-            _as_job_errors(),
-            _new_work_folder(folder, run_id),
-            _job_log(job),
-            artifacts.Writer(folder, run_id, options, total, versions()) as writer,
-        ):
-            job.page_ready = writer.page_ready
-            job.reporter.enter(Stage.SCANNING)
-            with context.job(job):
-                pdf_warning = _make_pdf(folder, run_id, options, total)
-            _check_failures(job)
-            job.reporter.enter(Stage.STORING)
-            _complete_pages(job, writer, total)
-            pdf = storage.take_artifact(folder, run_id, "pdf", folder.work(run_id) / "result.pdf")
-            made = (pdf, *writer.finish())
+        with _as_job_errors(), _new_work_folder(folder, run_id), _job_log(job):
+            made, pdf_warning = _read(job, options, total)
     except BaseException:
         storage.discard(folder.run(run_id))
         raise
@@ -97,6 +94,23 @@ def run(
         warnings=(*pdf_warning, *job.warnings),
         failed_pages=tuple(job.failures[number] for number in sorted(job.failures)),
     )
+
+
+def _read(
+    job: context.OwnerContext, options: JobOptions, total: int
+) -> tuple[tuple[Artifact, ...], list[str]]:
+    """Makes all artifacts; gives them, and what is worth a warning."""
+    folder, run_id = job.folder, job.run
+    with artifacts.Writer(folder, run_id, options, total, versions()) as writer:
+        job.page_ready = writer.page_ready
+        job.reporter.enter(Stage.SCANNING)
+        with context.job(job):
+            pdf_warning = _make_pdf(folder, run_id, options, total)
+        _check_failures(job)
+        job.reporter.enter(Stage.STORING)
+        _complete_pages(job, writer, total)
+        pdf = storage.take_artifact(folder, run_id, "pdf", folder.work(run_id) / "result.pdf")
+        return (pdf, *writer.finish()), pdf_warning
 
 
 def help_out(job_id: str, batch: str, others_wait: Callable[[], bool]) -> bool:
@@ -237,6 +251,9 @@ def _job_log(job: context.JobContext) -> Iterator[None]:
         logger.addHandler(handler)
     try:
         yield
+    except StepAside:
+        log.info("the document steps aside for another one")
+        raise
     except BaseException as error:
         # Without a traceback: this log is for the client.
         log.error("the job ended with %s: %s", type(error).__name__, error)  # noqa: TRY400

@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import base64
 import binascii
+import dataclasses
 import json
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
 from redis import RedisError
 
-from ocr_tasks import errors, keys, redis_client, settings, storage, workers
-from ocr_tasks.app import LANES, OCR_DOCUMENT, READ_PAGES, app
+from ocr_tasks import errors, keys, lanes, redis_client, settings, storage, workers
+from ocr_tasks.app import app
 from ocr_tasks.backend import JobBackend
 from ocr_tasks.model import (
     Failure,
@@ -63,37 +63,16 @@ def submit(job_id: str, job_input: JobInput, options: JobOptions) -> Job:
     Raises:
         errors.QueueFull, errors.QueueUnavailable
     """
-    record = {"input": asdict(job_input), "options": options.model_dump(mode="json")}
+    record = {"input": dataclasses.asdict(job_input), "options": options.model_dump(mode="json")}
     try:
         with redis_client.errors_as_ours():
             if not _backend().create(job_id, record, settings.get().queue_max):
                 raise _queue_full()
-            _publish(job_id, record["options"])
+            lanes.publish(job_id, record["options"])
     except errors.ServiceError:
         _take_back(job_id)
         raise
     return read(job_id)
-
-
-def _publish(job_id: str, options: dict[str, Any]) -> None:
-    """Sends the message that wakes a worker.
-
-    Raises:
-        errors.QueueUnavailable: if it could not be sent.
-    """
-    # Flower shows this instead of the arguments, which hold what the client wrote.
-    shown = f"('{job_id}', languages={'+'.join(options['languages'])}, mode={options['mode']})"
-    try:
-        app.send_task(
-            OCR_DOCUMENT,
-            args=[job_id, options],
-            argsrepr=shown,
-            task_id=job_id,
-            queue=LANES[options["priority"]],
-            retry=False,
-        )
-    except app.connection_for_write().connection_errors as error:
-        raise errors.QueueUnavailable() from error
 
 
 def _take_back(job_id: str) -> None:
@@ -265,7 +244,7 @@ def retry(job_id: str) -> Job:
         if answer < 0:
             raise errors.JobNotRetryable()
         try:
-            _publish(job_id, job.options)
+            lanes.publish(job_id, job.options)
         except errors.QueueUnavailable:
             _backend().cancel(job_id)  # without its message it would wait for ever
             raise
@@ -303,35 +282,15 @@ def claim(job_id: str, token: str) -> Progress | None:
     except (errors.JobNotFound, errors.JobDeleted):
         return None
     now = time.time()
-    # A job that goes on after its worker stopped must not be seen going back.
-    progress = Progress(
+    # A job that goes on where another run of it stopped must not be seen going back.
+    progress = dataclasses.replace(
+        job.progress,
         pages_total=job.input.pages,
-        percent=job.progress.percent,
+        eta_seconds=None,
         started_at=job.started_at or now,
         updated_at=now,
     )
     return progress if _backend().claim(job_id, token, progress) else None
-
-
-def call_helpers(job_id: str, lane: str, batch: str, count: int) -> None:
-    """Asks so many other processes to take part in a batch of a job, after what waits already."""
-    with app.producer_pool.acquire(block=True) as producer:
-        for _ in range(min(count, settings.get().helpers_max)):
-            app.send_task(
-                READ_PAGES,
-                args=[job_id, lane, batch],
-                queue=LANES[lane],
-                producer=producer,
-                ignore_result=True,
-            )
-
-
-def others_wait() -> bool:
-    """Whether any message waits for a worker."""
-    with redis_client.client().pipeline(transaction=False) as pipe:
-        for lane in LANES.values():
-            pipe.llen(lane)
-        return any(pipe.execute())
 
 
 def ended(job_ids: Sequence[str]) -> set[str]:

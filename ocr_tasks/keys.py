@@ -32,6 +32,9 @@ WORKER_PREFIX = "ocr:worker:"
 #: Set of the languages that the workers had when they were last seen; never expires.
 LANGUAGES = "ocr:languages"
 
+#: String: a document has stepped aside for another one; lives a few seconds (`lanes`).
+ASIDE = "ocr:aside"
+
 #: A batch of the page queue (`pages`); until its stage is done, else for OCR_JOB_SECONDS + 1 hour.
 #:   ocr:batch:<id>          hash: count; holder:<item> its reader, tries:<item> its leases so far
 #:   ocr:batch:<id>:waiting  list of items, the next one last

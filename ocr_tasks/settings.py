@@ -67,6 +67,12 @@ class Settings(BaseSettings):
         description="Worker processes that may help the one that owns a document. 0: each document "
         "is read by one process, in threads.",
     )
+    turn_seconds: int = Field(
+        30,
+        ge=0,
+        description="Seconds for which a document is read before it steps aside for one that "
+        "waits, where every process has a document of its own.",
+    )
     lease_seconds: int = Field(
         20,
         ge=2,

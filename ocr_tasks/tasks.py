@@ -10,10 +10,11 @@ from celery import Task
 from celery.exceptions import Ignore
 from redis import RedisError
 
-from ocr_tasks import document, errors, jobs, options, settings, storage
+from ocr_tasks import document, errors, jobs, lanes, options, settings, storage
 from ocr_tasks.app import OCR_DOCUMENT, READ_PAGES, app
 from ocr_tasks.backend import NotWritten
 from ocr_tasks.model import Progress, State
+from ocr_tasks.plugin.context import StepAside
 
 
 # `throws`: such an end is no fault of the code, so Celery logs it without a traceback.
@@ -39,9 +40,14 @@ def ocr_document(self: Task, job_id: str, requested: dict[str, Any]) -> dict[str
     try:
         wanted = options.from_dict(requested)
         threads = document.page_threads(jobs.counts()[State.RUNNING])
-        lane = "bulk" if wanted.priority == "bulk" else "pages"
-        helpers = partial(jobs.call_helpers, job_id, lane) if settings.get().helpers_max else None
-        return document.run(job_id, run_id, wanted, start, report, threads, helpers).to_dict()
+        lane = lanes.for_helpers(wanted.priority)
+        helpers = partial(lanes.call_helpers, job_id, lane) if settings.get().helpers_max else None
+        turn = lanes.Turn(wanted.priority)
+        worker = document.Worker(report, threads, helpers, turn.is_over)
+        return document.run(job_id, run_id, wanted, start, worker).to_dict()
+    except StepAside:
+        lanes.publish(job_id, requested, retry=True)
+        raise Ignore from None
     except NotWritten:
         raise Ignore from None  # cancelled, deleted, or somebody else's by now
 
@@ -52,5 +58,5 @@ def read_pages(job_id: str, lane: str, batch: str) -> None:
 
     After each page, whoever else waits has their turn: this task goes to the end of its lane.
     """
-    if document.help_out(job_id, batch, jobs.others_wait):
-        jobs.call_helpers(job_id, lane, batch, 1)
+    if document.help_out(job_id, batch, lanes.others_wait):
+        lanes.call_helpers(job_id, lane, batch, 1)

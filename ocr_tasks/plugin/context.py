@@ -18,6 +18,10 @@ from ocr_tasks.plugin.pages import PageStore
 from ocr_tasks.plugin.progress import Reporter
 
 
+class StepAside(Exception):
+    """The run ends before the document is done, to make place; another run goes on with it."""
+
+
 @dataclass
 class JobContext:
     """The job that a process reads pages for, as the owner of the job or as a helper.
@@ -39,9 +43,10 @@ class OwnerContext(JobContext):
     """One run of a job, in the process that owns it.
 
     `run` is its id. `call_helpers(batch, count)` asks other workers for help; None: there are none.
-    `page_ready(number)` is told when the words of a page are on storage. `threads` is the number of
-    pages that this process reads at the same time. `failures` and `read` are by page, counted from
-    1.
+    `turn_is_over(back)` says whether to make place for another document, `back` being the seconds
+    that it took to get to where an earlier run ended. `page_ready(number)` is told when the words
+    of a page are on storage. `threads` is the number of pages that this process reads at the same
+    time. `failures` and `read` are by page, counted from 1.
     """
 
     run: str
@@ -49,6 +54,7 @@ class OwnerContext(JobContext):
     keep_bad_pages: bool
     threads: int
     call_helpers: Callable[[str, int], None] | None
+    turn_is_over: Callable[[float], bool] = lambda back: False
     page_ready: Callable[[int], None] = lambda number: None
     failures: dict[int, PageFailure] = field(default_factory=dict)
     read: set[int] = field(default_factory=set)

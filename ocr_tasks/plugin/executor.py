@@ -6,6 +6,7 @@ document.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
@@ -39,6 +40,8 @@ class PageExecutor(Executor):
         self._job = job
         self._bar: Any = self.pbar_class
         self._batches = 0
+        self._began = time.monotonic()
+        self._back = 0.0
 
     def _execute(
         self,
@@ -54,12 +57,12 @@ class PageExecutor(Executor):
         name = progress_kwargs.get("desc", "")
         arguments = list(task_arguments)
         is_reading = STAGES.get(name) is Stage.OCR
-        lost = task
         if is_reading:
-            task = partial(reading.read_page, self._job.pages, task)
-            lost = reading.crashed
-            max_workers = self._job.threads
-        work = Work(task, lost, worker_initializer, arguments, max_workers)
+            read = partial(reading.read_page, self._job.pages, task)
+            threads, after = self._job.threads, self._after_page
+            work = Work(read, reading.crashed, worker_initializer, arguments, threads, after)
+        else:
+            work = Work(task, task, worker_initializer, arguments, max_workers)
         spread = name in _SPREADABLE and len(arguments) >= settings.get().spread_pages
         help_ = self._help(at_once=is_reading) if spread else None
         with self._bar(**progress_kwargs) as bar:
@@ -73,6 +76,15 @@ class PageExecutor(Executor):
         self._batches += 1
         batch = helper.batch_name(self._job.run, self._batches)
         return Help(batch, helper.files(self._job.folder, batch), partial(call, batch), at_once)
+
+    def _after_page(self, found: reading.Reading) -> None:
+        """Ends the run if it is somebody else's turn.
+
+        Raises:
+            context.StepAside
+        """
+        if not found.kept and self._job.turn_is_over(self._back):
+            raise context.StepAside
 
     def _noted(self, found: reading.Reading) -> Any:
         """Takes note of what was found out about a page; gives OCRmyPDF's result for it.
@@ -92,4 +104,5 @@ class PageExecutor(Executor):
             self._job.page_ready(number)
         if found.kept:
             self._job.reporter.resumed += 1
+            self._back = time.monotonic() - self._began
         return found.result

@@ -73,6 +73,7 @@ class Reporter:
     def pages(self, done: int) -> None:
         """So many pages have been read."""
         total = self._progress.pages_total
+        done = max(done, self._progress.pages_done)
         self._progress = dataclasses.replace(self._progress, pages_done=done)
         self._estimate(done, total)
         self.fraction(done / total if total else 1.0)

@@ -54,13 +54,21 @@ class Work:
         initializer: Initializer,
         arguments: Sequence[Any],
         threads: int,
+        after: Callable[[Any], None] = lambda answer: None,
     ) -> None:
-        """`lost` answers in the place of `task` for an item whose readers got lost."""
+        """`lost` answers in the place of `task` for an item whose readers got lost.
+
+        `after(answer)` is called for each item of this process; it may raise to end the work.
+        """
+        self._after = after
         self._task = task
         self._lost = lost
         self._initializer = initializer
         self._arguments = arguments
-        self._threads = min(threads, len(arguments))
+        self._threads = [
+            threading.Thread(target=self._work, name=f"work-{number}", daemon=True)
+            for number in range(min(threads, len(arguments)))
+        ]
         self._lock = threading.Lock()
         self._waiting = deque(range(len(arguments)))
         self._unanswered = set(self._waiting)
@@ -83,8 +91,8 @@ class Work:
         started = time.monotonic()
         if help_ and help_.at_once:
             self._call_help(help_)
-        for number in range(self._threads):
-            threading.Thread(target=self._work, name=f"work-{number}", daemon=True).start()
+        for thread in self._threads:
+            thread.start()
         try:
             while self._unanswered:
                 tick()
@@ -114,8 +122,10 @@ class Work:
                 pages.close(self._batch)
             except RedisError as error:
                 log.warning("the batch %s is left to run out: %s", self._batch, error)
-        if self._collector:
-            self._collector.join()
+        # What is at work would do its item in the name of the next job.
+        for thread in (*self._threads, self._collector):
+            if thread and thread.ident:
+                thread.join()
 
     # The threads of this process
 
@@ -131,7 +141,9 @@ class Work:
                     self._ended.wait(_PAUSE)
                     continue
                 item = next_item
-                self._answers.put((item, self._task(*self._arguments[item]), None))
+                answer = self._task(*self._arguments[item])
+                self._answers.put((item, answer, None))
+                self._after(answer)
         except BaseException as error:  # raised again in the caller's thread
             self._answers.put((item, None, error))
 

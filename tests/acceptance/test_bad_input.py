@@ -191,6 +191,7 @@ OPTIONS = {
     "keywords": ["k" * 2000],
     "sidecar": ["/etc/passwd"],
     "on_page_error": ["ignore"],
+    "priority": ["urgent"],
     "allow_signed": ["sure"],
 }
 

@@ -173,7 +173,8 @@ def test_a_client_that_stops_sending_is_let_go(tmp_path: Path) -> None:
                 b'--b\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\n%PDF-'
             )
             client.settimeout(30)
-            answer = client.recv(65536)
+            with client.makefile("rb") as stream:
+                answer = stream.read(65536)
 
         assert answer.startswith(b"HTTP/1.1 400")
         assert b"malformed_request" in answer

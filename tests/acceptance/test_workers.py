@@ -147,6 +147,35 @@ def test_priorities_are_kept(tmp_path: Path) -> None:
     assert [job["options"]["priority"] for job in ended] == ["interactive", "normal", "bulk"]
 
 
+def test_a_document_steps_aside_where_every_process_has_one(tmp_path: Path) -> None:
+    with (
+        running_stack(
+            tmp_path,
+            OCR_PLUGINS="tests.plugins.faults",
+            OCR_WORKER_PROCESSES="1",
+            OCR_TURN_SECONDS="1",
+        ) as stack,
+        stack.client() as http,
+    ):
+        large = submit(http, repeated(tmp_path / "in.pdf", PAGE, 8), title="fault: slow").json()
+        link = large["links"]["self"]
+        wait_until(lambda: http.get(link).json()["progress"]["pages_done"] >= 1)
+
+        small = wait_for_end(http, submit(http, PAGE).json())
+
+        assert small["state"] == "succeeded"
+        halted = http.get(link).json()
+        assert halted["state"] == "running"
+        done = halted["progress"]["pages_done"]
+        assert 1 <= done < 8
+        ended = wait_for_end(http, large)
+        assert ended["state"] == "succeeded"
+        assert failures(ended) == []
+        log = http.get(f"{link}/log").text
+    assert "steps aside" in log
+    assert "is given back" not in stack.log.read_text()
+
+
 def test_a_running_job_is_cancelled_with_everything_it_runs_and_can_be_run_again(
     faulty: Stack, http: httpx.Client
 ) -> None:

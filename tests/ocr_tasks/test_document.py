@@ -89,7 +89,9 @@ def read(source: Path, job_id: str | None = None, **chosen: Any) -> Run:
     reports: list[Progress] = []
     run_id = storage.new_id()
     wanted = options.from_dict(chosen)
-    outcome = document.run(job_id, run_id, wanted, start, reports.append, 2, None)
+    outcome = document.run(
+        job_id, run_id, wanted, start, document.Worker(reports.append, threads=2)
+    )
     return Run(job_id, outcome, reports)
 
 
@@ -412,8 +414,9 @@ def test_a_report_that_is_refused_ends_the_reading(tmp_path: Path) -> None:
     shutil.copy(scan(tmp_path / "in.pdf", *WORDS), storage.job(job_id).input)
 
     wanted = options.from_dict({})
+    worker = document.Worker(refuse, threads=2)
     with pytest.raises(Refused):
-        document.run(job_id, "run", wanted, Progress(pages_total=5), refuse, 2, None)
+        document.run(job_id, "run", wanted, Progress(pages_total=5), worker)
 
     assert not (storage.job(job_id).path / "work").exists()
 

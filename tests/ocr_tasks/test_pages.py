@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import redis
 
-from ocr_tasks import keys, pages, settings
+from ocr_tasks import keys, lanes, pages, settings
 from ocr_tasks.app import LANES, LAST_LANE_EVERY, LaneOrder
 from ocr_tasks.plugin import helper
 from ocr_tasks.plugin.batch import Files
@@ -129,6 +129,13 @@ def test_no_lane_starves() -> None:
 
     assert firsts.count(LANES["interactive"]) == 2 * (LAST_LANE_EVERY - 1)
     assert firsts.count(LANES["bulk"]) == 2
+
+
+def test_queues_of_others_are_asked_too() -> None:
+    order = LaneOrder()
+    order.update({"reply", *LANES.values()})
+
+    assert order.consume(5) == ["reply", *LANES.values()]
 
 
 def test_small_documents_go_before_pages_of_large_ones() -> None:
@@ -279,3 +286,55 @@ def test_a_helper_does_one_item_and_lets_others_go_first(tmp_path: Path) -> None
     assert files.take_answer(done.item, done.reader) == 0
     assert helper.help_out(job, BATCH, lambda: False) is False
     assert pages.lease(BATCH, "owner") is None
+
+
+# Turns
+
+
+def test_a_document_steps_aside_for_one_that_nobody_takes(
+    queue: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OCR_TURN_SECONDS", "0")
+    settings.get.cache_clear()
+    turn, other = lanes.Turn("normal"), lanes.Turn("normal")
+    assert not turn.is_over(0)
+    assert not turn.is_over(0), "nobody waits"
+
+    queue.lpush(LANES["normal"], "a message")
+    assert not turn.is_over(0), "it has not waited yet"
+    queue.lpush(LANES["normal"], "a later one")
+    assert turn.is_over(0)
+    assert not any(other.is_over(0) for _ in range(3)), "one at a time"
+
+
+@pytest.mark.parametrize(
+    ("mine", "waiting", "over"),
+    [
+        ("normal", "interactive", True),
+        ("normal", "bulk", False),
+        ("normal", "pages", False),
+        ("bulk", "bulk", True),
+        ("bulk", "normal", True),
+        ("interactive", "normal", False),
+        ("interactive", "interactive", True),
+    ],
+)
+def test_a_document_steps_aside_for_what_is_as_urgent(
+    mine: str, waiting: str, over: bool, queue: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OCR_TURN_SECONDS", "0")
+    settings.get.cache_clear()
+    queue.lpush(LANES[waiting], "a message")
+    turn = lanes.Turn(mine)
+
+    assert any(turn.is_over(0) for _ in range(3)) is over
+
+
+def test_a_turn_is_worth_the_way_back(queue: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OCR_TURN_SECONDS", "0")
+    settings.get.cache_clear()
+    queue.lpush(LANES["normal"], "a message")
+    turn = lanes.Turn("normal")
+
+    assert not any(turn.is_over(back=60) for _ in range(3))
+    assert any(turn.is_over(back=0) for _ in range(3))
