@@ -76,7 +76,7 @@ class Service:
 
     def pdf(self, job: dict[str, Any], target: Path) -> Path:
         """The finished PDF."""
-        target.write_bytes(self.http.get(job["links"]["pdf"]).content)
+        target.write_bytes(self.http.get(f"{job['links']['self']}/pdf").content)
         return target
 
 

@@ -8,16 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
-import os
-import subprocess
-import sys
 import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ocr_tasks import errors, settings, storage
+from ocr_tasks import checker, errors, settings, storage
 from ocr_tasks.model import JobInput
 from ocr_tasks.options import JobOptions
 
@@ -155,7 +151,6 @@ def label(untrusted_names: list[str]) -> str:
 def _triage(incoming: Incoming, options: JobOptions) -> dict[str, Any]:
     config = settings.get()
     order = {
-        "folder": str(incoming.folder),
         "files": len(incoming.names),
         "image_dpi": options.image_dpi,
         "allow_signed": options.allow_signed,
@@ -167,32 +162,15 @@ def _triage(incoming: Incoming, options: JobOptions) -> dict[str, Any]:
         "file_bytes": config.max_upload_bytes * 4,
     }
     try:
-        child = subprocess.run(
-            [sys.executable, "-m", "ocr_tasks.triage"],
-            input=json.dumps(order).encode(),
-            capture_output=True,
-            timeout=config.check_seconds,
-            # Nothing of ours but what it needs: no address of Redis, no secrets.
-            env={name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
-            | {"TMPDIR": str(incoming.folder), "HOME": "/nonexistent"},
-            start_new_session=True,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
+        answer = checker.ask(order, incoming.folder, config.check_seconds)
+    except checker.TimedOut:
         raise errors.CheckFailed(f"more than {config.check_seconds} seconds") from None
+    except checker.NoAnswer:
+        raise errors.CheckFailed() from None
     except OSError as error:
         raise errors.StorageUnavailable("cannot start the check of the upload") from error
-    return _answer(child, incoming.names)
-
-
-def _answer(child: subprocess.CompletedProcess[bytes], names: list[str]) -> dict[str, Any]:
-    try:
-        answer: dict[str, Any] = json.loads(child.stdout)
-    except ValueError:
-        # Killed by a limit, or by a parser that crashed; its last words are for the log only.
-        sys.stderr.write(child.stderr.decode(errors="replace")[-2000:])
-        raise errors.CheckFailed() from None
     if "code" in answer:
-        where = "" if len(names) == 1 else f"File {answer['file']} of {len(names)}: "
+        count = len(incoming.names)
+        where = "" if count == 1 else f"File {answer['file']} of {count}: "
         raise errors.by_code()[str(answer["code"])](f"{where}{answer['detail']}")
     return answer

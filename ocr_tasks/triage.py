@@ -1,7 +1,7 @@
-"""Looks into uploaded files, in a process of its own with limits: `python -m ocr_tasks.triage`.
+"""Looks into uploaded files, in a process of its own with limits (`checker` starts it).
 
-Reads an order as JSON from standard input (see `intake`), writes `input.pdf` into the folder and
-`{"pages": …, "media_type": …}` or `{"code": …, "detail": …, "file": …}` to standard output.
+Takes an order (see `intake`), writes `input.pdf` into the folder and answers with
+`{"pages": …, "media_type": …}` or `{"code": …, "detail": …, "file": …}`.
 
 What a file is, is decided by its content. A single PDF stays as it is, byte for byte; images become
 pages, without recompression where PDF can hold them as they are; several files become one PDF.
@@ -9,10 +9,7 @@ pages, without recompression where PDF can hold them as they are; several files 
 
 from __future__ import annotations
 
-import json
-import os
 import resource
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +18,7 @@ from typing import Any
 
 import pikepdf
 
-from ocr_tasks import errors
+from ocr_tasks import checker, errors
 
 POINTS_PER_INCH = 72
 
@@ -46,23 +43,21 @@ class Order:
         return [self.folder / f"upload-{number:05d}" for number in range(1, self.files + 1)]
 
 
-def main() -> None:
-    """The child's life: limits, work, one line of answer."""
-    data = json.load(sys.stdin)
+def answer(data: dict[str, Any]) -> dict[str, Any]:
+    """What is to be said to an order, which is done within its limits."""
     order = Order(**{**data, "folder": Path(data["folder"])})
     _limit(order)
     try:
-        answer = run(order)
+        return run(order)
     except _Refused as refused:
         error = refused.error
-        answer = {"code": error.code, "detail": error.detail, "file": refused.number}
+        return {"code": error.code, "detail": error.detail, "file": refused.number}
     except MemoryError:
-        answer = {"code": errors.CheckFailed.code, "detail": "not enough memory", "file": 1}
+        return {"code": errors.CheckFailed.code, "detail": "not enough memory", "file": 1}
     except OSError as error:
         full = error.errno in (28, 122, 27)  # ENOSPC, EDQUOT, EFBIG
         cls = errors.StorageFull if full else errors.StorageUnavailable
-        answer = {"code": cls.code, "detail": cls.title, "file": 1}
-    json.dump(answer, sys.stdout)
+        return {"code": cls.code, "detail": cls.title, "file": 1}
 
 
 def _limit(order: Order) -> None:
@@ -119,7 +114,7 @@ def _parts(path: Path, order: Order, pages_left: int) -> Iterator[tuple[str, Pat
     if b"%PDF-" in head:
         yield "application/pdf", path, check_pdf(path, order, pages_left)
         return
-    from ocr_tasks import images  # Pillow is only loaded where there is an image
+    from ocr_tasks import images
 
     pictures = images.to_pdfs(path, order.image_dpi, partial(check_pixels, order))
     for number, (media_type, part) in enumerate(pictures):
@@ -200,5 +195,6 @@ def _merge(parts: list[Path], target: Path) -> None:
 
 
 if __name__ == "__main__":
-    os.umask(0o077)
-    main()
+    import ocr_tasks.images  # noqa: F401  # loaded here, so that the children need not
+
+    checker.serve(answer)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ocr_tasks import errors, intake, options, settings, storage
+from ocr_tasks import checker, errors, intake, options, settings, storage
 from ocr_tasks.intake import NAME_LENGTH, label
 from tests import documents
+from tests.conftest import DATA, wait_until
 
 service = pytest.mark.usefixtures("service")
 
@@ -111,23 +114,52 @@ def test_a_check_that_needs_too_much_memory_is_refused(monkeypatch: pytest.Monke
 
 
 @service
-def test_a_check_that_takes_too_long_is_ended(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_check_that_takes_too_long_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OCR_CHECK_SECONDS", "1")
     settings.get.cache_clear()
-    slow = tmp_path / "python"
-    slow.write_text("#!/bin/sh\nexec sleep 30\n")
-    slow.chmod(0o755)
-    monkeypatch.setattr("sys.executable", str(slow))
     incoming = intake.begin(None)
-    with incoming.open("a.pdf") as file:
-        file.write(b"%PDF-")
+    incoming.open("a.pdf").close()
+    (upload,) = incoming.folder.iterdir()
+    upload.unlink()
+    os.mkfifo(upload)  # who reads it waits for ever
 
-    with pytest.raises(errors.CheckFailed):
+    with pytest.raises(errors.CheckFailed, match="more than 1 seconds"):
         intake.receive(incoming, options.parse({}))
+    wait_until(lambda: not children_of(checker._zygote))
     incoming.discard()
     assert not incoming.folder.exists()
+
+
+@service
+def test_the_process_that_is_forked_may_die(tmp_path: Path) -> None:
+    received = []
+    for _ in range(2):
+        incoming = intake.begin(None)
+        with incoming.open("a.pdf") as file:
+            file.write((DATA / "huckleberry-finn-p22.pdf").read_bytes())
+        received.append(intake.receive(incoming, options.parse({})))
+        assert checker._zygote._process
+        checker._zygote._process.kill()
+        checker._zygote._process.wait()
+
+    assert [row.input.pages for row in received] == [1, 1]
+
+
+def children_of(zygote: checker._Zygote) -> list[psutil.Process]:
+    assert zygote._process
+    return psutil.Process(zygote._process.pid).children()
+
+
+@service
+def test_the_children_know_no_secrets() -> None:
+    incoming = intake.begin(None)
+    with incoming.open("a.pdf") as file:
+        file.write((DATA / "huckleberry-finn-p22.pdf").read_bytes())
+    intake.receive(incoming, options.parse({}))
+
+    assert checker._zygote._process
+    known = psutil.Process(checker._zygote._process.pid).environ()
+    assert known.keys() <= {"PATH", "LANG", "LC_CTYPE", "HOME"}
 
 
 @service
