@@ -16,7 +16,6 @@ from typing import Any
 from ocrmypdf import Executor, hookimpl
 from ocrmypdf._jobcontext import PageContext
 from ocrmypdf._options import OcrOptions
-from ocrmypdf.helpers import Resolution
 from ocrmypdf.pluginspec import OcrEngine
 
 from ocr_tasks.plugin import background, context, probes, rasterizer, textpages
@@ -51,31 +50,7 @@ def get_ocr_engine(options: OcrOptions | None) -> OcrEngine | None:
     return PageEngine()
 
 
-@hookimpl
-def rasterize_pdf_page(
-    input_file: Path,
-    output_file: Path,
-    raster_device: str,
-    raster_dpi: Resolution[float],
-    pageno: int,
-    page_dpi: Resolution[float] | None,
-    rotation: int | None,
-    stop_on_soft_error: bool,
-    options: OcrOptions | None,
-    use_cropbox: bool,
-) -> Path | None:
-    return rasterizer.rasterize(
-        input_file,
-        output_file,
-        raster_device,
-        raster_dpi,
-        pageno,
-        page_dpi,
-        rotation,
-        stop_on_soft_error,
-        options,
-        use_cropbox,
-    )
+rasterize_pdf_page = hookimpl(rasterizer.rasterize)
 
 
 @hookimpl

@@ -58,7 +58,8 @@ def _do(
             answer = _with_warnings(task(*store.argument(item)), job)
             store.write_answer(item, reader, answer)
     except Exception:  # the owner tries it too, and then says what is wrong
-        log.exception("item %d of %s is given back", item, batch)
+        if store.folder.exists():  # else the run has ended meanwhile
+            log.exception("item %d of %s is given back", item, batch)
         pages.hand_back(batch, item, reader)
         return False
     return pages.complete(batch, item, reader)
