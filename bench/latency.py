@@ -21,6 +21,7 @@ def main() -> None:
     with (
         tempfile.TemporaryDirectory() as name,
         warm(source, language) as service,
+        warm(source, language, OCR_GREY="true") as grey,
         Floor(language, 1) as floor,
     ):
         folder = Path(name)
@@ -30,19 +31,22 @@ def main() -> None:
         seconds = interleaved(
             {
                 "our service, submit to result": lambda: service.read(page, languages=language),
+                "our service with OCR_GREY": lambda: grey.read(page, languages=language),
                 "`ocrmypdf` from the shell": lambda: stock(page, folder / "out.pdf", language),
                 "the floor: Tesseract alone": lambda: floor.read(pages),
             },
             ROUNDS,
         )
-    ours, theirs, least = seconds.values()
-    rows = [[name, f"{s:.2f}", f"{s - least:+.2f}"] for name, s in seconds.items()]
+    *_, shell, least = seconds.values()
+    rows = [
+        [name, f"{s:.2f}", f"{shell / s:.2f} times", f"{s - least:+.2f}"]
+        for name, s in seconds.items()
+    ]
     publish(
         "latency",
         "One page",
         f"The first page of {source.name}, warm service; medians of {ROUNDS} rounds.",
-        table(["", "seconds", "over the floor"], rows),
-        f"The service is {theirs / ours:.1f} times as fast as the shell.",
+        table(["", "seconds", "as fast as the shell", "over the floor"], rows),
     )
 
 

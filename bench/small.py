@@ -54,11 +54,16 @@ def shell(scans: list[Path], language: str) -> None:
 
 def main() -> None:
     source, language = document()
-    with tempfile.TemporaryDirectory() as name, warm(source, language) as service:
+    with (
+        tempfile.TemporaryDirectory() as name,
+        warm(source, language) as service,
+        warm(source, language, OCR_GREY="true") as grey,
+    ):
         scans = split(source, Path(name))
         seconds = interleaved(
             {
                 "our service": lambda: serve(service, scans, language),
+                "our service with OCR_GREY": lambda: serve(grey, scans, language),
                 f"`xargs -P {CORES} ocrmypdf`": lambda: shell(scans, language),
             },
             ROUNDS,

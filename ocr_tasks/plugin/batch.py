@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import pikepdf
+from ocrmypdf._jobcontext import PageContext
+from ocrmypdf._options import OcrOptions
 from ocrmypdf._plugin_manager import OcrmypdfPluginManager
 from ocrmypdf.api import setup_plugin_infrastructure
 
@@ -91,12 +93,28 @@ def _pickled(thing: Any) -> bytes:
 class _Pickler(pickle.Pickler):
     """Leaves out what each process has of its own."""
 
+    def reducer_override(self, thing: Any) -> Any:
+        """See pickle. OCRmyPDF's own way of pickling a page fails where pages are chosen."""
+        if not isinstance(thing, PageContext):
+            return NotImplemented
+        options = thing.options.model_copy(update={"pages": None}).model_dump_json_safe()
+        state = {name: part for name, part in vars(thing).items() if name != "options"}
+        return _page_context, (state, options, thing.options.pages)
+
     def persistent_id(self, thing: Any) -> tuple[str, Any] | None:
         if isinstance(thing, OcrmypdfPluginManager):
             return "plugins", tuple(thing._plugins)
         if isinstance(thing, pikepdf.Pdf):
             return "pdf", None
         return None
+
+
+def _page_context(state: dict[str, Any], options: str, pages: set[int] | None) -> PageContext:
+    page = PageContext.__new__(PageContext)
+    vars(page).update(state)
+    page.options = OcrOptions.model_validate_json_safe(options)
+    page.options.pages = pages
+    return page
 
 
 class _Unpickler(pickle.Unpickler):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import pickle
 import queue
 import threading
 import time
@@ -187,7 +188,7 @@ class Work:
                 help_.files.write(self._task, self._initializer, self._arguments)
                 pages.open_batch(help_.batch, self._waiting)
                 help_.call(count - 1)
-            except RedisError as error:
+            except (RedisError, pickle.PicklingError, TypeError, AttributeError) as error:
                 log.warning("no helpers could be called: %s", error)
                 return
             self._waiting.clear()

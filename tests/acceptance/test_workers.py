@@ -88,6 +88,29 @@ def test_the_pages_of_a_document_are_read_by_several_processes(
     assert "is given back" not in log
 
 
+def test_chosen_pages_and_options_reach_the_helpers(
+    faulty: Stack, http: httpx.Client, tmp_path: Path
+) -> None:
+    seen = len(faulty.log.read_text())
+    source = repeated(tmp_path / "in.pdf", PAGE, 6)
+    options = {"pages": "1,3-end", "deskew": "true", "rotate_pages": "true", "mode": "force"}
+
+    ended = wait_for_end(
+        http, submit(http, source, title="fault: slow", page_segmentation="4", **options).json()
+    )
+
+    assert (ended["state"], failures(ended)) == ("succeeded", [])
+    read = [
+        "stooping down so as" in http.get(f"{ended['links']['self']}/pages/{n}/text").text
+        for n in range(1, 7)
+    ]
+    assert read == [True, False, True, True, True, True]
+    log = faulty.log.read_text()[seen:]
+    assert "read_pages" in log
+    assert "helpers could be called" not in log
+    assert "is given back" not in log
+
+
 def test_a_small_document_does_not_wait_for_a_large_one(http: httpx.Client, tmp_path: Path) -> None:
     large = submit(http, repeated(tmp_path / "in.pdf", PAGE, 12), title="fault: slow").json()
     link = large["links"]["self"]

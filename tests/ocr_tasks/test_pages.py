@@ -245,6 +245,19 @@ def test_the_owner_goes_on_alone_when_redis_loses_the_batch(
     assert sorted(found) == [n * n for n in range(12)]
 
 
+def test_what_cannot_leave_this_process_is_done_in_it(tmp_path: Path) -> None:
+    lock = threading.Lock()
+
+    def own(number: int) -> int:
+        with lock:
+            return number
+
+    help_, threads = helped(tmp_path, helpers=1)
+
+    assert answers(Work(own, nothing, nothing, [(n,) for n in range(5)], 1), help_) == [*range(5)]
+    assert threads == []
+
+
 def test_a_quick_stage_is_not_spread_and_a_slow_one_is(tmp_path: Path) -> None:
     help_, threads = helped(tmp_path, helpers=1, at_once=False)
     quick = Work(square, nothing, nothing, [(n,) for n in range(50)], 1)
