@@ -150,7 +150,7 @@ def words_of(pdf: Path) -> str:
 
 def looks_of(pdf: Path) -> list[str]:
     """A digest of what each page looks like, pixel for pixel."""
-    command = ["pdftoppm", "-r", "72", pdf, "-"]
+    command = ["pdftoppm", "-r", "72", pdf]
     drawn = subprocess.run(command, check=True, capture_output=True).stdout
     return [hashlib.sha256(page).hexdigest() for page in drawn.split(b"P6\n")]
 
