@@ -131,12 +131,16 @@ class JobBackend(RedisBackend):  # type: ignore[misc]  # Celery has no types
 
     # What `jobs` calls
 
-    def create(self, job_id: str, job: dict[str, Any], queue_max: int) -> bool:
-        """Makes a job in the state queued. False: the queue is full."""
+    def create(self, job_id: str, job: dict[str, Any], queue_max: int, own_max: int = 0) -> int:
+        """Makes a job in the state queued: 1 done, 0 queue full, -2 too many of the owner's wait.
+
+        `own_max`: most jobs of the owner's that may wait; 0 for no limit.
+        """
         progress = Progress().to_dict()
         args = [job_id, self._encode_meta(job_id, "QUEUED", progress), json.dumps(job)]
         args += [json.dumps(progress), repr(time.time()), str(queue_max)]
-        return bool(redis_client.run("create", keys.job(job_id), args) == 1)
+        args += [keys.owned_by(job["owner"]), str(own_max)]
+        return int(redis_client.run("create", keys.job(job_id), args))
 
     def claim(self, job_id: str, token: str, progress: Progress) -> bool:
         """Makes the job run, in the name of `token`. False: it has ended, or never was."""
@@ -151,11 +155,15 @@ class JobBackend(RedisBackend):  # type: ignore[misc]  # Celery has no types
         args = [job_id, "", State.CANCELLED, meta, "", *_counters(State.CANCELLED, None)]
         return bool(redis_client.run("write", keys.job(job_id), args) == 1)
 
-    def requeue(self, job_id: str, queue_max: int) -> int:
-        """Makes a job that has ended wait again: 1 done, 0 queue full, -1 no job, -2 not ended."""
+    def requeue(self, job_id: str, queue_max: int, own_max: int = 0) -> int:
+        """Makes a job that has ended wait again.
+
+        1 done, 0 queue full, -1 no job, -2 not ended, -3 too many of the owner's wait (`own_max`
+        is the most, 0 for no limit).
+        """
         progress = Progress().to_dict()
         args = [job_id, self._encode_meta(job_id, "QUEUED", progress), json.dumps(progress)]
-        return int(redis_client.run("requeue", keys.job(job_id), [*args, queue_max]))
+        return int(redis_client.run("requeue", keys.job(job_id), [*args, queue_max, own_max]))
 
     def remove(self, job_id: str, tombstone_seconds: int) -> str:
         """Replaces a job by a tombstone and gives the state it had, '' if there is no such job."""
@@ -164,13 +172,14 @@ class JobBackend(RedisBackend):  # type: ignore[misc]  # Celery has no types
         )
         return str(redis_client.run("remove", keys.job(job_id), [job_id, meta, tombstone_seconds]))
 
-    def forget_unpublished(self, job_id: str) -> None:
+    def forget_unpublished(self, job_id: str, owner: str) -> None:
         """Takes back a job whose message could not be published, without a trace."""
         with self.client.pipeline() as pipe:
             task, *indexes, _ = keys.job(job_id)
             pipe.delete(task)
             for index in indexes:
                 pipe.zrem(index, job_id)
+                pipe.zrem(index + keys.owned_by(owner), job_id)
             pipe.execute()
 
     def records(self, job_ids: Sequence[str]) -> list[tuple[dict[str, str], int | None]]:

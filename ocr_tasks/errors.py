@@ -272,6 +272,18 @@ class QueueFull(ServiceError):
     advice = "Try again after the time in Retry-After."
 
 
+class LimitReached(ServiceError):
+    code = "limit_reached"
+    title = "The limit of this token, or of this address, is reached"
+    advice = "Try again after the time in Retry-After, or ask the operator for a higher limit."
+
+    def __init__(self, limit: str, most: int, retry_after: int) -> None:
+        """`limit` is its name, such as `pages_day`, and `most` what it allows."""
+        detail = f"{limit.replace('_', ' ')}: no more than {most}"
+        super().__init__(detail, retry_after, limit=limit, most=most)
+        self.extra["retry_after"] = retry_after
+
+
 class TooManyWaiting(ServiceError):
     code = "too_many_waiting"
     title = "As many clients are following jobs as the server has room for"

@@ -1,5 +1,8 @@
 """The life of a job: submit, read, list, cancel, retry, delete; and what a worker does with it.
 
+Where a function takes an `owner`, it sees the jobs of that owner only, '' meaning nobody's; with
+None it sees all of them. Somebody else's job is as unknown as one that never was.
+
 The only reader of the result backend. `AsyncResult(job_id)` shows the same to anybody else.
 """
 
@@ -41,49 +44,66 @@ def _backend() -> JobBackend:
 # Submit
 
 
-def check_queue() -> None:
+def check_queue(owner: str = "", own_max: int = 0) -> None:
     """Makes sure that one more job may wait; cheap, to be asked before an upload is read.
+
+    `own_max`: most jobs of the owner's that may wait; 0 for no limit.
 
     Raises:
         errors.QueueFull: with the seconds after which a place may be free.
+        errors.LimitReached: likewise, if the owner has too many waiting.
         errors.QueueUnavailable: if Redis is away.
     """
-    with redis_client.errors_as_ours():
-        waiting = redis_client.client().zcard(keys.jobs_in(State.QUEUED))
-    if int(waiting) >= settings.get().queue_max:
+    with redis_client.errors_as_ours(), redis_client.client().pipeline(transaction=False) as pipe:
+        pipe.zcard(keys.jobs_in(State.QUEUED))
+        pipe.zcard(keys.jobs_in(State.QUEUED, owner))
+        waiting, own = pipe.execute()
+    if waiting >= settings.get().queue_max:
         raise _queue_full()
+    if own_max and own >= own_max:
+        raise _own_queue_full(own_max)
 
 
-def submit(job_id: str, job_input: JobInput, options: JobOptions) -> Job:
+def submit(
+    job_id: str, job_input: JobInput, options: JobOptions, owner: str = "", own_max: int = 0
+) -> Job:
     """Makes a job of a document that lies in its folder, and queues it.
 
     The record is made before the message is published, so a known id never reads as unknown. If
-    either fails, neither the record nor the files stay.
+    either fails, neither the record nor the files stay. `own_max`: as in `check_queue`.
 
     Raises:
-        errors.QueueFull, errors.QueueUnavailable
+        errors.QueueFull, errors.LimitReached, errors.QueueUnavailable
     """
-    record = {"input": dataclasses.asdict(job_input), "options": options.model_dump(mode="json")}
+    chosen = options.model_dump(mode="json")
+    record = {"input": dataclasses.asdict(job_input), "options": chosen, "owner": owner}
     try:
         with redis_client.errors_as_ours():
-            if not _backend().create(job_id, record, settings.get().queue_max):
+            answer = _backend().create(job_id, record, settings.get().queue_max, own_max)
+            if answer == -2:
+                raise _own_queue_full(own_max)
+            if answer != 1:
                 raise _queue_full()
-            lanes.publish(job_id, record["options"])
+            lanes.publish(job_id, chosen)
     except errors.ServiceError:
-        _take_back(job_id)
+        _take_back(job_id, owner)
         raise
     return read(job_id)
 
 
-def _take_back(job_id: str) -> None:
+def _take_back(job_id: str, owner: str) -> None:
     storage.delete(job_id)
     # Where Redis is away, it may not have taken the record in the first place.
     with suppress(RedisError):
-        _backend().forget_unpublished(job_id)
+        _backend().forget_unpublished(job_id, owner)
 
 
 def _queue_full() -> errors.QueueFull:
     return errors.QueueFull(retry_after=seconds_until_place())
+
+
+def _own_queue_full(most: int) -> errors.LimitReached:
+    return errors.LimitReached("waiting_jobs", most, seconds_until_place())
 
 
 def seconds_until_place() -> int:
@@ -99,7 +119,7 @@ def seconds_until_place() -> int:
 # Read
 
 
-def read(job_id: str) -> Job:
+def read(job_id: str, owner: str | None = None) -> Job:
     """The job.
 
     Raises:
@@ -109,20 +129,20 @@ def read(job_id: str) -> Job:
         raise errors.JobNotFound()
     with redis_client.errors_as_ours():
         ((record, rank),) = _backend().records([job_id])
-    if not record:
+    if not record or not (owner is None or record.get("suffix") == keys.owned_by(owner)):
         raise errors.JobNotFound()
     if record["state"] == "deleted":
         raise errors.JobDeleted()
     return _job(job_id, record, rank)
 
 
-def wait(job_id: str, revision: int, seconds: float) -> Job:
+def wait(job_id: str, revision: int, seconds: float, owner: str | None = None) -> Job:
     """The job as soon as its revision differs from the one given, at the latest after `seconds`.
 
     Raises:
         errors.JobNotFound, errors.JobDeleted, errors.QueueUnavailable
     """
-    job = read(job_id)
+    job = read(job_id, owner)
     deadline = time.monotonic() + seconds
     if job.revision != revision or seconds <= 0:
         return job
@@ -138,14 +158,19 @@ def wait(job_id: str, revision: int, seconds: float) -> Job:
     return job
 
 
-def list_jobs(state: State | None = None, limit: int = 50, cursor: str | None = None) -> JobList:
+def list_jobs(
+    state: State | None = None,
+    limit: int = 50,
+    cursor: str | None = None,
+    owner: str | None = None,
+) -> JobList:
     """Jobs, newest first, at most `limit`, those after the cursor.
 
     Raises:
         errors.MalformedRequest: if the cursor is none of ours.
         errors.QueueUnavailable
     """
-    index = keys.jobs_in(state) if state else keys.JOBS
+    index = keys.jobs_in(state, owner)
     before = _decode_cursor(cursor) if cursor else None
     with redis_client.errors_as_ours():
         # A few more than asked for, as jobs of one microsecond stand on both sides of a cursor.
@@ -195,6 +220,7 @@ def _job(job_id: str, record: dict[str, str], rank: int | None) -> Job:
         input=JobInput(**job["input"]),
         options=job["options"],
         progress=progress,
+        owner=job.get("owner", ""),
         started_at=progress.started_at,
         ended_at=datetime.fromisoformat(meta["date_done"]).timestamp() if state.final else None,
         queue_position=rank + 1 if state is State.QUEUED and rank is not None else None,
@@ -210,37 +236,40 @@ def _failure(result: dict[str, Any]) -> Failure:
 # Change
 
 
-def cancel(job_id: str) -> Job:
+def cancel(job_id: str, owner: str | None = None) -> Job:
     """Ends a job that waits or runs as cancelled; its worker kills what runs for it.
 
     Raises:
         errors.JobEnded: if it has ended before.
         errors.JobNotFound, errors.JobDeleted, errors.QueueUnavailable
     """
-    job = read(job_id)
+    job = read(job_id, owner)
     with redis_client.errors_as_ours():
         if job.state.final or not _backend().cancel(job_id):
             raise errors.JobEnded()
     return read(job_id)
 
 
-def retry(job_id: str) -> Job:
+def retry(job_id: str, owner: str | None = None, own_max: int = 0) -> Job:
     """Queues a job that has ended again. Pages that were read are not read again.
 
     Raises:
         errors.JobNotRetryable: if it runs, or succeeded in full.
         errors.ResultGone: if its input is no longer there.
-        errors.QueueFull, errors.JobNotFound, errors.JobDeleted, errors.QueueUnavailable
+        errors.QueueFull, errors.LimitReached: as `check_queue`.
+        errors.JobNotFound, errors.JobDeleted, errors.QueueUnavailable
     """
-    job = read(job_id)
+    job = read(job_id, owner)
     if not job.retryable:
         raise errors.JobNotRetryable()
     if not storage.job(job_id).input.exists():
         raise errors.ResultGone("The uploaded document is no longer on storage")
     with redis_client.errors_as_ours():
-        answer = _backend().requeue(job_id, settings.get().queue_max)
+        answer = _backend().requeue(job_id, settings.get().queue_max, own_max)
         if answer == 0:
             raise _queue_full()
+        if answer == -3:
+            raise _own_queue_full(own_max)
         if answer < 0:
             raise errors.JobNotRetryable()
         try:
@@ -251,7 +280,7 @@ def retry(job_id: str) -> Job:
     return read(job_id)
 
 
-def delete(job_id: str) -> None:
+def delete(job_id: str, owner: str | None = None) -> None:
     """Deletes a job, its files and its record; one that runs is cancelled first.
 
     Deleting what is deleted is fine.
@@ -260,7 +289,7 @@ def delete(job_id: str) -> None:
         errors.JobNotFound, errors.QueueUnavailable
     """
     try:
-        read(job_id)
+        read(job_id, owner)
     except errors.JobDeleted:
         return
     with redis_client.errors_as_ours():

@@ -11,7 +11,8 @@ from ocr_tasks.model import State
 #: kept; after deletion a tombstone, for OCR_TOMBSTONE_SECONDS. Fields:
 #:   meta      Celery's metadata as JSON, what `AsyncResult` reads
 #:   state     our state of the job, or `deleted`
-#:   job       what never changes, as JSON: input and options
+#:   job       what never changes, as JSON: input, options and owner
+#:   suffix    what the scripts append to the keys of the indexes for those of the job's owner
 #:   progress  the last progress as JSON
 #:   revision  counts the changes
 #:   attempt   counts the runs that were asked for: 1, and one more with each retry
@@ -21,6 +22,7 @@ from ocr_tasks.model import State
 TASK_PREFIX = "celery-task-meta-"
 
 #: Sorted set of all job ids by their time of submission, in microseconds since the epoch.
+#: Those of one owner are in a set of their own, and so are those in one state, and both.
 JOBS = "ocr:jobs"
 
 #: Hash of counters for /metrics; never expires.
@@ -47,9 +49,18 @@ def task(job_id: str) -> str:
     return TASK_PREFIX + job_id
 
 
-def jobs_in(state: State) -> str:
-    """Sorted set of the ids of the jobs in a state, by their time of submission."""
-    return f"{JOBS}:{state}"
+def owned_by(owner: str) -> str:
+    """What is appended to the key of an index of jobs for the index of one owner's jobs."""
+    return f":of:{owner}"
+
+
+def jobs_in(state: State | None, owner: str | None = None) -> str:
+    """Sorted set of the ids of the jobs in a state, by their time of submission.
+
+    No state means all states, no owner all owners.
+    """
+    index = f"{JOBS}:{state}" if state else JOBS
+    return index if owner is None else index + owned_by(owner)
 
 
 def job(job_id: str) -> list[str]:

@@ -146,6 +146,7 @@ class Failure:
 class Job:
     """One document to be read. The id is the Celery task id. Times are seconds since the epoch.
 
+    `owner` is the id of the token that it was submitted with, '' if there was none.
     `revision` grows by one with every change; `queue_position` counts from 1, and is None unless
     the job waits.
     """
@@ -158,6 +159,7 @@ class Job:
     input: JobInput
     options: dict[str, Any]
     progress: Progress
+    owner: str = ""
     started_at: float | None = None
     ended_at: float | None = None
     queue_position: int | None = None

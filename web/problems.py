@@ -51,6 +51,7 @@ STATUS: Mapping[type[errors.OcrTasksError], int] = {
     errors.PageNotReady: 409,
     errors.Internal: 500,
     errors.QueueFull: 503,
+    errors.LimitReached: 429,
     errors.TooManyWaiting: 503,
     errors.QueueUnavailable: 503,
     errors.StorageFull: 507,

@@ -127,6 +127,7 @@ class JobBody(BaseModel):
     created_at: datetime | None
     started_at: datetime | None
     ended_at: datetime | None
+    owner: str = Field(description="Id of the token it was sent with; empty if there was none.")
     input: InputBody
     options: dict[str, Any]
     artifacts: list[ArtifactBody]
@@ -150,6 +151,7 @@ class JobBody(BaseModel):
             created_at=stamp(job.created_at),
             started_at=stamp(job.started_at),
             ended_at=stamp(job.ended_at),
+            owner=job.owner,
             input=InputBody.model_validate(job.input, from_attributes=True),
             options=job.options,
             artifacts=[

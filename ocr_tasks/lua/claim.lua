@@ -8,7 +8,9 @@ if state ~= 'queued' and state ~= 'running' then return 0 end
 redis.call('HSET', KEYS[1], 'token', ARGV[2], 'state', 'running', 'meta', ARGV[3], 'progress', ARGV[4])
 redis.call('HINCRBY', KEYS[1], 'revision', 1)
 local score = redis.call('ZSCORE', KEYS[2], ARGV[1])
-redis.call('ZREM', KEYS[3], ARGV[1])
-redis.call('ZADD', KEYS[4], score, ARGV[1])
+for _, suffix in ipairs({'', redis.call('HGET', KEYS[1], 'suffix') or ''}) do
+  redis.call('ZREM', KEYS[3] .. suffix, ARGV[1])
+  redis.call('ZADD', KEYS[4] .. suffix, score, ARGV[1])
+end
 redis.call('PUBLISH', KEYS[1], ARGV[3])
 return 1

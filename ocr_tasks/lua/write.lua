@@ -12,8 +12,11 @@ if ARGV[5] ~= '' then redis.call('HSET', KEYS[1], 'progress', ARGV[5]) end
 redis.call('HINCRBY', KEYS[1], 'revision', 1)
 if state ~= ARGV[3] then
   local index = {queued = KEYS[3], running = KEYS[4], succeeded = KEYS[5], failed = KEYS[6], cancelled = KEYS[7]}
-  redis.call('ZREM', index[state], ARGV[1])
-  redis.call('ZADD', index[ARGV[3]], redis.call('ZSCORE', KEYS[2], ARGV[1]), ARGV[1])
+  local score = redis.call('ZSCORE', KEYS[2], ARGV[1])
+  for _, suffix in ipairs({'', redis.call('HGET', KEYS[1], 'suffix') or ''}) do
+    redis.call('ZREM', index[state] .. suffix, ARGV[1])
+    redis.call('ZADD', index[ARGV[3]] .. suffix, score, ARGV[1])
+  end
   for i = 6, #ARGV, 2 do redis.call('HINCRBYFLOAT', KEYS[8], ARGV[i], ARGV[i + 1]) end
 end
 redis.call('PUBLISH', KEYS[1], ARGV[4])
