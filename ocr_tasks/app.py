@@ -61,7 +61,6 @@ def _configuration(config: settings.Settings) -> dict[str, object]:
             "health_check_interval": 25,
             "queue_order_strategy": "ocr_tasks.app:LaneOrder",
         },
-        "worker_soft_shutdown_timeout": config.stop_seconds,
         "worker_proc_alive_timeout": 60,
         "worker_max_tasks_per_child": 1000,
         "worker_send_task_events": True,

@@ -12,8 +12,8 @@ the job is submitted, and each write is one script that
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import redis
@@ -27,12 +27,32 @@ from celery import states
 from celery.backends.redis import RedisBackend
 from celery.exceptions import TaskRevokedError
 
-from ocr_tasks import errors, keys, redis_client
+from ocr_tasks import errors, keys, redis_client, settings
 from ocr_tasks.model import CELERY_STATES, Outcome, Progress, State
+from ocr_tasks.repeats import Repeatable
+
+#: Times that the end of a job is tried to be written, about one second apart.
+_END_TRIES = 600
 
 
 class NotWritten(Exception):
     """A worker's progress was refused: the job has ended, or belongs to another worker by now."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """What a job starts with, ready for JSON. `created` is in seconds since the epoch."""
+
+    id: str
+    input: dict[str, Any]
+    options: dict[str, Any]
+    owner: str
+    created: float
+
+    @property
+    def lane(self) -> str:
+        """Where its message goes."""
+        return str(self.options["priority"])
 
 
 def _as_job_error(exc: BaseException) -> errors.JobError:
@@ -107,7 +127,8 @@ class JobBackend(RedisBackend):  # type: ignore[misc]  # Celery has no types
         """Writes a state that Celery reports.
 
         The token is found on the task's request, where `tasks` puts it after its claim. Celery's
-        main process, which reports a dead child or a time limit, has none and needs none.
+        main process, which reports a time limit, has none and needs none. What it reports of a
+        child that died is not written: the job is given back (`worker`).
 
         Raises:
             NotWritten: if a progress is refused. An end that is refused is not worth an exception:
@@ -115,7 +136,7 @@ class JobBackend(RedisBackend):  # type: ignore[misc]  # Celery has no types
             redis.RedisError: if a progress cannot be written because Redis is away.
         """
         ours = CELERY_STATES.get(state)
-        if ours is None:
+        if ours is None or (ours is State.FAILED and result["code"] == errors.WorkerLost.code):
             return result
         token = getattr(request, "fencing_token", None) or ""
         meta = self._encode_meta(task_id, state, result, traceback)
@@ -124,25 +145,75 @@ class JobBackend(RedisBackend):  # type: ignore[misc]  # Celery has no types
             if redis_client.run("write", keys.job(task_id), args) != 1:
                 raise NotWritten(task_id)
         else:
-            # An end is worth trying again while Redis is away; a progress is not.
-            args = [task_id, token, ours, meta, "", *_counters(ours, result)]
-            self.ensure(redis_client.run, ("write", keys.job(task_id), args))
+            self._end(task_id, token, ours, meta, result)
         return result
+
+    def _end(self, job_id: str, token: str, state: State, meta: str, result: Any) -> bool:
+        args = [job_id, token, state, meta, "", *_counters(state, result)]
+        # An end is worth trying again while Redis is away; a progress is not.
+        write = ("write", keys.job(job_id), args)
+        return bool(self.ensure(redis_client.run, write, max_retries=_END_TRIES) == 1)
 
     # What `jobs` calls
 
-    def create(self, job_id: str, job: dict[str, Any], queue_max: int) -> bool:
-        """Makes a job in the state queued. False: the queue is full."""
-        progress = Progress().to_dict()
-        args = [job_id, self._encode_meta(job_id, "QUEUED", progress), json.dumps(job)]
-        args += [json.dumps(progress), repr(time.time()), str(queue_max)]
-        return bool(redis_client.run("create", keys.job(job_id), args) == 1)
+    def create(
+        self, new: NewJob, queue_max: int, own_max: int, request: Repeatable | None
+    ) -> str | int:
+        """Makes a job in the state queued, and gives its id.
 
-    def claim(self, job_id: str, token: str, progress: Progress) -> bool:
-        """Makes the job run, in the name of `token`. False: it has ended, or never was."""
+        Where the client has sent the same request before, that job's id; 0 if the queue is full, -2
+        if too many of the owner's jobs wait (`own_max`, 0 for no limit).
+
+        Raises:
+            errors.IdempotencyMismatch: if the client has sent another request under its key.
+        """
+        progress = Progress().to_dict()
+        record = {"input": new.input, "options": new.options, "owner": new.owner}
+        args = [new.id, self._encode_meta(new.id, "QUEUED", progress), json.dumps(record)]
+        args += [json.dumps(progress), repr(new.created), keys.owned_by(new.owner), new.lane]
+        args += [str(queue_max), str(own_max)]
+        names = keys.job(new.id)
+        if request and request.key:
+            names.append(request.key)
+            args += [request.remembered(new.id), str(settings.get().idempotency_seconds)]
+        answer = redis_client.run("create", names, args)
+        if isinstance(answer, str) and request:
+            return request.job_of(answer)
+        return new.id if answer == 1 else int(answer)
+
+    def claim(self, job_id: str, token: str, holder: str, progress: Progress) -> bool:
+        """Makes a job run, in the name of `token`, with a lease. False: it does not wait."""
         meta = self._encode_meta(job_id, "PROGRESS", progress.to_dict())
-        args = [job_id, token, meta, json.dumps(progress.to_dict())]
+        lease = settings.get().lease_seconds
+        args: list[str | float] = [job_id, token, holder, lease, meta]
+        args.append(json.dumps(progress.to_dict()))
         return bool(redis_client.run("claim", keys.job(job_id), args) == 1)
+
+    def renew(self, holders: Mapping[str, str]) -> None:
+        """Renews the leases of jobs, by their ids, for those who still hold them."""
+        names = [keys.LEASES, *map(keys.task, holders)]
+        pairs = [text for pair in holders.items() for text in pair]
+        redis_client.run("renew", names, [settings.get().lease_seconds, *pairs])
+
+    def give_back(self, job_id: str, holder: str, lane: str, progress: Progress, lost: bool) -> int:
+        """Puts a job that runs back among those that wait: 1 done, 2 failed instead, 0 not.
+
+        `holder` is '' where its lease has run out. `lost`: its worker was lost with it; a job that
+        has cost too many workers fails.
+        """
+        failure = self.prepare_exception(errors.WorkerLost())
+        meta = self._encode_meta(job_id, "QUEUED", progress.to_dict())
+        failed = self._encode_meta(job_id, states.FAILURE, failure)
+        most = settings.get().losses_max if lost else 0
+        args: list[str | float] = [job_id, holder, lane, meta, most, failed]
+        args += _counters(State.FAILED, None)
+        return int(redis_client.run("give_back", keys.job(job_id), args))
+
+    def commit(self, job_id: str, token: str, outcome: Outcome) -> bool:
+        """Ends a job as succeeded. False: it is not this run's any more, or has ended."""
+        result = outcome.to_dict()
+        meta = self._encode_meta(job_id, states.SUCCESS, result)
+        return self._end(job_id, token, State.SUCCEEDED, meta, result)
 
     def cancel(self, job_id: str) -> bool:
         """Ends a job as cancelled. False: it has ended before."""
@@ -151,11 +222,14 @@ class JobBackend(RedisBackend):  # type: ignore[misc]  # Celery has no types
         args = [job_id, "", State.CANCELLED, meta, "", *_counters(State.CANCELLED, None)]
         return bool(redis_client.run("write", keys.job(job_id), args) == 1)
 
-    def requeue(self, job_id: str, queue_max: int) -> int:
-        """Makes a job that has ended wait again: 1 done, 0 queue full, -1 no job, -2 not ended."""
+    def again(self, job_id: str, queue_max: int, own_max: int, lane: str) -> int:
+        """Makes a job that has ended wait again.
+
+        Returns 1 done, 0 queue full, -1 no job, -2 not ended, -3 too many of the owner's jobs wait.
+        """
         progress = Progress().to_dict()
         args = [job_id, self._encode_meta(job_id, "QUEUED", progress), json.dumps(progress)]
-        return int(redis_client.run("requeue", keys.job(job_id), [*args, queue_max]))
+        return int(redis_client.run("again", keys.job(job_id), [*args, queue_max, own_max, lane]))
 
     def remove(self, job_id: str, tombstone_seconds: int) -> str:
         """Replaces a job by a tombstone and gives the state it had, '' if there is no such job."""
@@ -163,15 +237,6 @@ class JobBackend(RedisBackend):  # type: ignore[misc]  # Celery has no types
             job_id, states.REVOKED, self.prepare_exception(errors.JobCancelled("deleted"))
         )
         return str(redis_client.run("remove", keys.job(job_id), [job_id, meta, tombstone_seconds]))
-
-    def forget_unpublished(self, job_id: str) -> None:
-        """Takes back a job whose message could not be published, without a trace."""
-        with self.client.pipeline() as pipe:
-            task, *indexes, _ = keys.job(job_id)
-            pipe.delete(task)
-            for index in indexes:
-                pipe.zrem(index, job_id)
-            pipe.execute()
 
     def records(self, job_ids: Sequence[str]) -> list[tuple[dict[str, str], int | None]]:
         """Each job's hash (empty: none) and its place in the queue from 0, in one round trip."""

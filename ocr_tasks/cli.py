@@ -60,6 +60,11 @@ def _parser() -> argparse.ArgumentParser:
     web = commands.add_parser("web", help="run the web server")
     web.set_defaults(run=_web)
 
+    sweep = commands.add_parser(
+        "sweep", help="delete what has been kept long enough, and what belongs to no job"
+    )
+    sweep.set_defaults(run=_sweep)
+
     ocr = commands.add_parser("ocr", help="read a document and write a searchable PDF")
     ocr.add_argument("files", nargs="+", type=Path, metavar="FILE", help="several become one PDF")
     ocr.add_argument("-o", "--output", type=Path, help="default: FILE-ocr.pdf beside the first")
@@ -144,6 +149,25 @@ def _web(options: argparse.Namespace) -> int:
     command = [sys.executable, "-m", "gunicorn", "--config", "python:web.server"]
     os.environ["OCR_DATA_DIR"] = str(config.data_dir)
     os.execv(sys.executable, [*command, "web.app:create_app()"])  # noqa: S606
+
+
+def _sweep(options: argparse.Namespace) -> int:
+    from redis import RedisError
+
+    from ocr_tasks import errors, retention
+
+    swept = retention.Swept()
+    try:
+        retention.expire(swept)
+        retention.sweep(swept)
+    except (RedisError, errors.ServiceError) as error:
+        return _complain(f"{error}", EXIT_UNAVAILABLE)
+    print(
+        f"Deleted {swept.inputs} inputs, {swept.results} results, {swept.jobs} jobs, "
+        f"{swept.uploads} unfinished uploads and {swept.leftovers} leftovers: "
+        f"{swept.bytes / settings.MIB:.1f} MiB. Restored {swept.restored} jobs."
+    )
+    return 0
 
 
 # ocr

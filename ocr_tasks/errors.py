@@ -196,6 +196,12 @@ class LanguageUnavailable(OptionsError):
     advice = "GET /v1/languages lists what is installed; an operator can install more."
 
 
+class IdempotencyMismatch(RequestError):
+    code = "idempotency_mismatch"
+    title = "The Idempotency-Key was used for another request"
+    advice = "Use a new key for each request; the same one only to send the same request again."
+
+
 class JobNotFound(StateError):
     code = "job_not_found"
     title = "There is no job with this id"
@@ -272,6 +278,18 @@ class QueueFull(ServiceError):
     advice = "Try again after the time in Retry-After."
 
 
+class LimitReached(ServiceError):
+    code = "limit_reached"
+    title = "The limit of this token, or of this address, is reached"
+    advice = "Try again after the time in Retry-After, or ask the operator for a higher limit."
+
+    def __init__(self, limit: str, most: int, retry_after: int) -> None:
+        """`limit` is its name, such as `pages_day`, and `most` what it allows."""
+        detail = f"{limit.replace('_', ' ')}: no more than {most}"
+        super().__init__(detail, retry_after, limit=limit, most=most)
+        self.extra["retry_after"] = retry_after
+
+
 class TooManyWaiting(ServiceError):
     code = "too_many_waiting"
     title = "As many clients are following jobs as the server has room for"
@@ -325,8 +343,8 @@ class JobTimeout(JobError):
 
 class WorkerLost(JobError):
     code = "worker_lost"
-    title = "The worker process died while it read the document"
-    advice = "Retry; if it dies again, the document needs more memory than the worker has."
+    title = "The worker processes that read the document died, one after the other"
+    advice = "The document may need more memory than a worker has; see the log of the workers."
     retryable = True
 
 

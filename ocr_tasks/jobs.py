@@ -1,6 +1,9 @@
-"""The life of a job: submit, read, list, cancel, retry, delete; and what a worker does with it.
+"""The life of a job as its client sees it: submit, read, list, cancel, retry, delete.
 
-The only reader of the result backend. `AsyncResult(job_id)` shows the same to anybody else.
+Where a function takes an `owner`, it sees the jobs of that owner only, '' meaning nobody's; with
+None it sees all of them. Somebody else's job is as unknown as one that never was.
+
+Reads what `AsyncResult(job_id)` shows to anybody else. The worker's side is `leases`.
 """
 
 from __future__ import annotations
@@ -10,80 +13,163 @@ import binascii
 import dataclasses
 import json
 import time
-from collections.abc import Sequence
 from contextlib import suppress
-from datetime import datetime
-from typing import Any
 
 from redis import RedisError
 
-from ocr_tasks import errors, keys, lanes, redis_client, settings, storage, workers
+from ocr_tasks import (
+    errors,
+    failpoints,
+    keys,
+    lanes,
+    records,
+    redis_client,
+    repeats,
+    settings,
+    storage,
+    workers,
+)
 from ocr_tasks.app import app
-from ocr_tasks.backend import JobBackend
+from ocr_tasks.backend import JobBackend, NewJob
 from ocr_tasks.model import (
-    Failure,
     Job,
     JobInput,
     JobList,
     Outcome,
-    Progress,
     State,
 )
 from ocr_tasks.options import JobOptions
+from ocr_tasks.repeats import Repeatable
 
 
-def _backend() -> JobBackend:
-    backend = app.backend
-    assert isinstance(backend, JobBackend)  # noqa: S101  # set in app.py; for the type checker
-    return backend
+def backend() -> JobBackend:
+    """The store of all jobs."""
+    store = app.backend
+    assert isinstance(store, JobBackend)  # noqa: S101  # set in app.py; for the type checker
+    return store
 
 
 # Submit
 
 
-def check_queue() -> None:
+def check_queue(owner: str = "", own_max: int = 0) -> None:
     """Makes sure that one more job may wait; cheap, to be asked before an upload is read.
+
+    `own_max`: most jobs of the owner's that may wait; 0 for no limit.
 
     Raises:
         errors.QueueFull: with the seconds after which a place may be free.
+        errors.LimitReached: likewise, if the owner has too many waiting.
         errors.QueueUnavailable: if Redis is away.
     """
-    with redis_client.errors_as_ours():
-        waiting = redis_client.client().zcard(keys.jobs_in(State.QUEUED))
-    if int(waiting) >= settings.get().queue_max:
+    with redis_client.errors_as_ours(), redis_client.client().pipeline(transaction=False) as pipe:
+        pipe.zcard(keys.jobs_in(State.QUEUED))
+        pipe.zcard(keys.jobs_in(State.QUEUED, owner))
+        waiting, own = pipe.execute()
+    if waiting >= settings.get().queue_max:
         raise _queue_full()
+    if own_max and own >= own_max:
+        raise _own_queue_full(own_max)
 
 
-def submit(job_id: str, job_input: JobInput, options: JobOptions) -> Job:
+def submit(
+    job_id: str,
+    job_input: JobInput,
+    options: JobOptions,
+    owner: str = "",
+    own_max: int = 0,
+    request: Repeatable | None = None,
+) -> Job:
     """Makes a job of a document that lies in its folder, and queues it.
 
-    The record is made before the message is published, so a known id never reads as unknown. If
-    either fails, neither the record nor the files stay.
+    The record is made before the message is published, so a known id never reads as unknown, and a
+    message that gets lost is found missing. Where the client has sent the same request before, it
+    gets the job that it has. The folder goes if it becomes no job. `own_max`: as in `check_queue`.
 
     Raises:
-        errors.QueueFull, errors.QueueUnavailable
+        errors.QueueFull, errors.LimitReached, errors.QueueUnavailable, errors.IdempotencyMismatch
     """
-    record = {"input": dataclasses.asdict(job_input), "options": options.model_dump(mode="json")}
+    new = NewJob(
+        job_id, dataclasses.asdict(job_input), options.model_dump(mode="json"), owner, time.time()
+    )
     try:
         with redis_client.errors_as_ours():
-            if not _backend().create(job_id, record, settings.get().queue_max):
-                raise _queue_full()
-            lanes.publish(job_id, record["options"])
-    except errors.ServiceError:
+            made = backend().create(new, settings.get().queue_max, own_max, request)
+        if isinstance(made, int):
+            raise _queue_full() if made == 0 else _own_queue_full(own_max)
+    except errors.OcrTasksError:
         _take_back(job_id)
         raise
+    if made != job_id:
+        storage.delete(job_id)
+        return read(made)
+    failpoints.hit("after_record")
+    storage.write_manifest(job_id, dataclasses.asdict(new))
+    lanes.publish(job_id, new.options, new.lane)
+    failpoints.hit("after_publish")
+    if request:
+        repeats.remember_result(request, job_id)
     return read(job_id)
+
+
+def restore(folder: storage.JobFolder) -> None:
+    """Makes the record of a job anew from its folder, and queues it if it has no results.
+
+    Raises:
+        OSError, ValueError, KeyError, TypeError: if what its folder says is of no use.
+        errors.QueueFull, redis.RedisError
+    """
+    new = NewJob(**json.loads(folder.manifest.read_bytes()))
+    if backend().create(new, settings.get().queue_max, 0, None) != new.id:
+        raise _queue_full()
+    if folder.end.exists():
+        outcome = Outcome.from_dict(json.loads(folder.end.read_bytes()))
+        if folder.run(outcome.run).exists():
+            backend().commit(new.id, "", outcome)
+            return
+    lanes.publish(new.id, new.options, new.lane)
+
+
+def sent_before(request: Repeatable) -> Job | None:
+    """The job that the client has for the same request, or the same document and options.
+
+    Raises:
+        errors.IdempotencyMismatch: if the key was used for another request.
+        errors.JobDeleted, errors.QueueUnavailable
+    """
+    with redis_client.errors_as_ours():
+        job_id = repeats.by_key(request)
+        if job_id:
+            return read(job_id)
+        job_id = repeats.by_content(request)
+    try:
+        job = read(job_id) if job_id else None
+    except (errors.JobNotFound, errors.JobDeleted):
+        return None
+    return job if job and _is_good(job) else None
+
+
+def _is_good(job: Job) -> bool:
+    """Whether there is nothing to be gained by reading the document of a job again."""
+    if job.outcome is None:
+        return not job.state.final
+    results = storage.job(job.id).run(job.outcome.run)
+    return not job.outcome.failed_pages and results.exists()
 
 
 def _take_back(job_id: str) -> None:
     storage.delete(job_id)
     # Where Redis is away, it may not have taken the record in the first place.
     with suppress(RedisError):
-        _backend().forget_unpublished(job_id)
+        backend().remove(job_id, 0)
 
 
 def _queue_full() -> errors.QueueFull:
     return errors.QueueFull(retry_after=seconds_until_place())
+
+
+def _own_queue_full(most: int) -> errors.LimitReached:
+    return errors.LimitReached("waiting_jobs", most, seconds_until_place())
 
 
 def seconds_until_place() -> int:
@@ -99,7 +185,7 @@ def seconds_until_place() -> int:
 # Read
 
 
-def read(job_id: str) -> Job:
+def read(job_id: str, owner: str | None = None) -> Job:
     """The job.
 
     Raises:
@@ -108,21 +194,21 @@ def read(job_id: str) -> Job:
     if not storage.is_id(job_id):
         raise errors.JobNotFound()
     with redis_client.errors_as_ours():
-        ((record, rank),) = _backend().records([job_id])
-    if not record:
+        ((record, rank),) = backend().records([job_id])
+    if not record or not (owner is None or record["suffix"] == keys.owned_by(owner)):
         raise errors.JobNotFound()
     if record["state"] == "deleted":
         raise errors.JobDeleted()
-    return _job(job_id, record, rank)
+    return records.job(job_id, record, rank)
 
 
-def wait(job_id: str, revision: int, seconds: float) -> Job:
+def wait(job_id: str, revision: int, seconds: float, owner: str | None = None) -> Job:
     """The job as soon as its revision differs from the one given, at the latest after `seconds`.
 
     Raises:
         errors.JobNotFound, errors.JobDeleted, errors.QueueUnavailable
     """
-    job = read(job_id)
+    job = read(job_id, owner)
     deadline = time.monotonic() + seconds
     if job.revision != revision or seconds <= 0:
         return job
@@ -138,14 +224,19 @@ def wait(job_id: str, revision: int, seconds: float) -> Job:
     return job
 
 
-def list_jobs(state: State | None = None, limit: int = 50, cursor: str | None = None) -> JobList:
+def list_jobs(
+    state: State | None = None,
+    limit: int = 50,
+    cursor: str | None = None,
+    owner: str | None = None,
+) -> JobList:
     """Jobs, newest first, at most `limit`, those after the cursor.
 
     Raises:
         errors.MalformedRequest: if the cursor is none of ours.
         errors.QueueUnavailable
     """
-    index = keys.jobs_in(state) if state else keys.JOBS
+    index = keys.jobs_in(state, owner)
     before = _decode_cursor(cursor) if cursor else None
     with redis_client.errors_as_ours():
         # A few more than asked for, as jobs of one microsecond stand on both sides of a cursor.
@@ -155,10 +246,10 @@ def list_jobs(state: State | None = None, limit: int = 50, cursor: str | None = 
         if before:
             rows = [(job_id, score) for job_id, score in rows if (score, job_id) < before]
         shown = rows[:limit]
-        records = _backend().records([job_id for job_id, _ in shown])
+        found = backend().records([job_id for job_id, _ in shown])
     jobs = [
-        _job(job_id, record, rank)
-        for (job_id, _), (record, rank) in zip(shown, records, strict=True)
+        records.job(job_id, record, rank)
+        for (job_id, _), (record, rank) in zip(shown, found, strict=True)
         if record.get("job")  # deleted in between
     ]
     more = len(rows) > limit
@@ -180,78 +271,51 @@ def _decode_cursor(cursor: str) -> tuple[float, str]:
     raise errors.MalformedRequest("the cursor is not one of this service")
 
 
-def _job(job_id: str, record: dict[str, str], rank: int | None) -> Job:
-    meta = json.loads(record["meta"])
-    job = json.loads(record["job"])
-    state = State(record["state"])
-    progress = Progress.from_dict(json.loads(record["progress"]))
-    result = meta["result"]
-    return Job(
-        id=job_id,
-        state=state,
-        revision=int(record["revision"]),
-        attempt=int(record["attempt"]),
-        created_at=float(record["created"]),
-        input=JobInput(**job["input"]),
-        options=job["options"],
-        progress=progress,
-        started_at=progress.started_at,
-        ended_at=datetime.fromisoformat(meta["date_done"]).timestamp() if state.final else None,
-        queue_position=rank + 1 if state is State.QUEUED and rank is not None else None,
-        outcome=Outcome.from_dict(result) if state is State.SUCCEEDED else None,
-        failure=_failure(result) if state in (State.FAILED, State.CANCELLED) else None,
-    )
-
-
-def _failure(result: dict[str, Any]) -> Failure:
-    return Failure(result["code"], result["exc_message"][0], result["retryable"], result["page"])
-
-
 # Change
 
 
-def cancel(job_id: str) -> Job:
+def cancel(job_id: str, owner: str | None = None) -> Job:
     """Ends a job that waits or runs as cancelled; its worker kills what runs for it.
 
     Raises:
         errors.JobEnded: if it has ended before.
         errors.JobNotFound, errors.JobDeleted, errors.QueueUnavailable
     """
-    job = read(job_id)
+    job = read(job_id, owner)
     with redis_client.errors_as_ours():
-        if job.state.final or not _backend().cancel(job_id):
+        if job.state.final or not backend().cancel(job_id):
             raise errors.JobEnded()
     return read(job_id)
 
 
-def retry(job_id: str) -> Job:
+def retry(job_id: str, owner: str | None = None, own_max: int = 0) -> Job:
     """Queues a job that has ended again. Pages that were read are not read again.
 
     Raises:
         errors.JobNotRetryable: if it runs, or succeeded in full.
         errors.ResultGone: if its input is no longer there.
-        errors.QueueFull, errors.JobNotFound, errors.JobDeleted, errors.QueueUnavailable
+        errors.QueueFull, errors.LimitReached: as `check_queue`.
+        errors.JobNotFound, errors.JobDeleted, errors.QueueUnavailable
     """
-    job = read(job_id)
+    job = read(job_id, owner)
     if not job.retryable:
         raise errors.JobNotRetryable()
     if not storage.job(job_id).input.exists():
         raise errors.ResultGone("The uploaded document is no longer on storage")
+    lane = job.options["priority"]
     with redis_client.errors_as_ours():
-        answer = _backend().requeue(job_id, settings.get().queue_max)
-        if answer == 0:
-            raise _queue_full()
-        if answer < 0:
-            raise errors.JobNotRetryable()
-        try:
-            lanes.publish(job_id, job.options)
-        except errors.QueueUnavailable:
-            _backend().cancel(job_id)  # without its message it would wait for ever
-            raise
+        answer = backend().again(job_id, settings.get().queue_max, own_max, lane)
+    if answer == 0:
+        raise _queue_full()
+    if answer == -3:
+        raise _own_queue_full(own_max)
+    if answer < 0:
+        raise errors.JobNotRetryable()
+    lanes.publish(job_id, job.options, lane)
     return read(job_id)
 
 
-def delete(job_id: str) -> None:
+def delete(job_id: str, owner: str | None = None) -> None:
     """Deletes a job, its files and its record; one that runs is cancelled first.
 
     Deleting what is deleted is fine.
@@ -260,53 +324,12 @@ def delete(job_id: str) -> None:
         errors.JobNotFound, errors.QueueUnavailable
     """
     try:
-        read(job_id)
+        read(job_id, owner)
     except errors.JobDeleted:
         return
     with redis_client.errors_as_ours():
-        _backend().remove(job_id, settings.get().tombstone_seconds)
+        backend().remove(job_id, settings.get().tombstone_seconds)
     storage.delete(job_id)
-
-
-# The worker's side
-
-
-def claim(job_id: str, token: str) -> Progress | None:
-    """Makes a job this worker's: only writes with this token count from now on.
-
-    Returns the progress to go on from, or None if nothing is to be done: the job has ended or was
-    deleted while its message waited.
-    """
-    try:
-        job = read(job_id)
-    except (errors.JobNotFound, errors.JobDeleted):
-        return None
-    now = time.time()
-    # A job that goes on where another run of it stopped must not be seen going back.
-    progress = dataclasses.replace(
-        job.progress,
-        pages_total=job.input.pages,
-        eta_seconds=None,
-        started_at=job.started_at or now,
-        updated_at=now,
-    )
-    return progress if _backend().claim(job_id, token, progress) else None
-
-
-def ended(job_ids: Sequence[str]) -> set[str]:
-    """Those of the jobs that have ended or were deleted: nothing should run for them any more."""
-    with redis_client.client().pipeline(transaction=False) as pipe:
-        for job_id in job_ids:
-            pipe.hget(keys.task(job_id), "state")
-        states = pipe.execute()
-    running = (State.QUEUED, State.RUNNING)
-    return {job_id for job_id, state in zip(job_ids, states, strict=True) if state not in running}
-
-
-def deleted(job_id: str) -> bool:
-    """Whether the job was deleted, or never was."""
-    state = redis_client.client().hget(keys.task(job_id), "state")
-    return state in (None, "deleted")
 
 
 def counts() -> dict[State, int]:

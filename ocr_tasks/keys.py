@@ -11,17 +11,43 @@ from ocr_tasks.model import State
 #: kept; after deletion a tombstone, for OCR_TOMBSTONE_SECONDS. Fields:
 #:   meta      Celery's metadata as JSON, what `AsyncResult` reads
 #:   state     our state of the job, or `deleted`
-#:   job       what never changes, as JSON: input and options
+#:   job       what never changes, as JSON: input, options and owner
+#:   suffix    what the scripts append to the keys of the indexes for those of the job's owner
 #:   progress  the last progress as JSON
 #:   revision  counts the changes
-#:   attempt   counts the runs that were asked for: 1, and one more with each retry
-#:   token     who may write: the fencing token of the worker that claimed the job last
+#:   attempt   counts the runs: 1, and one more with each retry and each worker that was lost
+#:   losses    counts the workers that were lost with it since it was asked for
+#:   lane      the queue that its message was sent to (`app.LANES`)
+#:   token     who may write: the fencing token of the run that claimed the job last
+#:   holder    the process that has it
 #:   created   seconds since the epoch
 #: The channel of the same name announces each change with the metadata, as Celery's backend does.
 TASK_PREFIX = "celery-task-meta-"
 
 #: Sorted set of all job ids by their time of submission, in microseconds since the epoch.
+#: Those of one owner are in a set of their own, and so are those in one state, and both.
 JOBS = "ocr:jobs"
+
+#: Sorted set of the ids of jobs that run by the second in which their lease runs out.
+LEASES = "ocr:leases"
+
+#: Sorted set of the ids of jobs that wait by the second in which their message was sent.
+AWAITED = "ocr:awaited"
+
+#: Sorted sets of the ids of jobs by the second of their end: those that still have what is named.
+ENDED_WITH_INPUT = "ocr:ended:inputs"
+ENDED_WITH_RESULTS = "ocr:ended:results"
+ENDED = "ocr:ended:jobs"
+
+#: String: a worker does something that is done once in a while; lives for that while.
+TURN_PREFIX = "ocr:turn:"
+
+#: String, JSON `[fingerprint, job id]`; one per Idempotency-Key, for OCR_IDEMPOTENCY_SECONDS.
+IDEMPOTENCY_PREFIX = "ocr:idempotency:"
+
+#: String, the id of a job; one per document and options of a client, for as long as results are
+#: kept. Only with OCR_REUSE_RESULTS.
+SAME_PREFIX = "ocr:same:"
 
 #: Hash of counters for /metrics; never expires.
 STATS = "ocr:stats"
@@ -47,14 +73,24 @@ def task(job_id: str) -> str:
     return TASK_PREFIX + job_id
 
 
-def jobs_in(state: State) -> str:
-    """Sorted set of the ids of the jobs in a state, by their time of submission."""
-    return f"{JOBS}:{state}"
+def owned_by(owner: str) -> str:
+    """What is appended to the key of an index of jobs for the index of one owner's jobs."""
+    return f":of:{owner}"
+
+
+def jobs_in(state: State | None, owner: str | None = None) -> str:
+    """Sorted set of the ids of the jobs in a state, by their time of submission.
+
+    No state means all states, no owner all owners.
+    """
+    index = f"{JOBS}:{state}" if state else JOBS
+    return index if owner is None else index + owned_by(owner)
 
 
 def job(job_id: str) -> list[str]:
-    """All keys that a change of a job's state touches, in the order that the scripts expect."""
-    return [task(job_id), JOBS, *(jobs_in(state) for state in State), STATS]
+    """All keys that a change of a job touches, in the order that the scripts expect."""
+    ended = (ENDED_WITH_INPUT, ENDED_WITH_RESULTS, ENDED)
+    return [task(job_id), JOBS, STATS, LEASES, AWAITED, *ended]
 
 
 def batch(batch_id: str) -> list[str]:

@@ -8,13 +8,19 @@ its lane, and is gone on with from there.
 
 from __future__ import annotations
 
+import json
+import logging
+import mmap
 import time
-from typing import Any
+from typing import Any, cast
 
+from kombu.exceptions import OperationalError
 from redis import RedisError
 
-from ocr_tasks import errors, keys, redis_client, settings
+from ocr_tasks import keys, redis_client, settings
 from ocr_tasks.app import LANES, OCR_DOCUMENT, READ_PAGES, app
+
+log = logging.getLogger("ocr_tasks.lanes")
 
 #: Seconds between two documents that step aside, so that one place is not made twice.
 _ONE_AT_A_TIME = 5
@@ -23,13 +29,24 @@ _ONE_AT_A_TIME = 5
 _WORTH = 4
 
 
-def publish(job_id: str, options: dict[str, Any], retry: bool = False) -> None:
-    """Sends the message of a job, which wakes a worker, to the end of its lane.
+#: A byte that the processes of a worker share, as they are forked from one: whether it is stopping.
+_stopping = mmap.mmap(-1, 1)
 
-    `retry`: tries again for a moment where Redis is away.
 
-    Raises:
-        errors.QueueUnavailable: if it could not be sent.
+def stop() -> None:
+    """Has the documents of this worker's processes step aside, each after its page."""
+    _stopping[0] = 1
+
+
+def stopping() -> bool:
+    """Whether this worker is being stopped."""
+    return bool(_stopping[0])
+
+
+def publish(job_id: str, options: dict[str, Any], lane: str) -> None:
+    """Sends the message of a job, which wakes a worker, to the end of a lane.
+
+    Where that fails, the reconciler does it later: the job's record says that it waits.
     """
     # Flower shows this instead of the arguments, which hold what the client wrote.
     shown = f"('{job_id}', languages={'+'.join(options['languages'])}, mode={options['mode']})"
@@ -39,11 +56,17 @@ def publish(job_id: str, options: dict[str, Any], retry: bool = False) -> None:
             args=[job_id, options],
             argsrepr=shown,
             task_id=job_id,
-            queue=LANES[options["priority"]],
-            retry=retry,
+            queue=LANES[lane],
+            retry=False,
         )
-    except app.connection_for_write().connection_errors as error:
-        raise errors.QueueUnavailable() from error
+    except _unsent() as error:
+        log.warning("the message of job %s could not be sent: %s", job_id, error)
+
+
+def oldest(lane: str) -> str | None:
+    """The id of the task whose message waits longest in a lane; None: nothing waits there."""
+    message = cast("str | None", redis_client.client().lindex(LANES[lane], -1))
+    return str(json.loads(message)["headers"]["id"]) if message else None
 
 
 def for_helpers(priority: str) -> str:
@@ -52,16 +75,27 @@ def for_helpers(priority: str) -> str:
 
 
 def call_helpers(job_id: str, lane: str, batch: str, count: int) -> None:
-    """Asks so many other processes to take part in a batch of a job, after what waits already."""
-    with app.producer_pool.acquire(block=True) as producer:
-        for _ in range(min(count, settings.get().helpers_max)):
-            app.send_task(
-                READ_PAGES,
-                args=[job_id, lane, batch],
-                queue=LANES[lane],
-                producer=producer,
-                ignore_result=True,
-            )
+    """Asks so many other processes to take part in a batch of a job, after what waits already.
+
+    Where they cannot be asked, the owner does everything itself.
+    """
+    try:
+        with app.producer_pool.acquire(block=True) as producer:
+            for _ in range(min(count, settings.get().helpers_max)):
+                app.send_task(
+                    READ_PAGES,
+                    args=[job_id, lane, batch],
+                    queue=LANES[lane],
+                    producer=producer,
+                    ignore_result=True,
+                )
+    except _unsent() as error:
+        log.warning("no helpers could be called for job %s: %s", job_id, error)
+
+
+def _unsent() -> tuple[type[Exception], ...]:
+    """What is raised where a message cannot be sent."""
+    return (OperationalError, *app.connection_for_write().connection_errors)
 
 
 def others_wait() -> bool:
@@ -88,8 +122,10 @@ class Turn:
         `back` is the number of seconds that this run took to get to where the last one ended.
 
         It is if a document that is not less urgent has waited for a page's time and nobody took it:
-        every process owns a document then.
+        every process owns a document then. It is too if this worker is being stopped.
         """
+        if stopping():
+            return True
         length = back + max(settings.get().turn_seconds, _WORTH * back)
         if time.monotonic() < self._begun + length:
             return False

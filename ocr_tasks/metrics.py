@@ -33,6 +33,7 @@ class _Collector:
         )
         for name, help_text in (
             ("jobs_submitted", "Jobs that were taken in"),
+            ("takeovers", "Workers that were lost with a job"),
             ("pages", "Pages of jobs that succeeded"),
             ("pages_failed", "Pages of such jobs that could not be read"),
         ):

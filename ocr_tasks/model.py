@@ -146,8 +146,9 @@ class Failure:
 class Job:
     """One document to be read. The id is the Celery task id. Times are seconds since the epoch.
 
-    `revision` grows by one with every change; `queue_position` counts from 1, and is None unless
-    the job waits.
+    `revision` grows by one with every change; `attempt` counts the runs; `owner` is the id of the
+    token that sent it, '' where none is needed; `queue_position` counts from 1, and is None unless
+    the job waits. Its results are deleted at `expires_at`, if that is not None.
     """
 
     id: str
@@ -158,8 +159,10 @@ class Job:
     input: JobInput
     options: dict[str, Any]
     progress: Progress
+    owner: str = ""
     started_at: float | None = None
     ended_at: float | None = None
+    expires_at: float | None = None
     queue_position: int | None = None
     outcome: Outcome | None = None
     failure: Failure | None = None

@@ -20,6 +20,13 @@ UNAVAILABLE = (redis.ConnectionError, redis.TimeoutError, redis.exceptions.OutOf
 
 _LUA = Path(__file__).parent / "lua"
 
+#: Scripts that begin with the functions of `lua/job.lua`.
+_ABOUT_JOBS = {"again", "claim", "create", "give_back", "remove", "write"}
+
+#: Scripts that a Redis without memory refuses. The others are let through, as what runs is to come
+#: to its end (https://redis.io/docs/latest/develop/programmability/eval-intro/#script-flags).
+_FOR_MORE = {"again", "create"}
+
 
 @cache
 def client() -> redis.Redis:
@@ -40,7 +47,10 @@ def client() -> redis.Redis:
 
 @cache
 def _script(name: str) -> Any:
-    return client().register_script((_LUA / f"{name}.lua").read_text())
+    flags = "" if name in _FOR_MORE else " flags=allow-oom"
+    shared = (_LUA / "job.lua").read_text() if name in _ABOUT_JOBS else ""
+    text = (_LUA / f"{name}.lua").read_text()
+    return client().register_script(f"#!lua{flags}\n{shared}{text}")
 
 
 def run(name: str, keys: Sequence[str], args: Sequence[str | int | float]) -> Any:
@@ -50,6 +60,22 @@ def run(name: str, keys: Sequence[str], args: Sequence[str | int | float]) -> An
         redis.RedisError: what redis-py raises; see `errors_as_ours`.
     """
     return cast("Any", _script(name)(keys=list(keys), args=list(args)))
+
+
+def now() -> float:
+    """Redis' clock, in seconds since the epoch: the only one that leases go by."""
+    seconds, microseconds = client().time()
+    return seconds + microseconds / 1_000_000
+
+
+def run_id() -> str:
+    """A name that Redis has until it is started anew."""
+    return str(client().info("server")["run_id"])
+
+
+def uptime() -> float:
+    """Seconds since Redis was started."""
+    return float(client().info("server")["uptime_in_seconds"])
 
 
 def subscription() -> PubSub:

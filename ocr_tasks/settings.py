@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MIB = 1024 * 1024
+DAY = 24 * 3600
 
 
 class Settings(BaseSettings):
@@ -76,8 +77,14 @@ class Settings(BaseSettings):
     lease_seconds: int = Field(
         20,
         ge=2,
-        description="Seconds without a sign of life after which the page of a helper is read by "
-        "somebody else.",
+        description="Seconds without a sign of life from a worker after which others go on with "
+        "its documents, and with the page that it reads for another.",
+    )
+    losses_max: int = Field(
+        3,
+        ge=1,
+        le=100,
+        description="Workers that may die with a job before it fails: it may be what kills them.",
     )
     spread_pages: int = Field(
         2, ge=2, description="Pages from which on a document is spread over several processes."
@@ -109,6 +116,32 @@ class Settings(BaseSettings):
     default_languages: str = Field(
         "eng", description="Languages of a job that names none, joined by +."
     )
+    keep_inputs_seconds: int = Field(
+        30 * DAY,
+        ge=0,
+        description="Seconds after a job's end for which the uploaded document is kept, so that "
+        "the job can be run again. 0: as long as the job.",
+    )
+    keep_results_seconds: int = Field(
+        30 * DAY,
+        ge=0,
+        description="Seconds after a job's end for which its results are kept. 0: as long as it.",
+    )
+    keep_jobs_seconds: int = Field(
+        90 * DAY,
+        ge=0,
+        description="Seconds after its end for which a job is kept at all. 0: until it is deleted.",
+    )
+    idempotency_seconds: int = Field(
+        DAY,
+        ge=60,
+        description="Seconds for which an Idempotency-Key is remembered.",
+    )
+    reuse_results: bool = Field(
+        False,
+        description="Whether a document that was read before with the same options, by the same "
+        "client, is answered with that job.",
+    )
     preview_pixels: int = Field(
         900, ge=0, le=4000, description="Width of the preview image of a page. 0: no previews."
     )
@@ -125,10 +158,15 @@ class Settings(BaseSettings):
         300, ge=5, description="Seconds after which an event stream is ended; clients resume it."
     )
     tombstone_seconds: int = Field(
-        30 * 86400, ge=60, description="Seconds for which a deleted job answers 410 instead of 404."
+        30 * DAY, ge=60, description="Seconds for which a deleted job answers 410 instead of 404."
     )
     stop_seconds: int = Field(
         8, ge=1, le=600, description="Seconds that a worker has to end its jobs when it is stopped."
+    )
+    failpoints: str = Field(
+        "",
+        description="For tests: points at which a process kills itself, with their probabilities, "
+        "as in after_claim=0.1,before_commit=0.05.",
     )
     log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.")
 

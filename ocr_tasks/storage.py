@@ -2,6 +2,8 @@
 
     uploads/<random>/            a request's files while it is looked into
     jobs/<xx>/<id>/input.pdf     the document that is read
+                   job.json      what the job was asked for, should Redis forget
+                   end.json      how it succeeded, likewise
                    log.txt       OCRmyPDF's log
                    pages/000001/ what was read on a page, as soon as it was
                    work/<run>/   temporary files of a run
@@ -19,9 +21,10 @@ import json
 import os
 import re
 import shutil
+import time
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,6 +80,14 @@ class JobFolder:
     @property
     def input(self) -> Path:
         return self.path / "input.pdf"
+
+    @property
+    def manifest(self) -> Path:
+        return self.path / "job.json"
+
+    @property
+    def end(self) -> Path:
+        return self.path / "end.json"
 
     @property
     def log(self) -> Path:
@@ -144,16 +155,79 @@ def new_upload() -> Path:
 
 
 def adopt(upload: Path, job_id: str) -> None:
-    """Makes the folder of a request the folder of a job."""
-    target = job(job_id).path
+    """Makes the folder of a request the folder of a job, and its document last."""
+    target = job(job_id)
     with failures():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        upload.rename(target)
+        target.path.parent.mkdir(parents=True, exist_ok=True)
+        upload.rename(target.path)
+        for path in (target.input, target.path, target.path.parent):
+            _make_last(path)
+
+
+def _make_last(path: Path) -> None:
+    """Has the disk keep a file or the names in a folder, even if the power fails."""
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
+
+
+def write_manifest(job_id: str, content: dict[str, Any]) -> None:
+    """Writes down what a job was asked for.
+
+    Raises:
+        errors.StorageFull, errors.StorageUnavailable
+    """
+    with failures():
+        write(job(job_id).manifest, json.dumps(content).encode())
+
+
+def write_end(job_id: str, content: dict[str, Any]) -> None:
+    """Writes down how a job ended; it is not told where that fails, as it is not needed."""
+    with suppress(OSError):
+        write(job(job_id).end, json.dumps(content).encode())
 
 
 def discard(path: Path) -> None:
-    """Deletes a folder of ours, if it is there."""
-    shutil.rmtree(path, ignore_errors=True)
+    """Deletes a folder or file of ours, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()
+
+
+def size(path: Path) -> int:
+    """The bytes that a folder or file takes on the disk."""
+    total = 0
+    for file in (path, *path.rglob("*")):
+        with suppress(OSError):
+            total += file.lstat().st_blocks * 512
+    return total
+
+
+def folders() -> Iterator[Path]:
+    """The folders of all jobs, one at a time."""
+    with suppress(FileNotFoundError):
+        for shelf in os.scandir(settings.get().data_dir / "jobs"):
+            with suppress(OSError):
+                yield from (Path(row.path) for row in os.scandir(shelf.path) if is_id(row.name))
+
+
+def uploads() -> Iterator[Path]:
+    """The folders of requests that are being looked into, or were cut short."""
+    with suppress(FileNotFoundError):
+        yield from (Path(row.path) for row in os.scandir(settings.get().data_dir / "uploads"))
+
+
+def age(path: Path) -> float:
+    """Seconds since anything in a folder was last written; 0 if it is gone."""
+    times = []
+    for file in (path, *path.rglob("*")):
+        with suppress(OSError):
+            times.append(file.lstat().st_mtime)
+    return time.time() - max(times) if times else 0.0
 
 
 def delete(job_id: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -10,11 +12,23 @@ from celery import Task
 from celery.exceptions import Ignore
 from redis import RedisError
 
-from ocr_tasks import document, errors, jobs, lanes, options, settings, storage
+from ocr_tasks import (
+    document,
+    errors,
+    failpoints,
+    jobs,
+    lanes,
+    leases,
+    options,
+    settings,
+    storage,
+)
 from ocr_tasks.app import OCR_DOCUMENT, READ_PAGES, app
 from ocr_tasks.backend import NotWritten
 from ocr_tasks.model import Progress, State
 from ocr_tasks.plugin.context import StepAside
+
+log = logging.getLogger("ocr_tasks.tasks")
 
 
 # `throws`: such an end is no fault of the code, so Celery logs it without a traceback.
@@ -27,15 +41,28 @@ def ocr_document(self: Task, job_id: str, requested: dict[str, Any]) -> dict[str
     Its meta while it runs is `model.Progress`, its result `model.Outcome`, its failure an
     `errors.JobError`, all as `AsyncResult(job_id)` shows them.
     """
+    try:
+        return _read(self, job_id, requested)
+    except NotWritten:
+        raise Ignore from None  # cancelled, deleted, or somebody else's by now
+    except (RedisError, errors.QueueUnavailable) as error:
+        # Nothing of that is the document's fault: when Redis is back, the reconciler finds the job.
+        log.warning("job %s is left to others: %s", job_id, error)
+        raise Ignore from None
+
+
+def _read(task: Task, job_id: str, requested: dict[str, Any]) -> dict[str, Any]:
     run_id = storage.new_id()
-    start = jobs.claim(job_id, run_id)
+    holder = leases.holder(os.getppid(), os.getpid())
+    start = leases.claim(job_id, run_id, holder)
     if start is None:
-        raise Ignore  # cancelled or deleted while it waited
-    self.request.fencing_token = run_id
+        raise Ignore  # it runs elsewhere, or was cancelled or deleted while it waited
+    failpoints.hit("after_claim")
+    task.request.fencing_token = run_id
 
     def report(progress: Progress) -> None:
         with suppress(RedisError):  # the reading goes on while Redis is away
-            self.update_state(state="PROGRESS", meta=progress.to_dict())
+            task.update_state(state="PROGRESS", meta=progress.to_dict())
 
     try:
         wanted = options.from_dict(requested)
@@ -44,12 +71,17 @@ def ocr_document(self: Task, job_id: str, requested: dict[str, Any]) -> dict[str
         helpers = partial(lanes.call_helpers, job_id, lane) if settings.get().helpers_max else None
         turn = lanes.Turn(wanted.priority)
         worker = document.Worker(report, threads, helpers, turn.is_over)
-        return document.run(job_id, run_id, wanted, start, worker).to_dict()
+        outcome = document.run(job_id, run_id, wanted, start, worker)
     except StepAside:
-        lanes.publish(job_id, requested, retry=True)
+        leases.give_back(job_id, holder)
         raise Ignore from None
-    except NotWritten:
-        raise Ignore from None  # cancelled, deleted, or somebody else's by now
+    failpoints.hit("before_commit")
+    if not leases.commit(job_id, run_id, outcome):
+        storage.discard(storage.job(job_id).run(run_id))
+        raise Ignore
+    failpoints.hit("after_commit")
+    # Celery writes the result once more when the task returns, and is told that it stands.
+    return outcome.to_dict()
 
 
 @app.task(name=READ_PAGES, ignore_result=True)  # type: ignore[untyped-decorator]
@@ -58,5 +90,9 @@ def read_pages(job_id: str, lane: str, batch: str) -> None:
 
     After each page, whoever else waits has their turn: this task goes to the end of its lane.
     """
-    if document.help_out(job_id, batch, lanes.others_wait):
+
+    def is_over() -> bool:
+        return lanes.stopping() or lanes.others_wait()
+
+    if document.help_out(job_id, batch, is_over):
         lanes.call_helpers(job_id, lane, batch, 1)

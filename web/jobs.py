@@ -10,7 +10,7 @@ from typing import cast
 from flask import Response, request
 from flask_openapi3 import APIBlueprint, Tag
 
-from ocr_tasks import errors, intake, jobs, options, settings, storage, workers
+from ocr_tasks import errors, intake, jobs, options, repeats, settings, storage, workers
 from ocr_tasks.formats import hocr, text
 from ocr_tasks.formats.page import Page
 from ocr_tasks.model import Job
@@ -48,7 +48,8 @@ def create() -> Response:
     """Send a document.
 
     Several files become one PDF. `Prefer: wait=N` holds the answer until the job has ended, for N
-    seconds at most.
+    seconds at most. With an `Idempotency-Key` it is safe to send the same request again: the answer
+    is then the job that it made before.
     """
     upload = cast("uploads.UploadRequest", request)
     with uploads.taking(upload):
@@ -56,8 +57,16 @@ def create() -> Response:
         incoming, form = uploads.read(upload)
         chosen = options.parse(form)
         chosen.check_languages(workers.languages())
-        received = intake.receive(incoming, chosen)
-        job = jobs.submit(received.job_id, received.input, chosen)
+        asked = repeats.request(
+            owner="",
+            idempotency_key=request.headers.get("Idempotency-Key"),
+            sha256=f"{len(incoming.names)}:{incoming.digest.hexdigest()}",
+            options=chosen.model_dump_json(),
+        )
+        job = jobs.sent_before(asked)
+        if job is None:
+            received = intake.receive(incoming, chosen)
+            job = jobs.submit(received.job_id, received.input, chosen, request=asked)
     preferred = _PREFER_WAIT.search(request.headers.get("Prefer", ""))
     if preferred:
         job = events.wait_for_end(job, min(int(preferred[1]), settings.get().wait_max))

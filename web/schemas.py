@@ -123,10 +123,12 @@ class JobBody(BaseModel):
     stage: str | None = Field(description="queued, scanning, ocr, assembling, optimizing, storing")
     progress: ProgressBody
     queue_position: int | None = Field(description="1 is next; null unless it waits.")
-    attempt: int
+    attempt: int = Field(description="Counts its runs: with each retry, and each lost worker.")
     created_at: datetime | None
     started_at: datetime | None
     ended_at: datetime | None
+    expires_at: datetime | None = Field(description="When its results will be deleted.")
+    owner: str = Field(description="Id of the token it was sent with; empty if there was none.")
     input: InputBody
     options: dict[str, Any]
     artifacts: list[ArtifactBody]
@@ -150,6 +152,8 @@ class JobBody(BaseModel):
             created_at=stamp(job.created_at),
             started_at=stamp(job.started_at),
             ended_at=stamp(job.ended_at),
+            expires_at=stamp(job.expires_at),
+            owner=job.owner,
             input=InputBody.model_validate(job.input, from_attributes=True),
             options=job.options,
             artifacts=[

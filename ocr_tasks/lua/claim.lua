@@ -1,14 +1,11 @@
--- Gives a job to a worker: from now on only writes with its token count.
+-- Gives a job that waits to a worker, with a lease: from now on only writes with its token count.
 -- KEYS  as keys.job() gives them
--- ARGV  1 id  2 token  3 meta (JSON)  4 progress (JSON)
--- Returns 1 claimed, 0 the job has ended, -1 there is no such job
-local state = redis.call('HGET', KEYS[1], 'state')
+-- ARGV  1 id  2 token  3 holder  4 seconds of the lease  5 meta (JSON)  6 progress (JSON)
+-- Returns 1 claimed, 0 it does not wait, -1 there is no such job
+local state = get('state')
 if not state then return -1 end
-if state ~= 'queued' and state ~= 'running' then return 0 end
-redis.call('HSET', KEYS[1], 'token', ARGV[2], 'state', 'running', 'meta', ARGV[3], 'progress', ARGV[4])
-redis.call('HINCRBY', KEYS[1], 'revision', 1)
-local score = redis.call('ZSCORE', KEYS[2], ARGV[1])
-redis.call('ZREM', KEYS[3], ARGV[1])
-redis.call('ZADD', KEYS[4], score, ARGV[1])
-redis.call('PUBLISH', KEYS[1], ARGV[3])
+if state ~= 'queued' then return 0 end
+enter(ARGV[1], 'running', ARGV[5], ARGV[6])
+redis.call('HSET', job, 'token', ARGV[2], 'holder', ARGV[3])
+redis.call('ZADD', leases, now() + tonumber(ARGV[4]), ARGV[1])
 return 1

@@ -1,13 +1,15 @@
--- Replaces the record of a job by a tombstone that lives for a time.
+-- Replaces the record of a job by a tombstone that lives for a time, or by nothing.
 -- KEYS  as keys.job() gives them
--- ARGV  1 id  2 meta of the tombstone (JSON)  3 seconds that it lives
+-- ARGV  1 id  2 meta of the tombstone (JSON)  3 seconds that it lives, 0 for none
 -- Returns the state that the job had, or '' if there is no such job
-local state = redis.call('HGET', KEYS[1], 'state')
+local state = get('state')
 if not state or state == 'deleted' then return '' end
-for i = 2, 7 do redis.call('ZREM', KEYS[i], ARGV[1]) end
-redis.call('HDEL', KEYS[1], 'job', 'progress')
-redis.call('HSET', KEYS[1], 'state', 'deleted', 'meta', ARGV[2], 'token', '')
-redis.call('HINCRBY', KEYS[1], 'revision', 1)
-redis.call('EXPIRE', KEYS[1], ARGV[3])
-redis.call('PUBLISH', KEYS[1], ARGV[2])
+for _, index in ipairs(indexes()) do redis.call('ZREM', index, ARGV[1]) end
+for _, index in ipairs(indexes(state)) do redis.call('ZREM', index, ARGV[1]) end
+for i = 4, 8 do redis.call('ZREM', KEYS[i], ARGV[1]) end
+redis.call('HDEL', job, 'job', 'progress')
+redis.call('HSET', job, 'state', 'deleted', 'meta', ARGV[2], 'token', '', 'holder', '')
+redis.call('HINCRBY', job, 'revision', 1)
+redis.call('EXPIRE', job, ARGV[3])
+redis.call('PUBLISH', job, ARGV[2])
 return state

@@ -79,11 +79,17 @@ class Run:
         return self.artifact("text").read_text()
 
 
+def take_in(source: Path, job_id: str) -> None:
+    """Puts a document where that of a job lies."""
+    upload = storage.new_upload()
+    shutil.copy(source, upload / "input.pdf")
+    storage.adopt(upload, job_id)
+
+
 def read(source: Path, job_id: str | None = None, **chosen: Any) -> Run:
     if job_id is None:
         job_id = storage.new_id()
-        storage.adopt(storage.new_upload(), job_id)
-        shutil.copy(source, storage.job(job_id).input)
+        take_in(source, job_id)
     with pikepdf.open(source) as pdf:
         start = Progress(pages_total=len(pdf.pages))
     reports: list[Progress] = []
@@ -410,8 +416,7 @@ def test_a_report_that_is_refused_ends_the_reading(tmp_path: Path) -> None:
             raise Refused
 
     job_id = storage.new_id()
-    storage.adopt(storage.new_upload(), job_id)
-    shutil.copy(scan(tmp_path / "in.pdf", *WORDS), storage.job(job_id).input)
+    take_in(scan(tmp_path / "in.pdf", *WORDS), job_id)
 
     wanted = options.from_dict({})
     worker = document.Worker(refuse, threads=2)

@@ -12,7 +12,7 @@ import pytest
 import redis
 from celery.result import AsyncResult
 
-from ocr_tasks import errors, jobs, keys, options, settings, storage, workers
+from ocr_tasks import errors, jobs, keys, leases, options, redis_client, settings, storage, workers
 from ocr_tasks.app import LANES, app
 from ocr_tasks.backend import NotWritten
 from ocr_tasks.model import Artifact, JobInput, Outcome, Progress, Stage, State, WorkerInfo
@@ -36,11 +36,12 @@ class Request:
         self.fencing_token = token
 
 
-def submit(**chosen: Any) -> str:
+def submit(owner: str = "", **chosen: Any) -> str:
     job_id = storage.new_id()
-    storage.adopt(storage.new_upload(), job_id)
-    storage.job(job_id).input.write_bytes(b"%PDF-")
-    jobs.submit(job_id, INPUT, options.from_dict(chosen))
+    upload = storage.new_upload()
+    (upload / "input.pdf").write_bytes(b"%PDF-")
+    storage.adopt(upload, job_id)
+    jobs.submit(job_id, INPUT, options.from_dict(chosen), owner)
     return job_id
 
 
@@ -49,7 +50,7 @@ def report(job_id: str, token: str, state: str, result: Any) -> None:
 
 
 def run_to_end(job_id: str, outcome: Outcome = OUTCOME) -> None:
-    assert jobs.claim(job_id, "worker") is not None
+    assert leases.claim(job_id, "worker", "worker") is not None
     report(job_id, "worker", "SUCCESS", outcome.to_dict())
 
 
@@ -85,7 +86,7 @@ def test_what_was_never_submitted_is_not_found(job_id: str) -> None:
 
 def test_progress_is_the_meta_of_async_result() -> None:
     job_id = submit()
-    start = jobs.claim(job_id, "worker")
+    start = leases.claim(job_id, "worker", "worker")
     assert start is not None
     progress = dataclasses.replace(start, stage=Stage.OCR, pages_done=3, percent=41.5)
 
@@ -127,7 +128,7 @@ def _stats() -> dict[str, str]:
 
 def test_a_failure_keeps_its_code_for_us_and_its_exception_for_celery() -> None:
     job_id = submit()
-    jobs.claim(job_id, "worker")
+    leases.claim(job_id, "worker", "worker")
 
     report(job_id, "worker", "FAILURE", errors.PageFailed("page 3: blurred", page=3))
 
@@ -142,7 +143,7 @@ def test_a_failure_keeps_its_code_for_us_and_its_exception_for_celery() -> None:
 
 def test_an_unexpected_exception_tells_its_kind_and_nothing_more() -> None:
     job_id = submit()
-    jobs.claim(job_id, "worker")
+    leases.claim(job_id, "worker", "worker")
 
     report(job_id, "worker", "FAILURE", RuntimeError("/secret/path"))
 
@@ -156,7 +157,7 @@ def test_an_unexpected_exception_tells_its_kind_and_nothing_more() -> None:
 @pytest.mark.parametrize("late", ["PROGRESS", "SUCCESS", "FAILURE"])
 def test_a_final_state_is_written_once(end: str, late: str) -> None:
     job_id = submit()
-    start = jobs.claim(job_id, "worker")
+    start = leases.claim(job_id, "worker", "worker")
     assert start is not None
     values = {
         "SUCCESS": OUTCOME.to_dict(),
@@ -178,40 +179,12 @@ def test_a_final_state_is_written_once(end: str, late: str) -> None:
     assert jobs.read(job_id) == before
 
 
-def test_a_worker_whose_job_went_to_another_cannot_write() -> None:
-    job_id = submit()
-    start = jobs.claim(job_id, "first")
-    assert start is not None
-    jobs.claim(job_id, "second")
-
-    with pytest.raises(NotWritten):
-        report(job_id, "first", "PROGRESS", start.to_dict())
-    report(job_id, "first", "SUCCESS", OUTCOME.to_dict())
-    assert jobs.read(job_id).state is State.RUNNING
-
-    report(job_id, "second", "SUCCESS", OUTCOME.to_dict())
-    assert jobs.read(job_id).state is State.SUCCEEDED
-
-
-def test_a_job_that_goes_on_elsewhere_does_not_go_back() -> None:
-    job_id = submit()
-    start = jobs.claim(job_id, "first")
-    assert start is not None
-    report(job_id, "first", "PROGRESS", dataclasses.replace(start, percent=60.0).to_dict())
-
-    again = jobs.claim(job_id, "second")
-
-    assert again is not None
-    assert again.percent == 60.0
-    assert again.started_at == start.started_at
-
-
 def test_a_cancelled_job_cannot_be_claimed() -> None:
     job_id = submit()
     cancelled = jobs.cancel(job_id)
 
     assert cancelled.state is State.CANCELLED
-    assert jobs.claim(job_id, "worker") is None
+    assert leases.claim(job_id, "worker", "worker") is None
     assert AsyncResult(job_id, app=app).state == "REVOKED"
     with pytest.raises(errors.JobEnded):
         jobs.cancel(job_id)
@@ -219,16 +192,16 @@ def test_a_cancelled_job_cannot_be_claimed() -> None:
 
 def test_a_running_job_that_was_cancelled_is_told_to_end() -> None:
     job_id, other = submit(), submit()
-    jobs.claim(job_id, "worker")
-    jobs.claim(other, "worker")
+    leases.claim(job_id, "worker", "worker")
+    leases.claim(other, "worker", "worker")
     jobs.cancel(job_id)
 
-    assert jobs.ended([job_id, other]) == {job_id}
+    assert leases.ended([job_id, other]) == {job_id}
 
 
 def test_retry_is_a_new_attempt_of_the_same_job() -> None:
     job_id = submit()
-    jobs.claim(job_id, "worker")
+    leases.claim(job_id, "worker", "worker")
     report(job_id, "worker", "FAILURE", errors.ToolFailed())
 
     job = jobs.retry(job_id)
@@ -268,8 +241,8 @@ def test_a_deleted_job_is_gone_and_so_are_its_files() -> None:
         jobs.read(job_id)
     assert not folder.exists()
     assert jobs.list_jobs().jobs == []
-    assert jobs.claim(job_id, "worker") is None
-    assert jobs.deleted(job_id)
+    assert leases.claim(job_id, "worker", "worker") is None
+    assert leases.deleted(job_id)
 
 
 def test_a_tombstone_does_not_stay_for_ever(service: redis.Redis) -> None:
@@ -331,7 +304,7 @@ def test_places_in_the_queue_move_up() -> None:
     first, second, third = submit(), submit(), submit()
     assert [jobs.read(job).queue_position for job in (first, second, third)] == [1, 2, 3]
 
-    jobs.claim(first, "worker")
+    leases.claim(first, "worker", "worker")
     jobs.cancel(second)
 
     assert jobs.read(third).queue_position == 1
@@ -361,18 +334,49 @@ def test_the_time_until_a_place_follows_from_what_jobs_took() -> None:
     assert jobs.seconds_until_place() == 60 / 4 + 1
 
 
-def test_nothing_is_left_of_a_job_whose_message_cannot_be_sent(
+def test_a_job_whose_message_cannot_be_sent_waits_to_be_found(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def refuse(*args: Any, **kwargs: Any) -> None:
         raise ConnectionError
 
     monkeypatch.setattr(app, "send_task", refuse)
+    job_id = submit()
+
+    assert jobs.read(job_id).state is State.QUEUED
+
+
+def test_nothing_is_left_of_a_job_that_redis_does_not_take(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise redis.ConnectionError
+
+    monkeypatch.setattr(redis_client, "run", refuse)
     with pytest.raises(errors.QueueUnavailable):
         submit()
 
     assert jobs.list_jobs().jobs == []
     assert list((settings.get().data_dir / "jobs").glob("*/*")) == []
+
+
+def test_the_jobs_of_an_owner_are_nobody_elses() -> None:
+    mine, theirs = submit(owner="me"), submit(owner="them")
+    run_to_end(mine)
+
+    assert jobs.read(mine, "me").owner == "me"
+    for change in (jobs.read, jobs.cancel, jobs.retry, jobs.delete):
+        with pytest.raises(errors.JobNotFound):
+            change(theirs, "me")
+    assert [job.id for job in jobs.list_jobs(owner="me").jobs] == [mine]
+    assert [job.id for job in jobs.list_jobs(State.QUEUED, owner="them").jobs] == [theirs]
+    assert jobs.list_jobs(State.QUEUED, owner="me").jobs == []
+    assert [job.id for job in jobs.list_jobs().jobs] == [theirs, mine]
+
+    jobs.delete(mine, "me")
+    assert jobs.list_jobs(owner="me").jobs == []
+    with pytest.raises(errors.JobNotFound):
+        jobs.read(mine, "them")
 
 
 def test_waiting_ends_with_the_next_change() -> None:
@@ -383,7 +387,7 @@ def test_waiting_ends_with_the_next_change() -> None:
         target=lambda: changed.append(jobs.wait(job_id, before.revision, 30).revision)
     )
     waiter.start()
-    jobs.claim(job_id, "worker")
+    leases.claim(job_id, "worker", "worker")
     waiter.join(20)
 
     assert changed == [before.revision + 1]
@@ -392,7 +396,7 @@ def test_waiting_ends_with_the_next_change() -> None:
 def test_waiting_for_what_has_happened_does_not_wait() -> None:
     job_id = submit()
     revision = jobs.read(job_id).revision
-    jobs.claim(job_id, "worker")
+    leases.claim(job_id, "worker", "worker")
 
     assert jobs.wait(job_id, revision, 30).state is State.RUNNING
 

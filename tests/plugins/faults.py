@@ -54,6 +54,11 @@ class Faults:
         time.sleep(1)
 
     @staticmethod
+    def poison() -> None:
+        """The page kills whatever process reads it."""
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    @staticmethod
     def stop() -> None:
         """The page makes a helper stand still, as if its host were gone."""
         if context.owner() is None:

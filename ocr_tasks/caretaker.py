@@ -1,0 +1,211 @@
+"""A thread of a worker's main process that looks after the jobs that run here.
+
+Several times a second it renews their leases, gives those back whose process has died, and kills
+what still runs for a job that was cancelled or deleted, with everything that it started. Every few
+seconds it says that the worker lives, and looks for what a dead one on this host left running.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import signal
+import socket
+import threading
+import time
+from contextlib import suppress
+from typing import Any
+
+import psutil
+from celery.worker import state as celery_state
+from redis import RedisError
+
+from ocr_tasks import document, errors, lanes, leases, orphans, settings, storage, workers
+from ocr_tasks.app import READ_PAGES
+from ocr_tasks.model import WorkerInfo
+from ocr_tasks.options import INTERNAL_LANGUAGES
+from ocr_tasks.plugin import engine
+
+log = logging.getLogger("ocr_tasks.caretaker")
+
+#: Seconds between two looks at the jobs that run, and between two signs of life.
+LOOK_INTERVAL = 0.5
+ANNOUNCE_INTERVAL = 5.0
+
+#: Seconds after which a worker whose children were killed is ended by force.
+_STOP_GRACE = 4.0
+
+#: Leases are renewed so many times in the time that they last.
+_RENEWALS = 5
+
+
+class Caretaker(threading.Thread):
+    """Looks after the jobs of this worker; see the module."""
+
+    def __init__(self) -> None:
+        super().__init__(name="caretaker", daemon=True)
+        self._stopped = threading.Event()
+        self._consumer: Any = None
+        #: Ends of a pipe on which each child of the pool tells its process id, in 8 bytes.
+        self._births = os.pipe()
+        os.set_blocking(self._births[0], False)
+        self._children: set[int] = set()
+        #: The job that each child owns, by its process id.
+        self._owned: dict[int, str] = {}
+        self._jobs: set[str] = set()
+        self._gone: set[str] = set()
+        #: When a worker that is being stopped ends what still runs, by the monotonic clock.
+        self._deadline = math.inf
+        self._renewed_at = 0.0
+        self._announced_at = 0.0
+        self._info: WorkerInfo | None = None
+
+    def note_birth(self, pid: int) -> None:
+        """Tells of a child of the pool; to be called in that child, as it starts."""
+        os.write(self._births[1], pid.to_bytes(8))
+
+    def look_after(self, consumer: Any) -> None:
+        """Starts, once Celery's consumer is ready."""
+        self._consumer = consumer
+        if not self.is_alive():
+            self.start()
+
+    def end_within(self, seconds: float) -> None:
+        """Has what runs here so many seconds to come to an end; then it is killed and given back.
+
+        Celery itself would wait for it without end.
+        """
+        self._deadline = time.monotonic() + seconds
+
+    def run(self) -> None:
+        while not self._stopped.wait(LOOK_INTERVAL):
+            try:
+                self._note_deaths()
+                self._keep_deadline()
+                self._look()
+                self._announce()
+            except (RedisError, errors.QueueUnavailable) as error:
+                log.warning("Redis is away: %s", error)
+            except Exception:  # the next look may go better; without any, all leases run out
+                log.exception("a look at the running jobs failed")
+
+    def stop(self) -> None:
+        """Kills what still runs here, gives its jobs back, and says good-bye."""
+        if self._stopped.is_set() or not self.is_alive():
+            return
+        self._stopped.set()
+        self.join(timeout=5)
+        self._give_all_back()
+
+    def _give_all_back(self) -> None:
+        for pid in self._children:
+            _kill_group(pid)
+        try:
+            for pid, job_id in self._owned.items():
+                leases.give_back(job_id, _holder(pid))
+            if self._info:
+                workers.leave(self._info.name)
+        except (RedisError, errors.QueueUnavailable):
+            pass  # leases and the sign of life run out by themselves
+
+    def _note_deaths(self) -> None:
+        """Kills what a child that died has left running, and gives its job back."""
+        with suppress(BlockingIOError):
+            while born := os.read(self._births[0], 8):
+                self._children.add(int.from_bytes(born))
+        present = {child.pid for child in psutil.Process().children()}
+        for pid in self._children - present:
+            _kill_group(pid)
+            self._children.discard(pid)
+            job_id = self._owned.pop(pid, None)
+            # In a worker that is being stopped it is no fault of the job.
+            if job_id and leases.give_back(job_id, _holder(pid), lost=not lanes.stopping()):
+                log.warning("process %d died with job %s, which goes on elsewhere", pid, job_id)
+
+    def _keep_deadline(self) -> None:
+        late = time.monotonic() - self._deadline
+        if late >= 0:
+            for pid in self._children:
+                _kill_group(pid)
+        if late > _STOP_GRACE:
+            log.error("the worker does not end by itself")
+            self._give_all_back()
+            os._exit(1)
+
+    def _look(self) -> None:
+        requests = {request: _job_of(request) for request in list(celery_state.active_requests)}
+        self._owned = {
+            request.worker_pid: job_id
+            for request, job_id in requests.items()
+            if request.name != READ_PAGES and request.worker_pid
+        }
+        self._renew()
+        running = set(requests.values())
+        self._gone |= self._jobs - running
+        self._jobs = running
+        ended = leases.ended([*running, *self._gone])
+        for request, job_id in requests.items():
+            if job_id in ended:
+                self._consumer.hub.call_soon(self._kill, request)
+        # A process that is being killed may still write for a moment: swept until nothing is left.
+        self._gone = {job_id for job_id in ended & self._gone if not _sweep(job_id)}
+
+    def _renew(self) -> None:
+        now = time.monotonic()
+        if now - self._renewed_at >= settings.get().lease_seconds / _RENEWALS:
+            leases.renew({job_id: _holder(pid) for pid, job_id in self._owned.items()})
+            self._renewed_at = now
+
+    def _kill(self, request: Any) -> None:
+        """Runs in Celery's event loop: ends a request and everything that runs for it."""
+        pid = request.worker_pid
+        request.terminate(self._consumer.pool, signal="SIGKILL")
+        if pid:
+            _kill_group(pid)
+        log.info("killed what ran for job %s, which has ended", _job_of(request))
+
+    def _announce(self) -> None:
+        now = time.monotonic()
+        if now - self._announced_at < ANNOUNCE_INTERVAL and self._info:
+            return
+        if self._info is None:
+            self._info = _describe()
+        workers.announce(self._info)
+        self._announced_at = now
+        if killed := orphans.kill():
+            log.warning("killed what a lost worker had left running: %s", ", ".join(killed))
+
+
+def _holder(pid: int) -> str:
+    return leases.holder(os.getpid(), pid)
+
+
+def _job_of(request: Any) -> str:
+    """The job that a request works for, as its owner or as a helper."""
+    return str(request.args[0]) if request.name == READ_PAGES else str(request.id)
+
+
+def _describe() -> WorkerInfo:
+    return WorkerInfo(
+        name=f"{socket.gethostname()}:{os.getpid()}",
+        processes=settings.get().processes,
+        languages=sorted(engine.languages() - INTERNAL_LANGUAGES),
+        versions=document.versions(),
+    )
+
+
+def _sweep(job_id: str) -> bool:
+    """Deletes what a run that was killed left behind, and all files if the job was deleted.
+
+    False: something is still there.
+    """
+    path = storage.job(job_id).path
+    leftover = path if leases.deleted(job_id) else path / "work"
+    storage.discard(leftover)
+    return not leftover.exists()
+
+
+def _kill_group(pid: int) -> None:
+    with suppress(ProcessLookupError, PermissionError):  # nothing of it is left
+        os.killpg(pid, signal.SIGKILL)

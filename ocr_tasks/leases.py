@@ -1,0 +1,93 @@
+"""Who has a job: the worker's side of its life.
+
+A job that waits is claimed by one process, which holds it under a lease that its worker renews, and
+writes with a fencing token that counts until the job is given to somebody else. A job whose lease
+has run out is given back by whoever notices (`reconciler`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import socket
+import time
+from collections.abc import Mapping, Sequence
+
+from ocr_tasks import errors, failpoints, jobs, keys, lanes, redis_client, storage
+from ocr_tasks.model import Outcome, Progress, State
+
+
+def holder(worker: int, process: int) -> str:
+    """The name of a process of a worker on this host, both given by their process ids."""
+    return f"{socket.gethostname()}:{worker}:{process}"
+
+
+def claim(job_id: str, token: str, holder: str) -> Progress | None:
+    """Makes a job this worker's, for OCR_LEASE_SECONDS: only writes with this token count now.
+
+    Returns the progress to go on from, or None if nothing is to be done: the job runs elsewhere, or
+    has ended or was deleted while its message waited.
+    """
+    try:
+        job = jobs.read(job_id)
+    except (errors.JobNotFound, errors.JobDeleted):
+        return None
+    now = time.time()
+    # A job that goes on where another run of it stopped must not be seen going back.
+    progress = dataclasses.replace(
+        job.progress,
+        pages_total=job.input.pages,
+        eta_seconds=None,
+        started_at=job.started_at or now,
+        updated_at=now,
+    )
+    return progress if jobs.backend().claim(job_id, token, holder, progress) else None
+
+
+def renew(holders: Mapping[str, str]) -> None:
+    """Renews the leases of jobs, by their ids, for the processes that hold them."""
+    if holders:
+        jobs.backend().renew(holders)
+
+
+def commit(job_id: str, token: str, outcome: Outcome) -> bool:
+    """Ends a job as succeeded. False: it is not this run's any more; its results do not count."""
+    if not jobs.backend().commit(job_id, token, outcome):
+        return False
+    storage.write_end(job_id, outcome.to_dict())
+    return True
+
+
+def give_back(job_id: str, holder: str = "", lost: bool = False) -> bool:
+    """Puts a job that runs back on the queue, where somebody else goes on with it.
+
+    `holder` is the process that gives it back; without one, its lease must have run out. `lost`:
+    its worker was lost with it. Such a job goes first, and fails after OCR_LOSSES_MAX of them.
+
+    False: it is not to be given back, or has failed.
+    """
+    try:
+        job = jobs.read(job_id)
+    except (errors.JobNotFound, errors.JobDeleted):
+        return False
+    failpoints.hit("before_give_back")
+    lane = "interactive" if lost else job.options["priority"]
+    answer = jobs.backend().give_back(job_id, holder, lane, job.progress, lost)
+    failpoints.hit("after_give_back")
+    if answer == 1:
+        lanes.publish(job_id, job.options, lane)
+    return answer == 1
+
+
+def ended(job_ids: Sequence[str]) -> set[str]:
+    """Those of the jobs that have ended, or that nobody knows: nothing should run for them."""
+    with redis_client.client().pipeline(transaction=False) as pipe:
+        for job_id in job_ids:
+            pipe.hget(keys.task(job_id), "state")
+        states = pipe.execute()
+    running = (State.QUEUED, State.RUNNING)
+    return {job_id for job_id, state in zip(job_ids, states, strict=True) if state not in running}
+
+
+def deleted(job_id: str) -> bool:
+    """Whether the job was deleted. One that Redis has forgotten was not, and is restored."""
+    return redis_client.client().hget(keys.task(job_id), "state") == "deleted"

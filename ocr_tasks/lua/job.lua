@@ -1,0 +1,51 @@
+-- What the scripts that change a job have in common; put in front of each of them.
+-- KEYS  as keys.job() gives them: 1 the job, 2 the index of all jobs, 3 counters, 4 leases,
+--       5 awaited messages, 6 to 8 ended jobs that still have their input, their results, a record
+local job, jobs, stats, leases, awaited = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local final = {succeeded = true, failed = true, cancelled = true}
+
+local function get(field)
+  return redis.call('HGET', job, field)
+end
+
+local function now()
+  local time = redis.call('TIME')
+  return tonumber(time[1]) + tonumber(time[2]) / 1000000
+end
+
+-- The indexes of the jobs in a state, or of all jobs: everybody's and its owner's.
+local function indexes(state)
+  local name = state and jobs .. ':' .. state or jobs
+  return {name, name .. get('suffix')}
+end
+
+-- Writes a state, and keeps everything that follows from it in step.
+local function enter(id, state, meta, progress)
+  local from = get('state')
+  redis.call('HSET', job, 'state', state, 'meta', meta)
+  if progress ~= '' then redis.call('HSET', job, 'progress', progress) end
+  redis.call('HINCRBY', job, 'revision', 1)
+  if from ~= state then
+    local score = redis.call('ZSCORE', jobs, id)
+    for _, index in ipairs(from and indexes(from) or {}) do redis.call('ZREM', index, id) end
+    for _, index in ipairs(indexes(state)) do redis.call('ZADD', index, score, id) end
+    if state ~= 'running' then
+      redis.call('HSET', job, 'token', '', 'holder', '')
+      redis.call('ZREM', leases, id)
+    end
+    if state == 'queued' then
+      redis.call('ZADD', awaited, now(), id)
+    else
+      redis.call('ZREM', awaited, id)
+    end
+    for i = 6, 8 do
+      if final[state] then redis.call('ZADD', KEYS[i], now(), id) else redis.call('ZREM', KEYS[i], id) end
+    end
+  end
+  redis.call('PUBLISH', job, meta)
+end
+
+-- Adds to counters: pairs of a name and a number in ARGV, from a position on.
+local function count(first)
+  for i = first, #ARGV, 2 do redis.call('HINCRBYFLOAT', stats, ARGV[i], ARGV[i + 1]) end
+end

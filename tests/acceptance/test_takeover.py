@@ -1,0 +1,263 @@
+"""Workers die, stand still and are restarted; Redis goes and comes back; no job is lost."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+import redis
+
+from tests.acceptance.test_workers import PAGE, failures, programs, repeated
+from tests.conftest import Stack, running_stack, submit, wait_for_end, wait_until
+
+pytestmark = pytest.mark.acceptance
+
+TEXT = "stooping down so as"
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A worker of two processes, whose leases are short."""
+    with running_stack(
+        tmp_path_factory.mktemp("takeover"),
+        OCR_PLUGINS="tests.plugins.faults",
+        OCR_LEASE_SECONDS="3",
+        OCR_WORKER_PROCESSES="2",
+    ) as running:
+        yield running
+
+
+@pytest.fixture
+def http(stack: Stack) -> Iterator[httpx.Client]:
+    with stack.client() as client:
+        yield client
+
+
+@contextlib.contextmanager
+def another_worker(stack: Stack) -> Iterator[subprocess.Popen[bytes]]:
+    """One more worker on the same data, killed at the end."""
+    environment = stack.environment | {"OCR_WORKER_PROCESSES": "1"}
+    with stack.log.open("ab") as words:
+        worker = subprocess.Popen(
+            [sys.executable, "-m", "ocr_tasks.cli", "worker"],
+            env=environment,
+            stdout=words,
+            stderr=words,
+        )
+    try:
+        wait_until(lambda: len(workers(stack)) >= 2)
+        yield worker
+    finally:
+        worker.kill()
+        worker.wait()
+        store(stack).delete(*store(stack).keys("ocr:worker:*"))
+
+
+def store(stack: Stack) -> redis.Redis:
+    path = stack.data_dir / "redis" / "redis.sock"
+    return redis.Redis.from_url(f"unix://{path}", decode_responses=True)
+
+
+def workers(stack: Stack) -> list[str]:
+    return list(store(stack).keys("ocr:worker:*"))
+
+
+def main_process(stack: Stack) -> psutil.Process:
+    """The main process of the stack's worker."""
+    assert stack.process is not None
+    children = psutil.Process(stack.process.pid).children()
+    return next(child for child in children if "worker" in child.cmdline())
+
+
+def holder(stack: Stack, job: dict[str, Any]) -> int:
+    """The process that has a job; 0: none has."""
+    name = store(stack).hget(f"celery-task-meta-{job['id']}", "holder")
+    return int(str(name).rpartition(":")[2]) if name else 0
+
+
+def done(http: httpx.Client, job: dict[str, Any]) -> int:
+    return int(http.get(job["links"]["self"]).json()["progress"]["pages_done"])
+
+
+def check_whole(http: httpx.Client, stack: Stack, job: dict[str, Any]) -> None:
+    """A job ended well, with the text of all pages, and nothing is left of its runs."""
+    assert (job["state"], failures(job)) == ("succeeded", [])
+    assert http.get(f"{job['links']['self']}/text").text.count(TEXT) == job["input"]["pages"]
+    folder = stack.data_dir / "jobs" / job["id"][:2] / job["id"]
+    wait_until(lambda: not (folder / "work").exists(), 10)
+    assert len(list((folder / "runs").iterdir())) == 1
+    assert store(stack).zscore("ocr:leases", job["id"]) is None
+
+
+def test_a_job_goes_on_when_its_process_is_killed(
+    stack: Stack, http: httpx.Client, tmp_path: Path
+) -> None:
+    job = submit(http, repeated(tmp_path / "in.pdf", PAGE, 6), title="fault: slow").json()
+    wait_until(lambda: done(http, job) >= 2)
+
+    os.kill(holder(stack, job), signal.SIGKILL)
+
+    wait_until(lambda: http.get(job["links"]["self"]).json()["attempt"] == 2, 10)
+    ended = wait_for_end(http, job)
+    assert ended["attempt"] == 2
+    check_whole(http, stack, ended)
+
+
+def test_a_job_goes_on_when_its_whole_worker_is_killed(
+    stack: Stack, http: httpx.Client, tmp_path: Path
+) -> None:
+    job = submit(http, repeated(tmp_path / "in.pdf", PAGE, 6), title="fault: slow").json()
+    hanging = submit(http, PAGE, title="fault: hang").json()
+    wait_until(lambda: done(http, job) >= 1 and programs(stack))
+
+    main_process(stack).kill()
+
+    ended = wait_for_end(http, job)
+    assert ended["attempt"] == 2
+    check_whole(http, stack, ended)
+    # What the dead worker had started is gone; the page that hangs hangs anew.
+    wait_until(lambda: len(programs(stack)) == 1)
+    http.post(f"{hanging['links']['self']}/cancel").raise_for_status()
+    wait_until(lambda: not programs(stack), 10)
+
+
+def test_a_worker_that_wakes_up_late_changes_nothing(
+    stack: Stack, http: httpx.Client, tmp_path: Path
+) -> None:
+    job = submit(http, repeated(tmp_path / "in.pdf", PAGE, 6), title="fault: slow").json()
+    wait_until(lambda: done(http, job) >= 1)
+    main = main_process(stack)
+    asleep = [main, *main.children(recursive=True)]
+    for process in asleep:
+        process.suspend()
+    try:
+        with another_worker(stack):
+            ended = wait_for_end(http, job)
+            check_whole(http, stack, ended)
+            assert ended["attempt"] == 2
+            for process in asleep:
+                process.resume()
+            # It finds out that the job is not its own any more, and is of use again.
+            after = wait_for_end(http, submit(http, PAGE).json())
+            assert after["state"] == "succeeded"
+    finally:
+        for process in asleep:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.resume()
+    wait_until(lambda: not holder(stack, job))
+    assert http.get(job["links"]["self"]).json() == ended
+    check_whole(http, stack, ended)
+
+
+def test_a_job_that_kills_its_workers_fails_and_harms_nobody(
+    stack: Stack, http: httpx.Client
+) -> None:
+    poison = submit(http, PAGE, title="fault: poison").json()
+    others = [submit(http, PAGE).json() for _ in range(3)]
+
+    failed = wait_for_end(http, poison)
+
+    assert (failed["state"], failed["error"]["code"]) == ("failed", "worker_lost")
+    assert failed["attempt"] == 3
+    for job in others:
+        ended = wait_for_end(http, job)
+        # They may have been helping at that moment, but they did not die of it themselves.
+        check_whole(http, stack, ended)
+
+
+def test_a_worker_that_is_stopped_gives_its_jobs_back_with_their_pages(
+    stack: Stack, http: httpx.Client, tmp_path: Path
+) -> None:
+    seen = len(stack.log.read_text())
+    job = submit(http, repeated(tmp_path / "in.pdf", PAGE, 8), title="fault: slow").json()
+    wait_until(lambda: done(http, job) >= 2)
+    before = done(http, job)
+
+    main_process(stack).terminate()
+
+    ended = wait_for_end(http, job)
+    check_whole(http, stack, ended)
+    # No worker was lost with it.
+    assert ended["attempt"] == 1
+    assert before < 8
+    log = http.get(f"{job['links']['self']}/log").text
+    assert "steps aside" in log
+    assert "died with job" not in stack.log.read_text()[seen:]
+
+
+def test_a_job_that_hangs_is_given_back_when_its_worker_is_stopped(
+    stack: Stack, http: httpx.Client
+) -> None:
+    job = submit(http, PAGE, title="fault: hang").json()
+    wait_until(lambda: programs(stack))
+    (program,) = programs(stack)
+
+    main_process(stack).terminate()
+
+    wait_until(lambda: not program.is_running(), 30)
+    wait_until(lambda: programs(stack))
+    again = http.get(job["links"]["self"]).json()
+    assert (again["state"], again["attempt"]) == ("running", 1)
+    http.post(f"{job['links']['self']}/cancel").raise_for_status()
+    wait_until(lambda: not programs(stack), 10)
+
+
+def test_jobs_survive_a_redis_that_is_killed(
+    stack: Stack, http: httpx.Client, tmp_path: Path
+) -> None:
+    running = submit(http, repeated(tmp_path / "in.pdf", PAGE, 6), title="fault: slow").json()
+    waiting = [submit(http, PAGE).json() for _ in range(3)]
+    wait_until(lambda: done(http, running) >= 1)
+    assert stack.process is not None
+    server = next(
+        child
+        for child in psutil.Process(stack.process.pid).children()
+        if child.name() == "redis-server"
+    )
+    # What was written in the last second may not have reached the disk (appendfsync everysec).
+    wait_until(lambda: int(store(stack).info("persistence")["aof_pending_bio_fsync"]) == 0)
+
+    server.kill()
+
+    wait_until(lambda: not server.is_running())
+    wait_until(stack.ready)
+    for job in (running, *waiting):
+        check_whole(http, stack, wait_for_end(http, job))
+
+
+def test_jobs_survive_a_redis_that_is_emptied(
+    stack: Stack, http: httpx.Client, tmp_path: Path
+) -> None:
+    ended = wait_for_end(http, submit(http, PAGE).json())
+    running = submit(http, repeated(tmp_path / "in.pdf", PAGE, 6), title="fault: slow").json()
+    waiting = submit(http, PAGE).json()
+    wait_until(lambda: done(http, running) >= 1)
+
+    store(stack).flushall()
+
+    for job in (ended, running, waiting):
+        wait_until(lambda link=job["links"]["self"]: http.get(link).status_code == 200, 30)
+    for job in (ended, running, waiting):
+        check_whole(http, stack, wait_for_end(http, job))
+
+
+def test_a_request_that_is_sent_twice_under_one_key_is_one_job(http: httpx.Client) -> None:
+    headers = {"Idempotency-Key": '"8e03978e-40d5-43e8-bc93-6894a57f9324"'}
+    files = {"file": (PAGE.name, PAGE.read_bytes())}
+    first = http.post("/v1/jobs", files=files, headers=headers)
+    second = http.post("/v1/jobs", files=files, headers=headers)
+    other = http.post("/v1/jobs", files=files, headers=headers, data={"deskew": "true"})
+
+    assert (first.status_code, second.status_code) == (202, 202)
+    assert first.json()["id"] == second.json()["id"]
+    assert second.headers["Location"] == first.headers["Location"]
+    assert (other.status_code, other.json()["code"]) == (422, "idempotency_mismatch")
