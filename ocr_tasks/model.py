@@ -189,6 +189,33 @@ class JobList:
     next_cursor: str | None
 
 
+class Scope(StrEnum):
+    """What a token may do. `admin` may do everything, with the jobs of everybody."""
+
+    SUBMIT = "submit"
+    READ = "read"
+    ADMIN = "admin"
+    SWARM = "swarm"
+    OCRD = "ocrd"
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """An API token without its secret. Times are seconds since the epoch, None for never.
+
+    `limits` are its own; where one is missing, that of the settings holds.
+    """
+
+    id: str
+    name: str
+    scopes: frozenset[Scope]
+    limits: dict[str, int]
+    created_at: float
+    expires_at: float | None = None
+    used_at: float | None = None
+    revoked_at: float | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class WorkerInfo:
     """What a living worker says of itself every few seconds."""

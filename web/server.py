@@ -19,6 +19,9 @@ timeout = 120
 graceful_timeout = 3
 keepalive = 30
 control_socket_disable = True
+# Whom to believe about the client is decided in one place, `origins`.
+forwarded_allow_ips = ""
+secure_scheme_headers: dict[str, str] = {}
 loglevel = "warning" if _config.log_level == "INFO" else _config.log_level.lower()
 # Uploads go to the data folder; nothing of ours belongs on the disk of /tmp.
 worker_tmp_dir = "/dev/shm"  # noqa: S108  # gunicorn's heartbeat file, which must not be on a disk
