@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -197,6 +198,10 @@ class Scope(StrEnum):
     ADMIN = "admin"
     SWARM = "swarm"
     OCRD = "ocrd"
+
+
+#: What a client sends: `ocrt_`, the token's id, and its secret.
+TOKEN_TEXT = re.compile(r"ocrt_([0-9a-f]{12})_([0-9a-f]{64})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)

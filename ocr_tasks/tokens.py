@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-import re
 import secrets
 import time
 from collections.abc import Iterable, Mapping
@@ -19,15 +18,13 @@ from contextlib import suppress
 from redis import RedisError
 
 from ocr_tasks import errors, keys, redis_client
-from ocr_tasks.model import Scope, Token
+from ocr_tasks.model import TOKEN_TEXT, Scope, Token
 
 #: A token may have limits of its own for these; the settings are called OCR_LIMIT_….
 LIMITS = ("requests_minute", "submits_minute", "pages_day", "waiting_jobs")
 
 #: Seconds between two writes of the time at which a token was used.
 USED_EVERY = 60
-
-_TEXT = re.compile(r"ocrt_([0-9a-f]{12})_([0-9a-f]{64})", re.ASCII)
 
 #: Compared with where there is no token, so that this takes as long.
 _NO_DIGEST = "0" * 64
@@ -106,7 +103,7 @@ def verify(text: str) -> Token:
             is not told.
         errors.QueueUnavailable
     """
-    match = _TEXT.fullmatch(text)
+    match = TOKEN_TEXT.fullmatch(text)
     if match is None:
         raise errors.NotAuthenticated()
     token_id, secret = match.groups()

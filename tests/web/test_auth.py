@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,25 +13,11 @@ from werkzeug.test import TestResponse
 from ocr_tasks import jobs, settings, tokens
 from ocr_tasks.model import Scope
 from tests.ocr_tasks.test_owners import submit
+from tests.web.conftest import Configure
 from web import auth, scopes
 from web.app import create_app
 
 pytestmark = pytest.mark.usefixtures("service")
-
-Configure = Callable[..., FlaskClient]
-
-
-@pytest.fixture
-def configure(monkeypatch: pytest.MonkeyPatch) -> Configure:
-    """Gives a client of an application with these settings."""
-
-    def make(**changed: str) -> FlaskClient:
-        for name, value in changed.items():
-            monkeypatch.setenv(f"OCR_{name.upper()}", value)
-        settings.get.cache_clear()
-        return create_app().test_client()
-
-    return make
 
 
 @pytest.fixture

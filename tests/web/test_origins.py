@@ -10,10 +10,9 @@ from werkzeug.test import TestResponse
 
 from ocr_tasks import settings, tokens
 from ocr_tasks.model import Scope
-from tests.web.test_auth import UNKNOWN, Configure, bearer, configure, refused
+from tests.web.conftest import Configure
+from tests.web.test_auth import UNKNOWN, bearer, refused
 from web import auth
-
-__all__ = ["configure"]
 
 pytestmark = pytest.mark.usefixtures("service")
 
