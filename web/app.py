@@ -81,3 +81,4 @@ def _complete(app: OpenAPI) -> None:
             names = [] if needed is scopes.ANY else sorted(map(str, needed))
             schemes = [] if needed is scopes.PUBLIC else _SECURITY
             operation["security"] = [{scheme: names} for scheme in schemes]
+            operation["x-scope"] = scopes.words(needed)

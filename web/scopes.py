@@ -61,6 +61,13 @@ SCOPES: Mapping[str, Scopes] = {
 }
 
 
+def words(wanted: Scopes) -> str:
+    """What a route needs, for a person."""
+    if wanted is PUBLIC:
+        return "no token"
+    return "any token" if wanted is ANY else ", ".join(sorted(wanted))
+
+
 def needed(endpoint: str) -> Scopes:
     """The scopes of which a route needs one."""
     return SCOPES.get(endpoint, _ADMIN)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import socket
 import subprocess
@@ -16,7 +17,7 @@ import redis
 
 from tests.acceptance.conftest import id_of, make_token, run_tokens
 from tests.acceptance.test_bad_input import PNG, refused
-from tests.conftest import DATA, Stack, running_stack, submit, wait_for_end, wait_until
+from tests.conftest import DATA, Stack, free_port, running_stack, submit, wait_for_end, wait_until
 from tests.ocr_tasks.test_tokens import everything_in
 from web import auth, scopes
 from web.app import create_app
@@ -358,6 +359,32 @@ def test_the_command_line_takes_its_token_from_the_environment(cast: Cast, tmp_p
     ran = ocr(cast.stack, target, OCR_TOKEN=f"{cast.owner}\n")
     assert ran.returncode == 0, ran.stderr
     assert target.read_bytes().startswith(b"%PDF-")
+
+
+def test_the_command_lines_own_server_is_for_its_user(cast: Cast, tmp_path: Path) -> None:
+    """Whatever the environment says of access: it is about a server that runs for others."""
+    target = tmp_path / "out.pdf"
+    nobody = dataclasses.replace(cast.stack, port=free_port())
+
+    ran = ocr(
+        nobody,
+        target,
+        OCR_ACCESS="tokens",
+        OCR_ALLOWED_NETWORKS="192.0.2.0/24",
+        OCR_LIMIT_REQUESTS_MINUTE="1",
+        OCR_TOKEN=cast.owner,
+    )
+
+    assert ran.returncode == 0, ran.stderr
+    assert target.read_bytes().startswith(b"%PDF-")
+
+
+@pytest.mark.parametrize("token", ["", "nonsense"])
+def test_a_large_upload_without_a_token_is_told_why(cast: Cast, token: str) -> None:
+    with cast.client(token, "127.0.2.5") as http:
+        for _ in range(2):
+            answer = submit(http, ("large.pdf", b"%PDF-" + b"\0" * 30_000_000))
+            refused(answer, 401, "not_authenticated")
 
 
 # Where a secret could end
