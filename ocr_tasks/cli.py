@@ -19,8 +19,9 @@ import httpx
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ocr_tasks import settings
+from ocr_tasks import errors, settings
 from ocr_tasks.client import ApiError, Client, connected
+from ocr_tasks.commands import tokens
 
 #: Exit codes, after sysexits.h where it has one.
 EXIT_USAGE = 2
@@ -42,6 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code: int = options.run(options)
     except settings.SettingsError as error:
         return _complain(str(error), EXIT_USAGE)
+    except errors.QueueUnavailable as error:
+        hint = "Is `ocr-tasks up` running, with the same OCR_DATA_DIR or OCR_REDIS_URL?"
+        return _complain(f"{error.title}. {hint}", EXIT_UNAVAILABLE)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     return code
@@ -80,26 +84,38 @@ def _parser() -> argparse.ArgumentParser:
     ocr.add_argument(
         "--url",
         default=os.environ.get("OCR_URL", DEFAULT_URL),
-        help=f"server to use (OCR_URL, default {DEFAULT_URL}); if none answers there, one is "
-        "started for this document",
+        help=f"server to use (OCR_URL, default {DEFAULT_URL}), with the token in OCR_TOKEN if that "
+        "is set; if none answers there, one is started for this document",
     )
     ocr.set_defaults(run=_ocr)
+
+    tokens.add_to(commands)
     return parser
 
 
 def describe() -> dict[str, list[tuple[str, str]]]:
     """Each subcommand's arguments and what they mean, for the documentation."""
+    return dict(_describe(_parser(), ""))
+
+
+def _describe(
+    parser: argparse.ArgumentParser, before: str
+) -> Iterator[tuple[str, list[tuple[str, str]]]]:
     subcommands = next(
-        action for action in _parser()._actions if isinstance(action, argparse._SubParsersAction)
+        action for action in parser._actions if isinstance(action, argparse._SubParsersAction)
     )
     helps = {choice.dest: choice.help or "" for choice in subcommands._choices_actions}
-    return {
-        f"{name}: {helps[name]}": [
-            (", ".join(action.option_strings) or str(action.metavar), action.help or "")
-            for action in command._actions
-        ]
-        for name, command in subcommands.choices.items()
-    }
+    for name, command in subcommands.choices.items():
+        if command._subparsers:
+            yield from _describe(command, f"{before}{name} ")
+            continue
+        yield (
+            f"{before}{name}: {helps[name]}",
+            [
+                (", ".join(action.option_strings) or str(action.metavar), action.help or "")
+                for action in command._actions
+            ],
+        )
 
 
 # Servers
@@ -145,6 +161,8 @@ def _worker(options: argparse.Namespace) -> int:
 
 def _web(options: argparse.Namespace) -> int:
     config = settings.get()
+    for warning in tokens.warnings(config):
+        _complain(warning, 0)
     # gunicorn takes this process over; `web` is named and not imported, as nothing here knows it.
     command = [sys.executable, "-m", "gunicorn", "--config", "python:web.server"]
     os.environ["OCR_DATA_DIR"] = str(config.data_dir)
@@ -259,15 +277,17 @@ def _server(url: str) -> Iterator[Client]:
     Raises:
         TimeoutError: if that one does not start.
     """
-    with connected(url) as client:
+    # Not an argument: those can be seen in the list of processes.
+    with connected(url, os.environ.get("OCR_TOKEN", "")) as client:
         if client.alive():
             yield client
             return
     with tempfile.TemporaryDirectory(prefix="ocr-tasks-") as folder:
         port = _free_port()
         log = Path(folder) / "log"
+        private = settings.WHO_MAY | {"OCR_TOKEN"}
         environment = {
-            **os.environ,
+            **{name: value for name, value in os.environ.items() if name not in private},
             **{"OCR_DATA_DIR": f"{folder}/data", "OCR_REDIS_URL": "", "OCR_HOST": "127.0.0.1"},
             **{"OCR_PORT": str(port), "OCR_WEB_PROCESSES": "1"},
         }

@@ -28,8 +28,13 @@ class ApiError(Exception):
 class Client:
     """Talks to one OCR Tasks server."""
 
-    def __init__(self, url: str) -> None:
-        self._http = httpx.Client(base_url=url, timeout=httpx.Timeout(60, read=_POLL_SECONDS + 40))
+    def __init__(self, url: str, token: str = "") -> None:
+        """`token` is needed where the server does not serve everybody."""
+        self._http = httpx.Client(
+            base_url=url,
+            timeout=httpx.Timeout(60, read=_POLL_SECONDS + 40),
+            headers={"Authorization": f"Bearer {token.strip()}"} if token else {},
+        )
 
     def close(self) -> None:
         self._http.close()
@@ -134,9 +139,9 @@ class Client:
 
 
 @contextlib.contextmanager
-def connected(url: str) -> Iterator[Client]:
+def connected(url: str, token: str = "") -> Iterator[Client]:
     """A client for the time of the block."""
-    client = Client(url)
+    client = Client(url, token)
     try:
         yield client
     finally:

@@ -88,6 +88,42 @@ class MethodNotAllowed(RequestError):
     advice = "See the Allow header for the methods it knows."
 
 
+class NotAuthenticated(RequestError):
+    code = "not_authenticated"
+    title = "A valid token is needed"
+    advice = (
+        "Send it as `Authorization: Bearer …`, or sign in on the web page. The operator makes "
+        "tokens with `ocr-tasks tokens create`."
+    )
+
+
+class ScopeMissing(RequestError):
+    code = "scope_missing"
+    title = "The token may not do this"
+    advice = "Use a token that has the scope, or ask the operator for one."
+
+
+class AddressRefused(RequestError):
+    code = "address_refused"
+    title = "Clients at this address are not served"
+    advice = "Ask the operator to add the network to OCR_ALLOWED_NETWORKS."
+
+
+class HostRefused(RequestError):
+    code = "host_refused"
+    title = "This server is not called by that name"
+    advice = "If it should be, the operator adds the name to OCR_HOSTS."
+
+
+class CrossSite(RequestError):
+    code = "cross_site"
+    title = "The request comes from the page of another site"
+    advice = (
+        "Send it from this server's own page, or with `Authorization: Bearer …`. A proxy in front "
+        "has to pass the Host header on. The operator can allow a site by OCR_CORS_ORIGINS."
+    )
+
+
 class RangeNotSatisfiable(RequestError):
     code = "range_not_satisfiable"
     title = "The range that was asked for is not in the file"
@@ -285,7 +321,8 @@ class LimitReached(ServiceError):
 
     def __init__(self, limit: str, most: int, retry_after: int) -> None:
         """`limit` is its name, such as `pages_day`, and `most` what it allows."""
-        detail = f"{limit.replace('_', ' ')}: no more than {most}"
+        words = limit.replace("_minute", " a minute").replace("_day", " a day").replace("_", " ")
+        detail = f"No more than {most} {words}"
         super().__init__(detail, retry_after, limit=limit, most=most)
         self.extra["retry_after"] = retry_after
 

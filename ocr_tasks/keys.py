@@ -55,6 +55,20 @@ STATS = "ocr:stats"
 #: String, JSON of a `WorkerInfo`; one per worker; lives 15 seconds and is renewed.
 WORKER_PREFIX = "ocr:worker:"
 
+#: Hash, one per API token; never expires (`tokens`). Fields:
+#:   name     what the operator calls it
+#:   digest   SHA-256 of the secret, in hexadecimal; not there once the token is revoked
+#:   scopes   what it may do, joined by spaces
+#:   limits   limits of its own, as JSON
+#:   created, expires, used, revoked   seconds since the epoch; not there where it never happens
+TOKEN_PREFIX = "ocr:token:"  # noqa: S105  # a key, no password
+
+#: Sorted set of the ids of all tokens by the time they were made, in seconds since the epoch.
+TOKENS = "ocr:tokens"
+
+#: Prefix of the counters of the `limits` library, each with the lifetime of its window.
+LIMITS = "ocr:limits"
+
 #: Set of the languages that the workers had when they were last seen; never expires.
 LANGUAGES = "ocr:languages"
 
@@ -71,6 +85,10 @@ BATCH_PREFIX = "ocr:batch:"
 
 def task(job_id: str) -> str:
     return TASK_PREFIX + job_id
+
+
+def token(token_id: str) -> str:
+    return TOKEN_PREFIX + token_id
 
 
 def owned_by(owner: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -188,6 +189,37 @@ class JobList:
 
     jobs: list[Job]
     next_cursor: str | None
+
+
+class Scope(StrEnum):
+    """What a token may do. `admin` may do everything, with the jobs of everybody."""
+
+    SUBMIT = "submit"
+    READ = "read"
+    ADMIN = "admin"
+    SWARM = "swarm"
+    OCRD = "ocrd"
+
+
+#: What a client sends: `ocrt_`, the token's id, and its secret.
+TOKEN_TEXT = re.compile(r"ocrt_([0-9a-f]{12})_([0-9a-f]{64})", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """An API token without its secret. Times are seconds since the epoch, None for never.
+
+    `limits` are its own; where one is missing, that of the settings holds.
+    """
+
+    id: str
+    name: str
+    scopes: frozenset[Scope]
+    limits: dict[str, int]
+    created_at: float
+    expires_at: float | None = None
+    used_at: float | None = None
+    revoked_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import os
+import re
 import tempfile
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MIB = 1024 * 1024
 DAY = 24 * 3600
+
+_HOST = r"([a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?|\[[0-9a-f:.]+\])"
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class Settings(BaseSettings):
@@ -39,6 +46,54 @@ class Settings(BaseSettings):
         le=1000,
         description="Threads of each web process. A client that streams events or waits for a job "
         "holds one.",
+    )
+    access: Literal["auto", "tokens", "open"] = Field(
+        "auto",
+        description="Who may use the API. auto: everybody while only this machine can reach it "
+        "(OCR_HOST is a loopback address and OCR_TRUSTED_PROXIES is 0), else holders of a token "
+        "(`ocr-tasks tokens create`). tokens: always holders of a token. open: always everybody.",
+    )
+    hosts: str = Field(
+        "",
+        description="Names, joined by commas, by which clients call this server, beside those of "
+        "loopback. Requests for other names are refused. Empty: none on a loopback address, any "
+        "elsewhere.",
+    )
+    allowed_networks: str = Field(
+        "",
+        description="Networks, such as 10.0.0.0/8,fd00::/8, from which clients may come. Empty: "
+        "all.",
+    )
+    trusted_proxies: int = Field(
+        0,
+        ge=0,
+        le=10,
+        description="Proxies in front of the server, each of which appends to X-Forwarded-For and "
+        "X-Forwarded-Proto. 0: such headers are not believed.",
+    )
+    cors_origins: str = Field(
+        "",
+        description="Web sites, such as https://scans.example, joined by commas, whose pages may "
+        "use the API with a token of theirs. Empty: none.",
+    )
+    limit_requests_minute: int = Field(
+        0,
+        ge=0,
+        description="Requests a minute of a token, or of an address where access is open. 0: any.",
+    )
+    limit_submits_minute: int = Field(
+        0,
+        ge=0,
+        description="Documents a minute, likewise, those that are refused included. 0: any.",
+    )
+    limit_pages_day: int = Field(0, ge=0, description="Pages in 24 hours, likewise. 0: any number.")
+    limit_waiting_jobs: int = Field(
+        0, ge=0, description="Jobs of a token that may wait at the same time. 0: any number."
+    )
+    limit_failures_minute: int = Field(
+        30,
+        ge=0,
+        description="Wrong tokens a minute of an address, IPv6 by /64, before it gets 429. 0: any.",
     )
     worker_processes: int = Field(
         0, ge=0, le=256, description="Processes of a worker. 0: one for each core."
@@ -182,6 +237,29 @@ class Settings(BaseSettings):
             raise ValueError("choose DEBUG, INFO, WARNING or ERROR")
         return value.upper()
 
+    @field_validator("hosts")
+    @classmethod
+    def _hosts(cls, value: str) -> str:
+        for name in _names(value):
+            if not re.fullmatch(_HOST, name, re.IGNORECASE):
+                raise ValueError(f"{name!r} is no name of a host; give it without a port")
+        return value
+
+    @field_validator("allowed_networks")
+    @classmethod
+    def _networks(cls, value: str) -> str:
+        for name in _names(value):
+            ipaddress.ip_network(name)
+        return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, value: str) -> str:
+        for name in _names(value):
+            if not re.fullmatch(rf"https?://{_HOST}(:[0-9]+)?", name):
+                raise ValueError(f"{name!r} is no origin such as https://scans.example")
+        return value
+
     @field_validator("redis_url")
     @classmethod
     def _scheme(cls, value: str) -> str:
@@ -220,12 +298,60 @@ class Settings(BaseSettings):
     @property
     def plugin_names(self) -> list[str]:
         """The plugins as a list."""
-        return [name.strip() for name in self.plugins.split(",") if name.strip()]
+        return _names(self.plugins)
+
+    @property
+    def on_loopback(self) -> bool:
+        """Whether the web server listens where only this machine can reach it."""
+        return is_loopback(self.host)
+
+    @property
+    def needs_tokens(self) -> bool:
+        """Whether clients need a token."""
+        if self.access == "auto":
+            return not self.on_loopback or self.trusted_proxies > 0
+        return self.access == "tokens"
+
+    @property
+    def host_names(self) -> frozenset[str]:
+        """The names by which clients call this server, in small letters; see `hosts`."""
+        return frozenset(name.strip("[]").lower() for name in _names(self.hosts))
+
+    @property
+    def networks(self) -> list[Network]:
+        """The networks from which clients may come; empty for all."""
+        return [ipaddress.ip_network(name) for name in _names(self.allowed_networks)]
+
+    @property
+    def origins(self) -> frozenset[str]:
+        """The web sites whose pages may use the API."""
+        return frozenset(_names(self.cors_origins))
 
     @property
     def processes(self) -> int:
         """Processes of a worker on this machine."""
         return self.worker_processes or cores()
+
+
+def _names(value: str) -> list[str]:
+    return [name.strip() for name in value.split(",") if name.strip()]
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a name or address of a host always means this machine (RFC 6761, section 6.3)."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost" or host.lower().endswith(".localhost")
+
+
+#: The variables that say who may use a server; one that is started for its own user needs none.
+WHO_MAY = frozenset(
+    f"OCR_{name.upper()}"
+    for name in Settings.model_fields
+    if name.startswith("limit_")
+    or name in ("access", "hosts", "allowed_networks", "trusted_proxies", "cors_origins")
+)
 
 
 def cores() -> int:

@@ -67,18 +67,20 @@ def options_page() -> str:
 def http_page() -> str:
     spec: dict[str, Any] = create_app().api_doc  # type: ignore[attr-defined]  # flask-openapi3's
     rows = [
-        (f"`{method.upper()} {path}`", f"{row['summary']} {row.get('description', '')}".strip())
+        (
+            f"`{method.upper()} {path}`",
+            row["x-scope"],
+            " ".join(f"{row['summary']} {row.get('description', '')}".split()),
+        )
         for path, methods in spec["paths"].items()
         for method, row in methods.items()
     ]
     return (
         "# HTTP\n\nThe server shows the same at `/docs`, and as OpenAPI 3.1 at "
-        "`/openapi.json`.\n\n" + _table(["Request", "What it does"], _one_line(rows))
+        "`/openapi.json`. Where [tokens](../how-to/access.md) are asked for, the token needs the "
+        "scope that stands there, or `admin`.\n\n"
+        + _table(["Request", "Scope", "What it does"], rows)
     )
-
-
-def _one_line(rows: Iterable[tuple[str, str]]) -> Iterable[tuple[str, str]]:
-    return ((request, " ".join(text.split())) for request, text in rows)
 
 
 def cli_page() -> str:

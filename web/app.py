@@ -2,17 +2,48 @@
 
 from __future__ import annotations
 
+import re
 from importlib.metadata import version
+from typing import Any
 
 from flask import Flask
-from flask_openapi3 import Info, OpenAPI
+from flask.json.provider import DefaultJSONProvider
+from flask_openapi3 import Info, OpenAPI, SecurityScheme
 
-from web import health, jobs, problems, site, uploads
+from web import auth, health, jobs, origins, problems, scopes, session, site, uploads
 
 DESCRIPTION = (
     "Send PDFs and images, follow the progress page by page, fetch searchable PDFs. "
     "Errors are application/problem+json with a stable `code`; /docs lists them."
 )
+
+#: A token needs one of the scopes that an operation lists, or `admin`; where it lists none, any.
+_SECURITY: dict[str, SecurityScheme | dict[str, Any]] = {
+    "token": SecurityScheme(
+        type="http", scheme="bearer", description="`ocrt_…`, of `ocr-tasks tokens create`."
+    ),
+    "cookie": {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": auth.COOKIE,
+        "description": "Set by POST /v1/session; what changes something must be of same origin.",
+    },
+}
+
+_PLACEHOLDER = re.compile(r"<(?:\w+:)?(\w+)>")
+
+
+class _Json(DefaultJSONProvider):
+    """JSON in our order of keys, and out of no matter how many brackets."""
+
+    sort_keys = False
+
+    def loads(self, s: str | bytes, **kwargs: Any) -> Any:
+        """See Flask; a client's nesting is its own fault."""
+        try:
+            return super().loads(s, **kwargs)
+        except RecursionError:
+            raise ValueError("nested too deeply") from None
 
 
 def create_app() -> Flask:
@@ -22,15 +53,32 @@ def create_app() -> Flask:
         info=Info(title="OCR Tasks", version=version("ocr-tasks"), description=DESCRIPTION),
         doc_prefix="/docs/api",
         validation_error_callback=problems.validation_failed,
+        security_schemes=_SECURITY,
     )
-    app.json.sort_keys = False  # type: ignore[attr-defined]  # the default provider's
+    app.json = _Json(app)
     problems.install(app)
+    origins.install(app)
+    auth.install(app)
     uploads.install(app)
-    for blueprint in (jobs.blueprint, site.blueprint, health.blueprint):
+    for blueprint in (jobs.blueprint, session.blueprint, site.blueprint, health.blueprint):
         app.register_api(blueprint)
-    for methods in app.api_doc["paths"].values():
-        for operation in methods.values():
+    _complete(app)
+    return app
+
+
+def _complete(app: OpenAPI) -> None:
+    """Says in the description of the API which scopes each address needs."""
+    for rule in app.url_map.iter_rules():
+        path = _PLACEHOLDER.sub(r"{\1}", rule.rule)
+        for method in rule.methods or ():
+            operation = app.api_doc["paths"].get(path, {}).get(method.lower())
+            if operation is None:
+                continue
             # flask-openapi3 makes HTML of the line ends of docstrings.
             text = operation.get("description", "")
             operation["description"] = text.replace("<br/>", " ").strip()
-    return app
+            needed = scopes.needed(rule.endpoint)
+            names = [] if needed is scopes.ANY else sorted(map(str, needed))
+            schemes = [] if needed is scopes.PUBLIC else _SECURITY
+            operation["security"] = [{scheme: names} for scheme in schemes]
+            operation["x-scope"] = scopes.words(needed)

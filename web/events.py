@@ -11,12 +11,14 @@ from flask import Response
 
 from ocr_tasks import errors, jobs, settings
 from ocr_tasks.model import Job
+from web import auth
 from web.schemas import JobBody
 
 #: Half of the threads may wait; the other half always answers at once.
 _places = threading.BoundedSemaphore(max(1, settings.get().web_threads // 2))
 
-#: Seconds between two comments that keep a quiet stream open through proxies.
+#: Seconds between two comments that keep a quiet stream open through proxies. As often a request
+#: that waits looks whether its token is still good.
 HEARTBEAT = 15
 
 
@@ -35,22 +37,30 @@ def wait(job: Job, seconds: float) -> Job:
     """The job after its next change, or after so many seconds; as it is if too many wait already.
 
     Raises:
+        errors.NotAuthenticated: if the token was revoked meanwhile.
         errors.JobDeleted, errors.QueueUnavailable
     """
+    deadline = time.monotonic() + seconds
+    before = job
     with _place() as may_wait:
-        return jobs.wait(job.id, job.revision, seconds) if may_wait else job
+        while may_wait and not _changed(job, before) and (left := deadline - time.monotonic()) > 0:
+            job = jobs.wait(job.id, job.revision, min(left, HEARTBEAT))
+            auth.caller().check()
+    return job
 
 
 def wait_for_end(job: Job, seconds: float) -> Job:
     """The job when it has ended, or after so many seconds; as it is if too many wait already.
 
     Raises:
+        errors.NotAuthenticated: if the token was revoked meanwhile.
         errors.JobDeleted, errors.QueueUnavailable
     """
     deadline = time.monotonic() + seconds
     with _place() as may_wait:
         while may_wait and not job.state.final and (left := deadline - time.monotonic()) > 0:
-            job = jobs.wait(job.id, job.revision, left)
+            job = jobs.wait(job.id, job.revision, min(left, HEARTBEAT))
+            auth.caller().check()
     return job
 
 
@@ -68,14 +78,15 @@ def stream(job: Job, last_event_id: str | None) -> Response:
         return Response(status=204)
     if not _places.acquire(blocking=False):
         raise errors.TooManyWaiting()
-    response = Response(_events(job, last_event_id), content_type="text/event-stream")
+    events = _events(job, last_event_id, auth.caller())
+    response = Response(events, content_type="text/event-stream")
     response.call_on_close(_places.release)
     response.headers["Cache-Control"] = "no-store"
     response.headers["X-Accel-Buffering"] = "no"  # nginx would hold events back
     return response
 
 
-def _events(job: Job, last_event_id: str | None) -> Iterator[str]:
+def _events(job: Job, last_event_id: str | None, caller: auth.Caller) -> Iterator[str]:
     deadline = time.monotonic() + settings.get().stream_seconds
     yield "retry: 2000\n\n"
     if last_event_id != str(job.revision):
@@ -84,12 +95,16 @@ def _events(job: Job, last_event_id: str | None) -> Iterator[str]:
         previous = job
         try:
             job = jobs.wait(job.id, job.revision, min(HEARTBEAT, left))
+            caller.check()
         except errors.OcrTasksError as error:
-            # Deleted, or Redis is away. The client reconnects, and gets the error as an answer.
+            # Deleted or revoked, or Redis is away. The client comes back and gets it as an answer.
             yield f": {error.code}\n\n"
             return
-        changed = (job.revision, job.queue_position) != (previous.revision, previous.queue_position)
-        yield _event(job) if changed else ": still here\n\n"
+        yield _event(job) if _changed(job, previous) else ": still here\n\n"
+
+
+def _changed(job: Job, before: Job) -> bool:
+    return (job.revision, job.queue_position) != (before.revision, before.queue_position)
 
 
 def _event(job: Job) -> str:

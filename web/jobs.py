@@ -14,7 +14,7 @@ from ocr_tasks import errors, intake, jobs, options, repeats, settings, storage,
 from ocr_tasks.formats import hocr, text
 from ocr_tasks.formats.page import Page
 from ocr_tasks.model import Job
-from web import downloads, events, uploads
+from web import auth, downloads, events, uploads
 from web.schemas import (
     ArtifactPath,
     JobBody,
@@ -52,21 +52,21 @@ def create() -> Response:
     is then the job that it made before.
     """
     upload = cast("uploads.UploadRequest", request)
+    caller = auth.caller()
     with uploads.taking(upload):
-        jobs.check_queue()
+        caller.spend("submits_minute")
+        jobs.check_queue(caller.id, caller.most_waiting)
         incoming, form = uploads.read(upload)
         chosen = options.parse(form)
         chosen.check_languages(workers.languages())
         asked = repeats.request(
-            owner="",
+            owner=caller.id,
             idempotency_key=request.headers.get("Idempotency-Key"),
             sha256=f"{len(incoming.names)}:{incoming.digest.hexdigest()}",
             options=chosen.model_dump_json(),
         )
-        job = jobs.sent_before(asked)
-        if job is None:
-            received = intake.receive(incoming, chosen)
-            job = jobs.submit(received.job_id, received.input, chosen, request=asked)
+        caller.check()  # the upload may have taken hours
+        job = jobs.sent_before(asked) or _submit(caller, incoming, chosen, asked)
     preferred = _PREFER_WAIT.search(request.headers.get("Prefer", ""))
     if preferred:
         job = events.wait_for_end(job, min(int(preferred[1]), settings.get().wait_max))
@@ -77,10 +77,26 @@ def create() -> Response:
     return response
 
 
+def _submit(
+    caller: auth.Caller,
+    incoming: intake.Incoming,
+    chosen: options.JobOptions,
+    asked: repeats.Repeatable,
+) -> Job:
+    received = intake.receive(incoming, chosen)
+    try:
+        caller.spend("pages_day", received.input.pages)
+    except errors.ServiceError:
+        storage.delete(received.job_id)
+        raise
+    most = caller.most_waiting
+    return jobs.submit(received.job_id, received.input, chosen, caller.id, most, asked)
+
+
 @blueprint.get("", responses={200: JobListBody})
 def index(query: ListQuery) -> Response:
     """List jobs, newest first."""
-    found = jobs.list_jobs(query.state, query.limit, query.cursor)
+    found = jobs.list_jobs(query.state, query.limit, query.cursor, auth.caller().sees)
     following = None
     if found.next_cursor:
         state = f"&state={query.state}" if query.state else ""
@@ -102,7 +118,7 @@ def show(path: JobPath, query: JobQuery) -> Response:
 
     With `wait`, the answer comes as soon as the job changes, or after so many seconds.
     """
-    job = jobs.read(path.job_id)
+    job = _read(path)
     response = _answer(job, 200)
     if query.wait and not job.state.final and _is_known(response):
         wait = min(query.wait, settings.get().wait_max)
@@ -116,13 +132,13 @@ def follow(path: JobPath) -> Response:
 
     Each event is named `job` and holds the whole job; its id is for `Last-Event-ID`.
     """
-    return events.stream(jobs.read(path.job_id), request.headers.get("Last-Event-ID"))
+    return events.stream(_read(path), request.headers.get("Last-Event-ID"))
 
 
 @blueprint.post("/<job_id>/cancel", responses={200: JobBody})
 def cancel(path: JobPath) -> Response:
     """Cancel a job that waits or runs."""
-    return _answer(jobs.cancel(path.job_id), 200)
+    return _answer(jobs.cancel(path.job_id, auth.caller().sees), 200)
 
 
 @blueprint.post("/<job_id>/retry", responses={202: JobBody})
@@ -132,13 +148,14 @@ def retry(path: JobPath) -> Response:
     It must have failed, been cancelled, or have failed pages; pages that were read are not read
     again.
     """
-    return _answer(jobs.retry(path.job_id), 202)
+    caller = auth.caller()
+    return _answer(jobs.retry(path.job_id, caller.sees, caller.most_waiting), 202)
 
 
 @blueprint.delete("/<job_id>", responses={204: None})
 def delete(path: JobPath) -> Response:
     """Delete a job, its files and its record; it is cancelled first if need be."""
-    jobs.delete(path.job_id)
+    jobs.delete(path.job_id, auth.caller().sees)
     return Response(status=204)
 
 
@@ -148,7 +165,7 @@ def delete(path: JobPath) -> Response:
 @blueprint.get("/<job_id>/log")
 def log(path: JobPath) -> Response:
     """OCRmyPDF's log of the job."""
-    job = jobs.read(path.job_id)
+    job = _read(path)
     file = storage.job(job.id).log
     if not file.exists():
         return downloads.harmless(Response("", content_type="text/plain; charset=utf-8"))
@@ -158,7 +175,7 @@ def log(path: JobPath) -> Response:
 @blueprint.get("/<job_id>/pages", responses={200: PageListBody})
 def pages(path: JobPath) -> Response:
     """How far each page is."""
-    job = jobs.read(path.job_id)
+    job = _read(path)
     failed = {row.page for row in job.outcome.failed_pages} if job.outcome else set()
     body = PageListBody(
         pages=[_page_body(job, number, failed) for number in range(1, job.input.pages + 1)]
@@ -199,7 +216,11 @@ def artifact(path: ArtifactPath) -> Response:
     """A result of the job: pdf, text, hocr, alto or json."""
     if path.artifact not in storage.ARTIFACTS:
         raise errors.NotFound()
-    return downloads.artifact(jobs.read(path.job_id), path.artifact)
+    return downloads.artifact(_read(path), path.artifact)
+
+
+def _read(path: JobPath) -> Job:
+    return jobs.read(path.job_id, auth.caller().sees)
 
 
 def _answer(job: Job, status: int) -> Response:
@@ -219,7 +240,7 @@ def _is_known(response: Response) -> bool:
 
 
 def _job_with_page(path: PagePath) -> Job:
-    job = jobs.read(path.job_id)
+    job = _read(path)
     if path.page > job.input.pages:
         raise errors.PageNotFound(f"The document has {job.input.pages} pages")
     return job

@@ -20,6 +20,11 @@ log = logging.getLogger("web")
 STATUS: Mapping[type[errors.OcrTasksError], int] = {
     errors.MalformedRequest: 400,
     errors.MissingFile: 400,
+    errors.NotAuthenticated: 401,
+    errors.ScopeMissing: 403,
+    errors.AddressRefused: 403,
+    errors.HostRefused: 400,
+    errors.CrossSite: 403,
     errors.NotFound: 404,
     errors.MethodNotAllowed: 405,
     errors.RangeNotSatisfiable: 416,
@@ -67,6 +72,9 @@ _BY_STATUS: Mapping[int, type[errors.OcrTasksError]] = {
     416: errors.RangeNotSatisfiable,
 }
 
+#: How to authenticate, told with each 401 (RFC 6750, section 3).
+_CHALLENGE = 'Bearer realm="OCR Tasks"'
+
 #: Seconds after which a client may ask again for something that is on its way.
 _SOON = 2
 
@@ -96,6 +104,8 @@ def respond(error: errors.OcrTasksError) -> Response:
         json.dumps(body, ensure_ascii=False), status, content_type="application/problem+json"
     )
     response.headers["Cache-Control"] = "no-store"
+    if isinstance(error, errors.NotAuthenticated):
+        response.headers["WWW-Authenticate"] = _CHALLENGE
     if isinstance(error, errors.ServiceError) and error.retryable:
         response.headers["Retry-After"] = str(error.retry_after)
     elif error.retryable:

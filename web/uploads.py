@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import IO, Any
+from typing import IO
 
-from flask import Flask, Request, current_app
+from flask import Flask, Request
 from werkzeug.exceptions import HTTPException
 
 from ocr_tasks import errors, intake, settings
@@ -42,7 +42,8 @@ def install(app: Flask) -> None:
     """Makes an application take uploads this way, and forget those that became no job."""
     config = settings.get()
     app.request_class = UploadRequest
-    app.config["MAX_CONTENT_LENGTH"] = config.max_upload_bytes + 1024 * 1024
+    # What is not taken by `read` stays in memory, so it has to be small.
+    app.config["MAX_CONTENT_LENGTH"] = MAX_FIELD_BYTES
     app.config["MAX_FORM_PARTS"] = config.max_files + MAX_FIELDS
     app.config["MAX_FORM_MEMORY_SIZE"] = MAX_FIELD_BYTES
 
@@ -58,6 +59,7 @@ def read(request: UploadRequest) -> tuple[intake.Incoming, dict[str, list[str]]]
         raise errors.MalformedRequest("the body is not multipart/form-data")
     if request.headers.get("Content-Encoding", "identity") != "identity":
         raise errors.MalformedRequest("the body must not be compressed")
+    request.max_content_length = _most_bytes()
     incoming = request.incoming = intake.begin(request.content_length)
     try:
         form, files = request.form, request.files
@@ -76,10 +78,13 @@ def read(request: UploadRequest) -> tuple[intake.Incoming, dict[str, list[str]]]
 def _too_much(error: HTTPException, request: Request) -> errors.OcrTasksError:
     if error.code != 413:
         return errors.MalformedRequest(error.description or "")
-    limit: Any = current_app.config["MAX_CONTENT_LENGTH"]
-    if request.content_length is not None and request.content_length <= limit:
+    if request.content_length is not None and request.content_length <= _most_bytes():
         return errors.TooManyFiles("too many parts, or text fields that are too long")
     return errors.UploadTooLarge(f"more than {settings.get().max_upload_bytes} bytes")
+
+
+def _most_bytes() -> int:
+    return settings.get().max_upload_bytes + 1024 * 1024  # room for the form
 
 
 @contextmanager
@@ -100,7 +105,7 @@ def taking(request: UploadRequest) -> Iterator[None]:
 
 
 def _read_away(request: Request) -> None:
-    most: int = current_app.config["MAX_CONTENT_LENGTH"]
+    most = _most_bytes()
     if (request.content_length or 0) > most:
         most = _READ_AWAY_BYTES
     body = request.environ["wsgi.input"]

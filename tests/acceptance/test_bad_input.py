@@ -331,7 +331,7 @@ def test_a_body_over_the_limit_is_refused_without_a_length_too(http: httpx.Clien
 
 def test_a_client_that_goes_away_leaves_nothing(stack: Stack) -> None:
     head = (
-        b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 10000000\r\n"
+        b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10000000\r\n"
         b"Content-Type: multipart/form-data; boundary=b\r\n\r\n"
         b'--b\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\n%PDF-'
     )

@@ -168,7 +168,7 @@ def test_a_client_that_stops_sending_is_let_go(tmp_path: Path) -> None:
     with running_stack(tmp_path, OCR_BODY_SECONDS="1") as stack:
         with socket.create_connection(("127.0.0.1", stack.port)) as client:
             client.sendall(
-                b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n"
+                b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n"
                 b"Content-Type: multipart/form-data; boundary=b\r\n\r\n"
                 b'--b\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\n%PDF-'
             )

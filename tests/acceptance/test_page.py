@@ -5,13 +5,12 @@ from __future__ import annotations
 import io
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from PIL import Image, ImageDraw, ImageFont
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from tests.acceptance.test_main_job import text_of
 from tests.conftest import DATA, Stack
@@ -23,27 +22,6 @@ SIX_PAGES = DATA / "multipage.pdf"
 
 #: Seconds are generous: nothing here is about speed.
 PATIENCE = 90_000
-
-#: Without these Chromium calls home, again and again.
-QUIET = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    program = shutil.which("chromium") or shutil.which("google-chrome")
-    assert program, "Chromium is not installed; scripts/setup --dev installs it"
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=program, args=QUIET)
-        yield launched
-        launched.close()
 
 
 @pytest.fixture

@@ -12,6 +12,13 @@ export class Problem extends Error {
 // The server cannot be reached; it may be back soon.
 export class Offline extends Error {}
 
+// Called when the server wants to know who asks; what was asked is asked again afterwards.
+let signIn = null;
+export const whenRefused = (callback) => {
+  signIn = callback;
+};
+const mustSignIn = (status) => status === 401 && signIn !== null;
+
 export async function ask(address, options = {}) {
   let answer;
   try {
@@ -20,6 +27,10 @@ export async function ask(address, options = {}) {
     throw new Offline("The server cannot be reached.");
   }
   if (answer.ok) return answer;
+  if (mustSignIn(answer.status)) {
+    await signIn();
+    return ask(address, options);
+  }
   throw new Problem(answer.status, await answer.json().catch(() => ({})));
 }
 
@@ -32,9 +43,19 @@ export function upload(files, fields, onProgress) {
   const form = new FormData();
   for (const [name, value] of fields) form.append(name, value);
   for (const file of files) form.append("file", file, file.name);
+  let dropped = false;
+  const send = () => {
+    if (dropped) return;
+    request.open("POST", "/v1/jobs");
+    request.send(form);
+  };
   const done = new Promise((resolve, reject) => {
     request.upload.onprogress = (event) => event.lengthComputable && onProgress(event.loaded / event.total);
     request.onload = () => {
+      if (mustSignIn(request.status)) {
+        signIn().then(send);
+        return;
+      }
       const body = parse(request.responseText);
       if (request.status === 202) resolve(body);
       else reject(new Problem(request.status, body));
@@ -42,9 +63,12 @@ export function upload(files, fields, onProgress) {
     request.onerror = () => reject(new Offline("The connection broke during the upload. Send the file again."));
     request.onabort = () => reject(new DOMException("aborted", "AbortError"));
   });
-  request.open("POST", "/v1/jobs");
-  request.send(form);
-  return { done, abort: () => request.abort() };
+  send();
+  const abort = () => {
+    dropped = true;
+    request.abort();
+  };
+  return { done, abort };
 }
 
 function parse(body) {

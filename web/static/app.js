@@ -4,6 +4,7 @@ import { Offline, upload } from "./api.js";
 import * as jobs from "./jobs.js";
 import * as list from "./list.js";
 import * as options from "./options.js";
+import * as session from "./session.js";
 import * as viewer from "./viewer.js";
 import * as words from "./words.js";
 
@@ -16,7 +17,7 @@ const say = (text) => {
 
 function send(files) {
   const chosen = [...files];
-  if (!chosen.length) return;
+  if (!chosen.length || !session.may("submit")) return;
   const groups = options.combine() ? [chosen] : chosen.map((file) => [file]);
   groups.forEach(sendOne);
 }
@@ -177,6 +178,7 @@ $("older").addEventListener("click", () => jobs.older().catch((error) => say(err
 acceptDrops();
 jobs.listen(onChange);
 viewer.start();
+await session.start().catch(() => null); // who cannot be reached is said by the list
 await jobs.start();
 await startOptions();
 openFromAddress();

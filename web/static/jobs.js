@@ -70,6 +70,7 @@ async function poll() {
   } catch (error) {
     tell({ online: !(error instanceof Offline || error.status >= 500) });
   }
+  clearTimeout(timer); // of another poll that ended meanwhile
   timer = setTimeout(poll, all().some(isActive) ? POLL_ACTIVE : POLL_IDLE);
 }
 
@@ -101,6 +102,8 @@ function stream() {
   for (const job of waiting.slice(0, MOST_STREAMS - streams.size)) {
     const source = new EventSource(job.links.events);
     source.addEventListener("job", (event) => put(JSON.parse(event.data)));
+    // Refused, such as when the token has been revoked. The next poll tells why, and tries again.
+    source.addEventListener("error", () => source.readyState === EventSource.CLOSED && streams.delete(job.id));
     streams.set(job.id, source);
   }
 }

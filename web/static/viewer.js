@@ -57,7 +57,7 @@ async function refresh() {
   const question = ++asked;
   const known = states[page - 1]?.state;
   const body = await json(`${job.links.self}/pages`).catch(() => null);
-  if (!body || question !== asked) return;
+  if (!body || !job || question !== asked) return;
   const shown = states.job === job.id;
   states = Object.assign(body.pages, { job: job.id });
   showStrip();

@@ -1,0 +1,424 @@
+"""A stack that asks for tokens, as clients and those who are none meet it."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+import redis
+
+from tests.acceptance.conftest import id_of, make_token, run_tokens
+from tests.acceptance.test_bad_input import PNG, refused
+from tests.conftest import DATA, Stack, free_port, running_stack, submit, wait_for_end, wait_until
+from tests.ocr_tasks.test_tokens import everything_in
+from web import auth, scopes
+from web.app import create_app
+
+pytestmark = pytest.mark.acceptance
+
+SIX_PAGES = DATA / "multipage.pdf"
+ALL = ("submit", "read", "admin", "swarm", "ocrd")
+
+
+@dataclass(frozen=True)
+class Cast:
+    """A stack, who takes part, and a finished job of the owner's."""
+
+    stack: Stack
+    owner: str
+    stranger: str
+    admin: str
+    expired: str
+    revoked: str
+    job: str
+
+    def client(self, token: str = "", address: str = "127.0.0.1") -> httpx.Client:
+        """A client with a token, at one of the addresses of loopback."""
+        return httpx.Client(
+            base_url=self.stack.url,
+            timeout=90,
+            transport=httpx.HTTPTransport(local_address=address),
+            headers={"Authorization": f"Bearer {token}"} if token else {},
+        )
+
+
+@pytest.fixture(scope="module")
+def cast(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cast]:
+    folder = tmp_path_factory.mktemp("closed")
+    with running_stack(folder, OCR_ACCESS="tokens", OCR_LOG_LEVEL="DEBUG") as stack:
+        owner = make_token(stack, "submit", "read", name="owner")
+        revoked = make_token(stack, *ALL)
+        run_tokens(stack, "revoke", id_of(revoked))
+        with httpx.Client(
+            base_url=stack.url, timeout=90, headers={"Authorization": f"Bearer {owner}"}
+        ) as http:
+            job = wait_for_end(http, submit(http, ("own.png", PNG)).json())
+        yield Cast(
+            stack=stack,
+            owner=owner,
+            stranger=make_token(stack, "submit", "read", "swarm", "ocrd", name="stranger"),
+            admin=make_token(stack, "admin", name="admin"),
+            expired=make_token(stack, *ALL, days=1e-7),
+            revoked=revoked,
+            job=job["id"],
+        )
+
+
+# The matrix: every route, by everybody
+
+
+def routes() -> list[tuple[str, str, str]]:
+    return [
+        (rule.rule, method, rule.endpoint)
+        for rule in create_app().url_map.iter_rules()
+        for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"})
+    ]
+
+
+def address(rule: str, job_id: str) -> str:
+    filled = rule.replace("<job_id>", job_id).replace("<int:page>", "1")
+    return filled.replace("<artifact>", "pdf").replace("<path:filename>", "style.css")
+
+
+@pytest.mark.parametrize(("rule", "method", "endpoint"), routes(), ids=str)
+def test_a_route_answers_each_as_it_should(
+    cast: Cast, rule: str, method: str, endpoint: str
+) -> None:
+    needed = scopes.needed(endpoint)
+    # An address of its own, as wrong tokens count against it.
+    client_address = f"127.0.1.{1 + routes().index((rule, method, endpoint))}"
+
+    def ask(token: str, job_id: str = cast.job) -> httpx.Response:
+        with cast.client(token, client_address) as http:
+            return http.request(method, address(rule, job_id))
+
+    bad = cast.owner[:-1] + ("0" if cast.owner[-1] != "0" else "1")
+    refusals = [ask(token) for token in ("", "nonsense", bad, cast.expired, cast.revoked)]
+    if needed is scopes.PUBLIC:
+        assert {answer.status_code for answer in refusals} <= {200, 204, 400, 404}
+        return
+    for answer in refusals:
+        refused(answer, 401, "not_authenticated")
+        assert answer.headers["WWW-Authenticate"].startswith("Bearer ")
+    assert len({answer.text for answer in refusals}) == 1
+
+    if needed is not scopes.ANY:
+        others = [scope for scope in ALL if scope not in {*needed, "admin"}]
+        refused(ask(make_token(cast.stack, *others)), 403, "scope_missing")
+    if "<job_id>" in rule:
+        foreign, unknown = ask(cast.stranger), ask(cast.stranger, "0" * 8 + cast.job[8:])
+        refused(foreign, 404, "job_not_found")
+        assert foreign.text.replace(cast.job, "") == unknown.text.replace(
+            "0" * 8 + cast.job[8:], ""
+        )
+    for token in (cast.owner, cast.admin):
+        own = ask(token, _job_for(cast, token, method, rule))
+        assert own.status_code in (200, 202, 204, 400, 409), own.text
+
+
+def _job_for(cast: Cast, token: str, method: str, rule: str) -> str:
+    """The job that all tests share, or one that may be lost."""
+    if method != "DELETE" or "<job_id>" not in rule:
+        return cast.job
+    with cast.client(cast.owner) as http:
+        made: str = submit(http, ("lost.png", PNG)).json()["id"]
+    return made
+
+
+def test_a_document_goes_in_and_its_results_come_out_to_its_owner_alone(cast: Cast) -> None:
+    with cast.client(cast.owner) as http:
+        job = wait_for_end(http, submit(http, SIX_PAGES).json())
+        assert job["state"] == "succeeded"
+        assert job["owner"] == id_of(cast.owner)
+        assert http.get(f"{job['links']['self']}/pdf").content.startswith(b"%PDF-")
+        assert job["id"] in {row["id"] for row in http.get("/v1/jobs").json()["jobs"]}
+    with cast.client(cast.stranger) as http:
+        assert http.get("/v1/jobs").json()["jobs"] == []
+        refused(http.get(f"{job['links']['self']}/pdf"), 404, "job_not_found")
+    with cast.client(cast.admin) as http:
+        assert job["id"] in {row["id"] for row in http.get("/v1/jobs").json()["jobs"]}
+        assert http.delete(job["links"]["self"]).status_code == 204
+    with cast.client(cast.owner) as http:
+        refused(http.get(job["links"]["self"]), 410, "job_deleted")
+    with cast.client(cast.stranger) as http:
+        refused(http.get(job["links"]["self"]), 404, "job_not_found")
+
+
+def test_a_token_in_the_address_is_ignored(cast: Cast) -> None:
+    with cast.client() as http:
+        refused(http.get("/v1/jobs", params={"token": cast.owner}), 401, "not_authenticated")
+
+
+def test_a_thousand_wrong_tokens_are_too_many(cast: Cast) -> None:
+    with cast.client("ocrt_000000000000_" + "0" * 64, "127.0.2.1") as http:
+        answers = [http.get("/v1/jobs") for _ in range(1000)]
+
+    assert {answer.status_code for answer in answers} == {401, 429}
+    assert answers[0].status_code == 401
+    assert [answer.status_code for answer in answers].count(429) >= 900
+    limited = next(answer for answer in answers if answer.status_code == 429)
+    assert refused(limited, 429, "limit_reached")["limit"] == "failures_minute"
+    assert 1 <= int(limited.headers["Retry-After"]) <= 60
+    with cast.client(cast.owner, "127.0.2.1") as http:
+        assert http.get("/v1/jobs").status_code == 200
+
+
+def test_a_method_that_is_not_there_is_told_with_those_that_are(cast: Cast) -> None:
+    with cast.client() as http:
+        answer = http.put(f"/v1/jobs/{cast.job}")
+    refused(answer, 405, "method_not_allowed")
+    assert {"GET", "DELETE"} <= set(answer.headers["Allow"].replace(",", "").split())
+
+
+def test_a_preflight_of_another_site_gets_no_leave(cast: Cast) -> None:
+    asked = {"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
+    with cast.client() as http:
+        answer = http.options("/v1/jobs", headers=asked)
+
+    assert not [name for name in answer.headers if name.startswith("access-control")]
+
+
+# Revoked in the middle
+
+
+def test_a_token_that_is_revoked_during_an_upload_makes_no_job(cast: Cast) -> None:
+    token = make_token(cast.stack, "submit", "read")
+    uploads = cast.stack.data_dir / "uploads"
+
+    def body() -> Iterator[bytes]:
+        yield b'--b\r\nContent-Disposition: form-data; name="file"; filename="x.png"\r\n\r\n'
+        yield PNG
+        yield b"\0" * 1024 * 1024
+        wait_until(lambda: list(uploads.glob("*/*")))
+        run_tokens(cast.stack, "revoke", id_of(token))
+        yield b"\r\n--b--\r\n"
+
+    before = _count(cast)
+    with cast.client(token, "127.0.2.2") as http:
+        kind = {"Content-Type": "multipart/form-data; boundary=b"}
+        answer = http.post("/v1/jobs", content=body(), headers=kind)
+
+    refused(answer, 401, "not_authenticated")
+    assert _count(cast) == before
+    wait_until(lambda: not list(uploads.glob("*/*")), 10)
+
+
+def _count(cast: Cast) -> int:
+    with cast.client(cast.admin) as http:
+        return len(http.get("/v1/jobs?limit=200").json()["jobs"])
+
+
+def test_a_token_that_is_revoked_during_a_stream_ends_it_and_not_the_job(cast: Cast) -> None:
+    token = make_token(cast.stack, "submit", "read")
+    with cast.client(token, "127.0.2.3") as http:
+        job = submit(http, SIX_PAGES, mode="force").json()
+        with http.stream("GET", job["links"]["events"]) as stream:
+            lines = stream.iter_lines()
+            next(line for line in lines if line == "event: job")
+            run_tokens(cast.stack, "revoke", id_of(token))
+            rest = list(lines)
+        refused(http.get(job["links"]["self"]), 401, "not_authenticated")
+
+    assert ": not_authenticated" in rest
+    with cast.client(cast.admin) as http:
+        assert wait_for_end(http, job)["state"] == "succeeded"
+
+
+# Requests that are not quite HTTP
+
+
+def raw(cast: Cast, request: bytes) -> tuple[int, bytes]:
+    """The status and all that comes back for these bytes; 0 if the server only hangs up."""
+    with socket.create_connection(("127.0.0.1", cast.stack.port), timeout=20) as client:
+        client.sendall(request)
+        client.shutdown(socket.SHUT_WR)
+        answer = b""
+        while piece := client.recv(65536):
+            answer += piece
+    return int(answer.split(b" ", 2)[1]) if answer else 0, answer
+
+
+HIDDEN = b"GET /v1/session HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "framing",
+    [
+        b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n",
+        b"Transfer-Encoding: chunked\r\nContent-Length: 4\r\n",
+        b"Content-Length: 4\r\nContent-Length: 200\r\n",
+        b"Content-Length: 4, 200\r\n",
+        b"Content-Length: +4\r\n",
+        b"Transfer-Encoding: xchunked\r\n",
+        b"Transfer-Encoding : chunked\r\n",
+        b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n",
+        b"Transfer-Encoding:\x0bchunked\r\n",
+        b"X: y\r\n Content-Length: 4\r\n",
+    ],
+    ids=str,
+)
+def test_a_request_is_not_hidden_in_another(cast: Cast, framing: bytes) -> None:
+    head = b"POST /v1/session HTTP/1.1\r\nHost: localhost\r\n" + framing + b"\r\n"
+    status, answer = raw(cast, head + b"0\r\n\r\n" + HIDDEN % cast.owner.encode())
+
+    assert status in (0, 400, 501), answer
+    assert b'"access"' not in answer
+    assert answer.count(b"HTTP/1.1 ") <= 1
+
+
+@pytest.mark.parametrize(
+    ("head", "wanted"),
+    [
+        (b"GET /v1/jobs HTTP/1.1\r\nHost: localhost\r\nX-Big: " + b"x" * 65536 + b"\r\n\r\n", 431),
+        (
+            b"GET /v1/jobs HTTP/1.1\r\nHost: localhost\r\n"
+            b"Authorization: Bearer " + b"0" * 65536 + b"\r\n\r\n",
+            431,
+        ),
+        (
+            b"GET /v1/jobs HTTP/1.1\r\nHost: localhost\r\n"
+            + b"".join(b"X-%d: y\r\n" % number for number in range(300))
+            + b"\r\n",
+            431,
+        ),
+        (b"GET /" + b"x" * 65536 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n", 414),
+        (b"GET /v1/jobs HTTP/1.1\r\nHost: evil.example\r\n\r\n", 400),
+        (b"GET /v1/jobs HTTP/1.1\r\nHost: \r\n\r\n", 400),
+        (b"GET /v1/jobs HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n", 400),
+        (b"GET http://evil.example/v1/jobs HTTP/1.1\r\nHost: evil.example\r\n\r\n", 400),
+        (b"GET /v1/jobs HTTP/1.1\r\nHost: localhost\r\nX\0: y\r\n\r\n", 400),
+    ],
+    ids=["header", "token", "headers", "line", "host", "no host", "hosts", "absolute", "nul"],
+)
+def test_a_head_that_cannot_be_is_refused(cast: Cast, head: bytes, wanted: int) -> None:
+    status, answer = raw(cast, head)
+
+    assert status == wanted, answer[:500]
+    assert b"Traceback" not in answer
+
+
+# Limits
+
+
+def test_pages_a_day_are_limited_and_nothing_is_left_of_what_was_refused(cast: Cast) -> None:
+    token = make_token(cast.stack, "submit", "read", pages_day=6)
+    folders = cast.stack.data_dir / "jobs"
+    with cast.client(token) as http:
+        wait_for_end(http, submit(http, ("one.png", PNG)).json())
+        before = set(folders.glob("*/*"))
+        problem = refused(submit(http, SIX_PAGES), 429, "limit_reached")
+        assert (problem["limit"], problem["most"]) == ("pages_day", 6)
+        assert 86000 < problem["retry_after"] <= 86400
+        assert len(http.get("/v1/jobs").json()["jobs"]) == 1
+        wait_until(lambda: set(folders.glob("*/*")) <= before, 10)
+        assert submit(http, ("two.png", PNG)).status_code == 202
+
+
+def test_submits_a_minute_are_limited(cast: Cast) -> None:
+    token = make_token(cast.stack, "submit", "read", submits_minute=2)
+    with cast.client(token) as http:
+        answers = [submit(http, ("bad.pdf", b"%PDF-")) for _ in range(3)]
+
+    assert [answer.status_code for answer in answers] == [422, 422, 429]
+    assert answers[2].json()["limit"] == "submits_minute"
+    assert answers[2].headers["Retry-After"] == str(answers[2].json()["retry_after"])
+
+
+# The command line
+
+
+def ocr(stack: Stack, target: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "ocr_tasks.cli", "ocr", str(DATA / "huckleberry-finn-p22.pdf")]
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("OCR_")}
+    return subprocess.run(
+        [*command, "--url", stack.url, "-o", str(target)],
+        env={**clean, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_the_command_line_takes_its_token_from_the_environment(cast: Cast, tmp_path: Path) -> None:
+    target = tmp_path / "out.pdf"
+
+    without = ocr(cast.stack, target)
+    assert without.returncode == 65
+    assert "not_authenticated" in without.stderr
+    assert not target.exists()
+
+    ran = ocr(cast.stack, target, OCR_TOKEN=f"{cast.owner}\n")
+    assert ran.returncode == 0, ran.stderr
+    assert target.read_bytes().startswith(b"%PDF-")
+
+
+def test_the_command_lines_own_server_is_for_its_user(cast: Cast, tmp_path: Path) -> None:
+    """Whatever the environment says of access: it is about a server that runs for others."""
+    target = tmp_path / "out.pdf"
+    nobody = dataclasses.replace(cast.stack, port=free_port())
+
+    ran = ocr(
+        nobody,
+        target,
+        OCR_ACCESS="tokens",
+        OCR_ALLOWED_NETWORKS="192.0.2.0/24",
+        OCR_LIMIT_REQUESTS_MINUTE="1",
+        OCR_TOKEN=cast.owner,
+    )
+
+    assert ran.returncode == 0, ran.stderr
+    assert target.read_bytes().startswith(b"%PDF-")
+
+
+@pytest.mark.parametrize("token", ["", "nonsense"])
+def test_a_large_upload_without_a_token_is_told_why(cast: Cast, token: str) -> None:
+    with cast.client(token, "127.0.2.5") as http:
+        for _ in range(2):
+            answer = submit(http, ("large.pdf", b"%PDF-" + b"\0" * 30_000_000))
+            refused(answer, 401, "not_authenticated")
+
+
+# Where a secret could end
+
+
+def test_no_secret_is_in_logs_redis_or_the_data_folder(cast: Cast) -> None:
+    """After every way in which a token can come, those that fail included."""
+    token = make_token(cast.stack, "submit", "read", name="leaky?")
+    secret = token.rpartition("_")[2]
+    with cast.client(token, "127.0.2.4") as http:
+        job = wait_for_end(http, submit(http, ("a.png", PNG)).json())
+        http.get(job["links"]["self"])
+        http.get("/v1/nothing")
+        http.get("/v1/jobs", params={"cursor": "x"})
+        submit(http, ("a.png", PNG), mode="nonsense")
+        http.post("/v1/session", json={"token": token})
+        http.post("/v1/session", json={"token": token + "x"})
+        http.post("/v1/session", json={"token": [token]})
+        http.get("/v1/jobs", headers={"Authorization": f"Bearer {token}\tx"})
+        http.get("/v1/jobs", headers={"Authorization": f"Basic {token}"})
+    with cast.client(address="127.0.2.4") as http:
+        http.get("/v1/jobs", headers={"Cookie": f"{auth.COOKIE}={token}"})
+    for line in (b"Authorization: Bearer %s\0", b"Authorization Bearer %s", b"%s: x", b" %s"):
+        raw(cast, b"GET /v1/jobs HTTP/1.1\r\n" + line % token.encode() + b"\r\n\r\n")
+    run_tokens(cast.stack, "revoke", id_of(token))
+
+    log = cast.stack.log.read_bytes()
+    socket_path = str(cast.stack.data_dir / "redis" / "redis.sock")
+    with redis.Redis(unix_socket_path=socket_path, decode_responses=True) as client:
+        stored = everything_in(client)
+    files = [path for path in cast.stack.data_dir.rglob("*") if path.is_file()]
+
+    assert id_of(token) in stored
+    assert len(log) > 1000
+    assert secret not in stored
+    assert secret.encode() not in log
+    assert not [path for path in files if secret.encode() in path.read_bytes()]

@@ -1,0 +1,222 @@
+"""Signing in on the web page, in a real Chromium, where the server asks for tokens."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.acceptance.conftest import id_of, make_token, run_tokens
+from tests.acceptance.test_main_job import text_of
+from tests.acceptance.test_page import PATIENCE, SCAN, SIX_PAGES, picture, row
+from tests.conftest import Stack, running_stack, submit
+
+pytestmark = pytest.mark.acceptance
+
+
+@pytest.fixture(scope="module")
+def closed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with running_stack(tmp_path_factory.mktemp("closed"), OCR_ACCESS="tokens") as stack:
+        yield stack
+
+
+@pytest.fixture
+def page(browser: Browser, closed: Stack) -> Iterator[Page]:
+    """The page as somebody sees it who comes for the first time."""
+    context = browser.new_context(accept_downloads=True, viewport={"width": 1100, "height": 900})
+    opened = context.new_page()
+    errors: list[str] = []
+    opened.on("pageerror", lambda error: errors.append(str(error)))
+    opened.set_default_timeout(PATIENCE)
+    expect.set_options(timeout=PATIENCE)
+    opened.goto(closed.url)
+    expect(dialog(opened)).to_be_visible()
+    yield opened
+    context.close()
+    assert errors == []
+
+
+def dialog(page: Page) -> object:
+    return page.get_by_role("dialog", name="Sign in to OCR Tasks")
+
+
+def sign_in(page: Page, token: str) -> None:
+    page.get_by_label("Token").fill(token)
+    page.get_by_role("button", name="Sign in").click()
+    expect(dialog(page)).to_be_hidden()
+
+
+def picture_of(page: Page, name: str) -> None:
+    if folder := os.environ.get("OCR_SCREENSHOTS"):
+        page.wait_for_timeout(300)
+        page.screenshot(path=Path(folder) / f"{name}.png")
+
+
+def test_somebody_signs_in_reads_a_document_and_signs_out(
+    page: Page, closed: Stack, tmp_path: Path
+) -> None:
+    picture_of(page, "sign-in")
+    sign_in(page, make_token(closed, "submit", "read", name="Anna's laptop"))
+    expect(page.get_by_label("English")).to_be_visible()
+    expect(page.get_by_text("Anna's laptop")).to_be_visible()
+
+    page.get_by_label("Pages that already have text").select_option("force")
+    with page.expect_response(re.compile("/events")) as stream:
+        page.get_by_label("Choose files").set_input_files(SIX_PAGES)
+    assert stream.value.status == 200
+    six = row(page, SIX_PAGES.name)
+    expect(six.get_by_text("Done in")).to_be_visible()
+    six.get_by_role("button", name=re.compile("^Read")).click()
+    image = page.get_by_role("img", name="Image of page 1")
+    expect(image).to_be_visible()
+    assert image.evaluate("image => image.naturalWidth") > 0
+    page.keyboard.press("Escape")
+    with page.expect_download() as download:
+        six.get_by_role("link", name=re.compile("Download PDF")).click()
+    download.value.save_as(tmp_path / "out.pdf")
+    assert len(text_of((tmp_path / "out.pdf").read_bytes())) > 100
+    picture_of(page, "signed-in")
+    page.reload()
+    expect(six.get_by_text("Done in")).to_be_visible()
+    expect(dialog(page)).to_be_hidden()
+
+    page.get_by_role("button", name="Sign out").click()
+
+    expect(dialog(page)).to_be_visible()
+    expect(page.get_by_role("heading", name=SIX_PAGES.name, include_hidden=True)).to_have_count(0)
+    assert page.context.cookies() == []
+    expect(page.get_by_role("button", name="Sign out", include_hidden=True)).to_be_hidden()
+
+
+def test_no_script_can_read_the_token_and_nothing_else_keeps_it(page: Page, closed: Stack) -> None:
+    token = make_token(closed, "submit", "read")
+    sign_in(page, token)
+    expect(page.get_by_label("English")).to_be_visible()
+
+    (cookie,) = page.context.cookies()
+    assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Strict")
+    kept = "[document.cookie, JSON.stringify(localStorage), location.href, document.body.innerHTML,"
+    kept += " document.getElementById('token').value].join()"
+    assert token[-64:] not in page.evaluate(kept)
+
+
+def test_a_wrong_token_is_said_and_can_be_put_right_by_keyboard(page: Page, closed: Stack) -> None:
+    expect(page.get_by_label("Token")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(dialog(page)).to_be_visible()
+    page.keyboard.type("nonsense")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("alert").filter(has_text="not valid")).to_be_visible()
+    picture_of(page, "sign-in-wrong")
+    page.keyboard.press("Escape")
+    page.keyboard.press("Escape")
+    expect(dialog(page)).to_be_visible()
+    expect(page.get_by_label("Token")).to_be_focused()
+
+    page.keyboard.type(make_token(closed, "read"))
+    page.keyboard.press("Tab")
+    page.keyboard.press("Space")
+
+    expect(dialog(page)).to_be_hidden()
+
+
+def test_a_token_that_may_only_read_shows_no_way_to_send(page: Page, closed: Stack) -> None:
+    sign_in(page, make_token(closed, "read"))
+
+    expect(page.get_by_text("Nothing here yet")).to_be_visible()
+    expect(page.get_by_label("Choose files")).to_be_hidden()
+
+
+def test_a_token_that_may_not_read_is_of_no_use_here(page: Page, closed: Stack) -> None:
+    page.get_by_label("Token").fill(make_token(closed, "submit"))
+    page.get_by_role("button", name="Sign in").click()
+
+    expect(page.get_by_role("alert").filter(has_text="the scope read")).to_be_visible()
+    assert page.context.cookies() == []
+
+
+def test_when_the_token_is_revoked_the_page_asks_anew_and_shows_nothing_to_another(
+    page: Page, closed: Stack
+) -> None:
+    token = make_token(closed, "submit", "read")
+    sign_in(page, token)
+    page.get_by_label("Choose files").set_input_files([picture("secret.png", "between us")])
+    expect(row(page, "secret.png").get_by_text("Done in")).to_be_visible()
+
+    run_tokens(closed, "revoke", id_of(token))
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    expect(dialog(page)).to_be_visible()
+    sign_in(page, make_token(closed, "submit", "read"))
+
+    expect(page.get_by_text("Nothing here yet")).to_be_visible()
+    expect(page.get_by_role("heading", name="secret.png")).to_have_count(0)
+
+
+def test_an_upload_goes_on_after_signing_in_again(page: Page, closed: Stack) -> None:
+    token = make_token(closed, "submit", "read")
+    sign_in(page, token)
+    expect(page.get_by_label("English")).to_be_visible()
+    page.context.clear_cookies()
+
+    page.get_by_label("Choose files").set_input_files(SCAN)
+    expect(dialog(page)).to_be_visible()
+    sign_in(page, token)
+
+    expect(row(page, SCAN.name).get_by_text("Done in")).to_be_visible()
+
+
+def test_one_sees_only_ones_own_documents(page: Page, closed: Stack) -> None:
+    other = {"Authorization": f"Bearer {make_token(closed, 'submit', 'read')}"}
+    with httpx.Client(base_url=closed.url, headers=other, timeout=60) as http:
+        job = submit(http, SCAN).json()
+    sign_in(page, make_token(closed, "submit", "read"))
+    expect(page.get_by_text("Nothing here yet")).to_be_visible()
+
+    page.evaluate(f"location.hash = 'job={job['id']}'")
+    expect(page.get_by_text("There is no job with this id.")).to_be_visible()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_dialog_fits_a_phone(page: Page, scheme: str) -> None:
+    page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+    page.set_viewport_size({"width": 320, "height": 600})
+    page.get_by_label("Token").fill("nonsense")
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("alert").filter(has_text="not valid")).to_be_visible()
+
+    box = dialog(page).bounding_box()
+    assert box
+    assert box["x"] >= 0
+    assert box["x"] + box["width"] <= 320
+    assert page.evaluate("document.documentElement.scrollWidth") <= 320
+    picture_of(page, f"sign-in-phone-{scheme}")
+
+
+def test_a_page_of_another_origin_can_neither_change_nor_read_anything(
+    page: Page, closed: Stack
+) -> None:
+    """A page on another port of this machine: to cookies it is the same site."""
+    sign_in(page, make_token(closed, "submit", "read"))
+    there = page.context.new_page()
+    there.route(
+        "http://127.0.0.1:9/",
+        lambda route: route.fulfill(
+            body=f"<form method=post action={closed.url}/v1/jobs/x/cancel><button>Win</button>",
+            content_type="text/html",
+        ),
+    )
+    there.goto("http://127.0.0.1:9/")
+    read = "url => fetch(url, {credentials: 'include'}).then(r => r.text(), () => 'blocked')"
+    assert there.evaluate(read, f"{closed.url}/v1/session") == "blocked"
+
+    with there.expect_navigation() as answer:
+        there.get_by_role("button", name="Win").click()
+
+    assert "ocr_token" in answer.value.request.all_headers().get("cookie", "")
+    assert answer.value.status == 403
+    assert answer.value.json()["code"] == "cross_site"

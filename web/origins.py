@@ -1,0 +1,108 @@
+"""Where a request comes from: which network, under which name of ours, from whose web page.
+
+A server on a loopback address is open by default, and yet within reach of every web page that its
+user looks at. So what changes something has to come from our own page or from a program, and our
+name has to be one of ours, lest a page calls us by its own (DNS rebinding).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from urllib.parse import urlsplit
+
+from flask import Flask, Request, Response, request
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from ocr_tasks import errors, settings
+
+_SAFE = ("GET", "HEAD", "OPTIONS")
+
+#: What pages of allowed sites may send, and read of an answer beyond its body.
+_CORS_METHODS = "GET, POST, DELETE"
+_CORS_REQUEST_HEADERS = "Authorization, Content-Type, If-None-Match, Last-Event-ID, Prefer, Range"
+_CORS_ANSWER_HEADERS = "Content-Disposition, ETag, Link, Location, Retry-After"
+
+
+def install(app: Flask) -> None:
+    """Makes an application refuse requests by where they come from."""
+    config = settings.get()
+    networks, origins = config.networks, config.origins
+    # Elsewhere than on loopback any name will do, unless the operator says which.
+    names = config.host_names if config.on_loopback or config.host_names else None
+
+    def check() -> None:
+        if networks and not any(client_address(request) in network for network in networks):
+            raise errors.AddressRefused()
+        if names is not None and not _is_ours(request.host, names):
+            raise errors.HostRefused(f"{request.host[:100]!r} is not a name of this server")
+        if _is_foreign(request) and request.headers.get("Origin") not in origins:
+            raise errors.CrossSite()
+
+    def allow(response: Response) -> Response:
+        return _allow(response, origins)
+
+    app.before_request(check)
+    if origins:
+        app.after_request(allow)
+    if config.trusted_proxies:
+        app.wsgi_app = ProxyFix(  # type: ignore[method-assign]  # as Flask's documentation has it
+            app.wsgi_app, x_for=config.trusted_proxies, x_proto=config.trusted_proxies, x_host=0
+        )
+
+
+def client_address(asked: Request) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """The address of the client, that of an IPv4 client of an IPv6 server as IPv4.
+
+    Raises:
+        errors.AddressRefused: if a proxy in front tells one that is none.
+    """
+    try:
+        address = ipaddress.ip_address((asked.remote_addr or "").partition("%")[0])
+    except ValueError:
+        raise errors.AddressRefused("the address of the client is not known") from None
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def _is_ours(host: str, names: frozenset[str]) -> bool:
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return False
+    return settings.is_loopback(name) or name in names
+
+
+def _is_foreign(asked: Request) -> bool:
+    """Whether a request may change something and was made by the page of another site.
+
+    Browsers tell it by Sec-Fetch-Site (https://www.w3.org/TR/fetch-metadata/), over plain http only
+    by Origin; programs tell nothing. No page of another site can send a token of the form Bearer
+    without asking first (CORS), so that needs no look.
+    """
+    if asked.method in _SAFE or bearer(asked) is not None:
+        return False
+    site = asked.headers.get("Sec-Fetch-Site")
+    if site is not None:
+        return site not in ("same-origin", "none")
+    origin = asked.headers.get("Origin")
+    return origin is not None and origin.partition("://")[2] != asked.host
+
+
+def bearer(asked: Request) -> str | None:
+    """What the request has after `Authorization: Bearer`, or None (RFC 6750, section 2.1)."""
+    scheme, _, text = asked.headers.get("Authorization", "").partition(" ")
+    return text.strip() if scheme.lower() == "bearer" else None
+
+
+def _allow(response: Response, origins: frozenset[str]) -> Response:
+    """Tells a browser that pages of a site may use this answer (https://fetch.spec.whatwg.org)."""
+    response.vary.add("Origin")
+    origin = request.headers.get("Origin", "")
+    if origin not in origins:
+        return response
+    response.headers["Access-Control-Allow-Origin"] = origin
+    response.headers["Access-Control-Expose-Headers"] = _CORS_ANSWER_HEADERS
+    if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
+        response.headers["Access-Control-Allow-Methods"] = _CORS_METHODS
+        response.headers["Access-Control-Allow-Headers"] = _CORS_REQUEST_HEADERS
+        response.headers["Access-Control-Max-Age"] = "600"
+    return response

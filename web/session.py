@@ -1,0 +1,51 @@
+"""/v1/session: how the web page uses a token, which the browser keeps where no script can read."""
+
+from __future__ import annotations
+
+from flask import Response, request
+from flask_openapi3 import APIBlueprint, Tag
+
+from ocr_tasks import settings
+from ocr_tasks.model import Token
+from web import auth
+from web.schemas import ProblemBody, SessionBody, SignInBody
+
+blueprint = APIBlueprint(
+    "session",
+    __name__,
+    url_prefix="/v1/session",
+    abp_tags=[Tag(name="Session", description="Who asks, and signing in by cookie")],
+    abp_responses={"default": ProblemBody},
+)
+
+
+@blueprint.get("", responses={200: SessionBody})
+def show() -> Response:
+    """Who asks, as the service sees it."""
+    caller = auth.caller()
+    return _answer(caller.token, caller.by_cookie)
+
+
+@blueprint.post("", responses={200: SessionBody})
+def sign_in(body: SignInBody) -> Response:
+    """Have the browser send a token as a cookie, which no script can read."""
+    text = body.token.strip()
+    response = _answer(auth.identify(text), by_cookie=True)
+    # Without an end of its own: it goes with the browser's session.
+    response.set_cookie(
+        auth.COOKIE, text, httponly=True, samesite="Strict", secure=request.is_secure
+    )
+    return response
+
+
+@blueprint.delete("", responses={204: None})
+def sign_out() -> Response:
+    """Have the browser forget the token."""
+    return auth.without_cookie(Response(status=204))
+
+
+def _answer(token: Token | None, by_cookie: bool) -> Response:
+    body = SessionBody.of(token, settings.get().needs_tokens, by_cookie)
+    response = Response(body.model_dump_json(), content_type="application/json")
+    response.headers["Cache-Control"] = "no-store"
+    return response

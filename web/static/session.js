@@ -1,0 +1,90 @@
+// Signing in with a token, where the server asks for one. The browser keeps it in a cookie that no
+// script can read, so that images, downloads and event streams carry it as well.
+
+import { json, whenRefused } from "./api.js";
+
+const $ = (id) => document.getElementById(id);
+const dialog = $("sign-in");
+
+let who = null; // as the server sees us: /v1/session
+let signing = null; // the sign-in under way, for all who wait for it
+let done = null;
+
+export const may = (scope) => !who || who.scopes.includes(scope) || who.scopes.includes("admin");
+
+export async function start() {
+  whenRefused(signIn);
+  $("sign-in-form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    send();
+  });
+  $("sign-out").addEventListener("click", signOut);
+  dialog.addEventListener("cancel", (event) => event.preventDefault());
+  dialog.addEventListener("close", () => signing && dialog.showModal()); // browsers heed a second Escape
+  show(await json("/v1/session"));
+}
+
+// Asks for a token; whoever calls this meanwhile waits for the same answer.
+function signIn() {
+  signing ??= new Promise((resolve) => {
+    done = resolve;
+    dialog.showModal();
+    $("token").focus();
+  });
+  return signing;
+}
+
+async function send() {
+  const button = $("sign-in-button");
+  button.disabled = true;
+  complain("");
+  try {
+    const answer = await fetch("/v1/session", {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify({ token: $("token").value.trim() }),
+    });
+    const body = await answer.json();
+    if (answer.ok) await enter(body);
+    else complain(answer.status === 401 ? "This token is not valid. It may have expired or been revoked." : body.advice);
+  } catch {
+    complain("The server cannot be reached. Try again in a moment.");
+  } finally {
+    button.disabled = false;
+  }
+}
+
+async function enter(body) {
+  if (!body.scopes.some((scope) => scope === "read" || scope === "admin")) {
+    await fetch("/v1/session", { method: "DELETE" });
+    complain("This token may not read documents. This page needs one with the scope read.");
+    return;
+  }
+  if (who && who.token !== body.token) {
+    location.reload(); // nothing of somebody else's documents stays on the page
+    return;
+  }
+  show(body);
+  signing = null;
+  $("token").value = "";
+  dialog.close();
+  done();
+}
+
+function complain(text) {
+  $("sign-in-error").textContent = text;
+  $("sign-in-error").hidden = !text;
+  if (text) $("token").select();
+}
+
+function show(body) {
+  who = body;
+  $("who").textContent = who.name;
+  $("who").hidden = $("sign-out").hidden = !who.by_cookie;
+  $("send").hidden = !may("submit");
+}
+
+async function signOut() {
+  await fetch("/v1/session", { method: "DELETE" }).catch(() => null);
+  location.reload();
+}
