@@ -19,7 +19,7 @@ import httpx
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ocr_tasks import errors, settings
+from ocr_tasks import errors, redis_client, settings
 from ocr_tasks.client import ApiError, Client, connected
 from ocr_tasks.commands import tokens
 
@@ -156,11 +156,13 @@ def _check_free(host: str, port: int) -> None:
 def _worker(options: argparse.Namespace) -> int:
     from ocr_tasks import worker
 
+    redis_client.check()
     return worker.main()
 
 
 def _web(options: argparse.Namespace) -> int:
     config = settings.get()
+    redis_client.check()
     for warning in tokens.warnings(config):
         _complain(warning, 0)
     # gunicorn takes this process over; `web` is named and not imported, as nothing here knows it.

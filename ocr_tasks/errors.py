@@ -339,6 +339,12 @@ class QueueUnavailable(ServiceError):
     advice = "Try again after the time in Retry-After; nothing of this request was kept."
 
 
+class JobStoreFull(QueueUnavailable):
+    code = "job_store_full"
+    title = "The job store (Redis) has no memory left"
+    advice = "Try again later; the operator has to give Redis more memory, or keep jobs for less."
+
+
 class StorageFull(ServiceError):
     code = "storage_full"
     title = "The storage is full"

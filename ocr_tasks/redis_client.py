@@ -15,8 +15,11 @@ from redis.retry import Retry
 
 from ocr_tasks import errors, settings
 
-#: What redis-py raises when Redis is away, starting, or out of memory.
-UNAVAILABLE = (redis.ConnectionError, redis.TimeoutError, redis.exceptions.OutOfMemoryError)
+#: What redis-py raises when Redis is away or starting.
+UNAVAILABLE = (redis.ConnectionError, redis.TimeoutError)
+
+#: The scripts need it: https://redis.io/docs/latest/develop/programmability/eval-intro/#script-flags
+_OLDEST = 7
 
 _LUA = Path(__file__).parent / "lua"
 
@@ -43,6 +46,24 @@ def client() -> redis.Redis:
         health_check_interval=30,
         retry=Retry(ExponentialBackoff(cap=0.5, base=0.1), 1),
     )
+
+
+def check() -> None:
+    """Makes sure that a Redis that answers is one to work with; one that is away may come later.
+
+    Raises:
+        settings.SettingsError: if it does not take the password, or is too old.
+    """
+    try:
+        version = str(client().info("server")["redis_version"])
+    except (redis.AuthenticationError, redis.exceptions.NoPermissionError) as error:
+        raise settings.SettingsError(f"OCR_REDIS_URL: Redis refuses: {error}") from None
+    except redis.RedisError:
+        return
+    if int(version.partition(".")[0]) < _OLDEST:
+        raise settings.SettingsError(
+            f"OCR_REDIS_URL: that is Redis {version}; {_OLDEST}.0 or newer is needed"
+        )
 
 
 @cache
@@ -88,9 +109,11 @@ def errors_as_ours() -> Iterator[None]:
     """Turns the errors of a Redis that is away or full into ours.
 
     Raises:
-        errors.QueueUnavailable
+        errors.QueueUnavailable, errors.JobStoreFull
     """
     try:
         yield
     except UNAVAILABLE as error:
         raise errors.QueueUnavailable() from error
+    except redis.exceptions.OutOfMemoryError as error:
+        raise errors.JobStoreFull(retry_after=60) from error

@@ -176,6 +176,8 @@ def _wait_for_redis(url: str, alive: Callable[[], bool], seconds: float = 60) ->
         while True:
             try:
                 client.ping()
+            except redis.AuthenticationError as error:
+                raise StartError(f"OCR_REDIS_URL: Redis refuses: {error}") from None
             except redis.RedisError as error:
                 if not alive():
                     raise StartError("Redis ended before it could answer") from None

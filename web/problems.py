@@ -60,6 +60,7 @@ STATUS: Mapping[type[errors.OcrTasksError], int] = {
     errors.LimitReached: 429,
     errors.TooManyWaiting: 503,
     errors.QueueUnavailable: 503,
+    errors.JobStoreFull: 503,
     errors.StorageFull: 507,
     errors.StorageUnavailable: 503,
 }

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
+import redis
 
 from tests import documents
 from tests.conftest import DATA, running_stack, submit, wait_for_end, wait_until
@@ -211,3 +214,21 @@ def test_a_job_that_takes_too_long_is_ended(tmp_path: Path) -> None:
 
         assert (job["state"], job["error"]["code"]) == ("failed", "job_timeout")
         assert wait_for_end(http, submit(http, ("a.pdf", documents.scan("x"))).json())["state"]
+
+
+@pytest.mark.parametrize("program", ["worker", "web"])
+def test_a_wrong_password_is_told_at_the_start(program: str, tmp_path: Path) -> None:
+    with redis_process(tmp_path) as (url, _):
+        with redis.Redis.from_url(url) as client:
+            client.config_set("requirepass", "secret-of-redis")
+        said = subprocess.run(
+            [sys.executable, "-m", "ocr_tasks.cli", program],
+            env=os.environ | {"OCR_REDIS_URL": url, "OCR_DATA_DIR": str(tmp_path / "data")},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert said.returncode == 2
+    assert "OCR_REDIS_URL: Redis refuses" in said.stderr
+    assert "secret-of-redis" not in said.stderr

@@ -250,6 +250,25 @@ def test_jobs_survive_a_redis_that_is_emptied(
         check_whole(http, stack, wait_for_end(http, job))
 
 
+def test_what_runs_ends_well_when_redis_is_full(
+    stack: Stack, http: httpx.Client, tmp_path: Path
+) -> None:
+    running = submit(http, repeated(tmp_path / "in.pdf", PAGE, 6), title="fault: slow").json()
+    waiting = submit(http, PAGE).json()
+    wait_until(lambda: done(http, running) >= 1)
+
+    store(stack).config_set("maxmemory", "1mb")
+    try:
+        refused = submit(http, PAGE)
+        assert (refused.status_code, refused.json()["code"]) == (503, "job_store_full")
+        assert int(refused.headers["Retry-After"]) > 0
+        check_whole(http, stack, wait_for_end(http, running))
+    finally:
+        store(stack).config_set("maxmemory", "0")
+    check_whole(http, stack, wait_for_end(http, waiting))
+    check_whole(http, stack, wait_for_end(http, submit(http, PAGE).json()))
+
+
 def test_a_request_that_is_sent_twice_under_one_key_is_one_job(http: httpx.Client) -> None:
     headers = {"Idempotency-Key": '"8e03978e-40d5-43e8-bc93-6894a57f9324"'}
     files = {"file": (PAGE.name, PAGE.read_bytes())}

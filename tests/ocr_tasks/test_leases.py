@@ -230,7 +230,7 @@ def test_what_runs_comes_to_its_end_when_redis_is_full(service: redis.Redis) -> 
     try:
         with pytest.raises(Exception, match="Redis") as refused:
             submit()
-        assert getattr(refused.value, "code", None) == "queue_unavailable"
+        assert getattr(refused.value, "code", None) == "job_store_full"
         leases.renew({running: "host:1:2"})
         assert leases.commit(running, "run", OUTCOME)
         assert leases.claim(waiting, "run", "host:1:2") is not None
