@@ -306,25 +306,25 @@ def test_a_cookie_that_is_no_longer_good_is_forgotten(http: FlaskClient) -> None
 
 
 @pytest.mark.parametrize(
-    "sent",
+    ("sent", "status"),
     [
-        {"json": {"token": "nonsense"}},
-        {"json": {"token": "x" * 201}},
-        {"json": {}},
-        {"json": []},
-        {"data": "token=x"},
-        {"data": b"\xff\xfe", "content_type": "application/json"},
-        {"data": b"[" * 50_000, "content_type": "application/json"},
-        {"data": b"x" * 5_000_000, "content_type": "application/json"},
+        ({"json": {"token": "nonsense"}}, 401),
+        ({"json": {"token": "x" * 201}}, 400),
+        ({"json": {}}, 400),
+        ({"json": []}, 400),
+        ({"data": "token=x"}, 400),
+        ({"data": b"\xff\xfe", "content_type": "application/json"}, 400),
+        ({"data": b"[" * 50_000, "content_type": "application/json"}, 400),
+        ({"data": b'"' + b"x" * 5_000_000 + b'"', "content_type": "application/json"}, 413),
     ],
     ids=["wrong", "long", "empty", "list", "form", "binary", "deep", "large"],
 )
 def test_a_wrong_sign_in_sets_no_cookie_and_repeats_nothing(
-    http: FlaskClient, sent: dict[str, Any]
+    http: FlaskClient, sent: dict[str, Any], status: int
 ) -> None:
     answer = http.post("/v1/session", **sent)
 
-    assert answer.status_code in (400, 401, 413)
+    assert answer.status_code == status
     assert json.loads(answer.text)["code"]
     assert "Set-Cookie" not in answer.headers
     assert "xxx" not in answer.text
