@@ -18,7 +18,7 @@ import ocrmypdf
 import pypdfium2
 from ocrmypdf import exceptions
 
-from ocr_tasks import artifacts, errors, settings, storage
+from ocr_tasks import artifacts, errors, failpoints, settings, storage
 from ocr_tasks.model import Artifact, Outcome, Progress, Stage
 from ocr_tasks.options import JobOptions
 from ocr_tasks.plugin import context, engine, helper, previews, textlayer
@@ -109,7 +109,9 @@ def _read(
         _check_failures(job)
         job.reporter.enter(Stage.STORING)
         _complete_pages(job, writer, total)
+        failpoints.hit("before_store")
         pdf = storage.take_artifact(folder, run_id, "pdf", folder.work(run_id) / "result.pdf")
+        failpoints.hit("after_store")
         return (pdf, *writer.finish()), pdf_warning
 
 

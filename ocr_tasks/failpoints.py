@@ -31,6 +31,7 @@ def hit(name: str) -> None:
     """Kills this process with the probability that is set for the point."""
     chances = _chances()
     if chances and random.random() < chances.get(name, 0):  # noqa: S311  # no secret
+        os.write(2, f"failpoint {name}\n".encode())
         os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -75,7 +75,8 @@ LANGUAGES = "ocr:languages"
 #: String: a document has stepped aside for another one; lives a few seconds (`lanes`).
 ASIDE = "ocr:aside"
 
-#: A batch of the page queue (`pages`); until its stage is done, else for OCR_JOB_SECONDS + 1 hour.
+#: A batch of the page queue (`pages`); until its stage is done, or its
+#: owner does not keep it any more.
 #:   ocr:batch:<id>          hash: count; holder:<item> its reader, tries:<item> its leases so far
 #:   ocr:batch:<id>:waiting  list of items, the next one last
 #:   ocr:batch:<id>:leases   sorted set of leased items by the second in which the lease runs out

@@ -24,6 +24,10 @@ log = logging.getLogger("ocr_tasks.pages")
 _MOST_LEASES = 2
 
 
+#: Times OCR_LEASE_SECONDS for which a batch lives that nobody keeps.
+_LIFETIME = 6
+
+
 class NoBatch(Exception):
     """The batch is closed, or was never opened."""
 
@@ -39,13 +43,21 @@ class Done:
 def open_batch(batch: str, items: Collection[int]) -> None:
     """Makes a batch of items, all waiting, the first one first."""
     main, waiting, *_ = names = keys.batch(batch)
-    lifetime = settings.get().job_seconds + 3600
+    lifetime = _LIFETIME * settings.get().lease_seconds
     with redis_client.client().pipeline() as pipe:
         pipe.delete(*names)
         pipe.hset(main, "count", str(len(items)))
         pipe.expire(main, lifetime)
         pipe.lpush(waiting, *items)
         pipe.expire(waiting, lifetime)
+        pipe.execute()
+
+
+def keep(batch: str) -> None:
+    """Keeps a batch; to be called every OCR_LEASE_SECONDS. That of an owner who died goes."""
+    with redis_client.client().pipeline(transaction=False) as pipe:
+        for name in keys.batch(batch):
+            pipe.expire(name, _LIFETIME * settings.get().lease_seconds)
         pipe.execute()
 
 

@@ -19,7 +19,9 @@ _SAFE = ("GET", "HEAD", "OPTIONS")
 
 #: What pages of allowed sites may send, and read of an answer beyond its body.
 _CORS_METHODS = "GET, POST, DELETE"
-_CORS_REQUEST_HEADERS = "Authorization, Content-Type, If-None-Match, Last-Event-ID, Prefer, Range"
+_CORS_REQUEST_HEADERS = (
+    "Authorization, Content-Type, Idempotency-Key, If-None-Match, Last-Event-ID, Prefer, Range"
+)
 _CORS_ANSWER_HEADERS = "Content-Disposition, ETag, Link, Location, Retry-After"
 
 

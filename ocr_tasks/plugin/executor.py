@@ -13,7 +13,7 @@ from typing import Any
 
 from ocrmypdf import Executor
 
-from ocr_tasks import errors, settings
+from ocr_tasks import errors, failpoints, settings
 from ocr_tasks.model import Stage
 from ocr_tasks.plugin import context, helper, reading
 from ocr_tasks.plugin.batch import Initializer, Task
@@ -83,6 +83,7 @@ class PageExecutor(Executor):
         Raises:
             context.StepAside
         """
+        failpoints.hit("after_page")
         if not found.kept and self._job.turn_is_over(self._back):
             raise context.StepAside
 

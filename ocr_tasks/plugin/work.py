@@ -14,7 +14,7 @@ from typing import Any
 
 from redis import RedisError
 
-from ocr_tasks import pages
+from ocr_tasks import pages, settings
 from ocr_tasks.plugin.batch import Files, Initializer, Task
 
 log = logging.getLogger("ocr_tasks.work")
@@ -200,8 +200,12 @@ class Work:
 
     def _collect(self, batch: str, files: Files) -> None:
         """Takes over what helpers have done."""
+        kept = time.monotonic()
         while not self._ended.is_set():
             try:
+                if time.monotonic() - kept > settings.get().lease_seconds:
+                    pages.keep(batch)
+                    kept = time.monotonic()
                 done = pages.collect(batch, seconds=_PAUSE)
             except RedisError as error:
                 log.warning("nothing could be collected: %s", error)

@@ -351,3 +351,13 @@ def test_a_turn_is_worth_the_way_back(queue: redis.Redis, monkeypatch: pytest.Mo
 
     assert not any(turn.is_over(back=60) for _ in range(3))
     assert any(turn.is_over(back=0) for _ in range(3))
+
+
+def test_a_batch_that_its_owner_keeps_lives_on(queue: redis.Redis) -> None:
+    pages.open_batch("b", range(3))
+    for key in queue.keys("*"):
+        queue.expire(key, 1)
+
+    pages.keep("b")
+
+    assert all(queue.ttl(key) > 1 for key in queue.keys("*"))
