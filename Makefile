@@ -2,7 +2,7 @@
 PY := .venv/bin/python
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: run ocr test lint pytest bench docs help
+.PHONY: run ocr test lint pytest bench chaos docs help
 .DEFAULT_GOAL := help
 
 run: ## start everything on http://127.0.0.1:8000 (Ctrl-C ends it)
@@ -32,6 +32,10 @@ bench: ## measure everything against its competitors, into bench/RESULTS.md (an 
 	@command -v wrk >/dev/null || { echo 'wrk is missing: apt-get install wrk' >&2; exit 1; }
 	.venv/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/bench.txt
 	$(PY) -m bench
+
+chaos: ## kill everything at random, 300 times, and check every job; into docs/reliability.md
+	@scripts/setup --dev
+	$(PY) -m tests.chaos --kills 300 --write
 
 docs: ## write the generated reference pages again
 	@scripts/setup --dev

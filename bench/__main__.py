@@ -7,7 +7,7 @@ import sys
 
 SCRIPTS = (
     *("throughput", "latency", "small", "width", "fairness", "progress", "http"),
-    *("upload_memory", "size"),
+    *("upload_memory", "size", "takeover", "cancel"),
 )
 
 if __name__ == "__main__":

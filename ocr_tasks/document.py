@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -299,13 +300,26 @@ def _as_job_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        raise (errors.JobStorageFull() if full else errors.JobStorageError()) from error
+        raise (
+            errors.JobStorageFull() if _is_of_full_disk(error) else errors.JobStorageError()
+        ) from error
     except Exception as error:
+        if _is_of_full_disk(error):
+            raise errors.JobStorageFull() from error
         for kinds, meaning in _MEANINGS:
             if isinstance(error, kinds):
                 raise meaning(_plain(error)) from error
         raise
+
+
+def _is_of_full_disk(error: BaseException) -> bool:
+    """Whether the disk was full; OCRmyPDF wraps that in errors of its own."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return os.strerror(errno.ENOSPC) in str(error)
 
 
 def _plain(error: Exception) -> str:

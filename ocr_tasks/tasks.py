@@ -45,13 +45,15 @@ def ocr_document(self: Task, job_id: str, requested: dict[str, Any]) -> dict[str
         return _read(self, job_id, requested)
     except NotWritten:
         raise Ignore from None  # cancelled, deleted, or somebody else's by now
-    except (RedisError, errors.QueueUnavailable) as error:
-        # Nothing of that is the document's fault: when Redis is back, the reconciler finds the job.
+    except (RedisError, errors.ServiceError) as error:
+        # Redis is away, or this worker has no room: nothing of that is the document's fault. The
+        # reconciler finds the job, and sends its message again.
         log.warning("job %s is left to others: %s", job_id, error)
         raise Ignore from None
 
 
 def _read(task: Task, job_id: str, requested: dict[str, Any]) -> dict[str, Any]:
+    storage.check_room()
     run_id = storage.new_id()
     holder = leases.holder(os.getppid(), os.getpid())
     start = leases.claim(job_id, run_id, holder)

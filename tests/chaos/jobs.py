@@ -49,14 +49,15 @@ class Client(threading.Thread):
 
     def run(self) -> None:
         while not self._stopped.is_set():
-            self._send()
+            self.send()
             self._stopped.wait(self._dice.uniform(0, 2 * self._pause))
 
     def stop(self) -> None:
         self._stopped.set()
         self.join()
 
-    def _send(self) -> None:
+    def send(self) -> None:
+        """Sends one document, until it is accepted."""
         dice, code = self._dice, next(self._codes)
         poison = dice.random() < 0.04
         pages = 1 if poison else dice.randint(1, documents.MOST_PAGES)
@@ -82,6 +83,9 @@ class Client(threading.Thread):
             with contextlib.suppress(httpx.TransportError):
                 answer = self._http.post(f"/v1/jobs/{job.id}/cancel")
                 job.cancelled = answer.status_code == 200
+
+    def close(self) -> None:
+        self._http.close()
 
     # When all is calm again
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import random
-import statistics
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -30,7 +29,6 @@ class Report:
     points: Counter[str] = field(default_factory=Counter)
     reruns: int = 0
     retried: int = 0
-    takeovers: list[float] = field(default_factory=list)
     ends: Counter[str] = field(default_factory=Counter)
     violations: list[str] = field(default_factory=list)
 
@@ -42,20 +40,20 @@ class Report:
 
     def table(self) -> str:
         """The report in Markdown."""
-        words = lambda counter: ", ".join(f"{n} {name}" for name, n in sorted(counter.items()))  # noqa: E731
         rows = [
-            ("jobs accepted", f"{self.jobs} ({words(self.ends)})"),
+            ("jobs accepted", f"{self.jobs} ({_words(self.ends)})"),
             ("processes killed", f"{self.kills}"),
-            ("faults", words(self.faults)),
-            ("deaths at failpoints", words(self.points) or "none"),
+            ("faults", _words(self.faults)),
+            ("deaths at failpoints", _words(self.points)),
             ("runs begun again", f"{self.reruns}"),
             ("jobs run again by the client (disk full, page lost)", f"{self.retried}"),
             ("lost, doubled, wrong or left over", f"{len(self.violations)}"),
         ]
-        if self.takeovers:
-            middle, worst = statistics.median(self.takeovers), max(self.takeovers)
-            rows.append(("seconds until a job went on", f"median {middle:.1f}, worst {worst:.1f}"))
         return "\n".join(["| what | |", "| --- | --- |", *(f"| {a} | {b} |" for a, b in rows)])
+
+
+def _words(counter: Counter[str]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in sorted(counter.items())) or "none"
 
 
 def run(stack: Stack, seed: int, kills: int, say: Callable[[str], None]) -> Report:
@@ -73,6 +71,8 @@ def run(stack: Stack, seed: int, kills: int, say: Callable[[str], None]) -> Repo
     say("calm")
     stack.restart_calmly()
     _check(stack, clients, report, say)
+    for client in clients:
+        client.close()
     report.violations += [f"left running: {name}" for name in stack.stop()]
     for violation in report.violations:
         say(f"VIOLATION {violation}")

@@ -47,6 +47,7 @@ class Stack:
     #: Workers that were told to stop, and have not ended yet.
     leaving: list[subprocess.Popen[bytes]] = field(default_factory=list)
     lock: threading.RLock = field(default_factory=threading.RLock)
+    _redis: redis.Redis | None = None
 
     @property
     def url(self) -> str:
@@ -145,7 +146,10 @@ class Stack:
         return []
 
     def redis(self) -> redis.Redis:
-        return redis.Redis.from_url(f"unix://{self.folder / 'redis.sock'}", decode_responses=True)
+        if self._redis is None:
+            address = f"unix://{self.folder / 'redis.sock'}"
+            self._redis = redis.Redis.from_url(address, decode_responses=True)
+        return self._redis
 
     def ours(self) -> list[psutil.Process]:
         """Everything that was started here and still runs."""
@@ -174,6 +178,7 @@ class Stack:
         for process in self.ours():
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
+        self.redis().close()
         kill(self.servers["redis"].process)  # it writes its title over its environment
         self.servers["redis"].process.wait(10)
         return left
