@@ -72,6 +72,9 @@ def test_the_checks_see_what_is_wrong(tmp_path: Path) -> None:
         sent.code, code = ("ALFA", "BRAVO", "LIMA"), sent.code
         assert len(wrong()) == 2 * sent.pages
         sent.code = code
+        # Without a worker, which would clean up.
+        stack.servers["worker 0"].process.terminate()
+        stack.servers["worker 0"].process.wait(30)
         folder = data / "jobs" / sent.id[:2] / sent.id
         (folder / "work").mkdir()
         (folder / "runs" / "stale").mkdir()
