@@ -48,6 +48,7 @@ class NewJob:
     options: dict[str, Any]
     owner: str
     created: float
+    callback: dict[str, str] | None = None
 
     @property
     def lane(self) -> str:
@@ -169,9 +170,11 @@ class JobBackend(RedisBackend):  # type: ignore[misc]  # Celery has no types
         """
         progress = Progress().to_dict()
         record = {"input": new.input, "options": new.options, "owner": new.owner}
+        if new.callback:
+            record["callback"] = new.callback
         args = [new.id, self._encode_meta(new.id, "QUEUED", progress), json.dumps(record)]
         args += [json.dumps(progress), repr(new.created), keys.owned_by(new.owner), new.lane]
-        args += [str(queue_max), str(own_max)]
+        args += [str(queue_max), str(own_max), new.callback["events"] if new.callback else ""]
         names = keys.job(new.id)
         if request and request.key:
             names.append(request.key)

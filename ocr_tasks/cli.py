@@ -69,6 +69,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     sweep.set_defaults(run=_sweep)
 
+    webhooks = commands.add_parser(
+        "webhooks", help="print the secrets that webhooks are signed with"
+    )
+    webhooks.set_defaults(run=_webhooks)
+
     ocr = commands.add_parser("ocr", help="read a document and write a searchable PDF")
     ocr.add_argument("files", nargs="+", type=Path, metavar="FILE", help="several become one PDF")
     ocr.add_argument("-o", "--output", type=Path, help="default: FILE-ocr.pdf beside the first")
@@ -187,6 +192,16 @@ def _sweep(options: argparse.Namespace) -> int:
         f"{swept.uploads} unfinished uploads and {swept.leftovers} leftovers: "
         f"{swept.bytes / settings.MIB:.1f} MiB. Restored {swept.restored} jobs."
     )
+    return 0
+
+
+def _webhooks(options: argparse.Namespace) -> int:
+    from ocr_tasks import webhooks
+
+    try:
+        print("\n".join(webhooks.secret_texts()))
+    except errors.ServiceError as error:
+        return _complain(f"{error}", EXIT_UNAVAILABLE)
     return 0
 
 

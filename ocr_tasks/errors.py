@@ -232,6 +232,18 @@ class LanguageUnavailable(OptionsError):
     advice = "GET /v1/languages lists what is installed; an operator can install more."
 
 
+class CallbackRefused(RequestError):
+    code = "callback_refused"
+    title = "That address cannot be called back"
+    advice = "Give an http(s) address on the internet; an operator can allow networks of their own."
+
+
+class NoCallback(StateError):
+    code = "no_callback"
+    title = "There is nothing to tell: the job names no callback_url, or has not ended"
+    advice = "Send callback_url with the document."
+
+
 class IdempotencyMismatch(RequestError):
     code = "idempotency_mismatch"
     title = "The Idempotency-Key was used for another request"

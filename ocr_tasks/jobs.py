@@ -31,13 +31,7 @@ from ocr_tasks import (
 )
 from ocr_tasks.app import app
 from ocr_tasks.backend import JobBackend, NewJob
-from ocr_tasks.model import (
-    Job,
-    JobInput,
-    JobList,
-    Outcome,
-    State,
-)
+from ocr_tasks.model import Callback, Job, JobInput, JobList, Outcome, State
 from ocr_tasks.options import JobOptions
 from ocr_tasks.repeats import Repeatable
 
@@ -79,6 +73,7 @@ def submit(
     owner: str = "",
     own_max: int = 0,
     request: Repeatable | None = None,
+    callback: Callback | None = None,
 ) -> Job:
     """Makes a job of a document that lies in its folder, and queues it.
 
@@ -90,7 +85,12 @@ def submit(
         errors.QueueFull, errors.LimitReached, errors.QueueUnavailable, errors.IdempotencyMismatch
     """
     new = NewJob(
-        job_id, dataclasses.asdict(job_input), options.model_dump(mode="json"), owner, time.time()
+        id=job_id,
+        input=dataclasses.asdict(job_input),
+        options=options.model_dump(mode="json"),
+        owner=owner,
+        created=time.time(),
+        callback={"url": callback.url, "events": callback.events} if callback else None,
     )
     try:
         with redis_client.errors_as_ours():

@@ -21,6 +21,9 @@ from ocr_tasks.model import State
 #:   token     who may write: the fencing token of the run that claimed the job last
 #:   holder    the process that has it
 #:   created   seconds since the epoch
+#:   callback  who is told of it wants to know of its `end` or all `stages`, '' for nobody
+#:   stage     the stage that was told of last, for those
+#:   deliveries  the last tries to tell, as JSON
 #: The channel of the same name announces each change with the metadata, as Celery's backend does.
 TASK_PREFIX = "celery-task-meta-"
 
@@ -38,6 +41,11 @@ AWAITED = "ocr:awaited"
 ENDED_WITH_INPUT = "ocr:ended:inputs"
 ENDED_WITH_RESULTS = "ocr:ended:results"
 ENDED = "ocr:ended:jobs"
+
+#: Sorted set of what is to be told (`webhooks`), `<job id> <attempt> <state or stage>`, by the
+#: second in which it is due; and a hash of the tries of each.
+OUTBOX = "ocr:outbox"
+OUTBOX_TRIES = "ocr:outbox:tries"
 
 #: String: a worker does something that is done once in a while; lives for that while.
 TURN_PREFIX = "ocr:turn:"
@@ -109,7 +117,7 @@ def jobs_in(state: State | None, owner: str | None = None) -> str:
 def job(job_id: str) -> list[str]:
     """All keys that a change of a job touches, in the order that the scripts expect."""
     ended = (ENDED_WITH_INPUT, ENDED_WITH_RESULTS, ENDED)
-    return [task(job_id), JOBS, STATS, LEASES, AWAITED, *ended]
+    return [task(job_id), JOBS, STATS, LEASES, AWAITED, *ended, OUTBOX]
 
 
 def batch(batch_id: str) -> list[str]:

@@ -144,6 +144,18 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class Callback:
+    """Who wants to be told of a job: of its `end`, or of all its `stages`.
+
+    `deliveries` are the last tries, as `webhooks` notes them.
+    """
+
+    url: str
+    events: str
+    deliveries: tuple[dict[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """One document to be read. The id is the Celery task id. Times are seconds since the epoch.
 
@@ -161,6 +173,7 @@ class Job:
     options: dict[str, Any]
     progress: Progress
     owner: str = ""
+    callback: Callback | None = None
     started_at: float | None = None
     ended_at: float | None = None
     expires_at: float | None = None

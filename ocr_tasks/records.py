@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from ocr_tasks import settings
-from ocr_tasks.model import Failure, Job, JobInput, Outcome, Progress, State
+from ocr_tasks.model import Callback, Failure, Job, JobInput, Outcome, Progress, State
 
 
 def job(job_id: str, record: dict[str, str], rank: int | None) -> Job:
@@ -24,6 +24,7 @@ def job(job_id: str, record: dict[str, str], rank: int | None) -> Job:
         revision=int(record["revision"]),
         attempt=int(record["attempt"]),
         owner=fixed["owner"],
+        callback=_callback(fixed.get("callback"), record),
         created_at=float(record["created"]),
         input=JobInput(**fixed["input"]),
         options=fixed["options"],
@@ -35,6 +36,12 @@ def job(job_id: str, record: dict[str, str], rank: int | None) -> Job:
         expires_at=_expires_at(ended_at),
         failure=_failure(result) if state in (State.FAILED, State.CANCELLED) else None,
     )
+
+
+def _callback(chosen: dict[str, str] | None, record: dict[str, str]) -> Callback | None:
+    if chosen is None:
+        return None
+    return Callback(**chosen, deliveries=tuple(json.loads(record["deliveries"])))
 
 
 def _expires_at(ended_at: float | None) -> float | None:

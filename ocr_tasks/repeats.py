@@ -44,10 +44,13 @@ class Repeatable:
         return str(job_id)
 
 
-def request(owner: str, idempotency_key: str | None, sha256: str, options: str) -> Repeatable:
+def request(
+    owner: str, idempotency_key: str | None, sha256: str, options: str, reuse: bool = True
+) -> Repeatable:
     """What a client's request can be known by again.
 
-    `sha256` is over the uploaded bytes, `options` is whatever else it asks for, as JSON.
+    `sha256` is over the uploaded bytes, `options` is whatever else it asks for, as JSON. `reuse`:
+    an earlier job would do.
 
     Raises:
         errors.MalformedRequest: if that is no key.
@@ -56,7 +59,7 @@ def request(owner: str, idempotency_key: str | None, sha256: str, options: str) 
     key = content = ""
     if idempotency_key is not None:
         key = keys.IDEMPOTENCY_PREFIX + _digest(owner, _clean(idempotency_key))
-    if settings.get().reuse_results:
+    if reuse and settings.get().reuse_results:
         content = keys.SAME_PREFIX + _digest(owner, fingerprint)
     return Repeatable(key, content, fingerprint)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import ipaddress
 import os
@@ -218,6 +219,17 @@ class Settings(BaseSettings):
     stop_seconds: int = Field(
         8, ge=1, le=600, description="Seconds that a worker has to end its jobs when it is stopped."
     )
+    callback_networks: str = Field(
+        "",
+        description="Networks that webhooks may be sent to although they are not public, joined by "
+        "commas, such as 192.168.7.0/24.",
+    )
+    webhook_secrets: str = Field(
+        "",
+        description="Secrets that sign webhooks, as whsec_ and base64, the newest first, joined by "
+        "commas. Empty: one is made and kept in the data folder; `ocr-tasks webhooks` shows it.",
+        repr=False,
+    )
     failpoints: str = Field(
         "",
         description="For tests: points at which a process kills itself, with their probabilities, "
@@ -245,7 +257,7 @@ class Settings(BaseSettings):
                 raise ValueError(f"{name!r} is no name of a host; give it without a port")
         return value
 
-    @field_validator("allowed_networks")
+    @field_validator("allowed_networks", "callback_networks")
     @classmethod
     def _networks(cls, value: str) -> str:
         for name in _names(value):
@@ -266,6 +278,28 @@ class Settings(BaseSettings):
         if value and not value.startswith(("redis://", "rediss://", "unix:///")):
             raise ValueError("start it with redis://, rediss:// or unix:///")
         return value
+
+    @field_validator("webhook_secrets")
+    @classmethod
+    def _secrets(cls, value: str) -> str:
+        for text in _names(value):
+            try:
+                length = len(base64.b64decode(text.removeprefix("whsec_"), validate=True))
+            except ValueError:
+                length = 0
+            if not text.startswith("whsec_") or not 24 <= length <= 64:
+                raise ValueError("each is whsec_ and 24 to 64 bytes in base64")
+        return value
+
+    @property
+    def callback_allowed(self) -> list[Network]:
+        """The networks of `callback_networks`."""
+        return [ipaddress.ip_network(name) for name in _names(self.callback_networks)]
+
+    @property
+    def webhook_secret_list(self) -> list[str]:
+        """The secrets as a list."""
+        return _names(self.webhook_secrets)
 
     @property
     def redis(self) -> str:

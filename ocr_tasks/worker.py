@@ -1,6 +1,7 @@
-"""A worker: Celery's prefork pool, each child in a process group of its own, and two threads.
+"""A worker: Celery's prefork pool, each child in a process group of its own, and three threads.
 
-One looks after what runs here (`caretaker`), the other after what is lost anywhere (`reconciler`).
+One looks after what runs here (`caretaker`), one after what is lost anywhere (`reconciler`), and
+one sends webhooks (`courier`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from celery.signals import setup_logging, worker_process_init, worker_ready, wor
 from ocr_tasks import lanes, orphans, settings
 from ocr_tasks.app import LANES, app
 from ocr_tasks.caretaker import Caretaker
+from ocr_tasks.courier import Courier
 from ocr_tasks.reconciler import Reconciler
 
 log = logging.getLogger("ocr_tasks.worker")
@@ -48,6 +50,7 @@ def main() -> int:
         return stop.code if isinstance(stop.code, int) else 0
     finally:
         _reconciler.stop()
+        _courier.stop()
         _caretaker.stop()
     return 0
 
@@ -80,12 +83,14 @@ def _start_child(**_: Any) -> None:
 
 _caretaker = Caretaker()
 _reconciler = Reconciler()
+_courier = Courier()
 
 
 @worker_ready.connect  # type: ignore[untyped-decorator]
 def _on_ready(sender: Any, **_: Any) -> None:
     _caretaker.look_after(sender)
     _reconciler.begin()
+    _courier.begin()
 
 
 @worker_shutting_down.connect  # type: ignore[untyped-decorator]

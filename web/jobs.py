@@ -10,10 +10,10 @@ from typing import cast
 from flask import Response, request
 from flask_openapi3 import APIBlueprint, Tag
 
-from ocr_tasks import errors, intake, jobs, options, repeats, settings, storage, workers
+from ocr_tasks import errors, intake, jobs, options, repeats, settings, storage, webhooks, workers
 from ocr_tasks.formats import hocr, text
 from ocr_tasks.formats.page import Page
-from ocr_tasks.model import Job
+from ocr_tasks.model import Callback, Job
 from web import auth, downloads, events, uploads
 from web.schemas import (
     ArtifactPath,
@@ -57,16 +57,18 @@ def create() -> Response:
         caller.spend("submits_minute")
         jobs.check_queue(caller.id, caller.most_waiting)
         incoming, form = uploads.read(upload)
+        callback = webhooks.wanted(form)
         chosen = options.parse(form)
         chosen.check_languages(workers.languages())
         asked = repeats.request(
             owner=caller.id,
             idempotency_key=request.headers.get("Idempotency-Key"),
             sha256=f"{len(incoming.names)}:{incoming.digest.hexdigest()}",
-            options=chosen.model_dump_json(),
+            options=f"{chosen.model_dump_json()} {callback}",
+            reuse=callback is None,
         )
         caller.check()  # the upload may have taken hours
-        job = jobs.sent_before(asked) or _submit(caller, incoming, chosen, asked)
+        job = jobs.sent_before(asked) or _submit(caller, incoming, chosen, asked, callback)
     preferred = _PREFER_WAIT.search(request.headers.get("Prefer", ""))
     if preferred:
         job = events.wait_for_end(job, min(int(preferred[1]), settings.get().wait_max))
@@ -82,6 +84,7 @@ def _submit(
     incoming: intake.Incoming,
     chosen: options.JobOptions,
     asked: repeats.Repeatable,
+    callback: Callback | None,
 ) -> Job:
     received = intake.receive(incoming, chosen)
     try:
@@ -90,7 +93,7 @@ def _submit(
         storage.delete(received.job_id)
         raise
     most = caller.most_waiting
-    return jobs.submit(received.job_id, received.input, chosen, caller.id, most, asked)
+    return jobs.submit(received.job_id, received.input, chosen, caller.id, most, asked, callback)
 
 
 @blueprint.get("", responses={200: JobListBody})
@@ -150,6 +153,14 @@ def retry(path: JobPath) -> Response:
     """
     caller = auth.caller()
     return _answer(jobs.retry(path.job_id, caller.sees, caller.most_waiting), 202)
+
+
+@blueprint.post("/<job_id>/callback", responses={202: JobBody})
+def call_back(path: JobPath) -> Response:
+    """Tell the `callback_url` of a job once more how it ended."""
+    job = jobs.read(path.job_id, auth.caller().sees)
+    webhooks.replay(job)
+    return _answer(job, 202)
 
 
 @blueprint.delete("/<job_id>", responses={204: None})

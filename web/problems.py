@@ -43,6 +43,8 @@ STATUS: Mapping[type[errors.OcrTasksError], int] = {
     errors.ImageInvalid: 422,
     errors.CheckFailed: 422,
     errors.IdempotencyMismatch: 422,
+    errors.CallbackRefused: 422,
+    errors.NoCallback: 409,
     errors.InvalidOptions: 422,
     errors.LanguageUnavailable: 422,
     errors.JobNotFound: 404,

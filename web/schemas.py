@@ -103,6 +103,20 @@ class ErrorBody(BaseModel):
     page: int | None
 
 
+class DeliveryBody(BaseModel):
+    event: str
+    at: datetime | None
+    status: int | None = Field(description="What the receiver answered.")
+    reason: str = Field(description="Why there was no answer, or no request.")
+    next_at: datetime | None = Field(description="When it will be tried again; null: never.")
+
+
+class CallbackBody(BaseModel):
+    url: str
+    events: str
+    deliveries: list[DeliveryBody] = Field(description="The last tries, the oldest first.")
+
+
 class LinksBody(BaseModel):
     self: str
     events: str
@@ -137,6 +151,7 @@ class JobBody(BaseModel):
     seconds: dict[str, float] = Field(description="What each stage took.")
     versions: dict[str, str]
     error: ErrorBody | None
+    callback: CallbackBody | None = Field(description="Who is told of it, and how that went.")
     links: LinksBody
 
     @classmethod
@@ -174,6 +189,7 @@ class JobBody(BaseModel):
             seconds=_seconds(job),
             versions=outcome.versions if outcome else {},
             error=_error(job),
+            callback=_callback(job),
             links=LinksBody(
                 self=here,
                 **{name: f"{here}/{name}" for name in LinksBody.model_fields if name != "self"},
@@ -197,6 +213,22 @@ def _seconds(job: Job) -> dict[str, float]:
     if job.outcome is None or job.started_at is None:
         return {}
     return {"queued": round(job.started_at - job.created_at, 3), **job.outcome.seconds}
+
+
+def _callback(job: Job) -> CallbackBody | None:
+    if job.callback is None:
+        return None
+    deliveries = [
+        DeliveryBody(
+            event=row["event"],
+            at=stamp(row["at"]),
+            status=row["status"],
+            reason=row["reason"],
+            next_at=stamp(row["next_at"]),
+        )
+        for row in job.callback.deliveries
+    ]
+    return CallbackBody(url=job.callback.url, events=job.callback.events, deliveries=deliveries)
 
 
 def _error(job: Job) -> ErrorBody | None:
@@ -288,6 +320,18 @@ def submit_form() -> dict[str, Any]:
         "items": {"type": "string", "format": "binary"},
         "description": "One or more files; several become one PDF in this order.",
     }
-    schema["properties"] = {"file": files, **schema["properties"]}
+    callback = {
+        "callback_url": {
+            "type": "string",
+            "description": "Where to POST how the job ended, signed after Standard Webhooks.",
+        },
+        "callback_events": {
+            "type": "string",
+            "enum": ["end", "stages"],
+            "default": "end",
+            "description": "stages: tell of each stage as well.",
+        },
+    }
+    schema["properties"] = {"file": files, **schema["properties"], **callback}
     schema["required"] = ["file"]
     return {"content": {"multipart/form-data": {"schema": schema}}, "required": True}

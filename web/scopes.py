@@ -27,6 +27,7 @@ SCOPES: Mapping[str, Scopes] = {
     "jobs.create": _SUBMIT,
     "jobs.cancel": _SUBMIT,
     "jobs.retry": _SUBMIT,
+    "jobs.call_back": _SUBMIT,
     "jobs.delete": _SUBMIT,
     "jobs.index": _READ,
     "jobs.show": _READ,

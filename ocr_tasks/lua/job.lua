@@ -1,6 +1,7 @@
 -- What the scripts that change a job have in common; put in front of each of them.
 -- KEYS  as keys.job() gives them: 1 the job, 2 the index of all jobs, 3 counters, 4 leases,
---       5 awaited messages, 6 to 8 ended jobs that still have their input, their results, a record
+--       5 awaited messages, 6 to 8 ended jobs that still have their input, their results, a record,
+--       9 what is to be told
 local job, jobs, stats, leases, awaited = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local final = {succeeded = true, failed = true, cancelled = true}
 
@@ -17,6 +18,21 @@ end
 local function indexes(state)
   local name = state and jobs .. ':' .. state or jobs
   return {name, name .. get('suffix')}
+end
+
+-- Puts on the list what those who asked for it are to be told: a final state, or a new stage.
+local function tell(id, state, progress)
+  local wanted = get('callback')
+  if not wanted or wanted == '' then return end
+  local event = final[state] and state
+  if wanted == 'stages' and state == 'running' and progress ~= '' then
+    local stage = cjson.decode(progress).stage
+    if stage ~= 'queued' and stage ~= get('stage') then event = stage end
+    redis.call('HSET', job, 'stage', stage)
+  end
+  if event then
+    redis.call('ZADD', KEYS[9], now(), id .. ' ' .. get('attempt') .. ' ' .. event)
+  end
 end
 
 -- Writes a state, and keeps everything that follows from it in step.
@@ -42,6 +58,7 @@ local function enter(id, state, meta, progress)
       if final[state] then redis.call('ZADD', KEYS[i], now(), id) else redis.call('ZREM', KEYS[i], id) end
     end
   end
+  tell(id, state, progress)
   redis.call('PUBLISH', job, meta)
 end
 

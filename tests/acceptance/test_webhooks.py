@@ -1,0 +1,125 @@
+"""Webhooks as a receiver sees them, from a real stack."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from tests.acceptance.test_takeover import main_process, store
+from tests.conftest import DATA, Stack, running_stack, submit, wait_for_end, wait_until
+from tests.ocr_tasks.test_webhooks import SECRET, Receiver
+
+pytestmark = pytest.mark.acceptance
+
+PAGE = DATA / "huckleberry-finn-p22.pdf"
+GUIDE = Path(__file__).parents[2] / "docs" / "how-to" / "webhooks.md"
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with running_stack(
+        tmp_path_factory.mktemp("webhooks"),
+        OCR_CALLBACK_NETWORKS="127.0.0.0/8",
+        OCR_WEBHOOK_SECRETS=SECRET,
+        OCR_WORKER_PROCESSES="1",
+    ) as running:
+        yield running
+
+
+@pytest.fixture
+def http(stack: Stack) -> Iterator[httpx.Client]:
+    with stack.client() as client:
+        yield client
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    server = Receiver()
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_receiver_is_told_and_verifies_it_as_the_guide_says(
+    http: httpx.Client, receiver: Receiver
+) -> None:
+    job = submit(http, PAGE, callback_url=receiver.url, callback_events="stages").json()
+    assert job["callback"] == {"url": receiver.url, "events": "stages", "deliveries": []}
+    ended = wait_for_end(http, job)
+    assert ended["state"] == "succeeded"
+
+    wait_until(lambda: any(b"job.succeeded" in body for _, body in receiver.got), 30)
+
+    code = GUIDE.read_text().partition("```python\n")[2].partition("```")[0]
+    guide: dict[str, object] = {}
+    exec(code, guide)  # it is ours, and this is the test that it works
+    verify = guide["verify"]
+    assert callable(verify)
+    types = set()
+    for headers, body in receiver.got:
+        assert verify(headers, body, SECRET)
+        assert not verify(headers, body + b" ", SECRET)
+        types.add(verify(headers, body, SECRET)["type"])
+    assert {"job.scanning", "job.ocr", "job.succeeded"} <= types
+
+    def told() -> bool:
+        rows = http.get(job["links"]["self"]).json()["callback"]["deliveries"]
+        return "succeeded" in {row["event"] for row in rows if row["status"] == 204}
+
+    wait_until(told, 30)
+    count = len(receiver.got)
+    again = http.post(f"{job['links']['self']}/callback")
+    assert again.status_code == 202
+    wait_until(lambda: len(receiver.got) == count + 1, 30)
+
+
+def test_an_address_that_may_not_be_called_is_refused(http: httpx.Client) -> None:
+    for url in ("http://169.254.169.254/latest/meta-data", "http://[::1]/", "file:///etc/passwd"):
+        answer = submit(http, PAGE, callback_url=url)
+        assert (answer.status_code, answer.json()["code"]) == (422, "callback_refused")
+
+
+def test_what_a_killed_worker_did_not_send_is_sent_by_the_next_one(
+    stack: Stack, http: httpx.Client, receiver: Receiver
+) -> None:
+    job = submit(http, PAGE, callback_url=receiver.url).json()
+    main = main_process(stack)
+    key = f"celery-task-meta-{job['id']}"
+    # It dies in the very moment of the end, before it could have sent anything.
+    children = main.children(recursive=True)
+    wait_until(lambda: store(stack).hget(key, "state") == "succeeded", 60)
+    for process in (main, *children):
+        try:
+            process.kill()
+        except psutil.NoSuchProcess:
+            continue
+
+    wait_until(lambda: receiver.got, 90)
+
+    ids = {headers["webhook-id"] for headers, _ in receiver.got}
+    assert len(ids) == 1
+
+
+def test_a_host_that_does_not_answer_does_not_hold_up_the_others(
+    http: httpx.Client, receiver: Receiver
+) -> None:
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.2", 0))
+        deaf.listen(64)
+        nobody = f"http://127.0.0.2:{deaf.getsockname()[1]}/"
+        for _ in range(12):
+            job = submit(http, PAGE, callback_url=nobody).json()
+            http.post(f"{job['links']['self']}/cancel").raise_for_status()
+        job = submit(http, PAGE, callback_url=receiver.url).json()
+        http.post(f"{job['links']['self']}/cancel").raise_for_status()
+
+        wait_until(lambda: receiver.got, 30)

@@ -1,0 +1,372 @@
+"""Webhooks on a real Redis, with real receivers on loopback."""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import redis
+from standardwebhooks import Webhook
+
+from ocr_tasks import errors, jobs, keys, leases, options, redis_client, settings, storage, webhooks
+from ocr_tasks.model import Callback, Job, Progress, Stage
+from tests.ocr_tasks.test_jobs import INPUT, OUTCOME, report
+
+pytestmark = pytest.mark.usefixtures("service", "loopback")
+
+SECRET = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
+OLDER = "whsec_ZmVkY2JhOTg3NjU0MzIxMGZlZGNiYTk4NzY1NDMyMTA="
+
+
+@pytest.fixture
+def loopback(service: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OCR_CALLBACK_NETWORKS", "127.0.0.0/8,::1/128")
+    monkeypatch.setenv("OCR_WEBHOOK_SECRETS", SECRET)
+    settings.get.cache_clear()
+
+
+class Receiver(http.server.ThreadingHTTPServer):
+    """Notes what it gets, and answers as it is told."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.got: list[tuple[dict[str, str], bytes]] = []
+        self.answer: Callable[[http.server.BaseHTTPRequestHandler], None] = answers(204)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/hook"
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    server: Receiver
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.got.append((dict(self.headers), body))
+        self.server.answer(self)
+
+    def log_message(self, *args: Any) -> None:
+        """Says nothing."""
+
+
+def answers(status: int, **headers: str) -> Callable[[http.server.BaseHTTPRequestHandler], None]:
+    def answer(handler: http.server.BaseHTTPRequestHandler) -> None:
+        handler.send_response(status)
+        for name, value in headers.items():
+            handler.send_header(name.replace("_", "-"), value)
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+
+    return answer
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    server = Receiver()
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def submit(url: str, events: str = "end") -> str:
+    job_id = storage.new_id()
+    upload = storage.new_upload()
+    (upload / "input.pdf").write_bytes(b"%PDF-")
+    storage.adopt(upload, job_id)
+    jobs.submit(job_id, INPUT, options.from_dict({}), callback=Callback(url, events))
+    return job_id
+
+
+def finished(url: str, events: str = "end") -> Job:
+    job_id = submit(url, events)
+    leases.claim(job_id, "run", "host:1:2")
+    assert leases.commit(job_id, "run", OUTCOME)
+    return jobs.read(job_id)
+
+
+def deliver_all() -> list[webhooks.Attempt]:
+    return [webhooks.deliver(message, jobs.read(message.job_id)) for message in webhooks.take(100)]
+
+
+def due_now() -> None:
+    """Has everything on the list be due."""
+    for member in redis_client.client().zrange(keys.OUTBOX, 0, -1):
+        redis_client.client().zadd(keys.OUTBOX, {member: 0})
+
+
+def test_the_end_of_a_job_is_told_signed(receiver: Receiver) -> None:
+    job = finished(receiver.url)
+
+    (attempt,) = deliver_all()
+
+    assert attempt.delivered
+    ((headers, body),) = receiver.got
+    told = Webhook(SECRET).verify(body, headers)
+    assert told["type"] == "job.succeeded"
+    assert told["data"]["id"] == job.id
+    assert told["data"]["pages"] == 7
+    assert told["data"]["artifacts"][0]["name"] == "pdf"
+    assert len(body) < 20_000
+    assert webhooks.take(100) == []
+    callback = jobs.read(job.id).callback
+    assert callback is not None
+    assert [row["status"] for row in callback.deliveries] == [204]
+    assert redis_client.client().zcard(keys.OUTBOX) == 0
+
+
+def test_a_job_without_a_callback_tells_nobody() -> None:
+    job_id = storage.new_id()
+    upload = storage.new_upload()
+    (upload / "input.pdf").write_bytes(b"%PDF-")
+    storage.adopt(upload, job_id)
+    jobs.submit(job_id, INPUT, options.from_dict({}))
+    jobs.cancel(job_id)
+
+    assert webhooks.take(100) == []
+    with pytest.raises(errors.NoCallback):
+        webhooks.replay(jobs.read(job_id))
+
+
+def test_failures_and_cancellations_are_told_too(receiver: Receiver) -> None:
+    failed, cancelled = submit(receiver.url), submit(receiver.url)
+    leases.claim(failed, "run", "host:1:2")
+    report(failed, "run", "FAILURE", errors.ToolFailed())
+    jobs.cancel(cancelled)
+
+    deliver_all()
+
+    told = [json.loads(body) for _, body in receiver.got]
+    assert [(row["type"], row["data"]["error"]["code"]) for row in told] == [
+        ("job.failed", "tool_failed"),
+        ("job.cancelled", "job_cancelled"),
+    ]
+
+
+def test_stages_are_told_once_each(receiver: Receiver) -> None:
+    job_id = submit(receiver.url, "stages")
+    leases.claim(job_id, "run", "host:1:2")
+    for stage in (Stage.SCANNING, Stage.OCR, Stage.OCR, Stage.STORING):
+        report(job_id, "run", "PROGRESS", Progress(stage).to_dict())
+    leases.commit(job_id, "run", OUTCOME)
+
+    deliver_all()
+
+    types = [json.loads(body)["type"] for _, body in receiver.got]
+    assert types == ["job.scanning", "job.ocr", "job.storing", "job.succeeded"]
+    assert len({headers["webhook-id"] for headers, _ in receiver.got}) == 4
+
+
+def test_a_message_is_one_workers_at_a_time(receiver: Receiver) -> None:
+    finished(receiver.url)
+
+    assert len(webhooks.take(10)) == 1
+    assert webhooks.take(10) == []
+
+
+def test_a_message_whose_sender_died_is_sent_by_another(receiver: Receiver) -> None:
+    finished(receiver.url)
+    webhooks.take(10)
+
+    due_now()
+
+    assert [attempt.delivered for attempt in deliver_all()] == [True]
+
+
+def test_a_receiver_that_fails_is_tried_again_over_hours_with_the_same_id(
+    receiver: Receiver,
+) -> None:
+    job = finished(receiver.url)
+    receiver.answer = answers(500)
+    waits = []
+    for _ in range(20):
+        before = redis_client.now()
+        attempts = deliver_all()
+        if not attempts:
+            break
+        waits.append(round((attempts[0].next_at or before) - before))
+        due_now()
+
+    assert len(receiver.got) == len(webhooks.DELAYS) + 1
+    assert len({headers["webhook-id"] for headers, _ in receiver.got}) == 1
+    for waited, delay in zip(waits, webhooks.DELAYS, strict=False):
+        assert 0.9 * delay - 1 <= waited <= 1.1 * delay + 1
+    assert waits[-1] == 0
+    read = jobs.read(job.id)
+    assert read.state == "succeeded"
+    assert read.callback is not None
+    assert len(read.callback.deliveries) == 10
+    assert read.callback.deliveries[-1]["next_at"] is None
+
+    receiver.answer = answers(200)
+    webhooks.replay(read)
+    assert [attempt.delivered for attempt in deliver_all()] == [True]
+    assert receiver.got[-1][0]["webhook-id"] == receiver.got[0][0]["webhook-id"]
+
+
+def test_a_receiver_that_is_gone_is_not_asked_again(receiver: Receiver) -> None:
+    finished(receiver.url)
+    receiver.answer = answers(410)
+
+    (attempt,) = deliver_all()
+
+    assert (attempt.status, attempt.next_at) == (410, None)
+    assert redis_client.client().zcard(keys.OUTBOX) == 0
+
+
+@pytest.mark.parametrize(("said", "waits"), [("120", 120), ("999999", 86400), ("soon", 5)])
+def test_a_busy_receiver_says_when_to_come_back(receiver: Receiver, said: str, waits: int) -> None:
+    finished(receiver.url)
+    receiver.answer = answers(429, Retry_After=said)
+
+    (attempt,) = deliver_all()
+
+    assert attempt.next_at is not None
+    assert waits * 0.9 - 1 <= attempt.next_at - attempt.at <= waits * 1.1 + 1
+
+
+def test_a_redirect_is_not_followed(receiver: Receiver) -> None:
+    finished(receiver.url)
+    receiver.answer = answers(302, Location=receiver.url.replace("hook", "secret"))
+
+    (attempt,) = deliver_all()
+
+    assert (attempt.status, attempt.delivered) == (302, False)
+    assert len(receiver.got) == 1
+
+
+def endless(handler: http.server.BaseHTTPRequestHandler) -> None:
+    handler.send_response(200)
+    handler.end_headers()
+    with contextlib.suppress(OSError):
+        while True:
+            handler.wfile.write(b"x" * 65536)
+
+
+def dripping(handler: http.server.BaseHTTPRequestHandler) -> None:
+    with contextlib.suppress(OSError):
+        for _ in range(1000):
+            handler.wfile.write(b"H")
+            time.sleep(0.02)
+
+
+def resetting(handler: http.server.BaseHTTPRequestHandler) -> None:
+    handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    handler.connection.close()
+
+
+def test_an_endless_answer_is_cut(receiver: Receiver) -> None:
+    finished(receiver.url)
+    receiver.answer = endless
+
+    assert [attempt.status for attempt in deliver_all()] == [200]
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "reason"),
+    [(dripping, "no answer in time"), (resetting, "the connection failed")],
+)
+def test_a_receiver_that_misbehaves_is_tried_again(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch, behaviour: Any, reason: str
+) -> None:
+    monkeypatch.setattr(webhooks, "_IN_ALL", 0.5)
+    finished(receiver.url)
+    receiver.answer = behaviour
+
+    (attempt,) = deliver_all()
+
+    assert (attempt.status, attempt.reason) == (None, reason)
+    assert attempt.next_at is not None
+
+
+def test_an_address_that_is_private_when_it_is_asked_is_blocked(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = finished(receiver.url.replace("127.0.0.1", "rebinding.example"))
+    monkeypatch.setenv("OCR_CALLBACK_NETWORKS", "")
+    settings.get.cache_clear()
+    (message,) = webhooks.take(10)
+
+    attempt = webhooks.deliver(message, job, lambda host, port: ["127.0.0.1"])
+
+    assert attempt.reason.startswith("blocked")
+    assert "127.0.0.1" not in attempt.reason
+    assert receiver.got == []
+
+
+def test_secrets_can_be_changed_without_a_gap(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OCR_WEBHOOK_SECRETS", f"{SECRET},{OLDER}")
+    settings.get.cache_clear()
+    finished(receiver.url)
+    deliver_all()
+
+    ((headers, body),) = receiver.got
+    for secret in (SECRET, OLDER):
+        assert Webhook(secret).verify(body, headers)
+
+
+def test_a_secret_is_made_once_and_for_nobody_else(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OCR_WEBHOOK_SECRETS")
+    settings.get.cache_clear()
+    made: list[list[str]] = []
+    threads = [
+        threading.Thread(target=lambda: made.append(webhooks.secret_texts())) for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len({text for texts in made for text in texts}) == 1
+    Webhook(made[0][0])  # it is one
+    path = settings.get().data_dir / "webhook.secret"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert [p.name for p in path.parent.glob(".webhook*")] == []
+
+
+def test_a_job_that_is_run_again_is_told_of_again(receiver: Receiver) -> None:
+    job_id = submit(receiver.url)
+    jobs.cancel(job_id)
+    jobs.retry(job_id)
+    leases.claim(job_id, "run", "host:1:2")
+    leases.commit(job_id, "run", OUTCOME)
+
+    deliver_all()
+
+    types = [json.loads(body)["type"] for _, body in receiver.got]
+    assert sorted(types) == ["job.cancelled", "job.succeeded"]
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"callback_url": ["http://a.example/", "http://b.example/"]},
+        {"callback_url": ["http://a.example/"], "callback_events": ["always"]},
+        {"callback_events": ["end"]},
+    ],
+)
+def test_what_is_no_callback_is_refused(form: dict[str, list[str]]) -> None:
+    with pytest.raises(errors.InvalidOptions):
+        webhooks.wanted(form)
+
+
+def test_a_callback_is_taken_out_of_the_form() -> None:
+    form = {"callback_url": ["http://a.example/"], "languages": ["eng"]}
+
+    assert webhooks.wanted(form) == Callback("http://a.example/", "end")
+    assert form == {"languages": ["eng"]}
+    assert webhooks.wanted(form) is None
