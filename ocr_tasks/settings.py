@@ -235,6 +235,9 @@ class Settings(BaseSettings):
         description="For tests: points at which a process kills itself, with their probabilities, "
         "as in after_claim=0.1,before_commit=0.05.",
     )
+    log_format: Literal["auto", "text", "json"] = Field(
+        "auto", description="text, json, or auto: text at a terminal, else JSON, a line an object."
+    )
     log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.")
 
     @field_validator("data_dir")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import fcntl
+import logging
 import os
 import shutil
 import signal
@@ -25,7 +26,7 @@ from types import FrameType
 import psutil
 import redis
 
-from ocr_tasks import settings
+from ocr_tasks import logs, settings
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -65,6 +66,7 @@ class Supervisor:
         Raises:
             StartError: if it cannot be started; then nothing is left running.
         """
+        logs.set_up()
         with _lock(self._config.data_dir), _signals(self._on_signal):
             _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
             try:
@@ -132,8 +134,11 @@ class Supervisor:
 
 
 def say(text: str) -> None:
-    """A line for the person at the terminal."""
-    print(f"ocr-tasks: {text}", file=sys.stderr, flush=True)
+    """A line for the person at the terminal, or for the log."""
+    if logs.is_json():
+        logging.getLogger("ocr_tasks.supervisor").info(text)
+    else:
+        print(f"ocr-tasks: {text}", file=sys.stderr, flush=True)
 
 
 def _popen(command: list[str], environment: dict[str, str]) -> subprocess.Popen[bytes]:
@@ -161,7 +166,7 @@ def _redis_command(config: settings.Settings) -> list[str]:
         *("--port", "0", "--unixsocket", str(config.redis_socket), "--unixsocketperm", "700"),
         *("--dir", str(folder), "--appendonly", "yes", "--appendfsync", "everysec"),
         *("--save", "", "--maxmemory-policy", "noeviction", "--loglevel", "warning"),
-        *("--daemonize", "no", "--databases", "1"),
+        *("--daemonize", "no", "--databases", "1", "--logfile", str(folder / "redis.log")),
     ]
 
 

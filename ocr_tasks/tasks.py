@@ -19,6 +19,7 @@ from ocr_tasks import (
     jobs,
     lanes,
     leases,
+    logs,
     options,
     settings,
     storage,
@@ -42,7 +43,8 @@ def ocr_document(self: Task, job_id: str, requested: dict[str, Any]) -> dict[str
     `errors.JobError`, all as `AsyncResult(job_id)` shows them.
     """
     try:
-        return _read(self, job_id, requested)
+        with logs.about(job_id, process=True):
+            return _read(self, job_id, requested)
     except NotWritten:
         raise Ignore from None  # cancelled, deleted, or somebody else's by now
     except (RedisError, errors.ServiceError) as error:
@@ -96,5 +98,7 @@ def read_pages(job_id: str, lane: str, batch: str) -> None:
     def is_over() -> bool:
         return lanes.stopping() or lanes.others_wait()
 
-    if document.help_out(job_id, batch, is_over):
+    with logs.about(job_id, process=True):
+        more = document.help_out(job_id, batch, is_over)
+    if more:
         lanes.call_helpers(job_id, lane, batch, 1)

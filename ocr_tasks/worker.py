@@ -12,11 +12,12 @@ import os
 import socket
 import sys
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from celery.signals import setup_logging, worker_process_init, worker_ready, worker_shutting_down
 
-from ocr_tasks import lanes, orphans, settings
+from ocr_tasks import lanes, logs, orphans, settings
 from ocr_tasks.app import LANES, app
 from ocr_tasks.caretaker import Caretaker
 from ocr_tasks.courier import Courier
@@ -30,7 +31,11 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 def main() -> int:
     """Runs a worker until it is told to stop (SIGTERM, or Ctrl-C)."""
     config = settings.get()
+    logs.set_up()
     orphans.mark()
+    # What Celery says past its own log, such as that it stops, is said by us as well.
+    quiet = Path(os.devnull).open("w")  # noqa: SIM115  # for as long as the process lives
+    sys.__stdout__ = quiet  # type: ignore[misc]  # nobody else writes there
     import ocr_tasks.tasks  # noqa: F401  # loaded here, so that the children share its memory
 
     arguments = [
@@ -57,11 +62,7 @@ def main() -> int:
 
 @setup_logging.connect  # type: ignore[untyped-decorator]  # Celery has no types
 def _set_up_logging(loglevel: int = logging.INFO, **_: Any) -> None:
-    logging.basicConfig(
-        level=loglevel,
-        stream=sys.stderr,
-        format="%(asctime)s %(levelname)s %(processName)s %(name)s: %(message)s",
-    )
+    logs.set_up(loglevel)
     # OCRmyPDF's own words go to the log of the job; the libraries below it say too much.
     logging.getLogger("ocrmypdf").propagate = False
     for name, level in (("fontTools", "ERROR"), ("pdfminer", "ERROR"), ("PIL", "INFO")):

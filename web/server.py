@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
-from ocr_tasks import settings
-from ocr_tasks.model import TOKEN_TEXT
+from ocr_tasks import logs, settings
 
 _config = settings.get()
 
@@ -29,18 +27,11 @@ loglevel = "warning" if _config.log_level == "INFO" else _config.log_level.lower
 worker_tmp_dir = "/dev/shm"  # noqa: S108  # gunicorn's heartbeat file, which must not be on a disk
 
 
-class _NoSecrets(logging.Filter):
-    """Leaves of a token only its id: gunicorn logs headers that it does not understand."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """See logging.Filter."""
-        record.msg, record.args = TOKEN_TEXT.sub(r"ocrt_\1_…", record.getMessage()), ()
-        return True
-
-
 def on_starting(arbiter: Any) -> None:
-    """Keeps secrets out of the log."""
-    arbiter.log.error_log.addFilter(_NoSecrets())
+    """Has gunicorn log as we do; it would also log secrets, in headers that it does not take."""
+    logs.set_up()
+    for handler in arbiter.log.error_log.handlers:
+        logs.dress(handler)
 
 
 def pre_request(worker: Any, request: Any) -> None:

@@ -114,7 +114,7 @@ def _check(stack: Stack, clients: list[Client], report: Report, say: Callable[[s
     for client, job in sent:
         found = client.job(job)
         spoilt = (found.get("error") or {}).get("code") in ("job_storage_full", "job_storage_error")
-        if (spoilt or found.get("failed_pages")) and not job.poison:
+        if spoilt or found.get("failed_pages"):
             client.retry(job)
             report.retried += 1
     _wait_for_ends(sent)
