@@ -30,6 +30,10 @@ READ_PAGES = "ocr_tasks.tasks.read_pages"
 HARD_LIMIT_GRACE = 30
 
 
+#: A process that has grown beyond this is replaced after its job, as it keeps its memory.
+LARGE_CHILD_KIB = 2 * 1024 * 1024
+
+
 def _configuration(config: settings.Settings) -> dict[str, object]:
     return {
         "broker_url": config.celery_redis.replace("socket://", "redis+socket://", 1),
@@ -63,6 +67,7 @@ def _configuration(config: settings.Settings) -> dict[str, object]:
         },
         "worker_proc_alive_timeout": 60,
         "worker_max_tasks_per_child": 1000,
+        "worker_max_memory_per_child": LARGE_CHILD_KIB,
         "worker_send_task_events": True,
         "worker_hijack_root_logger": False,
         "task_send_sent_event": True,
