@@ -27,7 +27,7 @@ OCR_DOCUMENT = "ocr_tasks.tasks.ocr_document"
 READ_PAGES = "ocr_tasks.tasks.read_pages"
 
 #: Seconds between a job's soft end (an exception in its process) and its hard one (SIGKILL).
-HARD_LIMIT_GRACE = 30
+HARD_LIMIT_GRACE = 10
 
 
 #: A process that has grown beyond this is replaced after its job, as it keeps its memory.

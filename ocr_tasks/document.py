@@ -18,7 +18,7 @@ import ocrmypdf
 import pypdfium2
 from ocrmypdf import exceptions
 
-from ocr_tasks import artifacts, errors, failpoints, settings, storage
+from ocr_tasks import artifacts, errors, failpoints, failures, settings, storage
 from ocr_tasks.model import Artifact, Outcome, Progress, Stage
 from ocr_tasks.options import JobOptions
 from ocr_tasks.plugin import context, engine, helper, previews, textlayer

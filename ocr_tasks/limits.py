@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from ocr_tasks import landlock
+from ocr_tasks import rights
 
 log = logging.getLogger("ocr_tasks.limits")
 
@@ -53,7 +53,7 @@ def bound(memory_bytes: int, file_bytes: int) -> None:
         most = most if hard == resource.RLIM_INFINITY else min(most, hard)
         resource.setrlimit(what, (most, most))
     os.umask(0o077)
-    landlock.no_new_privileges()
+    rights.give_up_privileges()
     _go_first()
 
 
@@ -89,11 +89,11 @@ def confine(
     `private` is a folder of which nothing but `writable` may be read; `readable` are folders that
     may be read though they do not belong to the system. False: the kernel cannot do this.
     """
-    if not landlock.version():
+    if not rights.landlock():
         return False
     hidden = {Path("/", name) for name in _PRIVATE} | {private.resolve()}
     system = [*_all_but(Path("/"), hidden), *map(Path, _NEEDED), *_programs()]
-    landlock.restrict([*system, *readable], [writable, Path("/dev/null")], ports)
+    rights.restrict([*system, *readable], [writable, Path("/dev/null")], ports)
     return True
 
 

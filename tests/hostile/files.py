@@ -40,9 +40,10 @@ def deep_tree(depth: int) -> bytes:
     return assembled(b"%PDF-1.7\n", [b"<< /Type /Catalog /Pages 2 0 R >>", *nodes, leaf])
 
 
-def lying_count(said: int, pages: int) -> bytes:
-    """A document that says it has so many pages, and has another number."""
-    with pikepdf.open(io.BytesIO(documents.scan(*(f"page {n}" for n in range(pages))))) as pdf:
+def lying_count(said: int, *texts: str) -> bytes:
+    """A document that says it has so many pages, and has one for each text."""
+    pages = len(texts)
+    with pikepdf.open(io.BytesIO(documents.scan(*texts))) as pdf:
         pdf.Root.Pages.Count = said
         # Saving repairs the tree, so the lie is told in the bytes.
         content = documents.saved(pdf, object_stream_mode=pikepdf.ObjectStreamMode.disable)

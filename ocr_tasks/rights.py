@@ -1,7 +1,8 @@
 """Takes rights from this process for good: to files, to the network, to other processes.
 
 Landlock is the part of Linux (5.19 or newer) with which a process without privileges shuts itself
-in: three system calls, whose numbers and structures never change (linux/landlock.h).
+in: three system calls, whose numbers and structures never change (linux/landlock.h). What it does
+not hold is what root may do beside files, so root gives that up as well (man 7 capabilities).
 """
 
 from __future__ import annotations
@@ -33,24 +34,36 @@ _OF_FILES = _EXECUTE | _READ_FILE | _WRITE_FILE | _TRUNCATE
 #: Of what the kernel must at least know: moving files between folders is part of our work.
 _OLDEST = 2
 
+#: What root keeps: files of whatever user can be read and written where Landlock lets it.
+_KEPT_CAPABILITIES = 1 << 1 | 1 << 2 | 1 << 3  # DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER
+_CAPABILITIES_VERSION = 0x20080522
+
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def version() -> int:
+def landlock() -> int:
     """How much of Landlock the kernel knows; 0: not enough, or it is switched off."""
     found: int = _libc.syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), _ASK_VERSION)
     return found if found >= _OLDEST else 0
 
 
-def no_new_privileges() -> None:
-    """Has programs with the set-user-id bit run without what that gives them (man 2 prctl)."""
+def give_up_privileges() -> None:
+    """Leaves this thread, and all that it starts, what any user may do, and the files of root.
+
+    Programs with the set-user-id bit do not give that back.
+    """
     _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    header = struct.pack("=Ii", _CAPABILITIES_VERSION, 0)
+    sets = ctypes.create_string_buffer(24)  # effective, permitted, inheritable; low and high halves
+    if _libc.capget(header, sets) == 0:
+        low = [mask & _KEPT_CAPABILITIES for mask in struct.unpack("=6I", sets)[:3]]
+        _libc.capset(header, struct.pack("=6I", *low, 0, 0, 0))
 
 
 def restrict(readable: Iterable[Path], writable: Iterable[Path], ports: Iterable[int]) -> None:
     """Leaves this thread, and all that it starts, these rights and no others.
 
-    It must have called `no_new_privileges` before.
+    It must have called `give_up_privileges` before.
 
     `readable` are folders and files that may be read and run, `writable` those that may be read and
     changed, `ports` are TCP ports that may be connected to (from Linux 6.7 on). Paths that are not
@@ -59,7 +72,7 @@ def restrict(readable: Iterable[Path], writable: Iterable[Path], ports: Iterable
     Raises:
         OSError: if the kernel refuses.
     """
-    abi = version()
+    abi = landlock()
     write = _WRITE_FILE | _READ_FILE | _READ_DIR | _CHANGE_FOLDERS
     write |= _TRUNCATE if abi >= 3 else 0
     handled = [_READ | write | _MAKE_SPECIAL]
