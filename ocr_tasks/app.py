@@ -27,7 +27,11 @@ OCR_DOCUMENT = "ocr_tasks.tasks.ocr_document"
 READ_PAGES = "ocr_tasks.tasks.read_pages"
 
 #: Seconds between a job's soft end (an exception in its process) and its hard one (SIGKILL).
-HARD_LIMIT_GRACE = 30
+HARD_LIMIT_GRACE = 10
+
+
+#: A process that has grown beyond this is replaced after its job, as it keeps its memory.
+LARGE_CHILD_KIB = 2 * 1024 * 1024
 
 
 def _configuration(config: settings.Settings) -> dict[str, object]:
@@ -63,6 +67,7 @@ def _configuration(config: settings.Settings) -> dict[str, object]:
         },
         "worker_proc_alive_timeout": 60,
         "worker_max_tasks_per_child": 1000,
+        "worker_max_memory_per_child": LARGE_CHILD_KIB,
         "worker_send_task_events": True,
         "worker_hijack_root_logger": False,
         "task_send_sent_event": True,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
 import os
 import tempfile
@@ -19,7 +18,7 @@ import ocrmypdf
 import pypdfium2
 from ocrmypdf import exceptions
 
-from ocr_tasks import artifacts, errors, failpoints, settings, storage
+from ocr_tasks import artifacts, errors, failpoints, failures, settings, storage
 from ocr_tasks.model import Artifact, Outcome, Progress, Stage
 from ocr_tasks.options import JobOptions
 from ocr_tasks.plugin import context, engine, helper, previews, textlayer
@@ -74,7 +73,7 @@ def run(job_id: str, run_id: str, options: JobOptions, start: Progress, worker: 
     )
     total = start.pages_total
     try:
-        with _as_job_errors(), _new_work_folder(folder, run_id), _job_log(job):
+        with failures.as_job_errors(), _new_work_folder(folder, run_id), _job_log(job):
             made, pdf_warning = _read(job, options, total)
     except BaseException:
         storage.discard(folder.run(run_id))
@@ -217,13 +216,17 @@ def _new_work_folder(folder: storage.JobFolder, run_id: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _temporary_files_in(work: Path) -> Iterator[None]:
-    """Has all temporary files made in the job's own folder, so that they go with it."""
+    """Has all temporary files, also those of programs, made in the job's own folder.
+
+    So they go with it, and other folders need not be written to.
+    """
     before = tempfile.tempdir
-    tempfile.tempdir = str(work)
+    tempfile.tempdir = os.environ["TMPDIR"] = str(work)
     try:
         yield
     finally:
         tempfile.tempdir = before
+        del os.environ["TMPDIR"]
 
 
 class _Warnings(logging.Handler):
@@ -276,56 +279,6 @@ class _LogFormat(logging.Formatter):
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created))
         message = record.getMessage().replace(str(settings.get().data_dir), "…")
         return f"{stamp} {record.levelname}{where} {message}"
-
-
-#: OCRmyPDF's exceptions, the more special ones first, and what they mean for a job.
-_MEANINGS: list[tuple[type[BaseException] | tuple[type[BaseException], ...], type[errors.JobError]]]
-_MEANINGS = [
-    ((exceptions.PriorOcrFoundError, exceptions.TaggedPDFError), errors.PriorText),
-    ((exceptions.MissingDependencyError, exceptions.TesseractConfigError), errors.ToolMissing),
-    (exceptions.SubprocessOutputError, errors.ToolFailed),
-    (exceptions.OutputFileAccessError, errors.JobStorageError),
-    (exceptions.ExitCodeException, errors.InputUnsupported),
-    (MemoryError, errors.JobOutOfMemory),
-]
-
-
-@contextlib.contextmanager
-def _as_job_errors() -> Iterator[None]:
-    """Turns what OCRmyPDF and the system raise into errors of ours; others pass.
-
-    Raises:
-        errors.JobError
-    """
-    try:
-        yield
-    except OSError as error:
-        raise (
-            errors.JobStorageFull() if _is_of_full_disk(error) else errors.JobStorageError()
-        ) from error
-    except Exception as error:
-        if _is_of_full_disk(error):
-            raise errors.JobStorageFull() from error
-        for kinds, meaning in _MEANINGS:
-            if isinstance(error, kinds):
-                raise meaning(_plain(error)) from error
-        raise
-
-
-def _is_of_full_disk(error: BaseException) -> bool:
-    """Whether the disk was full; OCRmyPDF wraps that in errors of its own."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
-            return True
-        cause = cause.__cause__ or cause.__context__
-    return os.strerror(errno.ENOSPC) in str(error)
-
-
-def _plain(error: Exception) -> str:
-    """The first paragraph of what OCRmyPDF says, on one line, without paths."""
-    first = str(error).strip().split("\n\n")[0]
-    return " ".join(first.replace(str(settings.get().data_dir), "…").split())[:500]
 
 
 def page_threads(running: int) -> int:

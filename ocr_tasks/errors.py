@@ -216,7 +216,7 @@ class ImageInvalid(UploadError):
 
 class CheckFailed(UploadError):
     code = "check_failed"
-    title = "Looking into the file took more time or memory than is allowed"
+    title = "Looking into the file took more time, memory or room than is allowed"
     advice = "The file is very large or made to be slow. Save it anew in a simpler form."
 
 
@@ -488,6 +488,12 @@ class JobStorageError(JobError):
     title = "The storage failed while the job ran"
     advice = "Retry; the operator has to look at OCR_DATA_DIR."
     retryable = True
+
+
+class JobFileTooLarge(JobError):
+    code = "job_file_too_large"
+    title = "A file of the job grew larger than a file may"
+    advice = "Split the document, or ask the operator to raise OCR_WORKER_FILE_BYTES."
 
 
 class JobOutOfMemory(JobError):

@@ -39,15 +39,15 @@ pi_heif.register_heif_opener()
 
 
 def to_pdfs(
-    path: Path, image_dpi: int | None, check_pixels: Callable[[int, int], None]
+    path: Path, image_dpi: int | None, check_pixels: Callable[[int, int], None], most: int
 ) -> Iterator[tuple[str, Path]]:
     """Makes a PDF of one page of each picture in a file; gives media type and PDF, one at a time.
 
     `image_dpi` counts more than what the file says. `check_pixels` is asked with width and height
-    before anything is decoded.
+    before anything is decoded. `most` is the number of pictures that there may be.
 
     Raises:
-        errors.UnsupportedType, errors.ImageInvalid, errors.ImageTooLarge
+        errors.UnsupportedType, errors.ImageInvalid, errors.ImageTooLarge, errors.TooManyPages
     """
     Image.MAX_IMAGE_PIXELS = None  # check_pixels is the limit
     try:
@@ -58,16 +58,39 @@ def to_pdfs(
         media_type = FORMATS[image.format or ""]
         check_pixels(*image.size)
         try:
+            _check_number(image, most)
             for number, source in enumerate(_pictures(path, image, check_pixels), start=1):
                 dpi = _resolution(image, image_dpi)
                 part = path.with_name(f"{path.name}-{number:06d}.pdf")
                 with part.open("wb") as file:
                     _write_page(source, dpi, file)
                 yield media_type, part
-        except (OSError, SyntaxError, ValueError, EOFError, img2pdf.ImageOpenError) as error:
+        except (errors.OcrTasksError, MemoryError):
+            raise
+        except Exception as error:  # whatever a decoder stumbles over is the picture's fault
             if isinstance(error, OSError) and error.errno is not None:
                 raise  # the disk, not the picture
             raise errors.ImageInvalid() from error
+
+
+def _check_number(image: Image.Image, most: int) -> None:
+    if _has_more(image, most):
+        raise errors.TooManyPages(f"more than {most} pictures", limit=most)
+
+
+def _has_more(image: Image.Image, most: int) -> bool:
+    """Whether a file has more than so many pictures; stops counting there where that is slow."""
+    if image.format not in _MANY_FRAMES:
+        return most < 1
+    if image.format != "TIFF":
+        return int(getattr(image, "n_frames", 1)) > most
+    try:
+        image.seek(most)
+    except EOFError:
+        return False
+    finally:
+        image.seek(0)
+    return True
 
 
 def _pictures(

@@ -151,6 +151,8 @@ def label(untrusted_names: list[str]) -> str:
 def _triage(incoming: Incoming, options: JobOptions) -> dict[str, Any]:
     config = settings.get()
     order = {
+        "data_dir": str(config.data_dir),
+        "confine": config.confine,
         "files": len(incoming.names),
         "image_dpi": options.image_dpi,
         "allow_signed": options.allow_signed,

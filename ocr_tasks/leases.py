@@ -75,6 +75,8 @@ def give_back(job_id: str, holder: str = "", lost: bool = False) -> bool:
     failpoints.hit("after_give_back")
     if answer == 1:
         lanes.publish(job_id, job.options, lane)
+    elif answer == 2:
+        storage.discard(storage.job(job_id).path / "work")  # the last run could not do it
     return answer == 1
 
 

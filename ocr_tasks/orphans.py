@@ -13,12 +13,12 @@ from contextlib import suppress
 import psutil
 
 #: Variable that a worker gives to the programs started under it: `<process id> <start time>`.
-_MARK = "OCR_TASKS_STARTED_BY"
+MARK = "OCR_TASKS_STARTED_BY"
 
 
 def mark() -> None:
     """Has all programs that are started from now on carry the name of this process."""
-    os.environ[_MARK] = _name(psutil.Process())
+    os.environ[MARK] = _name(psutil.Process())
 
 
 def kill() -> list[str]:
@@ -26,7 +26,7 @@ def kill() -> list[str]:
     killed = []
     for process in psutil.process_iter():
         with suppress(psutil.Error):
-            worker = process.environ().get(_MARK)
+            worker = process.environ().get(MARK)
             if worker and not _lives(worker):
                 name = process.name()
                 process.kill()

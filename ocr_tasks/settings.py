@@ -11,6 +11,7 @@ import tempfile
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -161,6 +162,21 @@ class Settings(BaseSettings):
     check_memory_bytes: int = Field(
         4096 * MIB, ge=256 * MIB, description="Memory that looking into an upload may take."
     )
+    worker_memory_bytes: int = Field(
+        8192 * MIB,
+        ge=512 * MIB,
+        description="Memory that a process which reads documents may take, and each program that "
+        "it starts. A page of 1200 dpi in colour takes 2.4 GiB.",
+    )
+    worker_file_bytes: int = Field(
+        16384 * MIB, ge=1 * MIB, description="Bytes that a file may have which a worker writes."
+    )
+    confine: bool = Field(
+        True,
+        description="Whether processes that look into documents may only read system files and "
+        "jobs, only write jobs, and only connect to Redis, where Linux can hold them to it "
+        "(Landlock). Plugins that need more do not work with it.",
+    )
     queue_max: int = Field(
         1000, ge=1, description="Jobs that may wait; a submit beyond is refused with 503."
     )
@@ -308,6 +324,13 @@ class Settings(BaseSettings):
     def redis(self) -> str:
         """The address of Redis for clients; that of the embedded one where none is set."""
         return self.redis_url or f"unix://{self.redis_socket}"
+
+    @property
+    def redis_port(self) -> int | None:
+        """The TCP port of Redis, None where it listens on a Unix socket."""
+        if self.redis.startswith("unix://"):
+            return None
+        return urlsplit(self.redis).port or 6379
 
     @property
     def redis_socket(self) -> Path:

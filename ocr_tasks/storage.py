@@ -139,7 +139,7 @@ def job(job_id: str) -> JobFolder:
     """
     if not is_id(job_id):
         raise ValueError(f"not a job id: {job_id!r}")
-    return JobFolder(settings.get().data_dir / "jobs" / job_id[:2] / job_id)
+    return JobFolder(all_jobs() / job_id[:2] / job_id)
 
 
 def new_upload() -> Path:
@@ -207,10 +207,15 @@ def size(path: Path) -> int:
     return total
 
 
+def all_jobs() -> Path:
+    """The folder in which the folders of all jobs are."""
+    return settings.get().data_dir / "jobs"
+
+
 def folders() -> Iterator[Path]:
     """The folders of all jobs, one at a time."""
     with suppress(FileNotFoundError):
-        for shelf in os.scandir(settings.get().data_dir / "jobs"):
+        for shelf in os.scandir(all_jobs()):
             with suppress(OSError):
                 yield from (Path(row.path) for row in os.scandir(shelf.path) if is_id(row.name))
 

@@ -9,7 +9,7 @@ pages, without recompression where PDF can hold them as they are; several files 
 
 from __future__ import annotations
 
-import resource
+import errno
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -18,16 +18,29 @@ from typing import Any
 
 import pikepdf
 
-from ocr_tasks import checker, errors
+from ocr_tasks import checker, errors, limits
 
 POINTS_PER_INCH = 72
+
+#: What the system says, and whose fault it is. A file that is too large is one that we make.
+_OF_SYSTEM: dict[int | None, type[errors.OcrTasksError]] = {
+    errno.ENOSPC: errors.StorageFull,
+    errno.EDQUOT: errors.StorageFull,
+    errno.EFBIG: errors.CheckFailed,
+    errno.ENOMEM: errors.CheckFailed,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What is to be done, and within which limits. `files` is their number."""
+    """What is to be done, and within which limits. `files` is their number.
+
+    `data_dir` is the folder of which nothing but `folder` may be read, with `confine`.
+    """
 
     folder: Path
+    data_dir: Path
+    confine: bool
     files: int
     image_dpi: int | None
     allow_signed: bool
@@ -45,7 +58,7 @@ class Order:
 
 def answer(data: dict[str, Any]) -> dict[str, Any]:
     """What is to be said to an order, which is done within its limits."""
-    order = Order(**{**data, "folder": Path(data["folder"])})
+    order = Order(**{**data, **{name: Path(data[name]) for name in ("folder", "data_dir")}})
     _limit(order)
     try:
         return run(order)
@@ -55,19 +68,15 @@ def answer(data: dict[str, Any]) -> dict[str, Any]:
     except MemoryError:
         return {"code": errors.CheckFailed.code, "detail": "not enough memory", "file": 1}
     except OSError as error:
-        full = error.errno in (28, 122, 27)  # ENOSPC, EDQUOT, EFBIG
-        cls = errors.StorageFull if full else errors.StorageUnavailable
+        cls = _OF_SYSTEM.get(error.errno, errors.StorageUnavailable)
         return {"code": cls.code, "detail": cls.title, "file": 1}
 
 
 def _limit(order: Order) -> None:
-    for what, most in (
-        (resource.RLIMIT_AS, order.memory_bytes),
-        (resource.RLIMIT_CPU, order.seconds),
-        (resource.RLIMIT_FSIZE, order.file_bytes),
-        (resource.RLIMIT_CORE, 0),
-    ):
-        resource.setrlimit(what, (most, most))
+    limits.bound(order.memory_bytes, order.file_bytes)
+    limits.allow_cpu(order.seconds)
+    if order.confine:
+        limits.confine(order.folder, order.data_dir)
 
 
 class _Refused(Exception):
@@ -116,15 +125,9 @@ def _parts(path: Path, order: Order, pages_left: int) -> Iterator[tuple[str, Pat
         return
     from ocr_tasks import images
 
-    pictures = images.to_pdfs(path, order.image_dpi, partial(check_pixels, order))
-    for number, (media_type, part) in enumerate(pictures):
-        if number >= pages_left:
-            raise too_many_pages(order.max_pages)
+    pictures = images.to_pdfs(path, order.image_dpi, partial(check_pixels, order), pages_left)
+    for media_type, part in pictures:
         yield media_type, part, 1
-
-
-def too_many_pages(limit: int) -> errors.TooManyPages:
-    return errors.TooManyPages(f"more than {limit} pages", limit=limit)
 
 
 def check_pdf(path: Path, order: Order, pages_left: int) -> int:
@@ -135,20 +138,26 @@ def check_pdf(path: Path, order: Order, pages_left: int) -> int:
     """
     try:
         with pikepdf.open(path, suppress_warnings=True) as pdf:
-            if pdf.is_encrypted:
-                raise errors.PdfEncrypted()
-            pages = len(pdf.pages)
-            if pages == 0:
-                raise errors.NoPages()
-            if pages > pages_left:
-                raise too_many_pages(order.max_pages)
-            _check_form(pdf, order)
-            for number, page in enumerate(pdf.pages, start=1):
-                _check_page(number, page, order)
+            return _check_document(pdf, order, pages_left)
     except pikepdf.PasswordError:
         raise errors.PdfEncrypted() from None
-    except (pikepdf.PdfError, RuntimeError, ValueError, TypeError, KeyError) as error:
+    except (errors.OcrTasksError, MemoryError, OSError):
+        raise
+    except Exception as error:  # whatever the parser stumbles over is the document's fault
         raise errors.PdfInvalid() from error
+
+
+def _check_document(pdf: pikepdf.Pdf, order: Order, pages_left: int) -> int:
+    if pdf.is_encrypted:
+        raise errors.PdfEncrypted()
+    pages = len(pdf.pages)
+    if pages == 0:
+        raise errors.NoPages()
+    if pages > pages_left:
+        raise errors.TooManyPages(f"more than {order.max_pages} pages", limit=order.max_pages)
+    _check_form(pdf, order)
+    for number, page in enumerate(pdf.pages, start=1):
+        _check_page(number, page, order)
     return pages
 
 

@@ -15,9 +15,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from celery.signals import setup_logging, worker_process_init, worker_ready, worker_shutting_down
+from billiard.pool import EX_RECYCLE
+from billiard.process import current_process
+from celery.signals import (
+    setup_logging,
+    task_prerun,
+    worker_process_init,
+    worker_ready,
+    worker_shutting_down,
+)
 
-from ocr_tasks import lanes, logs, orphans, settings
+from ocr_tasks import lanes, limits, logs, orphans, settings, storage
 from ocr_tasks.app import LANES, app
 from ocr_tasks.caretaker import Caretaker
 from ocr_tasks.courier import Courier
@@ -36,6 +44,7 @@ def main() -> int:
     # What Celery says past its own log, such as that it stops, is said by us as well.
     quiet = Path(os.devnull).open("w")  # noqa: SIM115  # for as long as the process lives
     sys.__stdout__ = quiet  # type: ignore[misc]  # nobody else writes there
+    os.umask(0o077)  # what people send is nobody else's business
     import ocr_tasks.tasks  # noqa: F401  # loaded here, so that the children share its memory
 
     arguments = [
@@ -71,15 +80,53 @@ def _set_up_logging(loglevel: int = logging.INFO, **_: Any) -> None:
 
 @worker_process_init.connect  # type: ignore[untyped-decorator]
 def _start_child(**_: Any) -> None:
-    """Lets a child be killed together with the programs it runs, and keep its memory."""
+    """Lets a child be killed together with the programs it runs, shut in, and keep its memory."""
     os.setpgrp()
     _caretaker.note_birth(os.getpid())
+    _shut_in()
+    _go_when_worn_out()
     # A page takes dozens of buffers of some megabytes. Given back and fetched anew each time, they
     # cost 3 % of a page. (mallopt(3); other C libraries than glibc do without.)
     with suppress(AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
         for parameter in (_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD):
             mallopt(parameter, 1 << 30)
+
+
+def _shut_in() -> None:
+    """Takes from a child what reading documents does not need; see `limits`."""
+    config = settings.get()
+    limits.bound(config.worker_memory_bytes, config.worker_file_bytes)
+    limits.forget_environment({orphans.MARK})
+    if not config.confine:
+        return
+    storage.all_jobs().mkdir(parents=True, exist_ok=True)
+    ports = [config.redis_port] if config.redis_port else []
+    plugins = [Path(name).resolve().parent for name in config.plugin_names if "/" in name]
+    if not limits.confine(storage.all_jobs(), config.data_dir, ports, plugins):
+        log.warning("this kernel cannot shut processes in (Landlock); limits alone hold them")
+
+
+def _go_when_worn_out() -> None:
+    """Has a child that is worn out end, instead of waiting for its next job; another replaces it.
+
+    It is between two jobs then, and one that was sent to it meanwhile goes to another child.
+    """
+    process = current_process()._target  # billiard's loop, which takes its methods from here
+    wait = process.wait_for_job
+
+    def wait_or_end() -> Any:
+        if limits.worn_out():
+            sys.exit(EX_RECYCLE)
+        return wait()
+
+    process.wait_for_job = wait_or_end
+
+
+@task_prerun.connect  # type: ignore[untyped-decorator]
+def _start_job(**_: Any) -> None:
+    """Bounds what a job computes, should the worker not live to end it when its time is over."""
+    limits.allow_cpu(settings.get().job_seconds * settings.cores())
 
 
 _caretaker = Caretaker()

@@ -19,6 +19,7 @@ timeout = 120
 graceful_timeout = 3
 keepalive = 30
 control_socket_disable = True
+umask = 0o077  # what people send is nobody else's business
 # Whom to believe about the client is decided in one place, `origins`.
 forwarded_allow_ips = ""
 secure_scheme_headers: dict[str, str] = {}

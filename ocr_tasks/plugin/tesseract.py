@@ -19,6 +19,8 @@ from typing import Any, TypeVar
 
 from PIL import Image
 
+from ocr_tasks import limits
+
 # Tesseract's own threads make a page hardly faster and all pages together much slower. OpenMP reads
 # this when the library is loaded.
 os.environ.setdefault("OMP_THREAD_LIMIT", "1")
@@ -178,6 +180,7 @@ def _call(task: Callable[[Any], Answer], model: Model, seconds: float) -> Answer
     if failure:
         raise failure[0]
     if not outcome:
+        limits.wear_out("a call of Tesseract is left behind, and goes on computing")
         raise TimeLimit
     return outcome[0]
 

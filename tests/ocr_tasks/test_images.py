@@ -21,7 +21,7 @@ def any_size(width: int, height: int) -> None:
 def pages(path: Path, content: bytes, image_dpi: int | None = None) -> list[tuple[str, Path]]:
     source = path / "upload"
     source.write_bytes(content)
-    return list(images.to_pdfs(source, image_dpi, any_size))
+    return list(images.to_pdfs(source, image_dpi, any_size, 1000))
 
 
 def page(path: Path, content: bytes, image_dpi: int | None = None) -> Path:
@@ -164,7 +164,7 @@ def test_frames_are_made_one_at_a_time(tmp_path: Path) -> None:
     source = tmp_path / "upload"
     source.write_bytes(content)
 
-    made = images.to_pdfs(source, None, any_size)
+    made = images.to_pdfs(source, None, any_size, 1000)
     next(made)
 
     assert len(list(tmp_path.glob("*.pdf"))) == 1
@@ -211,7 +211,7 @@ def test_the_size_is_asked_before_anything_is_decoded(tmp_path: Path) -> None:
     source = tmp_path / "upload"
     source.write_bytes(documents.huge_png(100_000, 90_000))
     with pytest.raises(errors.ImageTooLarge):
-        list(images.to_pdfs(source, None, refuse))
+        list(images.to_pdfs(source, None, refuse, 1000))
 
     assert asked == [(100_000, 90_000)]
 

@@ -163,7 +163,7 @@ def test_the_children_know_no_secrets() -> None:
 
 
 @service
-def test_frames_and_pages_are_counted_up_to_the_limit_only(
+def test_frames_are_counted_before_any_becomes_a_page(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("OCR_MAX_PAGES", "20")
@@ -176,7 +176,7 @@ def test_frames_and_pages_are_counted_up_to_the_limit_only(
 
     with pytest.raises(errors.TooManyPages):
         intake.receive(incoming, options.parse({}))
-    assert len(list(incoming.folder.glob("*.pdf"))) == 20 + 1
+    assert list(incoming.folder.glob("*.pdf")) == []
 
 
 @service

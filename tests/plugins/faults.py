@@ -1,23 +1,30 @@
 """An OCRmyPDF plugin whose engine misbehaves where the document's title asks for it.
 
-`title="fault: crash 2"` has page 2 raise; the faults are the methods of `Faults`. Documents with
-other titles are read as always.
+`title="fault: crash 2"` has page 2 raise; the faults are the methods of `Faults`, and `draw`, which
+hangs in the drawing of the page. Documents with other titles are read as always.
 """
 
 from __future__ import annotations
 
+import ctypes
+import hashlib
+import json
 import os
 import signal
 import subprocess
+import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ocrmypdf import hookimpl
+from ocrmypdf.builtin_plugins import pypdfium
 
 from ocr_tasks import errors
-from ocr_tasks.plugin import context
+from ocr_tasks.plugin import context, tesseract
 from ocr_tasks.plugin.engine import PageEngine
+from tests.plugins import confinement
 
 #: The page of each call of the engine in this process.
 calls: list[int] = []
@@ -40,6 +47,60 @@ class Faults:
     def hang() -> None:
         """A program that the engine runs does not end."""
         subprocess.run(["sleep", "3600"], check=True)
+
+    @staticmethod
+    def deaf() -> None:
+        """A program that the engine runs does not end, not even when it is asked to."""
+        ignore = partial(signal.signal, signal.SIGTERM, signal.SIG_IGN)
+        subprocess.run(["sleep", "3600"], check=True, preexec_fn=ignore)
+
+    @staticmethod
+    def stuck() -> None:
+        """A library does not come back; no exception reaches it."""
+        ctypes.CDLL(None).sleep(3600)
+
+    @staticmethod
+    def overrun() -> None:
+        """Tesseract computes on and on without looking at the clock."""
+
+        def compute(api: Any) -> None:
+            hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)
+
+        try:
+            tesseract._call(compute, tesseract.Model(("eng",)), 0.1)
+        except tesseract.TimeLimit:
+            raise errors.PageTimeout("planted") from None
+
+    @staticmethod
+    def segfault() -> None:
+        """A library reads where nothing is."""
+        ctypes.string_at(0)
+
+    @staticmethod
+    def abort() -> None:
+        """A library gives up, as C++ does when memory runs out."""
+        os.abort()
+
+    @staticmethod
+    def hoard() -> None:
+        """Memory is taken until there is no more."""
+        taken = []
+        while True:
+            taken.append(bytearray(64 << 20))
+
+    @staticmethod
+    def flood() -> None:
+        """A file grows and grows."""
+        with tempfile.TemporaryFile() as file:
+            file.truncate(1 << 40)
+
+    @staticmethod
+    def look_around() -> None:
+        """Code of an attacker runs, and tries what it may do."""
+        job = context.current()
+        assert job
+        found = confinement.tried(job.folder.path)
+        (job.folder.path / "tried.json").write_text(json.dumps(found))
 
     @staticmethod
     def slow() -> None:
@@ -74,11 +135,26 @@ class FaultyEngine(PageEngine):
         page = context.page()
         assert page
         calls.append(page)
-        marker, _, rest = (options.title or "").partition(": ")
-        fault, _, pages = rest.partition(" ")
-        if marker == "fault" and str(page) in (pages.split(",") if pages else [str(page)]):
+        fault = _asked_for(options, page)
+        if fault and fault != "draw":
             getattr(Faults, fault)()
         PageEngine.generate_hocr(input_file, output_hocr, output_text, options)
+
+
+def _asked_for(options: Any, page: int) -> str | None:
+    """The fault that the title asks for on this page."""
+    marker, _, rest = (options.title or "").partition(": ")
+    fault, _, pages = rest.partition(" ")
+    wanted = pages.split(",") if pages else [str(page)]
+    return fault if marker == "fault" and str(page) in wanted else None
+
+
+@hookimpl
+def rasterize_pdf_page(pageno: int, options: Any) -> None:
+    """Hangs as PDFium would: in the library, with its lock held."""
+    if options is not None and _asked_for(options, pageno) == "draw":
+        with pypdfium._pdfium_lock:
+            Faults.stuck()
 
 
 @hookimpl

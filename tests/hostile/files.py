@@ -1,0 +1,302 @@
+"""Files that attackers send, made when they are needed: none of them is kept in the repository.
+
+Those that merely are wrong are in `tests.documents`.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from collections.abc import Sequence
+
+import pikepdf
+from pikepdf import Array, Dictionary, Name
+
+from tests import documents
+from tests.documents import assembled
+
+MIB = 1024 * 1024
+
+
+def packed(piece: bytes, times: int) -> bytes:
+    """The same piece many times, compressed (zlib)."""
+    packer = zlib.compressobj(9)
+    return b"".join([*(packer.compress(piece) for _ in range(times)), packer.flush()])
+
+
+# Page trees
+
+
+def deep_tree(depth: int) -> bytes:
+    """One page, below so many nodes that have one child each."""
+    first = 2
+    nodes = [
+        b"<< /Type /Pages /Count 1 /Kids [%d 0 R] %s >>"
+        % (first + level + 1, b"/Parent %d 0 R" % (first + level - 1) if level else b"")
+        for level in range(depth)
+    ]
+    leaf = b"<< /Type /Page /Parent %d 0 R /MediaBox [0 0 72 72] >>" % (first + depth - 1)
+    return assembled(b"%PDF-1.7\n", [b"<< /Type /Catalog /Pages 2 0 R >>", *nodes, leaf])
+
+
+def lying_count(said: int, *texts: str) -> bytes:
+    """A document that says it has so many pages, and has one for each text."""
+    pages = len(texts)
+    with pikepdf.open(io.BytesIO(documents.scan(*texts))) as pdf:
+        pdf.Root.Pages.Count = said
+        # Saving repairs the tree, so the lie is told in the bytes.
+        content = documents.saved(pdf, object_stream_mode=pikepdf.ObjectStreamMode.disable)
+    truth, lie = b"/Count %d" % pages, b"/Count %d" % said
+    assert content.count(truth) == 1 or truth == lie
+    return content.replace(truth, lie)
+
+
+# Images
+
+
+def tiff_of(frames: int) -> bytes:
+    """A TIFF with so many frames of 8 by 8 pixels, which share their pixels."""
+    entries = [
+        (256, 3, 1, 8),  # width
+        (257, 3, 1, 8),  # height
+        (258, 3, 1, 1),  # bits
+        (259, 3, 1, 1),  # not compressed
+        (262, 3, 1, 1),  # black is 0
+        (273, 4, 1, 8),  # where the pixels are
+        (278, 3, 1, 8),
+        (279, 4, 1, 8),
+    ]
+    size = 2 + 12 * len(entries) + 4
+    head = b"II*\0" + struct.pack("<I", 16) + b"\xff" * 8
+    folder = struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHII", *e) for e in entries)
+    following = (16 + size * (n + 1) if n + 1 < frames else 0 for n in range(frames))
+    return head + b"".join(folder + struct.pack("<I", offset) for offset in following)
+
+
+def huge_tiff(width: int, height: int) -> bytes:
+    """A TIFF whose header claims so many pixels."""
+    content = bytearray(tiff_of(1))
+    for index, value in enumerate((width, height)):
+        struct.pack_into("<HHII", content, 18 + 12 * index, 256 + index, 4, 1, value)
+    return bytes(content)
+
+
+def gif_of(frames: int) -> bytes:
+    """A GIF with so many frames of 8 by 8 pixels."""
+    one = documents.encoded(documents.picture("x", "P", (8, 8)), "GIF")
+    start = one.index(b",")
+    return one[:start] + one[start:-1] * frames + b";"
+
+
+def huge_jpeg(width: int, height: int) -> bytes:
+    """A JPEG whose header claims so many pixels."""
+    content = bytearray(documents.encoded(documents.picture("x", "L", (64, 64)), "JPEG"))
+    start = content.index(b"\xff\xc0")
+    struct.pack_into(">HH", content, start + 5, height, width)
+    return bytes(content)
+
+
+def png_with(data: bytes, width: int, height: int) -> bytes:
+    """A grey PNG of that size around compressed data, which may hold something else."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        checksum = struct.pack(">I", zlib.crc32(kind + content))
+        return struct.pack(">I", len(content)) + kind + content + checksum
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    parts = chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + parts
+
+
+# What is drawn on a page
+
+
+def page_of(
+    content: bytes, packed_content: bool = False, box: Sequence[float] = documents.LETTER
+) -> pikepdf.Pdf:
+    """A page with this content, which may be compressed already."""
+    pdf = documents.blank_pdf(box=box)
+    stream = pdf.make_stream(content)
+    if packed_content:
+        stream.write(content, filter=Name.FlateDecode)
+    pdf.pages[0].Contents = stream
+    return pdf
+
+
+def image(pdf: pikepdf.Pdf, data: bytes, width: int, height: int, bits: int = 8) -> pikepdf.Object:
+    """A grey image in a PDF; its data are compressed already."""
+    stream = pdf.make_stream(b"")
+    stream.write(data, filter=Name.FlateDecode)
+    stream.update(
+        Dictionary(
+            Type=Name.XObject,
+            Subtype=Name.Image,
+            Width=width,
+            Height=height,
+            ColorSpace=Name.DeviceGray,
+            BitsPerComponent=bits,
+        )
+    )
+    return stream
+
+
+def form(pdf: pikepdf.Pdf, content: bytes, **xobjects: pikepdf.Object) -> pikepdf.Object:
+    """A form XObject that draws others."""
+    stream = pdf.make_stream(content)
+    stream.update(
+        Dictionary(
+            Type=Name.XObject,
+            Subtype=Name.Form,
+            BBox=Array([0, 0, 612, 792]),
+            Resources=Dictionary(XObject=Dictionary(**xobjects)),
+        )
+    )
+    return stream
+
+
+def huge_image_in_form(width: int, height: int) -> bytes:
+    """A huge image that stands not on the page but in a form on the page."""
+    pdf = page_of(b"/Fm0 Do")
+    inner = image(pdf, packed(b"\0" * 100, 1), width, height)
+    outer = form(pdf, b"612 0 0 792 0 0 cm /Im0 Do", Im0=inner)
+    pdf.pages[0].Resources = Dictionary(XObject=Dictionary(Fm0=outer))
+    return documents.saved(pdf)
+
+
+def huge_inline_image(width: int, height: int) -> bytes:
+    """A huge image that stands in the content of the page."""
+    head = b"BI /W %d /H %d /CS /G /BPC 8 ID " % (width, height)
+    return documents.saved(page_of(b"612 0 0 792 0 0 cm " + head + b"\0" * 100 + b" EI"))
+
+
+def dense_image(pixels: int, points: float, box: Sequence[float]) -> bytes:
+    """A square image of so many pixels a side on so few points of a page."""
+    pdf = page_of(b"%f 0 0 %f 0 0 cm /Im0 Do" % (points, points), box=box)
+    picture = image(pdf, packed(b"\xff" * pixels, pixels), pixels, pixels)
+    pdf.pages[0].Resources = Dictionary(XObject=Dictionary(Im0=picture))
+    return documents.saved(pdf)
+
+
+def shared_image(pages: int, side: int) -> bytes:
+    """Many pages that all show the same image, in a small file."""
+    pdf = documents.blank_pdf(pages)
+    picture = image(pdf, packed(b"\xff" * side, side), side, side)
+    content = pdf.make_stream(b"612 0 0 792 0 0 cm /Im0 Do")
+    for page in pdf.pages:
+        page.Resources = Dictionary(XObject=Dictionary(Im0=picture))
+        page.Contents = content
+    return documents.saved(pdf)
+
+
+def laughing_forms(levels: int, times: int) -> bytes:
+    """Forms that draw a form many times, which draws a form many times…"""
+    pdf = page_of(b"/Fm Do")
+    drawn = form(pdf, b"0 0 600 700 re f")
+    for _ in range(levels):
+        drawn = form(pdf, b"/Fm Do " * times, Fm=drawn)
+    pdf.pages[0].Resources = Dictionary(XObject=Dictionary(Fm=drawn))
+    return documents.saved(pdf)
+
+
+def form_in_itself() -> bytes:
+    """A form that draws itself."""
+    pdf = page_of(b"/Fm Do")
+    loop = form(pdf, b"/Fm Do")
+    loop.Resources.XObject.Fm = loop
+    pdf.pages[0].Resources = Dictionary(XObject=Dictionary(Fm=loop))
+    return documents.saved(pdf)
+
+
+def many_fills(count: int) -> bytes:
+    """A page on which something is drawn again and again."""
+    content = packed(b"0 0 600 700 re f\n" * 1000, count // 1000)
+    return documents.saved(page_of(content, packed_content=True))
+
+
+def long_content(size: int) -> bytes:
+    """A page whose content is a comment of so many bytes, in a small file."""
+    content = packed(b"%" + b" " * (MIB - 2) + b"\n", size // MIB)
+    return documents.saved(page_of(content, packed_content=True))
+
+
+def bomb_in_image(size: int) -> bytes:
+    """A small image whose data unpack to so many bytes."""
+    pdf = page_of(b"612 0 0 792 0 0 cm /Im0 Do")
+    picture = image(pdf, packed(b"\xff" * MIB, size // MIB), 1000, 1000)
+    pdf.pages[0].Resources = Dictionary(XObject=Dictionary(Im0=picture))
+    return documents.saved(pdf)
+
+
+# What a document would like to do
+
+
+def active(canary: str, port: int) -> bytes:
+    """A scan that wants to run programs and scripts, call an address, and read another file."""
+    address = f"http://127.0.0.1:{port}/canary"
+    with pikepdf.open(io.BytesIO(documents.scan("active document"))) as pdf:
+        script = Dictionary(S=Name.JavaScript, JS=f"app.launchURL('{address}', true)")
+        launch = Dictionary(S=Name.Launch, F="/usr/bin/touch", P=canary + ".touched")
+        link = Dictionary(S=Name.URI, URI=address)
+        submit = Dictionary(S=Name.SubmitForm, F=Dictionary(FS=Name.URL, F=address))
+        pdf.Root.OpenAction = script
+        pdf.Root.OpenAction.Next = Array([launch, link, submit])
+        pdf.Root.AA = Dictionary(WC=launch)
+        pdf.Root.Names = Dictionary(
+            JavaScript=Dictionary(Names=Array([pikepdf.String("a"), script]))
+        )
+        page = pdf.pages[0]
+        page.obj.AA = Dictionary(O=launch)
+        page.obj.Annots = Array(
+            [
+                Dictionary(
+                    Type=Name.Annot, Subtype=Name.Link, Rect=Array([0, 0, 600, 700]), A=action
+                )
+                for action in (launch, link, submit)
+            ]
+        )
+        # Data that lie in another file (PDF 32000-1, 7.3.8.2, table 5).
+        outside = pdf.make_stream(b"")
+        outside.F = canary
+        page.obj.Contents = Array([page.obj.Contents, outside])
+        return documents.saved(pdf)
+
+
+LAUGHS = "".join(f'<!ENTITY l{n} "{f"&l{n - 1};" * 10}">' for n in range(1, 10))
+
+
+def metadata(canary: str, port: int) -> bytes:
+    """A scan whose XMP brings entities: of a file, of an address, and some that laugh."""
+    entities = (
+        f'<!ENTITY file SYSTEM "file://{canary}">'
+        f'<!ENTITY % address SYSTEM "http://127.0.0.1:{port}/canary"> %address;'
+        f'<!ENTITY l0 "ha">{LAUGHS}'
+    )
+    packet = (
+        f'<?xml version="1.0"?><!DOCTYPE x [{entities}]>'
+        '<x:xmpmeta xmlns:x="adobe:ns:meta/">'
+        '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+        '<rdf:Description rdf:about="" xmlns:dc="http://purl.org/dc/elements/1.1/">'
+        '<dc:title><rdf:Alt><rdf:li xml:lang="x-default">&file;&l9;</rdf:li></rdf:Alt></dc:title>'
+        "</rdf:Description></rdf:RDF></x:xmpmeta>"
+    )
+    with pikepdf.open(io.BytesIO(documents.scan("metadata"))) as pdf:
+        stream = pdf.make_stream(packet.encode())
+        stream.update(Dictionary(Type=Name.Metadata, Subtype=Name.XML))
+        pdf.Root.Metadata = stream
+        return documents.saved(pdf)
+
+
+def tagged() -> bytes:
+    """A page of text that says it is accessible already."""
+    pdf = with_text("tagged")
+    pdf.Root.MarkInfo = Dictionary(Marked=True)
+    return documents.saved(pdf)
+
+
+def with_text(text: str) -> pikepdf.Pdf:
+    """A page of real text."""
+    pdf = page_of(b"BT /F1 24 Tf 72 700 Td (%s) Tj ET" % text.encode())
+    font = Dictionary(Type=Name.Font, Subtype=Name.Type1, BaseFont=Name.Helvetica)
+    pdf.pages[0].Resources = Dictionary(Font=Dictionary(F1=font))
+    return pdf
