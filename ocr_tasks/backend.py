@@ -218,6 +218,11 @@ class JobBackend(RedisBackend):  # type: ignore[misc]  # Celery has no types
         meta = self._encode_meta(job_id, states.SUCCESS, result)
         return self._end(job_id, token, State.SUCCEEDED, meta, result)
 
+    def end(self, job_id: str, state: State, result: dict[str, Any]) -> None:
+        """Ends a job as an earlier record of it had ended: with what Celery kept of that."""
+        celery_state = next(name for name, ours in CELERY_STATES.items() if ours is state)
+        self._end(job_id, "", state, self._encode_meta(job_id, celery_state, result), result)
+
     def cancel(self, job_id: str) -> bool:
         """Ends a job as cancelled. False: it has ended before."""
         failure = self.prepare_exception(errors.JobCancelled())

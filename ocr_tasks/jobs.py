@@ -31,7 +31,7 @@ from ocr_tasks import (
 )
 from ocr_tasks.app import app
 from ocr_tasks.backend import JobBackend, NewJob
-from ocr_tasks.model import Callback, Job, JobInput, JobList, Outcome, State
+from ocr_tasks.model import Callback, Job, JobInput, JobList, State
 from ocr_tasks.options import JobOptions
 from ocr_tasks.repeats import Repeatable
 
@@ -113,7 +113,7 @@ def submit(
 
 
 def restore(folder: storage.JobFolder) -> None:
-    """Makes the record of a job anew from its folder, and queues it if it has no results.
+    """Makes the record of a job anew from its folder, and queues it if it has not ended.
 
     Raises:
         OSError, ValueError, KeyError, TypeError: if what its folder says is of no use.
@@ -123,10 +123,9 @@ def restore(folder: storage.JobFolder) -> None:
     if backend().create(new, settings.get().queue_max, 0, None) != new.id:
         raise _queue_full()
     if folder.end.exists():
-        outcome = Outcome.from_dict(json.loads(folder.end.read_bytes()))
-        if folder.run(outcome.run).exists():
-            backend().commit(new.id, "", outcome)
-            return
+        end = json.loads(folder.end.read_bytes())
+        backend().end(new.id, State(end["state"]), end["result"])
+        return
     lanes.publish(new.id, new.options, new.lane)
 
 
@@ -285,6 +284,7 @@ def cancel(job_id: str, owner: str | None = None) -> Job:
     with redis_client.errors_as_ours():
         if job.state.final or not backend().cancel(job_id):
             raise errors.JobEnded()
+    storage.write_end(job_id, State.CANCELLED, backend().prepare_exception(errors.JobCancelled()))
     return read(job_id)
 
 

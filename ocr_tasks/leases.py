@@ -40,7 +40,10 @@ def claim(job_id: str, token: str, holder: str) -> Progress | None:
         started_at=job.started_at or now,
         updated_at=now,
     )
-    return progress if jobs.backend().claim(job_id, token, holder, progress) else None
+    if not jobs.backend().claim(job_id, token, holder, progress):
+        return None
+    storage.discard(storage.job(job_id).end)  # of a run before this one
+    return progress
 
 
 def renew(holders: Mapping[str, str]) -> None:
@@ -53,8 +56,13 @@ def commit(job_id: str, token: str, outcome: Outcome) -> bool:
     """Ends a job as succeeded. False: it is not this run's any more; its results do not count."""
     if not jobs.backend().commit(job_id, token, outcome):
         return False
-    storage.write_end(job_id, outcome.to_dict())
+    storage.write_end(job_id, State.SUCCEEDED, outcome.to_dict())
     return True
+
+
+def note_failure(job_id: str, error: errors.JobError) -> None:
+    """Has the end of a job be known from its folder, should Redis forget it."""
+    storage.write_end(job_id, State.FAILED, jobs.backend().prepare_exception(error))
 
 
 def give_back(job_id: str, holder: str = "", lost: bool = False) -> bool:
@@ -77,6 +85,7 @@ def give_back(job_id: str, holder: str = "", lost: bool = False) -> bool:
         lanes.publish(job_id, job.options, lane)
     elif answer == 2:
         storage.discard(storage.job(job_id).path / "work")  # the last run could not do it
+        note_failure(job_id, errors.WorkerLost())
     return answer == 1
 
 

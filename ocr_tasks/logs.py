@@ -120,10 +120,11 @@ class _Json(JsonFormatter):
     def add_fields(
         self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]
     ) -> None:
-        """See pythonjsonlogger; leaves out that a line is about no job."""
+        """See pythonjsonlogger; leaves out that a line is about no job or page."""
         super().add_fields(log_data, record, message_dict)
-        if not log_data.get("job"):
-            log_data.pop("job", None)
+        for name in ("job", "pageno"):
+            if not log_data.get(name):
+                log_data.pop(name, None)
 
     def formatException(self, ei: Any) -> str:  # noqa: N802  # the name that logging calls
         """See logging.Formatter."""

@@ -3,7 +3,7 @@
     uploads/<random>/            a request's files while it is looked into
     jobs/<xx>/<id>/input.pdf     the document that is read
                    job.json      what the job was asked for, should Redis forget
-                   end.json      how it succeeded, likewise
+                   end.json      how it ended, likewise
                    log.txt       OCRmyPDF's log
                    pages/000001/ what was read on a page, as soon as it was
                    work/<run>/   temporary files of a run
@@ -183,10 +183,11 @@ def write_manifest(job_id: str, content: dict[str, Any]) -> None:
         write(job(job_id).manifest, json.dumps(content).encode())
 
 
-def write_end(job_id: str, content: dict[str, Any]) -> None:
+def write_end(job_id: str, state: str, result: dict[str, Any]) -> None:
     """Writes down how a job ended; it is not told where that fails, as it is not needed."""
     with suppress(OSError):
-        write(job(job_id).end, json.dumps(content).encode())
+        content = json.dumps({"state": state, "result": result})
+        write(job(job_id).end, content.encode())
 
 
 def discard(path: Path) -> None:

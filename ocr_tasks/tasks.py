@@ -45,6 +45,9 @@ def ocr_document(self: Task, job_id: str, requested: dict[str, Any]) -> dict[str
     try:
         with logs.about(job_id, process=True):
             return _read(self, job_id, requested)
+    except errors.JobError as error:
+        leases.note_failure(job_id, error)
+        raise
     except NotWritten:
         raise Ignore from None  # cancelled, deleted, or somebody else's by now
     except (RedisError, errors.ServiceError) as error:

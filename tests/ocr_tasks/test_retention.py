@@ -182,13 +182,26 @@ def test_the_files_of_a_deleted_job_go_even_if_the_deletion_was_cut_short(
 
 def test_jobs_that_redis_has_forgotten_are_restored(service: redis.Redis) -> None:
     done, waiting = finished(), submit(languages=["deu"], priority="bulk", owner="me")
+    cancelled, failed, again = submit(), submit(), submit()
+    for job_id in (cancelled, again):
+        jobs.cancel(job_id)
+    jobs.retry(again)
+    leases.claim(again, "run", "host:1:2")
+    leases.claim(failed, "run", "host:1:2")
+    leases.note_failure(failed, errors.ToolFailed())
     before = jobs.read(waiting)
     service.flushall()
     swept = Swept()
 
     retention.sweep(swept)
 
-    assert swept.restored == 2
+    assert swept.restored == 5
+    assert jobs.read(cancelled).state is State.CANCELLED
+    ended = jobs.read(failed)
+    assert ended.state is State.FAILED
+    assert ended.failure is not None
+    assert ended.failure.code == "tool_failed"
+    assert jobs.read(again).state is State.QUEUED
     assert jobs.read(done).state is State.SUCCEEDED
     assert jobs.read(done).outcome == OUTCOME
     after = jobs.read(waiting)
