@@ -20,6 +20,8 @@ log = logging.getLogger("web")
 STATUS: Mapping[type[errors.OcrTasksError], int] = {
     errors.MalformedRequest: 400,
     errors.MissingFile: 400,
+    errors.TooSlow: 408,
+    errors.UnsupportedEncoding: 415,
     errors.NotAuthenticated: 401,
     errors.ScopeMissing: 403,
     errors.AddressRefused: 403,
@@ -141,5 +143,5 @@ def _respond_http(error: HTTPException) -> Response:
 
 def _respond_unexpected(error: Exception) -> Response:
     # The last net: whatever it is, the client learns that it was not its fault, the log the rest.
-    log.exception("%s %s failed", request.method, request.path, exc_info=error)
+    log.exception("%s %r failed", request.method, request.path, exc_info=error)
     return respond(errors.Internal())

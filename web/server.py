@@ -13,7 +13,7 @@ _config = settings.get()
 bind = (
     f"[{_config.host}]:{_config.port}" if ":" in _config.host else f"{_config.host}:{_config.port}"
 )
-worker_class = "gthread"
+worker_class = "web.pace.PacedWorker"
 workers = _config.web_processes
 threads = _config.web_threads
 # With threads this only catches a process that is stuck as a whole; requests may take longer.
@@ -42,8 +42,3 @@ class _NoSecrets(logging.Filter):
 def on_starting(arbiter: Any) -> None:
     """Keeps secrets out of the log."""
     arbiter.log.error_log.addFilter(_NoSecrets())
-
-
-def pre_request(worker: Any, request: Any) -> None:
-    """Lets no client hold a thread for ever by sending nothing."""
-    request.unreader.sock.settimeout(_config.body_seconds)
