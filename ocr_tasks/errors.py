@@ -333,6 +333,13 @@ class Internal(ServiceError):
     retryable = False
 
 
+class ResultCorrupt(ServiceError):
+    code = "result_corrupt"
+    title = "The result on storage is not what was made"
+    advice = "Send the document again, and tell the operator: the disk may be failing."
+    retryable = False
+
+
 class QueueFull(ServiceError):
     code = "queue_full"
     title = "As many jobs are waiting as the service takes"

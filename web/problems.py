@@ -60,6 +60,7 @@ STATUS: Mapping[type[errors.OcrTasksError], int] = {
     errors.PageNotFound: 404,
     errors.PageNotReady: 409,
     errors.Internal: 500,
+    errors.ResultCorrupt: 500,
     errors.QueueFull: 503,
     errors.LimitReached: 429,
     errors.TooManyWaiting: 503,
@@ -94,6 +95,8 @@ def install(app: Flask) -> None:
 def respond(error: errors.OcrTasksError) -> Response:
     """The answer to a request that ended with this error."""
     status = STATUS[type(error)]
+    if isinstance(error, errors.ResultCorrupt):
+        log.error("%r: %s", request.path, error)
     body: dict[str, Any] = {
         "type": f"/docs#error-{error.code}",
         "title": error.title,
