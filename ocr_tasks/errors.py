@@ -88,6 +88,19 @@ class MethodNotAllowed(RequestError):
     advice = "See the Allow header for the methods it knows."
 
 
+class TooSlow(RequestError):
+    code = "too_slow"
+    title = "The request came in too slowly, or not at all"
+    advice = "Send it again, over a faster connection."
+    retryable = True
+
+
+class UnsupportedEncoding(RequestError):
+    code = "unsupported_encoding"
+    title = "The body of the request is compressed"
+    advice = "Send it without Content-Encoding."
+
+
 class NotAuthenticated(RequestError):
     code = "not_authenticated"
     title = "A valid token is needed"
@@ -320,6 +333,13 @@ class Internal(ServiceError):
     retryable = False
 
 
+class ResultCorrupt(ServiceError):
+    code = "result_corrupt"
+    title = "The result on storage is not what was made"
+    advice = "Send the document again, and tell the operator: the disk may be failing."
+    retryable = False
+
+
 class QueueFull(ServiceError):
     code = "queue_full"
     title = "As many jobs are waiting as the service takes"
@@ -341,8 +361,8 @@ class LimitReached(ServiceError):
 
 class TooManyWaiting(ServiceError):
     code = "too_many_waiting"
-    title = "As many clients are following jobs as the server has room for"
-    advice = "Poll the job instead, or try again after the time in Retry-After."
+    title = "As many clients are following jobs, or sending files, as the server has room for"
+    advice = "Try again after the time in Retry-After; poll a job instead of following it."
 
 
 class QueueUnavailable(ServiceError):

@@ -311,6 +311,7 @@ def retry(job_id: str, owner: str | None = None, own_max: int = 0) -> Job:
         raise _own_queue_full(own_max)
     if answer < 0:
         raise errors.JobNotRetryable()
+    storage.discard(storage.job(job_id).end)
     lanes.publish(job_id, job.options, lane)
     return read(job_id)
 

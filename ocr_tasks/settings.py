@@ -224,7 +224,10 @@ class Settings(BaseSettings):
         60, ge=0, le=600, description="Seconds that a request may wait for a change (?wait=)."
     )
     body_seconds: int = Field(
-        60, ge=1, description="Seconds for which a client may send nothing in the middle of a body."
+        60,
+        ge=1,
+        description="Seconds for which a client may send nothing in the middle of a request, and "
+        "after which it must have sent 1000 bytes a second.",
     )
     stream_seconds: int = Field(
         300, ge=5, description="Seconds after which an event stream is ended; clients resume it."

@@ -26,6 +26,7 @@ import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,17 @@ def new_id() -> str:
 def is_id(text: str) -> bool:
     """Whether the text has the form of an id made by `new_id`."""
     return _ID.fullmatch(text) is not None
+
+
+def _name(text: str) -> str:
+    """The text, if it is the name of a file: what comes from Redis is not believed either.
+
+    Raises:
+        ValueError: if it would lead elsewhere.
+    """
+    if Path(text).name != text or text in ("", ".."):
+        raise ValueError(f"not the name of a file: {text!r}")
+    return text
 
 
 @contextmanager
@@ -112,13 +124,16 @@ class JobFolder:
     def page_summary(self, number: int) -> dict[str, Any] | None:
         """`source`, `confidence` and number of `words` of a page, None before it is read."""
         content = _read_if_there(self.page(number) / "summary.json")
-        return json.loads(content) if content else None
+        try:
+            return json.loads(content) if content else None
+        except ValueError as error:
+            raise errors.ResultCorrupt(f"page {number}") from error
 
     def work(self, run: str) -> Path:
-        return self.path / "work" / run
+        return self.path / "work" / _name(run)
 
     def run(self, run: str) -> Path:
-        return self.path / "runs" / run
+        return self.path / "runs" / _name(run)
 
     def artifact(self, run: str, name: str) -> Path:
         return self.run(run) / ARTIFACTS[name][0]
@@ -302,3 +317,25 @@ def take_artifact(folder: JobFolder, run: str, name: str, file: Path) -> Artifac
         size = stream.tell()
     file.replace(path)
     return Artifact(name, ARTIFACTS[name][1], size, digest.hexdigest())
+
+
+def check_artifact(path: Path, artifact: Artifact) -> None:
+    """Makes sure that a result is what was made; a process reads it for that once, unless changed.
+
+    Raises:
+        errors.ResultGone, errors.ResultCorrupt, errors.StorageUnavailable
+    """
+    with failures():
+        try:
+            state = path.stat()
+            found = _digest(path, state.st_ino, state.st_size, state.st_mtime_ns)
+        except FileNotFoundError:
+            raise errors.ResultGone() from None
+    if found != artifact.sha256:
+        raise errors.ResultCorrupt(f"{artifact.name} has another checksum than when it was made")
+
+
+@lru_cache(maxsize=1024)
+def _digest(path: Path, inode: int, size: int, changed: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -10,7 +10,19 @@ from flask import Flask
 from flask.json.provider import DefaultJSONProvider
 from flask_openapi3 import Info, OpenAPI, SecurityScheme
 
-from web import access_log, auth, health, jobs, origins, problems, scopes, session, site, uploads
+from web import (
+    access_log,
+    auth,
+    headers,
+    health,
+    jobs,
+    origins,
+    problems,
+    scopes,
+    session,
+    site,
+    uploads,
+)
 
 DESCRIPTION = (
     "Send PDFs and images, follow the progress page by page, fetch searchable PDFs. "
@@ -58,6 +70,7 @@ def create_app() -> Flask:
     app.json = _Json(app)
     problems.install(app)
     access_log.install(app)
+    headers.install(app)
     origins.install(app)
     auth.install(app)
     uploads.install(app)

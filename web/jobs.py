@@ -179,7 +179,7 @@ def log(path: JobPath) -> Response:
     job = _read(path)
     file = storage.job(job.id).log
     if not file.exists():
-        return downloads.harmless(Response("", content_type="text/plain; charset=utf-8"))
+        return Response("", content_type="text/plain; charset=utf-8")
     return downloads.file(file, "text/plain; charset=utf-8", None, etag=True)
 
 
@@ -201,14 +201,14 @@ def page_text(path: PagePath) -> Response:
     """The text of a page, as soon as it is read."""
     page = _page(path)
     content = text.page_text(page)
-    return downloads.harmless(Response(content, content_type="text/plain; charset=utf-8"))
+    return Response(content, content_type="text/plain; charset=utf-8")
 
 
 @blueprint.get("/<job_id>/pages/<int:page>/hocr")
 def page_hocr(path: PagePath) -> Response:
     """The words of a page with their places, as hOCR, as soon as it is read."""
     content = hocr.page(_page(path), f"Page {path.page}", "OCR Tasks")
-    return downloads.harmless(Response(content, content_type="application/xhtml+xml"))
+    return Response(content, content_type="application/xhtml+xml")
 
 
 @blueprint.get("/<job_id>/pages/<int:page>/image")
@@ -267,7 +267,12 @@ def _page(path: PagePath) -> Page:
 
 def _stored_page(job: Job, number: int) -> Page | None:
     stored = storage.job(job.id).page_words(number)
-    return Page.from_dict(json.loads(stored)) if stored else None
+    if stored is None:
+        return None
+    try:
+        return Page.from_dict(json.loads(stored))
+    except (ValueError, LookupError, TypeError) as error:
+        raise errors.ResultCorrupt(f"page {number}") from error
 
 
 def _page_body(job: Job, number: int, failed: set[int]) -> PageBody:

@@ -20,6 +20,8 @@ log = logging.getLogger("web")
 STATUS: Mapping[type[errors.OcrTasksError], int] = {
     errors.MalformedRequest: 400,
     errors.MissingFile: 400,
+    errors.TooSlow: 408,
+    errors.UnsupportedEncoding: 415,
     errors.NotAuthenticated: 401,
     errors.ScopeMissing: 403,
     errors.AddressRefused: 403,
@@ -58,6 +60,7 @@ STATUS: Mapping[type[errors.OcrTasksError], int] = {
     errors.PageNotFound: 404,
     errors.PageNotReady: 409,
     errors.Internal: 500,
+    errors.ResultCorrupt: 500,
     errors.QueueFull: 503,
     errors.LimitReached: 429,
     errors.TooManyWaiting: 503,
@@ -92,6 +95,8 @@ def install(app: Flask) -> None:
 def respond(error: errors.OcrTasksError) -> Response:
     """The answer to a request that ended with this error."""
     status = STATUS[type(error)]
+    if isinstance(error, errors.ResultCorrupt):
+        log.error("%r: %s", request.path, error)
     body: dict[str, Any] = {
         "type": f"/docs#error-{error.code}",
         "title": error.title,
@@ -141,5 +146,5 @@ def _respond_http(error: HTTPException) -> Response:
 
 def _respond_unexpected(error: Exception) -> Response:
     # The last net: whatever it is, the client learns that it was not its fault, the log the rest.
-    log.exception("%s %s failed", request.method, request.path, exc_info=error)
+    log.exception("%s %r failed", request.method, request.path, exc_info=error)
     return respond(errors.Internal())

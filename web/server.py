@@ -11,7 +11,7 @@ _config = settings.get()
 bind = (
     f"[{_config.host}]:{_config.port}" if ":" in _config.host else f"{_config.host}:{_config.port}"
 )
-worker_class = "gthread"
+worker_class = "web.pace.PacedWorker"
 workers = _config.web_processes
 threads = _config.web_threads
 # With threads this only catches a process that is stuck as a whole; requests may take longer.
@@ -33,8 +33,3 @@ def on_starting(arbiter: Any) -> None:
     logs.set_up()
     for handler in arbiter.log.error_log.handlers:
         logs.dress(handler)
-
-
-def pre_request(worker: Any, request: Any) -> None:
-    """Lets no client hold a thread for ever by sending nothing."""
-    request.unreader.sock.settimeout(_config.body_seconds)

@@ -78,8 +78,6 @@ def _html(template: str, **values: Any) -> Response:
         render_template(template, **values), content_type="text/html; charset=utf-8"
     )
     response.headers["Content-Security-Policy"] = _CSP
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    response.headers["Referrer-Policy"] = "no-referrer"
     response.headers["Cache-Control"] = "no-cache"
     return response
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import IO
 
 from flask import Flask, Request
+from werkzeug.datastructures import FileStorage, MultiDict
 from werkzeug.exceptions import HTTPException
 
 from ocr_tasks import errors, intake, settings
+from web.pace import Stalled
 
 #: Text fields of a form, and their bytes in all.
 MAX_FIELDS = 100
@@ -18,6 +21,9 @@ MAX_FIELD_BYTES = 100_000
 #: Of a body that is too large anyway no more than this is read to tell the client so.
 _READ_AWAY_BYTES = 64 * 1024 * 1024
 _PIECE_BYTES = 64 * 1024
+
+#: Half of the threads may take files in; the other half always answers at once.
+_places = threading.BoundedSemaphore(max(1, settings.get().web_threads // 2))
 
 
 class UploadRequest(Request):
@@ -53,26 +59,39 @@ def read(request: UploadRequest) -> tuple[intake.Incoming, dict[str, list[str]]]
 
     Raises:
         errors.MalformedRequest: if it is no form, or its end is missing.
+        errors.TooManyWaiting: if as many clients as may are sending at the same time.
+        errors.UnsupportedEncoding, errors.TooSlow
         errors.UploadTooLarge, errors.TooManyFiles, errors.StorageFull, errors.StorageUnavailable
     """
     if request.mimetype != "multipart/form-data":
         raise errors.MalformedRequest("the body is not multipart/form-data")
     if request.headers.get("Content-Encoding", "identity") != "identity":
-        raise errors.MalformedRequest("the body must not be compressed")
+        raise errors.UnsupportedEncoding()
     request.max_content_length = _most_bytes()
     incoming = request.incoming = intake.begin(request.content_length)
-    try:
-        form, files = request.form, request.files
-    except HTTPException as error:
-        raise _too_much(error, request) from error
-    except OSError as error:
-        raise errors.MalformedRequest("the body did not arrive whole") from error
+    form, files = _parts(request)
     wrong = [name for name in files if name != "file"]
     if wrong:
         raise errors.MalformedRequest(f"files go into the field `file`, not `{wrong[0][:100]}`")
     if "file" in form:
         raise errors.MalformedRequest("the field `file` needs a file, with a file name")
     return incoming, {name: form.getlist(name) for name in form}
+
+
+def _parts(request: Request) -> tuple[MultiDict[str, str], MultiDict[str, FileStorage]]:
+    """The fields and the files of a form, as far as the client sends them in time."""
+    if not _places.acquire(blocking=False):
+        raise errors.TooManyWaiting("As many clients are sending files as the server has room for")
+    try:
+        return request.form, request.files
+    except HTTPException as error:
+        if isinstance(error.__context__, Stalled):
+            raise errors.TooSlow() from error
+        raise _too_much(error, request) from error
+    except OSError as error:
+        raise errors.MalformedRequest("the body did not arrive whole") from error
+    finally:
+        _places.release()
 
 
 def _too_much(error: HTTPException, request: Request) -> errors.OcrTasksError:

@@ -21,9 +21,13 @@ def batch_name(run: str, number: int) -> str:
 
 
 def files(folder: storage.JobFolder, batch: str) -> Files:
-    """The files of a batch."""
+    """The files of a batch.
+
+    Raises:
+        ValueError: if that is no name of a batch: they are pickles, so none but ours are opened.
+    """
     run, _, number = batch.rpartition(":")
-    return Files(folder.work(run) / "batches" / number)
+    return Files(folder.work(run) / "batches" / str(int(number)))
 
 
 def help_out(job: context.JobContext, batch: str, others_wait: Callable[[], bool]) -> bool:

@@ -16,8 +16,9 @@ import pytest
 import redis
 
 from tests.acceptance.conftest import id_of, make_token, run_tokens
-from tests.acceptance.test_bad_input import PNG, refused
 from tests.conftest import DATA, Stack, free_port, running_stack, submit, wait_for_end, wait_until
+from tests.hostile.outcomes import refused
+from tests.hostile.test_uploads import PNG
 from tests.ocr_tasks.test_tokens import everything_in
 from web import auth, scopes
 from web.app import create_app

@@ -167,21 +167,68 @@ def test_a_full_queue_refuses_with_an_honest_time(tmp_path: Path) -> None:
             assert wait_for_end(http, job)["state"] == "succeeded"
 
 
-def test_a_client_that_stops_sending_is_let_go(tmp_path: Path) -> None:
+HEAD = (
+    b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n"
+    b"Content-Type: multipart/form-data; boundary=b\r\n\r\n"
+    b'--b\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\n%PDF-'
+)
+
+
+def trickle(client: socket.socket, content: bytes) -> bytes:
+    """Sends a byte every 50 ms until an answer comes, which may be none; gives it."""
+    client.settimeout(0.05)
+    for number in range(1200):
+        with contextlib.suppress(ConnectionError):
+            client.send(content[number : number + 1])
+        with contextlib.suppress(TimeoutError, ConnectionError):
+            answer = client.recv(65536)
+            client.settimeout(20)
+            while answer and not answer.endswith(b"}"):
+                answer += client.recv(65536)
+            return answer
+    raise AssertionError("still listening")
+
+
+@pytest.mark.parametrize("rest", [b"", b"\0" * 1200], ids=["silent", "a byte at a time"])
+def test_case_8_a_client_that_sends_too_slowly_is_let_go(tmp_path: Path, rest: bytes) -> None:
     with running_stack(tmp_path, OCR_BODY_SECONDS="1") as stack:
         with socket.create_connection(("127.0.0.1", stack.port)) as client:
-            client.sendall(
-                b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n"
-                b"Content-Type: multipart/form-data; boundary=b\r\n\r\n"
-                b'--b\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\n%PDF-'
-            )
-            client.settimeout(30)
-            with client.makefile("rb") as stream:
-                answer = stream.read(65536)
+            client.sendall(HEAD)
+            answer = trickle(client, rest)
 
-        assert answer.startswith(b"HTTP/1.1 400")
-        assert b"malformed_request" in answer
+        assert answer.startswith(b"HTTP/1.1 408")
+        assert b"too_slow" in answer
         assert list((stack.data_dir / "uploads").glob("*")) == []
+
+
+def test_case_8_a_client_that_sends_its_head_too_slowly_is_let_go(tmp_path: Path) -> None:
+    """Before it has said what it wants, there is nothing to answer."""
+    with running_stack(tmp_path, OCR_BODY_SECONDS="1") as stack:
+        with socket.create_connection(("127.0.0.1", stack.port)) as client:
+            assert trickle(client, b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 200) == b""
+        assert "Traceback" not in stack.log.read_text()
+
+
+def test_case_8_slow_senders_leave_room_for_others(tmp_path: Path) -> None:
+    with (
+        running_stack(tmp_path, OCR_WEB_PROCESSES="1", OCR_WEB_THREADS="4") as stack,
+        contextlib.ExitStack() as slow,
+        stack.client() as http,
+    ):
+        for _ in range(2):
+            client = slow.enter_context(socket.create_connection(("127.0.0.1", stack.port)))
+            client.sendall(HEAD)
+        wait_until(lambda: len(list((stack.data_dir / "uploads").glob("*"))) == 2)
+
+        refused = submit(http, PAGE)
+        assert (refused.status_code, refused.json()["code"]) == (503, "too_many_waiting")
+        assert http.get("/v1/jobs").status_code == 200
+        slow.close()
+
+        def taken() -> bool:
+            return submit(http, PAGE).status_code == 202
+
+        wait_until(taken)
 
 
 def test_followers_leave_room_for_others(tmp_path: Path) -> None:

@@ -300,3 +300,35 @@ def with_text(text: str) -> pikepdf.Pdf:
     font = Dictionary(Type=Name.Font, Subtype=Name.Type1, BaseFont=Name.Helvetica)
     pdf.pages[0].Resources = Dictionary(Font=Dictionary(F1=font))
     return pdf
+
+
+# Twins of SHA-1: these 320 bytes, which differ in 62 of the last 128, leave it in the same state
+# (Stevens, Bursztein, Karpman, Albertini, Markov: The first collision for full SHA-1, 2017).
+_TWINS_HEAD = (
+    "255044462d312e330a25e2e3cfd30a0a0a312030206f626a0a3c3c2f57696474682032203020522f486569676874"
+    "2033203020522f547970652034203020522f537562747970652035203020522f46696c7465722036203020522f43"
+    "6f6c6f7253706163652037203020522f4c656e6774682038203020522f42697473506572436f6d706f6e656e7420"
+    "383e3e0a73747265616d0affd8fffe00245348412d3120697320646561642121212121852fec092339759c39b1a1"
+    "c63c4c97e1fffe01"
+)
+_TWINS = (
+    "7f46dc93a6b67e013b029aaa1db2560b45ca67d688c7f84b8c4c791fe02b3df614f86db1690901c56b45c1530afe"
+    "dfb76038e972722fe7ad728f0e4904e046c230570fe9d41398abe12ef5bc942be33542a4802d98b5d70f2a332ec3"
+    "7fac3514e74ddc0f2cc1a874cd0c78305a21566461309789606bd0bf3f98cda8044629a1",
+    "7346dc9166b67e118f029ab621b2560ff9ca67cca8c7f85ba84c79030c2b3de218f86db3a90901d5df45c14f26fe"
+    "dfb3dc38e96ac22fe7bd728f0e45bce046d23c570feb141398bb552ef5a0a82be331fea48037b8b5d71f0e332edf"
+    "93ac3500eb4ddc0decc1a864790c782c76215660dd309791d06bd0af3f98cda4bc4629b1",
+)
+
+
+def twins() -> tuple[bytes, bytes]:
+    """Two PDFs of a blank page with the same SHA-1."""
+    rest = (
+        b"\nendstream\nendobj\n"
+        b"9 0 obj\n<< /Type /Catalog /Pages 10 0 R >>\nendobj\n"
+        b"10 0 obj\n<< /Type /Pages /Count 1 /Kids [11 0 R] >>\nendobj\n"
+        b"11 0 obj\n<< /Type /Page /Parent 10 0 R /MediaBox [0 0 72 72] >>\nendobj\n"
+        b"trailer << /Size 12 /Root 9 0 R >>\n%%EOF\n"
+    )
+    one, other = (bytes.fromhex(_TWINS_HEAD + twin) + rest for twin in _TWINS)
+    return one, other

@@ -18,7 +18,7 @@ import pytest
 from tests import documents
 from tests.conftest import Stack, running_stack, submit, wait_for_end, wait_until
 from tests.hostile import files
-from tests.hostile.conftest import assert_nothing_is_left, folder_of, readers
+from tests.hostile.outcomes import assert_nothing_is_left, code, folder_of, readers
 
 pytestmark = pytest.mark.acceptance
 
@@ -63,11 +63,6 @@ def end_beside_a_neighbour(
     assert wait_for_end(http, neighbour)["state"] == "succeeded"
     assert_nothing_is_left(stack, http, ended)
     return ended
-
-
-def code(job: dict[str, Any]) -> str:
-    """The code of a job's end, or its state."""
-    return str(job["error"]["code"] if job["error"] else job["state"])
 
 
 # Libraries and programs that misbehave

@@ -201,3 +201,9 @@ def test_the_limits_of_an_upload_hold_while_it_comes(monkeypatch: pytest.MonkeyP
 def test_only_ids_of_ours_lead_to_folders(text: str) -> None:
     with pytest.raises(ValueError, match="not a job id"):
         storage.job(text)
+
+
+@pytest.mark.parametrize("text", ["", ".", "..", "../x", "/etc", "a/b", "a/"])
+def test_only_names_of_runs_lead_to_their_folders(text: str) -> None:
+    with pytest.raises(ValueError, match="not the name of a file"):
+        storage.job(storage.new_id()).run(text)
