@@ -116,3 +116,13 @@ def test_case_106_the_disk_fails_while_a_job_runs(tmp_path: Path) -> None:
         assert code(job) == "job_storage_error"
         assert job["error"]["retryable"]
         wait_until(lambda: not (folder_of(stack, job) / "work").exists())
+
+
+def test_case_106_a_folder_that_is_replaced_is_found_again(tmp_path: Path) -> None:
+    """As when a volume comes back: processes are shut in to the folder that was there before."""
+    with running_stack(tmp_path, OCR_WORKER_PROCESSES="1") as stack, stack.client() as http:
+        assert code(wait_for_end(http, submit(http, SCAN).json())) == "succeeded"
+        (stack.data_dir / "jobs").rename(stack.data_dir / "before")
+
+        assert code(wait_for_end(http, submit(http, SCAN).json())) == "job_storage_error"
+        assert code(wait_for_end(http, submit(http, SCAN).json())) == "succeeded"
