@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from ocrmypdf import exceptions
 
-from ocr_tasks import errors, settings
+from ocr_tasks import errors, limits, settings
 
 #: OCRmyPDF's exceptions, the more special ones first, and what they mean for a job.
 _MEANINGS: list[tuple[type[BaseException] | tuple[type[BaseException], ...], type[errors.JobError]]]
@@ -45,6 +45,8 @@ def as_job_errors() -> Iterator[None]:
         raise errors.InputUnsupported("its parts are nested too deeply") from error
     except Exception as error:
         meant = _of_system(error)
+        if meant is errors.JobStorageError:
+            limits.wear_out("the storage failed")  # what it was shut in to may have been replaced
         if meant:
             raise meant() from error
         for kinds, meaning in _MEANINGS:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import img2pdf
@@ -50,27 +51,32 @@ def to_pdfs(
         errors.UnsupportedType, errors.ImageInvalid, errors.ImageTooLarge, errors.TooManyPages
     """
     Image.MAX_IMAGE_PIXELS = None  # check_pixels is the limit
-    try:
-        image = Image.open(path, formats=[name for name in FORMATS if name != "MPO"])
-    except (UnidentifiedImageError, ValueError, SyntaxError) as error:
-        raise errors.UnsupportedType() from error
-    with image:
+    wanted = [name for name in FORMATS if name != "MPO"]
+    with _as_our_errors(), Image.open(path, formats=wanted) as image:
         media_type = FORMATS[image.format or ""]
         check_pixels(*image.size)
-        try:
-            _check_number(image, most)
-            for number, source in enumerate(_pictures(path, image, check_pixels), start=1):
-                dpi = _resolution(image, image_dpi)
-                part = path.with_name(f"{path.name}-{number:06d}.pdf")
-                with part.open("wb") as file:
-                    _write_page(source, dpi, file)
-                yield media_type, part
-        except (errors.OcrTasksError, MemoryError):
+        _check_number(image, most)
+        for number, source in enumerate(_pictures(path, image, check_pixels), start=1):
+            dpi = _resolution(image, image_dpi)
+            part = path.with_name(f"{path.name}-{number:06d}.pdf")
+            with part.open("wb") as file:
+                _write_page(source, dpi, file)
+            yield media_type, part
+
+
+@contextmanager
+def _as_our_errors() -> Iterator[None]:
+    """Whatever a decoder stumbles over is the picture's fault, but for what the system says."""
+    try:
+        yield
+    except UnidentifiedImageError as error:
+        raise errors.UnsupportedType() from error
+    except (errors.OcrTasksError, MemoryError):
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:
             raise
-        except Exception as error:  # whatever a decoder stumbles over is the picture's fault
-            if isinstance(error, OSError) and error.errno is not None:
-                raise  # the disk, not the picture
-            raise errors.ImageInvalid() from error
+        raise errors.ImageInvalid() from error
 
 
 def _check_number(image: Image.Image, most: int) -> None:

@@ -122,11 +122,18 @@ class JobFolder:
         return _read_if_there(self.page(number) / "page.json")
 
     def page_summary(self, number: int) -> dict[str, Any] | None:
-        """`source`, `confidence` and number of `words` of a page, None before it is read."""
+        """`source`, `confidence` and number of `words` of a page, None before it is read.
+
+        Raises:
+            errors.ResultCorrupt
+        """
         content = _read_if_there(self.page(number) / "summary.json")
+        if content is None:
+            return None
         try:
-            return json.loads(content) if content else None
-        except ValueError as error:
+            found = json.loads(content)
+            return {name: found[name] for name in ("source", "confidence", "words")}
+        except (ValueError, LookupError, TypeError) as error:
             raise errors.ResultCorrupt(f"page {number}") from error
 
     def work(self, run: str) -> Path:

@@ -7,6 +7,7 @@ hangs in the drawing of the page. Documents with other titles are read as always
 from __future__ import annotations
 
 import ctypes
+import errno
 import hashlib
 import json
 import os
@@ -93,6 +94,11 @@ class Faults:
         """A file grows and grows."""
         with tempfile.TemporaryFile() as file:
             file.truncate(1 << 40)
+
+    @staticmethod
+    def input_output() -> None:
+        """The disk does not give back what was written."""
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     @staticmethod
     def look_around() -> None:
