@@ -40,11 +40,14 @@ def as_job_errors() -> Iterator[None]:
     try:
         yield
     except MemoryError as error:
+        limits.wear_out("it ran out of memory")  # which may not have come back
         raise errors.JobOutOfMemory() from error
     except RecursionError as error:
         raise errors.InputUnsupported("its parts are nested too deeply") from error
     except Exception as error:
         meant = _of_system(error)
+        if meant is errors.JobOutOfMemory:
+            limits.wear_out("it ran out of memory")
         if meant is errors.JobStorageError:
             limits.wear_out("the storage failed")  # what it was shut in to may have been replaced
         if meant:

@@ -33,6 +33,9 @@ from ocr_tasks.reconciler import Reconciler
 
 log = logging.getLogger("ocr_tasks.worker")
 
+#: Seconds by which a job may compute beyond its time: ending it in good order comes first.
+_CPU_GRACE = 60
+
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
@@ -126,7 +129,7 @@ def _go_when_worn_out() -> None:
 @task_prerun.connect  # type: ignore[untyped-decorator]
 def _start_job(**_: Any) -> None:
     """Bounds what a job computes, should the worker not live to end it when its time is over."""
-    limits.allow_cpu(settings.get().job_seconds * settings.cores())
+    limits.allow_cpu((settings.get().job_seconds + _CPU_GRACE) * settings.cores())
 
 
 _caretaker = Caretaker()
