@@ -1,10 +1,12 @@
-"""A thread of a worker's main process that sends webhooks, a few at a time."""
+"""A thread of a worker's main process that sends webhooks, a few at a time to each host."""
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections import Counter
+import time
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -20,17 +22,22 @@ log = logging.getLogger("ocr_tasks.courier")
 _LOOK_SECONDS, _CROWDED_SECONDS = 1.0, 5.0
 
 #: Messages that a worker sends at once, in all and to one host.
-_AT_ONCE, _AT_ONCE_TO_HOST = 8, 2
+_AT_ONCE, _AT_ONCE_TO_HOST = 16, 2
+
+#: Messages that are taken in a look, that wait here for one host, and seconds that one waits.
+_TAKEN, _WAITING_FOR_HOST, _WAITS_SECONDS = 256, 64, 30.0
 
 
 class Courier(threading.Thread):
-    """Sends what is due; see the module."""
+    """Sends what is due. A host that does not answer holds up nobody else's messages."""
 
     def __init__(self) -> None:
         super().__init__(name="courier", daemon=True)
-        self._stopped = threading.Event()
+        self._stopped = False
+        self._look = threading.Event()
         self._lock = threading.Lock()
-        self._busy: Counter[str] = Counter()
+        self._senders: Counter[str] = Counter()
+        self._waiting: dict[str, deque[tuple[Message, Job, float]]] = defaultdict(deque)
 
     def begin(self) -> None:
         """Starts, if it does not run yet."""
@@ -39,35 +46,62 @@ class Courier(threading.Thread):
 
     def stop(self) -> None:
         """Ends after what is being sent; what is not begun is sent by others."""
-        self._stopped.set()
+        self._stopped = True
+        self._look.set()
 
     def run(self) -> None:
         with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="courier") as pool:
-            while not self._stopped.wait(_LOOK_SECONDS):
-                try:
-                    for message in webhooks.take(_AT_ONCE - sum(self._busy.values())):
-                        self._begin(pool, message)
-                except (RedisError, errors.QueueUnavailable) as error:
-                    log.warning("Redis is away: %s", error)
-                except Exception:  # the next look may go better
-                    log.exception("a look for webhooks failed")
+            while not self._stopped:
+                self._guard(lambda: self._take(pool))
+                self._look.wait(_LOOK_SECONDS)
+                self._look.clear()
+            with self._lock:
+                left = [row[0] for waiting in self._waiting.values() for row in waiting]
+                self._waiting.clear()
+            self._guard(lambda: _put_back(left))
 
-    def _begin(self, pool: ThreadPoolExecutor, message: Message) -> None:
+    def _guard(self, step: Callable[[], object]) -> None:
         try:
-            job = jobs.read(message.job_id)
-        except (errors.JobNotFound, errors.JobDeleted):
-            webhooks.drop(message)
-            return
-        if job.callback is None:
-            webhooks.drop(message)
-            return
-        host = httpx.URL(job.callback.url).host
-        with self._lock:
-            if self._busy[host] >= _AT_ONCE_TO_HOST:
+            step()
+        except (RedisError, errors.QueueUnavailable) as error:
+            log.warning("Redis is away: %s", error)
+        except Exception:  # the next look may go better
+            log.exception("a look for webhooks failed")
+
+    def _take(self, pool: ThreadPoolExecutor) -> None:
+        for message in webhooks.take(_TAKEN):
+            try:
+                job = jobs.read(message.job_id)
+            except (errors.JobNotFound, errors.JobDeleted):
+                webhooks.drop(message)
+                continue
+            if job.callback is None:
+                webhooks.drop(message)
+                continue
+            host = httpx.URL(job.callback.url).host
+            with self._lock:
+                crowded = len(self._waiting[host]) >= _WAITING_FOR_HOST
+                if not crowded:
+                    self._waiting[host].append((message, job, time.monotonic()))
+                begin = self._senders[host] < _AT_ONCE_TO_HOST
+                self._senders[host] += begin
+            if crowded:
                 webhooks.postpone(message, _CROWDED_SECONDS)
-                return
-            self._busy[host] += 1
-        pool.submit(self._send, message, job, host)
+            if begin:
+                pool.submit(self._send_to, host)
+
+    def _send_to(self, host: str) -> None:
+        """Sends what waits for a host, one after the other."""
+        while True:
+            with self._lock:
+                if not self._waiting.get(host):
+                    self._waiting.pop(host, None)
+                    self._senders[host] -= 1
+                    break
+                message, job, since = self._waiting[host].popleft()
+            if time.monotonic() - since < _WAITS_SECONDS:
+                self._send(message, job, host)
+        self._look.set()
 
     def _send(self, message: Message, job: Job, host: str) -> None:
         try:
@@ -78,6 +112,8 @@ class Courier(threading.Thread):
             log.warning("webhook of job %s: %s", job.id, error)  # it is due again in a minute
         except Exception:
             log.exception("webhook of job %s", job.id)
-        finally:
-            with self._lock:
-                self._busy[host] -= 1
+
+
+def _put_back(messages: list[Message]) -> None:
+    for message in messages:
+        webhooks.postpone(message, 0)

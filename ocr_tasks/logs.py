@@ -22,7 +22,7 @@ from ocr_tasks.model import TOKEN_TEXT
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 #: Passwords in addresses, secrets of webhooks.
-_PASSWORD = re.compile(r"(://[^/\s:@]*:)[^/\s@]+@")
+_PASSWORD = re.compile(r"(://[^/\s:@]*:)[^/\s]+@")
 _WEBHOOK_SECRET = re.compile(r"whsec_[A-Za-z0-9+/=]+")
 
 _CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), 127, 0x2028, 0x2029) if code != 9}
@@ -75,7 +75,11 @@ def _complete(record: logging.LogRecord) -> bool:
         record.job = _job_of(record)
     # Celery adds the arguments and results of tasks. The id of such a task is that of its job.
     vars(record).pop("data", None)
-    record.msg, record.args = _clean(record.getMessage()), ()
+    try:
+        said = record.getMessage()
+    except (TypeError, ValueError, KeyError):  # a library's slip is not to stop what it says it of
+        said = f"{record.msg} {record.args}"
+    record.msg, record.args = _clean(said), ()
     return True
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import pytest
 
 from tests.acceptance.test_takeover import main_process, store
 from tests.conftest import DATA, Stack, running_stack, submit, wait_for_end, wait_until
-from tests.ocr_tasks.test_webhooks import SECRET, Receiver
+from tests.receivers import SECRET, Receiver, receiving
 
 pytestmark = pytest.mark.acceptance
 
@@ -40,13 +39,8 @@ def http(stack: Stack) -> Iterator[httpx.Client]:
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    server = Receiver()
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with receiving() as server:
+        yield server
 
 
 def test_a_receiver_is_told_and_verifies_it_as_the_guide_says(

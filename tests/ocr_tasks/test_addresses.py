@@ -102,6 +102,7 @@ def test_ports_of_other_services_are_refused(port: int) -> None:
         "[2002:7f00:1::]",
         "[2001:0:7f00:1::]",
         "[fec0::1]",
+        "[3fff::1]",
         "[fe80::1]",
         "[fd00::1]",
         "[ff02::1]",

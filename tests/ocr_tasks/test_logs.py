@@ -80,6 +80,7 @@ def test_what_celery_says_of_a_task_is_about_its_job(said: io.StringIO) -> None:
     [
         "Connected to redis://:hunter2@127.0.0.1:6379/0",
         "Connected to rediss://user:hunter2@host/0",
+        "Connected to redis://user:hunter2@hunter2@host/0",
         f"Authorization: Bearer {TOKEN}",
         "secret whsec_hunter2hunter2",
     ],
@@ -97,6 +98,12 @@ def test_secrets_are_left_out_of_tracebacks(said: io.StringIO) -> None:
 
     assert "ConnectionError" in said.getvalue()
     assert "hunter2" not in said.getvalue()
+
+
+def test_a_line_that_does_not_fit_its_arguments_is_said_all_the_same(said: io.StringIO) -> None:
+    log.info("%d pages of %s", "seven")
+
+    assert "seven" in said.getvalue()
 
 
 def test_nobody_can_forge_a_line(said: io.StringIO) -> None:

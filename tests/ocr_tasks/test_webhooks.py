@@ -8,75 +8,19 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-import redis
 from standardwebhooks import Webhook
 
 from ocr_tasks import errors, jobs, keys, leases, options, redis_client, settings, storage, webhooks
 from ocr_tasks.model import Callback, Job, Progress, Stage
 from tests.ocr_tasks.test_jobs import INPUT, OUTCOME, report
+from tests.receivers import SECRET, Receiver, answers
 
 pytestmark = pytest.mark.usefixtures("service", "loopback")
 
-SECRET = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
 OLDER = "whsec_ZmVkY2JhOTg3NjU0MzIxMGZlZGNiYTk4NzY1NDMyMTA="
-
-
-@pytest.fixture
-def loopback(service: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OCR_CALLBACK_NETWORKS", "127.0.0.0/8,::1/128")
-    monkeypatch.setenv("OCR_WEBHOOK_SECRETS", SECRET)
-    settings.get.cache_clear()
-
-
-class Receiver(http.server.ThreadingHTTPServer):
-    """Notes what it gets, and answers as it is told."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.got: list[tuple[dict[str, str], bytes]] = []
-        self.answer: Callable[[http.server.BaseHTTPRequestHandler], None] = answers(204)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/hook"
-
-
-class _Handler(http.server.BaseHTTPRequestHandler):
-    server: Receiver
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.got.append((dict(self.headers), body))
-        self.server.answer(self)
-
-    def log_message(self, *args: Any) -> None:
-        """Says nothing."""
-
-
-def answers(status: int, **headers: str) -> Callable[[http.server.BaseHTTPRequestHandler], None]:
-    def answer(handler: http.server.BaseHTTPRequestHandler) -> None:
-        handler.send_response(status)
-        for name, value in headers.items():
-            handler.send_header(name.replace("_", "-"), value)
-        handler.send_header("Content-Length", "0")
-        handler.end_headers()
-
-    return answer
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    server = Receiver()
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
 
 
 def submit(url: str, events: str = "end") -> str:

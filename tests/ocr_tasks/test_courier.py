@@ -1,0 +1,89 @@
+"""The thread that sends webhooks: to each host a few at a time, to none at the cost of others."""
+
+from __future__ import annotations
+
+import http.server
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from ocr_tasks import keys, redis_client
+from ocr_tasks.courier import Courier
+from tests.conftest import wait_until
+from tests.ocr_tasks.test_webhooks import finished
+from tests.receivers import Receiver, answers
+
+pytestmark = pytest.mark.usefixtures("service", "loopback")
+
+
+@pytest.fixture
+def deaf() -> Iterator[str]:
+    """The address of a host that takes connections and never answers."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.2", 0))
+        listening.listen(64)
+        yield f"http://127.0.0.2:{listening.getsockname()[1]}/"
+
+
+def undelivered() -> int:
+    return redis_client.client().zcard(keys.OUTBOX)
+
+
+def test_many_messages_to_one_host_are_sent_once_each_and_two_at_a_time(
+    receiver: Receiver,
+) -> None:
+    lock, at_once, most = threading.Lock(), 0, 0
+
+    def answer(handler: http.server.BaseHTTPRequestHandler) -> None:
+        nonlocal at_once, most
+        with lock:
+            at_once += 1
+            most = max(most, at_once)
+        time.sleep(0.01)  # long enough for others to be seen
+        with lock:
+            at_once -= 1
+        answers(204)(handler)
+
+    receiver.answer = answer
+    sent = {finished(receiver.url).id for _ in range(100)}
+    courier = Courier()
+    courier.begin()
+
+    wait_until(lambda: not undelivered(), 60)
+    courier.stop()
+    courier.join()
+
+    ids = [headers["webhook-id"] for headers, _ in receiver.got]
+    assert len(ids) == len(set(ids)) == len(sent)
+    assert most == 2
+
+
+def test_a_host_that_never_answers_holds_up_nobody_else(
+    deaf: str,
+    receiver: Receiver,
+) -> None:
+    for _ in range(300):
+        finished(deaf)
+    finished(receiver.url)
+    courier = Courier()
+    courier.begin()
+
+    wait_until(lambda: receiver.got, 10)
+    courier.stop()
+
+
+def test_what_a_courier_that_stops_has_not_begun_is_due_for_others(deaf: str) -> None:
+    for _ in range(5):
+        finished(deaf)
+    courier = Courier()
+    courier.begin()
+    wait_until(lambda: courier._senders["127.0.0.2"] == 2, 10)
+    courier.stop()
+
+    def due() -> int:
+        return redis_client.client().zcount(keys.OUTBOX, 0, redis_client.now())
+
+    wait_until(lambda: due() >= 3, 10)
