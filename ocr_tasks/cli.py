@@ -21,7 +21,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ocr_tasks import errors, redis_client, settings
 from ocr_tasks.client import ApiError, Client, connected
-from ocr_tasks.commands import tokens
+from ocr_tasks.commands import swarm, tokens
 
 #: Exit codes, after sysexits.h where it has one.
 EXIT_USAGE = 2
@@ -95,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     ocr.set_defaults(run=_ocr)
 
     tokens.add_to(commands)
+    swarm.add_to(commands)
     return parser
 
 

@@ -251,6 +251,42 @@ class CallbackRefused(RequestError):
     advice = "Give an http(s) address on the internet; an operator can allow networks of their own."
 
 
+class TranscriptInvalid(RequestError):
+    code = "transcript_invalid"
+    title = "The transcript cannot be taken"
+    advice = "Send it in a format that the lease asks for, of the page as it was handed out."
+
+
+class TranscriptTooLarge(RequestError):
+    code = "transcript_too_large"
+    title = "The transcript is longer than that of a page can be"
+    advice = "Send the text of this page alone."
+
+
+class LeaseUnknown(RequestError):
+    code = "lease_unknown"
+    title = "There is no such lease, and no page of that name"
+    advice = "Ask for a page, and answer with the lease that comes with it."
+
+
+class LeaseLost(RequestError):
+    code = "lease_lost"
+    title = "The page is somebody else's by now, or its transcript is there already"
+    advice = "Nothing is to be done; ask for another page."
+
+
+class PageWithdrawn(RequestError):
+    code = "page_withdrawn"
+    title = "Nobody wants the page read any more"
+    advice = "Nothing is to be done; ask for another page."
+
+
+class DeviceDistrusted(RequestError):
+    code = "device_distrusted"
+    title = "What this device read differed too often from what others read"
+    advice = "Look at its Tesseract and languages; the operator can let it in again by `forget`."
+
+
 class NoCallback(StateError):
     code = "no_callback"
     title = "There is nothing to tell: the job names no callback_url, or has not ended"
@@ -357,6 +393,12 @@ class LimitReached(ServiceError):
         detail = f"No more than {most} {words}"
         super().__init__(detail, retry_after, limit=limit, most=most)
         self.extra["retry_after"] = retry_after
+
+
+class TooManyLeases(ServiceError):
+    code = "too_many_leases"
+    title = "The device has as many pages as a device may have"
+    advice = "Answer or release them first."
 
 
 class TooManyWaiting(ServiceError):

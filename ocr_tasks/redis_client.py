@@ -23,12 +23,12 @@ _OLDEST = 7
 
 _LUA = Path(__file__).parent / "lua"
 
-#: Scripts that begin with the functions of `lua/job.lua`.
+#: Scripts that begin with the functions of `lua/job.lua`; those of the swarm with `lua/swarm.lua`.
 _ABOUT_JOBS = {"again", "claim", "create", "give_back", "remove", "write"}
 
 #: Scripts that a Redis without memory refuses. The others are let through, as what runs is to come
 #: to its end (https://redis.io/docs/latest/develop/programmability/eval-intro/#script-flags).
-_FOR_MORE = {"again", "create"}
+_FOR_MORE = {"again", "create", "swarm_put"}
 
 
 @cache
@@ -69,7 +69,8 @@ def check() -> None:
 @cache
 def _script(name: str) -> Any:
     flags = "" if name in _FOR_MORE else " flags=allow-oom"
-    shared = (_LUA / "job.lua").read_text() if name in _ABOUT_JOBS else ""
+    about = "job" if name in _ABOUT_JOBS else "swarm" if name.startswith("swarm_") else None
+    shared = (_LUA / f"{about}.lua").read_text() if about else ""
     text = (_LUA / f"{name}.lua").read_text()
     return client().register_script(f"#!lua{flags}\n{shared}{text}")
 

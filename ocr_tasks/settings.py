@@ -249,6 +249,45 @@ class Settings(BaseSettings):
         "commas. Empty: one is made and kept in the data folder; `ocr-tasks webhooks` shows it.",
         repr=False,
     )
+    swarm_lease_seconds: int = Field(
+        60,
+        ge=5,
+        le=3600,
+        description="Seconds for which a device of the swarm has a page, unless it asks for more "
+        "time.",
+    )
+    swarm_docr_seconds: int = Field(
+        900,
+        ge=5,
+        le=86400,
+        description="Seconds for which a client of docr/smd has a page, as it cannot ask for more "
+        "time.",
+    )
+    swarm_leases_max: int = Field(
+        64, ge=1, le=10000, description="Pages that a device may have at the same time."
+    )
+    swarm_failures_max: int = Field(
+        3,
+        ge=1,
+        le=100,
+        description="Times that a page may fail or be kept too long until it is given to no device "
+        "any more.",
+    )
+    swarm_transcript_bytes: int = Field(
+        4 * MIB, ge=1024, description="Bytes that the transcript of a page may have."
+    )
+    swarm_check_share: float = Field(
+        0.05,
+        ge=0,
+        le=1,
+        description="Share of the pages that are read a second time, to see which devices can be "
+        "believed.",
+    )
+    swarm_peers: str = Field(
+        "",
+        description="Addresses of other servers, such as https://scans.example, joined by commas, "
+        "to which devices are sent when no page waits here.",
+    )
     failpoints: str = Field(
         "",
         description="For tests: points at which a process kills itself, with their probabilities, "
@@ -292,6 +331,14 @@ class Settings(BaseSettings):
         for name in _names(value):
             if not re.fullmatch(rf"https?://{_HOST}(:[0-9]+)?", name):
                 raise ValueError(f"{name!r} is no origin such as https://scans.example")
+        return value
+
+    @field_validator("swarm_peers")
+    @classmethod
+    def _peers(cls, value: str) -> str:
+        for name in _names(value):
+            if not re.fullmatch(rf"https?://{_HOST}(:[0-9]+)?(/[!-~]*)?", name):
+                raise ValueError(f"{name!r} is no address such as https://scans.example")
         return value
 
     @field_validator("redis_url")
@@ -389,6 +436,11 @@ class Settings(BaseSettings):
     def origins(self) -> frozenset[str]:
         """The web sites whose pages may use the API."""
         return frozenset(_names(self.cors_origins))
+
+    @property
+    def peers(self) -> list[str]:
+        """The servers of `swarm_peers`."""
+        return [name.rstrip("/") for name in _names(self.swarm_peers)]
 
     @property
     def processes(self) -> int:

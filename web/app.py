@@ -13,6 +13,7 @@ from flask_openapi3 import Info, OpenAPI, SecurityScheme
 from web import (
     access_log,
     auth,
+    docr,
     headers,
     health,
     jobs,
@@ -21,6 +22,7 @@ from web import (
     scopes,
     session,
     site,
+    swarm,
     uploads,
 )
 
@@ -74,7 +76,10 @@ def create_app() -> Flask:
     origins.install(app)
     auth.install(app)
     uploads.install(app)
-    for blueprint in (jobs.blueprint, session.blueprint, site.blueprint, health.blueprint):
+    for blueprint in (
+        *(jobs.blueprint, swarm.blueprint, docr.blueprint),
+        *(session.blueprint, site.blueprint, health.blueprint),
+    ):
         app.register_api(blueprint)
     _complete(app)
     return app

@@ -32,6 +32,11 @@ class Caller:
         return self.token.id if self.token else ""
 
     @property
+    def who(self) -> str:
+        """What tells callers apart for counting: the token, or the address where none is needed."""
+        return f"token/{self.token.id}" if self.token else f"address/{self.address}"
+
+    @property
     def sees(self) -> str | None:
         """The owner whose jobs this caller sees; None: everybody's."""
         return None if self.token is None or Scope.ADMIN in self.token.scopes else self.token.id
@@ -61,8 +66,7 @@ class Caller:
         Raises:
             errors.LimitReached, errors.QueueUnavailable
         """
-        who = f"token/{self.token.id}" if self.token else f"address/{self.address}"
-        quotas.spend(who, limit, self.most(limit), cost)
+        quotas.spend(self.who, limit, self.most(limit), cost)
 
 
 def install(app: Flask) -> None:
@@ -97,13 +101,22 @@ def _check() -> None:
     if request.url_rule is None or request.method == "OPTIONS":
         return
     needed = scopes.needed(request.url_rule.endpoint)
-    if needed is scopes.PUBLIC:
-        return
+    if needed is not scopes.PUBLIC:
+        demand(needed)
+
+
+def demand(needed: scopes.Scopes) -> Caller:
+    """Makes sure that who makes the present request has one of these scopes.
+
+    Raises:
+        errors.NotAuthenticated, errors.ScopeMissing, errors.LimitReached, errors.QueueUnavailable
+    """
     g.caller = _caller()
     if g.caller.token and not g.caller.token.scopes & (needed | {Scope.ADMIN}):
         names = " or ".join(sorted(needed))
         raise errors.ScopeMissing(f"This needs the scope {names}", scopes=sorted(needed))
     g.caller.spend("requests_minute")
+    return caller()
 
 
 def _caller() -> Caller:
@@ -111,6 +124,8 @@ def _caller() -> Caller:
     if not settings.get().needs_tokens:
         return Caller(None, address)
     text, cookie = origins.bearer(request), request.cookies.get(COOKIE)
+    if request.blueprint == "docr":
+        text = text or request.headers.get("X-Auth-Key") or None
     if text is None and cookie is None:
         raise errors.NotAuthenticated()
     try:

@@ -18,6 +18,7 @@ PUBLIC: Scopes = frozenset()
 _ADMIN: Scopes = frozenset({Scope.ADMIN})
 _READ: Scopes = frozenset({Scope.READ})
 _SUBMIT: Scopes = frozenset({Scope.SUBMIT})
+_SWARM: Scopes = frozenset({Scope.SWARM})
 
 #: Any token will do.
 ANY: Scopes = frozenset(Scope)
@@ -43,6 +44,18 @@ SCOPES: Mapping[str, Scopes] = {
     "health.metrics_page": _READ,
     "health.live": PUBLIC,
     "health.ready": PUBLIC,
+    # A lease is the right to answer for a page: docr/smd's clients send no token with a transcript.
+    "docr.check_out": _SWARM,
+    "docr.check_in": PUBLIC,
+    "swarm.summary": _SWARM,
+    "swarm.devices_seen": _SWARM,
+    "swarm.forget_device": _ADMIN,
+    "swarm.lease": _SWARM,
+    "swarm.image": _SWARM,
+    "swarm.renew": _SWARM,
+    "swarm.release": _SWARM,
+    "swarm.fail": _SWARM,
+    "swarm.answer": _SWARM,
     "session.show": ANY,
     "session.sign_in": PUBLIC,
     "session.sign_out": PUBLIC,

@@ -116,14 +116,15 @@ def taking(request: UploadRequest) -> Iterator[None]:
     try:
         yield
     except Exception:
-        _read_away(request)
+        read_away(request)
         raise
     finally:
         if request.incoming is not None:
             request.incoming.discard()
 
 
-def _read_away(request: Request) -> None:
+def read_away(request: Request) -> None:
+    """Reads what is left of a body, so that a client that still sends sees why it is refused."""
     most = _most_bytes()
     if (request.content_length or 0) > most:
         most = _READ_AWAY_BYTES

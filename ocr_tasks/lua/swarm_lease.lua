@@ -1,0 +1,54 @@
+-- Gives a device the page that waits longest of those that it can read, pages of jobs first.
+-- Leases that have run out end first.
+-- KEYS  1 prefix
+-- ARGV  1 device  2 seconds of the lease  3 the lease's secret  4 leases a device may have
+--       5 failures after which a page is given to nobody  then the groups that it can read
+-- Returns {page id, what it is}, 'none', or 'many': the device has as many as it may have
+local time = now()
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', P .. 'leases', '-inf', time, 'LIMIT', 0, 50)) do
+  local device = field(id, 'device') or ''
+  count(device, 'expired')
+  end_lease(id)
+  if is_orphan(id) then forget(id) else failed(id, 'the lease of ' .. device .. ' ran out', ARGV[5]) end
+end
+
+local device = P .. 'device:' .. ARGV[1]
+redis.call('HSETNX', device, 'first', time)
+redis.call('HSET', device, 'last', time)
+redis.call('ZADD', P .. 'devices', time, ARGV[1])
+if tonumber(redis.call('HGET', device, 'open') or 0) >= tonumber(ARGV[4]) then return 'many' end
+
+-- The most urgent groups first, and of those the one whose first page has waited longest.
+local groups = {}
+for i = 6, #ARGV do
+  local first = redis.call('ZRANGE', P .. 'waiting:' .. ARGV[i], 0, 0, 'WITHSCORES')[2]
+  if first then
+    table.insert(groups, {ARGV[i], tonumber(first)})
+  else
+    redis.call('SREM', P .. 'groups', ARGV[i])
+  end
+end
+table.sort(groups, function(one, other)
+  local a, b = string.sub(one[1], 1, 1), string.sub(other[1], 1, 1)
+  if a == b then return one[2] < other[2] end
+  return a < b
+end)
+
+for _, group in ipairs(groups) do
+  local waiting = P .. 'waiting:' .. group[1]
+  for _, id in ipairs(redis.call('ZRANGE', waiting, 0, 49)) do
+    if is_orphan(id) then
+      redis.call('ZREM', waiting, id)
+      forget(id)
+    elseif redis.call('HEXISTS', page(id), 'had:' .. ARGV[1]) == 0 then
+      redis.call('ZREM', waiting, id)
+      redis.call('ZADD', P .. 'leases', time + tonumber(ARGV[2]), id)
+      redis.call('HSET', page(id), 'state', 'leased', 'lease', ARGV[3], 'device', ARGV[1],
+        'given:' .. ARGV[3], ARGV[1])
+      count(ARGV[1], 'open')
+      count(ARGV[1], 'leased')
+      return {id, field(id, 'page')}
+    end
+  end
+end
+return 'none'

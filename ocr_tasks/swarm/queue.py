@@ -1,0 +1,393 @@
+"""The page queue of the swarm: page images that wait for devices, and who has which.
+
+A device leases a page for a time, which it may prolong. A page whose lease runs out waits again, in
+its old place; no timer is needed, as each lease that is asked for ends those that have run out. A
+page that fails too often is set aside, with the reasons. The first good transcript wins, also one
+that comes after its lease has run out; every later one is refused.
+
+Each change is one script (`lua/swarm_….lua`), so that devices and servers may ask at the same time;
+what it costs does not grow with the number of pages (logarithmically, to be exact).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import secrets
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, cast
+
+from ocr_tasks import errors, keys, redis_client, settings
+
+Format = Literal["text", "hocr"]
+
+#: Seconds in which a transcript has to be stored once it has been accepted.
+_STORING_SECONDS = 60
+
+#: Seconds for which the pages of a run stay wanted that nobody keeps.
+BATCH_SECONDS = 60
+
+_LEASE = re.compile(r"([0-9a-f]{32})-([0-9a-f]{32})", re.ASCII)
+
+#: The sets that pages of collections are in, by their state.
+_SETS = {"done": "done", "aside": "aside", "leased": "leases"}
+
+
+@dataclass(frozen=True, slots=True)
+class SwarmPage:
+    """A page image that waits for a transcript.
+
+    It is one of a collection (`collection`, and `name`, its path there), or a page of a job
+    (`job_id`, `run`, and `number`, counted from 1). `format` is what its transcript must be at
+    least: `hocr` has the places of words. `width` and `height` are pixels.
+    """
+
+    media_type: str
+    width: int
+    height: int
+    dpi: float
+    languages: tuple[str, ...]
+    format: Format = "text"
+    collection: str = ""
+    name: str = ""
+    job_id: str = ""
+    run: str = ""
+    number: int = 0
+
+    @property
+    def id(self) -> str:
+        """The same for the same page."""
+        text = f"{self.job_id}/{self.run}/{self.number}" if self.job_id else self.key
+        return _digest(text)
+
+    @property
+    def key(self) -> str:
+        """Under what name docr/smd's clients know it; a look-up, never a path of ours."""
+        return f"{self.collection}/{self.name}" if self.collection else f"{self.run}/{self.number}"
+
+    @property
+    def batch(self) -> str:
+        return self.run
+
+    @property
+    def group(self) -> str:
+        """Pages that the same devices can read; those of jobs come first."""
+        urgency = "0" if self.job_id else "1"
+        return "|".join((urgency, self.format, self.media_type, "+".join(self.languages)))
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> SwarmPage:
+        data = json.loads(text)
+        return cls(**{**data, "languages": tuple(data["languages"])})
+
+
+@dataclass(frozen=True, slots=True)
+class Abilities:
+    """What a device can do; None: everything."""
+
+    languages: frozenset[str] | None = None
+    formats: frozenset[str] | None = None
+    images: frozenset[str] | None = None
+
+    def can_read(self, group: str) -> bool:
+        _, form, media_type, languages = group.split("|")
+        # Who can say where words are can say what they are.
+        good = self.formats is None or form in self.formats or "hocr" in self.formats
+        good = good and (self.images is None or media_type in self.images)
+        return good and (self.languages is None or self.languages.issuperset(languages.split("+")))
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A device's right to a page, and to answer for it. `id` is a secret of the two."""
+
+    id: str
+    page: SwarmPage
+    seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A transcript that may be stored now; `repeated`: it is there already."""
+
+    lease: str
+    page: SwarmPage | None
+    device: str
+
+    @property
+    def repeated(self) -> bool:
+        return self.page is None
+
+
+def id_of_key(key: str) -> str:
+    """The id of the page of a collection that docr/smd's clients know by this name."""
+    return _digest(key)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:32]
+
+
+def put(pages: Sequence[SwarmPage], readings: Sequence[int] | None = None) -> list[bool]:
+    """Has pages of one group wait; False for those that are known. `readings` is 1 or 2 for each.
+
+    Raises:
+        redis.RedisError
+    """
+    if not pages:
+        return []
+    rows: list[str | int] = []
+    for page, wanted in zip(pages, readings or [1] * len(pages), strict=True):
+        rows += [page.id, page.to_json(), wanted]
+    return [bool(row) for row in _run("put", [pages[0].group, pages[0].batch, *rows])]
+
+
+def keep_batch(run: str) -> None:
+    """Keeps the pages of a run of a job wanted for a while."""
+    redis_client.client().set(f"{keys.SWARM}batch:{run}", "1", ex=BATCH_SECONDS)
+
+
+def drop_batch(run: str) -> None:
+    """Has nobody want the pages of a run any more."""
+    redis_client.client().delete(f"{keys.SWARM}batch:{run}")
+
+
+def lease(device: str, abilities: Abilities, seconds: int) -> Lease | None:
+    """A page for a device, for so many seconds; None: none waits for it.
+
+    Raises:
+        errors.TooManyLeases: if it has as many as it may have.
+        errors.QueueUnavailable
+    """
+    config = settings.get()
+    secret = secrets.token_hex(16)
+    with redis_client.errors_as_ours():
+        groups = cast("set[str]", redis_client.client().smembers(f"{keys.SWARM}groups"))
+        wanted = sorted(group for group in groups if abilities.can_read(group))
+        most = (config.swarm_leases_max, config.swarm_failures_max)
+        found = _run("lease", [device, seconds, secret, *most, *wanted])
+    if found == "many":
+        raise errors.TooManyLeases(f"{config.swarm_leases_max} pages", retry_after=seconds)
+    if found == "none":
+        return None
+    page_id, text = found
+    return Lease(f"{page_id}-{secret}", SwarmPage.from_json(text), seconds)
+
+
+def find(lease_id: str) -> SwarmPage:
+    """The page of a lease that holds.
+
+    Raises:
+        errors.LeaseUnknown, errors.LeaseLost, errors.PageWithdrawn, errors.QueueUnavailable
+    """
+    page_id, secret = _parts(lease_id)
+    with redis_client.errors_as_ours():
+        names = ["page", "lease", f"given:{secret}"]
+        row = redis_client.client().hmget(_page(page_id), names)
+    text, current, given = cast("list[str | None]", row)
+    if text is None:
+        raise errors.PageWithdrawn()
+    if given is None:
+        raise errors.LeaseUnknown()
+    if current != secret:
+        raise errors.LeaseLost()
+    return SwarmPage.from_json(text)
+
+
+def renew(lease_id: str, seconds: int) -> None:
+    """Prolongs a lease.
+
+    Raises:
+        errors.LeaseUnknown, errors.LeaseLost, errors.PageWithdrawn, errors.QueueUnavailable
+    """
+    _keep(lease_id, seconds)
+
+
+def release(lease_id: str) -> None:
+    """Gives a page back, unread and for others.
+
+    Raises:
+        errors.LeaseUnknown, errors.LeaseLost, errors.PageWithdrawn, errors.QueueUnavailable
+    """
+    _keep(lease_id, 0)
+
+
+def fail(lease_id: str, reason: str) -> None:
+    """Gives a page back that the device cannot read.
+
+    Raises:
+        errors.LeaseUnknown, errors.LeaseLost, errors.PageWithdrawn, errors.QueueUnavailable
+    """
+    _keep(lease_id, 0, reason or "no reason given")
+
+
+def set_aside(lease_id: str, reason: str) -> None:
+    """Has a page be given to nobody any more, as its image cannot be had.
+
+    Raises:
+        errors.LeaseUnknown, errors.LeaseLost, errors.PageWithdrawn, errors.QueueUnavailable
+    """
+    _keep(lease_id, 0, reason, most=1)
+
+
+def _keep(lease_id: str, seconds: int, reason: str = "", most: int | None = None) -> None:
+    page_id, secret = _parts(lease_id)
+    most = most or settings.get().swarm_failures_max
+    with redis_client.errors_as_ours():
+        kept = _run("keep", [page_id, secret, seconds, reason, most])
+    if not kept:
+        find(lease_id)  # says what is wrong with it
+        raise errors.LeaseLost()
+
+
+def accept(lease_id: str) -> Accepted:
+    """Lets the transcript of a lease be stored now, by nobody else.
+
+    Raises:
+        errors.LeaseUnknown, errors.LeaseLost, errors.PageWithdrawn, errors.QueueUnavailable
+    """
+    page_id, secret = _parts(lease_id)
+    return _accept(page_id, secret)
+
+
+def accept_for(page_id: str) -> Accepted:
+    """The same for a page of a collection, in the name of whoever has it.
+
+    Raises:
+        errors.LeaseUnknown, errors.LeaseLost, errors.QueueUnavailable
+    """
+    try:
+        return _accept(page_id, "")
+    except errors.PageWithdrawn:
+        raise errors.LeaseUnknown() from None
+
+
+def _accept(page_id: str, secret: str) -> Accepted:
+    with redis_client.errors_as_ours():
+        found = _run("accept", [page_id, secret, _STORING_SECONDS])
+    if found == "gone":
+        raise errors.PageWithdrawn()
+    if found == "unknown":
+        raise errors.LeaseUnknown()
+    if found == "late":
+        raise errors.LeaseLost()
+    if found == "same":
+        return Accepted(f"{page_id}-{secret}", None, "")
+    text, device, secret = found
+    return Accepted(f"{page_id}-{secret}", SwarmPage.from_json(text), device)
+
+
+def finish(accepted: Accepted, again: bool = False) -> None:
+    """Says that a transcript is stored. `again`: another device is to read the page as well.
+
+    Raises:
+        errors.LeaseLost: if that took too long, and another was stored.
+        errors.QueueUnavailable
+    """
+    page_id, _, secret = accepted.lease.partition("-")
+    with redis_client.errors_as_ours():
+        if not _run("finish", [page_id, secret, int(again)]):
+            raise errors.LeaseLost()
+
+
+def readings(page_id: str) -> int:
+    """How many devices are to read a page."""
+    with redis_client.errors_as_ours():
+        return int(redis_client.client().hget(_page(page_id), "readings") or 1)
+
+
+def remove(page_id: str, even_done: bool = False) -> bool:
+    """Forgets a page. False: its transcript is there or just comes, so it stays.
+
+    Raises:
+        redis.RedisError
+    """
+    return bool(_run("remove", [page_id, int(even_done)]))
+
+
+def wait_for_answer(page: SwarmPage, seconds: float) -> str | None:
+    """What has become of a page of a job: `done DEVICE`, `aside`, or None after so many seconds.
+
+    Raises:
+        redis.RedisError
+    """
+    row = redis_client.client().blpop([f"{keys.SWARM}answer:{page.id}"], timeout=seconds)
+    return cast("list[str]", row)[1] if row else None
+
+
+def state(page_id: str) -> dict[str, str]:
+    """All that is known of a page; empty if it is not known.
+
+    Raises:
+        redis.RedisError
+    """
+    return cast("dict[str, str]", redis_client.client().hgetall(_page(page_id)))
+
+
+def ids(state: str | None = None, start: int = 0, most: int = 500) -> list[str]:
+    """The ids of some pages of collections: of all, by their loading, or of those `done`, `aside`
+    or `leased`, by the time of that. `start` counts from 0.
+
+    Raises:
+        redis.RedisError
+    """
+    name = keys.SWARM + (_SETS[state] if state else "pages")
+    found = redis_client.client().zrange(name, start, start + most - 1)
+    return cast("list[str]", found)
+
+
+def states(page_ids: Collection[str]) -> list[dict[str, str]]:
+    """All that is known of each page.
+
+    Raises:
+        redis.RedisError
+    """
+    with redis_client.client().pipeline(transaction=False) as pipe:
+        for page_id in page_ids:
+            pipe.hgetall(_page(page_id))
+        return cast("list[dict[str, str]]", pipe.execute())
+
+
+def counts() -> dict[str, int]:
+    """How many pages wait, are leased, done and set aside; and transcripts that ever came.
+
+    Raises:
+        errors.QueueUnavailable
+    """
+    with redis_client.errors_as_ours():
+        client = redis_client.client()
+        groups = cast("set[str]", client.smembers(f"{keys.SWARM}groups"))
+        with client.pipeline(transaction=False) as pipe:
+            for group in groups:
+                pipe.zcard(f"{keys.SWARM}waiting:{group}")
+            for name in ("leases", "done", "aside"):
+                pipe.zcard(keys.SWARM + name)
+            pipe.hget(f"{keys.SWARM}stats", "transcripts")
+            *waiting, leased, done, aside, transcripts = pipe.execute()
+    return {
+        "waiting": sum(waiting),
+        "leased": leased,
+        "done": done,
+        "aside": aside,
+        "transcripts": int(transcripts or 0),
+    }
+
+
+def _parts(lease_id: str) -> tuple[str, str]:
+    match = _LEASE.fullmatch(lease_id)
+    if match is None:
+        raise errors.LeaseUnknown()
+    return match[1], match[2]
+
+
+def _page(page_id: str) -> str:
+    return f"{keys.SWARM}page:{page_id}"
+
+
+def _run(name: str, arguments: Sequence[str | int]) -> Any:
+    return redis_client.run(f"swarm_{name}", [keys.SWARM], arguments)

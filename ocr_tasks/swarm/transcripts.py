@@ -1,0 +1,166 @@
+"""What devices send back: looked into, cleaned, and stored where it belongs.
+
+Nothing of it is believed. hOCR is parsed and written anew, so that neither scripts nor styles nor
+attributes of a device come through, and it must be of a page of the right size. Text is decoded
+with replacement, without characters that control something.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from ocr_tasks import errors, settings, storage
+from ocr_tasks.formats import hocr, text
+from ocr_tasks.swarm import collections, devices, queue
+from ocr_tasks.swarm.queue import SwarmPage
+
+#: Media types that devices send hOCR as.
+HOCR_TYPES = frozenset({"text/vnd.hocr+html", "application/xhtml+xml", "text/html"})
+
+#: Control characters, but for line ends and tabs; and those that turn the direction of text.
+_CONTROL = re.compile(
+    "[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufeff\ufffe\uffff]"
+)
+
+#: Readings of a page at most.
+_READINGS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """What was read on a page: its text, and its words with their places where those were asked."""
+
+    text: str
+    hocr: str | None = None
+
+
+def read(page: SwarmPage, body: bytes, is_hocr: bool) -> Transcript:
+    """The transcript that a device sent.
+
+    Raises:
+        errors.TranscriptTooLarge
+        errors.TranscriptInvalid: saying what is wrong with it.
+    """
+    most = settings.get().swarm_transcript_bytes
+    if len(body) > most:
+        raise errors.TranscriptTooLarge(f"more than {most} bytes")
+    if not is_hocr:
+        if page.format == "hocr":
+            raise errors.TranscriptInvalid("hOCR is wanted, with the places of words")
+        return Transcript(clean(body.decode("utf-8", "replace")))
+    try:
+        found = hocr.parse(body, 1, page.dpi)
+    except (ValueError, RecursionError) as error:
+        raise errors.TranscriptInvalid(str(error)[:300]) from None
+    if (found.width, found.height) != (page.width, page.height):
+        raise errors.TranscriptInvalid(
+            f"the hOCR is of a page of {found.width} by {found.height} pixels, and this one has "
+            f"{page.width} by {page.height}"
+        )
+    return Transcript(clean(text.page_text(found)), hocr.page(found, "", "OCR Tasks swarm"))
+
+
+def clean(words: str) -> str:
+    """Text without what would control a terminal, a log or the direction of other text."""
+    return _CONTROL.sub("", words.replace("\r\n", "\n").replace("\r", "\n").replace("\f", "\n"))
+
+
+def take(accepted: queue.Accepted, body: bytes, is_hocr: bool) -> None:
+    """Stores the transcript of a page that was accepted, and says so.
+
+    Raises:
+        errors.TranscriptTooLarge, errors.TranscriptInvalid, errors.LeaseLost
+        errors.PageWithdrawn: if its job or collection is gone.
+        errors.StorageFull, errors.StorageUnavailable, errors.QueueUnavailable
+    """
+    page = accepted.page
+    if page is None:
+        return
+    found = read(page, body, is_hocr)
+    if page.job_id:
+        _store_for_job(page, found)
+        queue.finish(accepted)
+    else:
+        _store_in_collection(page, found, accepted)
+
+
+def answer_file(page: SwarmPage) -> Path:
+    """Where the hOCR of a page of a job goes."""
+    return storage.job(page.job_id).work(page.run) / f"swarm-{page.number:06d}.hocr"
+
+
+def image_file(page: SwarmPage) -> Path:
+    """The image of a page that devices get; it may be gone.
+
+    Raises:
+        errors.PageWithdrawn: if its collection is.
+    """
+    if page.job_id:
+        return answer_file(page).with_suffix(".png")
+    return collections.get(page.collection).served(page.name)
+
+
+def _store_for_job(page: SwarmPage, found: Transcript) -> None:
+    target = answer_file(page)
+    if not target.parent.is_dir():
+        raise errors.PageWithdrawn()
+    with storage.failures():
+        storage.write(target, (found.hocr or "").encode())
+
+
+def _store_in_collection(page: SwarmPage, found: Transcript, accepted: queue.Accepted) -> None:
+    collection = collections.get(page.collection)
+    with storage.failures():
+        if queue.readings(page.id) > 1:
+            chosen = _compared(collection.readings(page.name), found, accepted.device)
+            if chosen is None:
+                queue.finish(accepted, again=True)
+                return
+            found = chosen
+        collection.store(page.name, found.text, found.hocr)
+    queue.finish(accepted)
+    with contextlib.suppress(OSError):
+        collection.readings(page.name).unlink()
+    if collection.delete_images:
+        for file in (collection.image(page.name), collection.converted(page.name)):
+            with contextlib.suppress(OSError):
+                file.unlink()
+
+
+def _compared(file: Path, found: Transcript, device: str) -> Transcript | None:
+    """The transcript of a page that several devices read; None: another one is to read it.
+
+    Two that agree are believed. Where they do not, a third one decides which of them are.
+    """
+    try:
+        rows = json.loads(file.read_bytes())
+    except FileNotFoundError:
+        rows = []
+    rows.append({"device": device, "text": found.text, "hocr": found.hocr})
+    pairs = [
+        (devices.likeness(one["text"], other["text"]), place, later)
+        for later, other in enumerate(rows)
+        for place, one in enumerate(rows[:later])
+    ]
+    likest = max(pairs, default=(0.0, 0, 0))
+    if likest[0] < devices.AGREEMENT and len(rows) < _READINGS:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        storage.write(file, json.dumps(rows).encode())
+        return None
+    agreeing = set(likest[1:]) if likest[0] >= devices.AGREEMENT else set()
+    for place, row in enumerate(rows):
+        # Where no two agree nobody can tell whose fault it is.
+        if agreeing:
+            devices.note_check(row["device"], place in agreeing)
+    best = rows[likest[2]]
+    return Transcript(best["text"], best["hocr"])
+
+
+def wants_check() -> bool:
+    """Whether the next page is to be read a second time."""
+    return random.random() < settings.get().swarm_check_share  # noqa: S311  # no secret
