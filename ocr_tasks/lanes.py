@@ -11,6 +11,8 @@ from __future__ import annotations
 import json
 import logging
 import mmap
+import os
+import threading
 import time
 from typing import Any, cast
 
@@ -28,6 +30,12 @@ _ONE_AT_A_TIME = 5
 #: A turn lasts at least so many times as long as it took to get back to where the last one ended.
 _WORTH = 4
 
+#: Held while a message is sent. A worker's main process forks children while its threads send
+#: messages: what one of them has locked in Celery at that moment stays locked in the child.
+_sending = threading.RLock()
+os.register_at_fork(
+    before=_sending.acquire, after_in_parent=_sending.release, after_in_child=_sending.release
+)
 
 #: A byte that the processes of a worker share, as they are forked from one: whether it is stopping.
 _stopping = mmap.mmap(-1, 1)
@@ -51,14 +59,15 @@ def publish(job_id: str, options: dict[str, Any], lane: str) -> None:
     # Flower shows this instead of the arguments, which hold what the client wrote.
     shown = f"('{job_id}', languages={'+'.join(options['languages'])}, mode={options['mode']})"
     try:
-        app.send_task(
-            OCR_DOCUMENT,
-            args=[job_id, options],
-            argsrepr=shown,
-            task_id=job_id,
-            queue=LANES[lane],
-            retry=False,
-        )
+        with _sending:
+            app.send_task(
+                OCR_DOCUMENT,
+                args=[job_id, options],
+                argsrepr=shown,
+                task_id=job_id,
+                queue=LANES[lane],
+                retry=False,
+            )
     except _unsent() as error:
         log.warning("the message of job %s could not be sent: %s", job_id, error)
 
@@ -80,7 +89,7 @@ def call_helpers(job_id: str, lane: str, batch: str, count: int) -> None:
     Where they cannot be asked, the owner does everything itself.
     """
     try:
-        with app.producer_pool.acquire(block=True) as producer:
+        with _sending, app.producer_pool.acquire(block=True) as producer:
             for _ in range(min(count, settings.get().helpers_max)):
                 app.send_task(
                     READ_PAGES,

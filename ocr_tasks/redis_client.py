@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -33,7 +34,7 @@ _FOR_MORE = {"again", "create", "swarm_put"}
 
 @cache
 def client() -> redis.Redis:
-    """The client of this process; its pool survives a fork, as redis-py checks the process id.
+    """The client of this process.
 
     Answers are text. A lost connection is tried once more, then raised: a client of the API is
     better served by a 503 than by waiting.
@@ -46,6 +47,21 @@ def client() -> redis.Redis:
         health_check_interval=30,
         retry=Retry(ExponentialBackoff(cap=0.5, base=0.1), 1),
     )
+
+
+#: Clients of the process that this one was forked from: what a thread there has locked at that
+#: moment would stay locked here, and a client that goes away locks.
+_left_behind: list[redis.Redis] = []
+
+
+def _leave_behind() -> None:
+    if client.cache_info().currsize:
+        _left_behind.append(client())
+        client.cache_clear()
+        _script.cache_clear()
+
+
+os.register_at_fork(after_in_child=_leave_behind)
 
 
 def check() -> None:
