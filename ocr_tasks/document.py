@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -29,6 +30,9 @@ log = logging.getLogger("ocrmypdf.job")
 
 PLUGIN = "ocr_tasks.plugin"
 
+#: Has devices read pages. By name: nothing here knows it.
+_SWARM_PLUGIN = "ocr_tasks.swarm.plugin"
+
 #: How sure Tesseract must be to turn a page. OCRmyPDF's own 14 turns next to none; from 8 on no
 #: page of the test documents was turned wrongly (docs/decisions.md).
 _ROTATION_CONFIDENCE = 8.0
@@ -41,13 +45,15 @@ class Worker:
     `report` takes each progress. `threads` is the number of pages that are read at the same time.
     `call_helpers(batch, count)` asks other processes to `help_out`; None: there are none.
     `turn_is_over(back)` says whether to make place for another document, `back` being the seconds
-    that it took to get to where an earlier run ended.
+    that it took to get to where an earlier run ended. `pages_out` is the number of pages that
+    devices of the swarm may have at the same time.
     """
 
     report: Callable[[Progress], None]
     threads: int = 1
     call_helpers: Callable[[str, int], None] | None = None
     turn_is_over: Callable[[float], bool] = lambda back: False
+    pages_out: int = 0
 
 
 def run(job_id: str, run_id: str, options: JobOptions, start: Progress, worker: Worker) -> Outcome:
@@ -61,13 +67,15 @@ def run(job_id: str, run_id: str, options: JobOptions, start: Progress, worker: 
     """
     folder = storage.job(job_id)
     config = settings.get()
+    devices = _devices(options, worker)
     job = context.OwnerContext(
         folder=folder,
         preview_pixels=config.preview_pixels,
         run=run_id,
         reporter=Reporter(worker.report, start, config.progress_interval),
         keep_bad_pages=options.on_page_error == "keep",
-        threads=worker.threads,
+        threads=_threads(worker, devices),
+        devices=devices,
         call_helpers=worker.call_helpers,
         turn_is_over=worker.turn_is_over,
     )
@@ -96,6 +104,20 @@ def run(job_id: str, run_id: str, options: JobOptions, start: Progress, worker: 
     )
 
 
+def _devices(options: JobOptions, worker: Worker) -> context.Devices | None:
+    if options.engine == "local" or not worker.pages_out:
+        return None
+    slots = threading.Semaphore(worker.threads)
+    return context.Devices(worker.pages_out, options.engine == "swarm", slots)
+
+
+def _threads(worker: Worker, devices: context.Devices | None) -> int:
+    """Pages that are at hand at the same time; those that are out take a thread that waits."""
+    if devices is None:
+        return worker.threads
+    return devices.out if devices.first else worker.threads + devices.out
+
+
 def _read(
     job: context.OwnerContext, options: JobOptions, total: int
 ) -> tuple[tuple[Artifact, ...], list[str]]:
@@ -105,7 +127,7 @@ def _read(
         job.page_ready = writer.page_ready
         job.reporter.enter(Stage.SCANNING)
         with context.job(job):
-            pdf_warning = _make_pdf(folder, run_id, options, total)
+            pdf_warning = _make_pdf(job, options, total)
         _check_failures(job)
         job.reporter.enter(Stage.STORING)
         _complete_pages(job, writer, total)
@@ -135,7 +157,7 @@ def versions() -> dict[str, str]:
     return {"ocrmypdf": version("ocrmypdf"), "tesseract": engine.version()}
 
 
-def _make_pdf(folder: storage.JobFolder, run_id: str, options: JobOptions, total: int) -> list[str]:
+def _make_pdf(job: context.OwnerContext, options: JobOptions, total: int) -> list[str]:
     """Runs OCRmyPDF; what is worth a warning comes back.
 
     Raises:
@@ -148,8 +170,8 @@ def _make_pdf(folder: storage.JobFolder, run_id: str, options: JobOptions, total
         wanted["rotate_pages_threshold"] = _ROTATION_CONFIDENCE
     config = settings.get()
     ocr_options = ocrmypdf.OcrOptions(
-        input_file=folder.input,
-        output_file=folder.work(run_id) / "result.pdf",
+        input_file=job.folder.input,
+        output_file=job.folder.work(job.run) / "result.pdf",
         jobs=settings.cores(),
         progress_bar=True,
         tesseract_timeout=config.page_seconds,
@@ -158,7 +180,8 @@ def _make_pdf(folder: storage.JobFolder, run_id: str, options: JobOptions, total
         remove_background=options.remove_background,
         **{name: value for name, value in wanted.items() if value is not None},
     )
-    code = ocrmypdf.ocr(ocr_options, plugins=[PLUGIN, *config.plugin_names])
+    swarm = [_SWARM_PLUGIN] if job.devices else []
+    code = ocrmypdf.ocr(ocr_options, plugins=[PLUGIN, *swarm, *config.plugin_names])
     if code == exceptions.ExitCode.invalid_output_pdf:
         raise errors.OutputInvalid()
     if options.output_type == "pdfa" and ocr_options.extra_attrs["_actual_output_type"] != "pdfa":

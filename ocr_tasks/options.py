@@ -120,6 +120,13 @@ class JobOptions(BaseModel):
         description="interactive: somebody waits for it, so it goes first. bulk: it has time, and "
         "goes last; but one turn in five is a bulk document's even when others wait.",
     )
+    engine: Literal["local", "swarm", "auto"] = Field(
+        "local",
+        title="Who reads",
+        description="local: the workers. swarm: devices that have joined the swarm, and the "
+        "workers where none takes a page in time. auto: the workers, and devices as well when all "
+        "workers are busy.",
+    )
     on_page_error: Literal["keep", "fail"] = Field(
         "keep",
         title="Pages that cannot be read",

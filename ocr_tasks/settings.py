@@ -273,6 +273,26 @@ class Settings(BaseSettings):
         description="Times that a page may fail or be kept too long until it is given to no device "
         "any more.",
     )
+    swarm_pages_out: int = Field(
+        32,
+        ge=0,
+        le=1000,
+        description="Pages of a job that are out at devices at the same time. 0: none, whatever a "
+        "job asks for.",
+    )
+    swarm_take_seconds: float = Field(
+        30,
+        ge=0,
+        le=86400,
+        description="Seconds for which a page of a job waits for a device to take it, before it is "
+        "read here.",
+    )
+    swarm_page_seconds: float = Field(
+        300,
+        ge=1,
+        le=86400,
+        description="Seconds after which a page of a job that is out at devices is read here.",
+    )
     swarm_transcript_bytes: int = Field(
         4 * MIB, ge=1024, description="Bytes that the transcript of a page may have."
     )

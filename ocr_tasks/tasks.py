@@ -28,6 +28,7 @@ from ocr_tasks.app import OCR_DOCUMENT, READ_PAGES, app
 from ocr_tasks.backend import NotWritten
 from ocr_tasks.model import Progress, State
 from ocr_tasks.plugin.context import StepAside
+from ocr_tasks.swarm import readers as swarm_readers
 
 log = logging.getLogger("ocr_tasks.tasks")
 
@@ -77,7 +78,10 @@ def _read(task: Task, job_id: str, requested: dict[str, Any]) -> dict[str, Any]:
         lane = lanes.for_helpers(wanted.priority)
         helpers = partial(lanes.call_helpers, job_id, lane) if settings.get().helpers_max else None
         turn = lanes.Turn(wanted.priority)
-        worker = document.Worker(report, threads, helpers, turn.is_over)
+        out = swarm_readers.pages_out(wanted.engine)
+        if wanted.engine == "swarm" and out:
+            helpers = None
+        worker = document.Worker(report, threads, helpers, turn.is_over, out)
         outcome = document.run(job_id, run_id, wanted, start, worker)
     except StepAside:
         leases.give_back(job_id, holder)

@@ -39,6 +39,19 @@ class JobContext:
 
 
 @dataclass
+class Devices:
+    """How devices outside take part in reading a document, by a plugin that knows about them.
+
+    So many pages may be `out` at the same time. `first`: they get every page; else those that this
+    process has no time for. `slots` are for pages that are read here.
+    """
+
+    out: int
+    first: bool
+    slots: threading.Semaphore
+
+
+@dataclass
 class OwnerContext(JobContext):
     """One run of a job, in the process that owns it.
 
@@ -58,6 +71,8 @@ class OwnerContext(JobContext):
     page_ready: Callable[[int], None] = lambda number: None
     failures: dict[int, PageFailure] = field(default_factory=dict)
     read: set[int] = field(default_factory=set)
+    devices: Devices | None = None
+    reading_over: threading.Event = field(default_factory=threading.Event)
 
 
 class _Thread(threading.local):

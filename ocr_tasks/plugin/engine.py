@@ -130,7 +130,7 @@ def _read(
             return _refused()
         output_hocr.write_text(result.hocr, encoding="utf-8")
         output_text.write_text(result.text, encoding="utf-8")
-        _keep_preview(image)
+        keep_preview(image)
     return None
 
 
@@ -145,7 +145,7 @@ def _read_by_program(
         limit = options.tesseract.timeout
         return _out_of_time(limit) if time.monotonic() - started >= limit else _refused()
     with Image.open(input_file) as image:
-        _keep_preview(image)
+        keep_preview(image)
     return None
 
 
@@ -157,7 +157,8 @@ def _refused() -> errors.PageUnreadable:
     return errors.PageUnreadable("Tesseract cannot read an image of this size or kind")
 
 
-def _keep_preview(image: Image.Image) -> None:
+def keep_preview(image: Image.Image) -> None:
+    """Keeps a small image of the page that this thread works on, if there is a job."""
     job, page = context.current(), context.page()
     if job and page and job.preview_pixels:
         previews.from_picture(image, job.pages.preview(page), job.preview_pixels)

@@ -59,8 +59,16 @@ class PageExecutor(Executor):
         is_reading = STAGES.get(name) is Stage.OCR
         if is_reading:
             read = partial(reading.read_page, self._job.pages, task)
-            threads, after = self._job.threads, self._after_page
-            work = Work(read, reading.crashed, worker_initializer, arguments, threads, after)
+            threads, over = self._job.threads, self._job.reading_over.set
+            work = Work(
+                read,
+                reading.crashed,
+                worker_initializer,
+                arguments,
+                threads,
+                self._after_page,
+                over,
+            )
         else:
             work = Work(task, task, worker_initializer, arguments, max_workers)
         spread = name in _SPREADABLE and len(arguments) >= settings.get().spread_pages

@@ -49,6 +49,7 @@ def read_page(pages: PageStore, task: Callable[..., PageResult], page: Any) -> R
 
     Raises:
         MissingDependencyError, TesseractConfigError, MemoryError, OSError: what is not its fault.
+        StepAside: if the run is to make place.
     """
     number = page.pageno + 1
     with context.on_page(number):
@@ -65,7 +66,7 @@ def read_page(pages: PageStore, task: Callable[..., PageResult], page: Any) -> R
             if result.ocr is None:
                 return Reading(result, read=_brought_text(page))
             return Reading(pages.save(result), read=True)
-        except NOT_THE_PAGE:
+        except (*NOT_THE_PAGE, context.StepAside):
             raise
         except Exception as error:  # whatever it is, it is this page's alone
             return _failed(number, error)

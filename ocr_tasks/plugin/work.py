@@ -56,12 +56,15 @@ class Work:
         arguments: Sequence[Any],
         threads: int,
         after: Callable[[Any], None] = lambda answer: None,
+        at_end: Callable[[], None] = lambda: None,
     ) -> None:
         """`lost` answers in the place of `task` for an item whose readers got lost.
 
         `after(answer)` is called for each item of this process; it may raise to end the work.
+        `at_end()` lets items go that are waited for and not wanted any more.
         """
         self._after = after
+        self._at_end = at_end
         self._task = task
         self._lost = lost
         self._initializer = initializer
@@ -118,6 +121,7 @@ class Work:
 
     def _end(self) -> None:
         self._ended.set()
+        self._at_end()
         if self._batch:
             try:
                 pages.close(self._batch)
