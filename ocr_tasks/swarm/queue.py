@@ -27,7 +27,7 @@ Format = Literal["text", "hocr"]
 _STORING_SECONDS = 60
 
 #: Seconds for which the pages of a run stay wanted that nobody keeps.
-BATCH_SECONDS = 60
+BATCH_SECONDS = 20
 
 _LEASE = re.compile(r"([0-9a-f]{32})-([0-9a-f]{32})", re.ASCII)
 

@@ -58,8 +58,7 @@ def ask(
     config = settings.get()
     began = kept = time.monotonic()
     try:
-        queue.keep_batch(page.run)
-        queue.put([page])
+        _want(page)
     except RedisError as error:
         log.warning("page %d cannot be handed out: %s", page.number, error)
         return None
@@ -70,7 +69,7 @@ def ask(
         now = time.monotonic()
         try:
             if now - kept > _KEEP_SECONDS:
-                queue.keep_batch(page.run)
+                _want(page)
                 kept = now
             told = queue.wait_for_answer(page, _LOOK_SECONDS)
             if told and told.startswith("done"):
@@ -86,6 +85,12 @@ def ask(
             if now - began > config.swarm_page_seconds:
                 return None
             time.sleep(_LOOK_SECONDS)
+
+
+def _want(page: SwarmPage) -> None:
+    """Says that a page is wanted, which Redis may have forgotten."""
+    queue.keep_batch(page.run)
+    queue.put([page])
 
 
 def _is_taken(page: SwarmPage) -> bool:

@@ -1,0 +1,181 @@
+"""Devices read the pages of a document: real clients in processes of their own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests import documents
+from tests.acceptance.test_main_job import text_of
+from tests.conftest import DATA, Stack, running_stack, submit, wait_for_end, wait_until
+
+pytestmark = pytest.mark.acceptance
+
+SIX_PAGES = DATA / "multipage.pdf"
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A worker that leaves reading to devices for as long as any come."""
+    with running_stack(
+        tmp_path_factory.mktemp("swarm"),
+        OCR_WORKER_PROCESSES="1",
+        OCR_SWARM_LEASE_SECONDS="5",
+        OCR_SWARM_TAKE_SECONDS="60",
+        OCR_SWARM_CHECK_SHARE="0",
+    ) as running:
+        yield running
+
+
+@pytest.fixture
+def http(stack: Stack) -> Iterator[httpx.Client]:
+    with stack.client() as client:
+        yield client
+
+
+@contextlib.contextmanager
+def device(stack: Stack, name: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """`ocr-tasks swarm join` for the time of the block."""
+    command = [sys.executable, "-m", "ocr_tasks.cli", "swarm", "join", stack.url, "--jobs", "1"]
+    joined = subprocess.Popen(
+        [*command, "--name", name, *arguments], stderr=subprocess.PIPE, env=os.environ
+    )
+    try:
+        yield joined
+    finally:
+        joined.send_signal(signal.SIGINT)
+        joined.communicate(timeout=60)
+
+
+def likeness(one: str, other: str) -> float:
+    left, right = Counter(one.split()), Counter(other.split())
+    return (left & right).total() / max(left.total(), right.total())
+
+
+def done_by(http: httpx.Client) -> dict[str, int]:
+    rows = http.get("/v1/swarm/devices").json()["devices"]
+    return {row["name"].rpartition("/")[2]: row["done"] for row in rows}
+
+
+def test_devices_read_a_document_although_one_is_killed(
+    stack: Stack, http: httpx.Client, tmp_path: Path
+) -> None:
+    local = wait_for_end(http, submit(http, SIX_PAGES).json())
+    with device(stack, "one"), device(stack, "two"), device(stack, "victim") as victim:
+        job = submit(http, SIX_PAGES, engine="swarm").json()
+
+        def victim_reads() -> bool:
+            rows = http.get("/v1/swarm/devices").json()["devices"]
+            return any(row["name"].endswith("/victim") and row["open"] for row in rows)
+
+        wait_until(victim_reads, 60)
+        victim.kill()
+        job = wait_for_end(http, job)
+
+    assert (job["state"], job["failed_pages"]) == ("succeeded", [])
+    found = done_by(http)
+    rows = http.get(f"/v1/jobs/{local['id']}/pages").json()["pages"]
+    assert sum(found.values()) == sum(row["state"] == "done" for row in rows) > 4
+    assert min(found["one"], found["two"]) > 0
+    theirs, ours = (http.get(f"/v1/jobs/{row['id']}/text").text for row in (job, local))
+    assert likeness(theirs, ours) >= 0.98
+    (tmp_path / "out.pdf").write_bytes(http.get(f"/v1/jobs/{job['id']}/pdf").content)
+    assert likeness(text_of(tmp_path / "out.pdf"), ours) >= 0.98
+    assert http.get("/v1/swarm").json()["leased"] == 0
+
+
+def test_without_any_device_the_worker_reads(tmp_path: Path) -> None:
+    with (
+        running_stack(tmp_path, OCR_WORKER_PROCESSES="1", OCR_SWARM_TAKE_SECONDS="1") as stack,
+        stack.client() as http,
+    ):
+        scan = ("a.pdf", documents.scan("one", "two", "three"))
+        job = wait_for_end(http, submit(http, scan, engine="swarm").json())
+
+        assert (job["state"], job["failed_pages"]) == ("succeeded", [])
+        assert "two" in http.get(f"/v1/jobs/{job['id']}/text").text
+
+
+def test_a_page_that_devices_cannot_read_is_read_here(stack: Stack, http: httpx.Client) -> None:
+    job = submit(http, ("a.pdf", documents.scan("difficult")), engine="swarm").json()
+    for number in range(3):
+        asked = {"device": f"blind {number}"}
+
+        def lease(asked: dict[str, str] = asked) -> list[dict[str, str]]:
+            pages: list[dict[str, str]] = http.post("/v1/swarm/leases", json=asked).json()["pages"]
+            return pages
+
+        (page,) = wait_until(lease, 60)
+        assert page["name"] == "page 1"
+        http.post(page["failure"], json={"reason": "too dark"}).raise_for_status()
+    job = wait_for_end(http, job)
+
+    assert (job["state"], job["failed_pages"]) == ("succeeded", [])
+    assert "difficult" in http.get(f"/v1/jobs/{job['id']}/text").text
+
+
+def test_a_cancelled_job_wants_its_pages_back(stack: Stack, http: httpx.Client) -> None:
+    job = submit(http, ("a.pdf", documents.scan("one", "two")), engine="swarm").json()
+
+    def lease() -> list[dict[str, str]]:
+        pages: list[dict[str, str]] = http.post("/v1/swarm/leases", json={}).json()["pages"]
+        return pages
+
+    (page,) = wait_until(lease, 60)
+    http.post(f"/v1/jobs/{job['id']}/cancel").raise_for_status()
+
+    def refused() -> bool:
+        return http.put(page["transcript"], content=b"x").status_code == 410
+
+    wait_until(refused, 90)
+    wait_until(lambda: http.get("/v1/swarm").json()["waiting"] == 0 or not lease(), 90)
+
+
+def test_jobs_that_did_not_ask_are_not_handed_out(stack: Stack, http: httpx.Client) -> None:
+    job = submit(http, ("a.pdf", documents.scan("private"))).json()
+    handed = []
+    while http.get(f"/v1/jobs/{job['id']}").json()["state"] in ("queued", "running"):
+        handed += http.post("/v1/swarm/leases", json={}).json()["pages"]
+        time.sleep(0.05)
+
+    assert handed == []
+
+
+def test_devices_help_where_all_workers_are_busy(stack: Stack, http: httpx.Client) -> None:
+    before = http.get("/v1/swarm").json()["transcripts"]
+    with device(stack, "helper"):
+        wait_until(lambda: "helper" in done_by(http), 30)
+        job = wait_for_end(http, submit(http, SIX_PAGES, engine="auto").json())
+
+    assert (job["state"], job["failed_pages"]) == ("succeeded", [])
+    helped = http.get("/v1/swarm").json()["transcripts"] - before
+    assert 0 < helped < 6
+
+
+def test_a_worker_that_is_stopped_while_devices_read_goes_on_later(
+    tmp_path: Path,
+) -> None:
+    with (
+        running_stack(tmp_path, OCR_WORKER_PROCESSES="1", OCR_SWARM_LEASE_SECONDS="5") as stack,
+        stack.client() as http,
+    ):
+        scan = ("a.pdf", documents.scan("one", "two", "three"))
+        job = submit(http, scan, engine="swarm").json()
+        wait_until(lambda: http.get("/v1/swarm").json()["waiting"] == 3, 60)
+        stack.stop()
+        stack.start()
+        with device(stack, "one"):
+            job = wait_for_end(http, job)
+
+        assert job["state"] == "succeeded"
+        assert done_by(http)["one"] == 3

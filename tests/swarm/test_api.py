@@ -1,0 +1,210 @@
+"""/v1/swarm: devices that can do more than docr/smd's; with a real Redis, without a worker."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from ocr_tasks import tokens
+from ocr_tasks.model import Scope
+from ocr_tasks.swarm import devices
+from tests.swarm.conftest import Load, hocr
+from tests.web.conftest import Configure
+
+pytestmark = pytest.mark.usefixtures("service")
+
+HOCR = {"Content-Type": "text/vnd.hocr+html"}
+
+
+@pytest.fixture
+def http(configure: Configure) -> FlaskClient:
+    return configure()
+
+
+def leases(http: FlaskClient, **asked: Any) -> list[dict[str, Any]]:
+    answer = http.post("/v1/swarm/leases", json={"device": "phone", **asked})
+    assert answer.status_code == 200, answer.text
+    found: list[dict[str, Any]] = answer.get_json()["pages"]
+    return found
+
+
+def refused(answer: TestResponse, status: int, code: str) -> None:
+    assert (answer.status_code, answer.get_json()["code"]) == (status, code), answer.text
+
+
+def test_a_page_goes_out_and_its_transcript_comes_in(
+    http: FlaskClient, load: Load, tmp_path: Path
+) -> None:
+    load("sub/a.png")
+    (page,) = leases(http)
+    assert (page["name"], page["width"], page["height"]) == ("scans/sub/a.png", 100, 50)
+    assert (page["languages"], page["format"]) == (["eng"], "text")
+
+    with http.get(page["image"]) as image:
+        assert (image.status_code, image.content_type) == (200, "image/png")
+        assert image.data.startswith(b"\x89PNG")
+    assert http.post(page["renew"]).get_json() == {"seconds": 60}
+    assert http.put(page["transcript"], data=hocr("two words"), headers=HOCR).status_code == 204
+
+    assert (tmp_path / "transcripts/sub/a.txt").read_text() == "two words"
+    summary = http.get("/v1/swarm").get_json()
+    assert (summary["done"], summary["transcripts"], summary["devices"]) == (1, 1, 1)
+    (device,) = http.get("/v1/swarm/devices").get_json()["devices"]
+    assert device["name"].endswith("/phone")
+    assert (device["done"], device["open"], device["trusted"]) == (1, 0, True)
+
+
+def test_several_pages_go_out_at_once(http: FlaskClient, load: Load) -> None:
+    load("a.png", "b.png", "c.png")
+
+    assert len(leases(http, count=2)) == 2
+    assert len(leases(http, count=5)) == 1
+
+
+def test_where_nothing_waits_a_device_is_told_when_to_come_back(http: FlaskClient) -> None:
+    body = http.post("/v1/swarm/leases", json={}).get_json()
+
+    assert (body["pages"], body["peer"]) == ([], None)
+    assert body["retry_after"] >= 1
+
+
+def test_a_device_gets_what_it_can_read(http: FlaskClient, load: Load) -> None:
+    load("a.tif", languages=("deu",))
+
+    assert leases(http, images=["image/png"]) == []
+    assert leases(http, languages=["eng"]) == []
+    assert len(leases(http, languages=["deu"], images=["image/tiff"], formats=["text"])) == 1
+
+
+def test_a_page_that_is_given_back_or_failed_goes_to_others(http: FlaskClient, load: Load) -> None:
+    load("a.png")
+    (page,) = leases(http)
+    assert http.post(page["release"]).status_code == 204
+    (page,) = leases(http)
+    assert http.post(page["failure"], json={"reason": "too\x1b dark"}).status_code == 204
+
+    assert leases(http) == []
+    assert len(leases(http, device="other")) == 1
+
+
+def test_an_answer_for_a_lease_that_is_not_one_is_refused(http: FlaskClient, load: Load) -> None:
+    load("a.png")
+    (page,) = leases(http)
+    http.post(page["release"])
+    (other,) = leases(http, device="other")
+    http.put(other["transcript"], data=b"first", headers={"Content-Type": "text/plain"})
+
+    refused(http.put("/v1/swarm/leases/made-up/transcript", data=b"x"), 404, "lease_unknown")
+    refused(http.put(page["transcript"], data=b"late"), 409, "lease_lost")
+    refused(http.post(page["renew"]), 409, "lease_lost")
+    refused(http.get(page["image"]), 409, "lease_lost")
+    again = http.put(other["transcript"], data=b"first", headers={"Content-Type": "text/plain"})
+    assert again.status_code == 204
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        (b"no hocr", 422, "transcript_invalid"),
+        (hocr("x", width=5), 422, "transcript_invalid"),
+        (b"x" * (5 * 1024 * 1024), 413, "transcript_too_large"),
+        (b"x" * (50 * 1024 * 1024), 413, "transcript_too_large"),
+    ],
+)
+def test_a_bad_transcript_is_refused_and_the_page_stays_the_devices(
+    http: FlaskClient, load: Load, body: bytes, status: int, code: str
+) -> None:
+    load("a.png")
+    (page,) = leases(http)
+
+    refused(http.put(page["transcript"], data=body, headers=HOCR), status, code)
+    assert http.put(page["transcript"], data=hocr("good"), headers=HOCR).status_code == 204
+
+
+def test_a_page_whose_image_is_gone_is_not_in_the_way(
+    http: FlaskClient, load: Load, images: Path
+) -> None:
+    load("a.png", "b.png", "c.png")
+    (images / "a.png").unlink()
+    (page,) = leases(http)
+    assert page["name"] == "scans/b.png"
+    (images / "b.png").unlink()
+
+    refused(http.get(page["image"]), 410, "page_withdrawn")
+    assert http.get("/v1/swarm").get_json()["aside"] == 2
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"count": 0},
+        {"count": 10**9},
+        {"formats": ["exe"]},
+        {"device": "x" * 1000},
+        {"languages": "eng"},
+        {"via": ["x"] * 1000},
+    ],
+)
+def test_a_request_that_makes_no_sense_is_refused(http: FlaskClient, body: dict[str, Any]) -> None:
+    answer = http.post("/v1/swarm/leases", json=body)
+
+    assert answer.status_code in (400, 422), answer.text
+
+
+def test_a_device_that_is_not_believed_gets_nothing_until_it_is_forgotten(
+    http: FlaskClient, load: Load
+) -> None:
+    load("a.png", "b.png")
+    leases(http)
+    (seen,) = devices.latest()
+    for _ in range(3):
+        devices.note_check(seen.name, agreed=False)
+    answer = http.post("/v1/swarm/leases", json={"device": "phone"})
+    refused(answer, 403, "device_distrusted")
+
+    assert http.delete(f"/v1/swarm/devices/{seen.name}").status_code == 204
+    assert len(leases(http)) == 1
+    refused(http.delete("/v1/swarm/devices/nobody"), 404, "not_found")
+
+
+def test_a_token_of_the_swarm_is_needed_where_tokens_are(configure: Configure, load: Load) -> None:
+    http = configure(access="tokens")
+    load("a.png")
+    refused(http.post("/v1/swarm/leases", json={}), 401, "not_authenticated")
+    for scope, status in ((Scope.READ, 403), (Scope.SWARM, 200)):
+        _, text = tokens.create("phone", [scope])
+        headers = {"Authorization": f"Bearer {text}"}
+        answer = http.post("/v1/swarm/leases", json={}, headers=headers)
+        assert answer.status_code == status
+    lease = answer.get_json()["pages"][0]
+    refused(http.put(lease["transcript"], data=b"x"), 401, "not_authenticated")
+    assert http.put(lease["transcript"], data=b"x", headers=headers).status_code == 204
+
+
+def test_a_device_sees_its_own_token_alone(configure: Configure, load: Load) -> None:
+    http = configure(access="tokens")
+    load("a.png", "b.png")
+    for name in ("one", "two"):
+        _, text = tokens.create(name, [Scope.SWARM])
+        headers = {"Authorization": f"Bearer {text}"}
+        http.post("/v1/swarm/leases", json={"device": name}, headers=headers)
+
+    found = http.get("/v1/swarm/devices", headers=headers).get_json()["devices"]
+    assert [row["name"].rpartition("/")[2] for row in found] == ["two"]
+
+
+def test_a_device_is_sent_to_another_server_where_nothing_waits(configure: Configure) -> None:
+    http = configure(swarm_peers="http://other.example,http://localhost,http://old.example/docr")
+    body = http.post("/v1/swarm/leases", json={}).get_json()
+    while body["peer"] is None:  # that of docr/smd was drawn, which only its own clients can use
+        body = http.post("/v1/swarm/leases", json={}).get_json()
+    assert body["peer"] == "http://other.example"
+
+    again = http.post("/v1/swarm/leases", json={"via": [*body["via"], "x"]}).get_json()
+    assert again["peer"] in (None, "http://other.example")
+    everywhere = [f"{number:012x}" for number in range(30)]
+    assert http.post("/v1/swarm/leases", json={"via": everywhere}).get_json()["peer"] is None

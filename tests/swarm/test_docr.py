@@ -1,0 +1,285 @@
+"""/page as docr/smd's clients use it, byte for byte, against a real server."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from PIL import Image
+
+from tests import documents
+from tests.conftest import Stack, running_stack, wait_until
+
+pytestmark = pytest.mark.acceptance
+
+
+def manage(stack: Stack, *arguments: str) -> str:
+    command = [sys.executable, "-m", "ocr_tasks.cli", *arguments]
+    done = subprocess.run(
+        command, env=stack.environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def load(stack: Stack, folder: Path, *names: str) -> None:
+    for name in names:
+        path = folder / "Scans" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (60, 40), "white").save(path)
+    manage(stack, "swarm", "purge", "--all")
+    where = ["--transcripts", str(folder / "transcripts"), "--name", folder.name.lower()[:40]]
+    manage(stack, "swarm", "load", str(folder / "Scans"), *where)
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with running_stack(
+        tmp_path_factory.mktemp("docr"), OCR_WORKER_PROCESSES="1", OCR_SWARM_CHECK_SHARE="0"
+    ) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A server that asks for tokens."""
+    with running_stack(
+        tmp_path_factory.mktemp("guarded"),
+        OCR_WORKER_PROCESSES="1",
+        OCR_ACCESS="tokens",
+        OCR_SWARM_CHECK_SHARE="0",
+    ) as running:
+        yield running
+
+
+def get(stack: Stack, key: str = "", path: str = "/page") -> httpx.Response:
+    """What the published client asks: its headers, in their form."""
+    return httpx.get(f"{stack.url}{path}", headers={"X-Auth-Key": key})
+
+
+def put(
+    stack: Stack, body: bytes, path: str = "/page", method: str = "PUT", **headers: str
+) -> httpx.Response:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return httpx.request(method, f"{stack.url}{path}", content=body, headers=named)
+
+
+def key_of(answer: httpx.Response) -> str:
+    """The name of a page, as the published client takes it out of the header."""
+    return answer.headers["Content-Disposition"][17:].strip('"')
+
+
+def published_put(answer: httpx.Response, body: bytes) -> int:
+    """What the published client does with a page: the bare key, no X-Auth-Key, no Content-Type."""
+    headers = {"User-Agent": "python-requests/2.31.0", "Content-Disposition": key_of(answer)}
+    # An empty transcript is sent in no chunks at all.
+    content: bytes | Iterator[bytes] = body or iter(())
+    told = httpx.put(answer.headers["X-docr-Server-URL"], content=content, headers=headers)
+    sent = told.request.headers
+    assert ("Content-Length" in sent) == bool(body)
+    assert "Content-Type" not in sent
+    assert told.content == b"" or told.is_error
+    return told.status_code
+
+
+def test_the_exchange_of_the_published_client(stack: Stack, tmp_path: Path) -> None:
+    load(stack, tmp_path, "sub dir/b.tif")
+    answer = get(stack)
+    name = tmp_path.name.lower()[:40]
+
+    assert answer.status_code == 200
+    assert answer.headers["Content-Type"] == "image/tiff"
+    said = answer.headers["Content-Disposition"]
+    assert said == f'inline; filename="{name}/sub%20dir/b.tif"'
+    where = answer.headers["X-docr-Server-URL"]
+    assert where.startswith(f"http://127.0.0.1:{stack.port}/page?lease=")
+    assert answer.content[:2] in (b"II", b"MM")
+    assert get(stack).status_code == 204
+    assert published_put(answer, b"The words\n") == 200
+    assert (tmp_path / "transcripts/sub dir/b.txt").read_bytes() == b"The words\n"
+
+
+def test_a_blank_page_is_done_with_an_empty_transcript(stack: Stack, tmp_path: Path) -> None:
+    load(stack, tmp_path, "a.jpg")
+    answer = get(stack)
+
+    assert published_put(answer, b"") == 200
+    assert (tmp_path / "transcripts/a.txt").read_bytes() == b""
+    assert get(stack).status_code == 204
+
+
+def test_the_same_put_twice_is_as_good_as_once(stack: Stack, tmp_path: Path) -> None:
+    load(stack, tmp_path, "a.jpg")
+    answer = get(stack)
+
+    assert [published_put(answer, b"words") for _ in range(2)] == [200, 200]
+
+
+@pytest.mark.parametrize("method", ["PUT", "POST"])
+@pytest.mark.parametrize("form", ["{}", 'inline; filename="{}"'])
+def test_the_key_alone_will_do_where_no_token_is_needed(
+    stack: Stack, tmp_path: Path, method: str, form: str
+) -> None:
+    load(stack, tmp_path, "a.jpg")
+    answer = get(stack)
+    told = put(stack, b"words", method=method, Content_Disposition=form.format(key_of(answer)))
+
+    assert told.status_code == 200
+    assert (tmp_path / "transcripts/a.txt").read_bytes() == b"words"
+
+
+def test_a_look_takes_nothing(stack: Stack, tmp_path: Path) -> None:
+    load(stack, tmp_path, "a.jpg")
+    assert httpx.head(f"{stack.url}/page").status_code == 405
+
+    assert get(stack).status_code == 200
+
+
+TRICKS = [
+    "/etc/passwd",
+    "../../../../tmp/evil.php",
+    'inline; filename="../../evil.txt"',
+    "%2e%2e%2f%2e%2e%2fevil.txt",
+    "scans/../../evil.jpg",
+    "a\\..\\..\\evil",
+    "x" * 5000,
+    "",
+    '""',
+    "\xff\xfe",
+    "%00",
+]
+
+
+@pytest.mark.parametrize("key", TRICKS)
+def test_no_name_writes_anywhere(stack: Stack, tmp_path: Path, key: str) -> None:
+    load(stack, tmp_path, "a.jpg")
+    before = set(tmp_path.rglob("*"))
+    headers = {b"Content-Disposition": key.encode("latin-1")}
+    told = httpx.put(f"{stack.url}/page", content=b"<?php evil", headers=headers)
+
+    assert told.status_code == 404
+    assert set(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("lease", ["", "x", "../..", f"{'0' * 32}-{'0' * 32}"])
+def test_no_made_up_lease_writes_anything(stack: Stack, tmp_path: Path, lease: str) -> None:
+    load(stack, tmp_path, "a.jpg")
+    key = key_of(get(stack))
+    told = put(stack, b"x", f"/page?lease={lease}", Content_Disposition=key)
+
+    assert told.status_code in (404, 410)
+    assert not (tmp_path / "transcripts").exists()
+
+
+def test_a_transcript_of_50_megabytes_is_refused(stack: Stack, tmp_path: Path) -> None:
+    load(stack, tmp_path, "a.jpg")
+    answer = get(stack)
+    path = answer.headers["X-docr-Server-URL"].partition(str(stack.port))[2]
+    assert put(stack, b"x" * 50_000_000, path).status_code == 413
+    with socket.create_connection(("127.0.0.1", stack.port), timeout=30) as endless:
+        head = f"PUT {path} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+        endless.sendall(head.encode())
+        for _ in range(10):
+            endless.sendall(b"100000\r\n" + b"x" * 0x100000 + b"\r\n")
+        endless.sendall(b"0\r\n\r\n")
+        assert b" 413 " in endless.recv(1000)
+
+    assert published_put(answer, b"words") == 200
+
+
+def test_tokens_are_asked_for_but_not_with_the_transcript(guarded: Stack, tmp_path: Path) -> None:
+    load(guarded, tmp_path, "a.jpg", "b.jpg")
+    good = manage(guarded, "tokens", "create", "tablet", "--scopes", "swarm").strip()
+    other = manage(guarded, "tokens", "create", "reader", "--scopes", "read").strip()
+    for wrong in ("", "wrong", f"{good[:-1]}x", other):
+        refused = get(guarded, wrong)
+        assert (refused.status_code, refused.content) == (403, b"")
+    answer = get(guarded, good)
+    assert answer.status_code == 200
+
+    assert published_put(answer, b"words") == 200
+    assert (tmp_path / "transcripts/a.txt").read_bytes() == b"words"
+
+
+def test_the_key_alone_will_not_do_where_tokens_are_needed(guarded: Stack, tmp_path: Path) -> None:
+    load(guarded, tmp_path, "a.jpg")
+    good = manage(guarded, "tokens", "create", "tablet", "--scopes", "swarm").strip()
+    answer = get(guarded, good)
+    for headers, status in (({}, 403), ({"X_Auth_Key": good}, 200)):
+        told = put(guarded, b"words", Content_Disposition=key_of(answer), **headers)
+        assert told.status_code == status
+
+
+def test_a_device_that_never_answers_keeps_no_page(tmp_path: Path) -> None:
+    with running_stack(tmp_path, OCR_WORKER_PROCESSES="1", OCR_SWARM_DOCR_SECONDS="5") as stack:
+        load(stack, tmp_path, "a.jpg")
+        assert get(stack).status_code == 200
+        assert get(stack).status_code == 204
+        wait_until(lambda: get(stack).status_code == 200, 30)
+
+
+def test_addresses_that_are_not_allowed_get_403(tmp_path: Path) -> None:
+    with (
+        running_stack(
+            tmp_path, OCR_WORKER_PROCESSES="1", OCR_ALLOWED_NETWORKS="127.0.0.1/32,10.0.0.0/8"
+        ) as stack,
+        httpx.Client(transport=httpx.HTTPTransport(local_address="127.0.0.2")) as other,
+    ):
+        forged = {"X-Forwarded-For": "10.0.0.1", "Client-IP": "10.0.0.1"}
+        assert other.get(f"{stack.url}/page", headers=forged).status_code == 403
+        assert get(stack).status_code == 204
+
+
+def test_three_servers_in_a_row_hand_a_client_on_to_the_one_with_pages(tmp_path: Path) -> None:
+    for name in "abc":
+        (tmp_path / name).mkdir()
+    with (
+        running_stack(tmp_path / "c", OCR_WORKER_PROCESSES="1") as third,
+        running_stack(
+            tmp_path / "b", OCR_WORKER_PROCESSES="1", OCR_SWARM_PEERS=third.url
+        ) as second,
+        running_stack(
+            tmp_path / "a", OCR_WORKER_PROCESSES="1", OCR_SWARM_PEERS=second.url
+        ) as first,
+    ):
+        load(third, tmp_path, "a.jpg")
+        documents.picture("words").save(tmp_path / "Scans/page.png")
+        manage(third, "swarm", "load", str(tmp_path / "Scans"), "--name", "more")
+        seen = []
+        answer = get(first)
+        while answer.status_code == 303:
+            where = answer.headers["Location"]
+            seen.append(where.partition("?")[0])
+            server = second if where.startswith(second.url) else third
+            answer = get(server, path=where.partition(server.url)[2])
+
+        assert seen == [f"{second.url}/page", f"{third.url}/page"]
+        assert answer.status_code == 200
+        assert published_put(answer, b"words") == 200
+        # Our own client goes the same way, and finds the other page.
+        manage(first, "swarm", "join", first.url, "--until-empty")
+        assert "waiting      0" in manage(third, "swarm", "stats")
+
+
+def test_servers_that_name_each_other_do_not_hand_a_client_round_and_round(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    with (
+        running_stack(tmp_path / "b", OCR_WORKER_PROCESSES="1") as second,
+        running_stack(
+            tmp_path / "a", OCR_WORKER_PROCESSES="1", OCR_SWARM_PEERS=second.url
+        ) as first,
+    ):
+        second.stop()
+        second.settings["OCR_SWARM_PEERS"] = first.url
+        second.start()
+        answer = get(first)
+        assert answer.status_code == 303
+        path = answer.headers["Location"].partition(second.url)[2]
+
+        assert get(second, path=path).status_code == 204

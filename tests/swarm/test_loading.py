@@ -1,0 +1,229 @@
+"""Folders of images: what is loaded, listed and forgotten, and where transcripts go."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from ocr_tasks import errors
+from ocr_tasks.cli import main
+from ocr_tasks.swarm import collections, devices, loading, queue, transcripts
+from ocr_tasks.swarm.collections import Collection, CollectionError
+from ocr_tasks.swarm.queue import Abilities
+from tests.swarm.conftest import Load, hocr
+
+TEXT = b"the words of a page"
+
+
+def answer(device: str = "phone", body: bytes = TEXT, is_hocr: bool = False) -> str:
+    """Takes a page, brings its transcript, gives its name."""
+    got = queue.lease(device, Abilities(), 60)
+    assert got
+    transcripts.take(queue.accept(got.id), body, is_hocr)
+    return got.page.name
+
+
+def test_folders_are_walked_and_known_images_skipped(load: Load, images: Path) -> None:
+    (images / "notes.txt").write_text("no image")
+    first = load("b.jpg", "a.TIF", "sub/c d.png")
+    second = load("sub/deep/e.png")
+
+    assert first == dict.fromkeys(["a.TIF", "b.jpg", "sub/c d.png"], "registered")
+    assert second == {**dict.fromkeys(first, "known"), "sub/deep/e.png": "registered"}
+
+
+def test_what_is_no_image_is_told_and_does_not_stop_the_rest(load: Load, images: Path) -> None:
+    (images / "bad.png").write_bytes(b"nothing")
+    (images / "cut.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    found = load("good.png")
+
+    assert found["good.png"] == "registered"
+    assert found["bad.png"].startswith("cannot be read")
+    assert found["cut.png"].startswith("cannot be read")
+
+
+def test_links_are_not_followed(load: Load, images: Path, tmp_path: Path) -> None:
+    secret = tmp_path / "secret.png"
+    Image.new("L", (9, 9)).save(secret)
+    (images / "link.png").symlink_to(secret)
+    (images / "folder").symlink_to(tmp_path)
+
+    assert load("a.png") == {"a.png": "registered"}
+
+
+def test_transcripts_mirror_the_folders(load: Load, tmp_path: Path) -> None:
+    load("sub/page 1.png")
+    answer()
+
+    assert (tmp_path / "transcripts/sub/page 1.txt").read_bytes() == TEXT
+
+
+def test_hocr_is_kept_beside_the_text(load: Load, tmp_path: Path) -> None:
+    load("a.png")
+    answer(body=hocr("some words"), is_hocr=True)
+
+    assert (tmp_path / "transcripts/a.txt").read_text() == "some words"
+    assert "some" in (tmp_path / "transcripts/a.hocr").read_text()
+
+
+def test_images_that_differ_in_their_ending_have_transcripts_of_their_own(
+    load: Load, tmp_path: Path
+) -> None:
+    load("a.jpg", "a.tif")
+    answer(body=b"one")
+    answer(body=b"two")
+
+    assert sorted(path.name for path in (tmp_path / "transcripts").iterdir()) == [
+        "a.jpg.txt",
+        "a.tif.txt",
+    ]
+
+
+@pytest.mark.parametrize("mode", ["P", "LA", "RGBA", "I;16"])
+def test_what_docrs_client_cannot_open_is_converted(load: Load, images: Path, mode: str) -> None:
+    load("odd.png", mode=mode)
+    got = queue.lease("phone", Abilities(), 60)
+    assert got
+
+    with Image.open(transcripts.image_file(got.page)) as served:
+        assert (served.mode in ("L", "RGB"), served.size) == (True, (100, 50))
+    with Image.open(images / "odd.png") as kept:
+        assert kept.mode == mode
+
+
+def test_tiff_can_be_handed_out_as_png(load: Load) -> None:
+    load("a.tif", as_png=True)
+
+    got = queue.lease("browser", Abilities(images=frozenset({"image/png"})), 60)
+    assert got
+    with Image.open(transcripts.image_file(got.page)) as served:
+        assert served.format == "PNG"
+
+
+def test_an_image_is_deleted_once_its_transcript_is_there_if_that_is_wanted(
+    load: Load, images: Path, tmp_path: Path
+) -> None:
+    load("a.png", delete_images=True)
+    answer()
+
+    assert (tmp_path / "transcripts/a.txt").exists()
+    assert not (images / "a.png").exists()
+
+
+def test_images_stay_otherwise(load: Load, images: Path) -> None:
+    load("a.png")
+    answer()
+
+    assert (images / "a.png").exists()
+
+
+def test_purge_forgets_what_has_transcripts_and_keeps_files(
+    load: Load, images: Path, tmp_path: Path
+) -> None:
+    load("a.png", "b.png")
+    name = answer()
+
+    assert loading.purge() == 1
+    assert [row.page.name for row in loading.pages()] == ["b.png"]
+    assert loading.purge(everything=True) == 1
+    assert queue.counts()["waiting"] == 0
+    assert (images / name).exists()
+    assert (tmp_path / "transcripts/a.txt").exists()
+
+
+def test_pages_that_were_set_aside_can_wait_again(load: Load) -> None:
+    load("a.png")
+    for device in ("one", "two", "three"):
+        got = queue.lease(device, Abilities(), 60)
+        assert got
+        queue.fail(got.id, "too dark")
+    assert [row.reasons for row in loading.pages()] == [("too dark",) * 3]
+
+    assert loading.wait_again() == 1
+    assert answer("one") == "a.png"
+
+
+def test_a_name_belongs_to_one_folder(load: Load, tmp_path: Path) -> None:
+    load("a.png")
+    other = Collection("scans", str(tmp_path), str(tmp_path / "t"), ("eng",))
+
+    with pytest.raises(CollectionError, match="--name"):
+        collections.save(other)
+    for bad in ("../x", "", "a/b", "A"):
+        with pytest.raises(CollectionError):
+            collections.save(Collection(bad, "/", "/", ("eng",)))
+
+
+def test_no_name_of_a_page_leads_out_of_its_folder(load: Load, images: Path) -> None:
+    load("a.png")
+    collection = collections.get("scans")
+    (images / "out").symlink_to("/etc")
+
+    for bad in ("../secret", "/etc/passwd", "sub/../../x"):
+        for place in (collection.image, collection.transcript, collection.readings):
+            with pytest.raises(errors.PageWithdrawn):
+                place(bad)
+    with pytest.raises(errors.PageWithdrawn):
+        collection.image("out/passwd")
+
+
+# Read twice
+
+
+def test_two_devices_that_agree_are_believed(
+    load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transcripts, "wants_check", lambda: True)
+    load("a.png")
+    answer("one", b"the words of a page")
+    assert not (tmp_path / "transcripts").exists()
+    answer("two", b"the words of a page.")
+
+    assert (tmp_path / "transcripts/a.txt").read_bytes() == b"the words of a page."
+    found = {row.name: (row.checked, row.disagreed) for row in devices.latest()}
+    assert found == {"one": (1, 0), "two": (1, 0)}
+
+
+def test_where_two_differ_a_third_decides_who_is_believed(
+    load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transcripts, "wants_check", lambda: True)
+    load("a.png")
+    answer("one", b"the words of a page")
+    answer("liar", b"buy my pills today")
+    answer("three", b"the words of a page")
+
+    assert (tmp_path / "transcripts/a.txt").read_bytes() == b"the words of a page"
+    found = {row.name: (row.checked, row.disagreed) for row in devices.latest()}
+    assert found == {"one": (1, 0), "liar": (1, 1), "three": (1, 0)}
+
+
+# The command line
+
+
+def test_the_manager_loads_lists_and_purges(
+    load: Load, images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.new("L", (100, 50)).save(images / "a.png")
+    (images / "bad.png").write_bytes(b"x")
+
+    assert main(["swarm", "load", str(images)]) == 1
+    assert "Registered" in capsys.readouterr().out
+    (images / "bad.png").unlink()
+    assert main(["swarm", "load", str(images)]) == 0
+    assert "Skipped" in capsys.readouterr().out
+    assert main(["swarm", "list"]) == 0
+    assert "old-scans/a.png\twaiting" in capsys.readouterr().out
+    answer()
+    assert main(["swarm", "stats"]) == 0
+    assert "phone\t1\t0" in capsys.readouterr().out
+    assert main(["swarm", "purge"]) == 0
+    assert "Forgot 1 pages" in capsys.readouterr().out
+    assert main(["swarm", "again"]) == 0
+
+
+def test_the_manager_says_what_is_wrong(tmp_path: Path, load: Load) -> None:
+    assert main(["swarm", "load", str(tmp_path / "nowhere")]) == 2
+    assert main(["swarm", "load", str(tmp_path), "--name", "../x"]) == 2
