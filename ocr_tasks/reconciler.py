@@ -75,8 +75,9 @@ class Reconciler(threading.Thread):
         self._looked = now
         lease = settings.get().lease_seconds
         # After a time without Redis nobody has renewed a lease. Whoever lives does so now.
-        if gap > 2 * INTERVAL or uptime < lease:
+        if gap > 2 * INTERVAL:
             self._calm_until = now + lease
+        self._calm_until = max(self._calm_until, now - uptime + lease)
         if not _turn("jobs", INTERVAL * 0.9):
             return
         if now >= self._calm_until:
