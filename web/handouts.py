@@ -45,14 +45,14 @@ def page_for(device: str, abilities: Abilities, seconds: int) -> tuple[Lease, Pa
     return None
 
 
-def take(request: Request, accepted: Accepted, is_hocr: bool) -> None:
+def take(request: Request, accepted: Accepted, form: transcripts.Sent) -> None:
     """Takes the transcript that a request brings.
 
     Raises:
         errors.TranscriptTooLarge, errors.TranscriptInvalid, errors.LeaseLost, errors.PageWithdrawn
         errors.StorageFull, errors.StorageUnavailable, errors.QueueUnavailable
     """
-    transcripts.take(accepted, _body(request), is_hocr)
+    transcripts.take(accepted, _body(request), form)
 
 
 def _body(request: Request) -> bytes:

@@ -35,8 +35,10 @@ class LeaseRequest(BaseModel):
     languages: list[str] | None = Field(
         None, max_length=200, description="Languages that it can read; all, if left out."
     )
-    formats: list[Literal["text", "hocr"]] = Field(
-        ["hocr"], description="Formats that it can answer in; who can do hocr can do text."
+    formats: list[Literal["text", "hocr", "alto"]] = Field(
+        ["hocr"],
+        description="Formats that it can answer in. A page says what is the least: text, or hocr, "
+        "which ALTO is as good as.",
     )
     images: list[str] | None = Field(
         None, max_length=50, description="Media types of images that it can open; all, if left out."
@@ -253,10 +255,13 @@ def fail(path: LeasePath, body: FailureRequest) -> Response:
 
 @blueprint.put("/leases/<lease>/transcript", responses={204: None})
 def answer(path: LeasePath) -> Response:
-    """Bring what was read: plain text, or hOCR as text/vnd.hocr+html or application/xhtml+xml."""
+    """Bring what was read, by its Content-Type.
+
+    text/plain, hOCR as text/vnd.hocr+html, or ALTO (in pixels) as application/alto+xml.
+    """
     try:
         accepted = queue.accept(path.lease)
-        handouts.take(request, accepted, request.mimetype in transcripts.HOCR_TYPES)
+        handouts.take(request, accepted, transcripts.FORMATS.get(request.mimetype, "text"))
     except errors.OcrTasksError as error:
         handouts.refused(request, error)
         raise

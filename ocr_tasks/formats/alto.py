@@ -1,4 +1,4 @@
-"""ALTO 4.4, the libraries' format for text with its place on the page.
+"""ALTO, the libraries' format for text with its place on the page: 4.4 written, any version read.
 
 https://github.com/altoxml/schema/blob/master/v4/alto-4-4.xsd says what may stand where.
 """
@@ -8,13 +8,85 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from itertools import pairwise
+from math import isfinite
+
+from lxml import etree
 
 from ocr_tasks.formats.language import bcp47
-from ocr_tasks.formats.page import Box, Line, Page, Paragraph, Word
-from ocr_tasks.formats.writing import Ids, decimal, escaped
+from ocr_tasks.formats.page import Block, Box, Line, Page, Paragraph, Word
+from ocr_tasks.formats.reading import check_nesting, tree
+from ocr_tasks.formats.writing import Ids, decimal, escaped, plain
 
 _NAMESPACE = "http://www.loc.gov/standards/alto/ns-v4#"
 _SCHEMA = "http://www.loc.gov/standards/alto/v4/alto-4-4.xsd"
+
+#: What is read; all else of a document is left out.
+_KINDS = frozenset({"Page", "TextBlock", "TextLine", "String"})
+
+
+def parse(alto: bytes | str, number: int, dpi: float) -> Page:
+    """The one page of an ALTO document in pixels, as page `number` of its document.
+
+    Words without text, and what then has no words, are left out; boxes are cut to the page.
+    ValueError for all that is not one well-formed page, and for entities, whatever they stand for.
+    """
+    root = tree(alto, "ALTO")
+    check_nesting(root, lambda element: _KINDS & {_name(element)})
+    unit = next((each.text for each in _named(root, "MeasurementUnit")), None)
+    if (unit or "pixel").strip() != "pixel":
+        raise ValueError(f"the ALTO measures in {unit!r:.20}, and not in pixels")
+    pages = list(_named(root, "Page"))
+    if len(pages) != 1:
+        raise ValueError(f"the ALTO has {len(pages)} pages where one is expected")
+    width, height = (round(_number(pages[0], side)) for side in ("WIDTH", "HEIGHT"))
+    if width < 1 or height < 1:
+        raise ValueError(f"the ALTO has a page of {width} by {height} pixels")
+    blocks = []
+    for element in _named(pages[0], "TextBlock"):
+        box = _box(element, width, height)
+        lines = tuple(_lines(element, width, height))
+        if lines:
+            blocks.append(Block((Paragraph(lines, box, element.get("LANG"), None),), box))
+    return Page(number, width, height, dpi, tuple(blocks), "ocr")
+
+
+def _lines(block: etree._Element, width: int, height: int) -> Iterator[Line]:
+    for element in _named(block, "TextLine"):
+        words = tuple(_words(element, width, height))
+        if words:
+            yield Line(words, _box(element, width, height), None)
+
+
+def _words(line: etree._Element, width: int, height: int) -> Iterator[Word]:
+    for element in _named(line, "String"):
+        text = plain(element.get("CONTENT", ""))
+        if text.strip():
+            confidence = None
+            if element.get("WC") is not None:
+                confidence = max(0.0, min(_number(element, "WC"), 1.0))
+            yield Word(text, _box(element, width, height), confidence)
+
+
+def _name(element: etree._Element) -> str:
+    return etree.QName(element).localname
+
+
+def _named(element: etree._Element, name: str) -> Iterator[etree._Element]:
+    return (each for each in element.iter() if _name(each) == name)
+
+
+def _number(element: etree._Element, attribute: str) -> float:
+    value = float(element.get(attribute, "nan"))
+    if not isfinite(value):
+        raise ValueError(f"the ALTO has an element without {attribute}")
+    return value
+
+
+def _box(element: etree._Element, width: int, height: int) -> Box:
+    left, top, wide, high = (_number(element, side) for side in ("HPOS", "VPOS", "WIDTH", "HEIGHT"))
+    x1, y1 = max(0, min(round(left), width)), max(0, min(round(top), height))
+    x2, y2 = max(x1, min(round(left + wide), width)), max(y1, min(round(top + high), height))
+    return x1, y1, x2, y2
 
 
 def document(

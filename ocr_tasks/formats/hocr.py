@@ -9,10 +9,12 @@ from lxml import etree
 
 from ocr_tasks.formats.language import bcp47
 from ocr_tasks.formats.page import Block, Box, Direction, Line, Page, Paragraph, Word
-from ocr_tasks.formats.writing import Ids, decimal, escaped, legal, plain
+from ocr_tasks.formats.reading import check_nesting, tree
+from ocr_tasks.formats.writing import Ids, decimal, escaped, plain
 
 # Tesseract's names for a line, by what it takes the line for (its src/api/hocrrenderer.cpp).
 _LINES = frozenset({"ocr_line", "ocr_header", "ocr_textfloat", "ocr_caption"})
+_KINDS = _LINES | {"ocr_carea", "ocr_par", "ocrx_word"}
 _CAPABILITIES = "ocr_page ocr_carea ocr_par ocr_line ocrx_word ocrp_wconf ocrp_lang ocrp_dir"
 
 _Properties = dict[str, list[str]]
@@ -25,7 +27,8 @@ def parse(hocr: bytes | str, number: int, dpi: float | None) -> Page:
     Words without text, and what then has no words, are left out; boxes are cut to the page.
     ValueError for all that is not one well-formed page, and for entities, whatever they stand for.
     """
-    page = _only_page(_tree(hocr))
+    page = _only_page(tree(hocr, "hOCR"))
+    check_nesting(page, lambda element: _KINDS & set(element.get("class", "").split()))
     properties = _properties(page)
     _, _, width, height = _corners(properties)
     if width < 1 or height < 1:
@@ -70,32 +73,6 @@ def document(pages: Iterable[Page], title: str, system: str) -> Iterator[str]:
 def page(page: Page, title: str, system: str) -> str:
     """A document of one page."""
     return "".join(document([page], title, system))
-
-
-def _tree(hocr: bytes | str) -> etree._Element:
-    text = legal(hocr.decode("utf-8-sig") if isinstance(hocr, bytes) else hocr)
-    # Tesseract declares none, and without a declaration there is nothing to expand or to fetch.
-    # The parser is told the encoding, so it cannot see a declaration where this does not.
-    if "<!ENTITY" in text:
-        raise ValueError("the hOCR declares entities")
-    parser = etree.XMLParser(
-        encoding="utf-8",
-        resolve_entities=False,
-        load_dtd=False,
-        no_network=True,
-        huge_tree=False,
-        recover=False,
-        remove_comments=True,
-        remove_pis=True,
-    )
-    try:
-        root = etree.fromstring(text.encode(), parser)
-    except etree.XMLSyntaxError as error:
-        raise ValueError(f"the hOCR is not well-formed: {error}") from error
-    # Comments and instructions are gone, so what has no name is an entity nobody declared.
-    if not all(isinstance(element.tag, str) for element in root.iter()):
-        raise ValueError("the hOCR uses an entity")
-    return root
 
 
 def _of_class(element: etree._Element, classes: Iterable[str]) -> Iterator[etree._Element]:

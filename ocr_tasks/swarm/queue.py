@@ -29,6 +29,8 @@ _STORING_SECONDS = 60
 #: Seconds for which the pages of a run stay wanted that nobody keeps.
 BATCH_SECONDS = 20
 
+_WITH_PLACES = {"hocr", "alto"}
+
 _LEASE = re.compile(r"([0-9a-f]{32})-([0-9a-f]{32})", re.ASCII)
 
 #: The sets that pages of collections are in, by their state.
@@ -97,7 +99,7 @@ class Abilities:
     def can_read(self, group: str) -> bool:
         _, form, media_type, languages = group.split("|")
         # Who can say where words are can say what they are.
-        good = self.formats is None or form in self.formats or "hocr" in self.formats
+        good = self.formats is None or form in self.formats or bool(self.formats & _WITH_PLACES)
         good = good and (self.images is None or media_type in self.images)
         return good and (self.languages is None or self.languages.issuperset(languages.split("+")))
 

@@ -1,8 +1,8 @@
 """What devices send back: looked into, cleaned, and stored where it belongs.
 
-Nothing of it is believed. hOCR is parsed and written anew, so that neither scripts nor styles nor
-attributes of a device come through, and it must be of a page of the right size. Text is decoded
-with replacement, without characters that control something.
+Nothing of it is believed. hOCR and ALTO are parsed and written anew, as hOCR, so that neither
+scripts nor styles nor attributes of a device come through, and it must be of a page of the right
+size. Text is decoded with replacement, without characters that control something.
 """
 
 from __future__ import annotations
@@ -11,16 +11,23 @@ import contextlib
 import json
 import random
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from ocr_tasks import errors, settings, storage
-from ocr_tasks.formats import hocr, text
+from ocr_tasks.formats import alto, hocr, text
 from ocr_tasks.swarm import collections, devices, queue
 from ocr_tasks.swarm.queue import SwarmPage
 
-#: Media types that devices send hOCR as.
-HOCR_TYPES = frozenset({"text/vnd.hocr+html", "application/xhtml+xml", "text/html"})
+Sent = Literal["text", "hocr", "alto"]
+
+#: What a device may send by its media type; all else is plain text.
+FORMATS: Mapping[str, Sent] = {
+    **dict.fromkeys(("text/vnd.hocr+html", "application/xhtml+xml", "text/html"), "hocr"),
+    **dict.fromkeys(("application/alto+xml", "application/xml", "text/xml"), "alto"),
+}
 
 #: Control characters, but for line ends and tabs; and those that turn the direction of text.
 _CONTROL = re.compile(
@@ -29,6 +36,8 @@ _CONTROL = re.compile(
 
 #: Readings of a page at most.
 _READINGS = 3
+
+_PARSERS = {"hocr": hocr.parse, "alto": alto.parse}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +48,7 @@ class Transcript:
     hocr: str | None = None
 
 
-def read(page: SwarmPage, body: bytes, is_hocr: bool) -> Transcript:
+def read(page: SwarmPage, body: bytes, form: Sent = "text") -> Transcript:
     """The transcript that a device sent.
 
     Raises:
@@ -49,17 +58,17 @@ def read(page: SwarmPage, body: bytes, is_hocr: bool) -> Transcript:
     most = settings.get().swarm_transcript_bytes
     if len(body) > most:
         raise errors.TranscriptTooLarge(f"more than {most} bytes")
-    if not is_hocr:
+    if form == "text":
         if page.format == "hocr":
-            raise errors.TranscriptInvalid("hOCR is wanted, with the places of words")
+            raise errors.TranscriptInvalid("hOCR or ALTO is wanted, with the places of words")
         return Transcript(clean(body.decode("utf-8", "replace")))
     try:
-        found = hocr.parse(body, 1, page.dpi)
-    except (ValueError, RecursionError) as error:
+        found = _PARSERS[form](body, 1, page.dpi)
+    except (ValueError, OverflowError, RecursionError) as error:
         raise errors.TranscriptInvalid(str(error)[:300]) from None
     if (found.width, found.height) != (page.width, page.height):
         raise errors.TranscriptInvalid(
-            f"the hOCR is of a page of {found.width} by {found.height} pixels, and this one has "
+            f"it is of a page of {found.width} by {found.height} pixels, and this one has "
             f"{page.width} by {page.height}"
         )
     return Transcript(clean(text.page_text(found)), hocr.page(found, "", "OCR Tasks swarm"))
@@ -70,7 +79,7 @@ def clean(words: str) -> str:
     return _CONTROL.sub("", words.replace("\r\n", "\n").replace("\r", "\n").replace("\f", "\n"))
 
 
-def take(accepted: queue.Accepted, body: bytes, is_hocr: bool) -> None:
+def take(accepted: queue.Accepted, body: bytes, form: Sent) -> None:
     """Stores the transcript of a page that was accepted, and says so.
 
     Raises:
@@ -81,7 +90,7 @@ def take(accepted: queue.Accepted, body: bytes, is_hocr: bool) -> None:
     page = accepted.page
     if page is None:
         return
-    found = read(page, body, is_hocr)
+    found = read(page, body, form)
     if page.job_id:
         _store_for_job(page, found)
         queue.finish(accepted)

@@ -17,11 +17,11 @@ from tests.swarm.conftest import Load, hocr
 TEXT = b"the words of a page"
 
 
-def answer(device: str = "phone", body: bytes = TEXT, is_hocr: bool = False) -> str:
+def answer(device: str = "phone", body: bytes = TEXT, form: transcripts.Sent = "text") -> str:
     """Takes a page, brings its transcript, gives its name."""
     got = queue.lease(device, Abilities(), 60)
     assert got
-    transcripts.take(queue.accept(got.id), body, is_hocr)
+    transcripts.take(queue.accept(got.id), body, form)
     return got.page.name
 
 
@@ -62,7 +62,7 @@ def test_transcripts_mirror_the_folders(load: Load, tmp_path: Path) -> None:
 
 def test_hocr_is_kept_beside_the_text(load: Load, tmp_path: Path) -> None:
     load("a.png")
-    answer(body=hocr("some words"), is_hocr=True)
+    answer(body=hocr("some words"), form="hocr")
 
     assert (tmp_path / "transcripts/a.txt").read_text() == "some words"
     assert "some" in (tmp_path / "transcripts/a.hocr").read_text()
