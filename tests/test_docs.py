@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from ocr_tasks import errors
 from ocr_tasks.settings import Settings
 from scripts import reference
+from tests import documents
 from tests.acceptance.test_main_job import text_of
 from tests.conftest import DATA, Stack
 
@@ -49,21 +51,39 @@ def test_links_lead_somewhere(path: Path) -> None:
             assert (path.parent / target).exists(), target
 
 
-@pytest.mark.acceptance
-def test_the_examples_of_the_readme_run(stack: Stack, tmp_path: Path) -> None:
-    readme = (ROOT / "README.md").read_text()
-    (example,) = re.findall(r"<!-- run by .*? -->\n```sh\n(.*?)```", readme, re.S)
-    shutil.copy(DATA / "huckleberry-finn-p22.pdf", tmp_path / "scan.pdf")
-
+def run_example(page: Path, stack: Stack, folder: Path) -> str:
+    """Runs the example of a page in a folder, and gives what it says."""
+    (example,) = re.findall(r"<!-- run by .*? -->\n```sh\n(.*?)```", page.read_text(), re.S)
     ran = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", example.replace("http://127.0.0.1:8000", stack.url)],
-        cwd=tmp_path,
+        cwd=folder,
         capture_output=True,
         text=True,
         timeout=120,
         check=True,
     )
+    return ran.stdout
 
-    assert "event: job" in ran.stdout
-    assert "garden" in ran.stdout
+
+@pytest.mark.acceptance
+def test_the_examples_of_the_swarm_run(stack: Stack, tmp_path: Path) -> None:
+    (tmp_path / "scans").mkdir()
+    documents.picture("garden").save(tmp_path / "scans" / "a.png")
+    command = [sys.executable, "-m", "ocr_tasks.cli", "swarm", "load", str(tmp_path / "scans")]
+    command += ["--transcripts", str(tmp_path / "transcripts")]
+    subprocess.run(command, env=stack.environment, check=True)
+
+    run_example(ROOT / "docs" / "how-to" / "swarm.md", stack, tmp_path)
+
+    assert "garden" in (tmp_path / "transcripts" / "a.txt").read_text()
+
+
+@pytest.mark.acceptance
+def test_the_examples_of_the_readme_run(stack: Stack, tmp_path: Path) -> None:
+    shutil.copy(DATA / "huckleberry-finn-p22.pdf", tmp_path / "scan.pdf")
+
+    said = run_example(ROOT / "README.md", stack, tmp_path)
+
+    assert "event: job" in said
+    assert "garden" in said
     assert "garden" in text_of((tmp_path / "searchable.pdf").read_bytes())
