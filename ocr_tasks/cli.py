@@ -295,8 +295,7 @@ def _server(url: str) -> Iterator[Client]:
     Raises:
         TimeoutError: if that one does not start.
     """
-    # Not an argument: those can be seen in the list of processes.
-    with connected(url, os.environ.get("OCR_TOKEN", "")) as client:
+    with connected(url, settings.client_token()) as client:
         if client.alive():
             yield client
             return

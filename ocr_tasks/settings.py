@@ -489,6 +489,14 @@ WHO_MAY = frozenset(
 )
 
 
+def client_token() -> str:
+    """The token for a server of which this process is a client: OCR_TOKEN.
+
+    Not an argument of commands: those can be seen in the list of processes.
+    """
+    return os.environ.get("OCR_TOKEN", "")
+
+
 def cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0))

@@ -14,7 +14,7 @@ from flask_openapi3 import APIBlueprint, Tag
 from ocr_tasks import errors, settings
 from ocr_tasks.model import Scope
 from ocr_tasks.swarm import devices, queue
-from ocr_tasks.swarm.queue import Abilities, Accepted
+from ocr_tasks.swarm.model import Abilities, Accepted, id_of_key
 from web import auth, handouts
 
 blueprint = APIBlueprint(
@@ -75,7 +75,7 @@ def _accepted() -> Accepted:
     if lease is not None:
         return queue.accept(lease)
     auth.demand(frozenset({Scope.SWARM}))
-    return queue.accept_for(queue.id_of_key(_key()))
+    return queue.accept_for(id_of_key(_key()))
 
 
 def _key() -> str:

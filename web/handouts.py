@@ -13,7 +13,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from ocr_tasks import errors, settings
 from ocr_tasks.swarm import queue, transcripts
-from ocr_tasks.swarm.queue import Abilities, Accepted, Lease
+from ocr_tasks.swarm.model import Abilities, Accepted, Lease
 from web import uploads
 
 log = logging.getLogger("web.swarm")

@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 
 from ocr_tasks import errors, settings
 from ocr_tasks.swarm import devices, queue, transcripts
-from ocr_tasks.swarm.queue import Abilities, Lease
+from ocr_tasks.swarm.model import Abilities, Lease
 from web import auth, handouts
 from web.schemas import ProblemBody, stamp
 

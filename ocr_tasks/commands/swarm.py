@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import socket
 import sys
 import time
@@ -164,7 +163,7 @@ def _join(options: argparse.Namespace) -> int:
     console = Console(stderr=True)
     languages = options.languages.split("+") if options.languages else None
     worker = device.Device(
-        options.url, os.environ.get("OCR_TOKEN", ""), options.name, options.jobs, languages
+        options.url, settings.client_token(), options.name, options.jobs, languages
     )
     try:
         with console.status("asking for pages") as status:

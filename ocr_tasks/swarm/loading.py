@@ -16,7 +16,7 @@ from PIL import Image
 from ocr_tasks import settings
 from ocr_tasks.swarm import queue, transcripts
 from ocr_tasks.swarm.collections import Collection
-from ocr_tasks.swarm.queue import SwarmPage
+from ocr_tasks.swarm.model import SwarmPage
 
 #: What docr/smd's clients can save as JPEG, and so take as it is.
 _PLAIN_MODES = frozenset({"1", "L", "RGB", "CMYK"})

@@ -21,7 +21,7 @@ from ocr_tasks.plugin import context
 from ocr_tasks.plugin.context import OwnerContext
 from ocr_tasks.plugin.engine import PageEngine, keep_preview
 from ocr_tasks.swarm import devices, readers, transcripts
-from ocr_tasks.swarm.queue import SwarmPage
+from ocr_tasks.swarm.model import SwarmPage
 
 log = logging.getLogger("ocr_tasks.swarm")
 

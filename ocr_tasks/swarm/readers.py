@@ -14,7 +14,7 @@ from ocr_tasks import errors, jobs, lanes, settings, workers
 from ocr_tasks.model import State
 from ocr_tasks.plugin.context import StepAside
 from ocr_tasks.swarm import devices, queue, transcripts
-from ocr_tasks.swarm.queue import SwarmPage
+from ocr_tasks.swarm.model import SwarmPage
 
 log = logging.getLogger("ocr_tasks.swarm")
 

@@ -19,7 +19,7 @@ from typing import Literal
 from ocr_tasks import errors, settings, storage
 from ocr_tasks.formats import alto, hocr, text
 from ocr_tasks.swarm import collections, devices, queue
-from ocr_tasks.swarm.queue import SwarmPage
+from ocr_tasks.swarm.model import Accepted, SwarmPage
 
 Sent = Literal["text", "hocr", "alto"]
 
@@ -79,7 +79,7 @@ def clean(words: str) -> str:
     return _CONTROL.sub("", words.replace("\r\n", "\n").replace("\r", "\n").replace("\f", "\n"))
 
 
-def take(accepted: queue.Accepted, body: bytes, form: Sent) -> None:
+def take(accepted: Accepted, body: bytes, form: Sent) -> None:
     """Stores the transcript of a page that was accepted, and says so.
 
     Raises:
@@ -122,7 +122,7 @@ def _store_for_job(page: SwarmPage, found: Transcript) -> None:
         storage.write(target, (found.hocr or "").encode())
 
 
-def _store_in_collection(page: SwarmPage, found: Transcript, accepted: queue.Accepted) -> None:
+def _store_in_collection(page: SwarmPage, found: Transcript, accepted: Accepted) -> None:
     collection = collections.get(page.collection)
     with storage.failures():
         if queue.readings(page.id) > 1:

@@ -87,8 +87,8 @@ def test_devices_read_a_document_although_one_is_killed(stack: Stack, http: http
     assert min(found["one"], found["two"]) > 0
     theirs, ours = (http.get(f"/v1/jobs/{row['id']}/text").text for row in (job, local))
     assert likeness(theirs, ours) >= 0.98
-    pdf = http.get(f"/v1/jobs/{job['id']}/pdf").content
-    assert likeness(text_of(pdf), ours) >= 0.98
+    theirs, ours = (text_of(http.get(f"/v1/jobs/{row['id']}/pdf").content) for row in (job, local))
+    assert likeness(theirs, ours) >= 0.98
     assert http.get("/v1/swarm").json()["leased"] == 0
 
 

@@ -11,7 +11,7 @@ from ocr_tasks import errors
 from ocr_tasks.cli import main
 from ocr_tasks.swarm import collections, devices, loading, queue, transcripts
 from ocr_tasks.swarm.collections import Collection, CollectionError
-from ocr_tasks.swarm.queue import Abilities
+from ocr_tasks.swarm.model import Abilities
 from tests.swarm.conftest import Load, hocr
 
 TEXT = b"the words of a page"

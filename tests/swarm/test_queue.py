@@ -9,7 +9,7 @@ import pytest
 
 from ocr_tasks import errors, keys, redis_client, settings
 from ocr_tasks.swarm import devices, queue
-from ocr_tasks.swarm.queue import Abilities, Lease, SwarmPage
+from ocr_tasks.swarm.model import Abilities, Lease, SwarmPage
 
 pytestmark = pytest.mark.usefixtures("service")
 

@@ -6,7 +6,7 @@ import pytest
 
 from ocr_tasks import errors, settings
 from ocr_tasks.swarm import transcripts
-from ocr_tasks.swarm.queue import SwarmPage
+from ocr_tasks.swarm.model import SwarmPage
 from tests.swarm.conftest import hocr
 
 pytestmark = pytest.mark.usefixtures("service")
