@@ -12,19 +12,27 @@ const AGAIN_MOST = 60;
 const MOST_UNLOADED = 5;
 
 const RECENT = 8;
+
+// Minutes of which the pace is told, at most and at least.
 const MINUTES_OF_PACE = 5;
+const EARLIEST_PACE = 0.3;
 
 // Whether it is worth trying again.
 const passing = (error) => error instanceof Offline || error.status >= 500 || error.status === 429;
 const between = (least, most) => least + Math.random() * (most - least);
 // Works even where the page is about to go.
 const release = (lease) => fetch(lease.release, { method: "POST", keepalive: true }).catch(() => null);
-const post = (address, body, options = {}) =>
+const post = (address, body) =>
   ask(address, {
     method: "POST",
     headers: { "Content-Type": "application/json" },
     body: JSON.stringify(body),
-    ...options,
+  });
+
+// The body of an answer; the connection may break within it.
+const bodyOf = (body) =>
+  body.catch(() => {
+    throw new Offline("The connection broke.");
   });
 
 export class Device {
@@ -33,7 +41,7 @@ export class Device {
   failed = 0;
   lost = 0;
   recent = []; // { name, seconds, words }, the last one first
-  slots = []; // { name, began, progress }: one for each worker; name null: idle
+  slots = []; // { lease, name, progress }: one for each worker; lease null: idle, progress null: loading
   joined = false;
   pausedBy = null; // why it takes no pages for now
   offline = false;
@@ -116,7 +124,7 @@ export class Device {
     const now = Date.now();
     this.#ends = this.#ends.filter((end) => now - end < MINUTES_OF_PACE * 60_000);
     const minutes = Math.min(MINUTES_OF_PACE, (now - this.#since) / 60_000);
-    return this.#ends.length && this.joined ? this.#ends.length / minutes : null;
+    return this.joined && this.#ends.length && minutes > EARLIEST_PACE ? this.#ends.length / minutes : null;
   }
 
   async #run(left) {
@@ -162,7 +170,7 @@ export class Device {
       images: IMAGES,
       count,
     });
-    return answer.json();
+    return bodyOf(answer.json());
   }
 
   #fit() {
@@ -180,7 +188,7 @@ export class Device {
     lease.renewAt = began + (lease.seconds / 3) * 1000;
     Object.assign(slot, { lease, name: lease.name, progress: null });
     try {
-      const image = await this.#insist(left, async () => (await ask(lease.image)).blob());
+      const image = await this.#insist(left, async () => bodyOf((await ask(lease.image)).blob()));
       // What it is does not depend on what a browser takes it for.
       const typed = new Blob([image], { type: lease.media_type });
       const found = await slot.reader.read(typed, lease.languages, lease.dpi, (part) => {

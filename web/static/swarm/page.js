@@ -55,6 +55,11 @@ const WHY = {
   battery: "because the battery is low",
 };
 
+const UNTIL = {
+  hidden: "It goes on when you look at it.",
+  battery: "It goes on when the device is being charged.",
+};
+
 function onVisibility() {
   clearTimeout(hiddenFor);
   hiddenLong = false;
@@ -110,7 +115,7 @@ function show() {
   put($("refused"), device.refused);
   $("refused").hidden = !device.refused;
   $("paused").hidden = !(device.joined && device.pausedBy);
-  put($("paused-words"), device.pausedBy ? `Paused ${WHY[device.pausedBy]}.` : "");
+  put($("paused-words"), device.pausedBy ? UNTIL[device.pausedBy] : "");
   showPeer();
   showWorkers();
   showNumbers();
@@ -181,6 +186,7 @@ let shownRecent = null;
 function showRecent() {
   if (shownRecent === device.recent[0]) return;
   [shownRecent] = device.recent;
+  totals();
   $("recent-section").hidden = !device.recent.length;
   $("recent").replaceChildren(
     ...device.recent.map(({ name, seconds, words }) => {
