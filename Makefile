@@ -2,7 +2,7 @@
 PY := .venv/bin/python
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: run ocr test lint pytest bench chaos docs help
+.PHONY: run ocr test lint pytest bench chaos docs swarm-assets help
 .DEFAULT_GOAL := help
 
 run: ## start everything on http://127.0.0.1:8000 (Ctrl-C ends it)
@@ -41,5 +41,8 @@ docs: ## write the generated reference pages again
 	@scripts/setup --dev
 	$(PY) -m scripts.reference
 
+swarm-assets: ## what the page /swarm reads with, for browsers that join (needs npm)
+	@scripts/swarm-assets
+
 help: ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 8
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 8
