@@ -10,6 +10,7 @@ from prometheus_client.metrics_core import Metric
 
 from ocr_tasks import errors, jobs, keys, redis_client, workers
 from ocr_tasks.model import Stage, State
+from ocr_tasks.swarm import devices, queue
 
 
 class _Collector:
@@ -18,6 +19,8 @@ class _Collector:
             stats = redis_client.client().hgetall(keys.STATS)
             counts = jobs.counts()
             living = workers.living()
+            swarm = queue.counts()
+            present = devices.present()
         except (errors.QueueUnavailable, *redis_client.UNAVAILABLE):
             yield GaugeMetricFamily("ocr_up", "Whether Redis can be reached", 0)
             return
@@ -45,6 +48,13 @@ class _Collector:
         yield GaugeMetricFamily("ocr_workers", "Workers that live", len(living))
         processes = sum(worker.processes for worker in living)
         yield GaugeMetricFamily("ocr_worker_processes", "Their processes", processes)
+        transcripts = swarm.pop("transcripts")
+        yield _family(
+            GaugeMetricFamily("ocr_swarm_pages", "Pages for devices, by state", labels=["state"]),
+            swarm.items(),
+        )
+        yield CounterMetricFamily("ocr_swarm_transcripts", "Pages that devices read", transcripts)
+        yield GaugeMetricFamily("ocr_swarm_devices", "Devices seen in the last minute", present)
 
 
 def _family(
