@@ -26,7 +26,12 @@ def add_to(commands: Subcommands) -> None:
     load = actions.add_parser(
         "load", help="have the images of a folder and its folders wait for devices"
     )
-    load.add_argument("folder", type=Path, metavar="DIR", help="known images are skipped")
+    load.add_argument(
+        "folder",
+        type=Path,
+        metavar="DIR",
+        help="known images are skipped, and those with transcripts",
+    )
     load.add_argument("--name", help="name of the collection (default: that of the folder)")
     load.add_argument(
         "--transcripts",
@@ -48,6 +53,9 @@ def add_to(commands: Subcommands) -> None:
         "--as-png",
         action="store_true",
         help="hand TIFF and JPEG 2000 out as PNG, which browsers can read",
+    )
+    load.add_argument(
+        "--again", action="store_true", help="also images that have a transcript already"
     )
     load.set_defaults(run=_load)
 
@@ -99,20 +107,21 @@ def _load(options: argparse.Namespace) -> int:
         as_png=options.as_png,
     )
     endings = {ending.strip(" .").lower() for ending in options.extensions.split(",")}
-    counts = {"registered": 0, "known": 0, "unreadable": 0}
+    counts = {"registered": 0, "known": 0, "read": 0, "unreadable": 0}
     try:
         collections.save(chosen)
-        for row in loading.load(chosen, endings):
+        for row in loading.load(chosen, endings, options.again):
             what = row.result if row.result in counts else "unreadable"
             counts[what] += 1
-            print(f"{'Skipped' if what == 'known' else row.result.capitalize()} {row.path}")
+            said = "Skipped" if what in ("known", "read") else row.result.capitalize()
+            print(f"{said} {row.path}")
     except (collections.CollectionError, OSError) as error:
         return _complain(str(error))
     except RedisError as error:
         return _complain(f"the job store cannot be used: {error}", 69)
     print(
-        f"{counts['registered']} registered, {counts['known']} known, "
-        f"{counts['unreadable']} cannot be read",
+        f"{counts['registered']} registered, {counts['known']} known, {counts['read']} have "
+        f"transcripts, {counts['unreadable']} cannot be read",
         file=sys.stderr,
     )
     return 0 if not counts["unreadable"] else 1

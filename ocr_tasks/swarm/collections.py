@@ -56,8 +56,9 @@ class Collection:
         Where the folder has two images that differ in their ending only, it comes after that.
         """
         image = self.image(page)
-        twins = [path for path in image.parent.glob(f"{_glob(image.stem)}.*") if _is_image(path)]
-        name = f"{page}.txt" if len(twins) > 1 else str(Path(page).with_suffix(".txt"))
+        endings = {*_ENDINGS, *map(str.upper, _ENDINGS)} - {image.suffix}
+        has_twin = any(image.with_suffix(ending).exists() for ending in endings)
+        name = f"{page}.txt" if has_twin else str(Path(page).with_suffix(".txt"))
         return _inside(Path(self.transcripts), name)
 
     def readings(self, page: str) -> Path:
@@ -82,14 +83,6 @@ class Collection:
 _ENDINGS = frozenset(
     {".jpg", ".jpeg", ".tif", ".tiff", ".png", ".bmp", ".gif", ".jp2", ".webp", ".pcx", ".psd"}
 )
-
-
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in _ENDINGS
-
-
-def _glob(text: str) -> str:
-    return re.sub(r"([*?\[])", r"[\1]", text)
 
 
 def _inside(folder: Path, name: str) -> Path:

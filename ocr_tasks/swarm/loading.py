@@ -8,13 +8,14 @@ from __future__ import annotations
 import os
 from collections.abc import Collection as Names
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
 
-from ocr_tasks import settings
-from ocr_tasks.swarm import queue, transcripts
+from ocr_tasks import errors, settings
+from ocr_tasks.swarm import collections, queue, transcripts
 from ocr_tasks.swarm.collections import Collection
 from ocr_tasks.swarm.model import SwarmPage
 
@@ -36,16 +37,17 @@ _TOGETHER = 500
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """An image that was looked at: `registered`, `known`, or why it cannot be read."""
+    """An image that was looked at: `registered`, `known`, `read` before, or why it cannot be."""
 
     path: Path
     result: str
 
 
-def load(collection: Collection, endings: Names[str]) -> Iterator[Loaded]:
-    """Has all images of a collection wait, in the folders' order; those that are known are skipped.
+def load(collection: Collection, endings: Names[str], again: bool = False) -> Iterator[Loaded]:
+    """Has all images of a collection wait, in the folders' order.
 
-    `endings` are endings of names without the dot, in small letters.
+    Those that are known are skipped, and unless `again` those that have a transcript. `endings` are
+    endings of names without the dot, in small letters.
 
     Raises:
         redis.RedisError, OSError
@@ -55,6 +57,9 @@ def load(collection: Collection, endings: Names[str]) -> Iterator[Loaded]:
     group = ""
     for path in _walk(Path(collection.images), endings):
         try:
+            if not again and _is_read(collection, path):
+                yield Loaded(path, "read")
+                continue
             page = _page(collection, path)
         except _UNREADABLE as error:
             yield Loaded(path, f"cannot be read: {error}")
@@ -73,6 +78,10 @@ def _put(waiting: list[tuple[Path, SwarmPage]]) -> Iterator[Loaded]:
     readings = [2 if transcripts.wants_check() else 1 for _ in pages]
     for (path, _), added in zip(waiting, queue.put(pages, readings), strict=True):
         yield Loaded(path, "registered" if added else "known")
+
+
+def _is_read(collection: Collection, path: Path) -> bool:
+    return collection.transcript(str(path.relative_to(collection.images))).exists()
 
 
 def _walk(folder: Path, endings: Names[str]) -> Iterator[Path]:
@@ -174,16 +183,27 @@ def _listed(row: dict[str, str]) -> Listed:
 
 
 def purge(everything: bool = False) -> int:
-    """Forgets the pages that have transcripts, or all; gives their number. Files stay.
+    """Forgets the pages that have transcripts, or all; gives their number.
+
+    Images and transcripts stay; copies of ours in other formats go.
 
     Raises:
         redis.RedisError
     """
     count = 0
     while ids := queue.ids(None if everything else "done", most=_TOGETHER):
-        for page_id in ids:
+        for page_id, row in zip(ids, queue.states(ids), strict=True):
             count += queue.remove(page_id, even_done=True)
+            if row:
+                _drop_copies(SwarmPage.from_json(row["page"]))
     return count
+
+
+def _drop_copies(page: SwarmPage) -> None:
+    with suppress(errors.PageWithdrawn, OSError):
+        collection = collections.get(page.collection)
+        collection.converted(page.name).unlink(missing_ok=True)
+        collection.readings(page.name).unlink(missing_ok=True)
 
 
 def wait_again() -> int:

@@ -133,6 +133,28 @@ def test_purge_forgets_what_has_transcripts_and_keeps_files(
     assert (tmp_path / "transcripts/a.txt").exists()
 
 
+def test_images_with_transcripts_are_not_read_again_unless_that_is_asked(load: Load) -> None:
+    load("a.png", "b.png")
+    answer()
+    loading.purge(everything=True)
+
+    assert load() == {"a.png": "read", "b.png": "registered"}
+    assert loading.purge(everything=True) == 1
+    chosen = collections.get("scans")
+    found = [row.result for row in loading.load(chosen, ["png"], again=True)]
+    assert found == ["registered", "registered"]
+
+
+def test_copies_in_other_formats_go_with_their_pages(load: Load, images: Path) -> None:
+    load("odd.png", mode="RGBA")
+    copy = collections.get("scans").converted("odd.png")
+    assert copy.exists()
+    loading.purge(everything=True)
+
+    assert not copy.exists()
+    assert (images / "odd.png").exists()
+
+
 def test_pages_that_were_set_aside_can_wait_again(load: Load) -> None:
     load("a.png")
     for device in ("one", "two", "three"):
