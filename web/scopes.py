@@ -61,8 +61,9 @@ SCOPES: Mapping[str, Scopes] = {
     "session.sign_out": PUBLIC,
     "site.options_schema": ANY,
     "site.installed_languages": ANY,
-    # The page and the description of the API, which are the same everywhere.
+    # The pages and the description of the API, which are the same everywhere.
     "site.page": PUBLIC,
+    "site.swarm": PUBLIC,
     "site.docs": PUBLIC,
     "site.openapi": PUBLIC,
     "static": PUBLIC,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 from flask import Response, current_app, render_template
@@ -26,6 +27,12 @@ _CSP = (
     "connect-src 'self'; object-src 'none'; base-uri 'none'; frame-ancestors 'none'"
 )
 
+#: What the page of the swarm reads with, as scripts/swarm-assets puts it there.
+_VENDOR = Path(__file__).parent / "static" / "swarm" / "vendor"
+
+#: Its workers run WebAssembly; some browsers ask the page's policy for that, others the worker's.
+_SWARM_CSP = _CSP.replace("script-src 'self'", "script-src 'self' 'wasm-unsafe-eval'")
+
 
 @blueprint.app_template_filter("code")
 def _code(text: str) -> Markup:
@@ -37,6 +44,16 @@ def _code(text: str) -> Markup:
 def page() -> Response:
     """The web page."""
     return _html("index.html")
+
+
+@blueprint.get("/swarm", doc_ui=False)
+def swarm() -> Response:
+    """The page that makes a browser a device of the swarm."""
+    codes = sorted(path.name.partition(".")[0] for path in _VENDOR.glob("*.traineddata.gz"))
+    names = sorted(languages.name(code) for code in codes)
+    response = _html("swarm.html", languages=codes, names=names)
+    response.headers["Content-Security-Policy"] = _SWARM_CSP
+    return response
 
 
 @blueprint.get("/docs", doc_ui=False)

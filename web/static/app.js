@@ -178,7 +178,10 @@ $("older").addEventListener("click", () => jobs.older().catch((error) => say(err
 acceptDrops();
 jobs.listen(onChange);
 viewer.start();
-await session.start().catch(() => null); // who cannot be reached is said by the list
+const showForm = () => {
+  $("send").hidden = !session.may("submit");
+};
+await session.start("read", showForm).catch(() => null); // who cannot be reached is said by the list
 await jobs.start();
 await startOptions();
 openFromAddress();

@@ -9,10 +9,15 @@ const dialog = $("sign-in");
 let who = null; // as the server sees us: /v1/session
 let signing = null; // the sign-in under way, for all who wait for it
 let done = null;
+let changed = () => {};
+let needed = "read"; // the scope without which the page is of no use
 
 export const may = (scope) => !who || who.scopes.includes(scope) || who.scopes.includes("admin");
 
-export async function start() {
+// `scope` is the one without which the page is of no use; `onChange` hears when another one asks.
+export async function start(scope = "read", onChange = () => {}) {
+  needed = scope;
+  changed = onChange;
   whenRefused(signIn);
   $("sign-in-form").addEventListener("submit", (event) => {
     event.preventDefault();
@@ -21,8 +26,15 @@ export async function start() {
   $("sign-out").addEventListener("click", signOut);
   dialog.addEventListener("cancel", (event) => event.preventDefault());
   dialog.addEventListener("close", () => signing && dialog.showModal()); // browsers heed a second Escape
-  show(await json("/v1/session"));
+  const body = await json("/v1/session");
+  if (has(body)) return show(body);
+  complain(lacking());
+  return signIn();
 }
+
+const has = (body) => body.scopes.some((scope) => scope === needed || scope === "admin");
+const FOR = { read: "read documents", swarm: "read pages for others" };
+const lacking = () => `This token may not ${FOR[needed]}. This page needs one with the scope ${needed}.`;
 
 // Asks for a token; whoever calls this meanwhile waits for the same answer.
 function signIn() {
@@ -55,9 +67,9 @@ async function send() {
 }
 
 async function enter(body) {
-  if (!body.scopes.some((scope) => scope === "read" || scope === "admin")) {
+  if (!has(body)) {
     await fetch("/v1/session", { method: "DELETE" });
-    complain("This token may not read documents. This page needs one with the scope read.");
+    complain(lacking());
     return;
   }
   if (who && who.token !== body.token) {
@@ -81,7 +93,7 @@ function show(body) {
   who = body;
   $("who").textContent = who.name;
   $("who").hidden = $("sign-out").hidden = !who.by_cookie;
-  $("send").hidden = !may("submit");
+  changed();
 }
 
 async function signOut() {
