@@ -50,7 +50,7 @@ def page() -> Response:
 def swarm() -> Response:
     """The page that makes a browser a device of the swarm."""
     codes = sorted(path.name.partition(".")[0] for path in _VENDOR.glob("*.traineddata.gz"))
-    names = [languages.name(code) for code in codes]
+    names = sorted(languages.name(code) for code in codes)
     response = _html("swarm.html", languages=codes, names=names)
     response.headers["Content-Security-Policy"] = _SWARM_CSP
     return response

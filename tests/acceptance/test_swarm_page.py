@@ -155,7 +155,7 @@ def test_who_leaves_gives_back_what_is_not_read(page: Page, quiet: Stack, tmp_pa
     page.route("**/image", lambda route: held.append(route))  # it never comes
     join(page)
     until(page, lambda: counts(quiet)["leased"] == 1)
-    state(page, "Reading 1 page")
+    state(page, "Reading pages")
     page.get_by_role("button", name="Leave").click()
     state(page, "not reading")
     until(page, lambda: counts(quiet)["waiting"] == 1)
@@ -178,6 +178,53 @@ def test_a_page_that_cannot_be_read_is_reported(page: Page, quiet: Stack, tmp_pa
     until(page, lambda: counts(quiet)["aside"] == 1)
     assert "in a browser: " in manage(quiet, "list", "--state", "aside")
     state(page, "Waiting for pages")
+
+
+def test_the_lease_of_a_page_that_takes_long_is_renewed(
+    page: Page, quiet: Stack, tmp_path: Path
+) -> None:
+    load(quiet, tmp_path / "long", one="patience")
+    held: list[Route] = []
+    page.route("**/image", lambda route: held.append(route))
+    page.clock.install()
+    page.reload()
+    join(page)
+    until(page, lambda: held)
+
+    with page.expect_response(re.compile("/renew$")) as renewed:
+        page.clock.run_for(30_000)
+    assert renewed.value.json() == {"seconds": 60}
+    held[0].continue_()
+    expect(page.locator("#pages")).to_have_text("1")
+
+
+def test_without_tesseract_it_gives_pages_back_as_they_were_and_leaves(
+    page: Page, quiet: Stack, tmp_path: Path
+) -> None:
+    load(quiet, tmp_path / "without", one="for others")
+    page.route("**/eng.traineddata.gz", lambda route: route.fulfill(status=404))
+    page.clock.install()
+    page.reload()
+    join(page)
+
+    def left() -> bool:
+        page.clock.run_for(2000)
+        return page.get_by_text("Tesseract cannot be loaded here").is_visible()
+
+    until(page, left)
+    state(page, "not reading")
+    until(page, lambda: counts(quiet)["waiting"] == 1)
+
+
+def test_another_server_is_shown_and_nothing_is_asked_of_it(page: Page) -> None:
+    answer = {"pages": [], "retry_after": 2, "peer": "https://scans.example", "via": ["x"]}
+    page.route("**/v1/swarm/leases", lambda route: route.fulfill(json=answer))
+    join(page)
+    link = page.get_by_role("link", name="scans.example")
+    expect(link).to_have_attribute("href", "https://scans.example/swarm")
+    answer["peer"] = "javascript:alert(1)"
+
+    expect(link).to_be_hidden()
 
 
 def test_a_lost_connection_is_said_and_the_page_is_read_after_it(
@@ -269,6 +316,7 @@ def test_where_tokens_are_needed_it_asks_for_one_that_may_read_pages(
 ) -> None:
     with running_stack(tmp_path, OCR_ACCESS="tokens", OCR_SWARM_CHECK_SHARE="0") as closed:
         context = browser.new_context()
+        held: list[Route] = []
         for page in opened(context.new_page(), closed):
             expect(dialog(page)).to_be_visible()
             picture_of(page, "sign-in")
@@ -280,6 +328,14 @@ def test_where_tokens_are_needed_it_asks_for_one_that_may_read_pages(
             transcripts = load(closed, tmp_path / "secret", one="for members")
             join(page)
             until(page, (transcripts / "one.txt").exists)
+
+            load(closed, tmp_path / "unread", one="not by this one")
+            page.route("**/image", lambda route: held.append(route))
+            until(page, lambda: held)
+            page.get_by_role("button", name="Sign out").click()
+            expect(dialog(page)).to_be_visible()
+            assert "waiting      1" in manage(closed, "stats")
+            sign_in(page, make_token(closed, "swarm"))
 
             # Such a token is of no use for documents, and the page of documents says so.
             page.goto(closed.url)

@@ -29,7 +29,7 @@ def test_the_page_of_the_swarm_names_the_languages_that_are_there(
     said = configure().get("/swarm").text
 
     assert 'data-languages="deu fra"' in said
-    assert "German, French" in said
+    assert "French, German" in said
 
 
 def test_only_the_page_of_the_swarm_and_its_reader_may_run_webassembly(

@@ -45,6 +45,7 @@ export class Device {
   joined = false;
   pausedBy = null; // why it takes no pages for now
   offline = false;
+  without = null; // whether the server had no page at last; null: not yet asked
   refused = ""; // why the server wants nothing of it
   peer = null; // another server that may have pages
 
@@ -72,7 +73,7 @@ export class Device {
     this.#since = Date.now();
     this.#ends = [];
     this.#unloaded = 0;
-    Object.assign(this, { joined: true, offline: false, refused: "", peer: null });
+    Object.assign(this, { joined: true, offline: false, without: null, refused: "", peer: null });
     this.#run(this.#left.signal);
     this.#renew(this.#left.signal);
     this.#tell();
@@ -143,7 +144,7 @@ export class Device {
           answer.pages.forEach(release);
           return;
         }
-        Object.assign(this, { offline: false, peer: answer.peer });
+        Object.assign(this, { offline: false, without: !answer.pages.length, peer: answer.peer });
         pause = AGAIN_FIRST;
         answer.pages.forEach((lease, index) => this.#do(free[index], lease, left));
         seconds = answer.pages.length ? 0 : answer.retry_after * between(1, 1.5);

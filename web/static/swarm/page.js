@@ -98,7 +98,9 @@ function state() {
   if (device.pausedBy) {
     return ["wait", `${reading ? "Reading what it has, then paused" : "Paused"}, ${WHY[device.pausedBy]}`];
   }
-  return reading ? ["on", `Reading ${count(reading, "page")}`] : ["wait", "Waiting for pages"];
+  if (device.without === null) return ["wait", "Asking for pages"];
+  // Not by what it reads just now: between two pages there is always a moment without one.
+  return reading || !device.without ? ["on", "Reading pages"] : ["wait", "Waiting for pages"];
 }
 
 // Text is only set where it differs, so that it is read out once.
@@ -139,11 +141,13 @@ function showWorkers() {
   while (list.children.length < device.slots.length) list.append(workerRow(list.children.length + 1));
   device.slots.forEach((slot, index) => {
     const [head, bar] = list.children[index].children;
-    const [name, note] = head.children;
+    const [path, note] = head.children;
+    const name = path.firstChild;
     const percent = slot.progress === null ? 0 : Math.round(slot.progress * 100);
     const loading = slot.lease && slot.progress === null;
     put(name, slot.name ?? "idle");
-    name.classList.toggle("quiet", !slot.name);
+    path.title = slot.name ?? "";
+    path.classList.toggle("quiet", !slot.name);
     put(note, !slot.lease ? "" : loading ? "getting ready" : `${percent} %`);
     bar.firstChild.style.width = `${percent}%`;
     bar.setAttribute("aria-valuenow", percent);
@@ -151,14 +155,24 @@ function showWorkers() {
   });
 }
 
+// Of a long name the end is seen.
+function pathOf(name) {
+  const path = document.createElement("span");
+  path.className = "path";
+  path.title = name;
+  const text = document.createElement("bdi");
+  text.textContent = name;
+  path.append(text);
+  return path;
+}
+
 function workerRow(number) {
   const row = document.createElement("li");
   const head = document.createElement("div");
   head.className = "head";
-  const name = document.createElement("bdi");
   const note = document.createElement("span");
   note.className = "quiet";
-  head.append(name, note);
+  head.append(pathOf(""), note);
   const bar = document.createElement("div");
   bar.className = "bar";
   bar.setAttribute("role", "progressbar");
@@ -191,12 +205,10 @@ function showRecent() {
   $("recent").replaceChildren(
     ...device.recent.map(({ name, seconds, words }) => {
       const row = document.createElement("li");
-      const what = document.createElement("bdi");
-      what.textContent = name;
       const how = document.createElement("span");
       how.className = "quiet";
       how.textContent = `${seconds.toFixed(1)} s · ${count(words, "word")}`;
-      row.append(what, how);
+      row.append(pathOf(name), how);
       return row;
     }),
   );
@@ -265,6 +277,7 @@ async function start() {
   if (!languages.length) return;
   offerChoices();
   $("join").addEventListener("click", toggle);
+  $("sign-out").addEventListener("click", () => device.leave()); // while it still may give back
   $("anyhow").addEventListener("click", goOnAnyhow);
   document.addEventListener("visibilitychange", onVisibility);
   window.addEventListener("pagehide", () => device.leave());
