@@ -27,6 +27,8 @@ pytestmark = pytest.mark.acceptance
 
 SIX_PAGES = DATA / "multipage.pdf"
 ALL = ("submit", "read", "admin", "swarm", "ocrd")
+#: What the owner of the job may do.
+OWN = ("submit", "read", "swarm")
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class Cast:
 def cast(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cast]:
     folder = tmp_path_factory.mktemp("closed")
     with running_stack(folder, OCR_ACCESS="tokens", OCR_LOG_LEVEL="DEBUG") as stack:
-        owner = make_token(stack, "submit", "read", name="owner")
+        owner = make_token(stack, *OWN, name="owner")
         revoked = make_token(stack, *ALL)
         run_tokens(stack, "revoke", id_of(revoked))
         with httpx.Client(
@@ -77,15 +79,18 @@ def cast(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cast]:
 
 
 def routes() -> list[tuple[str, str, str]]:
+    """All but those of docr/smd, which refuse in its own way (tests/swarm/test_docr.py)."""
     return [
         (rule.rule, method, rule.endpoint)
         for rule in create_app().url_map.iter_rules()
         for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"})
+        if not rule.endpoint.startswith("docr.")
     ]
 
 
 def address(rule: str, job_id: str) -> str:
     filled = rule.replace("<job_id>", job_id).replace("<int:page>", "1")
+    filled = filled.replace("<lease>", "unknown").replace("<path:device>", "unknown")
     return filled.replace("<artifact>", "pdf").replace("<path:filename>", "style.css")
 
 
@@ -120,9 +125,10 @@ def test_a_route_answers_each_as_it_should(
         assert foreign.text.replace(cast.job, "") == unknown.text.replace(
             "0" * 8 + cast.job[8:], ""
         )
-    for token in (cast.owner, cast.admin):
+    unknown = (404,) if "unknown" in address(rule, "") else ()
+    for token in (cast.owner, cast.admin) if needed & set(OWN) else (cast.admin,):
         own = ask(token, _job_for(cast, token, method, rule))
-        assert own.status_code in (200, 202, 204, 400, 409), own.text
+        assert own.status_code in (200, 202, 204, 400, 409, *unknown), own.text
 
 
 def _job_for(cast: Cast, token: str, method: str, rule: str) -> str:

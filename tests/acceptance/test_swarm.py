@@ -13,7 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import pikepdf
 import pytest
+from playwright.sync_api import Browser, Page
 
 from tests import documents
 from tests.acceptance.test_main_job import text_of
@@ -67,29 +69,55 @@ def done_by(http: httpx.Client) -> dict[str, int]:
     return {row["name"].rpartition("/")[2]: row["done"] for row in rows}
 
 
-def test_devices_read_a_document_although_one_is_killed(stack: Stack, http: httpx.Client) -> None:
-    local = wait_for_end(http, submit(http, SIX_PAGES).json())
+def open_pages(http: httpx.Client) -> dict[str, int]:
+    """How many pages each device has at the moment."""
+    rows = http.get("/v1/swarm/devices").json()["devices"]
+    return {row["name"].rpartition("/")[2]: row["open"] for row in rows}
+
+
+def joined_page(browser: Browser, stack: Stack, name: str) -> Page:
+    """A browser that reads, one page at a time."""
+    page = browser.new_context().new_page()
+    page.goto(f"{stack.url}/swarm")
+    page.get_by_label("Name of this device").fill(name)
+    page.get_by_label("Pages at once").select_option("1")
+    page.get_by_role("button", name="Join").click()
+    return page
+
+
+def test_clients_and_browsers_read_a_document_although_some_die(
+    stack: Stack, http: httpx.Client, browser: Browser, tmp_path: Path
+) -> None:
+    source = repeated(SIX_PAGES, tmp_path / "twenty.pdf", 20)
+    local = wait_for_end(http, submit(http, source, mode="force").json())
     with device(stack, "one"), device(stack, "two"), device(stack, "victim") as victim:
-        job = submit(http, SIX_PAGES, engine="swarm").json()
-
-        def victim_reads() -> bool:
-            rows = http.get("/v1/swarm/devices").json()["devices"]
-            return any(row["name"].endswith("/victim") and row["open"] for row in rows)
-
-        wait_until(victim_reads, 60)
+        closed, stays = (joined_page(browser, stack, name) for name in ("closed", "stays"))
+        job = submit(http, source, mode="force", engine="swarm").json()
+        wait_until(lambda: open_pages(http).get("victim"), 60)
         victim.kill()
-        job = wait_for_end(http, job)
+        wait_until(lambda: open_pages(http).get("closed"), 60)
+        closed.context.close()
+        job = wait_for_end(http, job, 200)
+        stays.context.close()
 
     assert (job["state"], job["failed_pages"]) == ("succeeded", [])
     found = done_by(http)
-    rows = http.get(f"/v1/jobs/{local['id']}/pages").json()["pages"]
-    assert sum(found.values()) == sum(row["state"] == "done" for row in rows) > 4
-    assert min(found["one"], found["two"]) > 0
+    assert sum(found.values()) == 20
+    assert min(found["one"], found["two"], found["stays"]) > 0
     theirs, ours = (http.get(f"/v1/jobs/{row['id']}/text").text for row in (job, local))
     assert likeness(theirs, ours) >= 0.98
     theirs, ours = (text_of(http.get(f"/v1/jobs/{row['id']}/pdf").content) for row in (job, local))
     assert likeness(theirs, ours) >= 0.98
     assert http.get("/v1/swarm").json()["leased"] == 0
+
+
+def repeated(source: Path, target: Path, pages: int) -> Path:
+    """A document of so many pages: those of the source, again and again."""
+    with pikepdf.open(source) as pdf, pikepdf.new() as new:
+        for number in range(pages):
+            new.pages.append(pdf.pages[number % len(pdf.pages)])
+        new.save(target)
+    return target
 
 
 def test_without_any_device_the_worker_reads(tmp_path: Path) -> None:

@@ -64,6 +64,7 @@ OPTIONS = {
     "sidecar": ["/etc/passwd"],
     "on_page_error": ["ignore"],
     "priority": ["urgent", "ocr"],
+    "engine": ["cloud"],
     "allow_signed": ["sure"],
 }
 
