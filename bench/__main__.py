@@ -7,7 +7,8 @@ import sys
 
 SCRIPTS = (
     *("throughput", "latency", "small", "width", "fairness", "progress", "http"),
-    *("upload_memory", "size", "takeover", "cancel", "swarm"),
+    *("upload_memory", "size", "takeover", "cancel"),
+    *("swarm", "browser"),
 )
 
 if __name__ == "__main__":

@@ -94,10 +94,10 @@ BATCH_PREFIX = "ocr:batch:"
 #: The page queue of the swarm (`swarm.queue`). Pages of collections stay until they are purged,
 #: those of jobs for as long as the run that put them there keeps its batch.
 #:   ocr:swarm:page:<id>       hash: page (what it is, as JSON), group, place in the queue, batch,
-#:                             state (waiting, leased, done, aside), readings (1 or 2), failures,
-#:                             reason:<n> of each; lease and device that have it; given:<lease> the
-#:                             device of each lease that there was; had:<device> for those that
-#:                             are not to have it again; storing, storing_until while a transcript
+#:                             state (waiting, leased, done, aside), failures, reason:<n> of each;
+#:                             lease and device that have it; given:<lease> the device of each lease
+#:                             that there was; had:<device> for those that are not to have it again;
+#:                             storing, storing_until while a transcript
 #:                             is stored; by, the lease whose transcript came last
 #:   ocr:swarm:groups          set of groups that have had pages lately: who can read them
 #:   ocr:swarm:waiting:<group> sorted set of ids of pages that wait, by their place

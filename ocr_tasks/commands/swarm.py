@@ -22,7 +22,12 @@ def add_to(commands: Subcommands) -> None:
     """Adds `swarm` and its own commands to those of the command line."""
     group = commands.add_parser("swarm", help="have page images read by many devices")
     actions = group.add_subparsers(required=True, metavar="ACTION")
+    _add_load(actions)
+    _add_manager(actions)
+    _add_join(actions)
 
+
+def _add_load(actions: Subcommands) -> None:
     load = actions.add_parser(
         "load", help="have the images of a folder and its folders wait for devices"
     )
@@ -59,6 +64,8 @@ def add_to(commands: Subcommands) -> None:
     )
     load.set_defaults(run=_load)
 
+
+def _add_manager(actions: Subcommands) -> None:
     listing = actions.add_parser("list", help="list the pages of collections")
     listing.add_argument(
         "--state", choices=("waiting", "leased", "done", "aside"), help="only those"
@@ -75,6 +82,8 @@ def add_to(commands: Subcommands) -> None:
     stats = actions.add_parser("stats", help="how many pages there are, and what devices have done")
     stats.set_defaults(run=_stats)
 
+
+def _add_join(actions: Subcommands) -> None:
     join = actions.add_parser("join", help="read pages of a server with the Tesseract here")
     join.add_argument("url", metavar="URL", help="of the server; the token is in OCR_TOKEN")
     join.add_argument(

@@ -1,16 +1,16 @@
 -- Has pages wait for devices; those that are known stay as they are.
 -- KEYS  1 prefix
--- ARGV  1 group  2 batch of a job, or ''  then for each page: id, what it is (JSON), readings wanted
+-- ARGV  1 group  2 batch of a job, or ''  then for each page: its id, what it is (JSON)
 -- Returns for each page 1, or 0 for one that is known
 local added = {}
-for i = 3, #ARGV, 3 do
+for i = 3, #ARGV, 2 do
   local id = ARGV[i]
   if redis.call('EXISTS', page(id)) == 1 then
     table.insert(added, 0)
   else
     local place = redis.call('INCR', P .. 'places')
     redis.call('HSET', page(id), 'group', ARGV[1], 'batch', ARGV[2], 'place', place,
-      'page', ARGV[i + 1], 'readings', ARGV[i + 2], 'failures', 0)
+      'page', ARGV[i + 1], 'failures', 0)
     if ARGV[2] == '' then redis.call('ZADD', P .. 'pages', place, id) end
     wait(id)
     table.insert(added, 1)

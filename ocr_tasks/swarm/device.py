@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import logging
 import random
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +22,7 @@ from typing import Any
 import httpx
 from PIL import Image
 
-from ocr_tasks.plugin import tesseract
+from ocr_tasks.plugin import engine, tesseract
 
 log = logging.getLogger("ocr_tasks.device")
 
@@ -65,11 +66,18 @@ Read = Callable[[bytes, Sequence[str], float], str]
 
 
 def read(image: bytes, languages: Sequence[str], dpi: float) -> str:
-    """The hOCR of a page's image, by the Tesseract of this machine.
+    """The hOCR of a page's image, by the Tesseract of this machine: its library, else its program.
 
     Raises:
-        tesseract.Refused, tesseract.TimeLimit, OSError
+        tesseract.Refused, tesseract.TimeLimit, OSError, subprocess.SubprocessError
     """
+    if not tesseract.available():
+        command = ["tesseract", "stdin", "stdout", "-l", "+".join(languages)]
+        command += ["--dpi", str(round(dpi)), "hocr"]
+        run = subprocess.run(
+            command, input=image, capture_output=True, timeout=_PAGE_SECONDS, check=True
+        )
+        return run.stdout.decode()
     with Image.open(io.BytesIO(image)) as picture:
         picture.load()
         picture.info["dpi"] = (dpi, dpi)
@@ -95,7 +103,7 @@ class Device:
         self._home = url.rstrip("/")
         self._name = name
         self._at_once = at_once
-        self._languages = sorted(languages or tesseract.languages())
+        self._languages = sorted(languages or engine.languages())
         self._read = read
         self._open: dict[str, _Page] = {}
         self._lock = threading.Lock()

@@ -15,7 +15,7 @@ from pathlib import Path
 from PIL import Image
 
 from ocr_tasks import errors, settings
-from ocr_tasks.swarm import collections, queue, transcripts
+from ocr_tasks.swarm import collections, queue
 from ocr_tasks.swarm.collections import Collection
 from ocr_tasks.swarm.model import SwarmPage
 
@@ -75,8 +75,7 @@ def load(collection: Collection, endings: Names[str], again: bool = False) -> It
 
 def _put(waiting: list[tuple[Path, SwarmPage]]) -> Iterator[Loaded]:
     pages = [page for _, page in waiting]
-    readings = [2 if transcripts.wants_check() else 1 for _ in pages]
-    for (path, _), added in zip(waiting, queue.put(pages, readings), strict=True):
+    for (path, _), added in zip(waiting, queue.put(pages), strict=True):
         yield Loaded(path, "registered" if added else "known")
 
 

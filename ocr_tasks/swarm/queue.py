@@ -31,17 +31,15 @@ _LEASE = re.compile(r"([0-9a-f]{32})-([0-9a-f]{32})", re.ASCII)
 _SETS = {"done": "done", "aside": "aside", "leased": "leases"}
 
 
-def put(pages: Sequence[SwarmPage], readings: Sequence[int] | None = None) -> list[bool]:
-    """Has pages of one group wait; False for those that are known. `readings` is 1 or 2 for each.
+def put(pages: Sequence[SwarmPage]) -> list[bool]:
+    """Has pages of one group wait; False for those that are known.
 
     Raises:
         redis.RedisError
     """
     if not pages:
         return []
-    rows: list[str | int] = []
-    for page, wanted in zip(pages, readings or [1] * len(pages), strict=True):
-        rows += [page.id, page.to_json(), wanted]
+    rows = [text for page in pages for text in (page.id, page.to_json())]
     return [bool(row) for row in _run("put", [pages[0].group, pages[0].batch, *rows])]
 
 
@@ -191,12 +189,6 @@ def finish(accepted: Accepted, again: bool = False) -> None:
     with redis_client.errors_as_ours():
         if not _run("finish", [page_id, secret, int(again)]):
             raise errors.LeaseLost()
-
-
-def readings(page_id: str) -> int:
-    """How many devices are to read a page."""
-    with redis_client.errors_as_ours():
-        return int(redis_client.client().hget(_page(page_id), "readings") or 1)
 
 
 def remove(page_id: str, even_done: bool = False) -> bool:

@@ -124,17 +124,19 @@ def _store_for_job(page: SwarmPage, found: Transcript) -> None:
 
 def _store_in_collection(page: SwarmPage, found: Transcript, accepted: Accepted) -> None:
     collection = collections.get(page.collection)
+    readings = collection.readings(page.name)
+    again = False
     with storage.failures():
-        if queue.readings(page.id) > 1:
-            chosen = _compared(collection.readings(page.name), found, accepted.device)
-            if chosen is None:
-                queue.finish(accepted, again=True)
-                return
-            found = chosen
+        if readings.exists() or (wants_check() and devices.present() > 1):
+            chosen = _compared(readings, found, accepted.device)
+            found, again = chosen or found, chosen is None
+        # Also what is read again has a transcript until then: perhaps nobody comes.
         collection.store(page.name, found.text, found.hocr)
-    queue.finish(accepted)
+    queue.finish(accepted, again)
+    if again:
+        return
     with contextlib.suppress(OSError):
-        collection.readings(page.name).unlink()
+        readings.unlink()
     if collection.delete_images:
         for file in (collection.image(page.name), collection.converted(page.name)):
             with contextlib.suppress(OSError):
@@ -171,5 +173,5 @@ def _compared(file: Path, found: Transcript, device: str) -> Transcript | None:
 
 
 def wants_check() -> bool:
-    """Whether the next page is to be read a second time."""
+    """Whether this page is to be read a second time."""
     return random.random() < settings.get().swarm_check_share  # noqa: S311  # no secret

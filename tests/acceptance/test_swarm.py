@@ -167,6 +167,23 @@ def test_a_cancelled_job_wants_its_pages_back(stack: Stack, http: httpx.Client) 
     wait_until(lambda: http.get("/v1/swarm").json()["waiting"] == 0 or not lease(), 90)
 
 
+def test_a_device_goes_on_when_the_server_comes_back(tmp_path: Path) -> None:
+    with (
+        running_stack(tmp_path, OCR_WORKER_PROCESSES="1", OCR_SWARM_CHECK_SHARE="0") as stack,
+        stack.client() as http,
+        device(stack, "patient"),
+    ):
+        wait_until(lambda: "patient" in done_by(http), 30)
+        stack.stop()
+        time.sleep(3)
+        stack.start()
+        scan = ("a.pdf", documents.scan("one", "two"))
+        job = wait_for_end(http, submit(http, scan, engine="swarm").json())
+
+        assert job["state"] == "succeeded"
+        assert done_by(http)["patient"] == 2
+
+
 def test_jobs_that_did_not_ask_are_not_handed_out(stack: Stack, http: httpx.Client) -> None:
     job = submit(http, ("a.pdf", documents.scan("private"))).json()
     handed = []

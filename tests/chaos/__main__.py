@@ -13,12 +13,14 @@ from tests.chaos.run import run
 from tests.chaos.stack import Stack
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "reliability.md"
-BEGIN, END = "<!-- chaos -->\n", "<!-- /chaos -->\n"
+
+#: Kills from which on a run is the long form.
+LONG = 300
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
-    parser.add_argument("--kills", type=int, default=300)
+    parser.add_argument("--kills", type=int, default=LONG)
     parser.add_argument("--seed", type=int, default=int(time.time()) % 10000)
     parser.add_argument("--disk", type=int, default=400, help="MB of the storage, if root")
     parser.add_argument("--write", action="store_true", help=f"put the result into {DOCUMENT.name}")
@@ -43,8 +45,10 @@ def main() -> int:
     text = f"Seed {report.seed}, {minutes:.0f} minutes.\n\n{report.table()}\n"
     print(text)
     if options.write:
-        before, _, rest = DOCUMENT.read_text().partition(BEGIN)
-        DOCUMENT.write_text(f"{before}{BEGIN}{text}{END}{rest.partition(END)[2]}")
+        form = "long" if options.kills >= LONG else "short"
+        begin, end = f"<!-- {form} chaos -->\n", f"<!-- /{form} chaos -->\n"
+        before, _, rest = DOCUMENT.read_text().partition(begin)
+        DOCUMENT.write_text(f"{before}{begin}{text}{end}{rest.partition(end)[2]}")
     return bool(report.violations)
 
 

@@ -17,6 +17,8 @@ from tests.conftest import Stack, running_stack, wait_until
 
 pytestmark = pytest.mark.acceptance
 
+ALONE = {"OCR_WORKER_PROCESSES": "1", "OCR_SWARM_CHECK_SHARE": "0"}
+
 
 def manage(stack: Stack, *arguments: str) -> str:
     command = [sys.executable, "-m", "ocr_tasks.cli", *arguments]
@@ -39,9 +41,7 @@ def load(stack: Stack, folder: Path, *names: str) -> None:
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with running_stack(
-        tmp_path_factory.mktemp("docr"), OCR_WORKER_PROCESSES="1", OCR_SWARM_CHECK_SHARE="0"
-    ) as running:
+    with running_stack(tmp_path_factory.mktemp("docr"), **ALONE) as running:
         yield running
 
 
@@ -50,7 +50,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A server that asks for tokens."""
     with running_stack(
         tmp_path_factory.mktemp("guarded"),
-        OCR_WORKER_PROCESSES="1",
+        **ALONE,
         OCR_ACCESS="tokens",
         OCR_SWARM_CHECK_SHARE="0",
     ) as running:
@@ -216,7 +216,7 @@ def test_the_key_alone_will_not_do_where_tokens_are_needed(guarded: Stack, tmp_p
 
 
 def test_a_device_that_never_answers_keeps_no_page(tmp_path: Path) -> None:
-    with running_stack(tmp_path, OCR_WORKER_PROCESSES="1", OCR_SWARM_DOCR_SECONDS="5") as stack:
+    with running_stack(tmp_path, **ALONE, OCR_SWARM_DOCR_SECONDS="5") as stack:
         load(stack, tmp_path, "a.jpg")
         assert get(stack).status_code == 200
         assert get(stack).status_code == 204
@@ -225,9 +225,7 @@ def test_a_device_that_never_answers_keeps_no_page(tmp_path: Path) -> None:
 
 def test_addresses_that_are_not_allowed_get_403(tmp_path: Path) -> None:
     with (
-        running_stack(
-            tmp_path, OCR_WORKER_PROCESSES="1", OCR_ALLOWED_NETWORKS="127.0.0.1/32,10.0.0.0/8"
-        ) as stack,
+        running_stack(tmp_path, **ALONE, OCR_ALLOWED_NETWORKS="127.0.0.1/32,10.0.0.0/8") as stack,
         httpx.Client(transport=httpx.HTTPTransport(local_address="127.0.0.2")) as other,
     ):
         forged = {"X-Forwarded-For": "10.0.0.1", "Client-IP": "10.0.0.1"}
@@ -239,12 +237,16 @@ def test_three_servers_in_a_row_hand_a_client_on_to_the_one_with_pages(tmp_path:
     for name in "abc":
         (tmp_path / name).mkdir()
     with (
-        running_stack(tmp_path / "c", OCR_WORKER_PROCESSES="1") as third,
+        running_stack(tmp_path / "c", **ALONE) as third,
         running_stack(
-            tmp_path / "b", OCR_WORKER_PROCESSES="1", OCR_SWARM_PEERS=third.url
+            tmp_path / "b",
+            **ALONE,
+            OCR_SWARM_PEERS=third.url,
         ) as second,
         running_stack(
-            tmp_path / "a", OCR_WORKER_PROCESSES="1", OCR_SWARM_PEERS=second.url
+            tmp_path / "a",
+            **ALONE,
+            OCR_SWARM_PEERS=second.url,
         ) as first,
     ):
         load(third, tmp_path, "a.jpg")
@@ -270,9 +272,11 @@ def test_servers_that_name_each_other_do_not_hand_a_client_round_and_round(tmp_p
     for name in "ab":
         (tmp_path / name).mkdir()
     with (
-        running_stack(tmp_path / "b", OCR_WORKER_PROCESSES="1") as second,
+        running_stack(tmp_path / "b", **ALONE) as second,
         running_stack(
-            tmp_path / "a", OCR_WORKER_PROCESSES="1", OCR_SWARM_PEERS=second.url
+            tmp_path / "a",
+            **ALONE,
+            OCR_SWARM_PEERS=second.url,
         ) as first,
     ):
         second.stop()

@@ -194,13 +194,30 @@ def test_no_name_of_a_page_leads_out_of_its_folder(load: Load, images: Path) -> 
 # Read twice
 
 
+def seen(device: str) -> None:
+    """Has a device ask for a page, and get none."""
+    queue.lease(device, Abilities(languages=frozenset()), 60)
+
+
+def test_a_device_that_is_alone_waits_for_nobody_to_check_it(
+    load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transcripts, "wants_check", lambda: True)
+    load("a.png")
+    answer("one")
+
+    assert queue.counts()["done"] == 1
+
+
 def test_two_devices_that_agree_are_believed(
     load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(transcripts, "wants_check", lambda: True)
     load("a.png")
+    seen("two")
     answer("one", b"the words of a page")
-    assert not (tmp_path / "transcripts").exists()
+    assert (tmp_path / "transcripts/a.txt").read_bytes() == b"the words of a page"
+    assert queue.counts()["done"] == 0
     answer("two", b"the words of a page.")
 
     assert (tmp_path / "transcripts/a.txt").read_bytes() == b"the words of a page."
@@ -213,6 +230,7 @@ def test_where_two_differ_a_third_decides_who_is_believed(
 ) -> None:
     monkeypatch.setattr(transcripts, "wants_check", lambda: True)
     load("a.png")
+    seen("liar")
     answer("one", b"the words of a page")
     answer("liar", b"buy my pills today")
     answer("three", b"the words of a page")

@@ -322,7 +322,7 @@ def test_a_page_can_be_withdrawn_unless_its_transcript_is_coming() -> None:
 
 
 def test_a_page_that_is_to_be_read_twice_goes_to_another_device() -> None:
-    queue.put([page()], readings=[2])
+    queue.put([page()])
     queue.finish(queue.accept(lease("one").id), again=True)
 
     assert state(page()) == "waiting"
