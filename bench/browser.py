@@ -8,6 +8,7 @@ Each reads the same pages one at a time: Chromium with the page /swarm, and `ocr
 from __future__ import annotations
 
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -75,7 +76,9 @@ def main() -> None:
         settings = {"OCR_WORKER_PROCESSES": "1", "OCR_SWARM_CHECK_SHARE": "0"}
         with (
             running_stack(Path(name), **settings) as stack,
-            playwright.chromium.launch(executable_path="/usr/bin/chromium") as browser,
+            playwright.chromium.launch(
+                executable_path=shutil.which("chromium"), args=["--no-sandbox"]
+            ) as browser,
         ):
             page = browser.new_page()
             page.goto(f"{stack.url}/swarm")
@@ -89,8 +92,8 @@ def main() -> None:
     publish(
         "browser",
         "A browser as a device",
-        f"{PAGES} pages of {source.name} at 200 dpi in grey, one at a time, {ROUNDS} rounds each in "
-        "turn; from the first page to the last.",
+        f"{PAGES} pages of {source.name} at 200 dpi in grey, one at a time, {ROUNDS} rounds each "
+        "in turn; from the first page to the last.",
         table(
             ["", "pages a minute", "of native"],
             [

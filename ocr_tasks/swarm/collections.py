@@ -58,8 +58,18 @@ class Collection:
         image = self.image(page)
         endings = {*_ENDINGS, *map(str.upper, _ENDINGS)} - {image.suffix}
         has_twin = any(image.with_suffix(ending).exists() for ending in endings)
-        name = f"{page}.txt" if has_twin else str(Path(page).with_suffix(".txt"))
-        return _inside(Path(self.transcripts), name)
+        return self._transcripts(page)[has_twin]
+
+    def has_transcript(self, page: str) -> bool:
+        """Whether the transcript of a page is there."""
+        return any(path.exists() for path in self._transcripts(page)) and (
+            self.transcript(page).exists()
+        )
+
+    def _transcripts(self, page: str) -> tuple[Path, Path]:
+        """Where the transcript of a page may be: without a twin, and with one."""
+        folder = Path(self.transcripts)
+        return _inside(folder, str(Path(page).with_suffix(".txt"))), _inside(folder, f"{page}.txt")
 
     def readings(self, page: str) -> Path:
         """Where the readings of a page are kept until they are compared."""

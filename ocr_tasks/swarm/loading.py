@@ -57,7 +57,7 @@ def load(collection: Collection, endings: Names[str], again: bool = False) -> It
     group = ""
     for path in _walk(Path(collection.images), endings):
         try:
-            if not again and _is_read(collection, path):
+            if not again and collection.has_transcript(str(path.relative_to(collection.images))):
                 yield Loaded(path, "read")
                 continue
             page = _page(collection, path)
@@ -77,10 +77,6 @@ def _put(waiting: list[tuple[Path, SwarmPage]]) -> Iterator[Loaded]:
     pages = [page for _, page in waiting]
     for (path, _), added in zip(waiting, queue.put(pages), strict=True):
         yield Loaded(path, "registered" if added else "known")
-
-
-def _is_read(collection: Collection, path: Path) -> bool:
-    return collection.transcript(str(path.relative_to(collection.images))).exists()
 
 
 def _walk(folder: Path, endings: Names[str]) -> Iterator[Path]:
