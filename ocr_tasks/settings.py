@@ -472,6 +472,7 @@ def _names(value: str) -> list[str]:
     return [name.strip() for name in value.split(",") if name.strip()]
 
 
+@lru_cache(maxsize=256)  # asked at each request, mostly of the same few
 def is_loopback(host: str) -> bool:
     """Whether a name or address of a host always means this machine (RFC 6761, section 6.3)."""
     try:

@@ -8,6 +8,7 @@ name has to be one of ours, lest a page calls us by its own (DNS rebinding).
 from __future__ import annotations
 
 import ipaddress
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from flask import Flask, Request, Response, request
@@ -58,8 +59,13 @@ def client_address(asked: Request) -> ipaddress.IPv4Address | ipaddress.IPv6Addr
     Raises:
         errors.AddressRefused: if a proxy in front tells one that is none.
     """
+    return _address(asked.remote_addr or "")
+
+
+@lru_cache(maxsize=4096)
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     try:
-        address = ipaddress.ip_address((asked.remote_addr or "").partition("%")[0])
+        address = ipaddress.ip_address(text.partition("%")[0])
     except ValueError:
         raise errors.AddressRefused("the address of the client is not known") from None
     return getattr(address, "ipv4_mapped", None) or address
