@@ -86,7 +86,10 @@ def _is_foreign(asked: Request) -> bool:
     by Origin; programs tell nothing. No page of another site can send a token of the form Bearer
     without asking first (CORS), so that needs no look.
     """
-    if asked.method in _SAFE or bearer(asked) is not None:
+    if bearer(asked) is not None:
+        return False
+    # docr/smd takes a page by GET, which an <img> of any page could ask for.
+    if asked.method in _SAFE and asked.endpoint != "docr.check_out":
         return False
     site = asked.headers.get("Sec-Fetch-Site")
     if site is not None:

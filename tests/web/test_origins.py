@@ -128,6 +128,17 @@ def test_with_a_token_in_the_header_anybody_may(configure: Configure) -> None:
     refused(http.post(CANCEL, headers=headers), 404, "job_not_found")
 
 
+def test_no_picture_in_a_page_of_another_site_takes_a_page_of_the_swarm(
+    configure: Configure,
+) -> None:
+    http = configure()
+
+    answer = http.get("/page", headers={"Sec-Fetch-Site": "cross-site"})
+    refused(answer, 403, "cross_site")
+    for said in ({}, {"Sec-Fetch-Site": "none"}, {"Sec-Fetch-Site": "same-origin"}):
+        assert http.get("/page", headers=said).status_code == 204
+
+
 def test_reading_is_left_to_the_browser(configure: Configure) -> None:
     answer = configure().get("/v1/jobs", headers={"Sec-Fetch-Site": "cross-site"})
 
