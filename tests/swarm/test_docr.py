@@ -52,7 +52,6 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         tmp_path_factory.mktemp("guarded"),
         **ALONE,
         OCR_ACCESS="tokens",
-        OCR_SWARM_CHECK_SHARE="0",
     ) as running:
         yield running
 
