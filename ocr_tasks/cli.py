@@ -48,6 +48,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(f"{error.title}. {hint}", EXIT_UNAVAILABLE)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # `… | head` has read enough. What Python still wants to write at its end goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_INTERRUPTED
     return code
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -262,6 +265,19 @@ def test_the_manager_loads_lists_and_purges(
     assert main(["swarm", "purge"]) == 0
     assert "Forgot 1 pages" in capsys.readouterr().out
     assert main(["swarm", "again"]) == 0
+
+
+def test_the_manager_is_quiet_when_nobody_listens_any_more(load: Load) -> None:
+    load(*(f"{number:04}-{'x' * 100}.png" for number in range(1000)))
+    command = [sys.executable, "-m", "ocr_tasks.cli", "swarm", "list"]
+    with subprocess.Popen(
+        command, env=os.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as listing:
+        assert listing.stdout
+        assert listing.stderr
+        listing.stdout.readline()
+        listing.stdout.close()
+        assert listing.stderr.read() == b""
 
 
 def test_the_manager_says_what_is_wrong(tmp_path: Path, load: Load) -> None:
