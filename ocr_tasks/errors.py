@@ -284,7 +284,10 @@ class PageWithdrawn(RequestError):
 class DeviceDistrusted(RequestError):
     code = "device_distrusted"
     title = "What this device read differed too often from what others read"
-    advice = "Look at its Tesseract and languages; the operator can let it in again by `forget`."
+    advice = (
+        "Look at its Tesseract and languages; the operator lets it in again by "
+        "DELETE /v1/swarm/devices/NAME."
+    )
 
 
 class NoCallback(StateError):

@@ -63,7 +63,7 @@ def check_in() -> Response:
     Content-Disposition names, and then a token is needed where the server asks for tokens.
     """
     try:
-        handouts.take(request, _accepted(), "text")
+        handouts.take(request, _accepted, "text")
     except errors.OcrTasksError as error:
         handouts.refused(request, error)
         raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import random
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from flask import Request
@@ -45,14 +45,15 @@ def page_for(device: str, abilities: Abilities, seconds: int) -> tuple[Lease, Pa
     return None
 
 
-def take(request: Request, accepted: Accepted, form: transcripts.Sent) -> None:
-    """Takes the transcript that a request brings.
+def take(request: Request, accept: Callable[[], Accepted], form: transcripts.Sent) -> None:
+    """Takes the transcript that a request brings, if `accept` does once it is here.
 
     Raises:
         errors.TranscriptTooLarge, errors.TranscriptInvalid, errors.LeaseLost, errors.PageWithdrawn
         errors.StorageFull, errors.StorageUnavailable, errors.QueueUnavailable
     """
-    transcripts.take(accepted, _body(request), form)
+    body = _body(request)  # however slowly it comes, it keeps nobody else's from being taken
+    transcripts.take(accept(), body, form)
 
 
 def _body(request: Request) -> bytes:

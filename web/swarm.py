@@ -260,8 +260,11 @@ def answer(path: LeasePath) -> Response:
     text/plain, hOCR as text/vnd.hocr+html, or ALTO (in pixels) as application/alto+xml.
     """
     try:
-        accepted = queue.accept(path.lease)
-        handouts.take(request, accepted, transcripts.FORMATS.get(request.mimetype, "text"))
+        handouts.take(
+            request,
+            lambda: queue.accept(path.lease),
+            transcripts.FORMATS.get(request.mimetype, "text"),
+        )
     except errors.OcrTasksError as error:
         handouts.refused(request, error)
         raise

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -154,9 +153,3 @@ def name_of(folder: Path) -> str:
     """A name for the collection of a folder."""
     name = re.sub(r"[^a-z0-9._-]+", "-", folder.name.lower()).strip("-._")
     return name[:64] or "images"
-
-
-def every() -> Iterator[Collection]:
-    """All collections."""
-    for file in sorted(_folder("collections", "").glob("*.json")):
-        yield get(file.stem)

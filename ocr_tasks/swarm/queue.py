@@ -20,7 +20,7 @@ from ocr_tasks import errors, keys, redis_client, settings
 from ocr_tasks.swarm.model import Abilities, Accepted, Lease, SwarmPage
 
 #: Seconds in which a transcript has to be stored once it has been accepted.
-_STORING_SECONDS = 60
+STORING_SECONDS = 60
 
 #: Seconds for which the pages of a run stay wanted that nobody keeps.
 BATCH_SECONDS = 20
@@ -46,11 +46,6 @@ def put(pages: Sequence[SwarmPage]) -> list[bool]:
 def keep_batch(run: str) -> None:
     """Keeps the pages of a run of a job wanted for a while."""
     redis_client.client().set(f"{keys.SWARM}batch:{run}", "1", ex=BATCH_SECONDS)
-
-
-def drop_batch(run: str) -> None:
-    """Has nobody want the pages of a run any more."""
-    redis_client.client().delete(f"{keys.SWARM}batch:{run}")
 
 
 def lease(device: str, abilities: Abilities, seconds: int) -> Lease | None:
@@ -165,7 +160,7 @@ def accept_for(page_id: str) -> Accepted:
 
 def _accept(page_id: str, secret: str) -> Accepted:
     with redis_client.errors_as_ours():
-        found = _run("accept", [page_id, secret, _STORING_SECONDS])
+        found = _run("accept", [page_id, secret, STORING_SECONDS])
     if found == "gone":
         raise errors.PageWithdrawn()
     if found == "unknown":
@@ -189,6 +184,17 @@ def finish(accepted: Accepted, again: bool = False) -> None:
     with redis_client.errors_as_ours():
         if not _run("finish", [page_id, secret, int(again)]):
             raise errors.LeaseLost()
+
+
+def abandon(accepted: Accepted) -> None:
+    """Says that a transcript that was accepted is not stored after all, so others may be.
+
+    Raises:
+        errors.QueueUnavailable
+    """
+    page_id, _, secret = accepted.lease.partition("-")
+    with redis_client.errors_as_ours():
+        _run("abandon", [page_id, secret])
 
 
 def remove(page_id: str, even_done: bool = False) -> bool:

@@ -76,6 +76,10 @@ def ask(
                 return Answer(transcripts.answer_file(page).read_text(), told.partition(" ")[2])
             nobody = now - began > config.swarm_take_seconds and not _is_taken(page)
             late = now - began > config.swarm_page_seconds
+            if now - began > config.swarm_page_seconds + queue.STORING_SECONDS:
+                # Somebody begins to answer again and again, and never does.
+                queue.remove(page.id, even_done=True)
+                return None
             here = told == "aside" or late or (nobody and may_read_here())
             # Where it cannot be withdrawn, its transcript has just come.
             if here and _withdraw(page):

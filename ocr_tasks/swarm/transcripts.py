@@ -90,12 +90,16 @@ def take(accepted: Accepted, body: bytes, form: Sent) -> None:
     page = accepted.page
     if page is None:
         return
-    found = read(page, body, form)
-    if page.job_id:
-        _store_for_job(page, found)
-        queue.finish(accepted)
-    else:
-        _store_in_collection(page, found, accepted)
+    try:
+        found = read(page, body, form)
+        if page.job_id:
+            _store_for_job(page, found)
+            queue.finish(accepted)
+        else:
+            _store_in_collection(page, found, accepted)
+    except errors.OcrTasksError:
+        queue.abandon(accepted)
+        raise
 
 
 def answer_file(page: SwarmPage) -> Path:

@@ -125,6 +125,18 @@ def test_a_bad_transcript_is_refused_and_the_page_stays_the_devices(
     assert http.put(page["transcript"], data=hocr("good"), headers=HOCR).status_code == 204
 
 
+def test_a_bad_transcript_does_not_keep_a_good_one_of_another_device_out(
+    http: FlaskClient, load: Load
+) -> None:
+    load("a.png")
+    (late,) = leases(http)
+    http.post(late["release"])
+    (other,) = leases(http, device="other")
+    refused(http.put(other["transcript"], data=b"no hocr", headers=HOCR), 422, "transcript_invalid")
+
+    assert http.put(late["transcript"], data=hocr("good"), headers=HOCR).status_code == 204
+
+
 def test_a_page_whose_image_is_gone_is_not_in_the_way(
     http: FlaskClient, load: Load, images: Path
 ) -> None:

@@ -289,7 +289,7 @@ def test_pages_that_no_job_wants_any_more_are_handed_to_nobody() -> None:
     queue.keep_batch("run")
     queue.put([job_page(1), job_page(2), job_page(3)])
     got = lease()
-    queue.drop_batch("run")
+    redis_client.client().delete(f"{keys.SWARM}batch:run")
 
     assert queue.lease("phone", ANY, 60) is None
     with pytest.raises(errors.PageWithdrawn):
@@ -319,6 +319,16 @@ def test_a_page_can_be_withdrawn_unless_its_transcript_is_coming() -> None:
     assert not queue.remove(job_page(1).id)
     assert queue.remove(job_page(2).id)
     assert queue.remove(job_page(2).id)
+
+
+def test_a_transcript_that_is_not_stored_after_all_holds_up_nobody() -> None:
+    queue.keep_batch("run")
+    queue.put([job_page(1)])
+    bad = queue.accept(lease("bad").id)
+    assert not queue.remove(job_page(1).id)
+    queue.abandon(bad)
+
+    assert queue.remove(job_page(1).id)
 
 
 def test_a_page_that_is_to_be_read_twice_goes_to_another_device() -> None:
