@@ -290,6 +290,108 @@ class DeviceDistrusted(RequestError):
     )
 
 
+# OCR-D
+
+
+class WorkspaceInvalid(UploadError):
+    code = "workspace_invalid"
+    title = "That is no workspace: an OCRD-ZIP with a METS file and all files that it names"
+    advice = "Make it with `ocrd zip bag` and try it with `ocrd zip validate`."
+
+
+class WorkspaceNotFound(RequestError):
+    code = "workspace_not_found"
+    title = "There is no such workspace"
+    advice = "GET /ocrd/workspace lists them; a METS file must lie in a folder of OCR_OCRD_FOLDERS."
+
+
+class WorkspaceDeleted(RequestError):
+    code = "workspace_deleted"
+    title = "The workspace was deleted"
+    advice = "Upload it again."
+
+
+class WorkspaceBusy(RequestError):
+    code = "workspace_busy"
+    title = "Jobs are working on the workspace, or wait for it"
+    advice = "Wait for their end, or cancel them by DELETE /ocrd/processor/job/ID."
+
+
+class MetsNotFetched(RequestError):
+    code = "mets_not_fetched"
+    title = "The METS file, or a file that it names, could not be fetched"
+    advice = "Give an http(s) address on the internet; an operator can allow networks of their own."
+
+
+class PageIdsInvalid(RequestError):
+    code = "page_ids_invalid"
+    title = "The workspace has no such pages"
+    advice = "Give ids of pages, joined by commas, ranges as PHYS_0001..PHYS_0009, or //REGEX."
+
+
+class FileGroupUnknown(RequestError):
+    code = "file_group_unknown"
+    title = "The workspace has no such file group, and no job before this one makes it"
+    advice = "Choose one that the METS file names."
+
+
+class ProcessorNotFound(RequestError):
+    code = "processor_not_found"
+    title = "No living worker offers such a processor"
+    advice = "GET /ocrd/processor lists those that can be run."
+
+
+class ProcessorUnavailable(RequestError):
+    code = "processor_unavailable"
+    title = "No living worker offers a processor that is asked for"
+    advice = "GET /ocrd/processor lists those that can be run."
+
+
+class ParametersInvalid(RequestError):
+    code = "parameters_invalid"
+    title = "The parameters do not fit the processor"
+    advice = "GET /ocrd/processor/info/NAME describes them."
+
+
+class ProcessingInvalid(RequestError):
+    code = "processing_invalid"
+    title = "The run that is asked for cannot be"
+    advice = "See /docs for what it needs."
+
+
+class ProcessingNotFound(RequestError):
+    code = "processing_not_found"
+    title = "There is no such job of a processor or workflow"
+    advice = "Use the id that the run was answered with."
+
+
+class WorkflowInvalid(RequestError):
+    code = "workflow_invalid"
+    title = "The workflow cannot be read"
+    advice = "One processor a line, as for `ocrd process`: dummy -I OCR-D-IMG -O OCR-D-COPY."
+
+
+class WorkflowNotFound(RequestError):
+    code = "workflow_not_found"
+    title = "There is no such workflow"
+    advice = "Use the id that its upload was answered with."
+
+
+class WorkflowExists(RequestError):
+    code = "workflow_exists"
+    title = "The same workflow is there already"
+    advice = "Use the one that is there, by its id."
+
+
+class NextflowUnavailable(RequestError):
+    code = "nextflow_unavailable"
+    title = "No living worker can run Nextflow scripts"
+    advice = "Write it as for `ocrd process`, one processor a line: dummy -I OCR-D-IMG -O COPY."
+
+
+# What does not go with the state of a job
+
+
 class NoCallback(StateError):
     code = "no_callback"
     title = "There is nothing to tell: the job names no callback_url, or has not ended"
@@ -565,6 +667,19 @@ class JobOutOfMemory(JobError):
     code = "job_out_of_memory"
     title = "The document needs more memory than the worker has"
     advice = "Retry with fewer pages, or scale its images down."
+
+
+class ProcessorFailed(JobError):
+    code = "processor_failed"
+    title = "The processor failed"
+    advice = "See the log of the job."
+    retryable = True
+
+
+class DependencyFailed(JobError):
+    code = "dependency_failed"
+    title = "A job that this one depends on did not succeed"
+    advice = "See the log of that one."
 
 
 class JobCrashed(JobError):

@@ -308,6 +308,50 @@ class Settings(BaseSettings):
         description="Addresses of other servers, such as https://scans.example, joined by commas, "
         "to which devices are sent when no page waits here.",
     )
+    processors: str = Field(
+        "",
+        description="OCR-D processors that `ocr-tasks worker` offers, joined by commas, such as "
+        "ocrd-dummy,ocrd-ocr-tasks-recognize; it reads no documents then. Empty: none, it reads "
+        "documents.",
+    )
+    ocrd_path: str = Field(
+        "",
+        description="Folders, joined by colons, in which processors are looked for before those of "
+        "PATH: the bin folders of the virtual environments that they are installed in.",
+    )
+    ocrd_folders: str = Field(
+        "",
+        description="Folders, joined by colons, of workspaces that are named by the path of their "
+        "METS file, beside those that were uploaded. Web and workers need the same ones.",
+    )
+    ocrd_tries: int = Field(3, ge=1, le=10, description="Times that a processor is tried.")
+    ocrd_existing_output: Literal["skip", "overwrite", "abort"] = Field(
+        "skip",
+        description="What happens to pages of an output file group that are there already: they "
+        "are kept, made anew, or the job fails.",
+    )
+    ocrd_warm_processors: int = Field(
+        4,
+        ge=0,
+        le=100,
+        description="Processors that stay loaded, in each process of a worker. 0: every run "
+        "starts its own.",
+    )
+    ocrd_max_bytes: int = Field(
+        4096 * MIB, ge=1024, description="Bytes of the files of a workspace that is uploaded."
+    )
+    ocrd_max_files: int = Field(
+        100_000, ge=1, description="Files of a workspace that is uploaded or fetched."
+    )
+    ocrd_max_mets_bytes: int = Field(
+        128 * MIB, ge=1024, description="Bytes that a METS file may have."
+    )
+    ocrd_fetch_seconds: float = Field(
+        300, ge=1, le=3600, description="Seconds for fetching a workspace from the address of METS."
+    )
+    ocrd_max_jobs: int = Field(
+        100_000, ge=1, description="Jobs that a run of a workflow may become."
+    )
     failpoints: str = Field(
         "",
         description="For tests: points at which a process kills itself, with their probabilities, "
@@ -351,6 +395,16 @@ class Settings(BaseSettings):
         for name in _names(value):
             if not re.fullmatch(rf"https?://{_HOST}(:[0-9]+)?", name):
                 raise ValueError(f"{name!r} is no origin such as https://scans.example")
+        return value
+
+    @field_validator("processors")
+    @classmethod
+    def _processors(cls, value: str) -> str:
+        for name in _names(value):
+            if not re.fullmatch(r"ocrd-[a-z0-9][a-z0-9-]{0,99}|nextflow", name):
+                raise ValueError(f"{name!r} is no processor such as ocrd-dummy")
+            if name == "ocrd-command":
+                raise ValueError("ocrd-command runs any command of a client, so it is not offered")
         return value
 
     @field_validator("swarm_peers")
@@ -461,6 +515,16 @@ class Settings(BaseSettings):
     def peers(self) -> list[str]:
         """The servers of `swarm_peers`."""
         return [name.rstrip("/") for name in _names(self.swarm_peers)]
+
+    @property
+    def processor_names(self) -> list[str]:
+        """The processors of `processors`."""
+        return _names(self.processors)
+
+    @property
+    def ocrd_roots(self) -> list[Path]:
+        """The folders of `ocrd_folders`."""
+        return [Path(name).resolve() for name in self.ocrd_folders.split(":") if name]
 
     @property
     def processes(self) -> int:
