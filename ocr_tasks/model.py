@@ -237,9 +237,14 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class WorkerInfo:
-    """What a living worker says of itself every few seconds."""
+    """What a living worker says of itself every few seconds.
+
+    One with `processors` of OCR-D reads no documents.
+    """
 
     name: str
     processes: int
     languages: list[str] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
+    processors: list[str] = field(default_factory=list)
+    machine: dict[str, Any] = field(default_factory=dict)

@@ -76,7 +76,7 @@ def _limit(order: Order) -> None:
     limits.bound(order.memory_bytes, order.file_bytes)
     limits.allow_cpu(order.seconds)
     if order.confine:
-        limits.confine(order.folder, order.data_dir)
+        limits.confine([order.folder], order.data_dir)
 
 
 class _Refused(Exception):
