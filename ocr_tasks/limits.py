@@ -93,8 +93,9 @@ def confine(
 ) -> bool:
     """Leaves some folders to write into, the system to read, and TCP ports to connect to.
 
-    `private` is a folder of which nothing but what is `writable` may be read; `readable` are folders that
-    may be read though they do not belong to the system. False: the kernel cannot do this.
+    `private` is a folder of which nothing but what is `writable` may be read; `readable` are
+    folders that may be read though they do not belong to the system. False: the kernel cannot do
+    this.
     """
     if not rights.landlock():
         return False

@@ -1,8 +1,8 @@
 """The life of a job of a processor as its client sees it: submit, read, cancel.
 
-Such a job is one of ours (`jobs`): its record, lease, takeover and message are the same. What it has
-more is in `lua/job.lua`: it waits for the jobs that it depends on, and for those that write the
-same pages of the same file groups; what it ends follows there too.
+Such a job is one of ours (`jobs`): its record, lease, takeover and message are the same. What it
+has more is in `lua/job.lua`: it waits for the jobs that it depends on, and for those that write the
+same pages of the same file groups; what follows from its end is done there too.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ def writable() -> list[Path]:
     ours = [workspaces.folder(), running.home()]
     for path in ours:
         path.mkdir(parents=True, exist_ok=True)
-    # OCR-D's core makes folders in /tmp as soon as it is loaded; a card is used through its devices.
+    # OCR-D's core makes folders in /tmp as soon as it is loaded; cards are used through devices.
     cards = [*Path("/dev").glob("nvidia*"), Path("/dev/shm"), Path("/dev/dri")]  # noqa: S108
     return [*ours, *config.ocrd_roots, Path(tempfile.gettempdir()), *cards]
 
@@ -113,7 +113,7 @@ def _try_often(order: running.Order, log_file: Path) -> None:
     most = settings.get().ocrd_tries
     for number in range(1, most + 1):
         try:
-            return running.run(order, log_file)
+            running.run(order, log_file)
         except errors.ProcessorFailed as error:
             if number == most or lanes.stopping():
                 raise
@@ -122,6 +122,8 @@ def _try_often(order: running.Order, log_file: Path) -> None:
                 words.write(f"Try {number} of {most} failed; the next one is in {pause} s.\n")
             log.warning("%s failed, try %d of %d: %s", order.executable, number, most, error)
             time.sleep(pause)
+        else:
+            return
 
 
 def commit(job: ProcessorJob, token: str) -> dict[str, Any] | None:

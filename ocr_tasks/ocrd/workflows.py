@@ -18,7 +18,7 @@ from typing import Any, cast
 from ocr_tasks import addresses, errors, keys, redis_client, settings, storage
 from ocr_tasks.backend import PlannedRun
 from ocr_tasks.formats.mets import Mets
-from ocr_tasks.ocrd import processing, tools, workflow_text, workspaces
+from ocr_tasks.ocrd import processing, tools, workflow_text
 from ocr_tasks.ocrd.model import ProcessingState, ProcessorJob, Run, Step, WorkflowJob, Workspace
 from ocr_tasks.ocrd.nextflow import NEXTFLOW
 
@@ -45,9 +45,10 @@ def save(text: str, owner: str, name: str = "") -> str:
         try:
             with mark.open("x") as file:
                 file.write(workflow_id)
-            return workflow_id
         except FileExistsError:
             known = mark.read_text()
+        else:
+            return workflow_id
         with suppress(errors.WorkflowNotFound):
             if text_of(known, owner) == text:
                 storage.discard(_path(workflow_id))

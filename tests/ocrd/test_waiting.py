@@ -1,4 +1,4 @@
-"""Which jobs of processors wait for which, on a real Redis: dependencies, locks, what they cause."""
+"""Which jobs of processors wait for which, on a real Redis: dependencies, locks, what follows."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def messages() -> list[str]:
     return [json.loads(row)["headers"]["id"] for row in reversed(rows)]
 
 
-def claim(row: PlannedRun, token: str = "token", holder: str = "host:1:2") -> bool:  # noqa: S107
+def claim(row: PlannedRun, token: str = "token", holder: str = "host:1:2") -> bool:
     return jobs.backend().claim(row.id, token, holder, Progress(started_at=time.time()))
 
 
