@@ -89,7 +89,7 @@ def _describe(path: Path, _version: int) -> dict[str, Any]:
     said = _said([*programs.command(path), "--dump-json"], programs.environment(path))
     try:
         tool = json.loads(said)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise errors.ProcessorUnavailable(f"{name} does not describe itself.") from None
     wrong = _wrong(name, tool)
     if wrong:
