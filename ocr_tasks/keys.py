@@ -143,6 +143,8 @@ SWARM = "ocr:swarm:"
 #:   ocr:ocrd:mets:<workspace>    string: who changes the METS file; lives a minute
 OCRD = "ocr:ocrd:"
 
+PROCESSOR_PREFIX = f"{OCRD}processor:"
+
 #: Sorted sets of the ids of jobs of processors, as JOBS is of the others.
 PROCESSING = "ocr:processing"
 
@@ -153,6 +155,14 @@ def task(job_id: str) -> str:
 
 def token(token_id: str) -> str:
     return TOKEN_PREFIX + token_id
+
+
+def processor(name: str) -> str:
+    return PROCESSOR_PREFIX + name
+
+
+def mets_lease(workspace_key: str) -> str:
+    return f"{OCRD}mets:" + workspace_key
 
 
 def owned_by(owner: str) -> str:
@@ -178,10 +188,6 @@ def job(job_id: str) -> list[str]:
 def processing_in(state: str | None, owner: str | None = None) -> str:
     """Likewise as `jobs_in`, of jobs of processors."""
     return jobs_in(None, owner).replace(JOBS, f"{PROCESSING}:{state}" if state else PROCESSING, 1)
-
-
-def processor(name: str) -> str:
-    return f"{OCRD}processor:{name}"
 
 
 def ocrd_open(workspace: str) -> str:
