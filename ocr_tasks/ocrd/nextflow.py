@@ -13,9 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ocr_tasks import errors, settings
-
-#: What such a worker offers, and the name of its queue.
-NEXTFLOW = "nextflow"
+from ocr_tasks.ocrd.model import NEXTFLOW
 
 #: In the place of ocrd-tool.json.
 TOOL: dict[str, Any] = {

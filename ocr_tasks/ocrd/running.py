@@ -53,7 +53,7 @@ class Order:
     @property
     def own_mets(self) -> Path:
         """The METS file of this run alone."""
-        return self.mets.with_name(f".mets-{self.run_id}.xml")
+        return _own_mets(self.mets, self.run_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ def run(order: Order, log: Path) -> None:
     path = tools.find(order.executable)
     if path is None:
         raise errors.ToolMissing(f"{order.executable} is not installed on this worker.")
-    forget(order)
+    forget(order.mets, order.run_id)
     try:
         with storage.failures():
             programs.temporary(order.run_id).mkdir(mode=0o700, parents=True)
@@ -89,14 +89,18 @@ def run(order: Order, log: Path) -> None:
         _process(path, order, work, log)
         _merge(order)
     finally:
-        forget(order)
+        forget(order.mets, order.run_id)
 
 
-def forget(order: Order) -> None:
+def _own_mets(mets_file: Path, run_id: str) -> Path:
+    return mets_file.with_name(f".mets-{run_id}.xml")
+
+
+def forget(mets_file: Path, run_id: str) -> None:
     """Removes what a run leaves behind if it is killed."""
     with suppress(FileNotFoundError):
-        order.own_mets.unlink()
-    shutil.rmtree(programs.temporary(order.run_id), ignore_errors=True)
+        _own_mets(mets_file, run_id).unlink()
+    shutil.rmtree(programs.temporary(run_id), ignore_errors=True)
 
 
 # Before

@@ -22,7 +22,7 @@ from referencing.exceptions import Unresolvable
 
 from ocr_tasks import errors, keys, redis_client, settings, workers
 from ocr_tasks.ocrd import programs
-from ocr_tasks.ocrd.model import RECOGNIZE
+from ocr_tasks.ocrd.model import NEXTFLOW, RECOGNIZE
 
 log = logging.getLogger("ocr_tasks.ocrd.tools")
 
@@ -193,7 +193,19 @@ def offered() -> list[str]:
     """
     with redis_client.errors_as_ours():
         found = redis_client.client().scan_iter(keys.processor("*"), count=1000)
-        return sorted({key.removeprefix(keys.PROCESSOR_PREFIX) for key in found})
+        names = {key.removeprefix(keys.PROCESSOR_PREFIX) for key in found}
+        return sorted(name for name in names if _NAME.fullmatch(name))
+
+
+def has(name: str) -> bool:
+    """Whether a living worker offers it.
+
+    Raises:
+        errors.QueueUnavailable: if Redis is away.
+    """
+    with suppress(errors.ProcessorNotFound):
+        return bool(tool(name))
+    return False
 
 
 def tool(name: str) -> dict[str, Any]:
@@ -204,7 +216,8 @@ def tool(name: str) -> dict[str, Any]:
         errors.QueueUnavailable: if Redis is away.
     """
     with redis_client.errors_as_ours():
-        text = redis_client.client().get(keys.processor(name)) if _NAME.fullmatch(name) else None
+        known = _NAME.fullmatch(name) or name == NEXTFLOW
+        text = redis_client.client().get(keys.processor(name)) if known else None
     if text is None:
         raise errors.ProcessorNotFound(f"No living worker offers {name[:_LENGTH]!r}.")
     found: dict[str, Any] = json.loads(str(text))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import tempfile
 import time
 from contextlib import suppress
@@ -13,15 +14,17 @@ from typing import Any
 
 from redis import RedisError
 
-from ocr_tasks import errors, jobs, lanes, settings, storage
+from ocr_tasks import errors, jobs, lanes, leases, settings, storage
 from ocr_tasks.model import Progress, Stage, State
-from ocr_tasks.ocrd import nextflow, processing, running, tools, workspaces
-from ocr_tasks.ocrd.model import ProcessorJob, Workspace
+from ocr_tasks.ocrd import nextflow, processing, programs, running, tools, workspaces
+from ocr_tasks.ocrd.model import NEXTFLOW, ProcessorJob, Workspace
 
 log = logging.getLogger("ocr_tasks.ocrd")
 
 #: Beginnings of the names of variables that processors need.
 VARIABLES = ("XDG_", "OCRD_", "OMP_", "CUDA_", "NVIDIA_", "TF_")
+
+_OWN_METS = re.compile(r"\.mets-(?P<run>(?P<job>[0-9a-f-]{36})-[0-9a-f-]{36})\.xml")
 
 #: Seconds before the second try; before each one after it twice as many.
 _PAUSE = 0.5
@@ -29,16 +32,16 @@ _PAUSE = 0.5
 
 def prepare(names: list[str]) -> dict[str, dict[str, Any]]:
     """The processors that this worker offers, of those that it is to, with their descriptions."""
-    offered = tools.offer([name for name in names if name != nextflow.NEXTFLOW])
-    if nextflow.NEXTFLOW in names and nextflow.program():
-        offered[nextflow.NEXTFLOW] = nextflow.TOOL
+    offered = tools.offer([name for name in names if name != NEXTFLOW])
+    if NEXTFLOW in names and nextflow.program():
+        offered[NEXTFLOW] = nextflow.TOOL
     return offered
 
 
 def writable() -> list[Path]:
     """The folders that processors may write into."""
     config = settings.get()
-    ours = [workspaces.folder(), running.home()]
+    ours = [workspaces.folder(), programs.home()]
     for path in ours:
         path.mkdir(parents=True, exist_ok=True)
     # OCR-D's core makes folders in /tmp as soon as it is loaded; cards are used through devices.
@@ -80,11 +83,12 @@ def run(job: ProcessorJob, token: str) -> None:
         folder.path.mkdir(parents=True, exist_ok=True)
         if not job.path_to_mets.is_file():
             raise errors.ProcessorFailed("the workspace is not there any more")
-        if job.run.processor == nextflow.NEXTFLOW:
+        if job.run.processor == NEXTFLOW:
             script = str(job.run.parameters["script"])
             nextflow.run(script, job.path_to_mets, folder.work(token), folder.log)
             return
-        _try_often(_order(job), folder.log)
+        _sweep(job)
+        _try_often(_order(job, token), folder.log)
     except OSError as error:
         raise errors.JobStorageError(f"{type(error).__name__}: {error.strerror}") from error
     except errors.RequestError as error:  # what was right when it was asked for no longer is
@@ -93,7 +97,20 @@ def run(job: ProcessorJob, token: str) -> None:
         storage.discard(folder.work(token))
 
 
-def _order(job: ProcessorJob) -> running.Order:
+def _sweep(job: ProcessorJob) -> None:
+    """Deletes what runs in this workspace that were killed left behind, of this job or others."""
+    left = {
+        found["run"]: found["job"]
+        for path in job.path_to_mets.parent.glob(".mets-*.xml")
+        if (found := _OWN_METS.fullmatch(path.name))
+    }
+    ended = leases.ended(list(left.values()))
+    for run_id, job_id in left.items():
+        if job_id in ended or job_id == job.id:
+            running.forget(job.path_to_mets, run_id)
+
+
+def _order(job: ProcessorJob, token: str) -> running.Order:
     workspace = Workspace(job.workspace_id, job.path_to_mets)
     page_ids = job.run.page_id
     pages = processing.pages_of(processing.read_mets(workspace), page_ids) if page_ids else None
@@ -105,7 +122,7 @@ def _order(job: ProcessorJob) -> running.Order:
         output_file_grps=job.run.output_file_grps,
         pages=pages,
         parameters=job.run.parameters,
-        run_id=job.id,
+        run_id=f"{job.id}-{token}",
     )
 
 

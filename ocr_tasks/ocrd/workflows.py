@@ -19,8 +19,15 @@ from ocr_tasks import addresses, errors, keys, redis_client, settings, storage
 from ocr_tasks.backend import PlannedRun
 from ocr_tasks.formats.mets import Mets
 from ocr_tasks.ocrd import processing, tools, workflow_text
-from ocr_tasks.ocrd.model import ProcessingState, ProcessorJob, Run, Step, WorkflowJob, Workspace
-from ocr_tasks.ocrd.nextflow import NEXTFLOW
+from ocr_tasks.ocrd.model import (
+    NEXTFLOW,
+    ProcessingState,
+    ProcessorJob,
+    Run,
+    Step,
+    WorkflowJob,
+    Workspace,
+)
 
 _FOLDER = "workflows"
 
