@@ -66,3 +66,13 @@ def mets_lease(key: str) -> Iterator[MetsLease]:
     finally:
         with suppress(redis.RedisError):  # it runs out by itself
             lease._ask("leave")
+
+
+def open_jobs(key: str) -> int:
+    """How many jobs of the workspace with this key have not ended.
+
+    Raises:
+        errors.QueueUnavailable: if Redis is away.
+    """
+    with redis_client.errors_as_ours():
+        return int(redis_client.client().scard(keys.ocrd_open(key)))
