@@ -113,6 +113,13 @@ BATCH_PREFIX = "ocr:batch:"
 #:   ocr:swarm:stats           hash of counters for /metrics
 SWARM = "ocr:swarm:"
 
+#: String, JSON: the description of an OCR-D processor that a living worker offers; lives 15 seconds
+#: and is renewed. One per name.
+PROCESSOR_PREFIX = "ocr:ocrd:processor:"
+
+#: String: the token of who may write the METS file of a workspace (`ocrd.claims`); lives a minute.
+METS_LEASE_PREFIX = "ocr:ocrd:mets:"
+
 
 def task(job_id: str) -> str:
     return TASK_PREFIX + job_id
@@ -120,6 +127,14 @@ def task(job_id: str) -> str:
 
 def token(token_id: str) -> str:
     return TOKEN_PREFIX + token_id
+
+
+def processor(name: str) -> str:
+    return PROCESSOR_PREFIX + name
+
+
+def mets_lease(workspace_key: str) -> str:
+    return METS_LEASE_PREFIX + workspace_key
 
 
 def owned_by(owner: str) -> str:
