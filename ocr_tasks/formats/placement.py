@@ -12,8 +12,8 @@ from ocr_tasks.formats.page import Block, Box, Line, Page, Paragraph, Word
 
 _Point = tuple[float, float]
 
-#: From a place in a turned image back to the place it came from; places are shares of width and
-#: height. By the degrees by which it was turned clockwise.
+#: From a place in an image that was turned clockwise, by so many degrees, to where it came from.
+#: Places are shares of width and height.
 _BACK: dict[int, Callable[[float, float], _Point]] = {
     0: lambda x, y: (x, y),
     90: lambda x, y: (y, 1 - x),
@@ -37,13 +37,15 @@ _STORED: dict[int, Callable[[float, float], _Point]] = {
 def in_image(page: Page, width: int, height: int, orientation: int = 1) -> Page:
     """The page with boxes in pixels of the stored image, which has `width` by `height` of them.
 
-    `orientation` is that of EXIF, by which the image was turned before anything else; by
-    `page.rotation` the page was turned, clockwise, before it was read. Where text then does not run
-    to the right, its lines have no baseline: that of hOCR could not say how it runs.
+    `orientation` is that of EXIF, by which the image was turned before anything else. Then the page
+    was turned back by `page.rotation`, by which it lay turned clockwise. Where text does not run to
+    the right in the image, its lines have no baseline: that of hOCR could not say how it runs.
     """
+    if (width, height, page.rotation % 360, orientation) == (page.width, page.height, 0, 1):
+        return page
     if page.width < 1 or page.height < 1:
         return dataclasses.replace(page, width=width, height=height, blocks=())
-    back, stored = _BACK[page.rotation % 360], _STORED[orientation]
+    back, stored = _BACK[-page.rotation % 360], _STORED[orientation]
     turned = page.rotation % 360 != 0 or orientation != 1
 
     def box(old: Box) -> Box:

@@ -1,10 +1,12 @@
 """From a workspace to one of our jobs: which images its pages are made of, and where they lie.
 
-The way back, from what a job read into the workspace, is in `results`.
+The way back, from what a job read into the workspace, is in `results`. Both this one and our own
+processor look for images here; no file is opened but PAGE documents.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from ocr_tasks import errors
@@ -38,8 +40,33 @@ def images(workspace: Workspace, group: str = "", page_id: str = "") -> list[tup
     pages = mets.resolve(page_id)
     if group and group not in mets.groups:
         raise errors.FileGroupUnknown(f"METS has no file group {group!r:.200}")
-    chosen = group or _first_group(mets, pages)
-    return [(page, *_image(workspace.folder, mets, chosen, page)) for page in pages]
+    return images_of(workspace, mets, group or first_group(mets, pages), pages)
+
+
+def images_of(
+    workspace: Workspace, mets: Mets, group: str, pages: Iterable[str]
+) -> list[tuple[str, Path, str]]:
+    """Id, image and media type of each of these pages, in this order.
+
+    Raises:
+        errors.WorkspaceInvalid: as `images` does.
+    """
+    return [(page, *_image(workspace.folder, mets, group, page)) for page in pages]
+
+
+def first_group(mets: Mets, pages: Iterable[str]) -> str:
+    """The first group with images of all these pages, else with documents or images of all.
+
+    Raises:
+        errors.WorkspaceInvalid: if there is none.
+    """
+    wanted = set(pages)
+    for kinds in (("image/",), ("image/", page_xml.MEDIA_TYPE)):
+        for group in mets.groups:
+            files = mets.files(group)
+            if wanted <= {file.page for file in files if file.media_type.startswith(kinds)}:
+                return group
+    raise errors.WorkspaceInvalid("no file group has images of all pages")
 
 
 def page_file(mets: Mets, group: str, page: str) -> File | None:
@@ -108,16 +135,6 @@ def existing(folder: Path, href: str) -> Path:
     return path
 
 
-def _first_group(mets: Mets, pages: list[str]) -> str:
-    """The first group with images of all pages, else with documents or images of all."""
-    for wanted in (("image/",), ("image/", page_xml.MEDIA_TYPE)):
-        for group in mets.groups:
-            shown = {file.page for file in mets.files(group) if file.media_type.startswith(wanted)}
-            if shown.issuperset(pages):
-                return group
-    raise errors.WorkspaceInvalid("no file group has images of all pages")
-
-
 def _image(folder: Path, mets: Mets, group: str, page: str) -> tuple[Path, str]:
     file = page_file(mets, group, page)
     if file is None:
@@ -127,3 +144,22 @@ def _image(folder: Path, mets: Mets, group: str, page: str) -> tuple[Path, str]:
     if named == page_xml.MEDIA_TYPE:
         named = _MEDIA_TYPES.get(Path(href).suffix.lower(), "application/octet-stream")
     return existing(folder, href), named
+
+
+class OutputIds:
+    """Ids for files of pages that METS has not, where it has none for them already."""
+
+    def __init__(self, mets: Mets) -> None:
+        self._mets = mets
+        self._taken = {file.id for file in mets.files()}
+
+    def of(self, group: str, page: str, media_type: str) -> str:
+        """The id of the file of this kind that shows the page in the group."""
+        for file in self._mets.files(group, page):
+            if file.media_type == media_type:
+                return file.id
+        file_id = f"{group}_{page}"
+        while file_id in self._taken:
+            file_id += "_"
+        self._taken.add(file_id)
+        return file_id

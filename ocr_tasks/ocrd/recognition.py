@@ -142,7 +142,7 @@ class _Reading:
         self._order = order
         self._mets = mets
         self._languages = languages
-        self._taken = {file.id for file in mets.files()}
+        self._ids = bridge.OutputIds(mets)
 
     def read(self, page_id: str) -> None:
         """Reads a page, writes what was read and puts it into METS, which stays in memory.
@@ -180,7 +180,8 @@ class _Reading:
 
     def _write(self, page_id: str, found: Page, source: page_xml.Source) -> None:
         order = self._order
-        group, file_id = order.output_file_grp, self._file_id(page_id)
+        group = order.output_file_grp
+        file_id = self._ids.of(group, page_id, page_xml.MEDIA_TYPE)
         href = f"{group}/{file_id}.xml"
         target = bridge.below(order.folder, href)
         software = f"OCR Tasks {version('ocr-tasks')}"
@@ -189,18 +190,6 @@ class _Reading:
         target.parent.mkdir(exist_ok=True)
         storage.write(target, "".join(document).encode())
         self._mets.add_file(group, file_id, page_id, page_xml.MEDIA_TYPE, href)
-
-    def _file_id(self, page_id: str) -> str:
-        """The id of the file that the page has already in the output, or a new one."""
-        group = self._order.output_file_grp
-        for file in self._mets.files(group, page_id):
-            if file.media_type == page_xml.MEDIA_TYPE:
-                return file.id
-        file_id = f"{group}_{page_id}"
-        while file_id in self._taken:
-            file_id += "_"
-        self._taken.add(file_id)
-        return file_id
 
 
 def check_pixels(width: int, height: int) -> None:
