@@ -122,8 +122,10 @@ def _work(order: Order, found: Mets) -> _Work | None:
         return None
     # Where a page has some of its output only, that is made anew.
     again = not begun.isdisjoint(left)
-    all_ = order.pages is None and not any(map(found.groups.__contains__, order.output_file_grps))
-    return _Work("" if all_ else ",".join(left), "OVERWRITE" if again else "SKIP")
+    everything = order.pages is None and not any(
+        map(found.groups.__contains__, order.output_file_grps)
+    )
+    return _Work("" if everything else ",".join(left), "OVERWRITE" if again else "SKIP")
 
 
 def _check(order: Order, found: Mets) -> None:

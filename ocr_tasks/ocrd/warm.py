@@ -111,6 +111,9 @@ def load(script: str) -> Any:
         raise _Loaded(cls)
 
     decorators.check_and_run_processing_worker = instead_of_a_worker
+    processor: Any = importlib.import_module("ocrd").Processor
+    if "executable" in vars(processor):  # else taken from the name of this script
+        processor.executable = os.path.basename(script)  # noqa: PTH119  # text, for OCR-D
     # Addresses of the right form; nobody connects to them.
     addresses = ("--queue", "amqp://a:b@localhost:1/", "--database", "mongodb://localhost:1")
     sys.argv = [script, "worker", *addresses]
