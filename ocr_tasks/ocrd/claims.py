@@ -66,3 +66,13 @@ def mets_lease(key: str) -> Iterator[MetsLease]:
     finally:
         with suppress(redis.RedisError):  # it runs out by itself
             lease._ask("leave")
+
+
+def open_jobs(workspace_key: str) -> int:
+    """The number of jobs on the workspace with this key that have not ended.
+
+    Raises:
+        errors.QueueUnavailable
+    """
+    with redis_client.errors_as_ours():
+        return int(redis_client.client().scard(keys.ocrd_open(workspace_key)))
