@@ -41,7 +41,7 @@ def prepare(names: list[str]) -> dict[str, dict[str, Any]]:
 def writable() -> list[Path]:
     """The folders that processors may write into."""
     config = settings.get()
-    ours = [workspaces.folder(), programs.home()]
+    ours = [workspaces.all_workspaces(), programs.home()]
     for path in ours:
         path.mkdir(parents=True, exist_ok=True)
     # OCR-D's core makes folders in /tmp as soon as it is loaded; cards are used through devices.

@@ -232,7 +232,7 @@ def _chain(
 
 def _keep(job: WorkflowJob) -> None:
     fixed = asdict(job) | {"path_to_mets": str(job.path_to_mets)}
-    fields: dict[str | bytes, Any] = {
+    fields: dict[Any, Any] = {
         "job": json.dumps(fixed),
         "callback": job.callback_url,
         "left": sum(map(len, job.jobs.values())),

@@ -36,7 +36,8 @@ def is_id(text: str) -> bool:
     return _ID.fullmatch(text) is not None
 
 
-def _all() -> Path:
+def all_workspaces() -> Path:
+    """The folder in which the folders of all workspaces are."""
     return settings.get().data_dir / "workspaces"
 
 
@@ -138,13 +139,13 @@ def _keep(folder: Path, found: dict[str, Any], owner: str, workspace_id: str) ->
         storage.write(folder / _RECORD, json.dumps(record).encode())
         for path in (folder / found["mets"], folder / _RECORD, folder):
             storage.make_last(path)
-        _all().mkdir(parents=True, exist_ok=True)
+        all_workspaces().mkdir(parents=True, exist_ok=True)
         _swap(folder, workspace_id, owner)
     return _workspace(record)
 
 
 def _swap(folder: Path, workspace_id: str, owner: str) -> None:
-    target = _all() / workspace_id
+    target = all_workspaces() / workspace_id
     while True:
         old = None
         if target.exists():
@@ -173,7 +174,7 @@ def _drop(path: Path) -> Path:
 
 def _check_replaceable(workspace_id: str, owner: str) -> None:
     with suppress(FileNotFoundError):
-        record = _record(_all() / workspace_id)
+        record = _record(all_workspaces() / workspace_id)
         if record["owner"] != owner:
             raise errors.WorkspaceNotFound()
         if "deleted_at" not in record:
@@ -197,7 +198,7 @@ def listed(owner: str | None) -> list[Workspace]:
     """
     found = []
     with storage.failures(), suppress(FileNotFoundError):
-        for row in os.scandir(_all()):
+        for row in os.scandir(all_workspaces()):
             with suppress(FileNotFoundError):  # replaced this very moment
                 record = _record(Path(row.path))
                 if "deleted_at" not in record and owner in (None, record["owner"]):
@@ -217,7 +218,7 @@ def read(workspace_id: str, owner: str | None) -> Workspace:
         raise errors.WorkspaceNotFound()
     with storage.failures():
         try:
-            record = _record(_all() / workspace_id)
+            record = _record(all_workspaces() / workspace_id)
         except FileNotFoundError:
             raise errors.WorkspaceNotFound() from None
     if owner not in (None, record["owner"]):
@@ -240,7 +241,7 @@ def find(path_to_mets: str, owner: str | None) -> Workspace:
         path = None
     if path is None:
         raise errors.WorkspaceNotFound()
-    own = _all().resolve()
+    own = all_workspaces().resolve()
     if path.is_relative_to(own):
         workspace_id = path.relative_to(own).parts[:1]
         with suppress(errors.WorkspaceDeleted):
@@ -274,7 +275,7 @@ def _record(folder: Path) -> dict[str, Any]:
 def _workspace(record: dict[str, Any]) -> Workspace:
     return Workspace(
         id=record["id"],
-        mets=_all() / record["id"] / record["mets"],
+        mets=all_workspaces() / record["id"] / record["mets"],
         identifier=record["identifier"],
         description=record["description"],
         owner=record["owner"],
@@ -304,7 +305,7 @@ def delete(workspace_id: str, owner: str | None) -> Workspace:
     """
     workspace = read(workspace_id, owner)
     _check_idle(workspace)
-    folder = _all() / workspace_id
+    folder = all_workspaces() / workspace_id
     record = {"id": workspace_id, "owner": workspace.owner, "deleted_at": time.time()}
     with storage.failures():
         storage.write(folder / _RECORD, json.dumps(record).encode())
