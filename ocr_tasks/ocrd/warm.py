@@ -3,7 +3,7 @@
 It is run by the interpreter that the processor is installed for, so it needs nothing but Python 3.9
 and what the processor brings along. `running` starts it and speaks to it:
 
-    python warm.py --serve FD /path/of/ocrd-x
+    python warm.py /path/of/ocrd-x --serve FD
 
 - Orders come in on standard input, answers go out on the descriptor FD: each a JSON object in one
   line, UTF-8. Standard output and error are for what processors print; they find nothing to read.
@@ -155,7 +155,7 @@ def run(cls: Any, order: dict[str, Any]) -> None:
         ),
         input_file_grp=",".join(order["input_file_grps"]),
         output_file_grp=",".join(order["output_file_grps"]),
-        page_id=order["page_id"],
+        page_id=order["page_id"] or None,
         parameter={name: hashable(value) for name, value in order["parameters"].items()},
         instance_caching=True,
     )
