@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -26,8 +27,8 @@ from ocr_tasks import (
 )
 from ocr_tasks.app import OCR_DOCUMENT, READ_PAGES, RUN_PROCESSOR, app
 from ocr_tasks.backend import NotWritten
-from ocr_tasks.model import Progress, State
-from ocr_tasks.ocrd import work
+from ocr_tasks.model import Outcome, Progress, State
+from ocr_tasks.ocrd import results, work, workspaces
 from ocr_tasks.plugin.context import StepAside
 from ocr_tasks.swarm import readers as swarm_readers
 
@@ -87,6 +88,7 @@ def _read(task: Task, job_id: str, requested: dict[str, Any]) -> dict[str, Any]:
     except StepAside:
         leases.give_back(job_id, holder)
         raise Ignore from None
+    outcome = _give_to_workspace(job_id, outcome)
     failpoints.hit("before_commit")
     if not leases.commit(job_id, run_id, outcome):
         storage.discard(storage.job(job_id).run(run_id))
@@ -94,6 +96,24 @@ def _read(task: Task, job_id: str, requested: dict[str, Any]) -> dict[str, Any]:
     failpoints.hit("after_commit")
     # Celery writes the result once more when the task returns, and is told that it stands.
     return outcome.to_dict()
+
+
+def _give_to_workspace(job_id: str, outcome: Outcome) -> Outcome:
+    """Gives what was read to the workspace whose images the document was made of, if any."""
+    job = jobs.read(job_id)
+    source = job.input.workspace
+    if source is None:
+        return outcome
+    ended = replace(job, state=State.SUCCEEDED, outcome=outcome)
+    try:
+        workspace = workspaces.read(source.id, None)
+        results.give(workspace, ended, source.pages, source.group)
+    except (errors.RequestError, errors.ProcessorFailed) as error:
+        # The document is read all the same.
+        warning = f"The workspace did not get what was read: {error.detail}"
+        log.warning("job %s: %s", job_id, warning)
+        return replace(outcome, warnings=(*outcome.warnings, warning))
+    return outcome
 
 
 @app.task(  # type: ignore[untyped-decorator]

@@ -29,7 +29,7 @@ from ocr_tasks import lanes, limits, logs, orphans, settings, storage
 from ocr_tasks.app import LANES, app
 from ocr_tasks.caretaker import Caretaker
 from ocr_tasks.courier import Courier
-from ocr_tasks.ocrd import work
+from ocr_tasks.ocrd import work, workspaces
 from ocr_tasks.reconciler import Reconciler
 
 log = logging.getLogger("ocr_tasks.worker")
@@ -113,7 +113,9 @@ def _shut_in() -> None:
     if not config.confine:
         return
     storage.all_jobs().mkdir(parents=True, exist_ok=True)
-    writable, readable = [storage.all_jobs()], []
+    # Documents can be those of workspaces, which get what was read.
+    workspaces.all_workspaces().mkdir(parents=True, exist_ok=True)
+    writable, readable = [storage.all_jobs(), workspaces.all_workspaces()], []
     if config.processors:
         writable += work.writable()
         readable += work.readable()

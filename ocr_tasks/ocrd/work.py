@@ -41,12 +41,9 @@ def prepare(names: list[str]) -> dict[str, dict[str, Any]]:
 def writable() -> list[Path]:
     """The folders that processors may write into."""
     config = settings.get()
-    ours = [workspaces.all_workspaces(), programs.home()]
-    for path in ours:
-        path.mkdir(parents=True, exist_ok=True)
     # OCR-D's core makes folders in /tmp as soon as it is loaded; cards are used through devices.
     cards = [*Path("/dev").glob("nvidia*"), Path("/dev/shm"), Path("/dev/dri")]  # noqa: S108
-    return [*ours, *config.ocrd_roots, Path(tempfile.gettempdir()), *cards]
+    return [programs.home(), *config.ocrd_roots, Path(tempfile.gettempdir()), *cards]
 
 
 def readable() -> list[Path]:
