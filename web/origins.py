@@ -18,6 +18,9 @@ from ocr_tasks import errors, settings
 
 _SAFE = ("GET", "HEAD", "OPTIONS")
 
+#: What takes something away by GET, which an <img> of any page could ask for.
+_TAKING = ("docr.check_out", "ocrd_processing.results")
+
 #: What pages of allowed sites may send, and read of an answer beyond its body.
 _CORS_METHODS = "GET, POST, DELETE"
 _CORS_REQUEST_HEADERS = (
@@ -84,12 +87,13 @@ def _is_foreign(asked: Request) -> bool:
 
     Browsers tell it by Sec-Fetch-Site (https://www.w3.org/TR/fetch-metadata/), over plain http only
     by Origin; programs tell nothing. No page of another site can send a token of the form Bearer
-    without asking first (CORS), so that needs no look.
+    without asking first (CORS), so that needs no look. A password that a browser has been given
+    it sends by itself, also for what other sites embed.
     """
     if bearer(asked) is not None:
         return False
-    # docr/smd takes a page by GET, which an <img> of any page could ask for.
-    if asked.method in _SAFE and asked.endpoint != "docr.check_out":
+    safe = asked.method in _SAFE and asked.endpoint not in _TAKING
+    if safe and password(asked) is None:
         return False
     site = asked.headers.get("Sec-Fetch-Site")
     if site is not None:
@@ -102,6 +106,14 @@ def bearer(asked: Request) -> str | None:
     """What the request has after `Authorization: Bearer`, or None (RFC 6750, section 2.1)."""
     scheme, _, text = asked.headers.get("Authorization", "").partition(" ")
     return text.strip() if scheme.lower() == "bearer" else None
+
+
+def password(asked: Request) -> str | None:
+    """The password of `Authorization: Basic` (RFC 7617) where it may be a token, or None."""
+    given = asked.authorization
+    if given is None or given.type != "basic" or not (asked.blueprint or "").startswith("ocrd_"):
+        return None
+    return given.password
 
 
 def _allow(response: Response, origins: frozenset[str]) -> Response:
