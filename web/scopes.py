@@ -68,7 +68,7 @@ SCOPES: Mapping[str, Scopes] = {
             *("workspaces.show", "workspaces.replace", "workspaces.delete"),
             "processing.results",
             # The addresses of version 0.0.1.
-            *("discovery.older_processor", "processing.older_run", "processing.older_show"),
+            *("processing.older_processor", "processing.older_run", "processing.older_show"),
             *("processing.older_log", "workflows.older_run", "workflows.older_job"),
         )
     },

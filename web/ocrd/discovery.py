@@ -37,14 +37,4 @@ def processors() -> Response:
 @blueprint.get("/processor/info/<executable>")
 def processor(path: ProcessorPath) -> Response:
     """What a processor is and which parameters it has: its part of ocrd-tool.json."""
-    return _processor(path)
-
-
-@blueprint.get("/processor/<executable>", deprecated=True)
-def older_processor(path: ProcessorPath) -> Response:
-    """The same, as version 0.0.1 had it."""
-    return _processor(path)
-
-
-def _processor(path: ProcessorPath) -> Response:
     return answer(tools.tool(path.executable))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Response, request
 
 from ocr_tasks import errors, settings
-from ocr_tasks.ocrd import messages, processing
+from ocr_tasks.ocrd import messages, processing, tools
 from web import auth, downloads
 from web.ocrd import blueprints, naming
 from web.ocrd.blueprints import answer
@@ -60,6 +60,12 @@ def results(path: QueuePath, query: WaitQuery) -> Response:
 
 
 # Version 0.0.1
+
+
+@blueprint.get("/processor/<executable>", deprecated=True)
+def older_processor(path: ProcessorPath) -> Response:
+    """What a processor is, as version 0.0.1 had it."""
+    return answer(tools.tool(path.executable))
 
 
 @blueprint.post("/processor/<executable>", responses={200: ProcessorJobBody}, deprecated=True)
