@@ -452,8 +452,8 @@ def test_a_workspace_is_replaced_or_made_under_an_id(http: FlaskClient, behind: 
     answer = http.put("/ocrd/workspace/mine", data=b"PK", content_type=ZIP)
 
     assert (answer.status_code, answer.json["workspace_id"]) == (200, "mine")
-    form = {"workspace": (io.BytesIO(b"PK2"), "x.zip")}
-    assert http.put("/ocrd/workspace/mine", data=form).status_code == 200
+    form = Form("workspace", b"PK2")
+    assert send(http, "PUT", "/ocrd/workspace/mine", data=form).status_code == 200
     assert behind.received == [(b"PK", "", "mine"), (b"PK2", "", "mine")]
 
 
@@ -486,7 +486,7 @@ def test_a_workspace_has_limits_of_its_own(behind: Behind, configure: Configure)
     form = Form("workspace", fits)
     assert send(http, "POST", "/ocrd/workspace", data=form).status_code == 201
     for size in (3_000_001, 9_000_000):
-        form = {"workspace": (io.BytesIO(bytes(size)), "x.zip")}
+        form = Form("workspace", bytes(size))
         for sent in ({"data": bytes(size), "content_type": ZIP}, {"data": form}):
             problem = refused(
                 send(http, "POST", "/ocrd/workspace", **sent), 413, "upload_too_large"
