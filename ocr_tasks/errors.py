@@ -73,7 +73,7 @@ class ServiceError(OcrTasksError):
 class MalformedRequest(RequestError):
     code = "malformed_request"
     title = "The request cannot be understood"
-    advice = "Send multipart/form-data as described at /docs."
+    advice = "Send it as described at /docs."
 
 
 class NotFound(RequestError):
@@ -158,7 +158,10 @@ class TooManyFiles(UploadError):
 class UploadTooLarge(UploadError):
     code = "upload_too_large"
     title = "The upload is larger than this service takes"
-    advice = "Split the document, or ask the operator to raise OCR_MAX_UPLOAD_BYTES."
+    advice = (
+        "Split the document, or ask the operator to raise OCR_MAX_UPLOAD_BYTES; for workspaces "
+        "OCR_OCRD_MAX_BYTES."
+    )
 
 
 class EmptyFile(UploadError):

@@ -20,6 +20,14 @@ from ocr_tasks.options import JobOptions
 NAME_LENGTH = 200
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the files of one request may be at most."""
+
+    bytes: int
+    files: int
+
+
 class UploadFile(io.FileIO):
     """A file that is being uploaded; counts and hashes what is written."""
 
@@ -48,6 +56,7 @@ class Incoming:
     """The files of one request, in the order in which they come."""
 
     folder: Path
+    limits: Limits
     names: list[str] = field(default_factory=list)
     size: int = 0
     digest: hashlib._Hash = field(default_factory=hashlib.sha256)
@@ -59,14 +68,18 @@ class Incoming:
         Raises:
             errors.TooManyFiles
         """
-        limit = settings.get().max_files
+        limit = self.limits.files
         if len(self.names) >= limit:
             raise errors.TooManyFiles(f"more than {limit} files", limit=limit)
         self.names.append(untrusted_name)
         with storage.failures():
-            file = UploadFile(self.folder / f"upload-{len(self.names):05d}", self)
+            file = UploadFile(self.path(len(self.names)), self)
         self._open.append(file)
         return file
+
+    def path(self, number: int) -> Path:
+        """Where the file of this number, from 1, lies."""
+        return self.folder / f"upload-{number:05d}"
 
     def close(self) -> None:
         """Closes the files: nothing more will be written."""
@@ -75,7 +88,7 @@ class Incoming:
                 file.close()
 
     def count(self, data: bytes | bytearray | memoryview) -> None:
-        limit = settings.get().max_upload_bytes
+        limit = self.limits.bytes
         self.size += len(data)
         if self.size > limit:
             raise errors.UploadTooLarge(f"more than {limit} bytes", limit=limit)
@@ -95,17 +108,26 @@ class Received:
     input: JobInput
 
 
-def begin(content_length: int | None) -> Incoming:
+def documents() -> Limits:
+    """What the files of a document may be at most."""
+    config = settings.get()
+    return Limits(config.max_upload_bytes, config.max_files)
+
+
+def begin(content_length: int | None, limits: Limits | None = None) -> Incoming:
     """Prepares for the files of a request of so many bytes, where that is known.
+
+    Without limits of their own they are those of a document.
 
     Raises:
         errors.UploadTooLarge, errors.StorageFull, errors.StorageUnavailable
     """
-    limit = settings.get().max_upload_bytes
+    limits = limits or documents()
+    limit = limits.bytes
     if content_length is not None and content_length > limit + 1024 * 1024:  # room for the form
         raise errors.UploadTooLarge(f"more than {limit} bytes", limit=limit)
     storage.check_room(content_length or 0)
-    return Incoming(storage.new_upload())
+    return Incoming(storage.new_upload(), limits)
 
 
 def receive(incoming: Incoming, options: JobOptions) -> Received:

@@ -25,6 +25,8 @@ from web import (
     swarm,
     uploads,
 )
+from web.ocrd import blueprints as ocrd
+from web.ocrd import discovery, processing, workflows, workspaces
 
 DESCRIPTION = (
     "Send PDFs and images, follow the progress page by page, fetch searchable PDFs. "
@@ -35,6 +37,11 @@ DESCRIPTION = (
 _SECURITY: dict[str, SecurityScheme | dict[str, Any]] = {
     "token": SecurityScheme(
         type="http", scheme="bearer", description="`ocrt_…`, of `ocr-tasks tokens create`."
+    ),
+    "password": SecurityScheme(
+        type="http",
+        scheme="basic",
+        description="Under /ocrd only: the token as the password of any user.",
     ),
     "cookie": {
         "type": "apiKey",
@@ -76,8 +83,11 @@ def create_app() -> Flask:
     origins.install(app)
     auth.install(app)
     uploads.install(app)
+    ocrd.install(app)
     for blueprint in (
         *(jobs.blueprint, swarm.blueprint, docr.blueprint),
+        *(discovery.blueprint, processing.blueprint),
+        *(workflows.blueprint, workspaces.blueprint),
         *(session.blueprint, site.blueprint, health.blueprint),
     ):
         app.register_api(blueprint)
@@ -99,5 +109,9 @@ def _complete(app: OpenAPI) -> None:
             needed = scopes.needed(rule.endpoint)
             names = [] if needed is scopes.ANY else sorted(map(str, needed))
             schemes = [] if needed is scopes.PUBLIC else _SECURITY
-            operation["security"] = [{scheme: names} for scheme in schemes]
+            operation["security"] = [
+                {scheme: names}
+                for scheme in schemes
+                if scheme != "password" or path.startswith(ocrd.PREFIX)
+            ]
             operation["x-scope"] = scopes.words(needed)

@@ -1,7 +1,8 @@
 """Who makes a request, and whether they may: decided before each request, by `scopes`.
 
 A token comes as `Authorization: Bearer` or in the cookie that `session` sets; never in an address,
-as those end in logs.
+as those end in logs. OCR-D's clients can send nothing but a name and a password, so there it may be
+the password.
 """
 
 from __future__ import annotations
@@ -126,6 +127,8 @@ def _caller() -> Caller:
     text, cookie = origins.bearer(request), request.cookies.get(COOKIE)
     if request.blueprint == "docr":
         text = text or request.headers.get("X-Auth-Key") or None
+    if text is None:
+        text = origins.password(request)
     if text is None and cookie is None:
         raise errors.NotAuthenticated()
     try:

@@ -49,5 +49,6 @@ def file(path: Path, media_type: str, download_name: str | None, etag: str | boo
         )
     except FileNotFoundError:
         raise errors.ResultGone() from None
+    response.headers["Content-Type"] = media_type  # Flask adds a charset, even a second one
     response.headers["Cache-Control"] = "private, no-cache"
     return response

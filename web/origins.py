@@ -7,6 +7,7 @@ name has to be one of ours, lest a page calls us by its own (DNS rebinding).
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 from functools import lru_cache
 from urllib.parse import urlsplit
@@ -17,6 +18,9 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from ocr_tasks import errors, settings
 
 _SAFE = ("GET", "HEAD", "OPTIONS")
+
+#: What takes something away by GET, which an <img> of any page could ask for.
+_TAKING = ("docr.check_out", "ocrd_processing.results")
 
 #: What pages of allowed sites may send, and read of an answer beyond its body.
 _CORS_METHODS = "GET, POST, DELETE"
@@ -84,12 +88,13 @@ def _is_foreign(asked: Request) -> bool:
 
     Browsers tell it by Sec-Fetch-Site (https://www.w3.org/TR/fetch-metadata/), over plain http only
     by Origin; programs tell nothing. No page of another site can send a token of the form Bearer
-    without asking first (CORS), so that needs no look.
+    without asking first (CORS), so that needs no look. A password that a browser has been given
+    it sends by itself, also for what other sites embed.
     """
     if bearer(asked) is not None:
         return False
-    # docr/smd takes a page by GET, which an <img> of any page could ask for.
-    if asked.method in _SAFE and asked.endpoint != "docr.check_out":
+    safe = asked.method in _SAFE and asked.endpoint not in _TAKING
+    if safe and password(asked) is None:
         return False
     site = asked.headers.get("Sec-Fetch-Site")
     if site is not None:
@@ -102,6 +107,18 @@ def bearer(asked: Request) -> str | None:
     """What the request has after `Authorization: Bearer`, or None (RFC 6750, section 2.1)."""
     scheme, _, text = asked.headers.get("Authorization", "").partition(" ")
     return text.strip() if scheme.lower() == "bearer" else None
+
+
+def password(asked: Request) -> str | None:
+    """The password of `Authorization: Basic` (RFC 7617) where it may be a token, or None."""
+    scheme, _, text = asked.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "basic" or not (asked.blueprint or "").startswith("ocrd_"):
+        return None
+    try:
+        # Not by Werkzeug, which stumbles over what is not ASCII.
+        return base64.b64decode(text.strip()).decode().partition(":")[2]
+    except ValueError:
+        return ""  # as wrong as any
 
 
 def _allow(response: Response, origins: frozenset[str]) -> Response:

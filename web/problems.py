@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 from flask import Flask, Response, request
 from pydantic import ValidationError
@@ -115,9 +115,9 @@ def install(app: Flask) -> None:
     app.register_error_handler(Exception, _respond_unexpected)
 
 
-def respond(error: errors.OcrTasksError) -> Response:
-    """The answer to a request that ended with this error."""
-    status = STATUS[type(error)]
+def respond(error: errors.OcrTasksError, status: int | None = None) -> Response:
+    """The answer to a request that ended with this error; `status` only where a protocol has it."""
+    status = status or STATUS[type(error)]
     if isinstance(error, errors.ResultCorrupt):
         log.error("%r: %s", request.path, error)
     body: dict[str, Any] = {
@@ -144,14 +144,18 @@ def respond(error: errors.OcrTasksError) -> Response:
     return response
 
 
-def validation_failed(error: ValidationError) -> Response:
-    """The answer to a query or path that does not fit its model."""
+def validation_failed(error: ValidationError) -> NoReturn:
+    """Refuses a query, path or body that does not fit its model.
+
+    Raises:
+        errors.MalformedRequest
+    """
     rows = [
         {"pointer": "#/" + "/".join(map(str, row["loc"])), "detail": row["msg"]}
         for row in error.errors(include_url=False, include_context=False, include_input=False)
     ]
     detail = "; ".join(f"{row['pointer'][2:]}: {row['detail']}" for row in rows)
-    return respond(errors.MalformedRequest(detail, errors=rows))
+    raise errors.MalformedRequest(detail, errors=rows) from error
 
 
 def _respond_http(error: HTTPException) -> Response:

@@ -19,6 +19,7 @@ _ADMIN: Scopes = frozenset({Scope.ADMIN})
 _READ: Scopes = frozenset({Scope.READ})
 _SUBMIT: Scopes = frozenset({Scope.SUBMIT})
 _SWARM: Scopes = frozenset({Scope.SWARM})
+_OCRD: Scopes = frozenset({Scope.OCRD})
 
 #: Any token will do.
 ANY: Scopes = frozenset(Scope)
@@ -56,6 +57,21 @@ SCOPES: Mapping[str, Scopes] = {
     "swarm.release": _SWARM,
     "swarm.fail": _SWARM,
     "swarm.answer": _SWARM,
+    **{
+        f"ocrd_{route}": _OCRD
+        for route in (
+            *("discovery.home", "discovery.show", "discovery.processors", "discovery.processor"),
+            *("processing.run", "processing.show", "processing.cancel", "processing.log"),
+            *("workflows.create", "workflows.replace", "workflows.show", "workflows.run"),
+            *("workflows.job", "workflows.job_state", "workflows.cancel"),
+            *("workspaces.index", "workspaces.create", "workspaces.import_external"),
+            *("workspaces.show", "workspaces.replace", "workspaces.delete"),
+            "processing.results",
+            # The addresses of version 0.0.1.
+            *("processing.older_processor", "processing.older_run", "processing.older_show"),
+            *("processing.older_log", "workflows.older_run", "workflows.older_job"),
+        )
+    },
     "session.show": ANY,
     "session.sign_in": PUBLIC,
     "session.sign_out": PUBLIC,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import IO
 
 from flask import Flask, Request
-from werkzeug.datastructures import FileStorage, MultiDict
 from werkzeug.exceptions import HTTPException
 
 from ocr_tasks import errors, intake, settings
@@ -30,6 +30,10 @@ class UploadRequest(Request):
     """A request whose files are written where a job will find them, as they come in."""
 
     incoming: intake.Incoming | None = None
+    limits: intake.Limits | None = None
+
+    #: Whether its file is so small that it may stay in memory.
+    in_memory = False
 
     def _get_file_stream(
         self,
@@ -38,6 +42,8 @@ class UploadRequest(Request):
         filename: str | None = None,
         content_length: int | None = None,
     ) -> IO[bytes]:
+        if self.in_memory:
+            return io.BytesIO()
         if self.incoming is None:
             # Only the route that takes files prepares for them.
             raise errors.MalformedRequest("this address takes no files")
@@ -54,8 +60,12 @@ def install(app: Flask) -> None:
     app.config["MAX_FORM_MEMORY_SIZE"] = MAX_FIELD_BYTES
 
 
-def read(request: UploadRequest) -> tuple[intake.Incoming, dict[str, list[str]]]:
-    """Takes the files of a request in, and gives them with the other fields of the form.
+def read(
+    request: UploadRequest, field: str = "file", limits: intake.Limits | None = None
+) -> tuple[intake.Incoming, dict[str, list[str]]]:
+    """Takes the files of a form in, and gives them with its other fields.
+
+    Files are in the field of that name, within the limits, which else are those of a document.
 
     Raises:
         errors.MalformedRequest: if it is no form, or its end is missing.
@@ -65,25 +75,76 @@ def read(request: UploadRequest) -> tuple[intake.Incoming, dict[str, list[str]]]
     """
     if request.mimetype != "multipart/form-data":
         raise errors.MalformedRequest("the body is not multipart/form-data")
-    if request.headers.get("Content-Encoding", "identity") != "identity":
-        raise errors.UnsupportedEncoding()
-    request.max_content_length = _most_bytes()
-    incoming = request.incoming = intake.begin(request.content_length)
-    form, files = _parts(request)
-    wrong = [name for name in files if name != "file"]
+    incoming = _begin(request, limits)
+    with _receiving(request):
+        form, files = request.form, request.files
+    wrong = [name for name in files if name != field]
     if wrong:
-        raise errors.MalformedRequest(f"files go into the field `file`, not `{wrong[0][:100]}`")
-    if "file" in form:
-        raise errors.MalformedRequest("the field `file` needs a file, with a file name")
+        raise errors.MalformedRequest(f"files go into the field `{field}`, not `{wrong[0][:100]}`")
+    if field in form:
+        raise errors.MalformedRequest(f"the field `{field}` needs a file, with a file name")
     return incoming, {name: form.getlist(name) for name in form}
 
 
-def _parts(request: Request) -> tuple[MultiDict[str, str], MultiDict[str, FileStorage]]:
-    """The fields and the files of a form, as far as the client sends them in time."""
+def read_body(request: UploadRequest, limits: intake.Limits) -> intake.Incoming:
+    """Takes the body of a request in as a file.
+
+    Raises:
+        errors.MalformedRequest: if its end is missing.
+        errors.TooManyWaiting, errors.UnsupportedEncoding, errors.TooSlow
+        errors.UploadTooLarge, errors.StorageFull, errors.StorageUnavailable
+    """
+    incoming = _begin(request, limits)
+    file = incoming.open("")
+    with _receiving(request):
+        while piece := request.stream.read(_PIECE_BYTES):
+            file.write(piece)
+    return incoming
+
+
+def read_text(request: UploadRequest, field: str, most_bytes: int) -> bytes | None:
+    """A short text: a file or a field of a form, or the body itself; None where there is none.
+
+    Raises:
+        errors.MalformedRequest: if its end is missing.
+        errors.TooManyWaiting, errors.UnsupportedEncoding, errors.TooSlow, errors.UploadTooLarge
+    """
+    _check_encoding(request)
+    request.limits, request.in_memory = intake.Limits(most_bytes, 1), True
+    with _receiving(request):
+        if request.mimetype.startswith("text/"):
+            text = request.get_data(cache=False)
+        elif field in request.files:
+            text = request.files[field].read()
+        elif field in request.form:
+            text = request.form[field].encode()
+        else:
+            return None
+    if len(text) > most_bytes:
+        raise errors.UploadTooLarge(f"more than {most_bytes} bytes", limit=most_bytes)
+    return text
+
+
+def _begin(request: UploadRequest, limits: intake.Limits | None) -> intake.Incoming:
+    _check_encoding(request)
+    request.limits = limits
+    request.max_content_length = _most_bytes(request)
+    request.incoming = intake.begin(request.content_length, limits)
+    return request.incoming
+
+
+def _check_encoding(request: Request) -> None:
+    if request.headers.get("Content-Encoding", "identity") != "identity":
+        raise errors.UnsupportedEncoding()
+
+
+@contextmanager
+def _receiving(request: UploadRequest) -> Iterator[None]:
+    """Says what is wrong with a body that does not come as it should, or in time."""
     if not _places.acquire(blocking=False):
         raise errors.TooManyWaiting("As many clients are sending files as the server has room for")
     try:
-        return request.form, request.files
+        yield
     except HTTPException as error:
         if isinstance(error.__context__, Stalled):
             raise errors.TooSlow() from error
@@ -94,16 +155,22 @@ def _parts(request: Request) -> tuple[MultiDict[str, str], MultiDict[str, FileSt
         _places.release()
 
 
-def _too_much(error: HTTPException, request: Request) -> errors.OcrTasksError:
+def _too_much(error: HTTPException, request: UploadRequest) -> errors.OcrTasksError:
     if error.code != 413:
         return errors.MalformedRequest(error.description or "")
-    if request.content_length is not None and request.content_length <= _most_bytes():
+    most = request.max_content_length or 0
+    if request.content_length is not None and request.content_length <= most:
         return errors.TooManyFiles("too many parts, or text fields that are too long")
-    return errors.UploadTooLarge(f"more than {settings.get().max_upload_bytes} bytes")
+    return errors.UploadTooLarge(f"more than {_limits(request).bytes} bytes")
 
 
-def _most_bytes() -> int:
-    return settings.get().max_upload_bytes + 1024 * 1024  # room for the form
+def _limits(request: Request) -> intake.Limits:
+    own = request.limits if isinstance(request, UploadRequest) else None
+    return own or intake.documents()
+
+
+def _most_bytes(request: Request) -> int:
+    return _limits(request).bytes + 1024 * 1024  # room for the form
 
 
 @contextmanager
@@ -125,7 +192,7 @@ def taking(request: UploadRequest) -> Iterator[None]:
 
 def read_away(request: Request) -> None:
     """Reads what is left of a body, so that a client that still sends sees why it is refused."""
-    most = _most_bytes()
+    most = _most_bytes(request)
     if (request.content_length or 0) > most:
         most = _READ_AWAY_BYTES
     body = request.environ["wsgi.input"]

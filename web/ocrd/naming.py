@@ -1,0 +1,32 @@
+"""Workspaces as requests name them, and as answers do."""
+
+from __future__ import annotations
+
+from flask import request
+
+from ocr_tasks import errors
+from ocr_tasks.ocrd import workspaces
+from ocr_tasks.ocrd.model import Workspace
+from web import auth
+from web.ocrd.blueprints import PREFIX
+
+
+def workspace(path_to_mets: str | None, workspace_id: str | None) -> Workspace:
+    """The workspace of the caller's that a request names, one way or the other.
+
+    Raises:
+        errors.ProcessingInvalid: if it names none, or names it twice.
+        errors.WorkspaceNotFound, errors.WorkspaceDeleted
+    """
+    if bool(path_to_mets) == bool(workspace_id):
+        raise errors.ProcessingInvalid(
+            "a path of a METS file or a workspace_id is needed, not both"
+        )
+    if path_to_mets:
+        return workspaces.find(path_to_mets, auth.caller().sees)
+    return workspaces.read(workspace_id or "", auth.caller().sees)
+
+
+def address(found: Workspace) -> str:
+    """The URL of a workspace, as this client calls us."""
+    return f"{request.host_url.rstrip('/')}{PREFIX}/workspace/{found.id}"

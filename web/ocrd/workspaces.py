@@ -1,0 +1,161 @@
+"""Workspaces: in as an OCRD-ZIP or by the address of a METS file, out as an OCRD-ZIP."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any, cast
+
+from flask import Response, request
+from pydantic import ValidationError
+
+from ocr_tasks import errors, intake, settings
+from ocr_tasks.ocrd import workspaces
+from ocr_tasks.ocrd.model import Workspace
+from web import auth, problems, uploads
+from web.ocrd import blueprints
+from web.ocrd.blueprints import answer
+from web.ocrd.bodies import ImportBody, ImportQuery, WorkspaceBody, WorkspaceList, WorkspacePath
+
+blueprint = blueprints.make("workspaces", "METS files and what they name")
+
+MEDIA_TYPE = "application/vnd.ocrd+zip"
+_ZIP_TYPES = (MEDIA_TYPE, "application/zip", "application/octet-stream", "")
+_FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
+_FIELD = "workspace"
+
+
+def _archive(*, by_address: bool) -> dict[str, Any]:
+    """The body that brings a workspace, as OpenAPI describes it."""
+    file = {"type": "string", "format": "binary"}
+    form: dict[str, Any] = {"type": "object", "properties": {_FIELD: file}}
+    content: dict[str, Any] = {
+        MEDIA_TYPE: {"schema": file},
+        "multipart/form-data": {"schema": form},
+    }
+    if by_address:
+        content["application/json"] = {"schema": ImportBody.model_json_schema()}
+    return {"content": content, "required": True}
+
+
+@blueprint.get("/workspace", responses={200: WorkspaceList})
+def index() -> Response:
+    """List workspaces."""
+    rows = [WorkspaceBody.of(found) for found in workspaces.listed(auth.caller().sees)]
+    return answer(WorkspaceList(rows))
+
+
+@blueprint.post(
+    "/workspace",
+    responses={201: WorkspaceBody},
+    openapi_extensions={"requestBody": _archive(by_address=True)},
+)
+def create() -> Response:
+    """Make a workspace of an OCRD-ZIP, or of what a METS file elsewhere names.
+
+    The ZIP is the body, or a file in the field `workspace` of a form. The address of a METS file is
+    `mets_url` in JSON, or in a form.
+    """
+    return answer(WorkspaceBody.of(_take(None)), 201)
+
+
+@blueprint.post("/import_external_workspace", responses={201: WorkspaceBody})
+def import_external(query: ImportQuery) -> Response:
+    """Make a workspace of what a METS file elsewhere names."""
+    auth.caller().spend("submits_minute")
+    asked = ImportBody.model_validate(query, from_attributes=True)
+    return answer(WorkspaceBody.of(_fetch(asked)), 201)
+
+
+@blueprint.put(
+    "/workspace/<workspace_id>",
+    responses={200: WorkspaceBody},
+    openapi_extensions={"requestBody": _archive(by_address=False)},
+)
+def replace(path: WorkspacePath) -> Response:
+    """Replace a workspace by an OCRD-ZIP, or make one with this id."""
+    return answer(WorkspaceBody.of(_take(path.workspace_id)))
+
+
+@blueprint.get("/workspace/<workspace_id>", responses={200: WorkspaceBody})
+def show(path: WorkspacePath) -> Response:
+    """A workspace as an OCRD-ZIP, or what it is, with `Accept: application/json`."""
+    found = workspaces.read(path.workspace_id, auth.caller().sees)
+    response = answer(WorkspaceBody.of(found)) if _wants_json() else _packed(found)
+    response.vary.add("Accept")
+    return response
+
+
+@blueprint.delete("/workspace/<workspace_id>", responses={200: WorkspaceBody})
+def delete(path: WorkspacePath) -> Response:
+    """Delete a workspace, when no job works on it."""
+    return answer(WorkspaceBody.of(workspaces.delete(path.workspace_id, auth.caller().sees)))
+
+
+def _take(workspace_id: str | None) -> Workspace:
+    """The workspace that the request brings, as a new one or in place of one."""
+    upload = cast("uploads.UploadRequest", request)
+    caller = auth.caller()
+    limits = intake.Limits(settings.get().ocrd_max_bytes, 1)
+    with uploads.taking(upload):
+        caller.spend("submits_minute")
+        if upload.mimetype in _ZIP_TYPES:
+            incoming = uploads.read_body(upload, limits)
+        elif upload.mimetype == "multipart/form-data":
+            incoming, form = uploads.read(upload, _FIELD, limits)
+            if not incoming.names and workspace_id is None:
+                return _fetch(_parse({name: values[-1] for name, values in form.items()}))
+        elif workspace_id is None:
+            return _fetch(_parse(_fields(upload)))
+        else:
+            raise errors.WorkspaceInvalid(f"{upload.mimetype[:100]!r} is not {MEDIA_TYPE}")
+        if not incoming.names:
+            raise errors.WorkspaceInvalid(f"the form has no file in the field `{_FIELD}`")
+        incoming.close()
+        caller.check()  # the upload may have taken hours
+        return workspaces.receive(incoming.folder, incoming.path(1), caller.id, workspace_id)
+
+
+def _fields(upload: uploads.UploadRequest) -> Any:
+    if upload.mimetype in _FORMS:
+        return upload.form.to_dict()
+    found = upload.get_json(silent=True)
+    if found is None:
+        raise errors.WorkspaceInvalid(
+            f"the body is neither {MEDIA_TYPE} nor a form nor JSON with a `mets_url`"
+        )
+    return found
+
+
+def _parse(fields: Any) -> ImportBody:
+    try:
+        return ImportBody.model_validate(fields)
+    except ValidationError as error:
+        problems.validation_failed(error)
+
+
+def _fetch(asked: ImportBody) -> Workspace:
+    groups = asked.preserve_file_grps
+    chosen: Sequence[str] | None = groups.split(",") if isinstance(groups, str) else groups
+    names = [name.strip() for name in chosen or () if name.strip()]
+    basename = asked.mets_basename or "mets.xml"
+    return workspaces.fetch(asked.mets_url, auth.caller().id, names or None, basename)
+
+
+def _wants_json() -> bool:
+    """Whether the client names JSON, and rather than the ZIP.
+
+    OCR-D's client names it with a charset, which is none of our business.
+    """
+    wishes = {name.partition(";")[0].strip(): q for name, q in reversed(request.accept_mimetypes)}
+    return float(wishes.get("application/json", 0)) > float(wishes.get(MEDIA_TYPE, 0))
+
+
+def _packed(found: Workspace) -> Response:
+    pieces = workspaces.pack(found)
+    # What cannot be packed at all is said by the status.
+    first = list(itertools.islice(pieces, 1))
+    response = Response(itertools.chain(first, pieces), content_type=MEDIA_TYPE)
+    response.headers.set("Content-Disposition", "attachment", filename=f"{found.id}.ocrd.zip")
+    response.headers["Cache-Control"] = "no-store"
+    return response
