@@ -1,4 +1,4 @@
-"""Takes the images of an OCR-D workspace for a document, where a form names one instead of files."""
+"""Makes a document of the images of an OCR-D workspace, where a form names one, not files."""
 
 from __future__ import annotations
 

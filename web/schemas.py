@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, field_validator
 
 from ocr_tasks import errors
-from ocr_tasks.model import Job, Scope, State, Token
+from ocr_tasks.model import Job, Scope, State, Token, WorkspacePages
 from ocr_tasks.options import JobOptions
 from ocr_tasks.storage import ARTIFACTS
 
@@ -78,7 +78,7 @@ class InputBody(BaseModel):
     @field_validator("workspace", mode="before")
     @classmethod
     def _id_of(cls, value: WorkspacePages | None) -> str | None:
-        return value and value.id
+        return value.id if value else None
 
 
 class ProgressBody(BaseModel):

@@ -58,8 +58,8 @@ def of_workflow(job: WorkflowJob, event: str) -> dict[str, str]:
     }
 
 
-def results(name: str, owner: str, seconds: float) -> Iterator[str]:
-    """Takes messages from a list, the oldest first, as YAML; waits for one for so many seconds.
+def results(name: str, owner: str, seconds: float) -> Iterator[dict[str, str]]:
+    """Takes messages from a list, the oldest first; waits for one for so many seconds.
 
     Raises:
         errors.ProcessingInvalid, errors.QueueUnavailable
@@ -71,13 +71,19 @@ def results(name: str, owner: str, seconds: float) -> Iterator[str]:
         while True:
             message = redis_client.client().lpop(key)
             if message is not None:
-                yield str(message)
+                yield _parsed(str(message))
                 deadline = 0.0  # what is there already, and no more
             elif (left := deadline - time.monotonic()) > 0:
                 # Shorter than the client waits for an answer of Redis.
                 found = redis_client.client().blpop([key], timeout=min(left, 2.0))
                 if found:
-                    yield str(found[1])
+                    yield _parsed(str(found[1]))
                     deadline = 0.0
             else:
                 return
+
+
+def _parsed(message: str) -> dict[str, str]:
+    """A message of ours, whose YAML is a line for each field."""
+    rows = (line.partition(": ") for line in message.splitlines())
+    return {name: json.loads(value) if value[:1] == '"' else value for name, _, value in rows}

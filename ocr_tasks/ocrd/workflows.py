@@ -6,12 +6,12 @@ client from storing a text twice.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -35,15 +35,15 @@ _FOLDER = "workflows"
 # Texts
 
 
-def save(text: str, owner: str, name: str = "") -> str:
-    """Keeps a workflow and gives its id; `name` is that of the client's file.
+def save(text: str, owner: str) -> str:
+    """Keeps a workflow and gives its id.
 
     Raises:
         errors.WorkflowInvalid, errors.NextflowUnavailable
         errors.WorkflowExists: with the `workflow_id` of the same text.
         errors.StorageFull, errors.StorageUnavailable
     """
-    check(text, name)
+    check(text)
     workflow_id = storage.new_id()
     with storage.failures():
         mark = _mark(text, owner)
@@ -57,7 +57,7 @@ def save(text: str, owner: str, name: str = "") -> str:
         else:
             return workflow_id
         with suppress(errors.WorkflowNotFound):
-            if text_of(known, owner) == text:
+            if _read(known, owner)["text"] == text:
                 storage.discard(_path(workflow_id))
                 raise errors.WorkflowExists(
                     f"The same workflow script already exists, workflow id: {known}",
@@ -67,7 +67,7 @@ def save(text: str, owner: str, name: str = "") -> str:
     return workflow_id
 
 
-def replace_text(workflow_id: str, text: str, owner: str | None, name: str = "") -> None:
+def replace(workflow_id: str, text: str, owner: str | None) -> None:
     """Gives a workflow another text.
 
     Raises:
@@ -75,12 +75,12 @@ def replace_text(workflow_id: str, text: str, owner: str | None, name: str = "")
         errors.StorageFull, errors.StorageUnavailable
     """
     kept = _read(workflow_id, owner)
-    check(text, name)
+    check(text)
     with storage.failures():
         _write(workflow_id, text, kept["owner"])
 
 
-def text_of(workflow_id: str, owner: str | None) -> str:
+def text(workflow_id: str, owner: str | None) -> str:
     """The text of a workflow.
 
     Raises:
@@ -89,13 +89,13 @@ def text_of(workflow_id: str, owner: str | None) -> str:
     return str(_read(workflow_id, owner)["text"])
 
 
-def check(text: str, name: str = "") -> None:
+def check(text: str) -> None:
     """Makes sure that a text is a workflow that can be run here.
 
     Raises:
         errors.WorkflowInvalid, errors.NextflowUnavailable
     """
-    if not workflow_text.is_nextflow(text, name):
+    if not workflow_text.is_nextflow(text, ""):
         workflow_text.parse(text)
     elif not tools.has(NEXTFLOW):
         raise errors.NextflowUnavailable()
@@ -192,11 +192,11 @@ def _runs_of(text: str, mets: Mets, workspace: Workspace, owner: str) -> list[Ru
     for step in workflow_text.parse(text):
         before = sorted({writer[name] for name in step.input_file_grps if name in writer})
         asked = _checked(step)
-        there = replace(
+        there = dataclasses.replace(
             asked, input_file_grps=tuple(n for n in asked.input_file_grps if n not in writer)
         )
         processing.check_groups(there, mets, workspace, owner)
-        runs.append(replace(asked, depends_on=tuple(map(str, before))))
+        runs.append(dataclasses.replace(asked, depends_on=tuple(map(str, before))))
         writer |= dict.fromkeys(step.output_file_grps, len(runs) - 1)
     return runs
 
@@ -220,7 +220,7 @@ def _chain(
 ) -> Iterator[PlannedRun]:
     made: list[str] = []
     for wanted in runs:
-        asked = replace(
+        asked = dataclasses.replace(
             wanted,
             page_id="" if pages is None else ",".join(pages),
             depends_on=tuple(made[int(position)] for position in wanted.depends_on),
@@ -231,7 +231,7 @@ def _chain(
 
 
 def _keep(job: WorkflowJob) -> None:
-    fixed = asdict(job) | {"path_to_mets": str(job.path_to_mets)}
+    fixed = dataclasses.asdict(job) | {"path_to_mets": str(job.path_to_mets)}
     fields: dict[Any, Any] = {
         "job": json.dumps(fixed),
         "callback": job.callback_url,
