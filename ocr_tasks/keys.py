@@ -161,3 +161,8 @@ def batch(batch_id: str) -> list[str]:
     """All keys of a batch, in the order that the scripts expect."""
     main = BATCH_PREFIX + batch_id
     return [main, f"{main}:waiting", f"{main}:leases", f"{main}:done"]
+
+
+def ocrd_open(workspace_key: str) -> str:
+    """Set: ids of the jobs that work on a workspace or wait for it (`ocrd.workspaces.key`)."""
+    return f"ocr:ocrd:open:{workspace_key}"

@@ -26,7 +26,7 @@ from ocr_tasks.formats.page_ids import is_page_id
 from ocr_tasks.formats.paths import fault, is_url, is_web_address
 from ocr_tasks.formats.reading import large_tree
 
-__all__ = ["File", "Mets", "is_group_name", "is_page_id"]
+__all__ = ["File", "Mets", "is_group_name", "is_page_id", "mets_content"]
 
 _GROUP = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,199}")
 
@@ -49,6 +49,23 @@ class File:
     media_type: str
     href: str
     local: bool
+
+
+def mets_content(path: Path, most_bytes: int | None = None) -> bytes:
+    """What is in the METS file at a path, see `Mets.read`.
+
+    Raises:
+        errors.WorkspaceInvalid
+    """
+    most = settings.get().ocrd_max_mets_bytes if most_bytes is None else most_bytes
+    try:
+        with path.open("rb") as file:
+            content = file.read(most + 1)
+    except OSError as error:
+        raise WorkspaceInvalid(f"{path.name} cannot be read: {error.strerror}") from error
+    if len(content) > most:
+        raise WorkspaceInvalid(f"{path.name} has more than {most} bytes", limit=most)
+    return content
 
 
 class Mets:
@@ -83,15 +100,7 @@ class Mets:
         Raises:
             errors.WorkspaceInvalid: if it is not there, too large, no XML, or no METS.
         """
-        most = settings.get().ocrd_max_mets_bytes if most_bytes is None else most_bytes
-        try:
-            with path.open("rb") as file:
-                content = file.read(most + 1)
-        except OSError as error:
-            raise WorkspaceInvalid(f"{path.name} cannot be read: {error.strerror}") from error
-        if len(content) > most:
-            raise WorkspaceInvalid(f"{path.name} has more than {most} bytes", limit=most)
-        return cls.parse(content)
+        return cls.parse(mets_content(path, most_bytes))
 
     @classmethod
     def parse(cls, content: bytes) -> Mets:

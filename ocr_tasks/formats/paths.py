@@ -6,6 +6,7 @@ import re
 
 #: Characters of a path, and bytes of each of its names (man 7 path_resolution has room for more).
 _LONGEST, _LONGEST_NAME = 1024, 255
+_DEEPEST = 32
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 # One letter before a colon is a drive of Windows, and nothing here.
@@ -23,8 +24,8 @@ def fault(path: str) -> str:
     names = path.split("/")
     if ".." in names:
         return "a path must not lead out of its folder"
-    if any(len(name.encode()) > _LONGEST_NAME for name in names):
-        return "a name in the path is too long"
+    if len(names) > _DEEPEST or any(len(name.encode()) > _LONGEST_NAME for name in names):
+        return "a path must not have so many names, nor such long ones"
     return ""
 
 
