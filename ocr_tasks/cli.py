@@ -33,6 +33,8 @@ EXIT_INTERRUPTED = 130
 DEFAULT_URL = "http://127.0.0.1:8000"
 START_SECONDS = 90
 
+_PROCESSORS = "offer these OCR-D processors, and read no documents (default: OCR_PROCESSORS)"
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command line and gives its exit code."""
@@ -63,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     up.set_defaults(run=_up)
 
     worker = commands.add_parser("worker", help="run a worker")
+    worker.add_argument("--processors", metavar="NAMES", help=_PROCESSORS)
     worker.set_defaults(run=_worker)
 
     web = commands.add_parser("web", help="run the web server")
@@ -164,6 +167,9 @@ def _check_free(host: str, port: int) -> None:
 
 
 def _worker(options: argparse.Namespace) -> int:
+    if options.processors is not None:
+        os.environ["OCR_PROCESSORS"] = options.processors
+        settings.get.cache_clear()
     from ocr_tasks import worker
 
     redis_client.check()
