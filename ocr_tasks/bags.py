@@ -57,7 +57,7 @@ def unpack(archive: Path, folder: Path, limits: Limits) -> Found:
         mets = f"data/{bagit.key(info.get('ocrd-mets', 'mets.xml'))}"
         if mets not in bag.members:
             raise WorkspaceInvalid(f"there is no METS file {mets!r:.200}")
-        oxum = _extract(bag, folder, _payload_sums(bag), mets, limits.mets_bytes)
+        oxum = _extract(bag, folder, _payload_sums(bag), mets, limits)
         if info.get("payload-oxum", oxum) != oxum:
             raise WorkspaceInvalid(f"{bagit.INFO}: the Payload-Oxum is not {oxum}")
         _check_tags(bag)
@@ -108,15 +108,16 @@ def _faults() -> Iterator[None]:
         raise WorkspaceInvalid(str(error)) from error
 
 
-def _extract(bag: Archive, folder: Path, sums: dict[str, str], mets: str, most: int) -> str:
+def _extract(bag: Archive, folder: Path, sums: dict[str, str], mets: str, limits: Limits) -> str:
     """Writes the payload below a folder; gives its Payload-Oxum."""
     total = count = 0
     for name in bag.members:
         if name.startswith("data/"):
             # METS is looked at in the end, and may be larger.
-            xml = most if _is_xml(name) and name != mets else 0
+            xml = limits.mets_bytes if _is_xml(name) and name != mets else 0
             total += _extract_one(bag, name, folder / name, xml)
             count += 1
+            _check_size(f"the payload up to {name}", total, limits.bytes)
             if bag.digests[name] != sums[bagit.key(name)]:
                 raise WorkspaceInvalid(f"{name} has another checksum than {bagit.MANIFEST} says")
     return f"{total}.{count}"

@@ -78,7 +78,7 @@ class Archive:
     def _count(self, size: int, name: str) -> None:
         self._inflated += size
         if self._inflated > self._limits.bytes + _UNCOUNTED:  # room for tag files
-            raise WorkspaceInvalid(f"more than {self._limits.bytes} bytes, at {name}")
+            raise WorkspaceInvalid(f"{name}: more than {self._limits.bytes} bytes in all")
         if self._inflated > self._most:
             raise WorkspaceInvalid(f"{name} inflates to more than {_MOST_RATIO} times its size")
 

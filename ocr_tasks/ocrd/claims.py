@@ -1,4 +1,4 @@
-"""Who works on a workspace: one at a time writes its METS file."""
+"""Who works on a workspace: its jobs, of which one at a time writes the METS file."""
 
 from __future__ import annotations
 
@@ -18,6 +18,16 @@ LEASE = 60.0
 PATIENCE = 300.0
 
 _PAUSE = 0.02
+
+
+def open_jobs(workspace_key: str) -> int:
+    """The number of jobs on the workspace with this key that have not ended.
+
+    Raises:
+        errors.QueueUnavailable
+    """
+    with redis_client.errors_as_ours():
+        return int(redis_client.client().scard(keys.ocrd_open(workspace_key)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +76,3 @@ def mets_lease(key: str) -> Iterator[MetsLease]:
     finally:
         with suppress(redis.RedisError):  # it runs out by itself
             lease._ask("leave")
-
-
-def open_jobs(workspace_key: str) -> int:
-    """The number of jobs on the workspace with this key that have not ended.
-
-    Raises:
-        errors.QueueUnavailable
-    """
-    with redis_client.errors_as_ours():
-        return int(redis_client.client().scard(keys.ocrd_open(workspace_key)))

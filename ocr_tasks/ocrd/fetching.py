@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -116,16 +116,17 @@ class Fetcher:
 @contextmanager
 def _failures(url: str) -> Iterator[None]:
     """Says what goes wrong, in our words."""
+    reason = ""
     try:
         yield
-        return
     except (addresses.Refused, errors.CallbackRefused) as refused:
         reason = str(refused)
     except (httpcore.TimeoutException, TimeoutError):
         reason = "no answer in time"
     except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.UnsupportedProtocol, OSError):
         reason = "the connection failed"
-    raise errors.MetsNotFetched(f"{url:.200}: {reason}")
+    if reason:
+        raise errors.MetsNotFetched(f"{url:.200}: {reason}")
 
 
 def _onward(url: httpx.URL, answer: httpcore.Response) -> str | None:
@@ -205,19 +206,19 @@ def _path(file: File) -> str:
 
 def _all(fetcher: Fetcher, wanted: list[tuple[str, Path]]) -> None:
     """Fetches files, a few at once, until one cannot be fetched."""
+    failures: list[Exception] = []
 
     def save(address: str, path: Path) -> None:
         try:
-            fetcher.save(address, path)
-        except BaseException:
+            if not failures:
+                fetcher.save(address, path)
+        except Exception as error:
+            failures.append(error)
             fetcher.give_up()
-            raise
 
-    save_: Callable[[str, Path], None] = save
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        tries = [pool.submit(save_, *row) for row in wanted]
-        try:
-            for one in tries:
-                one.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+        for row in wanted:
+            pool.submit(save, *row)
+    # Those after the first one failed because of it.
+    if failures:
+        raise failures[0]

@@ -288,7 +288,7 @@ def _last_error(log: Path, begin: int, order: Order) -> str:
     place, text = told[-1]
     stack = [line for line in lines[place + 1 :] if re.match(r"[A-Za-z_][\w.]*(: |$)", line)]
     if "Traceback (most recent call last):" in lines[place + 1 :] and stack:
-        text = stack[-1] if stack[-1] in text else f"{text}: {stack[-1]}"
+        text = text if stack[-1] in text else f"{text}: {stack[-1]}"
     return _for_others(text, order)
 
 

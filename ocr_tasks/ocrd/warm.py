@@ -3,7 +3,7 @@
 It is run by the interpreter that the processor is installed for, so it needs nothing but Python 3.9
 and what the processor brings along. `running` starts it and speaks to it:
 
-    python warm.py --serve FD /path/of/ocrd-x
+    python warm.py /path/of/ocrd-x --serve FD
 
 - Orders come in on standard input, answers go out on the descriptor FD: each a JSON object in one
   line, UTF-8. Standard output and error are for what processors print; they find nothing to read.
@@ -35,10 +35,12 @@ import json
 import logging
 import os
 import queue
+import resource
 import runpy
 import sys
 import tempfile
 import threading
+import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -73,8 +75,10 @@ def main() -> int:
             return 3
         say(answers, {"ready": True})
         point_output_to(os.devnull)
+        seconds, _ = resource.getrlimit(resource.RLIMIT_CPU)
         while True:
             order = orders.get()
+            allow_cpu(seconds)
             say(answers, {"run": order["run"], **answer(cls, order)})
 
 
@@ -124,6 +128,15 @@ def load(script: str) -> Any:
     raise RuntimeError("the script does not run a class of OCR-D")
 
 
+def allow_cpu(seconds: int) -> None:
+    """Gives a run all the seconds that this process was started with, whatever others have used."""
+    if seconds != resource.RLIM_INFINITY:
+        _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+        soft = int(time.process_time()) + seconds
+        soft = soft if hard == resource.RLIM_INFINITY else min(soft, hard)
+        resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
+
+
 def answer(cls: Any, order: dict[str, Any]) -> dict[str, Any]:
     """Runs the processor, with its words in the log of the order."""
     home = os.getcwd()  # noqa: PTH109  # what follows is OCR-D's
@@ -155,7 +168,7 @@ def run(cls: Any, order: dict[str, Any]) -> None:
         ),
         input_file_grp=",".join(order["input_file_grps"]),
         output_file_grp=",".join(order["output_file_grps"]),
-        page_id=order["page_id"],
+        page_id=order["page_id"] or None,
         parameter={name: hashable(value) for name, value in order["parameters"].items()},
         instance_caching=True,
     )

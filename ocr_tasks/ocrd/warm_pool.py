@@ -40,13 +40,14 @@ class _Warm:
         Raises:
             CannotBeKept
         """
+        command = _command(path)
         reading, writing = os.pipe()
         self._answers = os.fdopen(reading, "rb")
         try:
             with log.open("ab") as words:
                 # In the same process group as this process, so that it is killed with it.
                 self._process = subprocess.Popen(
-                    _command(path, writing),
+                    [*command, "--serve", str(writing)],
                     stdin=subprocess.PIPE,
                     stdout=words,
                     stderr=words,
@@ -119,20 +120,19 @@ class _Warm:
         self._answers.close()
 
 
-def _command(path: Path, descriptor: int) -> list[str]:
+def _command(path: Path) -> list[str]:
     """What to call for a processor that stays.
 
     Raises:
         CannotBeKept
     """
-    serve = ["--serve", str(descriptor)]
     if path == programs.OURS:
-        return [*programs.command(path), *serve]
+        return programs.command(path)
     python = programs.interpreter(path)
     if python is None:
         raise CannotBeKept("it is no script of Python")
     # Isolated: the modules beside ours are none of its business.
-    return [python, "-I", str(_SCRIPT), *serve, str(path)]
+    return [python, "-I", str(_SCRIPT), str(path)]
 
 
 def in_words(status: int) -> str:

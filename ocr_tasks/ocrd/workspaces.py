@@ -149,7 +149,8 @@ def _swap(folder: Path, workspace_id: str, owner: str) -> None:
         old = None
         if target.exists():
             _check_replaceable(workspace_id, owner)
-            old = _drop(target)
+            with suppress(FileNotFoundError):
+                old = _drop(target)
         try:
             folder.rename(target)
         except OSError as error:

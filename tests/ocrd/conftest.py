@@ -30,6 +30,12 @@ def ocrd_bin() -> Path:
     raise AssertionError("no processors are installed; scripts/setup --ocrd installs some")
 
 
+@pytest.fixture(scope="session")
+def shared_bin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for processors that stay loaded from test to test."""
+    return tmp_path_factory.mktemp("bin")
+
+
 @pytest.fixture
 def own_bin(tmp_path: Path) -> Path:
     """A folder for processors that a test makes up."""
@@ -40,12 +46,16 @@ def own_bin(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def processors(
-    service: redis.Redis, ocrd_bin: Path, own_bin: Path, monkeypatch: pytest.MonkeyPatch
+    service: redis.Redis,
+    ocrd_bin: Path,
+    own_bin: Path,
+    shared_bin: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[redis.Redis]:
     """Our modules with an empty Redis, and with those processors."""
     models = sorted(Path("/usr/share/tesseract-ocr").glob("*/tessdata"))
     monkeypatch.setenv("TESSDATA_PREFIX", str(models[-1]))
-    monkeypatch.setenv("OCR_OCRD_PATH", f"{own_bin}:{ocrd_bin}")
+    monkeypatch.setenv("OCR_OCRD_PATH", f"{own_bin}:{shared_bin}:{ocrd_bin}")
     settings.get.cache_clear()
     yield service
     settings.get.cache_clear()
