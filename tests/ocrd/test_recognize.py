@@ -28,7 +28,9 @@ from ocr_tasks.plugin import tesseract
 
 PAGE = "{http://schema.primaresearch.org/PAGE/gts/pagecontent/2019-07-15}"
 NOTHING = b'<mets:mets xmlns:mets="http://www.loc.gov/METS/"><mets:fileSec/></mets:mets>'
-PARAMETERS = {"languages": "eng", "page_segmentation": 6, "dpi": 150}
+PARAMETERS = {
+    **{"languages": "eng", "page_segmentation": 6, "dpi": 150, "overwrite_segments": False}
+}
 
 Change = Callable[..., Order]
 
@@ -155,12 +157,71 @@ def test_the_image_that_a_document_names_is_read(order: Order) -> None:
     assert [other.image for other in found.alternatives] == [name for name, _ in others]
 
 
-def test_regions_of_the_input_are_warned_of(order: Order, caplog: pytest.LogCaptureFixture) -> None:
+def test_regions_without_lines_are_warned_of(
+    order: Order, caplog: pytest.LogCaptureFixture
+) -> None:
     regions = '<TextRegion id="a"/><TextRegion id="b"/>'
     _replace_input(order.folder, "P1", _document("IMG/P1.png", regions=regions))
     recognition.run(replace(order, input_file_grp="DOC", page_id="P1"))
     assert _texts(order.folder) == {"P1": "harbour"}
     assert "page P1 is read without regard to 2 regions" in caplog.text
+
+
+LINES = """
+<TextRegion id="r" custom="mine"><Coords points="0,0 399,0 399,199 0,199"/>
+<TextLine id="lower"><Coords points="20,105 380,105 380,160 20,160"/></TextLine>
+<TextLine id="upper"><Coords points="20,35 380,35 380,90 20,90"/><Baseline points="40,70 200,70"/>
+<Word id="w"><Coords points="0,0 1,0 1,1"/></Word><TextEquiv><Unicode>old</Unicode></TextEquiv>
+</TextLine>
+<TextLine id="outside"><Coords points="500,500 600,500 600,600"/></TextLine>
+<TextLine id="speck"><Coords points="390,190 391,190 391,191"/></TextLine>
+<TextLine id="word"><Coords points="20,35 157,35 157,90 20,90"/></TextLine>
+</TextRegion><GraphicRegion id="g"><Coords points="0,0 9,0 9,9"/></GraphicRegion>
+"""
+
+
+def test_lines_of_the_input_are_read_and_stay(order: Order) -> None:
+    image = _picture("window garden", (400, 200))
+    image.paste(_picture("harbour", (400, 120)).crop((0, 35, 400, 95)), (0, 105))
+    image.save(order.folder / "IMG" / "P1.png")
+    _replace_input(order.folder, "P1", _document("IMG/P1.png", regions=LINES))
+    order = replace(order, input_file_grp="DOC", page_id="P1")
+
+    recognition.run(order)
+
+    root = etree.parse(order.folder / "OUT" / "OUT_P1.xml").getroot()
+    text = f"{PAGE}TextEquiv/{PAGE}Unicode"
+    assert {line.get("id"): line.findtext(text) for line in root.iter(f"{PAGE}TextLine")} == {
+        **{"lower": "harbour", "upper": "window garden", "word": "window"},
+        **{"outside": None, "speck": None},
+    }
+    assert root.get("pcGtsId") == "OUT_P1"
+    assert root.find(f".//{PAGE}GraphicRegion") is not None
+    for word in root.iterfind(f".//{PAGE}TextLine[@id='upper']/{PAGE}Word"):
+        coords = word.find(f"{PAGE}Coords")
+        assert coords is not None
+        points = [tuple(map(int, point.split(","))) for point in coords.get("points", "").split()]
+        assert image.crop((*points[0], *points[2])).getextrema()[0] == 0  # there is ink
+        assert all(20 <= x <= 380 and 35 <= y <= 90 for x, y in points)
+
+    recognition.run(
+        replace(
+            order,
+            output_file_grp="NEW",
+            parameters=PARAMETERS | {"overwrite_segments": True},
+        )
+    )
+    assert _texts(order.folder, "NEW") == {"P1": "window garden harbour"}
+
+
+def test_all_lines_together_have_the_time_of_a_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    image, line = _picture("harbour"), [(0, 0), (399, 0), (399, 119), (0, 119)]
+    assert len(engine.read_lines(image, [line] * 3, ("eng",), 60)) == 3
+    times = iter([0.0, 1.0, 61.0])
+    monkeypatch.setattr(engine.time, "monotonic", lambda: next(times))
+    monkeypatch.setattr(engine, "read", lambda *_: Page.empty(1, 1, 1, 300))
+    with pytest.raises(errors.PageTimeout):
+        engine.read_lines(image, [line] * 3, ("eng",), 60)
 
 
 def test_the_program_reads_the_same(order: Order, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -407,7 +468,7 @@ def test_a_worker_runs_it_and_keeps_it_loaded(
     processors: redis.Redis, kant: Path, tmp_path: Path, ocrd_bin: Path
 ) -> None:
     log = tmp_path / "log"
-    parameters = {"languages": "deu", "page_segmentation": 3, "dpi": 0}
+    parameters = PARAMETERS | {"languages": "deu", "page_segmentation": 3, "dpi": 0}
     order = running.Order(
         *(RECOGNIZE, kant, "0" * 16, ("OCR-D-IMG",), ("OCR-D-OCR",), ["PHYS_0017"]),
         *(parameters, "00000000-0000-4000-8000-000000000001"),
@@ -422,7 +483,7 @@ def test_a_worker_runs_it_and_keeps_it_loaded(
     with pytest.raises(errors.ProcessorFailed, match="not installed: tlh"):
         running.run(wrong, log)
 
-    assert "page PHYS_0017: 1" in log.read_text()  # a hundred and some words
+    assert "page PHYS_0017 is read" in log.read_text()
     (file,) = Mets.read(kant).files("OCR-D-OCR")
     assert (file.id, file.page) == ("OCR-D-OCR_PHYS_0017", "PHYS_0017")
     words = etree.parse(kant.parent / file.href).iter(f"{PAGE}Word")
