@@ -89,7 +89,7 @@ def fetch(
         for group in groups or ():
             if group not in mets.groups:
                 raise errors.FileGroupUnknown(f"METS has no file group {group!r:.100}")
-        fetching.fill(fetcher, mets, url, path.parent, groups or mets.groups, config.ocrd_max_files)
+        fetching.fill(fetcher, mets, url, path, groups or mets.groups, config.ocrd_max_files)
         with storage.failures():
             mets.write(path)
         found = _look(folder, mets=f"data/{basename}")
