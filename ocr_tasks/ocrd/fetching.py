@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import quote
 
 import httpcore
 import httpx
@@ -153,8 +154,9 @@ def fill(
 ) -> None:
     """Fetches the files of some groups beside a METS file, and says in `mets` where they are.
 
-    `url` is where METS came from, `path` where it is now. Paths stay as they are, as the XML of pages may name them; what
-    has an address becomes `<group>/<id>.<ending>`. Files of other groups keep their addresses.
+    `url` is where METS came from, `path` where it is now. Paths stay as they are, as the XML of
+    pages may name them; what has an address becomes `<group>/<id>.<ending>`. Files of other groups
+    keep their addresses.
 
     Raises:
         errors.WorkspaceInvalid: if a file is neither on the web nor beside METS.
@@ -184,16 +186,12 @@ def _address(file: File, base: httpx.URL) -> str:
     """Where a file is on the web."""
     wrong = fault(file.href) if file.local else ""
     if file.local and not wrong and not is_url(file.href):
-        # A path is no address yet: `#` and `?` are letters of it.
-        return str(base.join("./").copy_with(query=None)) + _quoted(file.href)
+        # A path is no address yet: `#`, `?` and `%` are letters of it.
+        return str(base.join("./").copy_with(query=None)) + quote(file.href, safe="/")
     if file.local or not is_web_address(file.href):
         wrong = wrong or "it is not on the web"
         raise errors.WorkspaceInvalid(f"METS names {file.href!r:.200}: {wrong}")
     return file.href
-
-
-def _quoted(path: str) -> str:
-    return re.sub(r"[%?#]", lambda found: f"%{ord(found[0]):02X}", path)
 
 
 def _name(file: File) -> str:

@@ -137,7 +137,7 @@ def _keep(folder: Path, found: dict[str, Any], owner: str, workspace_id: str) ->
             if path.name != "data":
                 storage.discard(path)
         storage.write(folder / _RECORD, json.dumps(record).encode())
-        for path in (folder / found["mets"], folder / _RECORD, folder):
+        for path in (*folder.rglob("*"), folder):
             storage.make_last(path)
         all_workspaces().mkdir(parents=True, exist_ok=True)
         _swap(folder, workspace_id, owner)

@@ -10,13 +10,15 @@ from typing import Any
 
 
 class Site(http.server.ThreadingHTTPServer):
-    """Answers with the content of `files`, or sends on to what `moved` says."""
+    """Answers with the content of `files`, or sends on to what `moved` says, or never."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.files: dict[str, bytes] = {}
         self.moved: dict[str, str] = {}
         self.asked: list[str] = []
+        self.stuck: set[str] = set()
+        self.ending = threading.Event()
 
     @property
     def url(self) -> str:
@@ -29,6 +31,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.asked.append(self.path)
+        if self.path in self.server.stuck:
+            self.server.ending.wait()
         content = self.server.files.get(self.path, b"")
         if self.path in self.server.moved:
             self.send_response(302)
@@ -47,9 +51,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 def serving() -> Iterator[Site]:
     """A site that runs."""
     site = Site()
-    thread = threading.Thread(target=site.serve_forever)
+    thread = threading.Thread(target=site.serve_forever, args=[0.02])
     thread.start()
     yield site
+    site.ending.set()
     site.shutdown()
     thread.join()
     site.server_close()

@@ -305,7 +305,7 @@ def test_other_addresses_of_mets_are_refused(url: str) -> None:
         (mets("http://127.0.0.1:6379/x"), errors.MetsNotFetched, "port 6379"),
         (mets("http://[::1]/x"), errors.MetsNotFetched, "not a public one"),
         (mets("IMG/a", more="<!DOCTYPE m>"), errors.WorkspaceInvalid, "document type"),
-        (mets("mets.xml"), errors.WorkspaceInvalid, "two files"),
+        (mets("IMG/a", "IMG//a"), errors.WorkspaceInvalid, "two files"),
         (mets("a/b", "a"), errors.WorkspaceInvalid, "a file and a folder"),
         ("<html/>", errors.WorkspaceInvalid, "not METS"),
     ],
@@ -352,6 +352,17 @@ def test_more_than_may_be_is_not_fetched(
 
 
 def test_a_letter_of_a_path_is_no_part_of_an_address(site: Site) -> None:
-    site.files["/kant/IMG/a%231%3F.tif"] = b"image"
-    put(site, mets("IMG/a#1?.tif"))
-    assert "IMG/a#1?.tif" in contents(fetched(site).folder)
+    site.files["/kant/IMG/a%231%3F%20%C3%A4.tif"] = b"image"
+    put(site, mets("IMG/a#1? ä.tif"))
+    assert "IMG/a#1? ä.tif" in contents(fetched(site).folder)
+
+
+def test_a_site_that_does_not_answer_is_given_up(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OCR_OCRD_FETCH_SECONDS", "1")
+    settings.get.cache_clear()
+    site.stuck.add("/kant/OCR-D-IMG/INPUT_0020.tif")
+    with pytest.raises(errors.MetsNotFetched, match=r"INPUT_0020\.tif: no answer in time"):
+        fetched(site)
+    assert left() == []

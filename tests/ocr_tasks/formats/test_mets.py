@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from ocr_tasks import errors
+from ocr_tasks.formats import reading
 from ocr_tasks.formats.mets import File, Mets, is_group_name, is_page_id
 from tests.bags import KANT, mets
 
@@ -203,6 +204,13 @@ def test_a_mets_that_is_not_there_or_too_large_is_refused(tmp_path: Path) -> Non
         Mets.read(tmp_path / "mets.xml", LIMIT)
     with pytest.raises(errors.WorkspaceInvalid, match="more than 100 bytes"):
         Mets.read(KANT / "mets.xml", 100)
+
+
+def test_a_mets_that_would_fill_the_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "_MOST_NODES", 1000)
+    for part in ("<a/>", "<a a='' b='' c=''/>"):
+        with pytest.raises(errors.WorkspaceInvalid, match="more than 1000 elements"):
+            Mets.parse(mets(pages=part * 999).encode())
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "iso-8859-1", "windows-1252"])
