@@ -18,10 +18,9 @@ from typing import Any
 
 from lxml import etree
 
-from ocr_tasks import settings
 from ocr_tasks.errors import WorkspaceInvalid
 from ocr_tasks.formats import mets_index, page_ids
-from ocr_tasks.formats.mets_index import METS, MISPLACED, OCRD, XLINK, is_local
+from ocr_tasks.formats.mets_index import METS, MISPLACED, OCRD, XLINK, is_local, mets_content
 from ocr_tasks.formats.page_ids import is_page_id
 from ocr_tasks.formats.paths import fault, is_url, is_web_address
 from ocr_tasks.formats.reading import large_tree
@@ -49,23 +48,6 @@ class File:
     media_type: str
     href: str
     local: bool
-
-
-def mets_content(path: Path, most_bytes: int | None = None) -> bytes:
-    """What is in the METS file at a path, see `Mets.read`.
-
-    Raises:
-        errors.WorkspaceInvalid
-    """
-    most = settings.get().ocrd_max_mets_bytes if most_bytes is None else most_bytes
-    try:
-        with path.open("rb") as file:
-            content = file.read(most + 1)
-    except OSError as error:
-        raise WorkspaceInvalid(f"{path.name} cannot be read: {error.strerror}") from error
-    if len(content) > most:
-        raise WorkspaceInvalid(f"{path.name} has more than {most} bytes", limit=most)
-    return content
 
 
 class Mets:
@@ -201,14 +183,18 @@ class Mets:
             note.text = value
         self._add_agent(agent)
 
-    def merge(self, other: Mets) -> None:
+    def merge(self, other: Mets, before: Mets | None = None) -> None:
         """Takes over groups, files, what they show, and agents from a copy that was worked on.
 
-        A file with the same id is replaced. Doing this again changes nothing.
+        A file with the same id is replaced. `before` is the copy as it was then: what it has as
+        well is left as it is here, as others may have worked on it meanwhile. Doing this again
+        changes nothing.
         """
         for group in other.groups:
             self._group(group)
         for file_id, theirs in other._elements.items():
+            if before and before._has(file_id, other):
+                continue
             group, pages = other._files[file_id].group, other._pages_of.get(file_id, [])
             ours = self._elements.get(file_id)
             if (
@@ -223,6 +209,16 @@ class Mets:
         for agent in mets_index.agents(other._root):
             if mets_index.signature(agent) not in known:
                 self._add_agent(deepcopy(agent))
+
+    def _has(self, file_id: str, other: Mets) -> bool:
+        """Whether a file is here as it is in another one."""
+        ours = self._elements.get(file_id)
+        return (
+            ours is not None
+            and self._files[file_id] == other._files[file_id]
+            and self._pages_of.get(file_id) == other._pages_of.get(file_id)
+            and mets_index.signature(ours) == mets_index.signature(other._elements[file_id])
+        )
 
     def write(self, path: Path) -> None:
         """Writes it so that the file is there whole or as it was; OSError where that fails."""

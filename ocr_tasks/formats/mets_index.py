@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 from lxml import etree
 
+from ocr_tasks import settings
+from ocr_tasks.errors import WorkspaceInvalid
 from ocr_tasks.formats.page_ids import ATTRIBUTES
 from ocr_tasks.formats.paths import is_url
 
@@ -193,3 +196,20 @@ def _insert_before(root: etree._Element, element: etree._Element, names: Iterabl
             child.addprevious(element)
             return
     root.append(element)
+
+
+def mets_content(path: Path, most_bytes: int | None = None) -> bytes:
+    """What is in the METS file at a path, see `Mets.read`.
+
+    Raises:
+        errors.WorkspaceInvalid
+    """
+    most = settings.get().ocrd_max_mets_bytes if most_bytes is None else most_bytes
+    try:
+        with path.open("rb") as file:
+            content = file.read(most + 1)
+    except OSError as error:
+        raise WorkspaceInvalid(f"{path.name} cannot be read: {error.strerror}") from error
+    if len(content) > most:
+        raise WorkspaceInvalid(f"{path.name} has more than {most} bytes", limit=most)
+    return content

@@ -82,12 +82,13 @@ def run(order: Order, log: Path) -> None:
         with storage.failures():
             programs.temporary(order.run_id).mkdir(mode=0o700, parents=True)
             shutil.copyfile(order.mets, order.own_mets)
-        work = _work(order, Mets.read(order.own_mets))
+        before = Mets.read(order.own_mets)
+        work = _work(order, before)
         if work is None:
             _note(log, "All pages have output already; nothing is left to do.")
             return
         _process(path, order, work, log)
-        _merge(order)
+        _merge(order, before)
     finally:
         forget(order.mets, order.run_id)
 
@@ -245,12 +246,12 @@ def _call(path: Path, order: Order, work: _Work, log: Path) -> int:
 # After
 
 
-def _merge(order: Order) -> None:
-    """Puts what the run has added into the real METS file."""
+def _merge(order: Order, before: Mets) -> None:
+    """Puts what the run has changed into the real METS file."""
     added = Mets.read(order.own_mets)
     with claims.mets_lease(order.key) as lease:
         merged = Mets.read(order.mets)
-        merged.merge(added)
+        merged.merge(added, before)
         # Over the run's own file, which becomes the real one in one go.
         merged.write(order.own_mets)
         with storage.failures():

@@ -168,7 +168,11 @@ def by_path(mets: Path) -> dict[str, Any]:
 
 
 def text_of(archive: zipfile.ZipFile, group: str) -> str:
-    names = [name for name in archive.namelist() if name.startswith(f"data/{group}/") and name.endswith(".xml")]
+    names = [
+        name
+        for name in archive.namelist()
+        if name.startswith(f"data/{group}/") and name.endswith(".xml")
+    ]
     assert names, archive.namelist()
     found = b" ".join(archive.read(name) for name in names).decode()
     return " ".join(re.findall(r"<(?:pc:)?Unicode>([^<]*)<", found))

@@ -288,6 +288,20 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def test_what_others_changed_meanwhile_is_not_turned_back_by_a_copy(
+    kant: Mets, tmp_path: Path
+) -> None:
+    before, copy = (Mets.read(KANT / "mets.xml", LIMIT) for _ in range(2))
+    copy.add_file("NEW", "NEW_1", "PHYS_0017", PAGE, "NEW/1.xml")
+    kant.add_file("OCR-D-GT-PAGE", "PAGE_0017_PAGE", "PHYS_0017", PAGE, "OCR-D-GT-PAGE/other.xml")
+
+    kant.merge(copy, before)
+
+    hrefs = {file.id: file.href for file in again(kant, tmp_path).files()}
+    assert hrefs["PAGE_0017_PAGE"] == "OCR-D-GT-PAGE/other.xml"
+    assert hrefs["NEW_1"] == "NEW/1.xml"
+
+
 def test_ten_thousand_pages_are_read_resolved_merged_and_written(
     large: Path, tmp_path: Path
 ) -> None:
