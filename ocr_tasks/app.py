@@ -25,6 +25,7 @@ LAST_LANE_EVERY = 5
 
 OCR_DOCUMENT = "ocr_tasks.tasks.ocr_document"
 READ_PAGES = "ocr_tasks.tasks.read_pages"
+RUN_PROCESSOR = "ocr_tasks.tasks.run_processor"
 
 #: Seconds between a job's soft end (an exception in its process) and its hard one (SIGKILL).
 HARD_LIMIT_GRACE = 10
@@ -32,6 +33,11 @@ HARD_LIMIT_GRACE = 10
 
 #: A process that has grown beyond this is replaced after its job, as it keeps its memory.
 LARGE_CHILD_KIB = 2 * 1024 * 1024
+
+
+def queue_of(lane: str) -> str:
+    """The queue of a lane. A job of an OCR-D processor waits in the queue of that name."""
+    return LANES.get(lane, lane)
 
 
 def _configuration(config: settings.Settings) -> dict[str, object]:
@@ -98,6 +104,11 @@ class LaneOrder:
     def rotate(self, lane: str) -> None:
         """A message was taken from this queue."""
         self._taken += 1
+        if lane not in LANES.values() and lane in self._lanes:
+            # Queues of processors are of one rank, and asked in turn.
+            self._lanes.remove(lane)
+            others = [name for name in self._lanes if name not in LANES.values()]
+            self._lanes.insert(len(others), lane)
 
 
 app = Celery("ocr_tasks")

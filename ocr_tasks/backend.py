@@ -12,7 +12,7 @@ the job is submitted, and each write is one script that
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +56,28 @@ class NewJob:
         return str(self.options["priority"])
 
 
+@dataclass(frozen=True, slots=True)
+class PlannedRun:
+    """A job of a processor to be. `job` is what never changes, ready for JSON; `pages` None: all.
+
+    `results` is the list that its end is told on, `told` the beginning of the message, or ''.
+    """
+
+    id: str
+    job: dict[str, Any]
+    owner: str
+    created: float
+    processor: str
+    workspace: str
+    outputs: Sequence[str]
+    pages: Sequence[str] | None
+    depends_on: Sequence[str]
+    callback: bool
+    results: str
+    told: str
+    workflow: str
+
+
 def _as_job_error(exc: BaseException) -> errors.JobError:
     if isinstance(exc, errors.JobError):
         return exc
@@ -76,7 +98,7 @@ def _counters(state: State, result: Any) -> list[str | float]:
     if not state.final:
         return []
     pairs: list[str | float] = [f"jobs_{state}", 1]
-    if state is State.SUCCEEDED:
+    if state is State.SUCCEEDED and "artifacts" in result:
         outcome = Outcome.from_dict(result)
         pairs += ["pages", outcome.pages, "pages_failed", len(outcome.failed_pages)]
         for stage, seconds in outcome.seconds.items():
@@ -184,6 +206,21 @@ class JobBackend(RedisBackend):  # type: ignore[misc]  # Celery has no types
             return request.job_of(answer)
         return new.id if answer == 1 else int(answer)
 
+    def put_processing(self, planned: Iterable[PlannedRun]) -> list[int]:
+        """Makes jobs of processors: 1 done, -1 it is there, -2 one that it waits for is not."""
+        progress = Progress().to_dict()
+        stages = json.dumps(progress)
+
+        def row(new: PlannedRun) -> tuple[list[str], list[str | float]]:
+            meta = self._encode_meta(new.id, "QUEUED", progress)
+            args = [new.id, meta, json.dumps(new.job), stages, repr(new.created)]
+            args += [keys.owned_by(new.owner), new.processor, new.workspace]
+            args += [json.dumps(new.outputs), "" if new.pages is None else json.dumps(new.pages)]
+            args += ["end" if new.callback else "", new.results, new.told, new.workflow]
+            return keys.job(new.id), [*args, keys.PROCESSING, *new.depends_on]
+
+        return [int(n) for n in redis_client.run_each("put_processing", map(row, planned))]
+
     def claim(self, job_id: str, token: str, holder: str, progress: Progress) -> bool:
         """Makes a job run, in the name of `token`, with a lease. False: it does not wait."""
         meta = self._encode_meta(job_id, "PROGRESS", progress.to_dict())
@@ -222,6 +259,12 @@ class JobBackend(RedisBackend):  # type: ignore[misc]  # Celery has no types
         """Ends a job as an earlier record of it had ended: with what Celery kept of that."""
         celery_state = next(name for name, ours in CELERY_STATES.items() if ours is state)
         self._end(job_id, "", state, self._encode_meta(job_id, celery_state, result), result)
+
+    def end_processing(self, job_id: str, token: str, state: State, result: Any) -> bool:
+        """Ends a job of a processor. False: it is not this run's any more, or has ended."""
+        celery_state = next(name for name, ours in CELERY_STATES.items() if ours is state)
+        meta = self._encode_meta(job_id, celery_state, result)
+        return self._end(job_id, token, state, meta, result)
 
     def cancel(self, job_id: str) -> bool:
         """Ends a job as cancelled. False: it has ended before."""

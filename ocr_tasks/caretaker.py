@@ -14,6 +14,7 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Collection
 from contextlib import suppress
 from typing import Any
 
@@ -24,6 +25,7 @@ from redis import RedisError
 from ocr_tasks import document, errors, lanes, leases, orphans, settings, storage, workers
 from ocr_tasks.app import READ_PAGES
 from ocr_tasks.model import WorkerInfo
+from ocr_tasks.ocrd import discovery, tools
 from ocr_tasks.options import INTERNAL_LANGUAGES
 from ocr_tasks.plugin import engine
 
@@ -60,6 +62,7 @@ class Caretaker(threading.Thread):
         self._renewed_at = 0.0
         self._announced_at = 0.0
         self._info: WorkerInfo | None = None
+        self._processors: dict[str, dict[str, Any]] = {}
 
     def note_birth(self, pid: int) -> None:
         """Tells of a child of the pool; to be called in that child, as it starts."""
@@ -70,6 +73,10 @@ class Caretaker(threading.Thread):
         self._consumer = consumer
         if not self.is_alive():
             self.start()
+
+    def offer(self, processors: dict[str, dict[str, Any]]) -> None:
+        """Has these processors be announced, given with their descriptions."""
+        self._processors = processors
 
     def end_within(self, seconds: float) -> None:
         """Has what runs here so many seconds to come to an end; then it is killed and given back.
@@ -170,8 +177,9 @@ class Caretaker(threading.Thread):
         if now - self._announced_at < ANNOUNCE_INTERVAL and self._info:
             return
         if self._info is None:
-            self._info = _describe()
+            self._info = _describe(self._processors)
         workers.announce(self._info)
+        tools.announce(self._processors)
         self._announced_at = now
         if killed := orphans.kill():
             log.warning("killed what a lost worker had left running: %s", ", ".join(killed))
@@ -186,9 +194,13 @@ def _job_of(request: Any) -> str:
     return str(request.args[0]) if request.name == READ_PAGES else str(request.id)
 
 
-def _describe() -> WorkerInfo:
+def _describe(processors: Collection[str]) -> WorkerInfo:
+    name = f"{socket.gethostname()}:{os.getpid()}"
+    if processors:
+        number = settings.get().processes
+        return WorkerInfo(name, number, processors=sorted(processors), machine=discovery.machine())
     return WorkerInfo(
-        name=f"{socket.gethostname()}:{os.getpid()}",
+        name=name,
         processes=settings.get().processes,
         languages=sorted(engine.languages() - INTERNAL_LANGUAGES),
         versions=document.versions(),

@@ -20,6 +20,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from ocr_tasks import errors
+
 #: Bytes of an answer at most; it is a few numbers and a sentence.
 _MOST = 1 << 20
 
@@ -110,6 +112,23 @@ def ask(order: dict[str, Any], folder: Path, seconds: float) -> dict[str, Any]:
     except ValueError:
         raise NoAnswer from None
     return answer
+
+
+def look(order: dict[str, Any], folder: Path, seconds: float) -> dict[str, Any]:
+    """The answer of a new child, as `ask`, with what becomes of it in our words.
+
+    Raises:
+        errors.CheckFailed: if the child was ended by a limit, or crashed.
+        errors.StorageUnavailable: if none can be started.
+    """
+    try:
+        return ask(order, folder, seconds)
+    except TimedOut:
+        raise errors.CheckFailed(f"more than {seconds} seconds") from None
+    except NoAnswer:
+        raise errors.CheckFailed() from None
+    except OSError as error:
+        raise errors.StorageUnavailable("cannot start the check of the upload") from error
 
 
 def _kill(said: bytes) -> None:

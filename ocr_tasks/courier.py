@@ -12,9 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 from redis import RedisError
 
-from ocr_tasks import errors, jobs, webhooks
-from ocr_tasks.model import Job
-from ocr_tasks.webhooks import Message
+from ocr_tasks import errors, webhooks
+from ocr_tasks.webhooks import Message, Told
 
 log = logging.getLogger("ocr_tasks.courier")
 
@@ -37,7 +36,7 @@ class Courier(threading.Thread):
         self._look = threading.Event()
         self._lock = threading.Lock()
         self._senders: Counter[str] = Counter()
-        self._waiting: dict[str, deque[tuple[Message, Job, float]]] = defaultdict(deque)
+        self._waiting: dict[str, deque[tuple[Message, Told, float]]] = defaultdict(deque)
 
     def begin(self) -> None:
         """Starts, if it does not run yet."""
@@ -70,19 +69,15 @@ class Courier(threading.Thread):
 
     def _take(self, pool: ThreadPoolExecutor) -> None:
         for message in webhooks.take(_TAKEN):
-            try:
-                job = jobs.read(message.job_id)
-            except (errors.JobNotFound, errors.JobDeleted):
+            told = webhooks.told(message)
+            if told is None:
                 webhooks.drop(message)
                 continue
-            if job.callback is None:
-                webhooks.drop(message)
-                continue
-            host = httpx.URL(job.callback.url).host
+            host = httpx.URL(told.url).host
             with self._lock:
                 crowded = len(self._waiting[host]) >= _WAITING_FOR_HOST
                 if not crowded:
-                    self._waiting[host].append((message, job, time.monotonic()))
+                    self._waiting[host].append((message, told, time.monotonic()))
                 begin = self._senders[host] < _AT_ONCE_TO_HOST
                 self._senders[host] += begin
             if crowded:
@@ -98,20 +93,22 @@ class Courier(threading.Thread):
                     self._waiting.pop(host, None)
                     self._senders[host] -= 1
                     break
-                message, job, since = self._waiting[host].popleft()
+                message, told, since = self._waiting[host].popleft()
             if time.monotonic() - since < _WAITS_SECONDS:
-                self._send(message, job, host)
+                self._send(message, told, host)
         self._look.set()
 
-    def _send(self, message: Message, job: Job, host: str) -> None:
+    def _send(self, message: Message, told: Told, host: str) -> None:
         try:
-            attempt = webhooks.deliver(message, job)
+            attempt = webhooks.deliver(message, told)
             said = attempt.status or attempt.reason
-            log.info("webhook %s of job %s to %s: %s", message.event, job.id, host, said)
+            log.info("webhook %s of job %s to %s: %s", message.event, message.job_id, host, said)
         except (RedisError, errors.OcrTasksError) as error:
-            log.warning("webhook of job %s: %s", job.id, error)  # it is due again in a minute
+            log.warning(
+                "webhook of job %s: %s", message.job_id, error
+            )  # it is due again in a minute
         except Exception:
-            log.exception("webhook of job %s", job.id)
+            log.exception("webhook of job %s", message.job_id)
 
 
 def _put_back(messages: list[Message]) -> None:

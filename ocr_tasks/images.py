@@ -50,9 +50,7 @@ def to_pdfs(
     Raises:
         errors.UnsupportedType, errors.ImageInvalid, errors.ImageTooLarge, errors.TooManyPages
     """
-    Image.MAX_IMAGE_PIXELS = None  # check_pixels is the limit
-    wanted = [name for name in FORMATS if name != "MPO"]
-    with _as_our_errors(), Image.open(path, formats=wanted) as image:
+    with _opened(path) as image:
         media_type = FORMATS[image.format or ""]
         check_pixels(*image.size)
         _check_number(image, most)
@@ -62,6 +60,44 @@ def to_pdfs(
             with part.open("wb") as file:
                 _write_page(source, dpi, file)
             yield media_type, part
+
+
+def load(path: Path, check_pixels: Callable[[int, int], None]) -> Image.Image:
+    """The first picture of a file, decoded, on white paper, not turned as the file may ask for.
+
+    Its mode is 1, L, P or RGB; `dpi` in its `info` is what the file says.
+
+    Raises:
+        errors.UnsupportedType, errors.ImageInvalid, errors.ImageTooLarge
+    """
+    with _opened(path) as image:
+        check_pixels(*image.size)
+        image.load()
+        readable = _readable(image)
+        if "dpi" in image.info:
+            readable.info["dpi"] = image.info["dpi"]
+        return readable
+
+
+def geometry(path: Path) -> tuple[int, int, int]:
+    """Width and height of the first picture of a file as it is stored, and how it is to be turned.
+
+    That is EXIF's orientation, 1 for not at all. Nothing is decoded.
+
+    Raises:
+        errors.UnsupportedType, errors.ImageInvalid
+    """
+    with _opened(path) as image:
+        orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
+        return *image.size, orientation if orientation in range(1, 9) else 1
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    Image.MAX_IMAGE_PIXELS = None  # check_pixels is the limit
+    wanted = [name for name in FORMATS if name != "MPO"]
+    with _as_our_errors(), Image.open(path, formats=wanted) as image:
+        yield image
 
 
 @contextmanager
@@ -120,9 +156,7 @@ def _has_alpha(image: Image.Image) -> bool:
 
 def _encode(frame: Image.Image, lossy: bool) -> bytes:
     buffer = io.BytesIO()
-    if frame.has_transparency_data:
-        paper = Image.new("RGBA", frame.size, "white")
-        frame = Image.alpha_composite(paper, frame.convert("RGBA")).convert("RGB")
+    frame = _on_paper(frame)
     if frame.mode == "1":
         frame.save(buffer, "TIFF", compression="group4")
         return buffer.getvalue()
@@ -133,6 +167,22 @@ def _encode(frame: Image.Image, lossy: bool) -> bytes:
     else:
         frame.save(buffer, "PNG", compress_level=6)
     return buffer.getvalue()
+
+
+def _on_paper(frame: Image.Image) -> Image.Image:
+    if not frame.has_transparency_data:
+        return frame
+    paper = Image.new("RGBA", frame.size, "white")
+    return Image.alpha_composite(paper, frame.convert("RGBA")).convert("RGB")
+
+
+def _readable(frame: Image.Image) -> Image.Image:
+    frame = _on_paper(frame)
+    if frame.mode in ("1", "L", "P", "RGB"):
+        return frame
+    if frame.mode.startswith("I"):  # sixteen bits of grey, of which eight are enough to read
+        return frame.convert("F").point(lambda value: value / 256).convert("L")
+    return frame.convert("L" if frame.mode in ("LA", "F") else "RGB")
 
 
 def _is_lossless_webp(path: Path) -> bool:

@@ -185,14 +185,7 @@ def _triage(incoming: Incoming, options: JobOptions) -> dict[str, Any]:
         "memory_bytes": config.check_memory_bytes,
         "file_bytes": config.max_upload_bytes * 4,
     }
-    try:
-        answer = checker.ask(order, incoming.folder, config.check_seconds)
-    except checker.TimedOut:
-        raise errors.CheckFailed(f"more than {config.check_seconds} seconds") from None
-    except checker.NoAnswer:
-        raise errors.CheckFailed() from None
-    except OSError as error:
-        raise errors.StorageUnavailable("cannot start the check of the upload") from error
+    answer = checker.look(order, incoming.folder, config.check_seconds)
     if "code" in answer:
         count = len(incoming.names)
         where = "" if count == 1 else f"File {answer['file']} of {count}: "

@@ -177,7 +177,7 @@ def seconds_until_place() -> int:
         names = ["seconds_total", "jobs_succeeded"]
         total, ended = redis_client.client().hmget(keys.STATS, names)
     mean = float(total or 0) / float(ended) if ended else 30.0
-    processes = sum(worker.processes for worker in workers.living())
+    processes = sum(worker.processes for worker in workers.readers())
     return max(1, min(3600, round(mean / max(1, processes)) + 1))
 
 
@@ -196,6 +196,8 @@ def read(job_id: str, owner: str | None = None) -> Job:
         ((record, rank),) = backend().records([job_id])
     if not record or not (owner is None or record["suffix"] == keys.owned_by(owner)):
         raise errors.JobNotFound()
+    if "processor" in record:
+        raise errors.JobNotFound("That is the job of a processor: see /ocrd/processor/job")
     if record["state"] == "deleted":
         raise errors.JobDeleted()
     return records.job(job_id, record, rank)

@@ -14,13 +14,14 @@ import mmap
 import os
 import threading
 import time
+from collections.abc import Mapping
 from typing import Any, cast
 
 from kombu.exceptions import OperationalError
 from redis import RedisError
 
 from ocr_tasks import keys, redis_client, settings
-from ocr_tasks.app import LANES, OCR_DOCUMENT, READ_PAGES, app
+from ocr_tasks.app import LANES, OCR_DOCUMENT, READ_PAGES, RUN_PROCESSOR, app, queue_of
 
 log = logging.getLogger("ocr_tasks.lanes")
 
@@ -29,6 +30,9 @@ _ONE_AT_A_TIME = 5
 
 #: A turn lasts at least so many times as long as it took to get back to where the last one ended.
 _WORTH = 4
+
+#: Messages of jobs of processors that are sent in one go.
+_MOST_READY = 500
 
 #: Held while a message is sent. A worker's main process forks children while its threads send
 #: messages: what one of them has locked in Celery at that moment stays locked in the child.
@@ -72,9 +76,42 @@ def publish(job_id: str, options: dict[str, Any], lane: str) -> None:
         log.warning("the message of job %s could not be sent: %s", job_id, error)
 
 
+def publish_processing(job_ids: Mapping[str, str]) -> None:
+    """Sends the messages of jobs of processors, given by their ids and processors."""
+    try:
+        with _sending, app.producer_pool.acquire(block=True) as producer:
+            for job_id, processor in job_ids.items():
+                app.send_task(
+                    RUN_PROCESSOR,
+                    args=[job_id],
+                    task_id=job_id,
+                    queue=queue_of(processor),
+                    producer=producer,
+                    retry=False,
+                )
+    except _unsent() as error:
+        log.warning("the messages of jobs of processors could not be sent: %s", error)
+
+
+def publish_ready(most: int = _MOST_READY) -> None:
+    """Sends the messages of jobs of processors that wait for no other job any more.
+
+    Raises:
+        redis.RedisError
+    """
+    client = redis_client.client()
+    found = cast("list[str]", client.lpop(keys.ocrd_ready(), most) or [])
+    with client.pipeline(transaction=False) as pipe:
+        for job_id in found:
+            pipe.hmget(keys.task(job_id), "state", "processor")
+        rows = pipe.execute()
+    ready = dict(zip(found, rows, strict=True))
+    publish_processing({job_id: row[1] for job_id, row in ready.items() if row[0] == "queued"})
+
+
 def oldest(lane: str) -> str | None:
     """The id of the task whose message waits longest in a lane; None: nothing waits there."""
-    message = cast("str | None", redis_client.client().lindex(LANES[lane], -1))
+    message = cast("str | None", redis_client.client().lindex(queue_of(lane), -1))
     return str(json.loads(message)["headers"]["id"]) if message else None
 
 

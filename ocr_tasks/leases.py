@@ -8,6 +8,7 @@ has run out is given back by whoever notices (`reconciler`).
 from __future__ import annotations
 
 import dataclasses
+import json
 import socket
 import time
 from collections.abc import Mapping, Sequence
@@ -73,20 +74,36 @@ def give_back(job_id: str, holder: str = "", lost: bool = False) -> bool:
 
     False: it is not to be given back, or has failed.
     """
-    try:
-        job = jobs.read(job_id)
-    except (errors.JobNotFound, errors.JobDeleted):
+    ((record, _),) = jobs.backend().records([job_id])
+    if "job" not in record:
         return False
     failpoints.hit("before_give_back")
-    lane = "interactive" if lost else job.options["priority"]
-    answer = jobs.backend().give_back(job_id, holder, lane, job.progress, lost)
+    progress = Progress.from_dict(json.loads(record["progress"]))
+    lane = _lane_of_next_run(record, lost)
+    answer = jobs.backend().give_back(job_id, holder, lane, progress, lost)
     failpoints.hit("after_give_back")
     if answer == 1:
-        lanes.publish(job_id, job.options, lane)
+        send(job_id, record, lane)
+    elif answer == 2 and "processor" in record:
+        lanes.publish_ready()
     elif answer == 2:
         storage.discard(storage.job(job_id).path / "work")  # the last run could not do it
         note_failure(job_id, errors.WorkerLost())
     return answer == 1
+
+
+def _lane_of_next_run(record: dict[str, str], lost: bool) -> str:
+    if "processor" in record:
+        return record["processor"]
+    return "interactive" if lost else str(json.loads(record["job"])["options"]["priority"])
+
+
+def send(job_id: str, record: Mapping[str, str], lane: str) -> None:
+    """Sends the message of a job of either kind, given with its record."""
+    if "processor" in record:
+        lanes.publish_processing({job_id: record["processor"]})
+    else:
+        lanes.publish(job_id, json.loads(record["job"])["options"], lane)
 
 
 def ended(job_ids: Sequence[str]) -> set[str]:

@@ -12,7 +12,7 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -73,27 +73,35 @@ def allow_cpu(seconds: float) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
 
 
-def forget_environment(kept: Collection[str] = ()) -> None:
-    """Leaves to programs that are started only variables without secrets, and those named."""
+def forget_environment(kept: Collection[str] = (), families: tuple[str, ...] = ()) -> None:
+    """Leaves to programs that are started only variables without secrets, and those named.
+
+    `families` are beginnings of names.
+    """
+    families = (*_KEPT_FAMILIES, *families)
     for name in list(os.environ):
-        if name not in _KEPT and name not in kept and not name.startswith(_KEPT_FAMILIES):
+        if name not in _KEPT and name not in kept and not name.startswith(families):
             del os.environ[name]
     os.environ["HOME"] = "/nonexistent"
 
 
 def confine(
-    writable: Path, private: Path, ports: Iterable[int] = (), readable: Iterable[Path] = ()
+    writable: Sequence[Path],
+    private: Path,
+    ports: Iterable[int] = (),
+    readable: Iterable[Path] = (),
 ) -> bool:
-    """Leaves one folder to write into, the system to read, and TCP ports to connect to.
+    """Leaves some folders to write into, the system to read, and TCP ports to connect to.
 
-    `private` is a folder of which nothing but `writable` may be read; `readable` are folders that
-    may be read though they do not belong to the system. False: the kernel cannot do this.
+    `private` is a folder of which nothing but what is `writable` may be read; `readable` are
+    folders that may be read though they do not belong to the system. False: the kernel cannot do
+    this.
     """
     if not rights.landlock():
         return False
     hidden = {Path("/", name) for name in _PRIVATE} | {private.resolve()}
     system = [*_all_but(Path("/"), hidden), *map(Path, _NEEDED), *_programs()]
-    rights.restrict([*system, *readable], [writable, Path("/dev/null")], ports)
+    rights.restrict([*system, *readable], [*writable, Path("/dev/null")], ports)
     return True
 
 

@@ -48,6 +48,12 @@ class _Collector:
         yield GaugeMetricFamily("ocr_workers", "Workers that live", len(living))
         processes = sum(worker.processes for worker in living)
         yield GaugeMetricFamily("ocr_worker_processes", "Their processes", processes)
+        yield _family(
+            CounterMetricFamily(
+                "ocr_processing_ended", "Jobs of OCR-D processors that ended", labels=["state"]
+            ),
+            ((state, float(stats.get(f"processing_{state}", 0))) for state in ended),
+        )
         transcripts = swarm.pop("transcripts")
         yield _family(
             GaugeMetricFamily("ocr_swarm_pages", "Pages for devices, by state", labels=["state"]),

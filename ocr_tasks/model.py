@@ -48,11 +48,21 @@ CELERY_STATES = {
 
 
 @dataclass(frozen=True, slots=True)
+class WorkspacePages:
+    """Pages of an OCR-D workspace, by their ids; `group` has their images, '' for the first."""
+
+    id: str
+    group: str
+    pages: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class JobInput:
     """What was handed in.
 
     `name` is the client's name of the file, a label and never a path. `pages` counts from the PDF
-    that will be read. `sha256` is over all uploaded bytes in their order.
+    that will be read. `sha256` is over all uploaded bytes in their order. `workspace` says what it
+    was made of, if not of files.
     """
 
     name: str
@@ -61,6 +71,13 @@ class JobInput:
     pages: int
     media_type: str
     sha256: str
+    workspace: WorkspacePages | None = None
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> JobInput:
+        found = data.get("workspace")
+        pages = found and WorkspacePages(**{**found, "pages": tuple(found["pages"])})
+        return cls(**{**data, "workspace": pages})
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,9 +254,14 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class WorkerInfo:
-    """What a living worker says of itself every few seconds."""
+    """What a living worker says of itself every few seconds.
+
+    One with `processors` of OCR-D reads no documents.
+    """
 
     name: str
     processes: int
     languages: list[str] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
+    processors: list[str] = field(default_factory=list)
+    machine: dict[str, Any] = field(default_factory=dict)

@@ -15,7 +15,6 @@ import time
 from redis import RedisError
 
 from ocr_tasks import errors, jobs, keys, lanes, leases, redis_client, retention, settings
-from ocr_tasks.app import LANES
 
 log = logging.getLogger("ocr_tasks.reconciler")
 
@@ -82,6 +81,7 @@ class Reconciler(threading.Thread):
             return
         if now >= self._calm_until:
             take_over()
+        lanes.publish_ready()
         publish_lost()
         swept = retention.Swept()
         if _turn("retention", _RETENTION_INTERVAL):
@@ -115,7 +115,9 @@ def publish_lost() -> None:
         lane = redis_client.client().hget(keys.task(job_id), "lane")
         # Not sent if somebody has claimed it meanwhile.
         if redis_client.client().zadd(keys.AWAITED, {job_id: redis_client.now()}, xx=True, ch=True):
-            lanes.publish(job_id, jobs.read(job_id).options, str(lane))
+            ((record, _),) = jobs.backend().records([job_id])
+            if "job" in record:
+                leases.send(job_id, record, str(lane))
 
 
 def overdue(seconds: float) -> list[str]:
@@ -130,14 +132,15 @@ def overdue(seconds: float) -> list[str]:
     )
     if not rows:
         return []
-    heads = {lane: lanes.oldest(lane) for lane in LANES}
     with client.pipeline(transaction=False) as pipe:
         for job_id, _ in rows:
             pipe.hget(keys.task(job_id), "lane")
+        lane_of = pipe.execute()
+    heads = {lane: lanes.oldest(lane) for lane in filter(None, lane_of)}
+    with client.pipeline(transaction=False) as pipe:
         for head in heads.values():
             pipe.zscore(keys.AWAITED, head or "")
-        answers = pipe.execute()
-    sent = dict(zip(heads, answers[len(rows) :], strict=True))
+        sent = dict(zip(heads, pipe.execute(), strict=True))
 
     def is_lost(lane: str, score: float) -> bool:
         if heads[lane] is None:
@@ -147,6 +150,6 @@ def overdue(seconds: float) -> list[str]:
 
     return [
         job_id
-        for (job_id, score), lane in zip(rows, answers, strict=False)
+        for (job_id, score), lane in zip(rows, lane_of, strict=True)
         if lane and is_lost(lane, score)
     ]

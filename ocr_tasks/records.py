@@ -26,7 +26,7 @@ def job(job_id: str, record: dict[str, str], rank: int | None) -> Job:
         owner=fixed["owner"],
         callback=_callback(fixed.get("callback"), record),
         created_at=float(record["created"]),
-        input=JobInput(**fixed["input"]),
+        input=JobInput.from_dict(fixed["input"]),
         options=fixed["options"],
         progress=progress,
         started_at=progress.started_at,

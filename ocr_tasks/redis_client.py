@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,14 +23,17 @@ UNAVAILABLE = (redis.ConnectionError, redis.TimeoutError)
 #: The scripts need it: https://redis.io/docs/latest/develop/programmability/eval-intro/#script-flags
 _OLDEST = 7
 
+#: Runs of a script that are sent together.
+_AT_ONCE = 500
+
 _LUA = Path(__file__).parent / "lua"
 
 #: Scripts that begin with the functions of `lua/job.lua`; those of the swarm with `lua/swarm.lua`.
-_ABOUT_JOBS = {"again", "claim", "create", "give_back", "remove", "write"}
+_ABOUT_JOBS = {"again", "claim", "create", "give_back", "put_processing", "remove", "write"}
 
 #: Scripts that a Redis without memory refuses. The others are let through, as what runs is to come
 #: to its end (https://redis.io/docs/latest/develop/programmability/eval-intro/#script-flags).
-_FOR_MORE = {"again", "create", "swarm_put"}
+_FOR_MORE = {"again", "create", "put_processing", "swarm_put"}
 
 
 @cache
@@ -98,6 +102,22 @@ def run(name: str, keys: Sequence[str], args: Sequence[str | int | float]) -> An
         redis.RedisError: what redis-py raises; see `errors_as_ours`.
     """
     return cast("Any", _script(name)(keys=list(keys), args=list(args)))
+
+
+def run_each(name: str, rows: Iterable[tuple[Sequence[str], Sequence[str | int | float]]]) -> Any:
+    """Runs a script once for each row of keys and arguments, in few round trips; gives the answers.
+
+    Raises:
+        redis.RedisError
+    """
+    answers: list[Any] = []
+    rows = iter(rows)
+    while batch := list(islice(rows, _AT_ONCE)):
+        with client().pipeline(transaction=False) as pipe:
+            for keys, args in batch:
+                _script(name)(keys=list(keys), args=list(args), client=pipe)
+            answers += pipe.execute()
+    return answers
 
 
 def now() -> float:

@@ -86,7 +86,8 @@ def _drop_results(job_id: str, swept: Swept) -> None:
 
 def _drop(job_id: str, swept: Swept) -> None:
     swept.bytes += storage.size(storage.job(job_id).path)
-    jobs.delete(job_id)
+    jobs.backend().remove(job_id, settings.get().tombstone_seconds)
+    storage.delete(job_id)
 
 
 def sweep(swept: Swept) -> None:

@@ -183,10 +183,10 @@ def adopt(upload: Path, job_id: str) -> None:
         target.path.parent.mkdir(parents=True, exist_ok=True)
         upload.rename(target.path)
         for path in (target.input, target.path, target.path.parent):
-            _make_last(path)
+            make_last(path)
 
 
-def _make_last(path: Path) -> None:
+def make_last(path: Path) -> None:
     """Has the disk keep a file or the names in a folder, even if the power fails."""
     number = os.open(path, os.O_RDONLY)
     try:

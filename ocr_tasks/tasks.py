@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -24,9 +25,10 @@ from ocr_tasks import (
     settings,
     storage,
 )
-from ocr_tasks.app import OCR_DOCUMENT, READ_PAGES, app
+from ocr_tasks.app import OCR_DOCUMENT, READ_PAGES, RUN_PROCESSOR, app
 from ocr_tasks.backend import NotWritten
-from ocr_tasks.model import Progress, State
+from ocr_tasks.model import Outcome, Progress, State
+from ocr_tasks.ocrd import results, work, workspaces
 from ocr_tasks.plugin.context import StepAside
 from ocr_tasks.swarm import readers as swarm_readers
 
@@ -86,6 +88,7 @@ def _read(task: Task, job_id: str, requested: dict[str, Any]) -> dict[str, Any]:
     except StepAside:
         leases.give_back(job_id, holder)
         raise Ignore from None
+    outcome = _give_to_workspace(job_id, outcome)
     failpoints.hit("before_commit")
     if not leases.commit(job_id, run_id, outcome):
         storage.discard(storage.job(job_id).run(run_id))
@@ -93,6 +96,52 @@ def _read(task: Task, job_id: str, requested: dict[str, Any]) -> dict[str, Any]:
     failpoints.hit("after_commit")
     # Celery writes the result once more when the task returns, and is told that it stands.
     return outcome.to_dict()
+
+
+def _give_to_workspace(job_id: str, outcome: Outcome) -> Outcome:
+    """Gives what was read to the workspace whose images the document was made of, if any."""
+    job = jobs.read(job_id)
+    source = job.input.workspace
+    if source is None:
+        return outcome
+    ended = replace(job, state=State.SUCCEEDED, outcome=outcome)
+    try:
+        workspace = workspaces.read(source.id, None)
+        results.give(workspace, ended, source.pages, source.group)
+    except (errors.RequestError, errors.ProcessorFailed) as error:
+        # The document is read all the same.
+        warning = f"The workspace did not get what was read: {error.detail}"
+        log.warning("job %s: %s", job_id, warning)
+        return replace(outcome, warnings=(*outcome.warnings, warning))
+    return outcome
+
+
+@app.task(  # type: ignore[untyped-decorator]
+    bind=True, name=RUN_PROCESSOR, throws=(errors.JobError,), resultrepr_maxsize=100
+)
+def run_processor(self: Task, job_id: str) -> dict[str, Any]:
+    """Runs the OCR-D processor of a job. The task's id is the job's id."""
+    token = storage.new_id()
+    try:
+        with logs.about(job_id, process=True):
+            job = work.begin(job_id, token, leases.holder(os.getppid(), os.getpid()))
+            if job is None:
+                raise Ignore  # it runs elsewhere, has ended, or was cancelled while it waited
+            failpoints.hit("after_claim")
+            self.request.fencing_token = token
+            try:
+                work.run(job, token)
+            except errors.JobError as error:
+                work.fail(job, token, error)
+                raise
+            failpoints.hit("before_commit")
+            result = work.commit(job, token)
+    except (RedisError, errors.ServiceError) as error:
+        log.warning("job %s is left to others: %s", job_id, error)
+        raise Ignore from None
+    if result is None:
+        raise Ignore
+    return result
 
 
 @app.task(name=READ_PAGES, ignore_result=True)  # type: ignore[untyped-decorator]

@@ -1,7 +1,8 @@
 """Looks into uploaded files, in a process of its own with limits (`checker` starts it).
 
-Takes an order (see `intake`), writes `input.pdf` into the folder and answers with
-`{"pages": …, "media_type": …}` or `{"code": …, "detail": …, "file": …}`.
+Takes an order for documents (see `intake`), writes `input.pdf` into the folder and answers with
+`{"pages": …, "media_type": …}` or `{"code": …, "detail": …, "file": …}`. An order for a workspace
+(see `ocrd.workspaces`) is answered with what `bags` found, or in the same way.
 
 What a file is, is decided by its content. A single PDF stays as it is, byte for byte; images become
 pages, without recompression where PDF can hold them as they are; several files become one PDF.
@@ -11,14 +12,14 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pikepdf
 
-from ocr_tasks import checker, errors, limits
+from ocr_tasks import bags, checker, errors, limits
 
 POINTS_PER_INCH = 72
 
@@ -56,11 +57,38 @@ class Order:
         return [self.folder / f"upload-{number:05d}" for number in range(1, self.files + 1)]
 
 
+@dataclass(frozen=True, slots=True)
+class BagOrder:
+    """A workspace to be looked into: as the bag `archive`, or where METS is in `folder`.
+
+    With `complete`, all that METS names must be there.
+    """
+
+    folder: Path
+    data_dir: Path
+    confine: bool
+    archive: str
+    mets: str
+    complete: bool
+    max_bytes: int
+    max_files: int
+    max_mets_bytes: int
+    seconds: int
+    memory_bytes: int
+    file_bytes: int
+
+
 def answer(data: dict[str, Any]) -> dict[str, Any]:
     """What is to be said to an order, which is done within its limits."""
-    order = Order(**{**data, **{name: Path(data[name]) for name in ("folder", "data_dir")}})
-    _limit(order)
+    kind = data.pop("kind", "document")
+    data |= {name: Path(data[name]) for name in ("folder", "data_dir")}
     try:
+        if kind == "workspace":
+            bag_order = BagOrder(**data)
+            _limit(bag_order)
+            return look(bag_order)
+        order = Order(**data)
+        _limit(order)
         return run(order)
     except _Refused as refused:
         error = refused.error
@@ -72,11 +100,11 @@ def answer(data: dict[str, Any]) -> dict[str, Any]:
         return {"code": cls.code, "detail": cls.title, "file": 1}
 
 
-def _limit(order: Order) -> None:
+def _limit(order: Order | BagOrder) -> None:
     limits.bound(order.memory_bytes, order.file_bytes)
     limits.allow_cpu(order.seconds)
     if order.confine:
-        limits.confine(order.folder, order.data_dir)
+        limits.confine([order.folder], order.data_dir)
 
 
 class _Refused(Exception):
@@ -86,6 +114,18 @@ class _Refused(Exception):
         super().__init__(number, error)
         self.number = number
         self.error = error
+
+
+def look(order: BagOrder) -> dict[str, Any]:
+    """Unpacks a workspace, if it is packed, and says what is in it."""
+    most = bags.Limits(order.max_bytes, order.max_files, order.max_mets_bytes)
+    try:
+        if order.archive:
+            return asdict(bags.unpack(order.folder / order.archive, order.folder, most))
+        pages = bags.look(order.folder, order.mets, most, order.complete)
+        return asdict(bags.Found(order.mets, "", "", pages))
+    except errors.OcrTasksError as error:
+        raise _Refused(1, error) from error
 
 
 def run(order: Order) -> dict[str, Any]:

@@ -16,14 +16,17 @@ import os
 import random
 import secrets
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import httpcore
 
-from ocr_tasks import addresses, errors, keys, redis_client, settings
+from ocr_tasks import addresses, errors, jobs, keys, redis_client, settings
 from ocr_tasks.model import Callback, Job
+from ocr_tasks.ocrd import messages as ocrd_messages
+from ocr_tasks.ocrd import processing, workflows
 
 #: Seconds after each try that failed until the next one; then the message is given up.
 DELAYS = (5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400)
@@ -61,6 +64,14 @@ class Message:
     def id(self) -> str:
         """The same for each try, and for nothing else."""
         return "msg_" + hashlib.sha256(self.member.encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Who is told of something, and what."""
+
+    url: str
+    content: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,13 +129,33 @@ def postpone(message: Message, seconds: float) -> None:
     redis_client.client().zadd(keys.OUTBOX, {message.member: due}, xx=True)
 
 
-def deliver(message: Message, job: Job, resolve: addresses.Resolve = addresses.resolve) -> Attempt:
+def told(message: Message) -> Told | None:
+    """Whom a message goes to, and what it says; None: what it is about is gone.
+
+    Raises:
+        errors.QueueUnavailable
+    """
+    with suppress(errors.JobNotFound, errors.JobDeleted):
+        job = jobs.read(message.job_id)
+        return Told(job.callback.url, payload(message, job)) if job.callback else None
+    with suppress(errors.ProcessingNotFound):
+        processed = processing.read(message.job_id)
+        return Told(processed.run.callback_url, ocrd_messages.of_job(processed))
+    with suppress(errors.ProcessingNotFound):
+        workflow = workflows.read_job(message.job_id)
+        content = ocrd_messages.of_workflow(workflow, message.event)
+        return Told(workflow.callback_url, content)
+    return None
+
+
+def deliver(
+    message: Message, told: Told, resolve: addresses.Resolve = addresses.resolve
+) -> Attempt:
     """Tries once to tell, and notes what came of it."""
-    assert job.callback  # noqa: S101  # only such jobs have messages
-    body = json.dumps(payload(message, job), ensure_ascii=False).encode()
+    body = json.dumps(told.content, ensure_ascii=False).encode()
     status, reason, wait = None, "", 0
     try:
-        status, wait = _post(job.callback.url, message.id, body, resolve)
+        status, wait = _post(told.url, message.id, body, resolve)
     except (addresses.Refused, errors.CallbackRefused) as refused:
         reason = f"blocked: {refused}"
     except (httpcore.TimeoutException, TimeoutError):

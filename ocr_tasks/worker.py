@@ -29,6 +29,7 @@ from ocr_tasks import lanes, limits, logs, orphans, settings, storage
 from ocr_tasks.app import LANES, app
 from ocr_tasks.caretaker import Caretaker
 from ocr_tasks.courier import Courier
+from ocr_tasks.ocrd import work, workspaces
 from ocr_tasks.reconciler import Reconciler
 
 log = logging.getLogger("ocr_tasks.worker")
@@ -50,11 +51,19 @@ def main() -> int:
     os.umask(0o077)  # what people send is nobody else's business
     import ocr_tasks.tasks  # noqa: F401  # loaded here, so that the children share its memory
 
+    lanes_of_ours = list(LANES.values())
+    if config.processor_names:
+        offered = work.prepare(config.processor_names)
+        if not offered:
+            log.error("none of OCR_PROCESSORS can be run here")
+            return 1
+        _caretaker.offer(offered)
+        lanes_of_ours = list(offered)
     arguments = [
         *("--quiet", "worker", "--pool=prefork", f"--concurrency={config.processes}"),
         *(
             "--queues",
-            ",".join(LANES.values()),
+            ",".join(lanes_of_ours),
             "--hostname",
             f"{os.getpid()}@{socket.gethostname()}",
         ),
@@ -100,13 +109,19 @@ def _shut_in() -> None:
     """Takes from a child what reading documents does not need; see `limits`."""
     config = settings.get()
     limits.bound(config.worker_memory_bytes, config.worker_file_bytes)
-    limits.forget_environment({orphans.MARK})
+    limits.forget_environment({orphans.MARK}, work.VARIABLES if config.processors else ())
     if not config.confine:
         return
     storage.all_jobs().mkdir(parents=True, exist_ok=True)
+    # Documents can be those of workspaces, which get what was read.
+    workspaces.all_workspaces().mkdir(parents=True, exist_ok=True)
+    writable, readable = [storage.all_jobs(), workspaces.all_workspaces()], []
+    if config.processors:
+        writable += work.writable()
+        readable += work.readable()
     ports = [config.redis_port] if config.redis_port else []
-    plugins = [Path(name).resolve().parent for name in config.plugin_names if "/" in name]
-    if not limits.confine(storage.all_jobs(), config.data_dir, ports, plugins):
+    readable += [Path(name).resolve().parent for name in config.plugin_names if "/" in name]
+    if not limits.confine(writable, config.data_dir, ports, readable):
         log.warning("this kernel cannot shut processes in (Landlock); limits alone hold them")
 
 

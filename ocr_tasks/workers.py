@@ -19,8 +19,9 @@ def announce(worker: WorkerInfo) -> None:
     """Says that a worker lives and what it can read."""
     with redis_client.client().pipeline() as pipe:
         pipe.set(keys.WORKER_PREFIX + worker.name, json.dumps(asdict(worker)), ex=LIFETIME)
-        pipe.delete(keys.LANGUAGES)
-        pipe.sadd(keys.LANGUAGES, *worker.languages)
+        if worker.languages:
+            pipe.delete(keys.LANGUAGES)
+            pipe.sadd(keys.LANGUAGES, *worker.languages)
         pipe.execute()
 
 
@@ -42,13 +43,22 @@ def living() -> list[WorkerInfo]:
     return [WorkerInfo(**json.loads(record)) for record in records if record]
 
 
+def readers() -> list[WorkerInfo]:
+    """The workers that live and read documents.
+
+    Raises:
+        errors.QueueUnavailable: if Redis is away.
+    """
+    return [worker for worker in living() if not worker.processors]
+
+
 def languages() -> list[str]:
     """Languages that every living worker has; those last seen where none lives.
 
     Raises:
         errors.QueueUnavailable: if Redis is away.
     """
-    workers = living()
+    workers = readers()
     if workers:
         return sorted(set.intersection(*(set(worker.languages) for worker in workers)))
     with redis_client.errors_as_ours():

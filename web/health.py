@@ -39,7 +39,7 @@ def metrics_page() -> Response:
 
 
 def _need_workers() -> None:
-    if not workers.living():
+    if not workers.readers():
         raise errors.ServiceError("no worker has been heard of for 15 seconds")
 
 

@@ -13,8 +13,8 @@ from flask_openapi3 import APIBlueprint, Tag
 from ocr_tasks import errors, intake, jobs, options, repeats, settings, storage, webhooks, workers
 from ocr_tasks.formats import hocr, text
 from ocr_tasks.formats.page import Page
-from ocr_tasks.model import Callback, Job
-from web import auth, downloads, events, uploads
+from ocr_tasks.model import Callback, Job, WorkspacePages
+from web import auth, downloads, events, from_workspace, uploads
 from web.schemas import (
     ArtifactPath,
     JobBody,
@@ -47,9 +47,10 @@ _PREFER_WAIT = re.compile(r"(?:^|[\s,;])wait=(\d{1,4})\b")
 def create() -> Response:
     """Send a document.
 
-    Several files become one PDF. `Prefer: wait=N` holds the answer until the job has ended, for N
-    seconds at most. With an `Idempotency-Key` it is safe to send the same request again: the answer
-    is then the job that it made before.
+    Several files become one PDF. Instead of files, `workspace` names an OCR-D workspace: its images
+    are read, and it gets what was read as file groups. `Prefer: wait=N` holds the answer until the
+    job has ended, for N seconds at most. With an `Idempotency-Key` it is safe to send the same
+    request again: the answer is then the job that it made before.
     """
     upload = cast("uploads.UploadRequest", request)
     caller = auth.caller()
@@ -57,18 +58,20 @@ def create() -> Response:
         caller.spend("submits_minute")
         jobs.check_queue(caller.id, caller.most_waiting)
         incoming, form = uploads.read(upload)
+        pages = from_workspace.take(incoming, form, caller.sees)
         callback = webhooks.wanted(form)
         chosen = options.parse(form)
+        from_workspace.check(chosen, pages)
         chosen.check_languages(workers.languages())
         asked = repeats.request(
             owner=caller.id,
             idempotency_key=request.headers.get("Idempotency-Key"),
             sha256=f"{len(incoming.names)}:{incoming.digest.hexdigest()}",
-            options=f"{chosen.model_dump_json()} {callback}",
-            reuse=callback is None,
+            options=f"{chosen.model_dump_json()} {callback} {pages}",
+            reuse=callback is None and pages is None,
         )
         caller.check()  # the upload may have taken hours
-        job = jobs.sent_before(asked) or _submit(caller, incoming, chosen, asked, callback)
+        job = jobs.sent_before(asked) or _submit(caller, incoming, chosen, asked, callback, pages)
     preferred = _PREFER_WAIT.search(request.headers.get("Prefer", ""))
     if preferred:
         job = events.wait_for_end(job, min(int(preferred[1]), settings.get().wait_max))
@@ -85,8 +88,9 @@ def _submit(
     chosen: options.JobOptions,
     asked: repeats.Repeatable,
     callback: Callback | None,
+    pages: WorkspacePages | None,
 ) -> Job:
-    received = intake.receive(incoming, chosen)
+    received = from_workspace.received(intake.receive(incoming, chosen), pages)
     try:
         caller.spend("pages_day", received.input.pages)
     except errors.ServiceError:

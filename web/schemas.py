@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, field_validator
 
 from ocr_tasks import errors
-from ocr_tasks.model import Job, Scope, State, Token
+from ocr_tasks.model import Job, Scope, State, Token, WorkspacePages
 from ocr_tasks.options import JobOptions
 from ocr_tasks.storage import ARTIFACTS
 
@@ -71,6 +71,14 @@ class InputBody(BaseModel):
     pages: int
     media_type: str = Field(description="What the file is, by its content.")
     sha256: str = Field(description="Of all bytes in their order.")
+    workspace: str | None = Field(
+        None, description="Id of the OCR-D workspace whose images were read, instead of files."
+    )
+
+    @field_validator("workspace", mode="before")
+    @classmethod
+    def _id_of(cls, value: WorkspacePages | None) -> str | None:
+        return value.id if value else None
 
 
 class ProgressBody(BaseModel):
@@ -332,6 +340,18 @@ def submit_form() -> dict[str, Any]:
             "description": "stages: tell of each stage as well.",
         },
     }
-    schema["properties"] = {"file": files, **schema["properties"], **callback}
-    schema["required"] = ["file"]
+    workspace = {
+        "workspace": {
+            "type": "string",
+            "description": "Instead of files: the id of an OCR-D workspace whose images are read. "
+            "It gets what was read as the file groups OCR-D-OCR-PAGE, -ALTO, -HOCR and -PDF.",
+        },
+        "workspace_group": {
+            "type": "string",
+            "description": "The file group of its images; the first that has all pages if left "
+            "out.",
+        },
+        "page_id": {"type": "string", "description": "Which of its pages, as OCR-D writes that."},
+    }
+    schema["properties"] = {"file": files, **workspace, **schema["properties"], **callback}
     return {"content": {"multipart/form-data": {"schema": schema}}, "required": True}

@@ -5,7 +5,7 @@
 -- Returns 1 written, 0 the job has ended, -1 there is no such job, -2 the job belongs to another worker
 local state = get('state')
 if not state then return -1 end
-if state ~= 'queued' and state ~= 'running' then return 0 end
+if final[state] or state == 'deleted' then return 0 end
 if ARGV[2] ~= '' and get('token') ~= ARGV[2] then return -2 end
 enter(ARGV[1], ARGV[3], ARGV[4], ARGV[5])
 if state ~= ARGV[3] then count(6) end

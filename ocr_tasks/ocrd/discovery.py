@@ -1,9 +1,63 @@
-"""Stub."""
+"""What the workers that run processors have to offer."""
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+from functools import cache
 from typing import Any
+
+import psutil
+
+from ocr_tasks import workers
+
+
+@cache
+def machine() -> dict[str, Any]:
+    """What this machine has: bytes of memory, cores, CUDA."""
+    version = _cuda_version()
+    return {
+        "ram": psutil.virtual_memory().total,
+        "cpu_cores": len(os.sched_getaffinity(0)),
+        "has_cuda": version is not None,
+        "cuda_version": version or "",
+    }
+
+
+def _cuda_version() -> str | None:
+    """The newest CUDA that the driver here knows, if there is one with a card."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return None
+    try:
+        said = subprocess.run(
+            [program, "--query"], capture_output=True, text=True, timeout=20, check=True
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    lines = (line.partition(":") for line in said.splitlines())
+    return next((value.strip() for name, _, value in lines if "CUDA Version" in name), None)
 
 
 def describe() -> dict[str, Any]:
-    raise NotImplementedError
+    """What the hosts of living workers with processors have in all.
+
+    Raises:
+        errors.QueueUnavailable
+    """
+    hosts = {
+        worker.name.partition(":")[0]: worker.machine
+        for worker in workers.living()
+        if worker.processors
+    }
+    found = list(hosts.values())
+    versions = sorted({row["cuda_version"] for row in found if row["has_cuda"]})
+    return {
+        "ram": sum(row["ram"] for row in found),
+        "cpu_cores": sum(row["cpu_cores"] for row in found),
+        "has_cuda": bool(versions),
+        "cuda_version": versions[-1] if versions else "",
+        "has_ocrd_all": False,
+        "ocrd_all_version": "",
+    }

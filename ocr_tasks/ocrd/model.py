@@ -10,6 +10,9 @@ from typing import Any
 #: The name of our own processor, which needs nothing else to be installed.
 RECOGNIZE = "ocrd-ocr-tasks-recognize"
 
+#: What a worker that runs Nextflow scripts offers, and the name of its queue.
+NEXTFLOW = "nextflow"
+
 
 class ProcessingState(StrEnum):
     """Where a job is, in OCR-D's words. CACHED: it waits for other jobs."""

@@ -1,23 +1,273 @@
-"""Stub."""
+"""The life of a job of a processor as its client sees it: submit, read, cancel.
+
+Such a job is one of ours (`jobs`): its record, lease, takeover and message are the same. What it
+has more is in `lua/job.lua`: it waits for the jobs that it depends on, and for those that write the
+same pages of the same file groups; what follows from its end is done there too.
+"""
 
 from __future__ import annotations
 
+import json
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
-from ocr_tasks.ocrd.model import ProcessorJob, Run, Workspace
+from ocr_tasks import addresses, errors, jobs, keys, lanes, redis_client, storage
+from ocr_tasks.backend import PlannedRun
+from ocr_tasks.formats.mets import Mets, is_group_name
+from ocr_tasks.model import Progress
+from ocr_tasks.ocrd import messages, tools, workspaces
+from ocr_tasks.ocrd.model import ProcessingState, ProcessorJob, Run, Workspace
+
+#: Our states in OCR-D's words.
+STATES = {
+    "deferred": ProcessingState.CACHED,
+    "queued": ProcessingState.QUEUED,
+    "running": ProcessingState.RUNNING,
+    "succeeded": ProcessingState.SUCCESS,
+    "failed": ProcessingState.FAILED,
+    "cancelled": ProcessingState.CANCELLED,
+}
+
+#: Jobs that a job may wait for, and open jobs of a workspace that are asked which groups they make.
+_MOST_DEPENDENCIES, _MOST_ASKED = 10_000, 10_000
 
 
 def submit(run: Run, workspace: Workspace, owner: str) -> ProcessorJob:
-    raise NotImplementedError
+    """Makes a job of a run, which is queued as soon as no other job is in its way.
+
+    Raises:
+        errors.ProcessorUnavailable, errors.ParametersInvalid, errors.ProcessingInvalid
+        errors.PageIdsInvalid, errors.FileGroupUnknown, errors.CallbackRefused
+        errors.WorkspaceInvalid: if the METS file of the workspace cannot be read.
+        errors.QueueUnavailable, errors.QueueFull
+    """
+    mets = read_mets(workspace)
+    run = checked(run)
+    _check_dependencies(run, owner)
+    check_groups(run, mets, workspace, owner)
+    planned = plan(run, workspace, owner, pages_of(mets, run.page_id))
+    put([planned])
+    return read(planned.id, owner)
 
 
-def read(job_id: str, owner: str | None) -> ProcessorJob:
-    raise NotImplementedError
+def checked(run: Run) -> Run:
+    """The run with all its parameters, if its processor can be run so.
+
+    Raises:
+        errors.ProcessorUnavailable, errors.ParametersInvalid, errors.ProcessingInvalid
+        errors.CallbackRefused
+    """
+    try:
+        tool = tools.tool(run.processor)
+    except errors.ProcessorNotFound as error:
+        raise errors.ProcessorUnavailable(f"No living worker offers {run.processor!r}") from error
+    groups = (*run.input_file_grps, *run.output_file_grps)
+    wrong = next((name for name in groups if not is_group_name(name)), None)
+    if wrong is not None:
+        raise errors.ProcessingInvalid(f"{wrong[:100]!r} is not the name of a file group")
+    if len(set(run.output_file_grps)) < len(run.output_file_grps):
+        raise errors.ProcessingInvalid("an output file group is named twice")
+    if set(run.input_file_grps) & set(run.output_file_grps):
+        raise errors.ProcessingInvalid("a file group cannot be both read and written")
+    tools.check_groups(tool, run.input_file_grps, run.output_file_grps)
+    if run.callback_url:
+        addresses.parse(run.callback_url)
+    if run.result_queue_name:
+        messages.check_name(run.result_queue_name)
+    parameters = tools.check_parameters(tool, run.parameters)
+    return Run(**{**_fields(run), "parameters": parameters})
 
 
-def cancel(job_id: str, owner: str | None) -> ProcessorJob:
-    raise NotImplementedError
+def _fields(run: Run) -> dict[str, Any]:
+    return {name: getattr(run, name) for name in Run.__slots__}
 
 
-def log_file(job_id: str, owner: str | None) -> Path:
-    raise NotImplementedError
+def _check_dependencies(run: Run, owner: str) -> None:
+    if len(run.depends_on) > _MOST_DEPENDENCIES:
+        raise errors.ProcessingInvalid(f"depends_on: more than {_MOST_DEPENDENCIES} jobs")
+    found = read_all(run.depends_on, owner)
+    missing = next((job_id for job_id in run.depends_on if job_id not in found), None)
+    if missing is not None:
+        raise errors.ProcessingInvalid(f"depends_on: there is no job {missing[:100]!r}")
+
+
+def check_groups(run: Run, mets: Mets, workspace: Workspace, owner: str) -> None:
+    """Makes sure that what a run reads is there, or will be.
+
+    Raises:
+        errors.FileGroupUnknown
+    """
+    unknown = set(run.input_file_grps) - set(mets.groups)
+    if unknown:
+        unknown -= _groups_to_come(workspaces.key(workspace))
+    if unknown:
+        raise errors.FileGroupUnknown(f"There is no file group {sorted(unknown)[0]!r}")
+
+
+def _groups_to_come(workspace: str) -> set[str]:
+    """The file groups that open jobs of a workspace make."""
+    client = redis_client.client()
+    with redis_client.errors_as_ours():
+        found: list[str] = client.srandmember(keys.ocrd_open(workspace), _MOST_ASKED)  # type: ignore[assignment]
+        with client.pipeline(transaction=False) as pipe:
+            for job_id in found:
+                pipe.hget(keys.task(job_id), "outputs")
+            rows = pipe.execute()
+    return {group for row in rows if row for group in json.loads(row)}
+
+
+def pages_of(mets: Mets, page_id: str) -> list[str] | None:
+    """The pages that are meant; None: all of them.
+
+    Raises:
+        errors.PageIdsInvalid
+    """
+    pages = mets.resolve(page_id)
+    return None if len(pages) == len(mets.pages) else pages
+
+
+def read_mets(workspace: Workspace) -> Mets:
+    """The METS file of a workspace; read once by a process, unless it changed.
+
+    Raises:
+        errors.WorkspaceInvalid, errors.WorkspaceNotFound
+    """
+    try:
+        state = workspace.mets.stat()
+    except OSError as error:
+        raise errors.WorkspaceNotFound() from error
+    return _read_mets(workspace.mets, state.st_ino, state.st_size, state.st_mtime_ns)
+
+
+@lru_cache(maxsize=4)
+def _read_mets(path: Path, inode: int, size: int, changed: int) -> Mets:
+    return Mets.read(path)
+
+
+def plan(
+    run: Run, workspace: Workspace, owner: str, pages: Sequence[str] | None, workflow: str = ""
+) -> PlannedRun:
+    """A job to be, with an id of its own."""
+    job_id = storage.new_id()
+    fixed = {
+        "run": asdict(run),
+        "mets": str(workspace.mets),
+        "workspace_id": workspace.id,
+        "pages": pages,
+        "owner": owner,
+        "workflow": workflow,
+    }
+    return PlannedRun(
+        id=job_id,
+        job=fixed,
+        owner=owner,
+        created=time.time(),
+        processor=run.processor,
+        workspace=workspaces.key(workspace),
+        outputs=run.output_file_grps,
+        pages=pages,
+        depends_on=run.depends_on,
+        callback=bool(run.callback_url),
+        results=keys.ocrd_results(owner, run.result_queue_name) if run.result_queue_name else "",
+        told=messages.beginning(job_id, workspace) if run.result_queue_name else "",
+        workflow=workflow,
+    )
+
+
+def put(planned: Iterable[PlannedRun]) -> None:
+    """Makes jobs, and sends the messages of those that nothing is in the way of.
+
+    Raises:
+        errors.ProcessingInvalid: if a job that one of them waits for has gone.
+        errors.QueueUnavailable
+    """
+    with redis_client.errors_as_ours():
+        answers = jobs.backend().put_processing(planned)
+        lanes.publish_ready()
+    if any(answer < 0 for answer in answers):
+        raise errors.ProcessingInvalid("a job that it waits for has been deleted")
+
+
+def read(job_id: str, owner: str | None = None) -> ProcessorJob:
+    """The job.
+
+    Raises:
+        errors.ProcessingNotFound, errors.QueueUnavailable
+    """
+    found = read_all([job_id], owner)
+    if job_id not in found:
+        raise errors.ProcessingNotFound()
+    return found[job_id]
+
+
+def read_all(job_ids: Sequence[str], owner: str | None = None) -> dict[str, ProcessorJob]:
+    """Those of the jobs that are there, by their ids.
+
+    Raises:
+        errors.QueueUnavailable
+    """
+    wanted = [job_id for job_id in job_ids if storage.is_id(job_id)]
+    with redis_client.errors_as_ours():
+        rows = jobs.backend().records(wanted)
+    return {
+        job_id: from_record(job_id, record)
+        for job_id, (record, _) in zip(wanted, rows, strict=True)
+        if "processor" in record
+        and "job" in record
+        and (owner is None or record["suffix"] == keys.owned_by(owner))
+    }
+
+
+def from_record(job_id: str, record: Mapping[str, str]) -> ProcessorJob:
+    """A job by its record (`keys`)."""
+    fixed = json.loads(record["job"])
+    run = fixed["run"]
+    for name in ("input_file_grps", "output_file_grps", "depends_on"):
+        run[name] = tuple(run[name])
+    state = STATES[record["state"]]
+    failed = state in (ProcessingState.FAILED, ProcessingState.CANCELLED)
+    result = json.loads(record["meta"])["result"] if failed else {}
+    code = result.get("code", "")
+    return ProcessorJob(
+        id=job_id,
+        state=state,
+        run=Run(**run),
+        path_to_mets=Path(fixed["mets"]),
+        workspace_id=fixed["workspace_id"],
+        owner=fixed["owner"],
+        created_at=float(record["created"]),
+        attempt=int(record["attempt"]),
+        workflow_job=fixed["workflow"],
+        started_at=Progress.from_dict(json.loads(record["progress"])).started_at,
+        ended_at=float(record["ended"]) if "ended" in record else None,
+        error_code=code,
+        error=(result["exc_message"][0] or errors.by_code()[code].title) if code else "",
+    )
+
+
+def cancel(job_id: str, owner: str | None = None) -> ProcessorJob:
+    """Ends a job that has not ended, and those that wait for it; its worker kills what runs.
+
+    Raises:
+        errors.ProcessingNotFound, errors.JobEnded, errors.QueueUnavailable
+    """
+    read(job_id, owner)
+    with redis_client.errors_as_ours():
+        if not jobs.backend().cancel(job_id):
+            raise errors.JobEnded()
+        lanes.publish_ready()
+    return read(job_id, owner)
+
+
+def log_file(job_id: str, owner: str | None = None) -> Path:
+    """Where the log of a job is, once it has begun.
+
+    Raises:
+        errors.ProcessingNotFound, errors.QueueUnavailable
+    """
+    read(job_id, owner)
+    return storage.job(job_id).log

@@ -1,22 +1,135 @@
-"""Stub."""
+"""Workflows: texts that are kept, and runs of them, each a set of jobs that wait for each other.
+
+Files: `workflows/<id>.json` in the data folder, and `workflows/by-text/<digest>`, which keeps one
+client from storing a text twice.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import dataclasses
+import hashlib
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, cast
 
-from ocr_tasks.ocrd.model import ProcessingState, ProcessorJob, WorkflowJob, Workspace
+from ocr_tasks import addresses, errors, keys, redis_client, settings, storage
+from ocr_tasks.backend import PlannedRun
+from ocr_tasks.formats.mets import Mets
+from ocr_tasks.ocrd import processing, tools, workflow_text
+from ocr_tasks.ocrd.model import (
+    NEXTFLOW,
+    ProcessingState,
+    ProcessorJob,
+    Run,
+    Step,
+    WorkflowJob,
+    Workspace,
+)
+
+_FOLDER = "workflows"
+
+
+# Texts
 
 
 def save(text: str, owner: str) -> str:
-    raise NotImplementedError
+    """Keeps a workflow and gives its id.
+
+    Raises:
+        errors.WorkflowInvalid, errors.NextflowUnavailable
+        errors.WorkflowExists: with the `workflow_id` of the same text.
+        errors.StorageFull, errors.StorageUnavailable
+    """
+    check(text)
+    workflow_id = storage.new_id()
+    with storage.failures():
+        mark = _mark(text, owner)
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        _write(workflow_id, text, owner)
+        try:
+            with mark.open("x") as file:
+                file.write(workflow_id)
+        except FileExistsError:
+            known = mark.read_text()
+        else:
+            return workflow_id
+        with suppress(errors.WorkflowNotFound):
+            if _read(known, owner)["text"] == text:
+                storage.discard(_path(workflow_id))
+                raise errors.WorkflowExists(
+                    f"The same workflow script already exists, workflow id: {known}",
+                    workflow_id=known,
+                )
+        storage.write(mark, workflow_id.encode())  # the other one has another text by now
+    return workflow_id
 
 
 def replace(workflow_id: str, text: str, owner: str | None) -> None:
-    raise NotImplementedError
+    """Gives a workflow another text.
+
+    Raises:
+        errors.WorkflowInvalid, errors.NextflowUnavailable, errors.WorkflowNotFound
+        errors.StorageFull, errors.StorageUnavailable
+    """
+    kept = _read(workflow_id, owner)
+    check(text)
+    with storage.failures():
+        _write(workflow_id, text, kept["owner"])
 
 
 def text(workflow_id: str, owner: str | None) -> str:
-    raise NotImplementedError
+    """The text of a workflow.
+
+    Raises:
+        errors.WorkflowNotFound
+    """
+    return str(_read(workflow_id, owner)["text"])
+
+
+def check(text: str) -> None:
+    """Makes sure that a text is a workflow that can be run here.
+
+    Raises:
+        errors.WorkflowInvalid, errors.NextflowUnavailable
+    """
+    if not workflow_text.is_nextflow(text, ""):
+        workflow_text.parse(text)
+    elif not tools.has(NEXTFLOW):
+        raise errors.NextflowUnavailable()
+
+
+def _path(workflow_id: str) -> Path:
+    return settings.get().data_dir / _FOLDER / f"{workflow_id}.json"
+
+
+def _mark(text: str, owner: str) -> Path:
+    digest = hashlib.sha256(f"{owner}\0{text}".encode()).hexdigest()
+    return settings.get().data_dir / _FOLDER / "by-text" / digest
+
+
+def _write(workflow_id: str, text: str, owner: str) -> None:
+    content = json.dumps({"text": text, "owner": owner, "changed": time.time()})
+    storage.write(_path(workflow_id), content.encode())
+
+
+def _read(workflow_id: str, owner: str | None) -> dict[str, Any]:
+    if not storage.is_id(workflow_id):
+        raise errors.WorkflowNotFound()
+    try:
+        kept: dict[str, Any] = json.loads(_path(workflow_id).read_bytes())
+    except FileNotFoundError:
+        raise errors.WorkflowNotFound() from None
+    except (OSError, ValueError) as error:
+        raise errors.StorageUnavailable("a workflow cannot be read") from error
+    if owner is not None and kept["owner"] != owner:
+        raise errors.WorkflowNotFound()
+    return kept
+
+
+# Runs
 
 
 def run(
@@ -28,24 +141,189 @@ def run(
     owner: str,
     description: str = "",
 ) -> WorkflowJob:
-    raise NotImplementedError
+    """Makes the jobs of a run of a workflow.
+
+    A step waits for the last step before it that writes what it reads. `page_wise`: every page goes
+    through all steps by itself.
+
+    Raises:
+        errors.WorkflowInvalid, errors.ProcessorUnavailable, errors.ParametersInvalid
+        errors.ProcessingInvalid, errors.PageIdsInvalid, errors.FileGroupUnknown
+        errors.CallbackRefused, errors.WorkspaceInvalid, errors.QueueUnavailable
+    """
+    if callback_url:
+        addresses.parse(callback_url)
+    mets = processing.read_mets(workspace)
+    runs = _runs_of(text, mets, workspace, owner)
+    pages = processing.pages_of(mets, page_id)
+    job_id = storage.new_id()
+    chains: dict[str, Sequence[str] | None] = {page_id: pages}
+    if page_wise:
+        chains = {page: [page] for page in (mets.pages if pages is None else pages)}
+    most = settings.get().ocrd_max_jobs
+    if len(chains) * len(runs) > most:
+        raise errors.ProcessingInvalid(f"that would be more than {most} jobs; take fewer pages")
+    planned = {
+        key: list(_chain(runs, workspace, owner, chosen, job_id)) for key, chosen in chains.items()
+    }
+    job = WorkflowJob(
+        id=job_id,
+        path_to_mets=workspace.mets,
+        workspace_id=workspace.id,
+        owner=owner,
+        page_id=page_id,
+        page_wise=page_wise,
+        jobs={key: [row.id for row in chain] for key, chain in planned.items()},
+        created_at=time.time(),
+        description=description,
+        callback_url=callback_url,
+    )
+    _keep(job)
+    processing.put(row for chain in planned.values() for row in chain)
+    return job
 
 
-def read_job(job_id: str, owner: str | None) -> WorkflowJob:
-    raise NotImplementedError
+def _runs_of(text: str, mets: Mets, workspace: Workspace, owner: str) -> list[Run]:
+    """The run of each step, with `depends_on` naming steps by their position, from 0."""
+    if workflow_text.is_nextflow(text, ""):
+        return [processing.checked(Run(NEXTFLOW, (), parameters={"script": text}))]
+    runs: list[Run] = []
+    writer: dict[str, int] = {}
+    for step in workflow_text.parse(text):
+        before = sorted({writer[name] for name in step.input_file_grps if name in writer})
+        asked = _checked(step)
+        there = dataclasses.replace(
+            asked, input_file_grps=tuple(n for n in asked.input_file_grps if n not in writer)
+        )
+        processing.check_groups(there, mets, workspace, owner)
+        runs.append(dataclasses.replace(asked, depends_on=tuple(map(str, before))))
+        writer |= dict.fromkeys(step.output_file_grps, len(runs) - 1)
+    return runs
+
+
+def _checked(step: Step) -> Run:
+    asked = Run(
+        step.processor, step.input_file_grps, step.output_file_grps, parameters=step.parameters
+    )
+    try:
+        return processing.checked(asked)
+    except (errors.ParametersInvalid, errors.ProcessingInvalid) as error:
+        raise type(error)(f"line {step.line}: {error.detail}") from error
+
+
+def _chain(
+    runs: Sequence[Run],
+    workspace: Workspace,
+    owner: str,
+    pages: Sequence[str] | None,
+    workflow: str,
+) -> Iterator[PlannedRun]:
+    made: list[str] = []
+    for wanted in runs:
+        asked = dataclasses.replace(
+            wanted,
+            page_id="" if pages is None else ",".join(pages),
+            depends_on=tuple(made[int(position)] for position in wanted.depends_on),
+        )
+        planned = processing.plan(asked, workspace, owner, pages, workflow)
+        made.append(planned.id)
+        yield planned
+
+
+def _keep(job: WorkflowJob) -> None:
+    fixed = dataclasses.asdict(job) | {"path_to_mets": str(job.path_to_mets)}
+    fields: dict[Any, Any] = {
+        "job": json.dumps(fixed),
+        "callback": job.callback_url,
+        "left": sum(map(len, job.jobs.values())),
+        "keep": settings.get().keep_jobs_seconds,
+    }
+    with redis_client.errors_as_ours():
+        redis_client.client().hset(keys.workflow_job(job.id), mapping=fields)
+
+
+def read_job(job_id: str, owner: str | None = None) -> WorkflowJob:
+    """A run of a workflow.
+
+    Raises:
+        errors.ProcessingNotFound, errors.QueueUnavailable
+    """
+    if not storage.is_id(job_id):
+        raise errors.ProcessingNotFound()
+    with redis_client.errors_as_ours():
+        fixed = redis_client.client().hget(keys.workflow_job(job_id), "job")
+    if fixed is None:
+        raise errors.ProcessingNotFound()
+    found = json.loads(str(fixed))
+    job = WorkflowJob(**{**found, "path_to_mets": Path(found["path_to_mets"])})
+    if owner is not None and job.owner != owner:
+        raise errors.ProcessingNotFound()
+    return job
+
+
+def summary(job_id: str, owner: str | None = None) -> dict[str, Any]:
+    """How many jobs of each processor are in each state; those that failed with their pages.
+
+    Raises:
+        errors.ProcessingNotFound, errors.QueueUnavailable
+    """
+    read_job(job_id, owner)
+    counts, failures = _counts(job_id)
+    answer: dict[str, Any] = dict(counts)
+    failed: dict[str, list[dict[str, str]]] = {}
+    for job in processing.read_all(failures).values():
+        row = {"job_id": job.id, "page_id": job.run.page_id}
+        failed.setdefault(job.run.processor, []).append(row)
+    return answer | ({"failed-processor-tasks": failed} if failed else {})
+
+
+def simple_state(job_id: str, owner: str | None = None) -> ProcessingState:
+    """The state of a run as a whole. UNSET: nothing has begun, or something waits in between.
+
+    Raises:
+        errors.ProcessingNotFound, errors.QueueUnavailable
+    """
+    read_job(job_id, owner)
+    counts, _ = _counts(job_id)
+    states = {state for row in counts.values() for state in row}
+    if states & {ProcessingState.FAILED, ProcessingState.CANCELLED}:
+        return ProcessingState.FAILED
+    if ProcessingState.RUNNING in states:
+        return ProcessingState.RUNNING
+    return ProcessingState.SUCCESS if states == {"SUCCESS"} else ProcessingState.UNSET
+
+
+def _counts(job_id: str) -> tuple[dict[str, dict[str, int]], list[str]]:
+    with redis_client.errors_as_ours(), redis_client.client().pipeline(transaction=False) as pipe:
+        pipe.hgetall(keys.workflow_job(job_id))
+        pipe.lrange(keys.workflow_failures(job_id), 0, -1)
+        fields, failures = cast("tuple[Mapping[str, str], list[str]]", pipe.execute())
+    counts: dict[str, dict[str, int]] = {}
+    for name, value in fields.items():
+        processor, _, state = name.partition(" ")
+        if state and int(value) > 0:
+            counts.setdefault(processor, {})[processing.STATES[state]] = int(value)
+    return counts, failures
 
 
 def states(job: WorkflowJob) -> dict[str, ProcessorJob]:
-    raise NotImplementedError
+    """The jobs of a run, by their ids.
+
+    Raises:
+        errors.QueueUnavailable
+    """
+    return processing.read_all([job_id for chain in job.jobs.values() for job_id in chain])
 
 
-def summary(job_id: str, owner: str | None) -> dict[str, Any]:
-    raise NotImplementedError
+def cancel(job_id: str, owner: str | None = None) -> WorkflowJob:
+    """Ends all jobs of a run that have not ended.
 
-
-def simple_state(job_id: str, owner: str | None) -> ProcessingState:
-    raise NotImplementedError
-
-
-def cancel(job_id: str, owner: str | None) -> WorkflowJob:
-    raise NotImplementedError
+    Raises:
+        errors.ProcessingNotFound, errors.QueueUnavailable
+    """
+    job = read_job(job_id, owner)
+    for chain in job.jobs.values():
+        for one in chain:  # the first takes those that wait for it along
+            with suppress(errors.ProcessingNotFound, errors.JobEnded):
+                processing.cancel(one)
+    return job

@@ -30,7 +30,7 @@ def pages_out(engine: str) -> int:
     if engine == "swarm":
         return most
     with contextlib.suppress(errors.ServiceError, RedisError):
-        processes = sum(worker.processes for worker in workers.living())
+        processes = sum(worker.processes for worker in workers.readers())
         if jobs.counts()[State.RUNNING] >= processes:
             return min(most, 2 * devices.present())
     return 0

@@ -129,7 +129,7 @@ def test_only_one_folder_is_left_to_write_to(folders: dict[str, Path]) -> None:
         "import json, os, pathlib, subprocess, tempfile\n"
         "data, own, other = (pathlib.Path(os.environ[name]) for name in ('DATA', 'OWN', 'OTHER'))\n"
         f"limits.bound({512 * MIB}, {MIB})\n"
-        "assert limits.confine(own, data)\n"
+        "assert limits.confine([own], data)\n"
         "def outcome(task):\n"
         "    try: task()\n"
         "    except OSError as error: return type(error).__name__\n"

@@ -40,7 +40,13 @@ def finished(url: str, events: str = "end") -> Job:
 
 
 def deliver_all() -> list[webhooks.Attempt]:
-    return [webhooks.deliver(message, jobs.read(message.job_id)) for message in webhooks.take(100)]
+    return [webhooks.deliver(message, told(message)) for message in webhooks.take(100)]
+
+
+def told(message: webhooks.Message) -> webhooks.Told:
+    found = webhooks.told(message)
+    assert found is not None
+    return found
 
 
 def due_now() -> None:
@@ -236,12 +242,12 @@ def test_a_receiver_that_misbehaves_is_tried_again(
 def test_an_address_that_is_private_when_it_is_asked_is_blocked(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job = finished(receiver.url.replace("127.0.0.1", "rebinding.example"))
+    finished(receiver.url.replace("127.0.0.1", "rebinding.example"))
     monkeypatch.setenv("OCR_CALLBACK_NETWORKS", "")
     settings.get.cache_clear()
     (message,) = webhooks.take(10)
 
-    attempt = webhooks.deliver(message, job, lambda host, port: ["127.0.0.1"])
+    attempt = webhooks.deliver(message, told(message), lambda host, port: ["127.0.0.1"])
 
     assert attempt.reason.startswith("blocked")
     assert "127.0.0.1" not in attempt.reason

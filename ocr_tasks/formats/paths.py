@@ -1,0 +1,39 @@
+"""Paths that a stranger wrote: into a METS file, a ZIP file, the XML of a page."""
+
+from __future__ import annotations
+
+import re
+
+#: Characters of a path, and bytes of each of its names (man 7 path_resolution has room for more).
+_LONGEST, _LONGEST_NAME = 1024, 255
+_DEEPEST = 32
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+# One letter before a colon is a drive of Windows, and nothing here.
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
+
+
+def fault(path: str) -> str:
+    """What is wrong with a path that must stay below a folder; '' if nothing is."""
+    if not path or len(path) > _LONGEST:
+        return "a path must not be empty, nor so long"
+    if _CONTROL.search(path) or "\\" in path:
+        return "a path must not have backslashes or control characters"
+    if path.startswith("/"):
+        return "a path must not be absolute"
+    names = path.split("/")
+    if ".." in names:
+        return "a path must not lead out of its folder"
+    if len(names) > _DEEPEST or any(len(name.encode()) > _LONGEST_NAME for name in names):
+        return "a path must not have so many names, nor such long ones"
+    return ""
+
+
+def is_url(text: str) -> bool:
+    """Whether the text begins with a scheme, as in `http:` or `file:`."""
+    return _SCHEME.match(text) is not None
+
+
+def is_web_address(text: str) -> bool:
+    """Whether the text is an address of the kind that browsers fetch."""
+    return re.match(r"https?://[^/\s]", text, re.IGNORECASE) is not None and len(text) <= 2048

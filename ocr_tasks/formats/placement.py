@@ -1,0 +1,86 @@
+"""Where the words of a page stand in the image that the page was made of.
+
+What is read is a raster of a page of a PDF: it may have another size than the image, and be turned.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+from ocr_tasks.formats.page import Block, Box, Line, Page, Paragraph, Word
+
+_Point = tuple[float, float]
+
+#: From a place in an image that was turned clockwise, by so many degrees, to where it came from.
+#: Places are shares of width and height.
+_BACK: dict[int, Callable[[float, float], _Point]] = {
+    0: lambda x, y: (x, y),
+    90: lambda x, y: (y, 1 - x),
+    180: lambda x, y: (1 - x, 1 - y),
+    270: lambda x, y: (1 - y, x),
+}
+
+#: From a place in an upright image to its place in the stored one, by EXIF's orientation.
+_STORED: dict[int, Callable[[float, float], _Point]] = {
+    1: _BACK[0],
+    2: lambda x, y: (1 - x, y),
+    3: _BACK[180],
+    4: lambda x, y: (x, 1 - y),
+    5: lambda x, y: (y, x),
+    6: _BACK[90],
+    7: lambda x, y: (1 - y, 1 - x),
+    8: _BACK[270],
+}
+
+
+def in_image(page: Page, width: int, height: int, orientation: int = 1) -> Page:
+    """The page with boxes in pixels of the stored image, which has `width` by `height` of them.
+
+    `orientation` is that of EXIF, by which the image was turned before anything else. Then the page
+    was turned back by `page.rotation`, by which it lay turned clockwise. Where text does not run to
+    the right in the image, its lines have no baseline: that of hOCR could not say how it runs.
+    """
+    if (width, height, page.rotation % 360, orientation) == (page.width, page.height, 0, 1):
+        return page
+    if page.width < 1 or page.height < 1:
+        return dataclasses.replace(page, width=width, height=height, blocks=())
+    back, stored = _BACK[-page.rotation % 360], _STORED[orientation]
+    turned = page.rotation % 360 != 0 or orientation != 1
+
+    def box(old: Box) -> Box:
+        corners = [
+            stored(*back(x / page.width, y / page.height))
+            for x, y in ((old[0], old[1]), (old[2], old[3]))
+        ]
+        left, right = sorted(round(x * width) for x, _ in corners)
+        top, bottom = sorted(round(y * height) for _, y in corners)
+        return left, top, right, bottom
+
+    def baseline(old: tuple[float, float] | None) -> tuple[float, float] | None:
+        if old is None or turned:
+            return None
+        down = height / page.height
+        return old[0] * down * page.width / width, old[1] * down
+
+    blocks = tuple(_moved(block, box, baseline) for block in page.blocks)
+    sides = sorted((page.width, page.height)), sorted((width, height))
+    dpi = page.dpi * sides[1][1] / sides[0][1]
+    return dataclasses.replace(page, width=width, height=height, dpi=dpi, blocks=blocks)
+
+
+def _moved(
+    block: Block,
+    box: Callable[[Box], Box],
+    baseline: Callable[[tuple[float, float] | None], tuple[float, float] | None],
+) -> Block:
+    def word(old: Word) -> Word:
+        return Word(old.text, box(old.box), old.confidence)
+
+    def line(old: Line) -> Line:
+        return Line(tuple(map(word, old.words)), box(old.box), baseline(old.baseline))
+
+    def paragraph(old: Paragraph) -> Paragraph:
+        return Paragraph(tuple(map(line, old.lines)), box(old.box), old.language, old.direction)
+
+    return Block(tuple(map(paragraph, block.paragraphs)), box(block.box))

@@ -1,0 +1,165 @@
+"""From a workspace to one of our jobs: which images its pages are made of, and where they lie.
+
+The way back, from what a job read into the workspace, is in `results`. Both this one and our own
+processor look for images here; no file is opened but PAGE documents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from ocr_tasks import errors
+from ocr_tasks.formats import page_xml
+from ocr_tasks.formats.mets import File, Mets
+from ocr_tasks.formats.paths import fault, is_url
+from ocr_tasks.ocrd.model import Workspace
+
+#: Bytes of a PAGE document at most; a newspaper's page has some megabytes.
+_MOST_BYTES = 64 * 1024 * 1024
+
+#: Endings of names, by which the images that PAGE documents name are told apart.
+_MEDIA_TYPES = {
+    **{".tif": "image/tiff", ".tiff": "image/tiff", ".png": "image/png", ".jpg": "image/jpeg"},
+    **{".jpeg": "image/jpeg", ".jp2": "image/jp2", ".gif": "image/gif", ".bmp": "image/bmp"},
+    **{".webp": "image/webp"},
+}
+
+
+def images(workspace: Workspace, group: str = "", page_id: str = "") -> list[tuple[str, Path, str]]:
+    """Id, image and media type of each page that is meant, '' meaning all, in OCR-D's syntax.
+
+    A page of a group with PAGE documents has the image that its document names as its own. Without
+    a group it is the first one that has an image for each of the pages, or a document.
+
+    Raises:
+        errors.WorkspaceInvalid: if a page has no image there, or one that is not in the workspace.
+        errors.FileGroupUnknown, errors.PageIdsInvalid
+    """
+    mets = Mets.read(workspace.mets)
+    pages = mets.resolve(page_id)
+    if group and group not in mets.groups:
+        raise errors.FileGroupUnknown(f"METS has no file group {group!r:.200}")
+    return images_of(workspace, mets, group or first_group(mets, pages), pages)
+
+
+def images_of(
+    workspace: Workspace, mets: Mets, group: str, pages: Iterable[str]
+) -> list[tuple[str, Path, str]]:
+    """Id, image and media type of each of these pages, in this order.
+
+    Raises:
+        errors.WorkspaceInvalid: as `images` does.
+    """
+    return [(page, *_image(workspace.folder, mets, group, page)) for page in pages]
+
+
+def first_group(mets: Mets, pages: Iterable[str]) -> str:
+    """The first group with images of all these pages, else with documents or images of all.
+
+    Raises:
+        errors.WorkspaceInvalid: if there is none.
+    """
+    wanted = set(pages)
+    for kinds in (("image/",), ("image/", page_xml.MEDIA_TYPE)):
+        for group in mets.groups:
+            files = mets.files(group)
+            if wanted <= {file.page for file in files if file.media_type.startswith(kinds)}:
+                return group
+    raise errors.WorkspaceInvalid("no file group has images of all pages")
+
+
+def page_file(mets: Mets, group: str, page: str) -> File | None:
+    """The PAGE document of a page in a group, else its image; None if the group has nothing of it.
+
+    Raises:
+        errors.WorkspaceInvalid: if there are several, or only something else.
+    """
+    files = mets.files(group, page)
+    documents = [file for file in files if file.media_type == page_xml.MEDIA_TYPE]
+    pictures = [file for file in files if file.media_type.startswith("image/")]
+    found = documents or pictures
+    if len(found) > 1:
+        raise errors.WorkspaceInvalid(f"{group} has several files of the page {page}")
+    if files and not found:
+        raise errors.WorkspaceInvalid(f"{files[0].id} is neither PAGE-XML nor an image")
+    return found[0] if found else None
+
+
+def source(folder: Path, file: File) -> page_xml.Source:
+    """The images that the page of a file is made of: itself, or those that the document names.
+
+    Raises:
+        errors.WorkspaceInvalid: if the file cannot be read, or names no image.
+    """
+    if not file.local:
+        raise errors.WorkspaceInvalid(f"{file.href!r:.200} is not in the workspace")
+    if file.media_type != page_xml.MEDIA_TYPE:
+        return page_xml.Source(file.href)
+    path = existing(folder, file.href)
+    if path.stat().st_size > _MOST_BYTES:
+        raise errors.WorkspaceInvalid(f"{file.href!r:.200} has more than {_MOST_BYTES} bytes")
+    try:
+        found = page_xml.read(path.read_bytes())
+    except ValueError as error:
+        raise errors.WorkspaceInvalid(f"{file.href!r:.200}: {error}") from error
+    if not found.image:
+        raise errors.WorkspaceInvalid(f"{file.href!r:.200} names no image")
+    return found
+
+
+def below(folder: Path, href: str) -> Path:
+    """The path of a file of a workspace, which may not be there; links are followed.
+
+    Raises:
+        errors.WorkspaceInvalid: if it leads out of the folder.
+    """
+    wrong = fault(href) or ("an address is not fetched" if is_url(href) else "")
+    path = folder / href
+    if not wrong and not path.resolve().is_relative_to(folder.resolve()):
+        wrong = "a link leads out of the workspace"
+    if wrong:
+        raise errors.WorkspaceInvalid(f"{href!r:.200}: {wrong}")
+    return path
+
+
+def existing(folder: Path, href: str) -> Path:
+    """The path of a file of a workspace.
+
+    Raises:
+        errors.WorkspaceInvalid: if it leads out of the folder, or no file is there.
+    """
+    path = below(folder, href)
+    if not path.is_file():
+        raise errors.WorkspaceInvalid(f"{href!r:.200} is not there")
+    return path
+
+
+def _image(folder: Path, mets: Mets, group: str, page: str) -> tuple[Path, str]:
+    file = page_file(mets, group, page)
+    if file is None:
+        raise errors.WorkspaceInvalid(f"{group} has no image of the page {page}")
+    href = source(folder, file).image
+    named = file.media_type
+    if named == page_xml.MEDIA_TYPE:
+        named = _MEDIA_TYPES.get(Path(href).suffix.lower(), "application/octet-stream")
+    return existing(folder, href), named
+
+
+class OutputIds:
+    """Ids for files of pages that METS has not, where it has none for them already."""
+
+    def __init__(self, mets: Mets) -> None:
+        self._mets = mets
+        self._taken = {file.id for file in mets.files()}
+
+    def of(self, group: str, page: str, media_type: str) -> str:
+        """The id of the file of this kind that shows the page in the group."""
+        for file in self._mets.files(group, page):
+            if file.media_type == media_type:
+                return file.id
+        file_id = f"{group}_{page}"
+        while file_id in self._taken:
+            file_id += "_"
+        self._taken.add(file_id)
+        return file_id

@@ -1,0 +1,78 @@
+"""Who works on a workspace: one at a time writes its METS file."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+import redis
+
+from ocr_tasks import errors, keys, redis_client
+
+#: Seconds for which the METS file belongs to one, counted anew by `MetsLease.keep`.
+LEASE = 60.0
+#: Seconds that one waits for it; those before need a fraction of a second each.
+PATIENCE = 300.0
+
+_PAUSE = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class MetsLease:
+    """The right to write the METS file of a workspace, for a while."""
+
+    key: str
+    token: str
+
+    def keep(self) -> None:
+        """Makes sure, right before the file is written, that it is this one's to write.
+
+        Raises:
+            errors.ProcessorFailed: if it has become somebody else's, so that all is to be done
+                again.
+            errors.QueueUnavailable: if Redis is away.
+        """
+        with redis_client.errors_as_ours():
+            if not self._ask("keep"):
+                raise errors.ProcessorFailed(
+                    "Others have written the METS file while the output was put into it."
+                )
+
+    def _ask(self, what: str) -> bool:
+        arguments = (self.token, what, int(LEASE * 1000))
+        return bool(redis_client.run("mets_lease", [keys.mets_lease(self.key)], arguments))
+
+
+@contextmanager
+def mets_lease(key: str) -> Iterator[MetsLease]:
+    """Keeps others from writing the METS file of the workspace with this key (`workspaces.key`).
+
+    Raises:
+        errors.ProcessorFailed: if others have it for too long.
+        errors.QueueUnavailable: if Redis is away.
+    """
+    lease = MetsLease(key, secrets.token_hex(16))
+    deadline = time.monotonic() + PATIENCE
+    with redis_client.errors_as_ours():
+        while not lease._ask("take"):
+            if time.monotonic() > deadline:
+                raise errors.ProcessorFailed("Others kept the METS file for too long.")
+            time.sleep(_PAUSE)
+    try:
+        yield lease
+    finally:
+        with suppress(redis.RedisError):  # it runs out by itself
+            lease._ask("leave")
+
+
+def open_jobs(key: str) -> int:
+    """How many jobs of the workspace with this key have not ended.
+
+    Raises:
+        errors.QueueUnavailable: if Redis is away.
+    """
+    with redis_client.errors_as_ours():
+        return int(redis_client.client().scard(keys.ocrd_open(key)))

@@ -1,0 +1,176 @@
+"""Runs the jobs of processors: the worker's side of their life."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from redis import RedisError
+
+from ocr_tasks import errors, jobs, lanes, leases, settings, storage
+from ocr_tasks.model import Progress, Stage, State
+from ocr_tasks.ocrd import nextflow, processing, programs, running, tools, workspaces
+from ocr_tasks.ocrd.model import NEXTFLOW, ProcessorJob, Workspace
+
+log = logging.getLogger("ocr_tasks.ocrd")
+
+#: Beginnings of the names of variables that processors need.
+VARIABLES = ("XDG_", "OCRD_", "OMP_", "CUDA_", "NVIDIA_", "TF_")
+
+_OWN_METS = re.compile(r"\.mets-(?P<run>(?P<job>[0-9a-f-]{36})-[0-9a-f-]{36})\.xml")
+
+#: Seconds before the second try; before each one after it twice as many.
+_PAUSE = 0.5
+
+
+def prepare(names: list[str]) -> dict[str, dict[str, Any]]:
+    """The processors that this worker offers, of those that it is to, with their descriptions."""
+    offered = tools.offer([name for name in names if name != NEXTFLOW])
+    if NEXTFLOW in names and nextflow.program():
+        offered[NEXTFLOW] = nextflow.TOOL
+    return offered
+
+
+def writable() -> list[Path]:
+    """The folders that processors may write into."""
+    config = settings.get()
+    # OCR-D's core makes folders in /tmp as soon as it is loaded; cards are used through devices.
+    cards = [*Path("/dev").glob("nvidia*"), Path("/dev/shm"), Path("/dev/dri")]  # noqa: S108
+    return [programs.home(), *config.ocrd_roots, Path(tempfile.gettempdir()), *cards]
+
+
+def readable() -> list[Path]:
+    """The folders that processors and their models lie in."""
+    folders = [Path(name) for name in settings.get().ocrd_path.split(":") if name]
+    installed = [path.resolve().parent for path in folders]
+    data = os.environ.get("XDG_DATA_HOME")
+    return [*installed, *([Path(data)] if data else [])]
+
+
+def begin(job_id: str, token: str, holder: str) -> ProcessorJob | None:
+    """Makes a job this process's, as `leases.claim` does. None: nothing is to be done.
+
+    Raises:
+        redis.RedisError, errors.QueueUnavailable
+    """
+    try:
+        job = processing.read(job_id)
+    except errors.ProcessingNotFound:
+        return None
+    now = time.time()
+    progress = Progress(Stage.OCR, started_at=job.started_at or now, updated_at=now)
+    return job if jobs.backend().claim(job_id, token, holder, progress) else None
+
+
+def run(job: ProcessorJob, token: str) -> None:
+    """Runs the processor of a job, up to OCR_OCRD_TRIES times; what it says goes to the job's log.
+
+    Raises:
+        errors.JobError
+    """
+    folder = storage.job(job.id)
+    try:
+        folder.path.mkdir(parents=True, exist_ok=True)
+        if not job.path_to_mets.is_file():
+            raise errors.ProcessorFailed("the workspace is not there any more")
+        if job.run.processor == NEXTFLOW:
+            script = str(job.run.parameters["script"])
+            nextflow.run(script, job.path_to_mets, folder.work(token), folder.log)
+            return
+        _sweep(job)
+        _try_often(_order(job, token), folder.log)
+    except OSError as error:
+        raise errors.JobStorageError(f"{type(error).__name__}: {error.strerror}") from error
+    except errors.RequestError as error:  # what was right when it was asked for no longer is
+        raise errors.ProcessorFailed(error.detail) from error
+    finally:
+        storage.discard(folder.work(token))
+
+
+def _sweep(job: ProcessorJob) -> None:
+    """Deletes what runs in this workspace that were killed left behind, of this job or others."""
+    left = {
+        found["run"]: found["job"]
+        for path in job.path_to_mets.parent.glob(".mets-*.xml")
+        if (found := _OWN_METS.fullmatch(path.name))
+    }
+    ended = leases.ended(list(left.values()))
+    for run_id, job_id in left.items():
+        if job_id in ended or job_id == job.id:
+            running.forget(job.path_to_mets, run_id)
+
+
+def _order(job: ProcessorJob, token: str) -> running.Order:
+    workspace = Workspace(job.workspace_id, job.path_to_mets)
+    page_ids = job.run.page_id
+    pages = processing.pages_of(processing.read_mets(workspace), page_ids) if page_ids else None
+    return running.Order(
+        executable=job.run.processor,
+        mets=job.path_to_mets,
+        key=workspaces.key(workspace),
+        input_file_grps=job.run.input_file_grps,
+        output_file_grps=job.run.output_file_grps,
+        pages=pages,
+        parameters=job.run.parameters,
+        run_id=f"{job.id}-{token}",
+    )
+
+
+def _try_often(order: running.Order, log_file: Path) -> None:
+    most = settings.get().ocrd_tries
+    for number in range(1, most + 1):
+        try:
+            running.run(order, log_file)
+        except errors.ProcessorFailed as error:
+            if number == most or lanes.stopping():
+                raise
+            pause = _PAUSE * 2 ** (number - 1)
+            with log_file.open("a") as words:
+                words.write(f"Try {number} of {most} failed; the next one is in {pause} s.\n")
+            log.warning("%s failed, try %d of %d: %s", order.executable, number, most, error)
+            time.sleep(pause)
+        else:
+            return
+
+
+def commit(job: ProcessorJob, token: str) -> dict[str, Any] | None:
+    """Ends a job as succeeded, and gives its result; None if it is this run's no more.
+
+    Raises:
+        redis.RedisError: after some minutes without Redis.
+    """
+    result = {
+        "processor": job.run.processor,
+        "path_to_mets": str(job.path_to_mets),
+        "output_file_grps": list(job.run.output_file_grps),
+    }
+    if not jobs.backend().end_processing(job.id, token, State.SUCCEEDED, result):
+        return None
+    _go_on()
+    return result
+
+
+def fail(job: ProcessorJob, token: str, error: errors.JobError) -> None:
+    """Ends a job as failed, and those that wait for it as cancelled.
+
+    Raises:
+        redis.RedisError: after some minutes without Redis.
+    """
+    result = jobs.backend().prepare_exception(error)
+    jobs.backend().end_processing(job.id, token, State.FAILED, result)
+    with suppress(OSError), storage.job(job.id).log.open("a") as words:
+        words.write(f"The job failed: {error.detail} {json.dumps({'code': error.code})}\n")
+    _go_on()
+
+
+def _go_on() -> None:
+    """Has those begin that waited for this one."""
+    with suppress(RedisError):  # the reconciler does it then
+        lanes.publish_ready()

@@ -1,0 +1,61 @@
+"""Words back in the image a page was made of, against what Pillow makes of images."""
+
+from __future__ import annotations
+
+import pytest
+from PIL import Image, ImageOps
+
+from ocr_tasks.formats.page import Block, Box, Line, Page, Paragraph, Word
+from ocr_tasks.formats.placement import in_image
+
+TURNS = {
+    90: Image.Transpose.ROTATE_90,
+    180: Image.Transpose.ROTATE_180,
+    270: Image.Transpose.ROTATE_270,
+}
+
+
+def _page(box: Box, size: tuple[int, int], rotation: int = 0) -> Page:
+    line = Line((Word("word", box, 0.5),), box, (0.1, -2.0))
+    block = Block((Paragraph((line,), box, "deu", "ltr"),), box)
+    return Page(3, *size, 300.0, (block,), "ocr", rotation)
+
+
+@pytest.mark.parametrize("rotation", [0, 90, 180, 270])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_word_is_where_its_ink_is(orientation: int, rotation: int) -> None:
+    stored = Image.new("L", (40, 60))
+    stored.paste(255, (4, 10, 16, 14))
+    exif = stored.getexif()
+    exif[0x0112] = orientation
+    raster = ImageOps.exif_transpose(stored)
+    if rotation:
+        # It lay turned to the right by so much, and was turned back to the left.
+        raster = raster.transpose(TURNS[rotation])
+    raster = raster.resize((raster.width * 3, raster.height * 3), Image.Resampling.NEAREST)
+    box = raster.getbbox()
+    assert box is not None
+
+    placed = in_image(_page(box, raster.size, rotation), 40, 60, orientation)
+
+    assert (placed.width, placed.height, placed.dpi) == (40, 60, 100)
+    assert [word.box for word in placed.words] == [(4, 10, 16, 14)]
+    assert [line.box for line in placed.lines] == [(4, 10, 16, 14)]
+    upright = rotation == 0 and orientation == 1
+    (line,) = placed.lines
+    assert line.baseline == (pytest.approx((0.1, -2 / 3)) if upright else None)
+
+
+def test_what_is_not_a_place_stays(scanned: Page) -> None:
+    assert in_image(scanned, scanned.width, scanned.height) == scanned
+
+
+def test_each_way_has_its_scale() -> None:
+    placed = in_image(_page((10, 10, 20, 30), (100, 100)), 200, 100)
+    assert [word.box for word in placed.words] == [(20, 10, 40, 30)]
+    assert next(placed.lines).baseline == (0.05, -2.0)
+
+
+def test_a_page_that_was_not_read_gets_its_size() -> None:
+    placed = in_image(Page.empty(1, 0, 0, 300), 40, 60)
+    assert (placed.width, placed.height, placed.blocks) == (40, 60, ())

@@ -1,0 +1,88 @@
+"""Real processors of OCR-D, some made up ones, and a small real workspace."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from ocr_tasks import settings
+from ocr_tasks.ocrd import warm_pool
+from tests.conftest import DATA
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="session")
+def ocrd_bin() -> Path:
+    """The folder of `ocrd`, `ocrd-dummy` and `ocrd-tesserocr-recognize`."""
+    found = [
+        ROOT / ".venv-ocrd" / "bin",
+        *map(Path, os.environ.get("OCR_OCRD_PATH", "").split(":")),
+    ]
+    for folder in found:
+        if (folder / "ocrd-dummy").exists():
+            return folder
+    raise AssertionError("no processors are installed; scripts/setup --ocrd installs some")
+
+
+@pytest.fixture(scope="session")
+def shared_bin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for processors that stay loaded from test to test."""
+    return tmp_path_factory.mktemp("bin")
+
+
+@pytest.fixture
+def own_bin(tmp_path: Path) -> Path:
+    """A folder for processors that a test makes up."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def processors(
+    service: redis.Redis,
+    ocrd_bin: Path,
+    own_bin: Path,
+    shared_bin: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[redis.Redis]:
+    """Our modules with an empty Redis, and with those processors."""
+    models = sorted(Path("/usr/share/tesseract-ocr").glob("*/tessdata"))
+    monkeypatch.setenv("TESSDATA_PREFIX", str(models[-1]))
+    monkeypatch.setenv("OCR_OCRD_PATH", f"{own_bin}:{shared_bin}:{ocrd_bin}")
+    settings.get.cache_clear()
+    yield service
+    settings.get.cache_clear()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def none_stays() -> Iterator[None]:
+    """Processors stay loaded from test to test, and end with the last one."""
+    yield
+    warm_pool.end_all()
+
+
+@pytest.fixture
+def program(own_bin: Path) -> Callable[[str, str], Path]:
+    """Makes a processor up, of its name and its text."""
+
+    def make(name: str, text: str) -> Path:
+        path = own_bin / name
+        path.write_text(text)
+        path.chmod(0o755)
+        return path
+
+    return make
+
+
+@pytest.fixture
+def kant(tmp_path: Path) -> Path:
+    """The METS file of a workspace of two pages, PHYS_0017 and PHYS_0020."""
+    shutil.copytree(DATA / "kant", tmp_path / "kant")
+    return tmp_path / "kant" / "mets.xml"

@@ -1,0 +1,39 @@
+"""Who may write the METS file of a workspace."""
+
+from __future__ import annotations
+
+import pytest
+import redis
+
+from ocr_tasks import errors, keys
+from ocr_tasks.ocrd import claims
+
+
+def test_one_at_a_time_has_the_mets_file(
+    service: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claims, "PATIENCE", 0.05)
+    with claims.mets_lease("a") as lease:
+        lease.keep()
+        with claims.mets_lease("b"):
+            pass
+        with pytest.raises(errors.ProcessorFailed, match="too long"), claims.mets_lease("a"):
+            pass
+        assert 0 < service.pttl(keys.mets_lease("a")) <= 60_000
+    assert service.keys() == []
+
+
+def test_who_was_away_for_too_long_writes_nothing(service: redis.Redis) -> None:
+    with claims.mets_lease("a") as slow:
+        service.delete(keys.mets_lease("a"))  # as if its time had run out
+        with claims.mets_lease("a") as quick:
+            with pytest.raises(errors.ProcessorFailed):
+                slow.keep()
+            quick.keep()
+
+
+def test_it_is_free_again_after_an_error(service: redis.Redis) -> None:
+    with pytest.raises(ZeroDivisionError), claims.mets_lease("a"):
+        raise ZeroDivisionError
+    with claims.mets_lease("a") as lease:
+        lease.keep()

@@ -1,0 +1,489 @@
+"""OCR-D's Web API with real processors, OCR-D's own client, and a worker that is killed."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from tests.conftest import DATA, Stack, running_stack, wait_for_end, wait_until
+from tests.receivers import receiving
+
+pytestmark = pytest.mark.acceptance
+
+KANT = DATA / "kant"
+DUMMY, TESSEROCR, OURS = "ocrd-dummy", "ocrd-tesserocr-recognize", "ocrd-ocr-tasks-recognize"
+SLOW, BAD = "ocrd-slow", "ocrd-bad"
+PAGES = ["PHYS_0017", "PHYS_0020"]
+GERMAN = {"segmentation_level": "region", "textequiv_level": "word", "model": "deu"}
+
+#: Processors that are programs: one runs until a file is there, the other one always fails.
+_DESCRIBED = """#!/bin/sh
+case "$1" in --dump-json|-J)
+  echo '{"executable": "%s", "description": "a test", "steps": [], "categories": [],
+    "input_file_grp_cardinality": 1, "output_file_grp_cardinality": 1, "parameters": {}}'
+  exit;;
+esac
+"""
+_SLOW = """echo $$ >> "$OCRD_TEST_FOLDER/began"
+until [ -e "$OCRD_TEST_FOLDER/go" ]; do sleep 0.1; done
+exec "$OCRD_TEST_FOLDER/dummy" "$@"
+"""
+_BAD = """echo 'ERROR test - this one never works' >&2
+exit 3
+"""
+
+
+class Api:
+    """A client of `/ocrd`, as its users write one."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.http = httpx.Client(base_url=f"{stack.url}/ocrd", timeout=60)
+
+    def upload(self, folder: Path, identifier: str = "kant") -> dict[str, Any]:
+        answer = self.http.post(
+            "/workspace",
+            content=bag(folder, identifier),
+            headers={"Content-Type": "application/vnd.ocrd+zip"},
+        )
+        assert answer.status_code == 201, answer.text
+        return answer.json()
+
+    def run(self, processor: str, workspace: dict[str, Any], **body: Any) -> dict[str, Any]:
+        body = {"workspace_id": workspace["workspace_id"], "input_file_grps": ["OCR-D-IMG"], **body}
+        answer = self.http.post(f"/processor/run/{processor}", json=body)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def job(self, job: dict[str, Any]) -> dict[str, Any]:
+        return self.http.get(f"/processor/job/{job['job_id']}").json()
+
+    def end(self, job: dict[str, Any]) -> str:
+        def ended() -> str | None:
+            state = self.job(job)["state"]
+            return state if state in ("SUCCESS", "FAILED", "CANCELLED") else None
+
+        return str(wait_until(ended, 120))
+
+    def log(self, job: dict[str, Any]) -> str:
+        answer = self.http.get(f"/processor/log/{job['job_id']}")
+        assert answer.status_code == 200
+        return answer.text
+
+    def run_workflow(self, text: str, workspace: dict[str, Any], **query: Any) -> dict[str, Any]:
+        query = {"mets_path": workspace["path_to_mets"], **query}
+        answer = self.http.post("/workflow/run", params=query, files={"workflow": text.encode()})
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def end_of_workflow(self, job: dict[str, Any]) -> str:
+        def ended() -> str | None:
+            state = self.http.get(f"/workflow/job-simple/{job['job_id']}").json()["state"]
+            return state if state in ("SUCCESS", "FAILED") else None
+
+        return str(wait_until(ended, 120))
+
+    def download(self, workspace: dict[str, Any]) -> zipfile.ZipFile:
+        answer = self.http.get(f"/workspace/{workspace['workspace_id']}")
+        assert answer.headers["content-type"] == "application/vnd.ocrd+zip"
+        return zipfile.ZipFile(io.BytesIO(answer.content))
+
+
+def bag(folder: Path, identifier: str) -> bytes:
+    """An OCRD-ZIP of a workspace, made by the service's own code, as a client would by OCR-D's."""
+    from ocr_tasks import bags
+
+    return b"".join(bags.pack(folder, folder / "mets.xml", identifier))
+
+
+@pytest.fixture(scope="module")
+def tools_folder(tmp_path_factory: pytest.TempPathFactory, ocrd_bin: Path) -> Path:
+    folder = tmp_path_factory.mktemp("processors")
+    for name, what in ((SLOW, _SLOW), (BAD, _BAD)):
+        (folder / name).write_text(_DESCRIBED % name + what)
+        (folder / name).chmod(0o755)
+    (folder / "dummy").symlink_to(ocrd_bin / DUMMY)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def workspaces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of workspaces that are named by path."""
+    return tmp_path_factory.mktemp("workspaces")
+
+
+@pytest.fixture(scope="module")
+def ocrd_stack(
+    tmp_path_factory: pytest.TempPathFactory, ocrd_bin: Path, tools_folder: Path, workspaces: Path
+) -> Iterator[Stack]:
+    tessdata = next(Path("/usr/share/tesseract-ocr").glob("*/tessdata"))
+    with running_stack(
+        tmp_path_factory.mktemp("ocrd"),
+        OCR_PROCESSORS=",".join((DUMMY, TESSEROCR, OURS, BAD, SLOW)),
+        OCR_OCRD_PATH=f"{tools_folder}:{ocrd_bin}",
+        OCR_OCRD_FOLDERS=str(workspaces),
+        OCR_CALLBACK_NETWORKS="127.0.0.0/8",
+        OCR_LEASE_SECONDS="5",
+        OCRD_TEST_FOLDER=str(tools_folder),
+        TESSDATA_PREFIX=str(tessdata),
+    ) as stack:
+        api = Api(stack)
+        wait_until(lambda: len(api.http.get("/processor").json()) == 5)
+        yield stack
+
+
+@pytest.fixture(scope="module")
+def api(ocrd_stack: Stack) -> Api:
+    return Api(ocrd_stack)
+
+
+@pytest.fixture
+def workspace(api: Api) -> dict[str, Any]:
+    return api.upload(KANT)
+
+
+@pytest.fixture
+def local(workspaces: Path) -> Path:
+    """A METS file that is named by its path."""
+    target = workspaces / f"kant-{len(list(workspaces.iterdir()))}"
+    shutil.copytree(KANT, target)
+    return target / "mets.xml"
+
+
+def by_path(mets: Path) -> dict[str, Any]:
+    return {"path_to_mets": str(mets)}
+
+
+def text_of(archive: zipfile.ZipFile, group: str) -> str:
+    names = [name for name in archive.namelist() if name.startswith(f"data/{group}/")]
+    assert names, archive.namelist()
+    found = b" ".join(archive.read(name) for name in names).decode()
+    return " ".join(re.findall(r"<(?:pc:)?Unicode>([^<]*)<", found))
+
+
+def ocrd(ocrd_bin: Path, *arguments: str | Path, env: dict[str, str]) -> str:
+    done = subprocess.run(
+        [ocrd_bin / "ocrd", *arguments],
+        env=os.environ | env,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+# Processors
+
+
+def test_a_processor_runs_and_the_workspace_comes_back_as_ocr_d_wants_it(
+    api: Api, workspace: dict[str, Any], ocrd_bin: Path, tmp_path: Path
+) -> None:
+    job = api.run(DUMMY, workspace, output_file_grps=["OCR-D-COPY"])
+
+    assert api.end(job) == "SUCCESS", api.log(job)
+
+    assert api.job(job)["path_to_mets"] == workspace["path_to_mets"]
+    archive = api.download(workspace)
+    assert len([n for n in archive.namelist() if "OCR-D-COPY/" in n]) == len(PAGES) * 2
+    assert archive.fp is not None
+    archive.fp.seek(0)
+    (tmp_path / "out.ocrd.zip").write_bytes(archive.fp.read())
+    ocrd(ocrd_bin, "zip", "validate", tmp_path / "out.ocrd.zip", env={})
+
+
+def test_a_second_run_into_the_same_group_changes_nothing_and_succeeds(
+    api: Api, workspace: dict[str, Any]
+) -> None:
+    one = api.run(DUMMY, workspace, output_file_grps=["OCR-D-COPY"])
+    two = api.run(DUMMY, workspace, output_file_grps=["OCR-D-COPY"])
+
+    assert [api.end(one), api.end(two)] == ["SUCCESS", "SUCCESS"]
+
+
+def test_a_page_is_read_by_ocr_ds_tesseract_and_by_ours(
+    api: Api, workspace: dict[str, Any]
+) -> None:
+    common = {"page_id": PAGES[0]}
+    theirs = api.run(
+        TESSEROCR, workspace, output_file_grps=["OCR-D-TESS"], parameters=GERMAN, **common
+    )
+    ours = api.run(
+        OURS,
+        workspace,
+        output_file_grps=["OCR-D-OURS"],
+        parameters={"languages": "deu"},
+        **common,
+    )
+
+    assert api.end(theirs) == "SUCCESS", api.log(theirs)
+    assert api.end(ours) == "SUCCESS", api.log(ours)
+
+    archive = api.download(workspace)
+    for group in ("OCR-D-TESS", "OCR-D-OURS"):
+        assert "Unmündigkeit" in text_of(archive, group) or "Menſchen" in text_of(archive, group)
+
+
+def test_a_failure_is_tried_again_logged_told_and_cancels_what_waits_for_it(
+    api: Api, workspace: dict[str, Any]
+) -> None:
+    with receiving() as receiver:
+        told = {"callback_url": receiver.url, "result_queue_name": "ends"}
+        bad = api.run(BAD, workspace, output_file_grps=["OCR-D-BAD"], **told)
+        after = api.run(
+            DUMMY,
+            workspace,
+            input_file_grps=["OCR-D-BAD"],
+            output_file_grps=["OCR-D-AFTER"],
+            depends_on=[bad["job_id"]],
+        )
+        assert api.job(after)["state"] in ("CACHED", "CANCELLED")
+
+        assert api.end(bad) == "FAILED"
+        assert api.end(after) == "CANCELLED"
+        wait_until(lambda: receiver.got)
+
+    log = api.log(bad)
+    assert log.count("this one never works") >= 3
+    assert "Try 2 of 3" in log
+    message = json.loads(receiver.got[0][1])
+    assert message["job_id"] == bad["job_id"]
+    assert (message["state"], message["status"]) == ("FAILED", "FAILED")
+    (queued,) = api.http.get("/result_queue/ends").json()
+    assert queued == message
+
+
+def test_a_processor_that_runs_can_be_watched_and_cancelled(
+    api: Api, workspace: dict[str, Any], tools_folder: Path
+) -> None:
+    (tools_folder / "began").unlink(missing_ok=True)
+    job = api.run(SLOW, workspace, output_file_grps=["OCR-D-SLOW"])
+    after = api.run(DUMMY, workspace, output_file_grps=["OCR-D-SLOW"])
+    wait_until((tools_folder / "began").exists)
+    assert api.job(job)["state"] == "RUNNING"
+    assert api.job(after)["state"] == "CACHED"  # it would write the same pages
+    process = psutil.Process(int((tools_folder / "began").read_text().split()[0]))
+
+    assert api.http.delete(f"/processor/job/{job['job_id']}").status_code == 200
+
+    assert api.end(job) == "CANCELLED"
+    wait_until(lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE)
+    assert api.end(after) == "SUCCESS", api.log(after)
+
+
+def test_a_worker_that_is_killed_is_followed_by_another(
+    api: Api, local: Path, ocrd_stack: Stack, tools_folder: Path
+) -> None:
+    (tools_folder / "began").unlink(missing_ok=True)
+    answer = api.http.post(
+        f"/processor/run/{SLOW}",
+        json=by_path(local)
+        | {"input_file_grps": ["OCR-D-IMG"], "output_file_grps": ["OCR-D-SLOW"]},
+    )
+    job = answer.json()
+    wait_until((tools_folder / "began").exists)
+    assert ocrd_stack.process is not None
+    workers = [
+        child
+        for child in psutil.Process(ocrd_stack.process.pid).children()
+        if SLOW in " ".join(child.cmdline())
+    ]
+    (tools_folder / "began").unlink()
+
+    for worker in workers:
+        worker.kill()
+    wait_until((tools_folder / "began").exists, 60)
+    (tools_folder / "go").touch()
+    try:
+        assert api.end(job) == "SUCCESS", api.log(job)
+    finally:
+        (tools_folder / "go").unlink()
+    assert 'USE="OCR-D-SLOW"' in local.read_text()
+    assert list(local.parent.glob(".mets*")) == []
+
+
+# Workflows
+
+
+def test_a_workflow_goes_step_by_step_and_every_page_by_itself(
+    api: Api, workspace: dict[str, Any]
+) -> None:
+    text = (
+        f"dummy -I OCR-D-IMG -O OCR-D-ONE\n"
+        f"{OURS.removeprefix('ocrd-')} -I OCR-D-ONE -O OCR-D-TWO -P languages deu\n"
+    )
+    stored = api.http.post("/workflow", files={"workflow": text.encode()})
+    workflow_id = stored.json()["workflow_id"]
+    assert api.http.get(f"/workflow/{workflow_id}").text == text
+    assert api.http.post("/workflow", files={"workflow": text.encode()}).status_code == 409
+
+    with receiving() as receiver:
+        query = {
+            "mets_path": workspace["path_to_mets"],
+            "workflow_id": workflow_id,
+            "page_wise": "True",
+            "workflow_callback_url": receiver.url,
+        }
+        job = api.http.post("/workflow/run", params=query).json()
+        assert sorted(job["processing_job_ids"]) == PAGES
+        assert {len(chain) for chain in job["processing_job_ids"].values()} == {2}
+        assert api.end_of_workflow(job) == "SUCCESS"
+        wait_until(lambda: receiver.got)
+
+    assert json.loads(receiver.got[0][1])["job_id"] == job["job_id"]
+    counts = api.http.get(f"/workflow/job/{job['job_id']}").json()
+    assert counts == {DUMMY: {"SUCCESS": 2}, OURS: {"SUCCESS": 2}}
+    assert len(text_of(api.download(workspace), "OCR-D-TWO").split()) > 100
+
+
+def test_a_workflow_whose_step_fails_says_so(api: Api, workspace: dict[str, Any]) -> None:
+    text = "bad -I OCR-D-IMG -O OCR-D-BAD\ndummy -I OCR-D-BAD -O OCR-D-AFTER\n"
+    job = api.run_workflow(text, workspace, page_id=PAGES[1])
+
+    assert api.end_of_workflow(job) == "FAILED"
+
+    counts = api.http.get(f"/workflow/job/{job['job_id']}").json()
+    failed = counts.pop("failed-processor-tasks")
+    assert counts == {BAD: {"FAILED": 1}, DUMMY: {"CANCELLED": 1}}
+    assert [row["page_id"] for row in failed[BAD]] == [PAGES[1]]
+
+
+# OCR-D's own client
+
+
+@pytest.fixture
+def client_environment(ocrd_stack: Stack) -> dict[str, str]:
+    return {
+        "OCRD_NETWORK_SERVER_ADDR_PROCESSING": f"{ocrd_stack.url}/ocrd",
+        "OCRD_NETWORK_CLIENT_POLLING_SLEEP": "1",
+        "OCRD_NETWORK_CLIENT_POLLING_TIMEOUT": "60",
+    }
+
+
+def test_ocr_ds_client_finds_runs_and_follows_processors(
+    local: Path, ocrd_bin: Path, client_environment: dict[str, str]
+) -> None:
+    def client(*arguments: str | Path) -> str:
+        return ocrd(ocrd_bin, "network", "client", *arguments, env=client_environment)
+
+    assert DUMMY in client("discovery", "processors")
+    said = client(
+        *("processing", "run", DUMMY, "-m", local, "-I", "OCR-D-IMG", "-O", "OCR-D-D", "--block")
+    )
+    (job_id,) = set(re.findall(r"Processing job id: ([0-9a-f-]{36})", said))
+    assert "SUCCESS" in client("processing", "check-status", "-j", job_id)
+    assert "ocrd" in client("processing", "check-log", "-j", job_id)
+    assert 'USE="OCR-D-D"' in local.read_text()
+
+
+def test_ocr_ds_client_runs_workflows_and_its_class_works_too(
+    local: Path, ocrd_bin: Path, client_environment: dict[str, str], tmp_path: Path
+) -> None:
+    workflow = tmp_path / "workflow.txt"
+    workflow.write_text("dummy -I OCR-D-IMG -O OCR-D-A\ndummy -I OCR-D-A -O OCR-D-B\n")
+    said = ocrd(
+        ocrd_bin,
+        *("network", "client", "workflow", "run", "-m", local, "-w", workflow),
+        *("--page-wise", "--block"),
+        env=client_environment,
+    )
+    assert "Workflow succeeded" in said
+    assert 'USE="OCR-D-B"' in local.read_text()
+
+    script = (
+        "import sys\nfrom ocrd_network import Client\n"
+        "client = Client(server_addr_processing=sys.argv[1])\n"
+        f"assert {DUMMY!r} in client.check_deployed_processors()\n"
+        f"print(client.check_deployed_ocrd_tool_json({DUMMY!r})['executable'])\n"
+        f"job = client.send_processing_job_request({DUMMY!r}, dict(path_to_mets=sys.argv[2],"
+        " input_file_grps=['OCR-D-IMG'], output_file_grps=['OCR-D-C'], parameters={}))\n"
+        "print(client.poll_job_status(job))\n"
+    )
+    done = subprocess.run(
+        [
+            ocrd_bin / "python",
+            *("-c", script, client_environment["OCRD_NETWORK_SERVER_ADDR_PROCESSING"], local),
+        ],
+        env=os.environ | client_environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert DUMMY in done.stdout
+    assert "success" in done.stdout.lower()
+
+
+# Workspaces and documents
+
+
+def test_a_workspace_becomes_a_searchable_pdf_and_gets_what_was_read(
+    api: Api, workspace: dict[str, Any], ocrd_stack: Stack
+) -> None:
+    with ocrd_stack.client() as http:
+        answer = http.post(
+            "/v1/jobs",
+            files={
+                "workspace": (None, workspace["workspace_id"]),
+                "languages": (None, "deu"),
+            },
+        )
+        assert answer.status_code == 202, answer.text
+        job = wait_for_end(http, answer.json())
+        assert job["state"] == "succeeded"
+        assert job["input"]["pages"] == 2
+        assert http.get(f"/v1/jobs/{job['id']}/pdf").content.startswith(b"%PDF")
+
+    archive = api.download(workspace)
+    names = archive.namelist()
+    for group in ("OCR-D-OCR-HOCR", "OCR-D-OCR-ALTO", "OCR-D-OCR-PAGE"):
+        assert len([name for name in names if f"/{group}/" in name]) == 2, names
+    assert len(text_of(archive, "OCR-D-OCR-PAGE").split()) > 100
+
+
+def test_a_deleted_workspace_is_gone(api: Api, workspace: dict[str, Any]) -> None:
+    address = f"/workspace/{workspace['workspace_id']}"
+
+    assert api.http.delete(address).status_code == 200
+
+    assert api.http.get(address).status_code == 410
+    assert api.http.delete(address).status_code == 410
+
+
+def test_the_command_line_does_the_same(ocrd_stack: Stack, tmp_path: Path, ocrd_bin: Path) -> None:
+    archive = tmp_path / "kant.ocrd.zip"
+    archive.write_bytes(bag(KANT, "kant"))
+
+    def command(*arguments: str | Path) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "ocr_tasks.cli", "ocrd", *arguments],
+            env=ocrd_stack.environment | {"OCR_URL": ocrd_stack.url},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    assert DUMMY in command("processors")
+    workspace_id = command("workspace", "create", archive).split()[0]
+    run = ("run", DUMMY, "-w", workspace_id, "-I", "OCR-D-IMG", "-O", "OCR-D-X", "--block")
+    assert "SUCCESS" in command(*run)
+    command("workspace", "get", workspace_id, "-o", tmp_path / "out.zip")
+    with zipfile.ZipFile(tmp_path / "out.zip") as found:
+        assert any("OCR-D-X/" in name for name in found.namelist())

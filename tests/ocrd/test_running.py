@@ -1,0 +1,465 @@
+"""Runs of real and made up processors, loaded and as programs."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import redis
+
+from ocr_tasks import errors, settings
+from ocr_tasks.formats.mets import Mets
+from ocr_tasks.ocrd import programs, running, warm_pool
+from ocr_tasks.ocrd.running import Order
+from tests.conftest import wait_until
+
+Maker = Callable[[str, str], Path]
+
+#: A processor of Python that does as it is told by its parameter.
+OBEDIENT = """#!{python}
+import os, signal, sys, time
+import click
+from ocrd import OcrdPageResult, Processor
+from ocrd.decorators import ocrd_cli_options, ocrd_cli_wrap_processor
+
+class Obedient(Processor):
+    metadata = {{"version": "1.0.0", "git_url": "https://host", "tools": {{"ocrd-obedient": {{
+        "executable": "ocrd-obedient", "description": "Obedient",
+        "steps": ["layout/analysis"], "categories": ["Layout analysis"],
+        "input_file_grp_cardinality": 1, "output_file_grp_cardinality": 1,
+        "parameters": {{
+            "do": {{"type": "string", "description": "what", "default": ""}},
+            "list": {{"type": "array", "description": "anything", "default": []}},
+        }},
+    }}}}}}
+    setups = 0
+
+    def setup(self):
+        Obedient.setups += 1
+
+    def process_page_pcgts(self, *pages, page_id=None):
+        do, _, what = self.parameter["do"].partition(" ")
+        print(f"{{page_id}} by process {{os.getpid()}}, {{Obedient.setups}} set up")
+        os.system("echo a program speaks")
+        if do == "fail":
+            raise ValueError(f"{{self.workspace.directory}}/page is no good")
+        if do == "exit":
+            sys.exit(3)
+        if do == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if do == "wait":
+            open(what + ".waits", "w").close()
+            while not os.path.exists(what):
+                time.sleep(0.01)
+        if do == "eat":
+            print("eaten:", repr(sys.stdin.read()))
+        return OcrdPageResult(pages[0])
+
+@click.command()
+@ocrd_cli_options
+def cli(*args, **kwargs):
+    return ocrd_cli_wrap_processor(Obedient, *args, **kwargs)
+
+if __name__ == "__main__":
+    sys.exit(cli())
+"""
+
+#: A processor that is no Python: it copies a METS file that was made before.
+IN_SHELL = """#!/bin/sh
+echo "$*"
+while [ $# -gt 0 ]; do case "$1" in
+    --mets) mets=$2; shift;; --working-dir) cd "$2"; shift;; --overwrite) ;; *) shift;;
+esac; shift; done
+env
+if [ -e fail ]; then
+    echo "12:00:00.000 ERROR ocrd.shell - no $PWD/model"
+    echo "so it ends"
+    exit 4
+fi
+[ ! -e die ] || kill -9 $$
+cp ready.xml "$mets"
+"""
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    return tmp_path / "log.txt"
+
+
+@pytest.fixture
+def obedient(processors: redis.Redis, ocrd_bin: Path, shared_bin: Path) -> str:
+    path = shared_bin / "ocrd-obedient"
+    if not path.exists():
+        path.write_text(OBEDIENT.format(python=ocrd_bin / "python"))
+        path.chmod(0o755)
+    return path.name
+
+
+_runs = iter(range(10**6))
+
+
+def order(mets: Path, executable: str = "ocrd-dummy", output: str = "OUT", **more: Any) -> Order:
+    """The order of a run on the images."""
+    return dataclasses.replace(
+        Order(executable, mets, "key", ("OCR-D-IMG",), (output,), None, {}, f"run-{next(_runs)}"),
+        **more,
+    )
+
+
+def pages(mets: Path, group: str = "OUT") -> list[str]:
+    """The pages that have a file in a group, which is there."""
+    found = Mets.read(mets)
+    assert all((mets.parent / file.href).stat().st_size for file in found.files(group))
+    return sorted(found.pages_of(group))
+
+
+def nothing_is_left(mets: Path) -> bool:
+    return not list(mets.parent.glob(".mets*")) and not list((programs.home() / "tmp").iterdir())
+
+
+def in_shell(mets: Path, program: Maker, group: str = "OUT") -> Order:
+    """A run of the processor in Bash, which will make a group."""
+    made = Mets.read(mets)
+    for page in made.pages:
+        href = f"{group}/{page}.xml"
+        (mets.parent / group).mkdir(exist_ok=True)
+        (mets.parent / href).write_text("<PcGts/>")
+        made.add_file(group, f"{group}_{page}", page, "application/vnd.prima.page+xml", href)
+    made.write(mets.parent / "ready.xml")
+    program("ocrd-in-shell", IN_SHELL)
+    return order(mets, "ocrd-in-shell", group)
+
+
+# Loaded processors
+
+
+def test_a_processor_stays_loaded_and_writes_into_the_log_of_each_run(
+    obedient: str, kant: Path, tmp_path: Path
+) -> None:
+    logs = [tmp_path / "one.txt", tmp_path / "two.txt"]
+    for number, log in enumerate(logs):
+        some = {"do": "eat", "list": [1, {"a": "b"}]}
+        running.run(order(kant, obedient, f"OUT{number}", parameters=some), log)
+
+        assert pages(kant, f"OUT{number}") == ["PHYS_0017", "PHYS_0020"]
+    said = [log.read_text() for log in logs]
+    for text in said:
+        assert "PHYS_0017 by process" in text
+        assert text.count("a program speaks") == 2
+        assert "eaten: ''" in text
+        assert "INFO ocrd.process.profile" in text
+    process = [text.partition("by process ")[2].partition("\n")[0] for text in said]
+    assert process[0] == process[1]  # and was set up once
+    assert nothing_is_left(kant)
+
+
+def test_only_the_pages_that_are_asked_for_are_processed(
+    processors: redis.Redis, kant: Path, log: Path
+) -> None:
+    running.run(order(kant, pages=["PHYS_0020"]), log)
+
+    assert pages(kant) == ["PHYS_0020"]
+    assert "PHYS_0017" not in log.read_text()
+
+
+def test_a_failure_tells_the_error_of_the_log_without_paths(
+    obedient: str, kant: Path, log: Path
+) -> None:
+    with pytest.raises(errors.ProcessorFailed) as failed:
+        running.run(order(kant, obedient, parameters={"do": "fail"}), log)
+
+    assert str(kant.parent) not in failed.value.detail
+    assert "too many failures" in failed.value.detail
+    assert "page is no good" in log.read_text()
+    assert "OUT" not in Mets.read(kant).groups
+    assert nothing_is_left(kant)
+    running.run(order(kant, obedient), log)
+    assert pages(kant) == ["PHYS_0017", "PHYS_0020"]
+
+
+def test_what_goes_wrong_before_the_first_page_is_in_the_log(
+    obedient: str, kant: Path, log: Path
+) -> None:
+    with pytest.raises(errors.ProcessorFailed, match="unknown"):
+        running.run(order(kant, obedient, parameters={"unknown": 1}), log)
+    assert "Traceback" in log.read_text()
+
+
+@pytest.mark.parametrize("do", ["die", "exit"])
+def test_a_processor_that_ends_fails_its_run_only(
+    do: str, obedient: str, kant: Path, log: Path
+) -> None:
+    with pytest.raises(errors.ProcessorFailed):
+        running.run(order(kant, obedient, parameters={"do": do}), log)
+    assert nothing_is_left(kant)
+
+    running.run(order(kant, obedient), log)
+    assert pages(kant) == ["PHYS_0017", "PHYS_0020"]
+
+
+def test_a_processor_ends_with_the_process_that_has_it(
+    obedient: str, kant: Path, log: Path, tmp_path: Path
+) -> None:
+    child = os.fork()
+    if child == 0:
+        warm_pool._idle.clear()
+        go = {"do": f"wait {tmp_path / 'go'}"}
+        running.run(order(kant, obedient, parameters=go), log)
+        os._exit(0)
+    wait_until((tmp_path / "go.waits").exists, 20)
+    loaded = psutil.Process(child).children()
+    assert os.getpgid(loaded[0].pid) == os.getpgid(child)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+
+    _, alive = psutil.wait_procs(loaded, 20)
+    assert alive == []
+    # What it left behind does no harm, and goes with the next run of the same pages.
+    running.run(order(kant, obedient), log)
+    assert pages(kant) == ["PHYS_0017", "PHYS_0020"]
+
+
+def test_real_tesseract_reads_a_page(processors: redis.Redis, kant: Path, log: Path) -> None:
+    wishes = {"model": "deu", "segmentation_level": "region", "textequiv_level": "word"}
+    asked = order(kant, "ocrd-tesserocr-recognize", "OCR", pages=["PHYS_0017"], parameters=wishes)
+    running.run(asked, log)
+
+    assert pages(kant, "OCR") == ["PHYS_0017"]
+    (page,) = [file for file in Mets.read(kant).files("OCR") if file.media_type.endswith("xml")]
+    assert "<pc:Unicode>" in (kant.parent / page.href).read_text()
+
+
+# Programs
+
+
+def test_a_processor_in_bash_is_called_as_a_program(
+    processors: redis.Redis, kant: Path, log: Path, program: Maker
+) -> None:
+    asked = in_shell(kant, program)
+    running.run(dataclasses.replace(asked, parameters={"a": "ü; rm -rf /"}), log)
+
+    assert pages(kant) == ["PHYS_0017", "PHYS_0020"]
+    first = log.read_text().splitlines()[0]
+    assert first == (
+        f"--working-dir {kant.parent} --mets {kant.parent}/.mets-{asked.run_id}.xml "
+        '--input-file-grp OCR-D-IMG --output-file-grp OUT --parameter {"a": "\\u00fc; rm -rf /"}'
+    )
+    assert "OCRD_DOWNLOAD_INPUT=false" in log.read_text()
+    assert nothing_is_left(kant)
+
+
+def test_a_real_processor_runs_as_a_program(
+    processors: redis.Redis, kant: Path, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OCR_OCRD_WARM_PROCESSORS", "0")
+    settings.get.cache_clear()
+    running.run(order(kant), log)
+    assert pages(kant) == ["PHYS_0017", "PHYS_0020"]
+
+
+def test_a_program_that_fails_tells_the_error_of_its_log(
+    processors: redis.Redis, kant: Path, log: Path, program: Maker
+) -> None:
+    asked = in_shell(kant, program)
+    (kant.parent / "fail").touch()
+    with pytest.raises(errors.ProcessorFailed) as failed:
+        running.run(asked, log)
+
+    assert failed.value.detail == "no model"
+    assert failed.value.extra == {"exit_status": 4}
+    assert nothing_is_left(kant)
+    assert "OUT" not in Mets.read(kant).groups
+
+
+def test_a_program_that_is_killed_says_so(
+    processors: redis.Redis, kant: Path, log: Path, program: Maker
+) -> None:
+    asked = in_shell(kant, program)
+    (kant.parent / "die").touch()
+    with pytest.raises(errors.ProcessorFailed) as failed:
+        running.run(asked, log)
+    assert failed.value.extra == {"exit_status": -9}
+
+    (kant.parent / "die").unlink()
+    running.run(asked, log)
+    assert pages(kant) == ["PHYS_0017", "PHYS_0020"]
+
+
+def test_a_script_of_python_that_cannot_be_loaded_is_called_as_a_program(
+    processors: redis.Redis, kant: Path, log: Path, program: Maker
+) -> None:
+    made = in_shell(kant, program)
+    copy = f"shutil.copy('{kant.parent}/ready.xml', sys.argv[sys.argv.index('--mets') + 1])"
+    program("ocrd-plain", f"#!{sys.executable}\nimport shutil, sys\n{copy}\n")
+    running.run(dataclasses.replace(made, executable="ocrd-plain"), log)
+
+    assert pages(kant) == ["PHYS_0017", "PHYS_0020"]
+    assert "ocrd-plain" in {path.name for path, _ in warm_pool._cold}
+
+
+def test_a_processor_that_is_not_installed_is_missing(
+    processors: redis.Redis, kant: Path, log: Path
+) -> None:
+    with pytest.raises(errors.ToolMissing):
+        running.run(order(kant, "ocrd-nowhere"), log)
+    with pytest.raises(errors.ToolMissing):
+        running.run(order(kant, "ocrd-command"), log)
+
+
+def test_a_program_that_cannot_be_started_fails(
+    processors: redis.Redis, kant: Path, log: Path, program: Maker
+) -> None:
+    program("ocrd-broken", "#!/nowhere/sh\n")
+    with pytest.raises(errors.ProcessorFailed, match="cannot be started"):
+        running.run(order(kant, "ocrd-broken"), log)
+
+
+# Output that is there already
+
+
+def test_pages_with_output_are_kept(processors: redis.Redis, kant: Path, log: Path) -> None:
+    running.run(order(kant, pages=["PHYS_0017"]), log)
+    (page,) = (kant.parent / "OUT").iterdir()
+    before = page.stat()
+    running.run(order(kant), log)
+    assert pages(kant) == ["PHYS_0017", "PHYS_0020"]
+    assert page.stat() == before
+
+    done = kant.stat()
+    running.run(order(kant), log)
+    assert kant.stat().st_ino == done.st_ino
+    assert "INFO ocr_tasks.ocrd.running - All pages have output" in log.read_text()
+
+
+def test_a_program_gets_the_pages_that_are_left(
+    processors: redis.Redis, kant: Path, log: Path, program: Maker
+) -> None:
+    running.run(order(kant, pages=["PHYS_0017"]), log)
+    log.unlink()
+    running.run(in_shell(kant, program), log)
+
+    assert "--page-id PHYS_0020 " in log.read_text()
+    assert "--overwrite" not in log.read_text().splitlines()[0]
+
+
+def test_a_page_with_a_part_of_its_output_is_processed_again(
+    processors: redis.Redis, kant: Path, log: Path, program: Maker
+) -> None:
+    running.run(order(kant, pages=["PHYS_0017"]), log)
+    log.unlink()
+    asked = in_shell(kant, program, "MORE")
+    running.run(dataclasses.replace(asked, output_file_grps=("OUT", "MORE")), log)
+
+    said = log.read_text().splitlines()[0]
+    assert "--page-id PHYS_0017,PHYS_0020 " in said
+    assert said.endswith("--overwrite")
+
+
+def test_output_is_made_anew_where_that_is_set(
+    processors: redis.Redis, kant: Path, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OCR_OCRD_EXISTING_OUTPUT", "overwrite")
+    settings.get.cache_clear()
+    running.run(order(kant), log)
+    (page,) = (kant.parent / "OUT").glob("*0017.xml")
+    page.write_text("old")
+    running.run(order(kant, pages=["PHYS_0017"]), log)
+
+    assert page.read_text() != "old"
+    assert len(Mets.read(kant).files("OUT")) == 2
+
+
+def test_output_fails_a_run_where_that_is_set(
+    processors: redis.Redis, kant: Path, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OCR_OCRD_EXISTING_OUTPUT", "abort")
+    settings.get.cache_clear()
+    running.run(order(kant, pages=["PHYS_0017"]), log)
+    with pytest.raises(errors.ProcessorFailed, match="output already, of PHYS_0017"):
+        running.run(order(kant), log)
+    running.run(order(kant, pages=["PHYS_0020"]), log)
+    assert pages(kant) == ["PHYS_0017", "PHYS_0020"]
+
+
+# What cannot be
+
+
+@pytest.mark.parametrize("group", ["../x", "/tmp/x", "--debug", "a b", ""])
+def test_a_group_that_would_lead_elsewhere_is_refused(
+    group: str, processors: redis.Redis, kant: Path, log: Path
+) -> None:
+    with pytest.raises(errors.ProcessorFailed, match="no name for a file group"):
+        running.run(order(kant, output=group), log)
+
+
+def test_an_input_that_is_not_there_fails_the_run(
+    processors: redis.Redis, kant: Path, log: Path
+) -> None:
+    with pytest.raises(errors.ProcessorFailed, match="no file group 'OCR-D-NONE'"):
+        running.run(order(kant, input_file_grps=("OCR-D-NONE",)), log)
+
+
+# Several at once
+
+
+def test_runs_at_the_same_time_on_one_workspace_keep_all_output(
+    obedient: str, kant: Path, tmp_path: Path
+) -> None:
+    kant.chmod(0o640)
+
+    def run(number: int) -> None:
+        # The first to begin ends last, when the second one has written the METS file.
+        go = tmp_path / "go"
+        if number:
+            wait_until((tmp_path / "go.waits").exists, 20)
+        told = {} if number else {"do": f"wait {go}"}
+        asked = order(kant, obedient, f"OUT{number}", parameters=told)
+        running.run(asked, tmp_path / f"log{number}")
+        if number:
+            go.touch()
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(run, range(2)))
+
+    assert pages(kant, "OUT0") == pages(kant, "OUT1") == ["PHYS_0017", "PHYS_0020"]
+    assert kant.stat().st_mode & 0o777 == 0o640
+    assert nothing_is_left(kant)
+
+
+def test_many_that_write_at_the_same_time_lose_nothing(service: redis.Redis, kant: Path) -> None:
+    begin = threading.Barrier(6)
+
+    def merge(number: int) -> None:
+        asked = order(kant)
+        added = Mets.read(kant)
+        added.add_file(f"G{number}", f"G{number}_1", "PHYS_0017", "text/plain", f"G{number}/1")
+        added.write(asked.own_mets)
+        begin.wait()
+        running._merge(asked)
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(merge, range(6)))
+
+    assert {f"G{number}" for number in range(6)} <= set(Mets.read(kant).groups)
+
+
+def test_no_more_stay_loaded_than_may(
+    obedient: str, kant: Path, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OCR_OCRD_WARM_PROCESSORS", "1")
+    settings.get.cache_clear()
+    running.run(order(kant), log)
+    ((_, first),) = warm_pool._idle
+    running.run(order(kant, obedient, "MORE"), log)
+
+    assert not first.lives()
+    assert [version[0].name for version, _ in warm_pool._idle] == [obedient]

@@ -1,0 +1,294 @@
+"""Which jobs of processors wait for which, on a real Redis: dependencies, locks, what follows."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import redis
+
+from ocr_tasks import errors, jobs, keys, lanes, leases, reconciler, redis_client, storage
+from ocr_tasks.backend import PlannedRun
+from ocr_tasks.model import Progress, State
+
+pytestmark = pytest.mark.usefixtures("service")
+
+DUMMY = "ocrd-dummy"
+
+
+def planned(
+    *outputs: str,
+    pages: Sequence[str] | None = None,
+    after: Sequence[PlannedRun] = (),
+    workspace: str = "w1",
+    **other: Any,
+) -> PlannedRun:
+    fields = {"callback": False, "results": "", "told": "", "workflow": "", "owner": ""} | other
+    return PlannedRun(
+        id=storage.new_id(),
+        job={"run": {}, "owner": fields["owner"]},
+        created=time.time(),
+        processor=DUMMY,
+        workspace=workspace,
+        outputs=outputs,
+        pages=pages,
+        depends_on=[row.id for row in after],
+        **fields,
+    )
+
+
+def put(*rows: PlannedRun) -> list[int]:
+    answers = jobs.backend().put_processing(rows)
+    lanes.publish_ready()
+    return answers
+
+
+def state(row: PlannedRun) -> str:
+    return str(redis_client.client().hget(keys.task(row.id), "state"))
+
+
+def states(*rows: PlannedRun) -> list[str]:
+    return [state(row) for row in rows]
+
+
+def messages() -> list[str]:
+    rows = redis_client.client().lrange(DUMMY, 0, -1)
+    return [json.loads(row)["headers"]["id"] for row in reversed(rows)]
+
+
+def claim(row: PlannedRun, token: str = "token", holder: str = "host:1:2") -> bool:
+    return jobs.backend().claim(row.id, token, holder, Progress(started_at=time.time()))
+
+
+def end(row: PlannedRun, how: State = State.SUCCEEDED) -> None:
+    assert claim(row)
+    result = {} if how is State.SUCCEEDED else error_of(errors.ProcessorFailed("why"))
+    assert jobs.backend().end_processing(row.id, "token", how, result)
+    lanes.publish_ready()
+
+
+def error_of(error: errors.JobError) -> Any:
+    return jobs.backend().prepare_exception(error)
+
+
+def test_a_job_that_nothing_is_in_the_way_of_waits_in_the_queue_of_its_processor() -> None:
+    job = planned("A")
+
+    assert put(job) == [1]
+
+    assert state(job) == "queued"
+    assert messages() == [job.id]
+
+
+def test_a_job_waits_until_all_that_it_depends_on_have_succeeded() -> None:
+    first, second = planned("A"), planned("B")
+    third = planned("C", after=[first, second])
+    put(first, second, third)
+    assert state(third) == "deferred"
+
+    end(first)
+    assert state(third) == "deferred"
+    end(second)
+
+    assert state(third) == "queued"
+    assert messages()[-1] == third.id
+
+
+def test_a_failure_cancels_all_that_wait_for_it_and_nothing_else() -> None:
+    first = planned("A")
+    second = planned("B", after=[first])
+    third = planned("C", after=[second])
+    other = planned("D")
+    put(first, second, third, other)
+
+    end(first, State.FAILED)
+
+    assert states(first, second, third, other) == ["failed", "cancelled", "cancelled", "queued"]
+    record = redis_client.client().hgetall(keys.task(third.id))
+    assert json.loads(record["meta"])["result"]["code"] == "dependency_failed"
+
+
+def test_a_job_that_depends_on_one_that_failed_before_is_cancelled_at_once() -> None:
+    first = planned("A")
+    put(first)
+    end(first, State.FAILED)
+    late = planned("B", after=[first])
+
+    put(late)
+
+    assert state(late) == "cancelled"
+
+
+def test_a_job_that_depends_on_one_that_succeeded_before_begins_at_once() -> None:
+    first = planned("A")
+    put(first)
+    end(first)
+    late = planned("B", after=[first])
+
+    put(late)
+
+    assert state(late) == "queued"
+
+
+def test_a_job_cannot_wait_for_one_that_is_not_there() -> None:
+    assert put(planned("B", after=[planned("A")])) == [-2]
+
+
+def test_cancelling_a_job_that_waits_cancels_those_that_wait_for_it() -> None:
+    first = planned("A")
+    second = planned("B", after=[first])
+    third = planned("C", after=[second])
+    put(first, second, third)
+
+    assert jobs.backend().cancel(second.id)
+
+    assert states(first, second, third) == ["queued", "cancelled", "cancelled"]
+    end(first)
+    assert state(second) == "cancelled"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [(None, None), (None, ["P1"]), (["P1"], None), (["P1", "P2"], ["P2", "P3"])],
+    ids=["all_all", "all_page", "page_all", "overlap"],
+)
+def test_two_jobs_that_write_the_same_pages_of_a_group_never_run_at_once(
+    one: list[str] | None, other: list[str] | None
+) -> None:
+    first, second = planned("A", "B", pages=one), planned("X", "B", pages=other)
+    put(first, second)
+    assert states(first, second) == ["queued", "deferred"]
+
+    end(first)
+
+    assert states(first, second) == ["succeeded", "queued"]
+    end(second)
+    assert redis_client.client().hgetall(f"{keys.OCRD}locks:w1").get("B #", "0") == "0"
+
+
+def test_other_pages_other_groups_and_other_workspaces_are_free() -> None:
+    rows = [
+        planned("A", pages=["P1"]),
+        planned("A", pages=["P2"]),
+        planned("B"),
+        planned("A", workspace="w2"),
+    ]
+
+    put(*rows)
+
+    assert states(*rows) == ["queued"] * 4
+
+
+def test_a_lock_that_is_taken_again_lets_only_one_of_those_that_wait_in() -> None:
+    first, second, third = planned("A"), planned("A"), planned("A")
+    put(first, second, third)
+
+    end(first)
+    assert states(second, third) == ["queued", "deferred"]
+    end(second, State.FAILED)
+
+    assert states(second, third) == ["failed", "queued"]
+
+
+def test_a_worker_that_is_lost_keeps_the_lock_of_its_job_which_goes_on_elsewhere() -> None:
+    first, second = planned("A"), planned("A")
+    put(first, second)
+    assert claim(first)
+    redis_client.client().delete(DUMMY)
+    redis_client.client().zadd(keys.LEASES, {first.id: redis_client.now() - 1})
+
+    reconciler.take_over()
+
+    assert states(first, second) == ["queued", "deferred"]
+    assert messages() == [first.id]
+    assert not jobs.backend().end_processing(first.id, "token", State.SUCCEEDED, {})
+    end(first)
+    assert state(second) == "queued"
+
+
+def test_a_job_that_cost_too_many_workers_fails_and_so_do_those_that_wait_for_it() -> None:
+    first = planned("A")
+    second = planned("B", after=[first])
+    put(first, second)
+    while claim(first):
+        redis_client.client().zadd(keys.LEASES, {first.id: redis_client.now() - 1})
+        leases.give_back(first.id, lost=True)
+
+    assert states(first, second) == ["failed", "cancelled"]
+
+
+def test_a_message_that_is_lost_is_sent_again() -> None:
+    job = planned("A")
+    put(job)
+    redis_client.client().delete(DUMMY)
+    redis_client.client().zadd(keys.AWAITED, {job.id: redis_client.now() - 60})
+
+    reconciler.publish_lost()
+
+    assert messages() == [job.id]
+
+
+def test_jobs_that_became_ready_when_nobody_could_send_messages_are_sent_later() -> None:
+    job = planned("A")
+    jobs.backend().put_processing([job])
+    assert messages() == []
+
+    lanes.publish_ready()
+
+    assert messages() == [job.id]
+
+
+def test_the_end_is_told_on_a_list_and_to_an_address_but_not_of_a_cancelled_job() -> None:
+    results = keys.ocrd_results("", "mine")
+    told = 'job_id: "x"\n'
+    one, two, three = (planned(name, results=results, told=told, callback=True) for name in "ABC")
+    put(one, two, three)
+
+    end(one)
+    end(two, State.FAILED)
+    jobs.backend().cancel(three.id)
+
+    rows = redis_client.client().lrange(results, 0, -1)
+    words = ("SUCCESS", "FAILED")
+    assert rows == [f'job_id: "x"\nstate: {word}\nstatus: {word}\n' for word in words]
+    outbox = redis_client.client().zrange(keys.OUTBOX, 0, -1)
+    assert set(outbox) == {f"{one.id} 1 succeeded", f"{two.id} 1 failed"}
+
+
+def test_the_jobs_of_a_workflow_are_counted_and_its_end_is_told_once() -> None:
+    workflow = storage.new_id()
+    name = keys.workflow_job(workflow)
+    fields = {"job": "{}", "callback": "http://x", "left": 3, "keep": 100}
+    redis_client.client().hset(name, mapping=fields)
+    first = planned("A", workflow=workflow)
+    second = planned("B", after=[first], workflow=workflow)
+    third = planned("C", workflow=workflow)
+    put(first, second, third)
+
+    end(third)
+    assert redis_client.client().zcard(keys.OUTBOX) == 0
+    end(first, State.FAILED)
+
+    assert redis_client.client().zrange(keys.OUTBOX, 0, -1) == [f"{workflow} 1 failed"]
+    assert redis_client.client().lrange(keys.workflow_failures(workflow), 0, -1) == [first.id]
+    counts = redis_client.client().hgetall(name)
+    found = {row: int(n) for row, n in counts.items() if " " in row and int(n)}
+    assert found == {f"{DUMMY} {how}": 1 for how in ("succeeded", "failed", "cancelled")}
+    assert 0 < redis_client.client().ttl(name) <= 100
+
+
+def test_jobs_of_processors_are_not_among_documents(service: redis.Redis) -> None:
+    job = planned("A")
+    put(job)
+
+    assert jobs.list_jobs().jobs == []
+    assert jobs.counts()[State.QUEUED] == 0
+    with pytest.raises(errors.JobNotFound):
+        jobs.read(job.id)
+    assert service.zcard(keys.processing_in("queued")) == 1
+    assert service.smembers(keys.ocrd_open("w1")) == {job.id}
+    end(job)
+    assert not service.exists(keys.ocrd_open("w1"))
