@@ -8,7 +8,7 @@ import sys
 SCRIPTS = (
     *("throughput", "latency", "small", "width", "fairness", "progress", "http"),
     *("upload_memory", "size", "takeover", "cancel"),
-    *("swarm", "browser"),
+    *("swarm", "browser", "ocrd_start"),
 )
 
 if __name__ == "__main__":

@@ -49,3 +49,10 @@ def test_who_is_not_root_and_has_no_sudo_is_told_what_to_ask_for(tmp_path: Path)
 
 def test_python_itself_is_named_where_it_is_missing(tmp_path: Path) -> None:
     assert "python3 python3-venv" in run(tmp_path).stderr
+
+
+def test_an_option_that_there_is_not_changes_nothing() -> None:
+    told = subprocess.run([SETUP, "--ocr"], capture_output=True, text=True, check=False)
+
+    assert told.returncode == 2
+    assert told.stderr == "usage: scripts/setup [--dev] [--ocrd]\n"

@@ -58,7 +58,7 @@ def find(name: str) -> Path | None:
     folders = [*settings.get().ocrd_path.split(":"), *os.environ.get("PATH", "").split(":")]
     for folder in folders:
         path = Path(folder, name)
-        if path.is_absolute() and path.is_file() and os.access(path, os.X_OK):
+        if path.is_absolute() and os.access(path, os.X_OK) and path.is_file():
             return None if _runs_anything(path) else path
     return None
 

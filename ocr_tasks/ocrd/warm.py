@@ -35,10 +35,12 @@ import json
 import logging
 import os
 import queue
+import resource
 import runpy
 import sys
 import tempfile
 import threading
+import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -73,8 +75,10 @@ def main() -> int:
             return 3
         say(answers, {"ready": True})
         point_output_to(os.devnull)
+        seconds, _ = resource.getrlimit(resource.RLIMIT_CPU)
         while True:
             order = orders.get()
+            allow_cpu(seconds)
             say(answers, {"run": order["run"], **answer(cls, order)})
 
 
@@ -122,6 +126,15 @@ def load(script: str) -> Any:
     except _Loaded as loaded:
         return loaded.cls
     raise RuntimeError("the script does not run a class of OCR-D")
+
+
+def allow_cpu(seconds: int) -> None:
+    """Gives a run all the seconds that this process was started with, whatever others have used."""
+    if seconds != resource.RLIM_INFINITY:
+        _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+        soft = int(time.process_time()) + seconds
+        soft = soft if hard == resource.RLIM_INFINITY else min(soft, hard)
+        resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
 
 
 def answer(cls: Any, order: dict[str, Any]) -> dict[str, Any]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import os
-import signal
+import resource
+import subprocess
 import sys
 import threading
 from collections.abc import Callable
@@ -18,9 +20,10 @@ import redis
 
 from ocr_tasks import errors, settings
 from ocr_tasks.formats.mets import Mets
-from ocr_tasks.ocrd import programs, running, warm_pool
+from ocr_tasks.ocrd import programs, running, warm, warm_pool
 from ocr_tasks.ocrd.running import Order
 from tests.conftest import wait_until
+from tests.ocrd.conftest import ROOT
 
 Maker = Callable[[str, str], Path]
 
@@ -142,6 +145,31 @@ def in_shell(mets: Path, program: Maker, group: str = "OUT") -> Order:
 # Loaded processors
 
 
+def test_what_keeps_a_processor_loaded_needs_an_old_python_alone() -> None:
+    tree = ast.parse(Path(warm.__file__).read_text(), feature_version=(3, 9))
+    loaded = {
+        name.name if isinstance(node, ast.Import) else node.module
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in node.names
+    }
+    assert {str(name).partition(".")[0] for name in loaded} <= sys.stdlib_module_names
+
+
+def test_the_time_to_compute_is_that_of_each_run(obedient: str, kant: Path, log: Path) -> None:
+    warm_pool.end_all()
+    before = resource.getrlimit(resource.RLIMIT_CPU)
+    resource.setrlimit(resource.RLIMIT_CPU, (50_000, before[1]))
+    try:
+        running.run(order(kant, obedient), log)
+    finally:
+        resource.setrlimit(resource.RLIMIT_CPU, before)
+    ((_, loaded),) = warm_pool._idle
+
+    # Loading it has taken a second at least, which does not count.
+    assert resource.prlimit(loaded._process.pid, resource.RLIMIT_CPU)[0] > 50_000
+
+
 def test_a_processor_stays_loaded_and_writes_into_the_log_of_each_run(
     obedient: str, kant: Path, tmp_path: Path
 ) -> None:
@@ -209,23 +237,24 @@ def test_a_processor_that_ends_fails_its_run_only(
 def test_a_processor_ends_with_the_process_that_has_it(
     obedient: str, kant: Path, log: Path, tmp_path: Path
 ) -> None:
-    child = os.fork()
-    if child == 0:
-        warm_pool._idle.clear()
-        go = {"do": f"wait {tmp_path / 'go'}"}
-        running.run(order(kant, obedient, parameters=go), log)
-        os._exit(0)
-    wait_until((tmp_path / "go.waits").exists, 20)
-    loaded = psutil.Process(child).children()
-    assert os.getpgid(loaded[0].pid) == os.getpgid(child)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-
+    asked = order(kant, obedient, parameters={"do": f"wait {tmp_path / 'go'}"})
+    words = (
+        "from pathlib import PosixPath; from ocr_tasks.ocrd import running; "
+        f"from ocr_tasks.ocrd.running import Order; running.run({asked!r}, {log!r})"
+    )
+    with subprocess.Popen([sys.executable, "-c", words], cwd=ROOT, start_new_session=True) as run:
+        wait_until((tmp_path / "go.waits").exists, 20)
+        loaded = psutil.Process(run.pid).children()
+        assert [os.getpgid(process.pid) for process in loaded] == [run.pid]
+        run.kill()
     _, alive = psutil.wait_procs(loaded, 20)
     assert alive == []
-    # What it left behind does no harm, and goes with the next run of the same pages.
-    running.run(order(kant, obedient), log)
+    assert not nothing_is_left(kant)
+
+    (tmp_path / "go").touch()
+    running.run(asked, log)
     assert pages(kant) == ["PHYS_0017", "PHYS_0020"]
+    assert nothing_is_left(kant)
 
 
 def test_real_tesseract_reads_a_page(processors: redis.Redis, kant: Path, log: Path) -> None:
