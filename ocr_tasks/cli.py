@@ -163,10 +163,10 @@ def _check_free(host: str, port: int) -> None:
 
 
 def _worker(options: argparse.Namespace) -> int:
+    if options.processors is not None:  # before anything reads the settings
+        os.environ["OCR_PROCESSORS"] = options.processors
     from ocr_tasks import worker
 
-    if options.processors is not None:
-        os.environ["OCR_PROCESSORS"] = options.processors
     redis_client.check()
     return worker.main()
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from ocr_tasks import cli, errors, settings, tokens
+from ocr_tasks import cli, errors, tokens
 from ocr_tasks.commands import ocrd_calls
 from ocr_tasks.model import Scope
 from ocr_tasks.ocrd import processing, workflows
@@ -222,19 +225,31 @@ def test_a_wrong_token_is_refused(ocrd: Command, monkeypatch: pytest.MonkeyPatch
     assert errors.NotAuthenticated.code in said
 
 
-def test_a_worker_is_told_its_processors_before_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
-    from ocr_tasks import worker
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--processors", "ocrd-dummy,ocrd-x"], "ocrd-dummy ocrd-x"),
+        ([], "ocrd-other"),
+    ],
+    ids=["told", "not told"],
+)
+def test_a_worker_is_told_its_processors_before_it_reads_its_settings(
+    words: list[str], expected: str, redis_server: str
+) -> None:
+    program = (
+        "from ocr_tasks import cli, settings\n"
+        "import os, sys\n"
+        "def started():\n"
+        "    print(*settings.get().processor_names)\n"
+        "    os._exit(sys.stdout.flush() or 0)\n"
+        "from ocr_tasks import redis_client\n"
+        "redis_client.check = started\n"
+        f"cli.main(['worker', *{words!r}])\n"
+    )
+    environment = {**os.environ, "OCR_PROCESSORS": "ocrd-other", "OCR_REDIS_URL": redis_server}
 
-    monkeypatch.setenv("OCR_PROCESSORS", "ocrd-other")
-    found: list[list[str]] = []
+    said = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+    )
 
-    def main() -> int:
-        settings.get.cache_clear()
-        found.append(settings.get().processor_names)
-        return 0
-
-    monkeypatch.setattr(worker, "main", main)
-
-    assert cli.main(["worker", "--processors", "ocrd-dummy,ocrd-tesserocr-recognize"]) == 0
-    assert cli.main(["worker"]) == 0
-    assert found[0] == ["ocrd-dummy", "ocrd-tesserocr-recognize"]
+    assert said.stdout.strip() == expected
