@@ -73,14 +73,10 @@ def allow_cpu(seconds: float) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
 
 
-def forget_environment(kept: Collection[str] = (), families: tuple[str, ...] = ()) -> None:
-    """Leaves to programs that are started only variables without secrets, and those named.
-
-    `families` are beginnings of names.
-    """
-    families = (*_KEPT_FAMILIES, *families)
+def forget_environment(kept: Collection[str] = ()) -> None:
+    """Leaves to programs that are started only variables without secrets, and those named."""
     for name in list(os.environ):
-        if name not in _KEPT and name not in kept and not name.startswith(families):
+        if name not in _KEPT and name not in kept and not name.startswith(_KEPT_FAMILIES):
             del os.environ[name]
     os.environ["HOME"] = "/nonexistent"
 

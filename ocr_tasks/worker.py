@@ -29,7 +29,7 @@ from ocr_tasks import lanes, limits, logs, orphans, settings, storage
 from ocr_tasks.app import LANES, app
 from ocr_tasks.caretaker import Caretaker
 from ocr_tasks.courier import Courier
-from ocr_tasks.ocrd import work, workspaces
+from ocr_tasks.ocrd import programs, work, workspaces
 from ocr_tasks.reconciler import Reconciler
 
 log = logging.getLogger("ocr_tasks.worker")
@@ -109,7 +109,8 @@ def _shut_in() -> None:
     """Takes from a child what reading documents does not need; see `limits`."""
     config = settings.get()
     limits.bound(config.worker_memory_bytes, config.worker_file_bytes)
-    limits.forget_environment({orphans.MARK}, work.VARIABLES if config.processors else ())
+    kept = programs.kept(os.environ) if config.processors else {}
+    limits.forget_environment({orphans.MARK, *kept})
     if not config.confine:
         return
     storage.all_jobs().mkdir(parents=True, exist_ok=True)

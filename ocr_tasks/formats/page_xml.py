@@ -23,7 +23,7 @@ from ocr_tasks.formats.writing import Ids, decimal, escaped, legal, plain
 MEDIA_TYPE = "application/vnd.prima.page+xml"
 
 _FAMILY = "http://schema.primaresearch.org/PAGE/gts/pagecontent/"
-_NAMESPACE = f"{_FAMILY}2019-07-15"
+NAMESPACE = f"{_FAMILY}2019-07-15"
 _DIRECTIONS = {"ltr": "left-to-right", "rtl": "right-to-left"}
 
 #: What can have been done to an alternative image so that its pixels lie elsewhere.
@@ -47,12 +47,13 @@ class Alternative:
 class Source:
     """What a document says of where its page comes from: paths are relative to the METS file.
 
-    `regions` is the number of regions with text that it has.
+    `regions` and `lines` are the numbers of regions and lines of text that it has.
     """
 
     image: str
     alternatives: tuple[Alternative, ...] = ()
     regions: int = 0
+    lines: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +83,8 @@ def read(document: bytes | str) -> Source:
         for element in page
         if etree.QName(element).localname == "AlternativeImage"
     )
-    regions = sum(1 for _ in _named(page, "TextRegion"))
-    return Source(page.get("imageFilename", ""), alternatives, regions)
+    regions, lines = (sum(1 for _ in _named(page, name)) for name in ("TextRegion", "TextLine"))
+    return Source(page.get("imageFilename", ""), alternatives, regions, lines)
 
 
 def document(
@@ -97,8 +98,8 @@ def document(
     """
     yield (
         '<?xml version="1.0" encoding="UTF-8"?>\n'
-        f'<PcGts xmlns="{_NAMESPACE}" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" '
-        f'xsi:schemaLocation="{_NAMESPACE} {_NAMESPACE}/pagecontent.xsd" '
+        f'<PcGts xmlns="{NAMESPACE}" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" '
+        f'xsi:schemaLocation="{NAMESPACE} {NAMESPACE}/pagecontent.xsd" '
         f'pcGtsId="{escaped(document_id)}">\n'
     )
     yield "".join(_metadata(creator, made, when))
@@ -120,21 +121,34 @@ def document(
 
 
 def _metadata(creator: str, made: Made | None, when: datetime) -> Iterator[str]:
-    # The schema wants UTC.
-    time = when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    time = utc(when)
     yield f"<Metadata>\n<Creator>{escaped(creator)}</Creator>\n"
     yield f"<Created>{time}</Created>\n<LastChange>{time}</LastChange>\n"
     if made:
-        executable = escaped(made.executable)
-        yield f'<MetadataItem type="processingStep" name="{escaped(made.step)}" '
-        yield f'value="{executable}">\n<Labels externalModel="ocrd-tool" externalId="parameters">'
-        for name, value in made.parameters.items():
-            text = value if isinstance(value, str) else json.dumps(value)
-            yield f'<Label type="{escaped(name)}" value="{escaped(text)}"/>'
-        yield '</Labels>\n<Labels externalModel="ocrd-tool" externalId="version">'
-        yield f'<Label type="{executable}" value="{escaped(made.version)}"/></Labels>\n'
-        yield "</MetadataItem>\n"
+        yield made_element(made)
     yield "</Metadata>\n"
+
+
+def utc(when: datetime) -> str:
+    """A time as the schema wants it."""
+    return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def made_element(made: Made) -> str:
+    """Who made a document, for its metadata."""
+    executable = escaped(made.executable)
+    labels = "".join(
+        f'<Label type="{escaped(name)}" '
+        f'value="{escaped(value if isinstance(value, str) else json.dumps(value))}"/>'
+        for name, value in made.parameters.items()
+    )
+    return (
+        f'<MetadataItem type="processingStep" name="{escaped(made.step)}" value="{executable}">\n'
+        f'<Labels externalModel="ocrd-tool" externalId="parameters">{labels}</Labels>\n'
+        '<Labels externalModel="ocrd-tool" externalId="version">'
+        f'<Label type="{executable}" value="{escaped(made.version)}"/></Labels>\n'
+        "</MetadataItem>\n"
+    )
 
 
 def _reading_order(regions: int) -> Iterator[str]:
@@ -156,7 +170,6 @@ def _with_text(paragraph: Paragraph) -> Paragraph | None:
 
 def _text_region(region: Paragraph, ids: Ids, size: tuple[int, int]) -> Iterator[str]:
     direction = _direction(region)
-    words = [word for line in region.lines for word in line.words]
     box = _around([region.box, *(_line_box(line) for line in region.lines)])
     yield f'<TextRegion id="{ids.next("region")}" type="paragraph"{direction}>'
     yield _coords(box, size)
@@ -164,7 +177,7 @@ def _text_region(region: Paragraph, ids: Ids, size: tuple[int, int]) -> Iterator
         yield f'<TextLine id="{ids.next("line")}"{direction}>'
         yield from _text_line(line, region.direction == "rtl", ids, size)
         yield "</TextLine>"
-    yield _text_equiv("\n".join(map(_line_text, region.lines)), words)
+    yield text_element([line.words for line in region.lines])
     yield "</TextRegion>"
 
 
@@ -174,11 +187,8 @@ def _text_line(line: Line, to_left: bool, ids: Ids, size: tuple[int, int]) -> It
     yield from _baseline(line, box)
     # OCR-D has the words from left to right, and turns them round where text runs to the left.
     for word in reversed(line.words) if to_left else line.words:
-        yield f'<Word id="{ids.next("word")}">'
-        yield _coords(word.box, size)
-        yield _text_equiv(escaped(word.text), [word])
-        yield "</Word>"
-    yield _text_equiv(_line_text(line), line.words)
+        yield word_element(word, ids.next("word"), size)
+    yield text_element([line.words])
 
 
 def _direction(region: Paragraph) -> str:
@@ -188,17 +198,26 @@ def _direction(region: Paragraph) -> str:
     return f' readingDirection="{_DIRECTIONS[region.direction]}"'
 
 
-def _line_text(line: Line) -> str:
-    return " ".join(escaped(word.text) for word in line.words)
-
-
 def _line_box(line: Line) -> Box:
     return _around([line.box, *(word.box for word in line.words)])
 
 
-def _text_equiv(text: str, words: Sequence[Word]) -> str:
-    """The text, already escaped, and how sure it is: each word counts by its characters."""
-    known = [(word.confidence, len(word.text)) for word in words if word.confidence is not None]
+def word_element(word: Word, word_id: str, size: tuple[int, int]) -> str:
+    """A word of a page of this width and height."""
+    text = text_element([[word]])
+    return f'<Word id="{escaped(word_id)}">{_coords(word.box, size)}{text}</Word>'
+
+
+def text_element(lines: Iterable[Sequence[Word]]) -> str:
+    """The text of lines, and how sure it is: each word counts by its characters."""
+    rows = list(lines)
+    text = "\n".join(" ".join(escaped(word.text) for word in row) for row in rows)
+    known = [
+        (word.confidence, len(word.text))
+        for row in rows
+        for word in row
+        if word.confidence is not None
+    ]
     confidence = ""
     if known:
         mean = sum(sure * length for sure, length in known) / sum(length for _, length in known)

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import quote
 
 import httpcore
 import httpx
@@ -149,50 +150,51 @@ def _onward(url: httpx.URL, answer: httpcore.Response) -> str | None:
 
 
 def fill(
-    fetcher: Fetcher, mets: Mets, url: str, folder: Path, groups: Collection[str], most: int
+    fetcher: Fetcher, mets: Mets, url: str, path: Path, groups: Collection[str], most: int
 ) -> None:
-    """Fetches the files of some groups into a folder, and writes down in `mets` where they are.
+    """Fetches the files of some groups beside a METS file, and says in `mets` where they are.
 
-    `url` is where METS came from. Paths stay as they are, as the XML of pages may name them; what
-    has an address becomes `<group>/<id>.<ending>`. Files of other groups keep their addresses.
+    `url` is where METS came from, `path` where it is now. Paths stay as they are, as the XML of
+    pages may name them; what has an address becomes `<group>/<id>.<ending>`. Files of other groups
+    keep their addresses.
 
     Raises:
         errors.WorkspaceInvalid: if a file is neither on the web nor beside METS.
         errors.MetsNotFetched, errors.StorageFull, errors.StorageUnavailable
     """
     base = httpx.URL(url)
-    wanted: dict[str, str] = {}
+    wanted = {path.name: url}
     for file in mets.files():
         address = _address(file, base)
         if file.group not in groups:
             mets.point(file.id, address)
             continue
-        path = str(PurePosixPath(file.href)) if file.local else _path(file)
-        if wanted.setdefault(path, address) != address:
-            raise errors.WorkspaceInvalid(f"METS names two files that would be {path!r:.200}")
-        mets.point(file.id, path)
+        name = str(PurePosixPath(file.href)) if file.local else _name(file)
+        if wanted.setdefault(name, address) != address:
+            raise errors.WorkspaceInvalid(f"METS names two files that would be {name!r:.200}")
+        mets.point(file.id, name)
     if len(wanted) > most:
         raise errors.WorkspaceInvalid(f"METS names more than {most} files", limit=most)
-    _all(fetcher, [(address, folder / path) for path, address in wanted.items()])
+    for above in {str(folder) for name in wanted for folder in PurePosixPath(name).parents}:
+        if above in wanted:
+            raise errors.WorkspaceInvalid(f"METS has {above!r:.200} as a file and a folder")
+    del wanted[path.name]
+    _all(fetcher, [(address, path.parent / name) for name, address in wanted.items()])
 
 
 def _address(file: File, base: httpx.URL) -> str:
     """Where a file is on the web."""
     wrong = fault(file.href) if file.local else ""
     if file.local and not wrong and not is_url(file.href):
-        # A path is no address yet: `#` and `?` are letters of it.
-        return str(base.join("./").copy_with(query=None)) + _quoted(file.href)
+        # A path is no address yet: `#`, `?` and `%` are letters of it.
+        return str(base.join("./").copy_with(query=None)) + quote(file.href, safe="/")
     if file.local or not is_web_address(file.href):
         wrong = wrong or "it is not on the web"
         raise errors.WorkspaceInvalid(f"METS names {file.href!r:.200}: {wrong}")
     return file.href
 
 
-def _quoted(path: str) -> str:
-    return re.sub(r"[%?#]", lambda found: f"%{ord(found[0]):02X}", path)
-
-
-def _path(file: File) -> str:
+def _name(file: File) -> str:
     if not is_group_name(file.id):
         raise errors.WorkspaceInvalid(f"METS has a file with the ID {file.id!r:.200}")
     ending = _ENDINGS.get(file.media_type, "")

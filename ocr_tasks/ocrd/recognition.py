@@ -4,8 +4,10 @@ Each page of the input group becomes a PAGE document in the output group. The im
 the page's own; where the input is a PAGE document, it is the last image in there whose pixels lie
 where those of the page's own image lie (binarised, but not cropped or deskewed).
 
-The page is read as a whole: regions and lines that a PAGE document brings are not looked at, and
-the output has those that Tesseract finds. A page with such regions is therefore warned of.
+Where that document has lines, these are read, each by itself, and the output is the same document
+with new words and text in them. Otherwise, and with the parameter `overwrite_segments`, the page is
+read as a whole, and the output has the regions and lines that Tesseract finds; regions of the input
+that are lost so are warned of.
 """
 
 from __future__ import annotations
@@ -22,8 +24,8 @@ from PIL import Image
 
 from ocr_tasks import errors, images, settings, storage
 from ocr_tasks.formats import page_xml
-from ocr_tasks.formats.mets import Mets, is_group_name
-from ocr_tasks.formats.page import Page
+from ocr_tasks.formats.mets import File, Mets, is_group_name
+from ocr_tasks.formats.page_lines import Lines
 from ocr_tasks.ocrd import bridge, engine
 from ocr_tasks.ocrd.model import RECOGNIZE
 
@@ -60,8 +62,8 @@ def tool() -> dict[str, Any]:
     """The description of the processor, as in ocrd-tool.json."""
     return {
         "executable": RECOGNIZE,
-        "description": "Read whole pages with Tesseract, as OCR Tasks reads PDFs: regions, lines "
-        "and words with their places. Regions and lines of the input are not looked at.",
+        "description": "Read with Tesseract, as OCR Tasks reads PDFs: the lines of the input, or "
+        "whole pages with regions, lines and words where it has none.",
         "categories": ["Text recognition and optimization", "Layout analysis"],
         "steps": [STEP, "layout/segmentation/region", "layout/segmentation/line"],
         "input_file_grp_cardinality": 1,
@@ -87,6 +89,12 @@ def tool() -> dict[str, Any]:
                 "default": 0,
                 "description": "Dots per inch of the images. 0: as they say, or as Tesseract "
                 "estimates where they say nothing.",
+            },
+            "overwrite_segments": {
+                "type": "boolean",
+                "default": False,
+                "description": "Read whole pages although the input has lines, and put what is "
+                "found in their place.",
             },
         },
     }
@@ -156,13 +164,41 @@ class _Reading:
             log.warning("page %s has no file in %s", page_id, order.input_file_grp)
             return
         source = bridge.source(order.folder, file)
-        if source.regions:
-            log.warning("page %s is read without regard to %d regions", page_id, source.regions)
         image = self._image(source)
-        mode, seconds = int(order.parameters["page_segmentation"]), settings.get().page_seconds
-        found = engine.read(image, self._languages, mode, seconds)
-        self._write(page_id, found, source)
-        log.info("page %s: %d words", page_id, sum(1 for _ in found.words))
+        group = order.output_file_grp
+        file_id = self._ids.of(group, page_id, page_xml.MEDIA_TYPE)
+        if source.lines and not order.parameters["overwrite_segments"]:
+            document = self._read_lines(file, image, file_id)
+        else:
+            if source.regions:
+                log.warning("page %s is read without regard to %d regions", page_id, source.regions)
+            document = self._read_whole(source, image, file_id)
+        href = f"{group}/{file_id}.xml"
+        target = bridge.below(order.folder, href)
+        target.parent.mkdir(exist_ok=True)
+        storage.write(target, document)
+        self._mets.add_file(group, file_id, page_id, page_xml.MEDIA_TYPE, href)
+        log.info("page %s is read", page_id)
+
+    def _read_whole(self, source: page_xml.Source, image: Image.Image, file_id: str) -> bytes:
+        mode, seconds = self._order.parameters["page_segmentation"], settings.get().page_seconds
+        found = engine.read(image, self._languages, int(mode), seconds)
+        software = f"OCR Tasks {version('ocr-tasks')}"
+        now = datetime.now(UTC)
+        return "".join(
+            page_xml.document(found, source, file_id, software, self._made, now)
+        ).encode()
+
+    def _read_lines(self, file: File, image: Image.Image, file_id: str) -> bytes:
+        lines = Lines(bridge.existing(self._order.folder, file.href).read_bytes())
+        seconds = settings.get().page_seconds
+        found = engine.read_lines(image, lines.polygons, self._languages, seconds)
+        lines.put(found, image.size)
+        return lines.write(file_id, self._made, datetime.now(UTC))
+
+    @property
+    def _made(self) -> page_xml.Made:
+        return page_xml.Made(RECOGNIZE, STEP, version("ocr-tasks"), self._order.parameters)
 
     def _image(self, source: page_xml.Source) -> Image.Image:
         """The image that is to be read: with the same places as the page's own."""
@@ -177,19 +213,6 @@ class _Reading:
         if dpi or min(stated) >= _LEAST_DPI:
             image.info["dpi"] = (dpi, dpi) if dpi else stated
         return image
-
-    def _write(self, page_id: str, found: Page, source: page_xml.Source) -> None:
-        order = self._order
-        group = order.output_file_grp
-        file_id = self._ids.of(group, page_id, page_xml.MEDIA_TYPE)
-        href = f"{group}/{file_id}.xml"
-        target = bridge.below(order.folder, href)
-        software = f"OCR Tasks {version('ocr-tasks')}"
-        made = page_xml.Made(RECOGNIZE, STEP, version("ocr-tasks"), order.parameters)
-        document = page_xml.document(found, source, file_id, software, made, datetime.now(UTC))
-        target.parent.mkdir(exist_ok=True)
-        storage.write(target, "".join(document).encode())
-        self._mets.add_file(group, file_id, page_id, page_xml.MEDIA_TYPE, href)
 
 
 def check_pixels(width: int, height: int) -> None:

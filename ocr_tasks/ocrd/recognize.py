@@ -13,7 +13,9 @@ import json
 import logging
 import os
 import re
+import resource
 import sys
+import tempfile
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -161,8 +163,11 @@ def serve(descriptor: int) -> int:
         os.set_inheritable(descriptor, False)
         warm.say(answers, {"ready": True})
         warm.point_output_to(os.devnull)
+        seconds, _ = resource.getrlimit(resource.RLIMIT_CPU)
         while not limits.worn_out():
             order = orders.get()
+            warm.allow_cpu(seconds)
+            tempfile.tempdir = order["tmp"]
             warm.say(answers, {"run": order["run"], **_answer(order)})
     return 0
 

@@ -6,7 +6,6 @@ import json
 import logging
 import os
 import re
-import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -20,9 +19,6 @@ from ocr_tasks.ocrd import nextflow, processing, programs, running, tools, works
 from ocr_tasks.ocrd.model import NEXTFLOW, ProcessorJob, Workspace
 
 log = logging.getLogger("ocr_tasks.ocrd")
-
-#: Beginnings of the names of variables that processors need.
-VARIABLES = ("XDG_", "OCRD_", "OMP_", "CUDA_", "NVIDIA_", "TF_")
 
 _OWN_METS = re.compile(r"\.mets-(?P<run>(?P<job>[0-9a-f-]{36})-[0-9a-f-]{36})\.xml")
 
@@ -40,10 +36,9 @@ def prepare(names: list[str]) -> dict[str, dict[str, Any]]:
 
 def writable() -> list[Path]:
     """The folders that processors may write into."""
-    config = settings.get()
-    # OCR-D's core makes folders in /tmp as soon as it is loaded; cards are used through devices.
+    # Graphics cards are used through devices.
     cards = [*Path("/dev").glob("nvidia*"), Path("/dev/shm"), Path("/dev/dri")]  # noqa: S108
-    return [programs.home(), *config.ocrd_roots, Path(tempfile.gettempdir()), *cards]
+    return [programs.home(), *settings.get().ocrd_roots, *cards]
 
 
 def readable() -> list[Path]:

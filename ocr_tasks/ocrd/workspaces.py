@@ -89,7 +89,7 @@ def fetch(
         for group in groups or ():
             if group not in mets.groups:
                 raise errors.FileGroupUnknown(f"METS has no file group {group!r:.100}")
-        fetching.fill(fetcher, mets, url, path.parent, groups or mets.groups, config.ocrd_max_files)
+        fetching.fill(fetcher, mets, url, path, groups or mets.groups, config.ocrd_max_files)
         with storage.failures():
             mets.write(path)
         found = _look(folder, mets=f"data/{basename}")
@@ -137,7 +137,7 @@ def _keep(folder: Path, found: dict[str, Any], owner: str, workspace_id: str) ->
             if path.name != "data":
                 storage.discard(path)
         storage.write(folder / _RECORD, json.dumps(record).encode())
-        for path in (folder / found["mets"], folder / _RECORD, folder):
+        for path in (*folder.rglob("*"), folder):
             storage.make_last(path)
         all_workspaces().mkdir(parents=True, exist_ok=True)
         _swap(folder, workspace_id, owner)

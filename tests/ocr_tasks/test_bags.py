@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import shutil
@@ -11,8 +12,11 @@ import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ocr_tasks import bags, errors
 from ocr_tasks.bags import Limits
@@ -312,6 +316,25 @@ def test_a_bag_with_a_wrong_bit_is_refused(tmp_path: Path) -> None:
     content = bytearray(kant().build())
     content[len(content) // 2] ^= 1
     assert "data/OCR-D-" in refused(bytes(content), tmp_path)
+
+
+SMALL = Builder().build()
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.lists(st.tuples(st.integers(0, len(SMALL) - 1), st.integers(0, 255)), max_size=8))
+def test_a_damaged_bag_is_taken_or_refused(damage: list[tuple[int, int]]) -> None:
+    """Whatever is wrong is said in our words, and nothing is written elsewhere."""
+    content = bytearray(SMALL)
+    for place, value in damage:
+        content[place] = value
+    with TemporaryDirectory() as name:
+        folder = Path(name) / "in"
+        folder.mkdir()
+        with contextlib.suppress(errors.WorkspaceInvalid):
+            assert unpacked(bytes(content), folder).mets == "data/mets.xml"
+        assert [path.name for path in Path(name).iterdir()] == ["in"]
+        assert {path.name for path in folder.iterdir()} <= {"upload-00001", "data"}
 
 
 # Packing

@@ -240,3 +240,59 @@ def test_heic_becomes_a_page(tmp_path: Path) -> None:
     assert media_type == "image/heic"
     assert filters(made) == ["/DCTDecode"]
     assert seen(made).getpixel((10, 10)) == pytest.approx((90, 90, 90), abs=6)
+
+
+# To be read rather than shown
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "F"])
+def test_an_image_of_any_mode_can_be_read(tmp_path: Path, mode: str) -> None:
+    image = Image.new("L", (40, 20), 255)
+    image.paste(0, (10, 5, 20, 15))
+    if mode == "I;16":
+        image = image.convert("I").point(lambda value: value * 257).convert("I;16")
+    else:
+        image = image.convert(mode)
+    image.save(tmp_path / "in.tif", dpi=(300, 300))
+
+    loaded = images.load(tmp_path / "in.tif", any_size)
+
+    assert loaded.mode in ("1", "L", "P", "RGB")
+    assert loaded.size == (40, 20)
+    assert [round(float(value)) for value in loaded.info["dpi"]] == [300, 300]
+    grey = loaded.convert("L")
+    assert grey.getpixel((15, 10)) == 0
+    assert grey.getpixel((30, 10)) == 255
+
+
+def test_paper_is_white_where_an_image_is_transparent(tmp_path: Path) -> None:
+    Image.new("RGBA", (4, 4), (0, 0, 0, 0)).save(tmp_path / "in.png")
+    assert images.load(tmp_path / "in.png", any_size).getpixel((1, 1)) == (255, 255, 255)
+
+
+def test_an_image_is_loaded_as_it_is_stored(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("L", (40, 20)).save(tmp_path / "in.jpg", exif=exif)
+    assert images.load(tmp_path / "in.jpg", any_size).size == (40, 20)
+    assert images.geometry(tmp_path / "in.jpg") == (40, 20, 6)
+
+
+def test_a_nonsensical_orientation_is_none(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 99
+    Image.new("L", (40, 20)).save(tmp_path / "in.jpg", exif=exif)
+    assert images.geometry(tmp_path / "in.jpg") == (40, 20, 1)
+
+
+def test_the_limit_is_asked_before_an_image_is_decoded(tmp_path: Path) -> None:
+    def refuse(width: int, height: int) -> None:
+        raise errors.ImageTooLarge(f"{width} by {height}")
+
+    path = tmp_path / "in.png"
+    Image.effect_noise((40, 20), 50).save(path)
+    path.write_bytes(path.read_bytes()[:200])  # what is behind its head is missing
+    with pytest.raises(errors.ImageTooLarge, match="40 by 20"):
+        images.load(path, refuse)
+    with pytest.raises(errors.ImageInvalid):
+        images.load(path, any_size)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -11,16 +10,14 @@ from ocr_tasks import errors
 from ocr_tasks.formats.mets import Mets
 from ocr_tasks.ocrd import bridge
 from ocr_tasks.ocrd.model import Workspace
-from tests.conftest import DATA
 
 PAGE = "application/vnd.prima.page+xml"
 NAMESPACE = "http://schema.primaresearch.org/PAGE/gts/pagecontent/2019-07-15"
 
 
 @pytest.fixture
-def workspace(tmp_path: Path) -> Workspace:
-    shutil.copytree(DATA / "kant", tmp_path / "kant")
-    return Workspace("kant", tmp_path / "kant" / "mets.xml")
+def workspace(kant: Path) -> Workspace:
+    return Workspace("kant", kant)
 
 
 def _add(workspace: Workspace, page: str, media_type: str, href: str, group: str = "NEW") -> None:

@@ -20,7 +20,6 @@ from ocr_tasks.formats.page import Block, Line, Page, Paragraph, Word
 from ocr_tasks.model import Job, JobInput, Outcome, Progress, State
 from ocr_tasks.ocrd import results
 from ocr_tasks.ocrd.model import Workspace
-from tests.conftest import DATA
 
 pytestmark = pytest.mark.usefixtures("service")
 
@@ -34,9 +33,8 @@ BLOCK = Block((Paragraph((LINE,), (208, 100, 416, 150), "deu", "ltr"),), (208, 1
 
 
 @pytest.fixture
-def workspace(tmp_path: Path) -> Workspace:
-    shutil.copytree(DATA / "kant", tmp_path / "kant")
-    return Workspace("kant", tmp_path / "kant" / "mets.xml")
+def workspace(kant: Path) -> Workspace:
+    return Workspace("kant", kant)
 
 
 def _job(pages: int, **chosen: object) -> Job:
@@ -101,7 +99,7 @@ def test_words_stand_where_they_stand_in_the_image(workspace: Workspace, job: Jo
     assert read.dpi == 150
 
 
-def test_mets_names_what_came(workspace: Workspace, job: Job, ocrd_bin: Path) -> None:
+def test_mets_names_what_came(workspace: Workspace, job: Job) -> None:
     before = Mets.read(workspace.mets)
     results.give(workspace, job, PAGES, prefix="RESULT")
     mets = Mets.read(workspace.mets)

@@ -173,7 +173,7 @@ def test_times_are_in_utc(hostile: Page) -> None:
 
 def test_a_document_says_which_images_it_is_about(hostile: Page) -> None:
     found = page_xml.read(_write(hostile))
-    assert found == page_xml.Source(SOURCE.image, SOURCE.alternatives, regions=2)
+    assert found == page_xml.Source(SOURCE.image, SOURCE.alternatives, regions=2, lines=2)
 
 
 def test_ground_truth_of_an_older_version_is_read() -> None:

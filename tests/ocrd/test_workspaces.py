@@ -1,0 +1,368 @@
+"""Workspaces: taken in by a real checking process, fetched, found, replaced, deleted."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from ocr_tasks import errors, keys, settings, storage
+from ocr_tasks.formats.mets import Mets
+from ocr_tasks.ocrd import workspaces
+from ocr_tasks.ocrd.model import Workspace
+from tests.bags import KANT, Builder, contents, kant, mets
+from tests.ocrd.sites import Site, serving
+
+pytestmark = pytest.mark.usefixtures("service")
+
+
+def received(
+    content: bytes | None = None, owner: str = "me", workspace_id: str | None = None
+) -> Workspace:
+    folder = storage.new_upload()
+    archive = folder / "upload-00001"
+    archive.write_bytes(kant().build() if content is None else content)
+    return workspaces.receive(folder, archive, owner, workspace_id)
+
+
+def left() -> list[Path]:
+    """What lies below `uploads`."""
+    return [path for folder in storage.uploads() for path in folder.iterdir()]
+
+
+def test_a_bag_becomes_a_workspace(tmp_path: Path) -> None:
+    workspace = received()
+
+    assert storage.is_id(workspace.id)
+    assert (workspace.identifier, workspace.owner) == ("a:work", "me")
+    assert workspace.mets == tmp_path / "data/workspaces" / workspace.id / "data/mets.xml"
+    assert contents(workspace.folder) == contents(KANT)
+    assert {row.name for row in workspace.folder.parent.iterdir()} == {"workspace.json", "data"}
+    assert workspaces.read(workspace.id, "me") == workspaces.read(workspace.id, None) == workspace
+    assert left() == []
+
+
+def test_what_is_refused_is_refused_in_the_words_of_the_check(tmp_path: Path) -> None:
+    with pytest.raises(errors.WorkspaceInvalid, match="which is not there"):
+        received(Builder().with_mets(mets("IMG/gone.tif")).build())
+    with pytest.raises(errors.WorkspaceInvalid, match="no ZIP file"):
+        received(b"")
+    assert workspaces.listed(None) == []
+    assert not (tmp_path / "data/workspaces").exists()
+
+
+def test_the_limits_of_settings_hold_in_the_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OCR_OCRD_MAX_FILES", "3")
+    settings.get.cache_clear()
+    with pytest.raises(errors.WorkspaceInvalid, match="more than 3 files"):
+        received()
+
+
+def test_each_owner_sees_their_own() -> None:
+    mine, theirs = received(), received(owner="them")
+
+    assert workspaces.listed("me") == [mine]
+    assert workspaces.listed(None) == [mine, theirs]
+    for ask in (workspaces.read, workspaces.delete):
+        with pytest.raises(errors.WorkspaceNotFound):
+            ask(theirs.id, "me")
+    with pytest.raises(errors.WorkspaceNotFound):
+        workspaces.find(str(theirs.mets), "me")
+    with pytest.raises(errors.WorkspaceNotFound):
+        received(workspace_id=theirs.id)
+    assert workspaces.read(theirs.id, "them") == theirs
+
+
+def test_a_workspace_is_made_with_an_id_and_replaced() -> None:
+    first = received(workspace_id="my.work-1")
+    assert first.id == "my.work-1"
+    second = received(Builder().build(), workspace_id="my.work-1")
+
+    assert set(contents(second.folder)) == {"mets.xml", "IMG/a.tif"}
+    assert workspaces.listed("me") == [second]
+    assert workspaces.key(first) == workspaces.key(second)
+    assert left() == []
+
+
+@pytest.mark.parametrize("text", ["", ".", "..", "../x", "a/b", ".x", "-x", "x" * 65, "a\n", "ä"])
+def test_other_ids_are_refused(text: str) -> None:
+    with pytest.raises(errors.WorkspaceInvalid):
+        received(workspace_id=text)
+    with pytest.raises(errors.WorkspaceNotFound):
+        workspaces.read(text, None)
+
+
+def test_a_workspace_with_jobs_is_neither_replaced_nor_deleted(service: redis.Redis) -> None:
+    workspace = received(workspace_id="w")
+    service.sadd(keys.ocrd_open(workspaces.key(workspace)), "job")
+
+    with pytest.raises(errors.WorkspaceBusy):
+        workspaces.delete("w", "me")
+    with pytest.raises(errors.WorkspaceBusy):
+        received(Builder().build(), workspace_id="w")
+    assert contents(workspace.folder) == contents(KANT)
+
+
+def test_a_deleted_workspace_leaves_that_it_was_there() -> None:
+    workspace = received()
+    assert workspaces.delete(workspace.id, "me") == workspace
+
+    assert [path.name for path in workspace.folder.parent.iterdir()] == ["workspace.json"]
+    assert workspaces.listed(None) == []
+    for ask in (workspaces.read, workspaces.delete):
+        with pytest.raises(errors.WorkspaceDeleted):
+            ask(workspace.id, "me")
+        with pytest.raises(errors.WorkspaceNotFound):
+            ask(workspace.id, "them")
+    with pytest.raises(errors.WorkspaceNotFound):
+        workspaces.find(str(workspace.mets), "me")
+    assert left() == []
+
+    assert received(workspace_id=workspace.id) == workspaces.read(workspace.id, "me")
+
+
+def test_what_is_packed_can_be_received_again() -> None:
+    workspace = received()
+    again = received(b"".join(workspaces.pack(workspace)))
+    assert again.identifier == workspace.identifier
+    assert contents(again.folder) == contents(KANT)
+
+
+# By the path of METS
+
+
+@pytest.fixture
+def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of OCR_OCRD_FOLDERS with a METS file, in one with more."""
+    folder = tmp_path / "outside/shelf"
+    (folder / "work").mkdir(parents=True)
+    (folder / "work/mets.xml").write_text("x")
+    (tmp_path / "outside/secret.xml").write_text("x")
+    monkeypatch.setenv("OCR_OCRD_FOLDERS", str(folder))
+    settings.get.cache_clear()
+    return folder
+
+
+def test_a_workspace_is_found_by_its_mets(shelf: Path) -> None:
+    workspace = received()
+    roundabout = workspace.folder / ".." / "data" / "mets.xml"
+    assert workspaces.find(str(roundabout), "me") == workspace
+
+    found = workspaces.find(str(shelf / "work/mets.xml"), "me")
+    assert (found.id, found.mets, found.owner) == ("", shelf / "work/mets.xml", "")
+    (shelf / "link.xml").symlink_to(shelf / "work/mets.xml")
+    other = workspaces.find(str(shelf / "link.xml"), "them")
+    assert workspaces.key(other) == workspaces.key(found)
+    assert len(workspaces.key(found)) == 16
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("", "mets.xml", "work/mets.xml", "\0", "/" + "x" * 5000, "/etc/passwd", "/etc/gone"),
+        *("{shelf}", "{shelf}/gone.xml", "{shelf}/work", "{shelf}/../secret.xml", "{shelf}/out"),
+        *("{shelf}/outer/secret.xml", "{shelf}/pipe", "{work}/IMG/a.tif", "{work}/other.xml"),
+        *("{work}", "{work}/../workspace.json", "{work}/../../gone/data/mets.xml", "{data}/x.xml"),
+        "http://127.0.0.1/mets.xml",
+    ],
+)
+def test_other_paths_are_not_found_in_the_same_words(
+    shelf: Path, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bag = Builder()
+    bag.payload["other.xml"] = bag.payload["mets.xml"]
+    work = received(bag.build()).folder
+    (shelf / "out").symlink_to(shelf / "../secret.xml")
+    (shelf / "outer").symlink_to(shelf / "..")
+    os.mkfifo(shelf / "pipe")
+    data = settings.get().data_dir
+    (data / "x.xml").write_text("x")
+    # Also where the data folder lies in a folder that is open.
+    monkeypatch.setenv("OCR_OCRD_FOLDERS", f"{shelf}:{data.parent / 'data'}")
+    settings.get.cache_clear()
+
+    with pytest.raises(errors.WorkspaceNotFound) as refusal:
+        workspaces.find(path.format(shelf=shelf, work=work, data=data), "me")
+    assert refusal.value.detail == errors.WorkspaceNotFound.title
+
+
+# By the address of METS
+
+
+@pytest.fixture
+def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    """A site that may be asked, with the work of Kant."""
+    monkeypatch.setenv("OCR_CALLBACK_NETWORKS", "127.0.0.0/8")
+    settings.get.cache_clear()
+    with serving() as running:
+        running.files = {f"/kant/{name}": content for name, content in contents(KANT).items()}
+        yield running
+
+
+def fetched(site: Site, groups: list[str] | None = None, path: str = "kant/mets.xml") -> Workspace:
+    return workspaces.fetch(f"{site.url}/{path}", "me", groups)
+
+
+def put(site: Site, text: str) -> None:
+    site.files["/kant/mets.xml"] = text.encode()
+
+
+def test_a_workspace_is_fetched_with_the_files_beside_its_mets(site: Site) -> None:
+    workspace = fetched(site)
+
+    assert contents(workspace.folder).keys() == contents(KANT).keys()
+    found = Mets.read(workspace.mets)
+    assert [file.href for file in found.files()] == [
+        file.href for file in Mets.read(KANT / "mets.xml").files()
+    ]
+    assert workspaces.listed("me") == [workspace]
+    assert left() == []
+    assert sorted(site.asked) == sorted(site.files)
+
+
+def test_groups_that_are_not_wanted_keep_their_addresses(site: Site) -> None:
+    workspace = fetched(site, ["OCR-D-IMG"])
+
+    found = Mets.read(workspace.mets)
+    page = found.files("OCR-D-GT-PAGE")[0]
+    assert page.href == f"{site.url}/kant/OCR-D-GT-PAGE/PAGE_0017_PAGE.xml"
+    assert not page.local
+    assert {Path(name).parent.name for name in site.asked} == {"kant", "OCR-D-IMG"}
+
+
+def test_files_with_addresses_are_named_by_group_and_id(site: Site) -> None:
+    site.files["/iiif/full/0/default.jpg"] = b"image"
+    text = mets(f"{site.url}/iiif/full/0/default.jpg", f"{site.url}/iiif/full/0/default.jpg")
+    put(site, text.replace("image/tiff", "image/jpeg", 1).replace("image/tiff", "image/x"))
+
+    workspace = fetched(site)
+
+    names = contents(workspace.folder).keys() - {"mets.xml"}
+    assert names == {"WEB/F0.jpg", "WEB/F1.jpg"}
+    assert all(file.local for file in Mets.read(workspace.mets).files())
+
+
+def test_another_name_for_mets_is_kept(site: Site) -> None:
+    workspace = workspaces.fetch(f"{site.url}/kant/mets.xml", "me", None, "other.xml")
+    assert workspace.mets.name == "other.xml"
+    for name in ("../x", "a/b", "", ".x"):
+        with pytest.raises(errors.WorkspaceInvalid):
+            workspaces.fetch(f"{site.url}/kant/mets.xml", "me", None, name)
+
+
+def test_paths_are_meant_from_where_mets_came_from_in_the_end(site: Site) -> None:
+    site.moved["/work"] = "/kant/mets.xml"
+    assert contents(fetched(site, path="work").folder).keys() == contents(KANT).keys()
+
+
+def test_five_hops_are_followed_and_no_more(site: Site) -> None:
+    for number in range(6):
+        site.moved[f"/{number}"] = f"/{number + 1}"
+    site.moved["/6"] = "/kant/mets.xml"
+    assert fetched(site, ["OCR-D-IMG"], path="2")
+    with pytest.raises(errors.MetsNotFetched, match="more than 5 times"):
+        fetched(site, path="1")
+
+
+@pytest.mark.parametrize("onward", ["http://[::1]:8000/", "http://127.0.0.1:6379/", "file:///x"])
+def test_a_hop_to_where_nobody_may_go_is_refused(site: Site, onward: str) -> None:
+    site.moved["/work"] = onward
+    with pytest.raises(errors.MetsNotFetched):
+        fetched(site, path="work")
+    assert left() == []
+
+
+def test_loopback_is_refused_unless_it_is_allowed(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OCR_CALLBACK_NETWORKS")
+    settings.get.cache_clear()
+    for host in ("127.0.0.1", "localhost", "0x7f.1"):
+        url = site.url.replace("127.0.0.1", host)
+        with pytest.raises(errors.MetsNotFetched, match="not a public one"):
+            workspaces.fetch(f"{url}/kant/mets.xml", "me", None)
+    assert site.asked == []
+
+
+@pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://example.org/", "", "mets.xml"])
+def test_other_addresses_of_mets_are_refused(url: str) -> None:
+    with pytest.raises(errors.MetsNotFetched):
+        workspaces.fetch(url, "me", None)
+    assert left() == []
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "reason"),
+    [
+        (mets("file:///etc/passwd"), errors.WorkspaceInvalid, "not on the web"),
+        (mets("/etc/passwd"), errors.WorkspaceInvalid, "absolute"),
+        (mets("IMG/../../x"), errors.WorkspaceInvalid, "lead out of"),
+        (mets("ftp://example.org/x"), errors.WorkspaceInvalid, "not on the web"),
+        (mets("IMG/gone.tif"), errors.MetsNotFetched, "gone.tif answered 404"),
+        (mets("http://127.0.0.1:6379/x"), errors.MetsNotFetched, "port 6379"),
+        (mets("http://[::1]/x"), errors.MetsNotFetched, "not a public one"),
+        (mets("IMG/a", more="<!DOCTYPE m>"), errors.WorkspaceInvalid, "document type"),
+        (mets("IMG/a", "IMG//a"), errors.WorkspaceInvalid, "two files"),
+        (mets("a/b", "a"), errors.WorkspaceInvalid, "a file and a folder"),
+        ("<html/>", errors.WorkspaceInvalid, "not METS"),
+    ],
+    ids=range(11),
+)
+def test_a_mets_like_that_is_not_fetched(
+    site: Site, text: str, error: type[errors.OcrTasksError], reason: str
+) -> None:
+    put(site, text)
+    with pytest.raises(error, match=reason):
+        fetched(site)
+    assert left() == []
+    assert workspaces.listed(None) == []
+
+
+def test_a_page_that_leads_elsewhere_is_not_kept(site: Site) -> None:
+    site.files["/kant/OCR-D-GT-PAGE/PAGE_0017_PAGE.xml"] = b'<Page imageFilename="/etc/passwd"/>'
+    with pytest.raises(errors.WorkspaceInvalid, match="names the image '/etc/passwd'"):
+        fetched(site)
+    assert left() == []
+
+
+def test_unknown_groups_are_told(site: Site) -> None:
+    with pytest.raises(errors.FileGroupUnknown, match="GONE"):
+        fetched(site, ["GONE"])
+
+
+@pytest.mark.parametrize(
+    ("name", "most"),
+    [
+        ("OCR_OCRD_MAX_BYTES", "100000"),
+        ("OCR_OCRD_MAX_METS_BYTES", "1024"),
+        ("OCR_OCRD_MAX_FILES", "2"),
+    ],
+)
+def test_more_than_may_be_is_not_fetched(
+    site: Site, monkeypatch: pytest.MonkeyPatch, name: str, most: str
+) -> None:
+    monkeypatch.setenv(name, most)
+    settings.get.cache_clear()
+    with pytest.raises(errors.WorkspaceInvalid, match=f"more than {most}"):
+        fetched(site)
+    assert left() == []
+
+
+def test_a_letter_of_a_path_is_no_part_of_an_address(site: Site) -> None:
+    site.files["/kant/IMG/a%231%3F%20%C3%A4.tif"] = b"image"
+    put(site, mets("IMG/a#1? ä.tif"))
+    assert "IMG/a#1? ä.tif" in contents(fetched(site).folder)
+
+
+def test_a_site_that_does_not_answer_is_given_up(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OCR_OCRD_FETCH_SECONDS", "1")
+    settings.get.cache_clear()
+    site.stuck.add("/kant/OCR-D-IMG/INPUT_0020.tif")
+    with pytest.raises(errors.MetsNotFetched, match=r"INPUT_0020\.tif: no answer in time"):
+        fetched(site)
+    assert left() == []
