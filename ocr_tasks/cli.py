@@ -21,7 +21,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ocr_tasks import errors, redis_client, settings
 from ocr_tasks.client import ApiError, Client, connected
-from ocr_tasks.commands import swarm, tokens
+from ocr_tasks.commands import ocrd, swarm, tokens
 
 #: Exit codes, after sysexits.h where it has one.
 EXIT_USAGE = 2
@@ -30,9 +30,7 @@ EXIT_UNAVAILABLE = 69
 EXIT_FAILED = 70
 EXIT_INTERRUPTED = 130
 
-DEFAULT_URL = "http://127.0.0.1:8000"
 START_SECONDS = 90
-
 _PROCESSORS = "offer these OCR-D processors, and read no documents (default: OCR_PROCESSORS)"
 
 
@@ -76,9 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     sweep.set_defaults(run=_sweep)
 
-    webhooks = commands.add_parser(
-        "webhooks", help="print the secrets that webhooks are signed with"
-    )
+    webhooks = commands.add_parser("webhooks", help="print the secrets that sign webhooks")
     webhooks.set_defaults(run=_webhooks)
 
     ocr = commands.add_parser("ocr", help="read a document and write a searchable PDF")
@@ -95,14 +91,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     ocr.add_argument(
         "--url",
-        default=os.environ.get("OCR_URL", DEFAULT_URL),
-        help=f"server to use (OCR_URL, default {DEFAULT_URL}), with the token in OCR_TOKEN if that "
-        "is set; if none answers there, one is started for this document",
+        default=settings.client_url(),
+        help=f"server to use (OCR_URL, default {settings.DEFAULT_URL}), with the token in "
+        "OCR_TOKEN if that is set; if none answers there, one is started for this document",
     )
     ocr.set_defaults(run=_ocr)
 
-    tokens.add_to(commands)
-    swarm.add_to(commands)
+    for group in (tokens, swarm, ocrd):
+        group.add_to(commands)
     return parser
 
 

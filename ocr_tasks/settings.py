@@ -554,6 +554,15 @@ WHO_MAY = frozenset(
 )
 
 
+#: The server that a client talks to where nobody says which.
+DEFAULT_URL = "http://127.0.0.1:8000"
+
+
+def client_url() -> str:
+    """The server of which this process is a client: OCR_URL."""
+    return os.environ.get("OCR_URL", DEFAULT_URL)
+
+
 def client_token() -> str:
     """The token for a server of which this process is a client: OCR_TOKEN.
 

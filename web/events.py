@@ -23,7 +23,7 @@ HEARTBEAT = 15
 
 
 @contextmanager
-def _place() -> Iterator[bool]:
+def place() -> Iterator[bool]:
     """Whether this request may wait, for the time of the block."""
     got = _places.acquire(blocking=False)
     try:
@@ -42,7 +42,7 @@ def wait(job: Job, seconds: float) -> Job:
     """
     deadline = time.monotonic() + seconds
     before = job
-    with _place() as may_wait:
+    with place() as may_wait:
         while may_wait and not _changed(job, before) and (left := deadline - time.monotonic()) > 0:
             job = jobs.wait(job.id, job.revision, min(left, HEARTBEAT))
             auth.caller().check()
@@ -57,7 +57,7 @@ def wait_for_end(job: Job, seconds: float) -> Job:
         errors.JobDeleted, errors.QueueUnavailable
     """
     deadline = time.monotonic() + seconds
-    with _place() as may_wait:
+    with place() as may_wait:
         while may_wait and not job.state.final and (left := deadline - time.monotonic()) > 0:
             job = jobs.wait(job.id, job.revision, min(left, HEARTBEAT))
             auth.caller().check()

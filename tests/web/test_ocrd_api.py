@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -498,9 +497,9 @@ def test_a_workspace_has_limits_of_its_own(behind: Behind, configure: Configure)
 def test_a_body_that_ends_early_is_no_workspace(http: FlaskClient, behind: Behind) -> None:
     answer = http.post(
         "/ocrd/workspace",
-        input_stream=io.BytesIO(b"PK"),
+        data=b"PK",
         content_type=ZIP,
-        headers={"Content-Length": "100"},
+        environ_overrides={"CONTENT_LENGTH": "100"},
     )
 
     refused(answer, 400, "malformed_request")

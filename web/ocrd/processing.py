@@ -6,7 +6,7 @@ from flask import Response, request
 
 from ocr_tasks import errors, settings
 from ocr_tasks.ocrd import messages, processing, tools
-from web import auth, downloads
+from web import auth, downloads, events
 from web.ocrd import blueprints, naming
 from web.ocrd.blueprints import answer
 from web.ocrd.bodies import (
@@ -56,7 +56,9 @@ def results(path: QueuePath, query: WaitQuery) -> Response:
     if request.method == "HEAD":  # a look must not take them
         raise errors.MethodNotAllowed()
     wait = min(query.wait, settings.get().wait_max)
-    return answer(list(messages.results(path.name, auth.caller().id, wait)))
+    with events.place() as may_wait:
+        found = messages.results(path.name, auth.caller().id, wait if may_wait else 0)
+        return answer(list(found))
 
 
 # Version 0.0.1
