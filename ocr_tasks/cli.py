@@ -145,11 +145,8 @@ def _up(options: argparse.Namespace) -> int:
     except StartError as error:
         return _complain(str(error), EXIT_UNAVAILABLE)
     except OSError as error:
-        where = f"{config.host}:{config.port}"
-        return _complain(
-            f"cannot listen on {where} ({error.strerror}); set OCR_HOST or OCR_PORT",
-            EXIT_UNAVAILABLE,
-        )
+        where = f"{config.host}:{config.port} ({error.strerror})"
+        return _complain(f"cannot listen on {where}; set OCR_HOST or OCR_PORT", EXIT_UNAVAILABLE)
     say("stopped")
     return 0
 

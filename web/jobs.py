@@ -15,6 +15,7 @@ from ocr_tasks.formats import hocr, text
 from ocr_tasks.formats.page import Page
 from ocr_tasks.model import Callback, Job, WorkspacePages
 from web import auth, downloads, events, from_workspace, uploads
+from web.forms import submit_form
 from web.schemas import (
     ArtifactPath,
     JobBody,
@@ -26,7 +27,6 @@ from web.schemas import (
     PageListBody,
     PagePath,
     ProblemBody,
-    submit_form,
 )
 
 blueprint = APIBlueprint(

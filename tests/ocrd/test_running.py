@@ -469,11 +469,11 @@ def test_many_that_write_at_the_same_time_lose_nothing(service: redis.Redis, kan
 
     def merge(number: int) -> None:
         asked = order(kant)
-        added = Mets.read(kant)
+        before, added = Mets.read(kant), Mets.read(kant)
         added.add_file(f"G{number}", f"G{number}_1", "PHYS_0017", "text/plain", f"G{number}/1")
         added.write(asked.own_mets)
         begin.wait()
-        running._merge(asked)
+        running._merge(asked, before)
 
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(merge, range(6)))

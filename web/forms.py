@@ -1,0 +1,44 @@
+"""The forms that are sent to us, as OpenAPI describes them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ocr_tasks.options import JobOptions
+
+
+def submit_form() -> dict[str, Any]:
+    """The form of POST /v1/jobs as OpenAPI describes it: files, and the options."""
+    schema = JobOptions.model_json_schema()
+    files = {
+        "type": "array",
+        "items": {"type": "string", "format": "binary"},
+        "description": "One or more files; several become one PDF in this order.",
+    }
+    callback = {
+        "callback_url": {
+            "type": "string",
+            "description": "Where to POST how the job ended, signed after Standard Webhooks.",
+        },
+        "callback_events": {
+            "type": "string",
+            "enum": ["end", "stages"],
+            "default": "end",
+            "description": "stages: tell of each stage as well.",
+        },
+    }
+    workspace = {
+        "workspace": {
+            "type": "string",
+            "description": "Instead of files: the id of an OCR-D workspace whose images are read. "
+            "It gets what was read as the file groups OCR-D-OCR-PAGE, -ALTO, -HOCR and -PDF.",
+        },
+        "workspace_group": {
+            "type": "string",
+            "description": "The file group of its images; the first that has all pages if left "
+            "out.",
+        },
+        "page_id": {"type": "string", "description": "Which of its pages, as OCR-D writes that."},
+    }
+    schema["properties"] = {"file": files, **workspace, **schema["properties"], **callback}
+    return {"content": {"multipart/form-data": {"schema": schema}}, "required": True}
