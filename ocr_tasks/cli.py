@@ -160,9 +160,8 @@ def _check_free(host: str, port: int) -> None:
 
 
 def _worker(options: argparse.Namespace) -> int:
-    if options.processors is not None:
+    if options.processors is not None:  # before anything reads the settings
         os.environ["OCR_PROCESSORS"] = options.processors
-        settings.get.cache_clear()
     from ocr_tasks import worker
 
     redis_client.check()

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, field_validator
 
 from ocr_tasks import errors
-from ocr_tasks.model import Job, Scope, State, Token, WorkspacePages
+from ocr_tasks.model import Job, State, WorkspacePages
 from ocr_tasks.storage import ARTIFACTS
 
 
@@ -278,32 +278,6 @@ class LanguageBody(BaseModel):
 class LanguageListBody(BaseModel):
     languages: list[LanguageBody]
     default: list[str]
-
-
-class SignInBody(BaseModel):
-    token: str = Field(max_length=200, description="An API token.")
-
-
-class SessionBody(BaseModel):
-    """Who asks."""
-
-    access: Literal["open", "tokens"] = Field(description="Whether a token is needed.")
-    by_cookie: bool = Field(description="Whether the token came as a cookie.")
-    token: str = Field(description="Id of the token; empty without one.")
-    name: str = Field(description="What the operator calls it.")
-    scopes: list[Scope] = Field(description="What may be done; everything where access is open.")
-    expires_at: datetime | None
-
-    @classmethod
-    def of(cls, token: Token | None, needed: bool, by_cookie: bool) -> SessionBody:
-        return cls(
-            access="tokens" if needed else "open",
-            by_cookie=by_cookie,
-            token=token.id if token else "",
-            name=token.name if token else "",
-            scopes=sorted(token.scopes if token else Scope),
-            expires_at=stamp(token.expires_at) if token else None,
-        )
 
 
 class ProblemBody(BaseModel):

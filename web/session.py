@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from typing import Literal
+
 from flask import Response, request
 from flask_openapi3 import APIBlueprint, Tag
+from pydantic import BaseModel, Field
 
 from ocr_tasks import settings
-from ocr_tasks.model import Token
+from ocr_tasks.model import Scope, Token
 from web import auth
-from web.schemas import ProblemBody, SessionBody, SignInBody
+from web.schemas import ProblemBody, stamp
 
 blueprint = APIBlueprint(
     "session",
@@ -17,6 +21,32 @@ blueprint = APIBlueprint(
     abp_tags=[Tag(name="Session", description="Who asks, and signing in by cookie")],
     abp_responses={"default": ProblemBody},
 )
+
+
+class SignInBody(BaseModel):
+    token: str = Field(max_length=200, description="An API token.")
+
+
+class SessionBody(BaseModel):
+    """Who asks."""
+
+    access: Literal["open", "tokens"] = Field(description="Whether a token is needed.")
+    by_cookie: bool = Field(description="Whether the token came as a cookie.")
+    token: str = Field(description="Id of the token; empty without one.")
+    name: str = Field(description="What the operator calls it.")
+    scopes: list[Scope] = Field(description="What may be done; everything where access is open.")
+    expires_at: datetime | None
+
+    @classmethod
+    def of(cls, token: Token | None, needed: bool, by_cookie: bool) -> SessionBody:
+        return cls(
+            access="tokens" if needed else "open",
+            by_cookie=by_cookie,
+            token=token.id if token else "",
+            name=token.name if token else "",
+            scopes=sorted(token.scopes if token else Scope),
+            expires_at=stamp(token.expires_at) if token else None,
+        )
 
 
 @blueprint.get("", responses={200: SessionBody})
