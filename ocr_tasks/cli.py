@@ -134,7 +134,7 @@ def _up(options: argparse.Namespace) -> int:
     from ocr_tasks.supervisor import StartError, Supervisor, say
 
     config = settings.get()
-    environment = {**os.environ, "OCR_DATA_DIR": str(config.data_dir)}
+    environment = {**os.environ, "OCR_DATA_DIR": str(config.data_dir), "OCR_PROCESSORS": ""}
     supervisor = Supervisor(config, environment)
     try:
         _check_free(config.host, config.port)

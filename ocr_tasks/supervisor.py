@@ -91,10 +91,10 @@ class Supervisor:
         if not self._config.redis_url:
             self._spawn("redis", _redis_command(self._config))
         _wait_for_redis(self._config.redis, lambda: self._alive("redis") and not self._stopping)
-        worker = [sys.executable, "-m", "ocr_tasks.cli", "worker", "--processors"]
-        self._spawn("worker", [*worker, ""])
+        worker = [sys.executable, "-m", "ocr_tasks.cli", "worker"]
+        self._spawn("worker", worker)
         if self._config.processors:
-            self._spawn("processors", [*worker, self._config.processors])
+            self._spawn("processors", [*worker, "--processors", self._config.processors])
         self._spawn("web", [sys.executable, "-m", "ocr_tasks.cli", "web"])
 
     def _spawn(self, name: str, command: list[str]) -> None:

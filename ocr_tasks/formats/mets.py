@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -22,7 +22,7 @@ from ocr_tasks.errors import WorkspaceInvalid
 from ocr_tasks.formats import mets_index, page_ids
 from ocr_tasks.formats.mets_index import METS, MISPLACED, OCRD, XLINK, is_local, mets_content
 from ocr_tasks.formats.page_ids import is_page_id
-from ocr_tasks.formats.paths import fault, is_url, is_web_address
+from ocr_tasks.formats.paths import check_local, is_url, is_web_address
 from ocr_tasks.formats.reading import large_tree
 
 __all__ = ["File", "Mets", "is_group_name", "is_page_id", "mets_content"]
@@ -183,18 +183,14 @@ class Mets:
             note.text = value
         self._add_agent(agent)
 
-    def merge(self, other: Mets, before: Mets | None = None) -> None:
+    def merge(self, other: Mets) -> None:
         """Takes over groups, files, what they show, and agents from a copy that was worked on.
 
-        A file with the same id is replaced. `before` is the copy as it was then: what it has as
-        well is left as it is here, as others may have worked on it meanwhile. Doing this again
-        changes nothing.
+        A file with the same id is replaced. Doing this again changes nothing.
         """
         for group in other.groups:
             self._group(group)
         for file_id, theirs in other._elements.items():
-            if before and before._has(file_id, other):
-                continue
             group, pages = other._files[file_id].group, other._pages_of.get(file_id, [])
             ours = self._elements.get(file_id)
             if (
@@ -209,6 +205,25 @@ class Mets:
         for agent in mets_index.agents(other._root):
             if mets_index.signature(agent) not in known:
                 self._add_agent(deepcopy(agent))
+
+    def excerpt(self, pages: Collection[str], groups: Iterable[str]) -> Mets:
+        """METS of some pages alone: their files, those of no page, and at least these groups."""
+        shown = set[str]().union(*(self._pointers[page] for page in pages))
+        kept = (name for name in self._files if name in shown or not self._pages_of.get(name))
+        files = [(self._files[name].group, self._elements[name]) for name in kept]
+        divs = [div for page, div in self._divs.items() if page in pages]
+        known = [name for name in groups if name in self._groups]
+        return Mets(mets_index.excerpt(self._root, files, divs, known))
+
+    def drop_all_but_changes(self, before: Mets) -> None:
+        """Leaves only the files that are not as they were before."""
+        for file_id in [name for name in self._files if before._has(name, self)]:
+            for page in self._pages_of.pop(file_id, []):
+                pointer = self._pointers[page].pop(file_id)
+                mets_index.parent(pointer).remove(pointer)
+            element = self._elements.pop(file_id)
+            mets_index.parent(element).remove(element)
+            del self._files[file_id]
 
     def _has(self, file_id: str, other: Mets) -> bool:
         """Whether a file is here as it is in another one."""
@@ -296,7 +311,7 @@ class Mets:
         known: set[Path] = {folder}
         for href, local in self._hrefs():
             if local:
-                _check_local(href, folder, known)
+                check_local(href, folder, known)
             elif not is_web_address(href):
                 raise WorkspaceInvalid(f"METS names {href!r:.200}, which is not on the web")
 
@@ -324,17 +339,3 @@ class Mets:
     def _hrefs(self) -> Iterator[tuple[str, bool]]:
         for locat in self._root.iter(f"{METS}FLocat"):
             yield locat.get(f"{XLINK}href", ""), is_local(locat)
-
-
-def _check_local(href: str, folder: Path, known: set[Path]) -> None:
-    """`known` are folders that need not be looked at again."""
-    wrong = fault(href) or ("it is an address" if is_url(href) else "")
-    if wrong:
-        raise WorkspaceInvalid(f"METS names {href!r:.200}: {wrong}")
-    path = folder / href
-    above = [row for row in path.parents if row.is_relative_to(folder) and row not in known]
-    if any(row.is_symlink() or not row.is_dir() for row in above):
-        raise WorkspaceInvalid(f"METS names {href!r:.200}, which is not there")
-    known.update(above)
-    if path.is_symlink() or not path.is_file():
-        raise WorkspaceInvalid(f"METS names {href!r:.200}, which is not there")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from copy import deepcopy
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from lxml import etree
 
@@ -105,6 +107,40 @@ def pointers(div: etree._Element) -> dict[str, etree._Element]:
 def has_any(root: etree._Element, paths: Iterable[str]) -> bool:
     """Whether there is anything at one of the paths."""
     return any(root.find(f".//{path}") is not None for path in paths)
+
+
+def excerpt(
+    root: etree._Element,
+    some_files: Iterable[tuple[str, etree._Element]],
+    divs: Iterable[etree._Element],
+    names: Iterable[str],
+) -> etree._Element:
+    """A tree with some files by their groups, some pages, and groups of these names, if empty.
+
+    Other orders than that of pages, and links between orders, are left out.
+    """
+    left_out = {f"{METS}{name}" for name in ("fileSec", "structMap", "structLink")}
+    attributes = {str(name): str(value) for name, value in root.attrib.items()}
+    part = etree.Element(root.tag, attributes, cast("dict[str, str]", root.nsmap))
+    part.extend(deepcopy(child) for child in root if child.tag not in left_out)
+    section = etree.SubElement(part, f"{METS}fileSec")
+    made: dict[str, etree._Element] = {}
+
+    def group(name: str) -> etree._Element:
+        if name not in made:
+            made[name] = etree.SubElement(section, f"{METS}fileGrp", {"USE": name})
+        return made[name]
+
+    for name in names:
+        group(name)
+    for name, element in some_files:
+        group(name).append(deepcopy(element))
+    structure = etree.SubElement(part, f"{METS}structMap", {"TYPE": "PHYSICAL"})
+    sequence = etree.SubElement(structure, f"{METS}div", {"TYPE": "physSequence"})
+    for first in islice(_sequences(root), 1):
+        sequence.set("ID", first.get("ID", "physSequence"))
+    sequence.extend(deepcopy(div) for div in divs)
+    return part
 
 
 def agents(root: etree._Element) -> list[etree._Element]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
+
+from ocr_tasks.errors import WorkspaceInvalid
 
 #: Characters of a path, and bytes of each of its names (man 7 path_resolution has room for more).
 _LONGEST, _LONGEST_NAME = 1024, 255
@@ -37,3 +40,23 @@ def is_url(text: str) -> bool:
 def is_web_address(text: str) -> bool:
     """Whether the text is an address of the kind that browsers fetch."""
     return re.match(r"https?://[^/\s]", text, re.IGNORECASE) is not None and len(text) <= 2048
+
+
+def check_local(href: str, folder: Path, known: set[Path]) -> None:
+    """Makes sure that a path that METS names is that of a file below a folder, without links.
+
+    `known` are folders that need not be looked at again.
+
+    Raises:
+        errors.WorkspaceInvalid
+    """
+    wrong = fault(href) or ("it is an address" if is_url(href) else "")
+    if wrong:
+        raise WorkspaceInvalid(f"METS names {href!r:.200}: {wrong}")
+    path = folder / href
+    above = [row for row in path.parents if row.is_relative_to(folder) and row not in known]
+    if any(row.is_symlink() or not row.is_dir() for row in above):
+        raise WorkspaceInvalid(f"METS names {href!r:.200}, which is not there")
+    known.update(above)
+    if path.is_symlink() or not path.is_file():
+        raise WorkspaceInvalid(f"METS names {href!r:.200}, which is not there")

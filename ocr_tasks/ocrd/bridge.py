@@ -13,6 +13,7 @@ from ocr_tasks import errors
 from ocr_tasks.formats import page_xml
 from ocr_tasks.formats.mets import File, Mets
 from ocr_tasks.formats.paths import fault, is_url
+from ocr_tasks.ocrd import mets_files
 from ocr_tasks.ocrd.model import Workspace
 
 #: Bytes of a PAGE document at most; a newspaper's page has some megabytes.
@@ -36,7 +37,7 @@ def images(workspace: Workspace, group: str = "", page_id: str = "") -> list[tup
         errors.WorkspaceInvalid: if a page has no image there, or one that is not in the workspace.
         errors.FileGroupUnknown, errors.PageIdsInvalid
     """
-    mets = Mets.read(workspace.mets)
+    mets = mets_files.read(workspace.mets)
     pages = mets.resolve(page_id)
     if group and group not in mets.groups:
         raise errors.FileGroupUnknown(f"METS has no file group {group!r:.200}")

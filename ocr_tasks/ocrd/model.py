@@ -65,7 +65,8 @@ class Run:
 class ProcessorJob:
     """A job of a processor. The id is the Celery task id. Times are seconds since the epoch.
 
-    `workflow_job` is the id of the run of a workflow that it belongs to, or ''.
+    `pages` are the ids of the pages that are meant, None for all; `workflow_job` is the id of the
+    run of a workflow that it belongs to, or ''.
     """
 
     id: str
@@ -75,6 +76,7 @@ class ProcessorJob:
     workspace_id: str
     owner: str
     created_at: float
+    pages: tuple[str, ...] | None = None
     attempt: int = 1
     workflow_job: str = ""
     started_at: float | None = None

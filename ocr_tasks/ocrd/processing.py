@@ -11,7 +11,6 @@ import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from ocr_tasks import addresses, errors, jobs, keys, lanes, redis_client, storag
 from ocr_tasks.backend import PlannedRun
 from ocr_tasks.formats.mets import Mets, is_group_name
 from ocr_tasks.model import Progress
-from ocr_tasks.ocrd import messages, tools, workspaces
+from ocr_tasks.ocrd import messages, mets_files, tools, workspaces
 from ocr_tasks.ocrd.model import ProcessingState, ProcessorJob, Run, Workspace
 
 #: Our states in OCR-D's words.
@@ -45,7 +44,7 @@ def submit(run: Run, workspace: Workspace, owner: str) -> ProcessorJob:
         errors.WorkspaceInvalid: if the METS file of the workspace cannot be read.
         errors.QueueUnavailable, errors.QueueFull
     """
-    mets = read_mets(workspace)
+    mets = mets_files.read(workspace.mets)
     run = checked(run)
     _check_dependencies(run, owner)
     check_groups(run, mets, workspace, owner)
@@ -128,24 +127,6 @@ def pages_of(mets: Mets, page_id: str) -> list[str] | None:
     """
     pages = mets.resolve(page_id)
     return None if len(pages) == len(mets.pages) else pages
-
-
-def read_mets(workspace: Workspace) -> Mets:
-    """The METS file of a workspace; read once by a process, unless it changed.
-
-    Raises:
-        errors.WorkspaceInvalid, errors.WorkspaceNotFound
-    """
-    try:
-        state = workspace.mets.stat()
-    except OSError as error:
-        raise errors.WorkspaceNotFound() from error
-    return _read_mets(workspace.mets, state.st_ino, state.st_size, state.st_mtime_ns)
-
-
-@lru_cache(maxsize=4)
-def _read_mets(path: Path, inode: int, size: int, changed: int) -> Mets:
-    return Mets.read(path)
 
 
 def plan(
@@ -240,6 +221,7 @@ def from_record(job_id: str, record: Mapping[str, str]) -> ProcessorJob:
         workspace_id=fixed["workspace_id"],
         owner=fixed["owner"],
         created_at=float(record["created"]),
+        pages=None if fixed["pages"] is None else tuple(fixed["pages"]),
         attempt=int(record["attempt"]),
         workflow_job=fixed["workflow"],
         started_at=Progress.from_dict(json.loads(record["progress"])).started_at,

@@ -23,7 +23,7 @@ from ocr_tasks.formats import alto, hocr, page_xml, placement
 from ocr_tasks.formats.mets import Mets, is_group_name
 from ocr_tasks.formats.page import Page
 from ocr_tasks.model import Artifact, Job, State
-from ocr_tasks.ocrd import bridge, claims, workspaces
+from ocr_tasks.ocrd import bridge, claims, mets_files, workspaces
 from ocr_tasks.ocrd.model import Workspace
 
 #: By the end of the group's name: media type, ending of the files' names.
@@ -57,7 +57,7 @@ def give(
         errors.WorkspaceInvalid, errors.FileGroupUnknown, errors.ResultGone, errors.ResultCorrupt
     """
     artifact = _check(job, pages, prefix)
-    mets = Mets.read(workspace.mets)
+    mets = mets_files.read(workspace.mets)
     sources = bridge.images_of(workspace, mets, group or bridge.first_group(mets, pages), pages)
     ids = bridge.OutputIds(mets)
     entries: list[_Entry] = []

@@ -1,7 +1,8 @@
 """Runs a processor of OCR-D on a workspace, once.
 
-The processor works on a METS file of its own, `.mets-<run>.xml` beside the real one. What it adds
-there is put into the real one afterwards, so that several can work on a workspace at the same time.
+The processor works on a METS file of its own, `.mets-<run>.xml` beside the real one, with its pages
+alone. What it changes there is put into the real one afterwards (`mets_files`), so that several can
+work on a workspace at the same time.
 A run that is killed leaves that file and files of pages that no METS file names; the next run of
 the same pages simply writes these again.
 """
@@ -9,7 +10,6 @@ the same pages simply writes these again.
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -22,7 +22,7 @@ from typing import Any
 from ocr_tasks import errors, settings, storage
 from ocr_tasks.formats import mets
 from ocr_tasks.formats.mets import Mets
-from ocr_tasks.ocrd import claims, programs, tools, warm_pool
+from ocr_tasks.ocrd import mets_files, programs, tools, warm_pool
 
 #: Bytes at the end of a log in which the error is looked for, and characters of it that are told.
 _TAIL = 1 << 16
@@ -38,7 +38,8 @@ _ERROR = re.compile(r"\d\d:\d\d:\d\d\.\d{3} (?:ERROR|CRITICAL) [^ ]+ - (.*)")
 class Order:
     """A run that is wanted. `key` is that of the workspace; `pages` are ids, None means all.
 
-    `run_id` is made by us, and no other run that may still be at it has the same.
+    `run_id` is made by us, and no other run that may still be at it has the same. `one_of_many`
+    runs of a page each, whose output need not be in the METS file at once.
     """
 
     executable: str
@@ -49,6 +50,7 @@ class Order:
     pages: list[str] | None
     parameters: dict[str, Any]
     run_id: str
+    one_of_many: bool = False
 
     @property
     def own_mets(self) -> Path:
@@ -81,14 +83,19 @@ def run(order: Order, log: Path) -> None:
     try:
         with storage.failures():
             programs.temporary(order.run_id).mkdir(mode=0o700, parents=True)
-            shutil.copyfile(order.mets, order.own_mets)
-        before = Mets.read(order.own_mets)
+        groups = (*order.input_file_grps, *order.output_file_grps)
+        before = mets_files.excerpt(order.mets, order.pages, groups)
         work = _work(order, before)
         if work is None:
             _note(log, "All pages have output already; nothing is left to do.")
             return
+        with storage.failures():
+            before.write(order.own_mets)
         _process(path, order, work, log)
-        _merge(order, before)
+        changes = Mets.read(order.own_mets)
+        changes.drop_all_but_changes(before)
+        page = order.pages[0] if order.one_of_many and order.pages else ""
+        mets_files.put(order.mets, order.key, order.run_id, changes, page)
     finally:
         forget(order.mets, order.run_id)
 
@@ -241,33 +248,6 @@ def _call(path: Path, order: Order, work: _Work, log: Path) -> int:
             except BaseException:
                 process.kill()
                 raise
-
-
-# After
-
-
-def _merge(order: Order, before: Mets) -> None:
-    """Puts what the run has changed into the real METS file."""
-    added = Mets.read(order.own_mets)
-    with claims.mets_lease(order.key) as lease:
-        merged = Mets.read(order.mets)
-        merged.merge(added, before)
-        # Over the run's own file, which becomes the real one in one go.
-        merged.write(order.own_mets)
-        with storage.failures():
-            shutil.copymode(order.mets, order.own_mets)
-        lease.keep()
-        with storage.failures():
-            order.own_mets.replace(order.mets)
-            _sync(order.mets.parent)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 # The log

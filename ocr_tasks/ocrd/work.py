@@ -15,7 +15,7 @@ from redis import RedisError
 
 from ocr_tasks import errors, jobs, lanes, leases, settings, storage
 from ocr_tasks.model import Progress, Stage, State
-from ocr_tasks.ocrd import nextflow, processing, programs, running, tools, workspaces
+from ocr_tasks.ocrd import mets_files, nextflow, processing, programs, running, tools, workspaces
 from ocr_tasks.ocrd.model import NEXTFLOW, ProcessorJob, Workspace
 
 log = logging.getLogger("ocr_tasks.ocrd")
@@ -103,19 +103,21 @@ def _sweep(job: ProcessorJob) -> None:
 
 
 def _order(job: ProcessorJob, token: str) -> running.Order:
-    workspace = Workspace(job.workspace_id, job.path_to_mets)
-    page_ids = job.run.page_id
-    pages = processing.pages_of(processing.read_mets(workspace), page_ids) if page_ids else None
     return running.Order(
         executable=job.run.processor,
         mets=job.path_to_mets,
-        key=workspaces.key(workspace),
+        key=_key(job),
         input_file_grps=job.run.input_file_grps,
         output_file_grps=job.run.output_file_grps,
-        pages=pages,
+        pages=None if job.pages is None else list(job.pages),
         parameters=job.run.parameters,
         run_id=f"{job.id}-{token}",
+        one_of_many=bool(job.workflow_job) and len(job.pages or ()) == 1,
     )
+
+
+def _key(job: ProcessorJob) -> str:
+    return workspaces.key(Workspace(job.workspace_id, job.path_to_mets))
 
 
 def _try_often(order: running.Order, log_file: Path) -> None:
@@ -148,7 +150,7 @@ def commit(job: ProcessorJob, token: str) -> dict[str, Any] | None:
     }
     if not jobs.backend().end_processing(job.id, token, State.SUCCEEDED, result):
         return None
-    _go_on()
+    _go_on(job)
     return result
 
 
@@ -162,10 +164,13 @@ def fail(job: ProcessorJob, token: str, error: errors.JobError) -> None:
     jobs.backend().end_processing(job.id, token, State.FAILED, result)
     with suppress(OSError), storage.job(job.id).log.open("a") as words:
         words.write(f"The job failed: {error.detail} {json.dumps({'code': error.code})}\n")
-    _go_on()
+    _go_on(job)
 
 
-def _go_on() -> None:
-    """Has those begin that waited for this one."""
+def _go_on(job: ProcessorJob) -> None:
+    """Has those begin that waited for this one, or ends what its workspace waited for."""
     with suppress(RedisError):  # the reconciler does it then
         lanes.publish_ready()
+    # The next one that works on it, or fetches it, does it then.
+    with suppress(errors.OcrTasksError, OSError):
+        mets_files.settle_if_few(job.path_to_mets, _key(job))

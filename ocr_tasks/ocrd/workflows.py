@@ -18,7 +18,7 @@ from typing import Any, cast
 from ocr_tasks import addresses, errors, keys, redis_client, settings, storage
 from ocr_tasks.backend import PlannedRun
 from ocr_tasks.formats.mets import Mets
-from ocr_tasks.ocrd import processing, tools, workflow_text
+from ocr_tasks.ocrd import mets_files, processing, tools, workflow_text
 from ocr_tasks.ocrd.model import (
     NEXTFLOW,
     ProcessingState,
@@ -153,7 +153,7 @@ def run(
     """
     if callback_url:
         addresses.parse(callback_url)
-    mets = processing.read_mets(workspace)
+    mets = mets_files.read(workspace.mets)
     runs = _runs_of(text, mets, workspace, owner)
     pages = processing.pages_of(mets, page_id)
     job_id = storage.new_id()

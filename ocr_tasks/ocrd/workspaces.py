@@ -22,7 +22,7 @@ from typing import Any
 
 from ocr_tasks import bags, checker, errors, settings, storage
 from ocr_tasks.formats.mets import Mets
-from ocr_tasks.ocrd import claims, fetching
+from ocr_tasks.ocrd import claims, fetching, mets_files
 from ocr_tasks.ocrd.model import Workspace
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -291,8 +291,10 @@ def pack(workspace: Workspace) -> Iterator[bytes]:
     """The workspace as OCRD-ZIP, a piece at a time; see `bags.pack`.
 
     Raises:
-        errors.WorkspaceInvalid
+        errors.WorkspaceInvalid, errors.StorageFull, errors.StorageUnavailable
+        errors.QueueUnavailable
     """
+    mets_files.settle(workspace.mets, key(workspace))
     identifier = workspace.identifier or workspace.id or key(workspace)
     return bags.pack(workspace.folder, workspace.mets.name, identifier)
 

@@ -20,7 +20,7 @@ import redis
 
 from ocr_tasks import errors, settings
 from ocr_tasks.formats.mets import Mets
-from ocr_tasks.ocrd import programs, running, warm, warm_pool
+from ocr_tasks.ocrd import mets_files, programs, running, warm, warm_pool
 from ocr_tasks.ocrd.running import Order
 from tests.conftest import wait_until
 from tests.ocrd.conftest import ROOT
@@ -166,8 +166,10 @@ def test_the_time_to_compute_is_that_of_each_run(obedient: str, kant: Path, log:
         resource.setrlimit(resource.RLIMIT_CPU, before)
     ((_, loaded),) = warm_pool._idle
 
-    # Loading it has taken a second at least, which does not count.
-    assert resource.prlimit(loaded._process.pid, resource.RLIMIT_CPU)[0] > 50_000
+    used = sum(psutil.Process(loaded._process.pid).cpu_times()[:2])
+    allowed = resource.prlimit(loaded._process.pid, resource.RLIMIT_CPU)[0]
+    # What loading it has taken does not count.
+    assert allowed >= 50_000 + int(used / 2)
 
 
 def test_a_processor_stays_loaded_and_writes_into_the_log_of_each_run(
@@ -469,11 +471,10 @@ def test_many_that_write_at_the_same_time_lose_nothing(service: redis.Redis, kan
 
     def merge(number: int) -> None:
         asked = order(kant)
-        before, added = Mets.read(kant), Mets.read(kant)
+        added = Mets.read(kant)
         added.add_file(f"G{number}", f"G{number}_1", "PHYS_0017", "text/plain", f"G{number}/1")
-        added.write(asked.own_mets)
         begin.wait()
-        running._merge(asked, before)
+        mets_files.put(kant, asked.key, f"run-{number}", added)
 
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(merge, range(6)))

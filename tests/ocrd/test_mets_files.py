@@ -1,0 +1,153 @@
+"""What runs change in METS: kept beside it for a while, never missing, and in it at the end."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+import redis
+
+from ocr_tasks import keys, storage
+from ocr_tasks.formats.mets import Mets
+from ocr_tasks.ocrd import mets_files
+from tests.bags import KANT
+
+KEY = "0123456789abcdef"
+ONE, TWO = "PHYS_0017", "PHYS_0020"
+PAGE = "application/vnd.prima.page+xml"
+
+
+@pytest.fixture
+def kant(service: redis.Redis, tmp_path: Path) -> Path:
+    shutil.copytree(KANT, tmp_path / "kant", copy_function=shutil.copyfile)  # as if just written
+    # As many jobs as let changes wait.
+    service.sadd(keys.ocrd_open(KEY), *(storage.new_id() for _ in range(20)))
+    return tmp_path / "kant" / "mets.xml"
+
+
+def change(kant: Path, group: str, page: str) -> Mets:
+    """What a run has made of a page: a file in a group."""
+    before, worked_on = (mets_files.excerpt(kant, [page], [group]) for _ in range(2))
+    worked_on.add_file(group, f"{group}_{page}", page, PAGE, f"{group}/{page}.xml")
+    worked_on.drop_all_but_changes(before)
+    return worked_on
+
+
+def put(kant: Path, group: str, page: str) -> None:
+    mets_files.put(kant, KEY, storage.new_id(), change(kant, group, page), page)
+
+
+def pending(kant: Path) -> list[Path]:
+    return sorted(kant.parent.glob(".mets.xml.pending/*"))
+
+
+def test_an_excerpt_has_the_files_of_its_pages_and_nothing_of_others(kant: Path) -> None:
+    found = mets_files.excerpt(kant, [ONE], ["OCR-D-IMG"])
+
+    assert found.pages == [ONE]
+    assert {file.page for file in found.files()} == {ONE}
+    assert found.groups == Mets.read(kant).groups
+    assert mets_files.excerpt(kant, None, []).pages == [ONE, TWO]
+
+
+def test_what_a_run_changed_is_all_that_is_kept(kant: Path) -> None:
+    assert [file.id for file in change(kant, "NEW", ONE).files()] == [f"NEW_{ONE}"]
+
+
+def test_a_page_of_many_waits_beside_mets_and_is_seen_by_those_that_need_it(kant: Path) -> None:
+    put(kant, "NEW", ONE)
+
+    assert len(pending(kant)) == 1
+    assert "NEW" not in kant.read_text()
+    assert mets_files.read(kant).pages_of("NEW") == {ONE}
+    assert mets_files.excerpt(kant, [ONE], ["NEW"]).pages_of("NEW") == {ONE}
+    assert mets_files.excerpt(kant, [TWO], ["NEW"]).pages_of("NEW") == set()
+
+
+def test_what_waits_is_put_into_mets_together(kant: Path) -> None:
+    put(kant, "NEW", ONE)
+    put(kant, "NEW", TWO)
+
+    mets_files.settle(kant, KEY)
+
+    assert Mets.read(kant).pages_of("NEW") == {ONE, TWO}
+    assert pending(kant) == []
+    assert not (kant.parent / ".mets.xml.pending").exists()
+
+
+def test_a_run_of_all_pages_and_the_last_few_do_not_wait(kant: Path, service: redis.Redis) -> None:
+    mets_files.put(kant, KEY, storage.new_id(), change(kant, "ALL", ONE))
+    assert Mets.read(kant).pages_of("ALL") == {ONE}
+
+    service.delete(keys.ocrd_open(KEY))
+    put(kant, "NEW", ONE)
+    assert Mets.read(kant).pages_of("NEW") == {ONE}
+
+
+def test_what_others_left_is_put_into_mets_when_few_are_left(
+    kant: Path, service: redis.Redis
+) -> None:
+    put(kant, "NEW", ONE)
+    mets_files.settle_if_few(kant, KEY)
+    assert pending(kant)
+
+    service.delete(keys.ocrd_open(KEY))
+    mets_files.settle_if_few(kant, KEY)
+
+    assert Mets.read(kant).pages_of("NEW") == {ONE}
+
+
+def test_a_page_with_a_very_long_id_waits_too(kant: Path) -> None:
+    long = "P" * 200
+    kant.write_text(kant.read_text().replace(TWO, long))
+
+    put(kant, "NEW", long)
+
+    assert mets_files.excerpt(kant, [long], []).pages_of("NEW") == {long}
+
+
+def test_nothing_is_missing_for_those_that_read_while_others_write(kant: Path) -> None:
+    numbers = range(12)
+    ended = threading.Event()
+    missed: list[set[str]] = []
+
+    def look() -> None:
+        seen: set[str] = set()
+        while not ended.is_set():
+            now = set(mets_files.read(kant).groups)
+            missed.extend([seen - now] if seen - now else [])
+            seen |= now
+
+    def write(number: int) -> None:
+        put(kant, f"G{number}", ONE)
+        mets_files.settle(kant, KEY)
+
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    writers = [threading.Thread(target=write, args=(number,)) for number in numbers]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    ended.set()
+    watcher.join()
+
+    assert missed == []
+    assert {f"G{number}" for number in numbers} <= set(Mets.read(kant).groups)
+
+
+def test_ocr_d_can_read_an_excerpt(kant: Path, ocrd_bin: Path) -> None:
+    own = kant.with_name("own.xml")
+    mets_files.excerpt(kant, [ONE], ["OCR-D-IMG"]).write(own)
+
+    done = subprocess.run(
+        [ocrd_bin / "ocrd", "workspace", "-d", kant.parent, "-m", own.name, "list-page"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert done.stdout.split() == [ONE]
