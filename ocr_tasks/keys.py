@@ -131,7 +131,9 @@ SWARM = "ocr:swarm:"
 #:                                (`<group> *`), and how many pages of it are being written
 #:                                (`<group> #`)
 #:   ocr:ocrd:waiting:<workspace> sorted set of jobs that wait for such a lock only, by their time
-#:   ocr:ocrd:ready               list of jobs whose messages are to be sent
+#:   ocr:ocrd:ready               sorted set of workspaces with jobs whose messages are to be sent,
+#:                                by turns; ocr:ocrd:ready:<workspace> list of them, the next one
+#:                                first; ocr:ocrd:ready:turn counts the turns
 #:   ocr:ocrd:workflow-job:<id>   hash: what it is as JSON (job), the address to call (callback),
 #:                                jobs that have not ended (left), whether one failed (spoiled),
 #:                                how many are in each state (`<processor> <state>`); lives for
@@ -192,10 +194,6 @@ def processing_in(state: str | None, owner: str | None = None) -> str:
 
 def ocrd_open(workspace: str) -> str:
     return f"{OCRD}open:{workspace}"
-
-
-def ocrd_ready() -> str:
-    return f"{OCRD}ready"
 
 
 def ocrd_results(owner: str, name: str) -> str:

@@ -15,12 +15,13 @@ import os
 import threading
 import time
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, cast
 
 from kombu.exceptions import OperationalError
 from redis import RedisError
 
-from ocr_tasks import keys, redis_client, settings
+from ocr_tasks import keys, redis_client, settings, workers
 from ocr_tasks.app import LANES, OCR_DOCUMENT, READ_PAGES, RUN_PROCESSOR, app, queue_of
 
 log = logging.getLogger("ocr_tasks.lanes")
@@ -32,7 +33,7 @@ _ONE_AT_A_TIME = 5
 _WORTH = 4
 
 #: Messages of jobs of processors that are sent in one go.
-_MOST_READY = 500
+_MOST_READY = 64
 
 #: Held while a message is sent. A worker's main process forks children while its threads send
 #: messages: what one of them has locked in Celery at that moment stays locked in the child.
@@ -93,20 +94,28 @@ def publish_processing(job_ids: Mapping[str, str]) -> None:
         log.warning("the messages of jobs of processors could not be sent: %s", error)
 
 
-def publish_ready(most: int = _MOST_READY) -> None:
-    """Sends the messages of jobs of processors that wait for no other job any more.
+def publish_ready() -> None:
+    """Sends messages of jobs of processors that wait for no other job any more.
+
+    No more than keep all processes busy: what is in a queue cannot be overtaken by others.
 
     Raises:
-        redis.RedisError
+        redis.RedisError, errors.QueueUnavailable
     """
-    client = redis_client.client()
-    found = cast("list[str]", client.lpop(keys.ocrd_ready(), most) or [])
-    with client.pipeline(transaction=False) as pipe:
-        for job_id in found:
-            pipe.hmget(keys.task(job_id), "state", "processor")
-        rows = pipe.execute()
-    ready = dict(zip(found, rows, strict=True))
-    publish_processing({job_id: row[1] for job_id, row in ready.items() if row[0] == "queued"})
+    names = [keys.OCRD, keys.AWAITED, keys.TASK_PREFIX]
+    rows = redis_client.run("take_ready", names, [_long_enough(), _MOST_READY])
+    if rows:
+        publish_processing(dict(zip(rows[::2], rows[1::2], strict=True)))
+
+
+def _long_enough() -> int:
+    """The length from which on nobody runs out of messages before more are sent."""
+    return 16 + 2 * _processes(int(time.monotonic() / workers.LIFETIME))
+
+
+@lru_cache(maxsize=1)
+def _processes(now: int) -> int:
+    return sum(worker.processes for worker in workers.living() if worker.processors)
 
 
 def oldest(lane: str) -> str | None:

@@ -130,8 +130,9 @@ local function unlock(id)
   redis.call('HDEL', job, 'locked')
 end
 
--- Queues a job that waits for no other; false: others write what it would.
-local function begin(id)
+-- Queues a job that waits for no other; false: others write what it would. Its message is sent
+-- when it is its turn: one that others have been waiting for goes first.
+local function begin(id, first)
   local waiting = ocrd .. 'waiting:' .. get('workspace')
   if not lock(id) then
     redis.call('ZADD', waiting, get('created'), id)
@@ -139,7 +140,12 @@ local function begin(id)
   end
   redis.call('ZREM', waiting, id)
   enter(id, 'queued', get('meta'), '')
-  redis.call('RPUSH', ocrd .. 'ready', id)
+  redis.call('ZREM', awaited, id)
+  local ready, workspace = ocrd .. 'ready', get('workspace')
+  redis.call(first and 'LPUSH' or 'RPUSH', ready .. ':' .. workspace, id)
+  if not redis.call('ZSCORE', ready, workspace) then
+    redis.call('ZADD', ready, redis.call('INCR', ready .. ':turn'), workspace)
+  end
   return true
 end
 
@@ -191,7 +197,7 @@ function follow(id, processor, from, state)
   for _, other in ipairs(redis.call('SMEMBERS', dependents)) do
     with(other, function()
       if state ~= 'succeeded' then return give_up(other) end
-      if redis.call('HINCRBY', job, 'open', -1) == 0 and get('state') == 'deferred' then begin(other) end
+      if redis.call('HINCRBY', job, 'open', -1) == 0 and get('state') == 'deferred' then begin(other, true) end
     end)
   end
   redis.call('DEL', dependents)

@@ -224,11 +224,56 @@ def test_a_message_that_is_lost_is_sent_again() -> None:
     job = planned("A")
     put(job)
     redis_client.client().delete(DUMMY)
-    redis_client.client().zadd(keys.AWAITED, {job.id: redis_client.now() - 60})
+    redis_client.client().zadd(keys.AWAITED, {job.id: redis_client.now() - 60}, xx=True)
 
     reconciler.publish_lost()
 
     assert messages() == [job.id]
+
+
+def test_a_large_workspace_keeps_no_other_waiting() -> None:
+    large = [planned("A", pages=[f"P{number}"]) for number in range(500)]
+    put(*large)
+    small = planned("A", workspace="w2")
+
+    put(small)
+    sent = messages()
+    for row in large[: len(sent) // 2]:
+        redis_client.client().rpop(DUMMY)
+        end(row)
+
+    assert 1 < len(sent) < 100
+    assert small.id in messages()
+    assert redis_client.client().zcard(keys.AWAITED) < 100
+    reconciler.publish_lost()
+    assert len(messages()) < 100
+
+
+def test_of_a_page_the_next_step_comes_before_the_first_one_of_other_pages() -> None:
+    first = [planned("A", pages=[f"P{number}"]) for number in range(100)]
+    second = planned("B", pages=["P0"], after=first[:1])
+    put(*first, second)
+    waiting = len(messages())
+
+    end(first[0])
+    redis_client.client().rpop(DUMMY)
+    lanes.publish_ready()
+
+    assert second.id in messages()
+    assert len(messages()) <= waiting + 1
+
+
+def test_messages_of_jobs_that_were_cancelled_meanwhile_are_not_sent() -> None:
+    rows = [planned("A", pages=[f"P{number}"]) for number in range(300)]
+    put(*rows)
+    for row in rows:
+        jobs.backend().cancel(row.id)
+    redis_client.client().delete(DUMMY)
+    last = planned("B")
+
+    put(last)
+
+    assert messages() == [last.id]
 
 
 def test_jobs_that_became_ready_when_nobody_could_send_messages_are_sent_later() -> None:

@@ -1,0 +1,47 @@
+-- Takes jobs of processors whose messages are to be sent: of each workspace in turn, so that no
+-- large one keeps the others waiting, and none whose queue is long enough.
+-- KEYS  1 prefix of what is there for jobs of processors  2 awaited messages  3 prefix of jobs
+-- ARGV  1 length from which on a queue is long enough  2 most that are taken
+-- Returns ids, each followed by its processor
+local ready, taken, lengths = KEYS[1] .. 'ready', {}, {}
+local time = redis.call('TIME')
+local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
+
+local function is_long(processor)
+  lengths[processor] = lengths[processor] or redis.call('LLEN', processor)
+  return lengths[processor] >= tonumber(ARGV[1])
+end
+
+-- The next job of a workspace that still waits; whose queue is too long keeps its place.
+local function next_of(workspace)
+  local list = ready .. ':' .. workspace
+  while true do
+    local id = redis.call('LINDEX', list, 0)
+    if not id then
+      redis.call('ZREM', ready, workspace)
+      return nil
+    end
+    local state, processor = unpack(redis.call('HMGET', KEYS[3] .. id, 'state', 'processor'))
+    if state == 'queued' and is_long(processor) then return nil end
+    redis.call('LPOP', list)
+    if state == 'queued' then return id, processor end
+  end
+end
+
+local found = true
+while found and #taken < 2 * tonumber(ARGV[2]) do
+  found = false
+  for _, workspace in ipairs(redis.call('ZRANGE', ready, 0, -1)) do
+    local id, processor = next_of(workspace)
+    if id then
+      found = true
+      lengths[processor] = lengths[processor] + 1
+      redis.call('ZADD', KEYS[2], now, id)
+      redis.call('ZADD', ready, redis.call('INCR', ready .. ':turn'), workspace)
+      table.insert(taken, id)
+      table.insert(taken, processor)
+      if #taken >= 2 * tonumber(ARGV[2]) then break end
+    end
+  end
+end
+return taken
