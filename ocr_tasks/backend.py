@@ -26,6 +26,7 @@ from billiard.exceptions import (
 from celery import states
 from celery.backends.redis import RedisBackend
 from celery.exceptions import TaskRevokedError
+from celery.worker.state import revoked
 
 from ocr_tasks import errors, keys, redis_client, settings
 from ocr_tasks.model import CELERY_STATES, Outcome, Progress, State
@@ -160,6 +161,9 @@ class JobBackend(RedisBackend):  # type: ignore[misc]  # Celery has no types
         """
         ours = CELERY_STATES.get(state)
         if ours is None or (ours is State.FAILED and result["code"] == errors.WorkerLost.code):
+            return result
+        if ours is State.CANCELLED and task_id not in revoked:
+            # Nobody asked for that: its process was killed for another job, and it is given back.
             return result
         token = getattr(request, "fencing_token", None) or ""
         meta = self._encode_meta(task_id, state, result, traceback)

@@ -14,7 +14,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -38,6 +38,9 @@ ANNOUNCE_INTERVAL = 5.0
 #: Seconds after which a worker whose children were killed is ended by force.
 _STOP_GRACE = 4.0
 
+#: How a job ends whose process comes to its end by itself.
+_DONE = ("succeeded", "failed")
+
 #: Leases are renewed so many times in the time that they last.
 _RENEWALS = 5
 
@@ -57,6 +60,8 @@ class Caretaker(threading.Thread):
         self._owned: dict[int, str] = {}
         self._jobs: set[str] = set()
         self._gone: set[str] = set()
+        #: Requests whose jobs had ended at the last look.
+        self._done: set[Any] = set()
         #: When a worker that is being stopped ends what still runs, by the monotonic clock.
         self._deadline = math.inf
         self._renewed_at = 0.0
@@ -151,12 +156,21 @@ class Caretaker(threading.Thread):
         running = set(requests.values())
         self._gone |= self._jobs - running
         self._jobs = running
-        ended = leases.ended([*running, *self._gone])
-        for request, job_id in requests.items():
-            if job_id in ended:
+        ended = self._ended([*running, *self._gone])
+        late = set(self._done)
+        self._done = {request for request, job_id in requests.items() if job_id in ended}
+        for request in self._done:
+            # One that has just ended well is about to say so; at the next look it should be gone.
+            if ended[requests[request]] not in _DONE or request in late:
                 self._consumer.hub.call_soon(self._kill, request)
         # A process that is being killed may still write for a moment: swept until nothing is left.
-        self._gone = {job_id for job_id in ended & self._gone if not _sweep(job_id)}
+        self._gone = {job_id for job_id in self._gone.intersection(ended) if not _sweep(job_id)}
+
+    @staticmethod
+    def _ended(job_ids: Sequence[str]) -> dict[str, str | None]:
+        """Those of the jobs that have ended, or that nobody knows, with their states."""
+        states = leases.states(job_ids)
+        return {job_id: state for job_id, state in states.items() if state not in leases.OPEN}
 
     def _renew(self) -> None:
         now = time.monotonic()
@@ -166,6 +180,8 @@ class Caretaker(threading.Thread):
 
     def _kill(self, request: Any) -> None:
         """Runs in Celery's event loop: ends a request and everything that runs for it."""
+        if request not in celery_state.active_requests:
+            return  # it has come to its end; its process may be at something else already
         pid = request.worker_pid
         request.terminate(self._consumer.pool, signal="SIGKILL")
         if pid:

@@ -16,6 +16,9 @@ from collections.abc import Mapping, Sequence
 from ocr_tasks import errors, failpoints, jobs, keys, lanes, redis_client, storage
 from ocr_tasks.model import Outcome, Progress, State
 
+#: The states of jobs that have not ended.
+OPEN = (State.QUEUED, State.RUNNING)
+
 
 def holder(worker: int, process: int) -> str:
     """The name of a process of a worker on this host, both given by their process ids."""
@@ -108,12 +111,15 @@ def send(job_id: str, record: Mapping[str, str], lane: str) -> None:
 
 def ended(job_ids: Sequence[str]) -> set[str]:
     """Those of the jobs that have ended, or that nobody knows: nothing should run for them."""
+    return {job_id for job_id, state in states(job_ids).items() if state not in OPEN}
+
+
+def states(job_ids: Sequence[str]) -> dict[str, str | None]:
+    """The states of jobs by their ids, None for those that nobody knows."""
     with redis_client.client().pipeline(transaction=False) as pipe:
         for job_id in job_ids:
             pipe.hget(keys.task(job_id), "state")
-        states = pipe.execute()
-    running = (State.QUEUED, State.RUNNING)
-    return {job_id for job_id, state in zip(job_ids, states, strict=True) if state not in running}
+        return dict(zip(job_ids, pipe.execute(), strict=True))
 
 
 def deleted(job_id: str) -> bool:

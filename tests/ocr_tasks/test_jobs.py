@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import redis
 from celery.result import AsyncResult
+from celery.worker.state import revoked
 
 from ocr_tasks import errors, jobs, keys, leases, options, redis_client, settings, storage, workers
 from ocr_tasks.app import LANES, app
@@ -153,6 +154,15 @@ def test_an_unexpected_exception_tells_its_kind_and_nothing_more() -> None:
     assert "secret" not in failure.message
 
 
+def test_a_job_whose_process_is_killed_for_another_one_is_not_cancelled() -> None:
+    job_id = submit()
+    leases.claim(job_id, "worker", "worker")
+
+    report(job_id, "worker", "REVOKED", errors.JobCancelled())
+
+    assert jobs.read(job_id).state is State.RUNNING
+
+
 @pytest.mark.parametrize("end", ["SUCCESS", "FAILURE", "REVOKED"])
 @pytest.mark.parametrize("late", ["PROGRESS", "SUCCESS", "FAILURE"])
 def test_a_final_state_is_written_once(end: str, late: str) -> None:
@@ -165,6 +175,7 @@ def test_a_final_state_is_written_once(end: str, late: str) -> None:
         "REVOKED": errors.JobCancelled(),
         "PROGRESS": start.to_dict(),
     }
+    revoked.add(job_id)  # as by Flower
     report(job_id, "worker", end, values[end])
     before = jobs.read(job_id)
 

@@ -1,0 +1,100 @@
+"""What the caretaker of a worker kills, and what it leaves, with requests that are made up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+from celery.worker import state as celery_state
+
+from ocr_tasks import caretaker, jobs, leases
+from ocr_tasks.app import OCR_DOCUMENT
+from ocr_tasks.caretaker import Caretaker
+from tests.ocr_tasks.test_jobs import run_to_end, submit
+
+
+class Request:
+    """A request of Celery's; tells whether it was killed."""
+
+    def __init__(self, job_id: str) -> None:
+        self.id, self.args, self.name = job_id, [job_id], OCR_DOCUMENT
+        self.worker_pid = 0
+        self.killed = False
+
+    def terminate(self, pool: Any, signal: str) -> None:
+        self.killed = True
+
+
+class Consumer:
+    """Celery's consumer, whose event loop does at once what it is asked for."""
+
+    pool = None
+
+    @property
+    def hub(self) -> Consumer:
+        return self
+
+    def call_soon(self, act: Any, *arguments: Any) -> None:
+        act(*arguments)
+
+
+@pytest.fixture
+def keeper(service: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> Iterator[Caretaker]:
+    found = Caretaker()
+    monkeypatch.setattr(found, "_consumer", Consumer())
+    monkeypatch.setattr(caretaker, "_sweep", lambda job_id: True)
+    yield found
+    celery_state.active_requests.clear()
+
+
+def at_work(job_id: str) -> Request:
+    request = Request(job_id)
+    celery_state.active_requests.add(request)
+    return request
+
+
+def test_a_job_that_was_cancelled_is_killed_at_once(keeper: Caretaker) -> None:
+    job_id = submit()
+    leases.claim(job_id, "run", "host:1:2")
+    request = at_work(job_id)
+    jobs.cancel(job_id)
+
+    keeper._look()
+
+    assert request.killed
+
+
+def test_a_job_that_has_just_ended_well_comes_to_its_end_by_itself(keeper: Caretaker) -> None:
+    job_id = submit()
+    request = at_work(job_id)
+    run_to_end(job_id)
+
+    keeper._look()
+    assert not request.killed
+    celery_state.active_requests.discard(request)
+    keeper._look()
+
+    assert not request.killed
+
+
+def test_a_job_that_somebody_else_has_ended_is_killed_at_the_next_look(keeper: Caretaker) -> None:
+    job_id = submit()
+    request = at_work(job_id)
+    run_to_end(job_id)
+
+    keeper._look()
+    keeper._look()
+
+    assert request.killed
+
+
+def test_a_request_that_has_ended_meanwhile_is_not_killed(keeper: Caretaker) -> None:
+    job_id = submit()
+    request = at_work(job_id)
+    celery_state.active_requests.discard(request)
+
+    keeper._kill(request)
+
+    assert not request.killed
