@@ -142,7 +142,7 @@ SWARM = "ocr:swarm:"
 #:   ocr:ocrd:results:<owner>:<name>   list of result messages, the oldest first; lives a week
 #:   ocr:ocrd:processor:<name>    string, ocrd-tool JSON of what living workers offer; lives as a
 #:                                worker's sign of life does
-#:   ocr:ocrd:mets:<workspace>    string: who changes the METS file; lives a minute
+#:   ocr:ocrd:mets:<workspace>    string: who changes the METS file; lives 15 seconds
 OCRD = "ocr:ocrd:"
 
 PROCESSOR_PREFIX = f"{OCRD}processor:"

@@ -201,9 +201,8 @@ class Mets:
                 self._put(file_id, group, deepcopy(theirs), pages)
             for page in pages:
                 self._show(file_id, page)
-        known = {mets_index.signature(agent) for agent in mets_index.agents(self._root)}
         for agent in mets_index.agents(other._root):
-            if mets_index.signature(agent) not in known:
+            if mets_index.signature(agent) not in self._agents:
                 self._add_agent(deepcopy(agent))
 
     def excerpt(self, pages: Collection[str], groups: Iterable[str]) -> Mets:
@@ -216,7 +215,10 @@ class Mets:
         return Mets(mets_index.excerpt(self._root, files, divs, known))
 
     def drop_all_but_changes(self, before: Mets) -> None:
-        """Leaves only the files that are not as they were before."""
+        """Leaves only the files and agents that are not as they were before."""
+        for agent in mets_index.agents(self._root):
+            if mets_index.signature(agent) in before._agents:
+                mets_index.parent(agent).remove(agent)
         for file_id in [name for name in self._files if before._has(name, self)]:
             for page in self._pages_of.pop(file_id, []):
                 pointer = self._pointers[page].pop(file_id)
@@ -295,9 +297,14 @@ class Mets:
             self._groups[name] = mets_index.add_group(self._root, name)
         return self._groups[name]
 
+    @cached_property
+    def _agents(self) -> set[Any]:
+        """Signatures of the programs and people in the header."""
+        return {mets_index.signature(agent) for agent in mets_index.agents(self._root)}
+
     def _add_agent(self, agent: etree._Element) -> None:
-        header = mets_index.header(self._root)
-        header.insert(len(header.findall(f"{METS}agent")), agent)
+        mets_index.header(self._root).insert(len(self._agents), agent)
+        self._agents.add(mets_index.signature(agent))
 
     # Whether it can be worked with
 

@@ -117,12 +117,14 @@ def excerpt(
 ) -> etree._Element:
     """A tree with some files by their groups, some pages, and groups of these names, if empty.
 
-    Other orders than that of pages, and links between orders, are left out.
+    Other orders than that of pages, links between orders, and who worked on it are left out.
     """
     left_out = {f"{METS}{name}" for name in ("fileSec", "structMap", "structLink")}
     attributes = {str(name): str(value) for name, value in root.attrib.items()}
     part = etree.Element(root.tag, attributes, cast("dict[str, str]", root.nsmap))
     part.extend(deepcopy(child) for child in root if child.tag not in left_out)
+    for agent in agents(part):
+        parent(agent).remove(agent)
     section = etree.SubElement(part, f"{METS}fileSec")
     made: dict[str, etree._Element] = {}
 

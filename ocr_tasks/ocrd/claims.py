@@ -13,7 +13,7 @@ import redis
 from ocr_tasks import errors, keys, redis_client
 
 #: Seconds for which the METS file belongs to one, counted anew by `MetsLease.keep`.
-LEASE = 60.0
+LEASE = 15.0
 #: Seconds that one waits for it; those before need a fraction of a second each.
 PATIENCE = 300.0
 

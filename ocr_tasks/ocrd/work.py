@@ -87,6 +87,9 @@ def run(job: ProcessorJob, token: str) -> None:
         raise errors.ProcessorFailed(error.detail) from error
     finally:
         storage.discard(folder.work(token))
+        # Where that fails, whoever works on the workspace next, or fetches it, does it.
+        with suppress(errors.OcrTasksError, OSError):
+            mets_files.settle_if_few(job.path_to_mets, _key(job))
 
 
 def _sweep(job: ProcessorJob) -> None:
@@ -150,7 +153,7 @@ def commit(job: ProcessorJob, token: str) -> dict[str, Any] | None:
     }
     if not jobs.backend().end_processing(job.id, token, State.SUCCEEDED, result):
         return None
-    _go_on(job)
+    _go_on()
     return result
 
 
@@ -164,13 +167,10 @@ def fail(job: ProcessorJob, token: str, error: errors.JobError) -> None:
     jobs.backend().end_processing(job.id, token, State.FAILED, result)
     with suppress(OSError), storage.job(job.id).log.open("a") as words:
         words.write(f"The job failed: {error.detail} {json.dumps({'code': error.code})}\n")
-    _go_on(job)
+    _go_on()
 
 
-def _go_on(job: ProcessorJob) -> None:
-    """Has those begin that waited for this one, or ends what its workspace waited for."""
+def _go_on() -> None:
+    """Has those begin that waited for this one."""
     with suppress(RedisError):  # the reconciler does it then
         lanes.publish_ready()
-    # The next one that works on it, or fetches it, does it then.
-    with suppress(errors.OcrTasksError, OSError):
-        mets_files.settle_if_few(job.path_to_mets, _key(job))

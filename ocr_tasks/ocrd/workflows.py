@@ -322,7 +322,7 @@ def cancel(job_id: str, owner: str | None = None) -> WorkflowJob:
         errors.ProcessingNotFound, errors.QueueUnavailable
     """
     job = read_job(job_id, owner)
-    for chain in job.jobs.values():
+    for chain in reversed(job.jobs.values()):  # those that run last, else the next ones begin
         for one in chain:  # the first takes those that wait for it along
             with suppress(errors.ProcessingNotFound, errors.JobEnded):
                 processing.cancel(one)

@@ -19,7 +19,7 @@ def test_one_at_a_time_has_the_mets_file(
             pass
         with pytest.raises(errors.ProcessorFailed, match="too long"), claims.mets_lease("a"):
             pass
-        assert 0 < service.pttl(keys.mets_lease("a")) <= 60_000
+        assert 0 < service.pttl(keys.mets_lease("a")) <= 15_000
     assert service.keys(f"{keys.OCRD}*") == []
 
 
