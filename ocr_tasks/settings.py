@@ -350,7 +350,10 @@ class Settings(BaseSettings):
         300, ge=1, le=3600, description="Seconds for fetching a workspace from the address of METS."
     )
     ocrd_max_jobs: int = Field(
-        100_000, ge=1, description="Jobs that a run of a workflow may become."
+        100_000,
+        ge=1,
+        description="Jobs of processors that may be open at the same time. A workflow is "
+        "one for each step; page by page, one for each step of each page.",
     )
     failpoints: str = Field(
         "",

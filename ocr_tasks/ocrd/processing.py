@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ocr_tasks import addresses, errors, jobs, keys, lanes, redis_client, storage
+from ocr_tasks import addresses, errors, jobs, keys, lanes, redis_client, settings, storage
 from ocr_tasks.backend import PlannedRun
 from ocr_tasks.formats.mets import Mets, is_group_name
 from ocr_tasks.model import Progress
@@ -48,9 +48,25 @@ def submit(run: Run, workspace: Workspace, owner: str) -> ProcessorJob:
     run = checked(run)
     _check_dependencies(run, owner)
     check_groups(run, mets, workspace, owner)
+    check_room(1)
     planned = plan(run, workspace, owner, pages_of(mets, run.page_id))
     put([planned])
     return read(planned.id, owner)
+
+
+def check_room(wanted: int) -> None:
+    """Makes sure that so many jobs more may be open.
+
+    Raises:
+        errors.QueueFull, errors.QueueUnavailable
+    """
+    with redis_client.errors_as_ours(), redis_client.client().pipeline(transaction=False) as pipe:
+        for state in ("deferred", "queued", "running"):
+            pipe.zcard(keys.processing_in(state))
+        there = sum(pipe.execute())
+    most = settings.get().ocrd_max_jobs
+    if there + wanted > most:
+        raise errors.QueueFull(f"{there} jobs of processors are open, of {most}", retry_after=60)
 
 
 def checked(run: Run) -> Run:

@@ -163,6 +163,7 @@ def run(
     most = settings.get().ocrd_max_jobs
     if len(chains) * len(runs) > most:
         raise errors.ProcessingInvalid(f"that would be more than {most} jobs; take fewer pages")
+    processing.check_room(len(chains) * len(runs))
     planned = {
         key: list(_chain(runs, workspace, owner, chosen, job_id)) for key, chosen in chains.items()
     }

@@ -21,6 +21,7 @@ import pytest
 
 from tests.conftest import DATA, Stack, running_stack, wait_for_end, wait_until
 from tests.receivers import receiving
+from tests.test_docs import ROOT, run_example
 
 pytestmark = pytest.mark.acceptance
 
@@ -458,6 +459,16 @@ def test_a_workspace_becomes_a_searchable_pdf_and_gets_what_was_read(
     for group in ("OCR-D-OCR-HOCR", "OCR-D-OCR-ALTO", "OCR-D-OCR-PAGE"):
         assert len([name for name in names if f"/{group}/" in name]) == 2, names
     assert len(text_of(archive, "OCR-D-OCR-PAGE").split()) > 100
+
+
+def test_the_example_of_the_how_to_runs(ocrd_stack: Stack, tmp_path: Path) -> None:
+    (tmp_path / "kant.ocrd.zip").write_bytes(bag(KANT, "kant"))
+
+    said = run_example(ROOT / "docs" / "how-to" / "ocrd.md", ocrd_stack, tmp_path)
+
+    assert said.splitlines()[0] == "SUCCESS", said
+    with zipfile.ZipFile(tmp_path / "kant-ocr.ocrd.zip") as archive:
+        assert len(text_of(archive, "OCR-D-OCR").split()) > 50
 
 
 def test_a_deleted_workspace_is_gone(api: Api, workspace: dict[str, Any]) -> None:
