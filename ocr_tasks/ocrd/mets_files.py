@@ -146,7 +146,7 @@ def settle(mets: Path, key: str) -> None:
             lease.keep()
             with storage.failures():
                 part.replace(mets)
-                _sync(mets.parent)
+                storage.make_last(mets.parent)
         finally:
             part.unlink(missing_ok=True)
         for name in names:
@@ -179,11 +179,3 @@ def _changes(mets: Path, pages: Collection[str] | None) -> Iterator[Mets]:
             with suppress(FileNotFoundError):  # it is in the METS file by now
                 content = path.read_bytes()
                 yield Mets.parse(content)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
