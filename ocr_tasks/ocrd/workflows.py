@@ -154,6 +154,8 @@ def run(
     if callback_url:
         addresses.parse(callback_url)
     mets = mets_files.read(workspace.mets)
+    if page_wise and workflow_text.is_nextflow(text, ""):
+        raise errors.ProcessingInvalid("a Nextflow script is run once, for all pages")
     runs = _runs_of(text, mets, workspace, owner)
     pages = processing.pages_of(mets, page_id)
     job_id = storage.new_id()

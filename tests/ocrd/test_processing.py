@@ -1,0 +1,297 @@
+"""What runs and workflows become, and which are refused, with processors that nobody runs."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from ocr_tasks import errors, keys, settings, storage
+from ocr_tasks.ocrd import messages, nextflow, processing, tools, workflows, workspaces
+from ocr_tasks.ocrd.model import NEXTFLOW, ProcessingState, Run, Workspace
+from tests.bags import KANT
+
+ONE, TWO = "PHYS_0017", "PHYS_0020"
+IMAGES = "OCR-D-IMG"
+
+TOOL: dict[str, Any] = {
+    "executable": "ocrd-x",
+    "description": "a test",
+    "steps": [],
+    "categories": [],
+    "input_file_grp_cardinality": [1, 2],
+    "output_file_grp_cardinality": 1,
+    "parameters": {
+        "level": {"type": "string", "description": "", "default": "page", "enum": ["page", "line"]}
+    },
+}
+
+RUN = Run("ocrd-x", (IMAGES,), ("OUT",))
+
+
+@pytest.fixture
+def kant(service: redis.Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    monkeypatch.setenv("OCR_OCRD_FOLDERS", str(tmp_path))
+    settings.get.cache_clear()
+    shutil.copytree(KANT, tmp_path / "kant")
+    tools.announce({"ocrd-x": TOOL, "ocrd-y": {**TOOL, "executable": "ocrd-y"}})
+    yield workspaces.find(str(tmp_path / "kant" / "mets.xml"), "")
+    settings.get.cache_clear()
+
+
+def submit(kant: Workspace, owner: str = "", **fields: Any) -> Any:
+    return processing.submit(replace(RUN, **fields), kant, owner)
+
+
+def test_a_run_becomes_a_job_with_all_its_parameters(kant: Workspace) -> None:
+    job = submit(kant)
+
+    assert job.state is ProcessingState.QUEUED
+    assert job.run.parameters == {"level": "page"}
+    assert job.path_to_mets == kant.mets
+    assert job.pages is None
+    assert processing.read(job.id, "") == job
+
+
+def test_pages_are_those_of_the_workspace(kant: Workspace) -> None:
+    assert submit(kant, page_id="PHYS_0019..PHYS_0025").pages == (TWO,)
+    assert submit(kant, page_id=f"{TWO},{ONE}").pages is None  # all there are
+
+
+@pytest.mark.parametrize(
+    ("fields", "error", "words"),
+    [
+        ({"processor": "ocrd-z"}, errors.ProcessorUnavailable, "ocrd-z"),
+        ({"processor": "ocrd-command"}, errors.ProcessorUnavailable, "ocrd-command"),
+        ({"processor": "../x"}, errors.ProcessorUnavailable, "x"),
+        ({"input_file_grps": ("NONE",)}, errors.FileGroupUnknown, "NONE"),
+        ({"input_file_grps": ()}, errors.ProcessingInvalid, "input"),
+        ({"input_file_grps": (IMAGES,) * 3}, errors.ProcessingInvalid, "input"),
+        ({"output_file_grps": ()}, errors.ProcessingInvalid, "output"),
+        ({"output_file_grps": ("../OUT",)}, errors.ProcessingInvalid, "file group"),
+        ({"output_file_grps": ("/tmp/x",)}, errors.ProcessingInvalid, "file group"),
+        ({"output_file_grps": ("A", "A")}, errors.ProcessingInvalid, "twice"),
+        ({"output_file_grps": (IMAGES,)}, errors.ProcessingInvalid, "both"),
+        ({"page_id": "PHYS_9999"}, errors.PageIdsInvalid, "PHYS_9999"),
+        ({"parameters": {"level": "word"}}, errors.ParametersInvalid, "level"),
+        ({"parameters": {"other": 1}}, errors.ParametersInvalid, "other"),
+        ({"depends_on": ("nothing",)}, errors.ProcessingInvalid, "depends_on"),
+        ({"callback_url": "http://127.0.0.1/"}, errors.CallbackRefused, "address|http"),
+        ({"callback_url": "file:///etc/passwd"}, errors.CallbackRefused, "address|http"),
+        ({"result_queue_name": "a b"}, errors.ProcessingInvalid, "result_queue_name"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else None,
+)
+def test_what_cannot_be_run_is_refused_before_anything_is_queued(
+    kant: Workspace,
+    service: redis.Redis,
+    fields: dict[str, Any],
+    error: type[errors.OcrTasksError],
+    words: str,
+) -> None:
+    with pytest.raises(error, match=words):
+        submit(kant, **fields)
+
+    assert service.zcard(keys.PROCESSING) == 0
+
+
+def test_a_job_may_read_what_one_before_it_makes(kant: Workspace) -> None:
+    first = submit(kant)
+
+    second = submit(
+        kant, input_file_grps=("OUT",), output_file_grps=("NEXT",), depends_on=(first.id,)
+    )
+
+    assert second.state is ProcessingState.CACHED
+    processing.cancel(first.id)
+    assert processing.read(second.id).state is ProcessingState.CANCELLED
+    assert processing.read(second.id).error_code == "dependency_failed"
+
+
+def test_jobs_of_others_are_as_unknown_as_any(kant: Workspace) -> None:
+    job = submit(kant, owner="anna")
+
+    for look in (processing.read, processing.cancel, processing.log_file):
+        with pytest.raises(errors.ProcessingNotFound):
+            look(job.id, "bert")
+    with pytest.raises(errors.ProcessingInvalid, match="depends_on"):
+        submit(kant, owner="bert", output_file_grps=("B",), depends_on=(job.id,))
+    assert processing.read(job.id, None).owner == "anna"
+
+
+def test_no_more_jobs_are_open_than_may_be(
+    kant: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OCR_OCRD_MAX_JOBS", "2")
+    settings.get.cache_clear()
+    submit(kant)
+    submit(kant)
+
+    with pytest.raises(errors.QueueFull):
+        submit(kant)
+
+
+def test_results_are_taken_once_from_the_queue_of_their_owner(
+    kant: Workspace, service: redis.Redis
+) -> None:
+    told = messages.beginning("id", kant) + "state: SUCCESS\nstatus: SUCCESS\n"
+    service.rpush(keys.ocrd_results("anna", "mine"), told)
+
+    assert list(messages.results("mine", "bert", 0)) == []
+    (found,) = messages.results("mine", "anna", 0)
+    assert found == {
+        "job_id": "id",
+        "path_to_mets": str(kant.mets),
+        "workspace_id": "",
+        "state": "SUCCESS",
+        "status": "SUCCESS",
+    }
+    assert list(messages.results("mine", "anna", 0)) == []
+
+
+# Workflows
+
+TEXT = "x -I OCR-D-IMG -O A\ny -I OCR-D-IMG -O B\nx -I A,B -O C -P level line\n"
+
+
+def run(kant: Workspace, text: str = TEXT, page_id: str = "", page_wise: bool = False) -> Any:
+    return workflows.run(text, kant, page_id, page_wise, "", "")
+
+
+def test_a_step_waits_for_those_that_write_what_it_reads(kant: Workspace) -> None:
+    job = run(kant)
+
+    (chain,) = job.jobs.values()
+    found = [workflows.states(job)[one] for one in chain]
+    assert [one.run.processor for one in found] == ["ocrd-x", "ocrd-y", "ocrd-x"]
+    assert [one.state for one in found] == ["QUEUED", "QUEUED", "CACHED"]
+    assert found[2].run.depends_on == tuple(chain[:2])
+    assert found[2].run.parameters == {"level": "line"}
+    assert workflows.summary(job.id) == {
+        "ocrd-x": {"QUEUED": 1, "CACHED": 1},
+        "ocrd-y": {"QUEUED": 1},
+    }
+    assert workflows.simple_state(job.id) is ProcessingState.UNSET
+    assert workflows.read_job(job.id, "") == job
+
+
+def test_page_by_page_every_page_has_a_chain_of_its_own(kant: Workspace) -> None:
+    job = run(kant, page_wise=True)
+
+    assert {page: len(chain) for page, chain in job.jobs.items()} == {ONE: 3, TWO: 3}
+    found = workflows.states(job)
+    assert [found[one].run.page_id for one in job.jobs[TWO]] == [TWO] * 3
+    assert {one.pages for one in found.values()} == {(ONE,), (TWO,)}
+
+
+def test_cancelling_a_workflow_ends_all_its_jobs(kant: Workspace) -> None:
+    job = run(kant, page_wise=True)
+
+    workflows.cancel(job.id)
+
+    assert {one.state for one in workflows.states(job).values()} == {"CANCELLED"}
+    assert workflows.simple_state(job.id) is ProcessingState.FAILED
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "words"),
+    [
+        ("z -I OCR-D-IMG -O A", errors.ProcessorUnavailable, "ocrd-z"),
+        ("x -I NONE -O A", errors.FileGroupUnknown, "NONE"),
+        ("x -I A -O B\nx -I OCR-D-IMG -O A", errors.FileGroupUnknown, "A"),
+        ("x -I OCR-D-IMG -O A\nx -I A -O B -P level word", errors.ParametersInvalid, "line 2"),
+        ("x -I OCR-D-IMG", errors.ProcessingInvalid, "line 1"),
+        ("x -I", errors.WorkflowInvalid, "line 1, column"),
+        ("", errors.WorkflowInvalid, "."),
+    ],
+    ids=["processor", "group", "order", "parameter", "no_output", "syntax", "empty"],
+)
+def test_a_workflow_that_cannot_run_is_refused_as_a_whole(
+    kant: Workspace,
+    service: redis.Redis,
+    text: str,
+    error: type[errors.OcrTasksError],
+    words: str,
+) -> None:
+    with pytest.raises(error, match=words):
+        run(kant, text)
+
+    assert service.zcard(keys.PROCESSING) == 0
+
+
+def test_a_workflow_is_no_larger_than_may_be(
+    kant: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OCR_OCRD_MAX_JOBS", "5")
+    settings.get.cache_clear()
+
+    with pytest.raises(errors.ProcessingInvalid, match="more than 5"):
+        run(kant, page_wise=True)
+
+
+def test_a_workflow_is_kept_once_for_each_owner_and_can_be_replaced(kant: Workspace) -> None:
+    first = workflows.save(TEXT, "anna")
+
+    assert workflows.text(first, "anna") == TEXT
+    with pytest.raises(errors.WorkflowExists) as refused:
+        workflows.save(TEXT, "anna")
+    assert refused.value.extra["workflow_id"] == first
+    assert workflows.save(TEXT, "bert") != first
+    with pytest.raises(errors.WorkflowNotFound):
+        workflows.text(first, "bert")
+
+    workflows.replace(first, "x -I OCR-D-IMG -O A", "anna")
+
+    assert workflows.text(first, "anna") == "x -I OCR-D-IMG -O A"
+    assert workflows.save(TEXT, "anna") != first
+    for unknown in (storage.new_id(), "../x", ""):
+        with pytest.raises(errors.WorkflowNotFound):
+            workflows.replace(unknown, TEXT, "anna")
+
+
+# Nextflow
+
+SCRIPT = 'nextflow.enable.dsl = 2\nworkflow {\n  println "here"\n}\n'
+
+
+def test_a_nextflow_script_is_refused_where_nobody_runs_such(kant: Workspace) -> None:
+    for act in (lambda: workflows.save(SCRIPT, ""), lambda: run(kant, SCRIPT)):
+        with pytest.raises((errors.NextflowUnavailable, errors.ProcessorUnavailable)):
+            act()
+
+
+def test_a_nextflow_script_becomes_one_job_where_somebody_does(kant: Workspace) -> None:
+    tools.announce({NEXTFLOW: nextflow.TOOL})
+
+    assert workflows.text(workflows.save(SCRIPT, ""), "") == SCRIPT
+    job = run(kant, SCRIPT)
+
+    (only,) = workflows.states(job).values()
+    assert (only.run.processor, only.run.parameters) == (NEXTFLOW, {"script": SCRIPT})
+    assert NEXTFLOW not in tools.offered()
+    with pytest.raises(errors.ProcessingInvalid):
+        run(kant, SCRIPT, page_wise=True)
+
+
+def test_nextflow_gets_the_script_and_the_path_of_mets(
+    kant: Workspace, own_bin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = own_bin / "nextflow"
+    program.write_text('#!/bin/sh\necho "$@"\ncat workflow.nf\nexit ${STATUS:-0}\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("OCR_OCRD_PATH", str(own_bin))
+    settings.get.cache_clear()
+
+    nextflow.run(SCRIPT, kant.mets, tmp_path / "work", tmp_path / "log")
+
+    said = (tmp_path / "log").read_text()
+    assert f"--mets {kant.mets}" in said
+    assert SCRIPT in said
+    monkeypatch.setenv("STATUS", "3")
+    with pytest.raises(errors.ProcessorFailed, match="status 3"):
+        nextflow.run(SCRIPT, kant.mets, tmp_path / "work", tmp_path / "log")
