@@ -137,7 +137,8 @@ class Caretaker(threading.Thread):
 
     def _keep_deadline(self) -> None:
         late = time.monotonic() - self._deadline
-        if late >= 0:
+        # Children with nothing to do would take a second to see that they are to end.
+        if late >= 0 or (lanes.stopping() and not celery_state.reserved_requests):
             for pid in self._children:
                 _kill_group(pid)
         if late > _STOP_GRACE:

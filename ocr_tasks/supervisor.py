@@ -123,16 +123,15 @@ class Supervisor:
         child.started_at = time.monotonic()
 
     def _stop(self) -> None:
-        # The worker's soft stop takes its own seconds; nobody waits longer than these in all.
-        for child in reversed(self._children):
-            child.process.terminate()
-            if child.name == "redis":
-                continue
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                child.process.wait(self._config.stop_seconds + STOP_GRACE)
-        for child in self._children:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                child.process.wait(STOP_GRACE)
+        # Redis last, as the others say good-bye there. The worker's soft stop takes its own
+        # seconds; nobody waits longer than these in all.
+        for last in (False, True):
+            ending = [child for child in self._children if (child.name == "redis") is last]
+            for child in ending:
+                child.process.terminate()
+            for child in ending:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    child.process.wait(self._config.stop_seconds + STOP_GRACE)
         _kill_descendants()
 
 

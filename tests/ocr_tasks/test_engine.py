@@ -170,13 +170,9 @@ def two_pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         [],
         ["--rotate-pages", "--rotate-pages-threshold", "2"],
-        ["--deskew"],
-        ["--clean"],
-        ["--clean-final"],
-        ["--force-ocr"],
-        ["--force-ocr", "--output-type", "pdf", "--optimize", "0"],
-        ["--tesseract-pagesegmode", "6"],
-        ["--tesseract-thresholding", "sauvola"],
+        ["--deskew", "--clean"],
+        ["--force-ocr", "--clean-final", "--output-type", "pdf", "--optimize", "0"],
+        ["--tesseract-pagesegmode", "6", "--tesseract-thresholding", "sauvola"],
     ],
     ids=lambda arguments: " ".join(arguments) or "plain",
 )
