@@ -8,7 +8,7 @@ import sys
 SCRIPTS = (
     *("throughput", "latency", "small", "width", "fairness", "progress", "http"),
     *("upload_memory", "size", "takeover", "cancel"),
-    *("swarm", "browser", "ocrd_start"),
+    *("swarm", "browser", "ocrd_start", "workflow"),
 )
 
 if __name__ == "__main__":
