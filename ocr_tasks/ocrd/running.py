@@ -30,6 +30,9 @@ _LENGTH = 500
 
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,99}")
 
+#: Our levels of logs that OCR-D calls otherwise.
+_LEVELS = {"DEBUG": "DEBUG", "WARNING": "WARN", "ERROR": "ERROR"}
+
 #: A line of OCR-D's log: https://ocr-d.de/en/spec/cli#logging
 _ERROR = re.compile(r"\d\d:\d\d:\d\d\.\d{3} (?:ERROR|CRITICAL) [^ ]+ - (.*)")
 
@@ -220,6 +223,7 @@ def _call(path: Path, order: Order, work: _Work, log: Path) -> int:
         "--output-file-grp": ",".join(order.output_file_grps),
         "--page-id": work.page_id,
         "--parameter": json.dumps(order.parameters),
+        "--log-level": _LEVELS.get(settings.get().log_level, "INFO"),
     }
     command = programs.command(path)
     for option, value in options.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -132,7 +133,7 @@ def ocrd_stack(
     tessdata = next(Path("/usr/share/tesseract-ocr").glob("*/tessdata"))
     with running_stack(
         tmp_path_factory.mktemp("ocrd"),
-        OCR_PROCESSORS=",".join((DUMMY, TESSEROCR, OURS, BAD, SLOW)),
+        OCR_PROCESSORS=",".join((DUMMY, TESSEROCR, OURS, BAD)),
         OCR_OCRD_PATH=f"{tools_folder}:{ocrd_bin}",
         OCR_OCRD_FOLDERS=str(workspaces),
         OCR_CALLBACK_NETWORKS="127.0.0.0/8",
@@ -140,8 +141,33 @@ def ocrd_stack(
         OCRD_TEST_FOLDER=str(workspaces),
         TESSDATA_PREFIX=str(tessdata),
     ) as stack:
-        wait_until(lambda: len(httpx.get(f"{stack.url}/ocrd/processor").json()) == 5)
+        wait_until(lambda: len(httpx.get(f"{stack.url}/ocrd/processor").json()) == 4)
         yield stack
+
+
+@contextlib.contextmanager
+def worker(stack: Stack, *processors: str) -> Iterator[psutil.Process]:
+    """A worker more, which offers these processors."""
+    command = [sys.executable, "-m", "ocr_tasks.cli", "worker", "--processors"]
+    with stack.log.open("ab") as words:
+        process = psutil.Popen(
+            [*command, ",".join(processors)], env=stack.environment, stdout=words, stderr=words
+        )
+    try:
+        address = f"{stack.url}/ocrd/processor"
+        wait_until(lambda: {*processors} <= {*httpx.get(address).json()})
+        yield process
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def kill_all_of(worker: psutil.Process) -> None:
+    """Kills a worker as the end of its host would, with everything that it has started."""
+    processes = [worker, *worker.children(recursive=True)]
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 @pytest.fixture(scope="module")
@@ -273,52 +299,59 @@ def test_a_failure_is_tried_again_logged_told_and_cancels_what_waits_for_it(
 
 
 def test_a_processor_that_runs_can_be_watched_and_cancelled(
-    api: Api, workspace: dict[str, Any], workspaces: Path
+    api: Api, workspace: dict[str, Any], ocrd_stack: Stack, workspaces: Path
 ) -> None:
-    (workspaces / "began").unlink(missing_ok=True)
-    job = api.run(SLOW, workspace, output_file_grps=["OCR-D-SLOW"])
-    after = api.run(DUMMY, workspace, output_file_grps=["OCR-D-SLOW"])
-    wait_until((workspaces / "began").exists)
-    assert api.job(job)["state"] == "RUNNING"
-    assert api.job(after)["state"] == "CACHED"  # it would write the same pages
-    process = psutil.Process(int((workspaces / "began").read_text().split()[0]))
+    began = workspaces / "began"
+    began.unlink(missing_ok=True)
+    with worker(ocrd_stack, SLOW):
+        job = api.run(SLOW, workspace, output_file_grps=["OCR-D-SLOW"])
+        after = api.run(DUMMY, workspace, output_file_grps=["OCR-D-SLOW"])
+        wait_until(began.exists)
+        assert api.job(job)["state"] == "RUNNING"
+        assert api.job(after)["state"] == "CACHED"  # it would write the same pages
+        process = psutil.Process(int(began.read_text().split()[0]))
 
-    assert api.http.delete(f"/processor/job/{job['job_id']}").status_code == 200
+        assert api.http.delete(f"/processor/job/{job['job_id']}").status_code == 200
 
-    assert api.end(job) == "CANCELLED"
-    wait_until(lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE)
+        assert api.end(job) == "CANCELLED"
+        wait_until(lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE)
     assert api.end(after) == "SUCCESS", api.log(after)
 
 
 def test_a_worker_that_is_killed_is_followed_by_another(
     api: Api, local: Path, ocrd_stack: Stack, workspaces: Path
 ) -> None:
-    (workspaces / "began").unlink(missing_ok=True)
-    answer = api.http.post(
-        f"/processor/run/{SLOW}",
-        json=by_path(local)
-        | {"input_file_grps": ["OCR-D-IMG"], "output_file_grps": ["OCR-D-SLOW"]},
-    )
-    job = answer.json()
-    wait_until((workspaces / "began").exists)
-    assert ocrd_stack.process is not None
-    workers = [
-        child
-        for child in psutil.Process(ocrd_stack.process.pid).children()
-        if SLOW in " ".join(child.cmdline())
-    ]
-    (workspaces / "began").unlink()
+    began, go = workspaces / "began", workspaces / "go"
+    began.unlink(missing_ok=True)
+    groups = {"input_file_grps": ["OCR-D-IMG"], "output_file_grps": ["OCR-D-SLOW"]}
+    with worker(ocrd_stack, SLOW) as first:
+        job = api.http.post(f"/processor/run/{SLOW}", json=by_path(local) | groups).json()
+        wait_until(began.exists)
+        began.unlink()
 
-    for worker in workers:
-        worker.kill()
-    wait_until((workspaces / "began").exists, 60)
-    (workspaces / "go").touch()
-    try:
-        assert api.end(job) == "SUCCESS", api.log(job)
-    finally:
-        (workspaces / "go").unlink()
+        kill_all_of(first)
+
+    with worker(ocrd_stack, SLOW):
+        wait_until(began.exists)
+        go.touch()
+        try:
+            assert api.end(job) == "SUCCESS", api.log(job)
+        finally:
+            go.unlink()
     assert 'USE="OCR-D-SLOW"' in local.read_text()
     assert list(local.parent.glob(".mets*")) == []
+
+
+def test_what_nobody_offers_any_more_is_refused(
+    api: Api, workspace: dict[str, Any], ocrd_stack: Stack
+) -> None:
+    groups = {"input_file_grps": ["OCR-D-IMG"], "output_file_grps": ["OCR-D-X"]}
+    body = {"workspace_id": workspace["workspace_id"], **groups}
+    wait_until(lambda: SLOW not in api.http.get("/processor").json())
+
+    for name in (SLOW, "ocrd-command"):
+        answer = api.http.post(f"/processor/run/{name}", json=body)
+        assert (answer.status_code, answer.json()["code"]) == (422, "processor_unavailable")
 
 
 # Workflows
