@@ -17,6 +17,7 @@ from typing import Any
 from ocr_tasks import addresses, errors, jobs, keys, lanes, redis_client, settings, storage
 from ocr_tasks.backend import PlannedRun
 from ocr_tasks.formats.mets import Mets, is_group_name
+from ocr_tasks.formats.paths import fault
 from ocr_tasks.model import Progress
 from ocr_tasks.ocrd import messages, mets_files, tools, workspaces
 from ocr_tasks.ocrd.model import ProcessingState, ProcessorJob, Run, Workspace
@@ -111,11 +112,16 @@ def _check_dependencies(run: Run, owner: str) -> None:
 
 
 def check_groups(run: Run, mets: Mets, workspace: Workspace, owner: str) -> None:
-    """Makes sure that what a run reads is there, or will be.
+    """Makes sure that what a run reads is there, or will be, and lies in the workspace.
 
     Raises:
-        errors.FileGroupUnknown
+        errors.FileGroupUnknown, errors.WorkspaceInvalid
     """
+    for file in mets.files():
+        # Workspaces that were uploaded have been looked into; those named by their path have not.
+        wrong = fault(file.href) if file.local and file.group in run.input_file_grps else ""
+        if wrong:
+            raise errors.WorkspaceInvalid(f"METS names {file.href!r:.200}: {wrong}")
     unknown = set(run.input_file_grps) - set(mets.groups)
     if unknown:
         unknown -= _groups_to_come(workspaces.key(workspace))

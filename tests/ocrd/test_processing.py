@@ -100,6 +100,18 @@ def test_what_cannot_be_run_is_refused_before_anything_is_queued(
     assert service.zcard(keys.PROCESSING) == 0
 
 
+@pytest.mark.parametrize("path", ["/etc/passwd", "../other/a.tif"])
+def test_files_outside_of_a_workspace_are_not_given_to_a_processor(
+    kant: Workspace, path: str
+) -> None:
+    names = kant.mets.read_text()
+    kant.mets.write_text(names.replace("OCR-D-IMG/INPUT_0017.tif", path))
+    assert kant.mets.read_text() != names
+
+    with pytest.raises(errors.WorkspaceInvalid, match=path):
+        submit(kant)
+
+
 def test_a_job_may_read_what_one_before_it_makes(kant: Workspace) -> None:
     first = submit(kant)
 
