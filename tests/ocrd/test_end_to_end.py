@@ -40,7 +40,8 @@ case "$1" in --dump-json|-J)
   exit;;
 esac
 """
-_SLOW = """echo $$ >> "$OCRD_TEST_FOLDER/began"
+_SLOW = """echo waiting
+echo $$ >> "$OCRD_TEST_FOLDER/began"
 until [ -e "$OCRD_TEST_FOLDER/go" ]; do sleep 0.1; done
 exec "%s" "$@"
 """
@@ -309,6 +310,7 @@ def test_a_processor_that_runs_can_be_watched_and_cancelled(
         wait_until(began.exists)
         assert api.job(job)["state"] == "RUNNING"
         assert api.job(after)["state"] == "CACHED"  # it would write the same pages
+        wait_until(lambda: "waiting" in api.log(job))
         process = psutil.Process(int(began.read_text().split()[0]))
 
         assert api.http.delete(f"/processor/job/{job['job_id']}").status_code == 200
