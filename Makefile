@@ -25,7 +25,7 @@ lint:
 	.venv/bin/lint-imports
 
 pytest:
-	$(PY) -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 bench: ## measure everything against its competitors, into bench/RESULTS.md (an hour)
 	@scripts/setup --dev

@@ -73,7 +73,8 @@ def main() -> None:
         for path in list(folder.iterdir()):
             for copy in range(PAGES // 3 - 1):
                 path.with_name(f"{path.stem}-{copy}.png").hardlink_to(path)
-        settings = {"OCR_WORKER_PROCESSES": "1", "OCR_SWARM_CHECK_SHARE": "0"}
+        settings = {"OCR_WEB_PROCESSES": "2", "OCR_WORKER_PROCESSES": "1"}
+        settings |= {"OCR_SWARM_CHECK_SHARE": "0"}
         with (
             running_stack(Path(name), **settings) as stack,
             playwright.chromium.launch(

@@ -85,7 +85,7 @@ def warm(warm_up: Path | None = None, language: str = "eng", **settings: str) ->
     """A service that has read something with each of its processes."""
     with (
         tempfile.TemporaryDirectory() as folder,
-        running_stack(Path(folder), **settings) as stack,
+        running_stack(Path(folder), **{"OCR_WEB_PROCESSES": "2"} | settings) as stack,
         httpx.Client(base_url=stack.url, timeout=600) as http,
     ):
         service = Service(stack, http)

@@ -184,7 +184,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         with running_stack(
-            folder, OCR_WORKER_PROCESSES="1", OCR_SWARM_CHECK_SHARE="0", OCR_SWARM_LEASES_MAX="1000"
+            folder,
+            OCR_WEB_PROCESSES="2",
+            OCR_WORKER_PROCESSES="1",
+            OCR_SWARM_CHECK_SHARE="0",
+            OCR_SWARM_LEASES_MAX="1000",
         ) as stack:
             loaded = load(stack, folder)
             pages, floor = rate(stack, docr_device), rate(stack, two_requests)

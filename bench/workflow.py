@@ -108,6 +108,7 @@ def main() -> None:
             OCR_PROCESSORS="ocrd-dummy,ocrd-tesserocr-recognize",
             OCR_OCRD_PATH=str(BIN),
             OCR_OCRD_FOLDERS=str(folder),
+            OCR_WEB_PROCESSES="2",
             OCR_WORKER_PROCESSES="2",
             **processors,
         ) as stack:

@@ -92,7 +92,11 @@ class Stack:
 
 @contextlib.contextmanager
 def running_stack(folder: Path, **settings: str) -> Iterator[Stack]:
-    """A stack of its own for a test; settings are `OCR_…` variables."""
+    """A stack of its own for a test; settings are `OCR_…` variables.
+
+    With one process of the web server, as each takes a second to start.
+    """
+    settings = {"OCR_WEB_PROCESSES": "1"} | settings
     stack = Stack(folder / "data", free_port(), folder / "log", settings)
     try:
         stack.start()
@@ -106,7 +110,9 @@ def running_stack(folder: Path, **settings: str) -> Iterator[Stack]:
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The stack that all acceptance tests share; they must not break it."""
     folder = tmp_path_factory.mktemp("stack")
-    with running_stack(folder, OCR_MAX_UPLOAD_BYTES=str(40 * 1024 * 1024)) as running:
+    with running_stack(
+        folder, OCR_MAX_UPLOAD_BYTES=str(40 * 1024 * 1024), OCR_WEB_PROCESSES="2"
+    ) as running:
         yield running
 
 

@@ -240,7 +240,7 @@ def test_followers_leave_room_for_others(tmp_path: Path) -> None:
         stack.client() as http,
     ):
         slow = DATA / "multipage.pdf"
-        job = submit(http, slow, mode="force").json()
+        job = submit(http, slow, mode="force", pages="1-4").json()
         for _ in range(2):
             client = open_streams.enter_context(stack.client())
             stream = open_streams.enter_context(client.stream("GET", job["links"]["events"]))

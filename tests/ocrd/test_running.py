@@ -283,6 +283,7 @@ def test_a_processor_in_bash_is_called_as_a_program(
     assert first == (
         f"--working-dir {kant.parent} --mets {kant.parent}/.mets-{asked.run_id}.xml "
         '--input-file-grp OCR-D-IMG --output-file-grp OUT --parameter {"a": "\\u00fc; rm -rf /"}'
+        " --log-level INFO"
     )
     assert "OCRD_DOWNLOAD_INPUT=false" in log.read_text()
     assert nothing_is_left(kant)
