@@ -16,7 +16,7 @@ ocr: ## read one document: make ocr FILE=scan.pdf [OUT=out.pdf] [ARGS="--languag
 
 test: ## lint, types, floors and all tests
 	@scripts/setup --dev
-	@$(MAKE) --no-print-directory lint pytest
+	@$(MAKE) --no-print-directory -j2 pytest lint
 
 lint:
 	.venv/bin/ruff format --check --quiet .

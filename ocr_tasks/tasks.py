@@ -50,14 +50,23 @@ def ocr_document(self: Task, job_id: str, requested: dict[str, Any]) -> dict[str
             return _read(self, job_id, requested)
     except errors.JobError as error:
         leases.note_failure(job_id, error)
+        _leave_nothing(job_id)
         raise
     except NotWritten:
+        _leave_nothing(job_id)
         raise Ignore from None  # cancelled, deleted, or somebody else's by now
     except (RedisError, errors.ServiceError) as error:
         # Redis is away, or this worker has no room: nothing of that is the document's fault. The
         # reconciler finds the job, and sends its message again.
         log.warning("job %s is left to others: %s", job_id, error)
         raise Ignore from None
+
+
+def _leave_nothing(job_id: str) -> None:
+    """Deletes what a run has written again of a job that was deleted while it ran."""
+    with suppress(RedisError):
+        if leases.deleted(job_id):
+            storage.delete(job_id)
 
 
 def _read(task: Task, job_id: str, requested: dict[str, Any]) -> dict[str, Any]:

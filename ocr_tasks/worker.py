@@ -17,6 +17,7 @@ from typing import Any
 
 from billiard.pool import EX_RECYCLE
 from billiard.process import current_process
+from billiard.util import get_logger
 from celery.signals import (
     setup_logging,
     task_prerun,
@@ -84,6 +85,8 @@ def main() -> int:
 @setup_logging.connect  # type: ignore[untyped-decorator]  # Celery has no types
 def _set_up_logging(loglevel: int = logging.INFO, **_: Any) -> None:
     logs.set_up(loglevel)
+    # The caretaker tells of children that died, with their jobs; what the pool says has no handler.
+    get_logger().setLevel(logging.CRITICAL)
     # OCRmyPDF's own words go to the log of the job; the libraries below it say too much.
     logging.getLogger("ocrmypdf").propagate = False
     for name, level in (("fontTools", "ERROR"), ("pdfminer", "ERROR"), ("PIL", "INFO")):

@@ -49,6 +49,7 @@ def test_each_line_is_json_with_its_job_and_without_secrets(tmp_path: Path) -> N
         redis.terminate()
         redis.wait()
 
+    assert [line for line in words.splitlines() if line[:1] != "{"] == []
     rows: list[dict[str, Any]] = [json.loads(line) for line in words.splitlines()]
     assert all({"time", "level", "logger", "message"} <= set(row) for row in rows)
     for job in (good, bad):

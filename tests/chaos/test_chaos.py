@@ -16,7 +16,7 @@ from tests.conftest import wait_until
 
 pytestmark = pytest.mark.acceptance
 
-KILLS = 20
+KILLS = 12
 SEED = 7
 
 

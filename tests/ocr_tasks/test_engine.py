@@ -169,10 +169,11 @@ def two_pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     "arguments",
     [
         [],
-        ["--rotate-pages", "--rotate-pages-threshold", "2"],
-        ["--deskew", "--clean"],
-        ["--force-ocr", "--clean-final", "--output-type", "pdf", "--optimize", "0"],
-        ["--tesseract-pagesegmode", "6", "--tesseract-thresholding", "sauvola"],
+        ["--rotate-pages", "--rotate-pages-threshold", "2", "--deskew", "--clean"],
+        [
+            *("--force-ocr", "--clean-final", "--output-type", "pdf", "--optimize", "0"),
+            *("--tesseract-pagesegmode", "6", "--tesseract-thresholding", "sauvola"),
+        ],
     ],
     ids=lambda arguments: " ".join(arguments) or "plain",
 )
