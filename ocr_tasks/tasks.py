@@ -109,7 +109,10 @@ def _read(task: Task, job_id: str, requested: dict[str, Any]) -> dict[str, Any]:
 
 def _give_to_workspace(job_id: str, outcome: Outcome) -> Outcome:
     """Gives what was read to the workspace whose images the document was made of, if any."""
-    job = jobs.read(job_id)
+    try:
+        job = jobs.read(job_id)
+    except (errors.JobNotFound, errors.JobDeleted):
+        return outcome  # which does not count: the commit says so
     source = job.input.workspace
     if source is None:
         return outcome
@@ -117,9 +120,10 @@ def _give_to_workspace(job_id: str, outcome: Outcome) -> Outcome:
     try:
         workspace = workspaces.read(source.id, None)
         results.give(workspace, ended, source.pages, source.group)
-    except (errors.RequestError, errors.ProcessorFailed) as error:
+    except (errors.RequestError, errors.ProcessorFailed, errors.ResultCorrupt, OSError) as error:
         # The document is read all the same.
-        warning = f"The workspace did not get what was read: {error.detail}"
+        reason = error.strerror if isinstance(error, OSError) else error.detail
+        warning = f"The workspace did not get what was read: {reason}"
         log.warning("job %s: %s", job_id, warning)
         return replace(outcome, warnings=(*outcome.warnings, warning))
     return outcome

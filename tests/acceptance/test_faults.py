@@ -128,6 +128,7 @@ def test_redis_goes_away_and_comes_back(tmp_path: Path, how: signal.Signals) -> 
             server.wait()
         assert_unavailable(submit(http, PAGE))
         assert_unavailable(http.get(done["links"]["self"]))
+        assert_unavailable(http.get("/v1/jobs"))
         ready = http.get("/readyz")
         assert ready.status_code == 503
         assert "redis" in ready.json()["missing"]

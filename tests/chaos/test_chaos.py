@@ -16,7 +16,7 @@ from tests.conftest import wait_until
 
 pytestmark = pytest.mark.acceptance
 
-KILLS = 12
+KILLS = 20
 SEED = 7
 
 

@@ -22,7 +22,7 @@ from web.app import create_app
 
 #: Nothing is made smaller: what is found is told as it is, and the time is bounded.
 BOUNDED = settings(
-    max_examples=30,
+    max_examples=60,
     deadline=None,
     derandomize=True,
     phases=[Phase.explicit, Phase.generate],

@@ -166,10 +166,18 @@ def test_the_time_to_compute_is_that_of_each_run(obedient: str, kant: Path, log:
         resource.setrlimit(resource.RLIMIT_CPU, before)
     ((_, loaded),) = warm_pool._idle
 
-    used = sum(psutil.Process(loaded._process.pid).cpu_times()[:2])
-    allowed = resource.prlimit(loaded._process.pid, resource.RLIMIT_CPU)[0]
-    # What loading it has taken does not count.
-    assert allowed >= 50_000 + int(used / 2)
+    assert resource.prlimit(loaded._process.pid, resource.RLIMIT_CPU)[0] >= 50_000
+
+
+def test_what_was_computed_before_a_run_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits: list[tuple[int, tuple[int, int]]] = []
+    monkeypatch.setattr(warm.time, "process_time", lambda: 7.9)
+    monkeypatch.setattr(resource, "setrlimit", lambda *asked: limits.append(asked))
+    monkeypatch.setattr(resource, "getrlimit", lambda what: (50, resource.RLIM_INFINITY))
+
+    warm.allow_cpu(50)
+
+    assert limits == [(resource.RLIMIT_CPU, (57, resource.RLIM_INFINITY))]
 
 
 def test_a_processor_stays_loaded_and_writes_into_the_log_of_each_run(

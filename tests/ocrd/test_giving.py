@@ -1,0 +1,44 @@
+"""What a worker does when a document of a workspace has been read."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import redis
+
+from ocr_tasks import errors, jobs, tasks
+from ocr_tasks.model import WorkspacePages
+from ocr_tasks.ocrd import results, workspaces
+from tests.ocr_tasks.test_jobs import INPUT, OUTCOME, submit
+
+
+def test_a_job_that_is_deleted_at_its_end_is_left_to_the_commit(service: redis.Redis) -> None:
+    job_id = submit()
+    jobs.delete(job_id)
+
+    assert tasks._give_to_workspace(job_id, OUTCOME) == OUTCOME
+
+
+@pytest.mark.parametrize(
+    "error",
+    [errors.WorkspaceDeleted("gone"), errors.ResultCorrupt("gone"), OSError(28, "gone")],
+    ids=["deleted", "corrupt", "disk"],
+)
+def test_a_workspace_that_cannot_be_given_anything_does_not_fail_the_document(
+    service: redis.Redis, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    job = jobs.read(submit())
+    source = WorkspacePages("w", "", ("P1",))
+    of_workspace = replace(job, input=replace(INPUT, workspace=source))
+    monkeypatch.setattr(jobs, "read", lambda job_id: of_workspace)
+    monkeypatch.setattr(workspaces, "read", lambda *asked: None)
+
+    def fail(*asked: object) -> None:
+        raise error
+
+    monkeypatch.setattr(results, "give", fail)
+
+    (warning,) = tasks._give_to_workspace(job.id, replace(OUTCOME, warnings=())).warnings
+
+    assert warning == "The workspace did not get what was read: gone"
