@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -183,6 +184,12 @@ def service(
     app.app._backend_cache = None
     client = redis_client.client()
     client.flushall()
+    before = set(threading.enumerate())
     yield client
     client.close()
     forget()
+    # A thread that goes on would ask the next test's Redis, or the developer's own.
+    left = [t for t in threading.enumerate() if t not in before and t.is_alive()]
+    for thread in left:
+        thread.join(5)
+    assert not [thread for thread in left if thread.is_alive()]

@@ -20,8 +20,21 @@ pytestmark = pytest.mark.usefixtures("service", "loopback")
 
 
 @pytest.fixture
-def deaf() -> Iterator[str]:
-    """The address of a host that takes connections and never answers."""
+def courier() -> Iterator[Courier]:
+    """A courier that has ended before the next test begins, and with it what it sends."""
+    thread = Courier()
+    yield thread
+    thread.stop()
+    thread.join(30)
+    assert not thread.is_alive()
+
+
+@pytest.fixture
+def deaf(courier: Courier) -> Iterator[str]:
+    """The address of a host that takes connections and never answers, until it goes away.
+
+    It goes before the courier is waited for, so that nothing waits for its answers any more.
+    """
     with socket.socket() as listening:
         listening.bind(("127.0.0.2", 0))
         listening.listen(64)
@@ -34,6 +47,7 @@ def undelivered() -> int:
 
 def test_many_messages_to_one_host_are_sent_once_each_and_two_at_a_time(
     receiver: Receiver,
+    courier: Courier,
 ) -> None:
     lock, at_once, most = threading.Lock(), 0, 0
 
@@ -49,7 +63,6 @@ def test_many_messages_to_one_host_are_sent_once_each_and_two_at_a_time(
 
     receiver.answer = answer
     sent = {finished(receiver.url).id for _ in range(100)}
-    courier = Courier()
     courier.begin()
 
     wait_until(lambda: not undelivered(), 60)
@@ -64,21 +77,21 @@ def test_many_messages_to_one_host_are_sent_once_each_and_two_at_a_time(
 def test_a_host_that_never_answers_holds_up_nobody_else(
     deaf: str,
     receiver: Receiver,
+    courier: Courier,
 ) -> None:
     for _ in range(300):
         finished(deaf)
     finished(receiver.url)
-    courier = Courier()
     courier.begin()
 
     wait_until(lambda: receiver.got, 10)
-    courier.stop()
 
 
-def test_what_a_courier_that_stops_has_not_begun_is_due_for_others(deaf: str) -> None:
+def test_what_a_courier_that_stops_has_not_begun_is_due_for_others(
+    deaf: str, courier: Courier
+) -> None:
     for _ in range(5):
         finished(deaf)
-    courier = Courier()
     courier.begin()
     wait_until(lambda: courier._senders["127.0.0.2"] == 2, 10)
     courier.stop()
