@@ -99,6 +99,7 @@ class Caretaker(threading.Thread):
                 self._announce()
             except (RedisError, errors.QueueUnavailable) as error:
                 log.warning("Redis is away: %s", error)
+                workers.show_alive()  # a worker that was started anew would not find it either
             except Exception:  # the next look may go better; without any, all leases run out
                 log.exception("a look at the running jobs failed")
 
@@ -198,6 +199,8 @@ class Caretaker(threading.Thread):
         workers.announce(self._info)
         tools.announce(self._processors)
         self._announced_at = now
+        # By Celery's event loop: one that is stuck takes no tasks.
+        self._consumer.hub.call_soon(workers.show_alive)
         if killed := orphans.kill():
             log.warning("killed what a lost worker had left running: %s", ", ".join(killed))
 

@@ -1,8 +1,13 @@
-"""A thread of a worker's main process that sends webhooks, a few at a time to each host."""
+"""A thread that sends webhooks, a few at a time to each host.
+
+It runs in the main process of each worker, or alone (`ocr-tasks courier`) where workers have no way
+out of their network.
+"""
 
 from __future__ import annotations
 
 import logging
+import signal
 import threading
 import time
 from collections import Counter, defaultdict, deque
@@ -12,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 from redis import RedisError
 
-from ocr_tasks import errors, webhooks
+from ocr_tasks import errors, logs, webhooks, workers
 from ocr_tasks.webhooks import Message, Told
 
 log = logging.getLogger("ocr_tasks.courier")
@@ -30,8 +35,10 @@ _TAKEN, _WAITING_FOR_HOST, _WAITS_SECONDS = 256, 64, 30.0
 class Courier(threading.Thread):
     """Sends what is due. A host that does not answer holds up nobody else's messages."""
 
-    def __init__(self) -> None:
+    def __init__(self, looked: Callable[[], object] = lambda: None) -> None:
+        """`looked` is called after each look at what is due."""
         super().__init__(name="courier", daemon=True)
+        self._looked = looked
         self._stopped = False
         self._look = threading.Event()
         self._lock = threading.Lock()
@@ -52,6 +59,7 @@ class Courier(threading.Thread):
         with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="courier") as pool:
             while not self._stopped:
                 self._guard(lambda: self._take(pool))
+                self._looked()
                 self._look.wait(_LOOK_SECONDS)
                 self._look.clear()
             with self._lock:
@@ -109,6 +117,18 @@ class Courier(threading.Thread):
             )  # it is due again in a minute
         except Exception:
             log.exception("webhook of job %s", message.job_id)
+
+
+def main() -> int:
+    """Sends webhooks until it is told to stop (SIGTERM, or Ctrl-C)."""
+    logs.set_up()
+    courier = Courier(workers.show_alive)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: courier.stop())
+    courier.begin()
+    log.info("sends webhooks")
+    courier.join()
+    return 0
 
 
 def _put_back(messages: list[Message]) -> None:

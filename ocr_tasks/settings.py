@@ -10,10 +10,11 @@ import re
 import tempfile
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
-from urllib.parse import urlsplit
+from typing import Literal, Self
+from urllib.parse import quote, urlsplit, urlunsplit
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MIB = 1024 * 1024
@@ -39,8 +40,22 @@ class Settings(BaseSettings):
         description="Redis to use, as redis://, rediss:// or unix:///path. "
         "Empty: `ocr-tasks up` starts one of its own in the data folder.",
     )
+    redis_password: str = Field(
+        "", description="Password of Redis, where its address does not hold one.", repr=False
+    )
+    secrets_dir: Path | None = Field(
+        None,
+        description="Folder of files that are settings, each named like its variable in small "
+        "letters, such as ocr_redis_password: the secrets of containers (/run/secrets) and of "
+        "systemd. Variables count before files.",
+    )
     host: str = Field("127.0.0.1", description="Address on which the web server listens.")
     port: int = Field(8000, ge=1, le=65535, description="Port on which the web server listens.")
+    published_host: str = Field(
+        "",
+        description="Address of the host at which a container's port is published. It then counts "
+        "in place of OCR_HOST where it matters who can reach the server.",
+    )
     web_processes: int = Field(2, ge=1, le=64, description="Processes of the web server.")
     web_threads: int = Field(
         64,
@@ -238,6 +253,16 @@ class Settings(BaseSettings):
     stop_seconds: int = Field(
         8, ge=1, le=600, description="Seconds that a worker has to end its jobs when it is stopped."
     )
+    alive_file: Path | None = Field(
+        None,
+        description="File that a worker touches every few seconds while it takes tasks: an older "
+        "one tells of a worker that is stuck.",
+    )
+    send_webhooks: bool = Field(
+        True,
+        description="Whether a worker sends webhooks. False where `ocr-tasks courier` does, so "
+        "that workers need no way out of their network.",
+    )
     callback_networks: str = Field(
         "",
         description="Networks that webhooks may be sent to although they are not public, joined by "
@@ -425,6 +450,14 @@ class Settings(BaseSettings):
             raise ValueError("start it with redis://, rediss:// or unix:///")
         return value
 
+    @model_validator(mode="after")
+    def _password_fits(self) -> Self:
+        if self.redis_password and not self.redis_url.startswith(("redis://", "rediss://")):
+            raise ValueError(
+                "OCR_REDIS_PASSWORD goes with an OCR_REDIS_URL of redis:// or rediss://"
+            )
+        return self
+
     @field_validator("webhook_secrets")
     @classmethod
     def _secrets(cls, value: str) -> str:
@@ -450,7 +483,14 @@ class Settings(BaseSettings):
     @property
     def redis(self) -> str:
         """The address of Redis for clients; that of the embedded one where none is set."""
-        return self.redis_url or f"unix://{self.redis_socket}"
+        if not self.redis_url:
+            return f"unix://{self.redis_socket}"
+        if not self.redis_password:
+            return self.redis_url
+        parts = urlsplit(self.redis_url)
+        user, _, host = parts.netloc.rpartition("@")
+        name, password = user.partition(":")[0], quote(self.redis_password, safe="")
+        return urlunsplit(parts._replace(netloc=f"{name}:{password}@{host}"))
 
     @property
     def redis_port(self) -> int | None:
@@ -489,8 +529,8 @@ class Settings(BaseSettings):
 
     @property
     def on_loopback(self) -> bool:
-        """Whether the web server listens where only this machine can reach it."""
-        return is_loopback(self.host)
+        """Whether only this machine can reach the web server."""
+        return is_loopback(self.published_host or self.host)
 
     @property
     def needs_tokens(self) -> bool:
@@ -588,10 +628,20 @@ def get() -> Settings:
     """The settings of this process.
 
     Raises:
-        SettingsError: if a variable has a value that cannot be.
+        SettingsError: if a variable or a file of OCR_SECRETS_DIR has a value that cannot be, or
+            cannot be read.
     """
+    secrets = os.environ.get("OCR_SECRETS_DIR") or None
+    if secrets and not Path(secrets).is_dir():
+        raise SettingsError(f"OCR_SECRETS_DIR: {secrets} is no folder")
     try:
-        return Settings()
+        return Settings(_secrets_dir=secrets)
     except ValidationError as error:
-        lines = (f"OCR_{str(row['loc'][0]).upper()}: {row['msg']}" for row in error.errors())
-        raise SettingsError("\n".join(lines)) from None
+        raise SettingsError("\n".join(map(_complaint, error.errors()))) from None
+    except OSError as error:
+        raise SettingsError(f"OCR_SECRETS_DIR: {error.filename}: {error.strerror}") from None
+
+
+def _complaint(row: ErrorDetails) -> str:
+    name = f"OCR_{str(row['loc'][0]).upper()}: " if row["loc"] else ""
+    return f"{name}{row['msg']}"

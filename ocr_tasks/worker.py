@@ -160,7 +160,8 @@ _courier = Courier()
 def _on_ready(sender: Any, **_: Any) -> None:
     _caretaker.look_after(sender)
     _reconciler.begin()
-    _courier.begin()
+    if settings.get().send_webhooks:
+        _courier.begin()
 
 
 @worker_shutting_down.connect  # type: ignore[untyped-decorator]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 
-from ocr_tasks import keys, redis_client
+from ocr_tasks import keys, redis_client, settings
 from ocr_tasks.model import WorkerInfo
 
 #: Seconds after which a worker that said nothing counts as gone.
@@ -23,6 +23,13 @@ def announce(worker: WorkerInfo) -> None:
             pipe.delete(keys.LANGUAGES)
             pipe.sadd(keys.LANGUAGES, *worker.languages)
         pipe.execute()
+
+
+def show_alive() -> None:
+    """Touches OCR_ALIVE_FILE, where that is set: to be called while this process does its work."""
+    path = settings.get().alive_file
+    if path:
+        path.touch()
 
 
 def leave(name: str) -> None:

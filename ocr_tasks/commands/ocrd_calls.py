@@ -15,9 +15,9 @@ import httpx
 
 from ocr_tasks import settings
 from ocr_tasks.client import ApiError
+from ocr_tasks.commands.exits import FAILED, REFUSED, UNAVAILABLE, USAGE, complain
 
 _FINAL = ("SUCCESS", "FAILED", "CANCELLED")
-_USAGE, _REFUSED, _UNAVAILABLE, _FAILED = 2, 65, 69, 70
 _WAIT_SECONDS = 20
 _PIECE_BYTES = 1 << 20
 
@@ -68,13 +68,13 @@ def act(action: Action, options: argparse.Namespace) -> int:
         with api.http:
             return action(api, options)
     except ApiError as error:
-        return _complain(f"{error} [{error.code}]", _REFUSED)
+        return complain(f"{error} [{error.code}]", REFUSED)
     except (httpx.TransportError, httpx.InvalidURL) as error:
-        return _complain(f"the server does not answer: {error}", _UNAVAILABLE)
+        return complain(f"the server does not answer: {error}", UNAVAILABLE)
     except OSError as error:
-        return _complain(str(error), _FAILED)
+        return complain(str(error), FAILED)
     except ValueError as error:
-        return _complain(str(error), _USAGE)
+        return complain(str(error), USAGE)
 
 
 # Processors and their jobs
@@ -139,7 +139,7 @@ def _told(found: dict[str, Any]) -> int:
     """Says the state of what has ended, and is good only if that is."""
     reason = f": {found['error']} [{found.get('error_code')}]" if found.get("error") else ""
     print(f"{found['state']}{reason}", file=sys.stderr)
-    return 0 if found["state"] == "SUCCESS" else _FAILED
+    return 0 if found["state"] == "SUCCESS" else FAILED
 
 
 def status(api: Api, options: argparse.Namespace) -> int:
@@ -281,8 +281,3 @@ def delete(api: Api, options: argparse.Namespace) -> int:
 def _show(found: Any) -> int:
     print(json.dumps(found, indent=2, ensure_ascii=False))
     return 0
-
-
-def _complain(text: str, code: int) -> int:
-    print(f"ocr-tasks: {text}", file=sys.stderr)
-    return code

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ocr_tasks import settings
+from ocr_tasks.commands.exits import REFUSED, UNAVAILABLE, USAGE, complain
 from ocr_tasks.swarm import devices, queue
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def _load(options: argparse.Namespace) -> int:
 
     folder = options.folder.resolve()
     if not folder.is_dir():
-        return _complain(f"{options.folder} is no folder")
+        return complain(f"{options.folder} is no folder", USAGE)
     name = options.name or collections.name_of(folder)
     default = settings.get().data_dir / "swarm" / "transcripts" / name
     chosen = collections.Collection(
@@ -125,9 +126,9 @@ def _load(options: argparse.Namespace) -> int:
             said = "Skipped" if what in ("known", "read") else row.result.capitalize()
             print(f"{said} {row.path}")
     except (collections.CollectionError, OSError) as error:
-        return _complain(str(error))
+        return complain(str(error), USAGE)
     except RedisError as error:
-        return _complain(f"the job store cannot be used: {error}", 69)
+        return complain(f"the job store cannot be used: {error}", UNAVAILABLE)
     print(
         f"{counts['registered']} registered, {counts['known']} known, {counts['read']} have "
         f"transcripts, {counts['unreadable']} cannot be read",
@@ -195,7 +196,7 @@ def _join(options: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         pass
     except device.Refused as error:
-        return _complain(str(error), 65)
+        return complain(str(error), REFUSED)
     finally:
         worker.leave()
         done = worker.done
@@ -206,8 +207,3 @@ def _join(options: argparse.Namespace) -> int:
             file=sys.stderr,
         )
     return 0
-
-
-def _complain(text: str, code: int = 2) -> int:
-    print(f"ocr-tasks: {text}", file=sys.stderr)
-    return code

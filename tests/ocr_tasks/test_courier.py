@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import http.server
+import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -100,3 +104,19 @@ def test_what_a_courier_that_stops_has_not_begun_is_due_for_others(
         return redis_client.client().zcount(keys.OUTBOX, 0, redis_client.now())
 
     wait_until(lambda: due() >= 3, 10)
+
+
+def test_a_courier_of_its_own_sends_and_shows_that_it_lives(
+    receiver: Receiver, tmp_path: Path
+) -> None:
+    alive = tmp_path / "alive"
+    environment = os.environ | {"OCR_ALIVE_FILE": str(alive)}
+    courier = subprocess.Popen([sys.executable, "-m", "ocr_tasks.cli", "courier"], env=environment)
+    try:
+        finished(receiver.url)
+        wait_until(lambda: receiver.got and alive.exists())
+        first = alive.stat().st_mtime_ns
+        wait_until(lambda: alive.stat().st_mtime_ns > first)
+    finally:
+        courier.terminate()
+    assert courier.wait(20) == 0

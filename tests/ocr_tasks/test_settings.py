@@ -1,0 +1,103 @@
+"""Where settings come from, and what is said of those that cannot be."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ocr_tasks import settings
+
+
+@pytest.fixture(autouse=True)
+def _nothing_set(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name in [name for name in os.environ if name.startswith("OCR_")]:
+        monkeypatch.delenv(name)
+    settings.get.cache_clear()
+    yield
+    settings.get.cache_clear()
+
+
+@pytest.fixture
+def secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("OCR_SECRETS_DIR", str(tmp_path))
+    return tmp_path
+
+
+def test_a_secret_is_read_from_a_file(secrets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (secrets / "ocr_redis_password").write_text("p@ss/word\n")
+    monkeypatch.setenv("OCR_REDIS_URL", "rediss://ocr@redis.example:6380/2?ssl_cert_reqs=required")
+
+    config = settings.get()
+
+    assert config.redis_password == "p@ss/word"
+    assert config.redis == (
+        "rediss://ocr:p%40ss%2Fword@redis.example:6380/2?ssl_cert_reqs=required"
+    )
+    assert config.celery_redis == config.redis
+    assert config.redis_port == 6380
+    assert "p@ss" not in repr(config)
+
+
+def test_a_variable_counts_before_a_file(secrets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (secrets / "ocr_port").write_text("9000")
+    assert settings.get().port == 9000
+
+    settings.get.cache_clear()
+    monkeypatch.setenv("OCR_PORT", "9001")
+    assert settings.get().port == 9001
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("redis://redis", "redis://:secret@redis"),
+        ("redis://ocr@redis:6379/0", "redis://ocr:secret@redis:6379/0"),
+        ("redis://ocr:old@[::1]:6379", "redis://ocr:secret@[::1]:6379"),
+    ],
+)
+def test_the_password_comes_into_the_address(
+    url: str, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OCR_REDIS_URL", url)
+    monkeypatch.setenv("OCR_REDIS_PASSWORD", "secret")
+    assert settings.get().redis == address
+
+
+@pytest.mark.parametrize("url", ["", "unix:///run/redis.sock"])
+def test_a_password_without_an_address_that_takes_it_is_refused(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OCR_REDIS_URL", url)
+    monkeypatch.setenv("OCR_REDIS_PASSWORD", "secret")
+    with pytest.raises(settings.SettingsError, match="OCR_REDIS_PASSWORD goes with") as refused:
+        settings.get()
+    assert "secret" not in str(refused.value)
+
+
+def test_a_folder_of_secrets_that_is_not_there_is_said(
+    secrets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OCR_SECRETS_DIR", str(secrets / "none"))
+    with pytest.raises(settings.SettingsError, match=r"OCR_SECRETS_DIR: .*none is no folder"):
+        settings.get()
+
+
+@pytest.mark.parametrize(
+    ("listens", "published", "needed"),
+    [
+        ("127.0.0.1", "", False),
+        ("0.0.0.0", "", True),
+        ("0.0.0.0", "127.0.0.1", False),
+        ("0.0.0.0", "0.0.0.0", True),
+        ("127.0.0.1", "192.0.2.7", True),
+    ],
+)
+def test_who_can_reach_a_container_decides_who_needs_a_token(
+    listens: str, published: str, needed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OCR_HOST", listens)
+    monkeypatch.setenv("OCR_PUBLISHED_HOST", published)
+    assert settings.get().needs_tokens is needed
