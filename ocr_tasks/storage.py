@@ -122,7 +122,7 @@ class JobFolder:
         return _read_if_there(self.page(number) / "page.json")
 
     def page_summary(self, number: int) -> dict[str, Any] | None:
-        """`source`, `confidence` and number of `words` of a page, None before it is read.
+        """`source`, `confidence`, number of `words` and `worker` of a page, None before it is read.
 
         Raises:
             errors.ResultCorrupt
@@ -132,7 +132,7 @@ class JobFolder:
             return None
         try:
             found = json.loads(content)
-            return {name: found[name] for name in ("source", "confidence", "words")}
+            return {name: found[name] for name in ("source", "confidence", "words", "worker")}
         except (ValueError, LookupError, TypeError) as error:
             raise errors.ResultCorrupt(f"page {number}") from error
 
