@@ -19,7 +19,7 @@ RUN apt-get update -qq \
         $(printf 'tesseract-ocr-%s ' ${TESSERACT_LANGUAGES} | tr _ -) \
         ${WITH_GHOSTSCRIPT:+ghostscript} \
         $(apt-cache show jbig2enc >/dev/null 2>&1 && echo jbig2enc) \
- && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/* /usr/share/doc/* /usr/share/man/*
+ && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/* /usr/share/doc/* /usr/share/man/* /usr/share/locale/*
 
 # Compilers and the environments that they fill.
 FROM base AS compilers
