@@ -288,6 +288,8 @@ def test_jobs_outlive_a_restart_of_redis(stack: Compose, http: httpx.Client) -> 
 
     for one in (job, waiting):
         assert not wait_for_state(http, one["id"], "succeeded")["failed_pages"]
+    # It would say so if it could not read its own file again in full.
+    assert "CRITICAL" not in stack.run("logs", "redis").stdout
 
 
 def test_more_workers_take_part_and_leave(stack: Compose, http: httpx.Client) -> None:
