@@ -25,6 +25,7 @@ from billiard.exceptions import (
 )
 from celery import states
 from celery.backends.redis import RedisBackend
+from celery.contrib.abortable import ABORTED
 from celery.exceptions import TaskRevokedError
 from celery.worker.state import revoked
 
@@ -162,6 +163,9 @@ class JobBackend(RedisBackend):  # type: ignore[misc]  # Celery has no types
                 what was there before holds.
             redis.RedisError: if a progress cannot be written because Redis is away.
         """
+        if state == ABORTED:
+            # Somebody asks for its end, such as Flower: workers see to it (`control`).
+            self.app.control.revoke(task_id)
         ours = CELERY_STATES.get(state)
         if ours is None or (ours is State.FAILED and result["code"] == errors.WorkerLost.code):
             return result

@@ -45,8 +45,9 @@ def bound(bounds: Sequence[float], value: float) -> str:
 # Requests
 
 
-_requests: Counter[str] = Counter()
-_seconds: defaultdict[str, float] = defaultdict(float)
+#: By the four parts of the names of fields (`keys.REQUESTS`).
+_requests: Counter[tuple[str, str, str, str]] = Counter()
+_seconds: defaultdict[tuple[str, str, str, str], float] = defaultdict(float)
 _lock = threading.Lock()
 
 
@@ -54,10 +55,10 @@ def count_request(method: str, route: str, status: int, seconds: float | None) -
     """Counts a request in memory. `route` is the rule and never a path; `seconds` None: untimed."""
     method = method if method in _METHODS else "other"
     with _lock:
-        _requests[f"requests {method} {route} {status}"] += 1
+        _requests["requests", method, route, str(status)] += 1
         if seconds is not None:
-            _requests[f"took {method} {route} {bound(REQUEST_BOUNDS, seconds)}"] += 1
-            _seconds[f"seconds {method} {route} all"] += seconds
+            _requests["took", method, route, bound(REQUEST_BOUNDS, seconds)] += 1
+            _seconds["seconds", method, route, "all"] += seconds
 
 
 def flush() -> None:
@@ -71,9 +72,9 @@ def flush() -> None:
     try:
         with redis_client.client().pipeline() as pipe:
             for name, number in counts.items():
-                pipe.hincrby(keys.REQUESTS, name, number)
+                pipe.hincrby(keys.REQUESTS, " ".join(name), number)
             for name, seconds in sums.items():
-                pipe.hincrbyfloat(keys.REQUESTS, name, seconds)
+                pipe.hincrbyfloat(keys.REQUESTS, " ".join(name), seconds)
             pipe.execute()
     except RedisError:
         with _lock:
