@@ -44,8 +44,8 @@ def _cancel_all(state: Any, task_id: str | Sequence[str]) -> dict[str, str]:
     except errors.QueueUnavailable as error:
         return dict(nok(error.title))
     for name, answer in said.items():
+        log.info("Celery's remote control asked for the end of %s: %s", name, answer)
         if answer == _CANCELLED:
-            log.info("job %s is cancelled, by Celery's remote control", name)
             # Flower goes by events; of a job that waits there would be none until it is its turn.
             state.consumer.event_dispatcher.send(
                 "task-revoked", uuid=name, terminated=False, signum=None, expired=False

@@ -27,7 +27,7 @@ _GONE_SECONDS = 600
 #: Milliseconds that workers have to answer questions; one that reads has all cores busy.
 _ANSWER_MILLISECONDS = 3000.0
 
-_COLUMNS = "name,uuid,state,args,kwargs,received,runtime,worker"
+_COLUMNS = "uuid,args,kwargs,state,received,runtime,name,worker"
 
 
 def add_to(commands: Subcommands) -> None:
