@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from pathlib import Path
 
 import psutil
 
-#: Variable that a worker gives to the programs started under it: `<process id> <start time>`.
+#: Variable that a worker gives to the programs started under it: `<process id> <start>@<namespace>`.
 MARK = "OCR_TASKS_STARTED_BY"
 
 
 def mark() -> None:
     """Has all programs that are started from now on carry the name of this process."""
-    os.environ[MARK] = _name(psutil.Process())
+    os.environ[MARK] = _name(os.getpid())
 
 
 def kill() -> list[str]:
@@ -27,20 +28,34 @@ def kill() -> list[str]:
     for process in psutil.process_iter():
         with suppress(psutil.Error):
             worker = process.environ().get(MARK)
-            if worker and not _lives(worker):
+            if worker and _gone(worker):
                 name = process.name()
                 process.kill()
                 killed.append(name)
     return killed
 
 
-def _lives(name: str) -> bool:
-    pid, _, _ = name.partition(" ")
-    try:
-        return _name(psutil.Process(int(pid))) == name
-    except (psutil.Error, ValueError):
+def _gone(name: str) -> bool:
+    """Whether the worker of that name has ended; one in a container is not for us to judge."""
+    pid, _, place = name.partition("@")
+    if place != _place():
         return False
+    try:
+        return _name(int(pid.partition(" ")[0])) != name
+    except (OSError, ValueError):
+        return True
 
 
-def _name(process: psutil.Process) -> str:
-    return f"{process.pid} {process.create_time()}"
+def _name(pid: int) -> str:
+    """The id of a process, its start, and where that id means it.
+
+    The start is in clock ticks since the host's (proc(5), field 22), and not in seconds of the day,
+    as psutil has it: those of all processes change when the clock is set.
+    """
+    stat = Path(f"/proc/{pid}/stat").read_text()
+    return f"{pid} {stat.rpartition(')')[2].split()[19]}@{_place()}"
+
+
+def _place() -> str:
+    """The namespace of process ids (pid_namespaces(7)): a host sees the processes of containers."""
+    return str(Path("/proc/self/ns/pid").readlink())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import json
 import os
 import shutil
@@ -25,6 +26,14 @@ def docker(*words: str) -> str:
     ran = subprocess.run(["docker", *words], capture_output=True, text=True, check=False)
     assert ran.returncode == 0, f"docker {' '.join(words)}: {ran.stderr}"
     return ran.stdout
+
+
+def gateway(network: str) -> str:
+    """The address of this machine in a network of Docker's."""
+    found = json.loads(docker("network", "inspect", network))[0]["IPAM"]["Config"][0]
+    # Some networks have none said; it is the first address then.
+    first = ipaddress.ip_network(found["Subnet"])[1]
+    return str(found.get("Gateway", first))
 
 
 @dataclass
@@ -111,15 +120,12 @@ class Compose:
 
 @contextlib.contextmanager
 def gone_afterwards(*projects: Compose) -> Iterator[None]:
-    """Takes projects down at the end, with all that they keep; says what they said if it is bad."""
+    """Takes projects down at the end, with all that they keep; shows what they said."""
     try:
         yield
-    except BaseException:
-        for project in projects:
-            print(project.run("logs", "--tail", "60", check=False).stdout)
-        raise
     finally:
         for project in projects:
+            print(project.run("logs", "--tail", "200", check=False).stdout)
             project.run("down", "--volumes", "--timeout", "5", check=False)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -12,16 +11,17 @@ import httpx
 import pytest
 
 from tests.acceptance.test_main_job import text_of
-from tests.compose.stack import FILES, ROOT, Compose, docker, gone_afterwards, wait_for_state
+from tests.compose.stack import (
+    FILES,
+    ROOT,
+    Compose,
+    docker,
+    gateway,
+    gone_afterwards,
+    wait_for_state,
+)
 from tests.compose.test_stack import long_scan
 from tests.conftest import submit, wait_until
-
-
-def gateway(network: str) -> str:
-    """The address of this machine in a network of Docker's."""
-    found = json.loads(docker("network", "inspect", network))[0]
-    address: str = found["IPAM"]["Config"][0]["Gateway"]
-    return address
 
 
 @pytest.fixture(scope="module")
