@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-#: Variable that a worker gives to the programs started under it: `<process id> <start>@<namespace>`.
+#: Variable that a worker gives to the programs that it starts: `<process id> <start>@<namespace>`.
 MARK = "OCR_TASKS_STARTED_BY"
 
 
