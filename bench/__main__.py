@@ -7,7 +7,7 @@ import sys
 
 SCRIPTS = (
     *("throughput", "latency", "small", "width", "fairness", "progress", "http"),
-    *("upload_memory", "size", "takeover", "cancel"),
+    *("metrics", "upload_memory", "size", "takeover", "cancel"),
     *("swarm", "browser", "ocrd_start", "workflow"),
 )
 

@@ -105,7 +105,7 @@ def submit(
         return read(made)
     failpoints.hit("after_record")
     storage.write_manifest(job_id, dataclasses.asdict(new))
-    lanes.publish(job_id, new.options, new.lane)
+    lanes.publish(job_id, new.input, new.options, new.lane)
     failpoints.hit("after_publish")
     if request:
         repeats.remember_result(request, job_id)
@@ -126,7 +126,7 @@ def restore(folder: storage.JobFolder) -> None:
         end = json.loads(folder.end.read_bytes())
         backend().end(new.id, State(end["state"]), end["result"])
         return
-    lanes.publish(new.id, new.options, new.lane)
+    lanes.publish(new.id, new.input, new.options, new.lane)
 
 
 def sent_before(request: Repeatable) -> Job | None:
@@ -314,7 +314,7 @@ def retry(job_id: str, owner: str | None = None, own_max: int = 0) -> Job:
     if answer < 0:
         raise errors.JobNotRetryable()
     storage.discard(storage.job(job_id).end)
-    lanes.publish(job_id, job.options, lane)
+    lanes.publish(job_id, dataclasses.asdict(job.input), job.options, lane)
     return read(job_id)
 
 
