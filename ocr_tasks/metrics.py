@@ -137,7 +137,9 @@ def _jobs(seen: _Seen) -> Iterator[Metric]:
     yield _counter("ocr_jobs_submitted", "Jobs that were taken in", seen.count("jobs_submitted"))
     ended = {state: seen.count(f"jobs_{state}") for state in _ENDED}
     yield _counters("ocr_jobs_ended", "Jobs that ended, by their state then", "state", ended)
-    failures = seen.counts("failed_")
+    # All errors, as Prometheus does not see a counter grow that begins with 1.
+    codes = (code for code, error in errors.by_code().items() if issubclass(error, errors.JobError))
+    failures = dict.fromkeys(sorted(codes), 0.0) | seen.counts("failed_")
     yield _counters("ocr_job_failures", "Jobs that failed, by the error", "code", failures)
     for name, stat, help_text in (
         ("attempts", "attempts", "Times that a process took a job, for the first time or again"),

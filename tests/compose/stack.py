@@ -103,7 +103,9 @@ class Compose:
     def workers(self) -> int:
         """The number of workers that live."""
         page = httpx.get(f"{self.url}/metrics").text
-        line = next(row for row in page.splitlines() if row.startswith("ocr_workers "))
+        line = next(
+            row for row in page.splitlines() if row.startswith('ocr_workers{kind="documents"}')
+        )
         return int(float(line.split()[1]))
 
 

@@ -59,6 +59,7 @@ def test_failures_are_counted_by_their_error() -> None:
 
     assert values(code="job_timeout")["ocr_job_failures_total"] == 2
     assert values(code="page_failed")["ocr_job_failures_total"] == 1
+    assert values(code="worker_lost")["ocr_job_failures_total"] == 0
     assert values(state="failed")["ocr_jobs_ended_total"] == 3
 
 
