@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import ipaddress
+import math
 import os
 import re
 import tempfile
@@ -664,9 +665,21 @@ def client_token() -> str:
     return os.environ.get("OCR_TOKEN", "")
 
 
+@lru_cache(maxsize=1)
 def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0))
+    """Cores that this process may use: in a container that has less time than these, fewer."""
+    return max(1, min(len(os.sched_getaffinity(0)), math.ceil(_core_seconds(Path("/")))))
+
+
+def _core_seconds(root: Path) -> float:
+    """Seconds of cores that the control group of this process has in a second; see cgroups(7)."""
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+        group = next(line for line in lines if line.startswith("0::")).removeprefix("0::/")
+        quota, period = (root / "sys/fs/cgroup" / group / "cpu.max").read_text().split()
+        return int(quota) / int(period)
+    except (OSError, ValueError, StopIteration):  # as much as there is, or no such groups
+        return math.inf
 
 
 class SettingsError(Exception):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import textwrap
 from collections.abc import Iterable, Iterator
 from copy import deepcopy
 from functools import cache
@@ -37,8 +38,9 @@ FILES = sorted(path.relative_to(FOLDER).as_posix() for path in FOLDER.rglob("*.y
 KUSTOMIZATIONS = [name for name in FILES if name.endswith("kustomization.yaml")]
 COMPONENTS = sorted(path.name for path in (FOLDER / "components").iterdir())
 
-#: What can be applied: the base, the overlays, and the base with all components.
-TARGETS = ["base", "overlays/single-node", "components"]
+#: What can be applied: the base, the overlays, the base with all components, and what the how-to
+#: has its reader make.
+TARGETS = ["base", "overlays/single-node", "components", "mine"]
 
 #: libyaml's, which is ten times as fast.
 LOADER = yaml.CSafeLoader
@@ -95,7 +97,7 @@ def built(request: pytest.FixtureRequest, tmp_path: Path) -> list[Manifest]:
     if program is None:
         pytest.skip("neither kubectl nor kustomize is installed: patches are not looked at")
     folder = FOLDER / request.param
-    if request.param == "components":
+    if not folder.joinpath("kustomization.yaml").exists():
         shutil.copytree(FOLDER, tmp_path / "k")
         folder = tmp_path / "k/chosen"
         folder.mkdir()
@@ -105,11 +107,21 @@ def built(request: pytest.FixtureRequest, tmp_path: Path) -> list[Manifest]:
             "resources": ["../base"],
             "components": [f"../components/{name}" for name in COMPONENTS],
         }
+        if request.param == "mine":
+            content = yaml.load(example(), LOADER)
         (folder / "kustomization.yaml").write_text(yaml.safe_dump(content))
     verb = "kustomize" if program.endswith("kubectl") else "build"
     made = subprocess.run([program, verb, folder], capture_output=True, text=True, timeout=60)
     assert made.returncode == 0, made.stderr
     return list(yaml.load_all(made.stdout, LOADER))
+
+
+def example() -> str:
+    """The kustomization of the how-to."""
+    text = (ROOT / "docs/how-to/kubernetes.md").read_text()
+    found = re.search(r"<!-- built by .*?```yaml\n(.*?)```", text, re.DOTALL)
+    assert found
+    return textwrap.dedent(found[1])
 
 
 def check_schema(found: Iterable[Manifest]) -> None:
