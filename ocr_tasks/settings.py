@@ -668,7 +668,7 @@ def client_token() -> str:
 @lru_cache(maxsize=1)
 def cores() -> int:
     """Cores that this process may use: in a container that has less time than these, fewer."""
-    return max(1, min(len(os.sched_getaffinity(0)), math.ceil(_core_seconds(Path("/")))))
+    return max(1, math.ceil(min(len(os.sched_getaffinity(0)), _core_seconds(Path("/")))))
 
 
 def _core_seconds(root: Path) -> float:

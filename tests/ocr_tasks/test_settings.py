@@ -119,3 +119,4 @@ def test_the_time_of_a_container_bounds_its_cores(
         (tmp_path / name).write_text(text)
     assert settings._core_seconds(tmp_path) == (cores or math.inf)
     assert settings._core_seconds(tmp_path / "nowhere") == math.inf
+    assert 1 <= settings.cores() <= len(os.sched_getaffinity(0))
