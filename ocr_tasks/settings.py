@@ -658,11 +658,15 @@ def client_url() -> str:
 
 
 def client_token() -> str:
-    """The token for a server of which this process is a client: OCR_TOKEN.
+    """The token for a server of which this process is a client: OCR_TOKEN, or a secret file.
 
     Not an argument of commands: those can be seen in the list of processes.
     """
-    return os.environ.get("OCR_TOKEN", "")
+    token = os.environ.get("OCR_TOKEN")
+    folder = os.environ.get("OCR_SECRETS_DIR")
+    if token is None and folder and (file := Path(folder, "ocr_token")).is_file():
+        return file.read_text().strip()
+    return token or ""
 
 
 @lru_cache(maxsize=1)
