@@ -5,9 +5,12 @@ The API publishes tasks by name and so never imports one.
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Iterable
+from typing import Any
 
 from celery import Celery
+from redis.connection import parse_url
 
 from ocr_tasks import settings
 
@@ -43,6 +46,7 @@ def queue_of(lane: str) -> str:
 def _configuration(config: settings.Settings) -> dict[str, object]:
     return {
         "broker_url": config.celery_redis.replace("socket://", "redis+socket://", 1),
+        "broker_use_ssl": _tls(config.redis),
         "result_backend": "ocr_tasks.backend:JobBackend",
         "result_expires": None,  # a job is kept until it is deleted
         "imports": ["ocr_tasks.tasks"],
@@ -78,6 +82,19 @@ def _configuration(config: settings.Settings) -> dict[str, object]:
         "worker_hijack_root_logger": False,
         "task_send_sent_event": True,
     }
+
+
+def _tls(address: str) -> dict[str, Any] | None:
+    """How the broker speaks TLS to Redis, None: not at all. As redis-py does by the same address.
+
+    Left to itself, Celery takes any certificate, and Flower has no TLS.
+    """
+    if not address.startswith("rediss://"):
+        return None
+    asked = parse_url(address)  # type: ignore[no-untyped-call]
+    options = {name: value for name, value in asked.items() if name.startswith("ssl_")}
+    verify = str(options.get("ssl_cert_reqs", "required")).upper()
+    return {**options, "ssl_cert_reqs": ssl.VerifyMode[f"CERT_{verify}"]}
 
 
 class LaneOrder:

@@ -78,7 +78,7 @@ def _service() -> Iterator[Metric]:
     yield from _jobs(seen)
     yield from _queue(seen)
     yield from _pages(seen)
-    yield from _workers()
+    yield from _workers(seen)
     yield from _swarm()
     yield from _processing(seen)
     yield from _webhooks(seen)
@@ -187,7 +187,7 @@ def _pages(seen: _Seen) -> Iterator[Metric]:
     yield _counter("ocr_pages_failed", text, seen.count("pages_failed"))
 
 
-def _workers() -> Iterator[Metric]:
+def _workers(seen: _Seen) -> Iterator[Metric]:
     totals = {kind: [0, 0, 0] for kind in ("documents", "processors")}
     for worker in workers.living():
         total = totals["processors" if worker.processors else "documents"]
@@ -202,6 +202,10 @@ def _workers() -> Iterator[Metric]:
     ):
         rows = {kind: total[place] for kind, total in totals.items()}
         yield _gauges(name, text, "kind", rows)
+    # By this workers are scaled. What waits alone would take away those that are at work.
+    wanted = totals["documents"][2] + sum(seen.lanes.values())
+    text = "Processes that documents would keep at work: those that are, and one for each message"
+    yield GaugeMetricFamily("ocr_worker_processes_wanted", text, wanted)
 
 
 def _swarm() -> Iterator[Metric]:

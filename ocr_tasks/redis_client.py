@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import ssl
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -68,6 +69,15 @@ def _leave_behind() -> None:
 os.register_at_fork(after_in_child=_leave_behind)
 
 
+def misfit(error: redis.RedisError) -> str | None:
+    """What an error says against the address of Redis; None: it may pass."""
+    if isinstance(error, redis.AuthenticationError | redis.exceptions.NoPermissionError):
+        return f"Redis refuses: {error}"
+    if isinstance(error.__context__, ssl.SSLCertVerificationError):
+        return f"Redis is not trusted: {error.__context__.verify_message}"
+    return None
+
+
 def check() -> None:
     """Makes sure that a Redis that answers is one to work with; one that is away may come later.
 
@@ -76,9 +86,9 @@ def check() -> None:
     """
     try:
         version = str(client().info("server")["redis_version"])
-    except (redis.AuthenticationError, redis.exceptions.NoPermissionError) as error:
-        raise settings.SettingsError(f"OCR_REDIS_URL: Redis refuses: {error}") from None
-    except redis.RedisError:
+    except redis.RedisError as error:
+        if why := misfit(error):
+            raise settings.SettingsError(f"OCR_REDIS_URL: {why}") from None
         return
     if int(version.partition(".")[0]) < _OLDEST:
         raise settings.SettingsError(

@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import ipaddress
+import math
 import os
 import re
 import tempfile
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal, Self
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
@@ -21,6 +22,9 @@ MIB = 1024 * 1024
 DAY = 24 * 3600
 
 _HOST = r"([a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?|\[[0-9a-f:.]+\])"
+
+#: The options of an address of Redis that name a file or a folder of files.
+_TLS_FILES = {"ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile"}
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -37,8 +41,9 @@ class Settings(BaseSettings):
     )
     redis_url: str = Field(
         "",
-        description="Redis to use, as redis://, rediss:// or unix:///path. "
-        "Empty: `ocr-tasks up` starts one of its own in the data folder.",
+        description="Redis to use, as redis://, rediss:// or unix:///path. With rediss:// its "
+        "certificate is verified, by the authorities of the system or those in the file of "
+        "?ssl_ca_certs=/path. Empty: `ocr-tasks up` starts one of its own in the data folder.",
     )
     redis_password: str = Field(
         "", description="Password of Redis, where its address does not hold one.", repr=False
@@ -474,6 +479,14 @@ class Settings(BaseSettings):
     def _scheme(cls, value: str) -> str:
         if value and not value.startswith(("redis://", "rediss://", "unix:///")):
             raise ValueError("start it with redis://, rediss:// or unix:///")
+        tls = _tls_options(value)
+        if tls and not value.startswith("rediss://"):
+            raise ValueError("options of TLS need rediss://")
+        if tls.get("ssl_cert_reqs", "required") not in {"required", "optional", "none"}:
+            raise ValueError("ssl_cert_reqs is required, optional or none")
+        for name in _TLS_FILES & tls.keys():
+            if not os.access(tls[name], os.R_OK):
+                raise ValueError(f"{name}: {tls[name]} cannot be read")
         return value
 
     @model_validator(mode="after")
@@ -517,6 +530,12 @@ class Settings(BaseSettings):
         user, _, host = parts.netloc.rpartition("@")
         name, password = user.partition(":")[0], quote(self.redis_password, safe="")
         return urlunsplit(parts._replace(netloc=f"{name}:{password}@{host}"))
+
+    @property
+    def redis_files(self) -> list[Path]:
+        """The files that TLS to Redis needs, as its address names them."""
+        tls = _tls_options(self.redis)
+        return [Path(tls[name]) for name in _TLS_FILES & tls.keys()]
 
     @property
     def redis_port(self) -> int | None:
@@ -601,6 +620,12 @@ class Settings(BaseSettings):
         return self.worker_processes or cores()
 
 
+def _tls_options(address: str) -> dict[str, str]:
+    """The options of TLS of an address of Redis, by redis-py's names for them."""
+    query = parse_qsl(urlsplit(address).query)
+    return {name: value for name, value in query if name.startswith("ssl_")}
+
+
 def _names(value: str) -> list[str]:
     return [name.strip() for name in value.split(",") if name.strip()]
 
@@ -644,9 +669,21 @@ def client_token() -> str:
     return token or ""
 
 
+@lru_cache(maxsize=1)
 def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0))
+    """Cores that this process may use: in a container that has less time than these, fewer."""
+    return max(1, math.ceil(min(len(os.sched_getaffinity(0)), _core_seconds(Path("/")))))
+
+
+def _core_seconds(root: Path) -> float:
+    """Seconds of cores that the control group of this process has in a second; see cgroups(7)."""
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+        group = next(line for line in lines if line.startswith("0::")).removeprefix("0::/")
+        quota, period = (root / "sys/fs/cgroup" / group / "cpu.max").read_text().split()
+        return int(quota) / int(period)
+    except (OSError, ValueError, StopIteration):  # as much as there is, or no such groups
+        return math.inf
 
 
 class SettingsError(Exception):

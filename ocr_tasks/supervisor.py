@@ -26,7 +26,7 @@ from types import FrameType
 import psutil
 import redis
 
-from ocr_tasks import logs, settings
+from ocr_tasks import logs, redis_client, settings
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -183,9 +183,9 @@ def _wait_for_redis(url: str, alive: Callable[[], bool], seconds: float = 60) ->
         while True:
             try:
                 client.ping()
-            except redis.AuthenticationError as error:
-                raise StartError(f"OCR_REDIS_URL: Redis refuses: {error}") from None
             except redis.RedisError as error:
+                if why := redis_client.misfit(error):
+                    raise StartError(f"OCR_REDIS_URL: {why}") from None
                 if not alive():
                     raise StartError("Redis ended before it could answer") from None
                 if time.monotonic() > deadline:

@@ -125,6 +125,7 @@ def _shut_in() -> None:
         writable += work.writable()
         readable += work.readable()
     ports = [config.redis_port] if config.redis_port else []
+    readable += config.redis_files
     readable += [Path(name).resolve().parent for name in config.plugin_names if "/" in name]
     if not limits.confine(writable, config.data_dir, ports, readable):
         log.warning("this kernel cannot shut processes in (Landlock); limits alone hold them")

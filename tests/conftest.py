@@ -148,19 +148,40 @@ def wait_for_end(client: httpx.Client, job: dict[str, Any], seconds: float = 120
 # Redis alone, and our modules working on it in this process
 
 
+#: What the user of Redis may do whom our programs need (`docs/how-to/operate.md`).
+RIGHTS = "+@all -@admin -@dangerous +info"
+ADMIN = "admin"
+
+
+def admin_of(redis_server: str) -> redis.Redis:
+    """A client that may do everything, as tests do: empty Redis, list keys, change its settings."""
+    return redis.Redis.from_url(redis_server, username=ADMIN, password="", decode_responses=True)
+
+
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a real Redis."""
+    """The address of a real Redis, which lets nobody but `admin_of` administer it.
+
+    At the end it must not have refused anything: so all that ran can do with those rights.
+    """
     folder = tmp_path_factory.mktemp("redis")
     path = folder / "redis.sock"
+    (folder / "users.acl").write_text(
+        f"user default on nopass ~* &* {RIGHTS}\nuser {ADMIN} on nopass ~* &* +@all\n"
+    )
     program = shutil.which("redis-server")
     assert program, "redis-server is not installed; scripts/setup installs it"
     server = subprocess.Popen(
-        [program, "--port", "0", "--unixsocket", path, "--dir", folder, "--save", ""],
+        [
+            *(program, "--port", "0", "--unixsocket", path, "--dir", folder, "--save", ""),
+            *("--aclfile", "users.acl"),
+        ],
         stdout=subprocess.DEVNULL,
     )
     wait_until(path.exists)
     yield f"unix://{path}"
+    with admin_of(f"unix://{path}") as admin:
+        assert admin.acl_log() == []
     server.terminate()
     server.wait()
 
@@ -169,7 +190,7 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def service(
     redis_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[redis.Redis]:
-    """Our modules with an empty Redis and an empty data folder; gives a client of that Redis."""
+    """Our modules with an empty Redis and an empty data folder; gives an administrator's client."""
     from ocr_tasks import app, redis_client, settings
 
     monkeypatch.setenv("OCR_REDIS_URL", redis_server)
@@ -185,11 +206,12 @@ def service(
     app.app.conf.update(app._configuration(settings.get()))
     app.app._local.__dict__.clear()
     app.app._backend_cache = None
-    client = redis_client.client()
+    ours, client = redis_client.client(), admin_of(redis_server)
     client.flushall()
     before = set(threading.enumerate())
     yield client
     client.close()
+    ours.close()
     forget()
     # A thread that goes on would ask the next test's Redis, or the developer's own.
     left = [t for t in threading.enumerate() if t not in before and t.is_alive()]

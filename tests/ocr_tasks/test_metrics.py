@@ -130,6 +130,16 @@ def test_workers_and_their_processes_are_counted_until_they_go(service: redis.Re
     assert service.smembers(keys.WORKERS) == {"two", "three"}
 
 
+def test_processes_are_wanted_for_what_runs_and_for_what_waits() -> None:
+    assert values()["ocr_worker_processes_wanted"] == 0
+    submit()
+    submit()
+    workers.announce(WorkerInfo("one", 4, ["eng"], busy=3))
+    workers.announce(WorkerInfo("three", 1, processors=["ocrd-dummy"], busy=1))
+
+    assert values()["ocr_worker_processes_wanted"] == 5
+
+
 def test_requests_of_all_processes_add_up(service: redis.Redis) -> None:
     for _ in range(2):
         tally.count_request("GET", "/v1/jobs/{job_id}", 200, 0.002)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -101,3 +102,21 @@ def test_who_can_reach_a_container_decides_who_needs_a_token(
     monkeypatch.setenv("OCR_HOST", listens)
     monkeypatch.setenv("OCR_PUBLISHED_HOST", published)
     assert settings.get().needs_tokens is needed
+
+
+@pytest.mark.parametrize(
+    ("limit", "cores"),
+    [("max 100000", None), ("150000 100000", 1.5), ("20000 100000", 0.2), ("", None)],
+)
+def test_the_time_of_a_container_bounds_its_cores(
+    tmp_path: Path, limit: str, cores: float | None
+) -> None:
+    for name, text in (
+        ("proc/self/cgroup", "9:cpu:/elsewhere\n0::/system.slice/ocr.service\n"),
+        ("sys/fs/cgroup/system.slice/ocr.service/cpu.max", f"{limit}\n"),
+    ):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text(text)
+    assert settings._core_seconds(tmp_path) == (cores or math.inf)
+    assert settings._core_seconds(tmp_path / "nowhere") == math.inf
+    assert 1 <= settings.cores() <= len(os.sched_getaffinity(0))

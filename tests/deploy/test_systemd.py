@@ -1,0 +1,237 @@
+"""The units of `deploy/systemd`: as systemd checks them, and run by a systemd of their own."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from ocr_tasks import cli, rights, settings, supervisor
+from tests.conftest import DATA, free_port, submit, wait_for_end, wait_until
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "deploy/systemd"
+UNITS = sorted(path.name for path in FOLDER.glob("*.service"))
+OURS = [name for name in UNITS if name != "ocr-tasks-redis.service"]
+
+#: How much of the system a unit may reach, by systemd's own reckoning from 0 to 10, in tenths.
+EXPOSED_AT_MOST = 15
+
+needs_analyze = pytest.mark.skipif(
+    not shutil.which("systemd-analyze"), reason="systemd-analyze is not installed"
+)
+
+
+def options(name: str) -> dict[str, list[str]]:
+    """What a unit sets: each option with all the values that it is given."""
+    found: dict[str, list[str]] = {}
+    for line in (FOLDER / name).read_text().splitlines():
+        key, equals, value = line.partition("=")
+        if equals and not line.startswith("#"):
+            found.setdefault(key, []).append(value)
+    return found
+
+
+def environment() -> dict[str, str]:
+    """The settings of ocr-tasks.env."""
+    lines = (FOLDER / "ocr-tasks.env").read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+
+
+def analyze(*words: str, units: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["systemd-analyze", *words],
+        env={**os.environ, "SYSTEMD_UNIT_PATH": f"{units}:", "SYSTEMD_COLORS": "0"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+@needs_analyze
+def test_systemd_finds_no_fault(tmp_path: Path) -> None:
+    # Where the programs are installed: it looks whether they can be run.
+    shutil.copytree(FOLDER, tmp_path, dirs_exist_ok=True)
+    for unit in tmp_path.glob("*.service"):
+        unit.write_text(unit.read_text().replace("/opt/ocr-tasks/.venv/bin", f"{ROOT}/.venv/bin"))
+    units = [str(tmp_path / name) for name in [*UNITS, "ocr-tasks.target"]]
+    found = analyze("verify", "--man=no", *units, units=tmp_path)
+    assert (found.returncode, found.stdout, found.stderr) == (0, "", "")
+
+
+@needs_analyze
+@pytest.mark.parametrize("unit", UNITS)
+def test_units_are_shut_in(unit: str) -> None:
+    limit = f"--threshold={EXPOSED_AT_MOST}"
+    words = ("security", "--offline=true", limit, "--no-pager", str(FOLDER / unit))
+    found = analyze(*words, units=FOLDER)
+    assert found.returncode == 0, found.stdout
+
+
+@pytest.mark.parametrize("unit", OURS)
+def test_each_unit_runs_a_command_with_the_secrets_that_it_needs(unit: str) -> None:
+    found = options(unit)
+    role = unit.removeprefix("ocr-tasks-").removesuffix(".service")
+    assert found["ExecStart"] == [f"/opt/ocr-tasks/.venv/bin/ocr-tasks {role}"]
+    assert role in {title.partition(":")[0] for title in cli.describe()}
+    secrets = {
+        "web": ["ocr_redis_password", "ocr_webhook_secrets"],
+        "worker": ["ocr_redis_password"],
+        "courier": ["ocr_redis_password", "ocr_webhook_secrets"],
+        "flower": ["ocr_redis_password", "ocr_flower_password"],
+    }
+    wanted = [f"{name}:/etc/ocr-tasks/secrets/{name}" for name in secrets[role]]
+    assert found["LoadCredential"] == wanted
+    assert found["User"] == found["Group"] == ["ocr-tasks"]
+
+
+def test_settings_that_are_named_exist() -> None:
+    text = "\n".join(path.read_text() for path in FOLDER.rglob("*") if path.is_file())
+    known = {f"OCR_{name.upper()}" for name in settings.Settings.model_fields}
+    assert set(re.findall(r"\bOCR_[A-Z0-9_]+", text)) <= known
+    values = {name.removeprefix("OCR_").lower(): value for name, value in environment().items()}
+    settings.Settings(**values)
+
+
+def test_a_worker_that_stops_has_time_to_give_its_jobs_back() -> None:
+    takes = int(environment()["OCR_STOP_SECONDS"]) + supervisor.STOP_GRACE
+    found = options("ocr-tasks-worker.service")
+    assert int(found["TimeoutStopSec"][0]) > takes
+    assert found["KillMode"] == ["mixed"]
+    # One process without memory must not end the others.
+    assert found["OOMPolicy"] == ["continue"]
+
+
+def test_a_worker_reaches_this_host_only() -> None:
+    found = options("ocr-tasks-worker.service")
+    assert (found["IPAddressDeny"], found["IPAddressAllow"]) == (["any"], ["localhost"])
+
+
+def test_wrong_settings_are_not_tried_again() -> None:
+    found = options("ocr-tasks-.service.d/10-shut-in.conf")
+    assert found["RestartPreventExitStatus"] == [str(cli.USAGE)]
+
+
+# Run by a systemd
+
+
+@dataclass
+class Host:
+    """A systemd that has nothing but our units, in namespaces of its own."""
+
+    process: subprocess.Popen[bytes]
+    folder: Path
+    port: int
+
+    def systemctl(self, *words: str) -> str:
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        ran = subprocess.run(
+            ["nsenter", "--mount", "--pid", "--target", children.split()[0], "systemctl", *words],
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        return (ran.stdout + ran.stderr).strip()
+
+    def state(self, unit: str) -> str:
+        """`active`, `inactive`, or `failed` if it ended otherwise than it should."""
+        return self.systemctl("show", "--value", "--property=ActiveState", unit)
+
+    def log(self) -> str:
+        logs = sorted(self.folder.glob("log-*"))
+        return "\n".join(f"{path.name}:\n{path.read_text()}" for path in logs)
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[Host]:
+    if os.getuid() != 0 or not Path("/lib/systemd/systemd").exists():
+        pytest.skip("running units needs root and systemd")
+    port, redis_port = free_port(), str(free_port())
+    own = f"OCR_PORT={port}\nOCR_WEB_PROCESSES=1\nOCR_FLOWER_PORT={free_port()}"
+    for name, changed in (
+        ("ocr-tasks.env", {"OCR_PORT=8000": own}),
+        ("redis.conf", {}),
+    ):
+        text = (FOLDER / name).read_text()
+        for old, new in {**changed, "6379": redis_port}.items():
+            assert old in text
+            text = text.replace(old, new)
+        (tmp_path / name).write_text(text)
+    _install(tmp_path / "units")
+    group = f"ocr-tasks-test-{os.getpid()}"
+    with (tmp_path / "log-systemd").open("wb") as log:
+        command = [ROOT / "tests/deploy/own-systemd", ROOT, tmp_path, group]
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        yield Host(process, tmp_path, port)
+    finally:
+        process.kill()  # and with it all that it has started
+        process.wait()
+        for top in (Path("/sys/fs/cgroup", group), Path("/sys/fs/cgroup/unified", group)):
+            wait_until(lambda top=top: _gone(top))
+
+
+def _gone(group: Path) -> bool:
+    """Removes a control group with those below; False: its processes have not ended yet."""
+    for folder, _, _ in os.walk(group, topdown=False):
+        with suppress(OSError):
+            Path(folder).rmdir()
+    return not group.exists()
+
+
+def _install(units: Path) -> None:
+    """Our units, all of them enabled, and the few that they need of a system."""
+    shutil.copytree(FOLDER, units)
+    for name in ("sysinit", "basic", "shutdown", "umount", "network-online"):
+        (units / f"{name}.target").write_text("[Unit]\nDefaultDependencies=no\n")
+    wants = units / "ocr-tasks.target.wants"
+    wants.mkdir()
+    for unit in UNITS:
+        (wants / unit).symlink_to(f"../{unit}")
+        # The scripts of this environment know where it was made, and are elsewhere there.
+        text = (units / unit).read_text()
+        (units / unit).write_text(text.replace("bin/ocr-tasks ", "bin/python -m ocr_tasks.cli "))
+    python = Path(sys.executable).resolve().parents[1]
+    hidden = python.is_relative_to("/root") or python.is_relative_to("/home")
+    (units / "ocr-tasks-.service.d/90-test.conf").write_text(
+        textwrap.dedent("""\
+            [Service]
+            WorkingDirectory=/opt/ocr-tasks
+            StandardOutput=append:/opt/test/log-%N
+            StandardError=inherit
+        """)
+        + (f"ProtectHome=tmpfs\nBindReadOnlyPaths={python}\n" if hidden else "")
+    )
+
+
+@pytest.mark.acceptance
+def test_the_units_run_read_a_document_and_stop(host: Host) -> None:
+    with httpx.Client(base_url=f"http://127.0.0.1:{host.port}", timeout=60) as http:
+
+        def ready() -> bool:
+            assert host.process.poll() is None, host.log()
+            try:
+                return http.get("/readyz").status_code == 200
+            except httpx.TransportError:
+                return False
+
+        wait_until(ready)
+        job = submit(http, DATA / "huckleberry-finn-p22.pdf").json()
+        assert wait_for_end(http, job)["state"] == "succeeded"
+        assert "stooping" in http.get(f"/v1/jobs/{job['id']}/text").text
+    for unit in UNITS:
+        assert host.state(unit) == "active", host.log()
+    host.systemctl("stop", "ocr-tasks.target")
+    wait_until(lambda: all(host.state(unit) == "inactive" for unit in UNITS))
+    # All that a kernel with Landlock can do is done in there as well.
+    assert not rights.landlock() or "Landlock" not in host.log()
