@@ -6,6 +6,7 @@ does not grow with the number of jobs: they come from counters, and from the len
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from itertools import accumulate
@@ -21,7 +22,7 @@ from prometheus_client.core import (
 from prometheus_client.metrics_core import Metric
 from redis import RedisError
 
-from ocr_tasks import errors, keys, redis_client, settings, storage, tally, workers
+from ocr_tasks import errors, keys, redis_client, settings, tally, workers
 from ocr_tasks.app import LANES
 from ocr_tasks.model import Stage, State
 from ocr_tasks.swarm import devices, queue
@@ -56,11 +57,12 @@ def registry() -> CollectorRegistry:
 def _storage() -> Iterator[Metric]:
     """The room on the storage; nothing where it cannot be asked."""
     try:
-        free, total = storage.room()
-    except errors.ServiceError:
+        disk = shutil.disk_usage(settings.get().data_dir)
+    except OSError:
         return
-    yield GaugeMetricFamily("ocr_storage_free_bytes", "Bytes that are free on the storage", free)
-    yield GaugeMetricFamily("ocr_storage_size_bytes", "Bytes that the storage has", total)
+    text = "Bytes that are free on the storage"
+    yield GaugeMetricFamily("ocr_storage_free_bytes", text, disk.free)
+    yield GaugeMetricFamily("ocr_storage_size_bytes", "Bytes that the storage has", disk.total)
     yield GaugeMetricFamily(
         "ocr_storage_reserve_bytes",
         "Free bytes below which documents are refused (OCR_RESERVE_BYTES)",

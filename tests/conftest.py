@@ -191,7 +191,7 @@ def service(
     redis_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[redis.Redis]:
     """Our modules with an empty Redis and an empty data folder; gives an administrator's client."""
-    from ocr_tasks import app, redis_client, settings
+    from ocr_tasks import app, redis_client, settings, tally
 
     monkeypatch.setenv("OCR_REDIS_URL", redis_server)
     monkeypatch.setenv("OCR_DATA_DIR", str(tmp_path / "data"))
@@ -200,6 +200,8 @@ def service(
         settings.get.cache_clear()
         redis_client.client.cache_clear()
         redis_client._script.cache_clear()
+        tally._requests.clear()
+        tally._seconds.clear()
         app.app.pool.force_close_all()
 
     forget()

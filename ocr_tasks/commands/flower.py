@@ -73,6 +73,7 @@ def _dashboard(config: Settings) -> Any:
     from flower.app import Flower
     from flower.options import options as chosen
     from flower.views import monitor
+    from kombu.utils.url import parse_url
 
     from ocr_tasks.app import app
 
@@ -92,4 +93,7 @@ def _dashboard(config: Settings) -> Any:
     logging.getLogger("tornado.access").setLevel(logging.ERROR)
     # It only looks on: what the tasks need, such as OCRmyPDF, stays unloaded.
     app.conf.imports = []
+    # It asks for the lengths of queues by a client of its own, which does not look at these options
+    # in the address.
+    app.conf.broker_use_ssl = parse_url(app.conf.broker_url).get("ssl", False)
     return Flower(capp=app, options=chosen, **urls.settings)

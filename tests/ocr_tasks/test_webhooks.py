@@ -75,6 +75,18 @@ def test_the_end_of_a_job_is_told_signed(receiver: Receiver) -> None:
     assert redis_client.client().zcard(keys.OUTBOX) == 0
 
 
+def test_tries_are_counted_by_what_came_of_them(receiver: Receiver) -> None:
+    for answer in (answers(204), answers(500), answers(410)):
+        receiver.answer = answer
+        finished(receiver.url)
+        deliver_all()
+
+    stats = redis_client.client().hgetall(keys.STATS)
+
+    counts = {name: int(stats[f"webhooks_{name}"]) for name in ("delivered", "failed", "given_up")}
+    assert counts == {"delivered": 1, "failed": 1, "given_up": 1}
+
+
 def test_a_job_without_a_callback_tells_nobody() -> None:
     job_id = storage.new_id()
     upload = storage.new_upload()
