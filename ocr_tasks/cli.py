@@ -3,34 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import signal
 import socket
-import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
-
-import httpx
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ocr_tasks import errors, redis_client, settings
-from ocr_tasks.client import ApiError, Client, connected
 from ocr_tasks.commands import ocrd, swarm, tokens
 
 #: Exit codes, after sysexits.h where it has one.
 EXIT_USAGE = 2
-EXIT_REFUSED = 65
 EXIT_UNAVAILABLE = 69
-EXIT_FAILED = 70
 EXIT_INTERRUPTED = 130
 
-START_SECONDS = 90
 _PROCESSORS = "offer these OCR-D processors, and read no documents (default: OCR_PROCESSORS)"
 
 
@@ -136,6 +124,7 @@ def _up(options: argparse.Namespace) -> int:
     config = settings.get()
     environment = {**os.environ, "OCR_DATA_DIR": str(config.data_dir), "OCR_PROCESSORS": ""}
     supervisor = Supervisor(config, environment)
+    gc.freeze()  # what is loaded stays: Python need not look for garbage there as it ends
     try:
         _check_free(config.host, config.port)
         with supervisor.running():
@@ -173,10 +162,19 @@ def _web(options: argparse.Namespace) -> int:
     redis_client.check()
     for warning in tokens.warnings(config):
         _complain(warning, 0)
-    # gunicorn takes this process over; `web` is named and not imported, as nothing here knows it.
-    command = [sys.executable, "-m", "gunicorn", "--config", "python:web.server"]
     os.environ["OCR_DATA_DIR"] = str(config.data_dir)
-    os.execv(sys.executable, [*command, "web.app:create_app()"])  # noqa: S606
+    from gunicorn.app import wsgiapp
+
+    # This process becomes gunicorn's; `web` is named and not imported, as nothing here knows it.
+    sys.argv = [wsgiapp.__file__, "--config", "python:web.server", "web.app:create_app()"]
+    wsgiapp.run(prog="gunicorn")
+    return 0
+
+
+def _ocr(options: argparse.Namespace) -> int:
+    from ocr_tasks.commands import ocr_calls
+
+    return ocr_calls.ocr(options)
 
 
 def _sweep(options: argparse.Namespace) -> int:
@@ -206,136 +204,6 @@ def _webhooks(options: argparse.Namespace) -> int:
     except errors.ServiceError as error:
         return _complain(f"{error}", EXIT_UNAVAILABLE)
     return 0
-
-
-# ocr
-
-
-def _ocr(options: argparse.Namespace) -> int:
-    for file in options.files:
-        if not file.is_file():
-            return _complain(f"there is no file {file}", EXIT_USAGE)
-    try:
-        fields = _fields(options)
-    except ValueError as error:
-        return _complain(str(error), EXIT_USAGE)
-    output = options.output or options.files[0].with_name(f"{options.files[0].stem}-ocr.pdf")
-    try:
-        with _server(options.url) as client:
-            return _read(client, options.files, fields, output, options.text)
-    except ApiError as error:
-        return _complain(f"{error} [{error.code}]", EXIT_REFUSED)
-    except (httpx.TransportError, TimeoutError) as error:
-        return _complain(f"the server does not answer: {error}", EXIT_UNAVAILABLE)
-    except OSError as error:
-        return _complain(f"cannot write the result: {error}", EXIT_FAILED)
-
-
-def _fields(options: argparse.Namespace) -> dict[str, str | list[str]]:
-    fields: dict[str, str | list[str]] = {}
-    for pair in options.option:
-        name, equals, value = pair.partition("=")
-        if not equals:
-            raise ValueError(f"--option takes NAME=VALUE, not {pair!r}")
-        fields[name] = value
-    if options.languages:
-        fields["languages"] = options.languages.replace(",", "+").split("+")
-    return fields
-
-
-def _read(
-    client: Client,
-    files: list[Path],
-    fields: dict[str, str | list[str]],
-    output: Path,
-    text: Path | None,
-) -> int:
-    job = client.submit(files, fields)
-    try:
-        with _bar(job["input"]["pages"]) as show:
-            job = client.wait(job, show)
-    except KeyboardInterrupt:
-        client.cancel(job["id"])
-        raise
-    if job["state"] != "succeeded":
-        error = job["error"]
-        return _complain(f"{error['message']}. {error['advice']} [{error['code']}]", EXIT_FAILED)
-    client.download(job["id"], "pdf", output)
-    if text:
-        client.download(job["id"], "text", text)
-    for page in job["failed_pages"]:
-        _complain(f"page {page['page']} keeps its image: {page['message']}", 0)
-    print(output)
-    return 0
-
-
-@contextmanager
-def _bar(pages: int) -> Iterator[Any]:
-    """A progress bar on standard error."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f} %"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task("waiting", total=100)
-
-        def show(job: dict[str, Any]) -> None:
-            done = job["progress"]["pages_done"]
-            stage = job["stage"] or job["state"]
-            words = f"page {done} of {pages}" if stage == "ocr" else stage
-            progress.update(task, completed=job["progress"]["percent"], description=words)
-
-        yield show
-
-
-@contextmanager
-def _server(url: str) -> Iterator[Client]:
-    """A client of the server at the address, or of one that runs for the time of the block.
-
-    Raises:
-        TimeoutError: if that one does not start.
-    """
-    with connected(url, settings.client_token()) as client:
-        if client.alive():
-            yield client
-            return
-    with tempfile.TemporaryDirectory(prefix="ocr-tasks-") as folder:
-        port = _free_port()
-        log = Path(folder) / "log"
-        private = settings.WHO_MAY | {"OCR_TOKEN"}
-        environment = {
-            **{name: value for name, value in os.environ.items() if name not in private},
-            **{"OCR_DATA_DIR": f"{folder}/data", "OCR_REDIS_URL": "", "OCR_HOST": "127.0.0.1"},
-            **{"OCR_PORT": str(port), "OCR_WEB_PROCESSES": "1"},
-        }
-        command = [sys.executable, "-m", "ocr_tasks.cli", "up"]
-        with log.open("wb") as words:
-            stack = subprocess.Popen(command, env=environment, stdout=words, stderr=words)
-        try:
-            with connected(f"http://127.0.0.1:{port}") as client:
-                _wait_until_ready(client, stack, log)
-                yield client
-        finally:
-            stack.send_signal(signal.SIGTERM)
-            with suppress(subprocess.TimeoutExpired):
-                stack.wait(60)
-
-
-def _wait_until_ready(client: Client, stack: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while not client.ready():
-        if stack.poll() is not None or time.monotonic() > deadline:
-            raise TimeoutError(log.read_text(errors="replace")[-2000:].strip())
-        time.sleep(0.1)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _complain(text: str, code: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 from ocr_tasks import logs, settings
@@ -33,3 +34,9 @@ def on_starting(arbiter: Any) -> None:
     logs.set_up()
     for handler in arbiter.log.error_log.handlers:
         logs.dress(handler)
+    gc.freeze()  # what is loaded stays, and is shared with the children
+
+
+def post_worker_init(worker: Any) -> None:
+    """The application is loaded, and stays: nobody looks for garbage there, now or at the end."""
+    gc.freeze()

@@ -56,7 +56,7 @@ class Cast:
         return httpx.Client(
             base_url=self.stack.url,
             timeout=90,
-            transport=httpx.HTTPTransport(local_address=address),
+            transport=httpx.HTTPTransport(local_address=address, verify=False),
             headers={"Authorization": f"Bearer {token}"} if token else {},
         )
 
