@@ -22,6 +22,9 @@ import redis
 
 DATA = Path(__file__).parent / "data"
 
+#: The pages of multipage.pdf without the one of 81 megapixels, which takes longer than all others.
+SIX_PAGES = DATA / "six-pages.pdf"
+
 
 def free_port() -> int:
     with socket.socket() as probe:
@@ -137,7 +140,8 @@ def submit(
 
 def wait_for_end(client: httpx.Client, job: dict[str, Any], seconds: float = 120) -> dict[str, Any]:
     def ended() -> dict[str, Any] | None:
-        current = client.get(f"/v1/jobs/{job['id']}").json()
+        # Asking twenty times a second would take from the machine what the job is to have.
+        current = client.get(f"/v1/jobs/{job['id']}", params={"wait": 2}).json()
         return current if current["state"] in ("succeeded", "failed", "cancelled") else None
 
     return wait_until(ended, seconds)
