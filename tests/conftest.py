@@ -22,7 +22,8 @@ import redis
 
 DATA = Path(__file__).parent / "data"
 
-#: The pages of multipage.pdf without the one of 81 megapixels, which takes longer than all others.
+#: The pages of multipage.pdf without the one of 81 megapixels, which takes longer than all others;
+#: the fourth has a text layer.
 SIX_PAGES = DATA / "six-pages.pdf"
 
 
