@@ -63,7 +63,7 @@ def cpu_by_part(service: Service) -> dict[str, float]:
             command, times = " ".join(process.cmdline()), process.cpu_times()
         except psutil.NoSuchProcess:
             continue
-        part = "redis" if "redis" in command else "web" if "gunicorn" in command else "worker"
+        part = "redis" if "redis" in command else "web" if command.endswith(" web") else "worker"
         parts[part] += times.user + times.system
     return parts
 

@@ -36,8 +36,8 @@ def web_processes(stack: Stack) -> list[psutil.Process]:
     """gunicorn's worker processes."""
     assert stack.process is not None
     everything = psutil.Process(stack.process.pid).children(recursive=True)
-    gunicorn = [p for p in everything if "gunicorn" in " ".join(p.cmdline())]
-    return [p for p in gunicorn if p.ppid() in {other.pid for other in gunicorn}]
+    ours = [p for p in everything if p.cmdline()[-1:] == ["web"]]
+    return [p for p in ours if p.ppid() in {other.pid for other in ours}]
 
 
 class Peak(threading.Thread):

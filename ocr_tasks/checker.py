@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import gc
 import json
 import os
 import signal
@@ -157,6 +158,7 @@ def serve(work: Any) -> None:
     Ends when the process that started it has ended.
     """
     os.umask(0o077)
+    gc.freeze()  # what is loaded is shared with the children, and stays
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the children
     with socket.socket(fileno=os.dup(0)) as control:
         while True:

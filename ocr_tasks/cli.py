@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import signal
 import socket
@@ -103,6 +104,7 @@ def _up(options: argparse.Namespace) -> int:
     config = settings.get()
     environment = {**os.environ, "OCR_DATA_DIR": str(config.data_dir), "OCR_PROCESSORS": ""}
     supervisor = Supervisor(config, environment)
+    gc.freeze()  # what is loaded stays: Python need not look for garbage there as it ends
     try:
         _check_free(config.host, config.port)
         with supervisor.running():
@@ -140,10 +142,13 @@ def _web(options: argparse.Namespace) -> int:
     redis_client.check()
     for warning in tokens.warnings(config):
         complain(warning, 0)
-    # gunicorn takes this process over; `web` is named and not imported, as nothing here knows it.
-    command = [sys.executable, "-m", "gunicorn", "--config", "python:web.server"]
     os.environ["OCR_DATA_DIR"] = str(config.data_dir)
-    os.execv(sys.executable, [*command, "web.app:create_app()"])  # noqa: S606
+    from gunicorn.app import wsgiapp
+
+    # This process becomes gunicorn's; `web` is named and not imported, as nothing here knows it.
+    sys.argv = [wsgiapp.__file__, "--config", "python:web.server", "web.app:create_app()"]
+    wsgiapp.run(prog="gunicorn")
+    return 0
 
 
 def _courier(options: argparse.Namespace) -> int:

@@ -7,6 +7,7 @@ one sends webhooks (`courier`).
 from __future__ import annotations
 
 import ctypes
+import gc
 import logging
 import os
 import socket
@@ -61,26 +62,27 @@ def main() -> int:
             return 1
         _caretaker.offer(offered)
         lanes_of_ours = list(offered)
-    arguments = [
-        *("--quiet", "worker", "--pool=prefork", f"--concurrency={config.processes}"),
-        *(
-            "--queues",
-            ",".join(lanes_of_ours),
-            "--hostname",
-            f"{os.getpid()}@{socket.gethostname()}",
-        ),
-        # Both only cost, and gossip stumbles when Redis restarts.
-        *("--without-gossip", "--without-mingle", f"--loglevel={config.log_level}"),
-    ]
+    # `celery worker` as a command line would load all of Celery's other commands.
+    worker = app.Worker(
+        hostname=f"{os.getpid()}@{socket.gethostname()}",
+        pool_cls="prefork",
+        concurrency=config.processes,
+        queues=lanes_of_ours,
+        loglevel=config.log_level,
+        quiet=True,
+        without_gossip=True,  # both only cost, and gossip stumbles when Redis restarts
+        without_mingle=True,
+    )
+    # What is loaded stays, and the children share it: nobody looks for garbage there, which Celery
+    # does before each fork, and Python at the end.
+    gc.freeze()
     try:
-        app.worker_main(arguments)
-    except SystemExit as stop:
-        return stop.code if isinstance(stop.code, int) else 0
+        worker.start()
     finally:
         _reconciler.stop()
         _courier.stop()
         _caretaker.stop()
-    return 0
+    return worker.exitcode or 0
 
 
 @setup_logging.connect  # type: ignore[untyped-decorator]  # Celery has no types

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 from ocr_tasks import logs, settings, tally
@@ -28,11 +29,6 @@ loglevel = "warning" if _config.log_level == "INFO" else _config.log_level.lower
 worker_tmp_dir = "/dev/shm"  # noqa: S108  # gunicorn's heartbeat file, which must not be on a disk
 
 
-def post_worker_init(worker: Any) -> None:
-    """Has the requests of a process be counted with those of the others."""
-    tally.keep_flushing()
-
-
 def worker_exit(server: Any, worker: Any) -> None:
     """Writes what the process has counted and not written yet."""
     tally.flush()
@@ -43,3 +39,13 @@ def on_starting(arbiter: Any) -> None:
     logs.set_up()
     for handler in arbiter.log.error_log.handlers:
         logs.dress(handler)
+    gc.freeze()  # what is loaded stays, and is shared with the children
+
+
+def post_worker_init(worker: Any) -> None:
+    """Has the requests of a process be counted with those of the others.
+
+    The application is loaded, and stays: nobody looks for garbage there, now or at the end.
+    """
+    tally.keep_flushing()
+    gc.freeze()

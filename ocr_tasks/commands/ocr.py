@@ -3,30 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
-import signal
-import socket
-import subprocess
-import sys
-import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import httpx
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from typing import TYPE_CHECKING
 
 from ocr_tasks import settings
-from ocr_tasks.client import ApiError, Client, connected
-from ocr_tasks.commands.exits import FAILED, REFUSED, UNAVAILABLE, USAGE, complain
 
 if TYPE_CHECKING:
     Subcommands = argparse._SubParsersAction[argparse.ArgumentParser]
-
-_START_SECONDS = 90
 
 
 def add_to(commands: Subcommands) -> None:
@@ -53,127 +36,6 @@ def add_to(commands: Subcommands) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    for file in options.files:
-        if not file.is_file():
-            return complain(f"there is no file {file}", USAGE)
-    try:
-        fields = _fields(options)
-    except ValueError as error:
-        return complain(str(error), USAGE)
-    output = options.output or options.files[0].with_name(f"{options.files[0].stem}-ocr.pdf")
-    try:
-        with _server(options.url) as client:
-            return _read(client, options.files, fields, output, options.text)
-    except ApiError as error:
-        return complain(f"{error} [{error.code}]", REFUSED)
-    except (httpx.TransportError, TimeoutError) as error:
-        return complain(f"the server does not answer: {error}", UNAVAILABLE)
-    except OSError as error:
-        return complain(f"cannot write the result: {error}", FAILED)
+    from ocr_tasks.commands import ocr_calls  # other commands need not load what that needs
 
-
-def _fields(options: argparse.Namespace) -> dict[str, str | list[str]]:
-    fields: dict[str, str | list[str]] = {}
-    for pair in options.option:
-        name, equals, value = pair.partition("=")
-        if not equals:
-            raise ValueError(f"--option takes NAME=VALUE, not {pair!r}")
-        fields[name] = value
-    if options.languages:
-        fields["languages"] = options.languages.replace(",", "+").split("+")
-    return fields
-
-
-def _read(
-    client: Client,
-    files: list[Path],
-    fields: dict[str, str | list[str]],
-    output: Path,
-    text: Path | None,
-) -> int:
-    job = client.submit(files, fields)
-    try:
-        with _bar(job["input"]["pages"]) as show:
-            job = client.wait(job, show)
-    except KeyboardInterrupt:
-        client.cancel(job["id"])
-        raise
-    if job["state"] != "succeeded":
-        error = job["error"]
-        return complain(f"{error['message']}. {error['advice']} [{error['code']}]", FAILED)
-    client.download(job["id"], "pdf", output)
-    if text:
-        client.download(job["id"], "text", text)
-    for page in job["failed_pages"]:
-        complain(f"page {page['page']} keeps its image: {page['message']}", 0)
-    print(output)
-    return 0
-
-
-@contextmanager
-def _bar(pages: int) -> Iterator[Any]:
-    """A progress bar on standard error."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f} %"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task("waiting", total=100)
-
-        def show(job: dict[str, Any]) -> None:
-            done = job["progress"]["pages_done"]
-            stage = job["stage"] or job["state"]
-            words = f"page {done} of {pages}" if stage == "ocr" else stage
-            progress.update(task, completed=job["progress"]["percent"], description=words)
-
-        yield show
-
-
-@contextmanager
-def _server(url: str) -> Iterator[Client]:
-    """A client of the server at the address, or of one that runs for the time of the block.
-
-    Raises:
-        TimeoutError: if that one does not start.
-    """
-    with connected(url, settings.client_token()) as client:
-        if client.alive():
-            yield client
-            return
-    with tempfile.TemporaryDirectory(prefix="ocr-tasks-") as folder:
-        port = _free_port()
-        log = Path(folder) / "log"
-        private = settings.WHO_MAY | {"OCR_TOKEN"}
-        environment = {
-            **{name: value for name, value in os.environ.items() if name not in private},
-            **{"OCR_DATA_DIR": f"{folder}/data", "OCR_REDIS_URL": "", "OCR_HOST": "127.0.0.1"},
-            **{"OCR_PORT": str(port), "OCR_WEB_PROCESSES": "1", "OCR_REDIS_PASSWORD": ""},
-        }
-        command = [sys.executable, "-m", "ocr_tasks.cli", "up"]
-        with log.open("wb") as words:
-            stack = subprocess.Popen(command, env=environment, stdout=words, stderr=words)
-        try:
-            with connected(f"http://127.0.0.1:{port}") as client:
-                _wait_until_ready(client, stack, log)
-                yield client
-        finally:
-            stack.send_signal(signal.SIGTERM)
-            with suppress(subprocess.TimeoutExpired):
-                stack.wait(60)
-
-
-def _wait_until_ready(client: Client, stack: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + _START_SECONDS
-    while not client.ready():
-        if stack.poll() is not None or time.monotonic() > deadline:
-            raise TimeoutError(log.read_text(errors="replace")[-2000:].strip())
-        time.sleep(0.1)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    return ocr_calls.ocr(options)

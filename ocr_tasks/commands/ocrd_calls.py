@@ -9,13 +9,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-import httpx
+from typing import TYPE_CHECKING, Any
 
 from ocr_tasks import settings
-from ocr_tasks.client import ApiError
 from ocr_tasks.commands.exits import FAILED, REFUSED, UNAVAILABLE, USAGE, complain
+
+if TYPE_CHECKING:
+    import httpx
 
 _FINAL = ("SUCCESS", "FAILED", "CANCELLED")
 _WAIT_SECONDS = 20
@@ -26,6 +26,8 @@ class Api:
     """OCR-D's Web API of a server."""
 
     def __init__(self, url: str, token: str) -> None:
+        import httpx  # not above: every command line passes through this module
+
         self.http = httpx.Client(
             base_url=f"{url.rstrip('/')}/ocrd",
             # Looking into a workspace, and packing one, takes its time.
@@ -50,6 +52,8 @@ class Api:
 def _check(answer: httpx.Response) -> None:
     if not answer.is_error:
         return
+    from ocr_tasks.client import ApiError
+
     try:
         problem = answer.json()
     except ValueError:
@@ -63,6 +67,10 @@ Action = Callable[[Api, argparse.Namespace], int]
 
 def act(action: Action, options: argparse.Namespace) -> int:
     """Talks to the server that a command line names, and gives the exit code."""
+    import httpx
+
+    from ocr_tasks.client import ApiError
+
     api = Api(options.url, settings.client_token())
     try:
         with api.http:

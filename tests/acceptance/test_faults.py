@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -17,7 +18,7 @@ import pytest
 import redis
 
 from tests import documents
-from tests.conftest import DATA, running_stack, submit, wait_for_end, wait_until
+from tests.conftest import DATA, SIX_PAGES, Stack, running_stack, submit, wait_for_end, wait_until
 
 pytestmark = pytest.mark.acceptance
 
@@ -126,14 +127,17 @@ def test_redis_goes_away_and_comes_back(tmp_path: Path, how: signal.Signals) -> 
         server.send_signal(how)
         if how is signal.SIGKILL:
             server.wait()
-        assert_unavailable(submit(http, PAGE))
-        assert_unavailable(http.get(done["links"]["self"]))
-        assert_unavailable(http.get("/v1/jobs"))
-        ready = http.get("/readyz")
+        # All at once, as each waits for Redis as long as it may.
+        with ThreadPoolExecutor() as clients:
+            sent = clients.submit(submit, http, PAGE)
+            paths = (done["links"]["self"], "/v1/jobs", "/readyz", "/healthz", "/metrics")
+            one, listing, ready, alive, metrics = clients.map(http.get, paths)
+        for answer in (sent.result(), one, listing):
+            assert_unavailable(answer)
         assert ready.status_code == 503
         assert "redis" in ready.json()["missing"]
-        assert http.get("/healthz").status_code == 200
-        assert http.get("/metrics").status_code == 200
+        assert alive.status_code == 200
+        assert metrics.status_code == 200
         assert list((stack.data_dir / "uploads").glob("*")) == []
         assert len(list((stack.data_dir / "jobs").glob("*/*"))) == 1
 
@@ -189,32 +193,43 @@ def trickle(client: socket.socket, content: bytes) -> bytes:
     raise AssertionError("still listening")
 
 
+@pytest.fixture(scope="module")
+def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A stack that waits a second for what a client sends."""
+    with running_stack(tmp_path_factory.mktemp("impatient"), OCR_BODY_SECONDS="1") as stack:
+        yield stack
+
+
 @pytest.mark.parametrize("rest", [b"", b"\0" * 1200], ids=["silent", "a byte at a time"])
-def test_case_8_a_client_that_sends_too_slowly_is_let_go(tmp_path: Path, rest: bytes) -> None:
-    with running_stack(tmp_path, OCR_BODY_SECONDS="1") as stack:
-        with socket.create_connection(("127.0.0.1", stack.port)) as client:
-            client.sendall(HEAD)
-            answer = trickle(client, rest)
+def test_case_8_a_client_that_sends_too_slowly_is_let_go(impatient: Stack, rest: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", impatient.port)) as client:
+        client.sendall(HEAD)
+        answer = trickle(client, rest)
 
-        assert answer.startswith(b"HTTP/1.1 408")
-        assert b"too_slow" in answer
-        assert list((stack.data_dir / "uploads").glob("*")) == []
+    assert answer.startswith(b"HTTP/1.1 408")
+    assert b"too_slow" in answer
+    assert list((impatient.data_dir / "uploads").glob("*")) == []
 
 
-def test_case_8_a_client_that_sends_its_head_too_slowly_is_let_go(tmp_path: Path) -> None:
+def test_case_8_a_client_that_sends_its_head_too_slowly_is_let_go(impatient: Stack) -> None:
     """Before it has said what it wants, there is nothing to answer."""
-    with running_stack(tmp_path, OCR_BODY_SECONDS="1") as stack:
-        with socket.create_connection(("127.0.0.1", stack.port)) as client:
-            assert trickle(client, b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 200) == b""
-        assert "Traceback" not in stack.log.read_text()
+    with socket.create_connection(("127.0.0.1", impatient.port)) as client:
+        assert trickle(client, b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 200) == b""
+    assert "Traceback" not in impatient.log.read_text()
 
 
-def test_case_8_slow_senders_leave_room_for_others(tmp_path: Path) -> None:
-    with (
-        running_stack(tmp_path, OCR_WEB_PROCESSES="1", OCR_WEB_THREADS="4") as stack,
-        contextlib.ExitStack() as slow,
-        stack.client() as http,
-    ):
+@pytest.fixture(scope="module")
+def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A web server of four threads, of which two may wait; and a worker of one process."""
+    with running_stack(
+        tmp_path_factory.mktemp("narrow"), OCR_WEB_THREADS="4", OCR_WORKER_PROCESSES="1"
+    ) as stack:
+        yield stack
+
+
+def test_case_8_slow_senders_leave_room_for_others(narrow: Stack) -> None:
+    stack = narrow
+    with contextlib.ExitStack() as slow, stack.client() as http:
         for _ in range(2):
             client = slow.enter_context(socket.create_connection(("127.0.0.1", stack.port)))
             client.sendall(HEAD)
@@ -231,16 +246,10 @@ def test_case_8_slow_senders_leave_room_for_others(tmp_path: Path) -> None:
         wait_until(taken)
 
 
-def test_followers_leave_room_for_others(tmp_path: Path) -> None:
-    with (
-        running_stack(
-            tmp_path, OCR_WEB_PROCESSES="1", OCR_WEB_THREADS="4", OCR_WORKER_PROCESSES="1"
-        ) as stack,
-        contextlib.ExitStack() as open_streams,
-        stack.client() as http,
-    ):
-        slow = DATA / "multipage.pdf"
-        job = submit(http, slow, mode="force", pages="1-4").json()
+def test_followers_leave_room_for_others(narrow: Stack) -> None:
+    stack = narrow
+    with contextlib.ExitStack() as open_streams, stack.client() as http:
+        job = submit(http, SIX_PAGES, mode="force").json()
         for _ in range(2):
             client = open_streams.enter_context(stack.client())
             stream = open_streams.enter_context(client.stream("GET", job["links"]["events"]))

@@ -18,7 +18,7 @@ from lxml import etree
 from PIL import Image, ImageDraw, ImageFont
 
 from bench.upload_memory import MIB, Peak, large_pdf, web_processes
-from tests.conftest import DATA, Stack, submit, wait_for_end, wait_until
+from tests.conftest import DATA, SIX_PAGES, Stack, submit, wait_for_end, wait_until
 
 pytestmark = pytest.mark.acceptance
 
@@ -112,7 +112,7 @@ def test_the_result_is_told_by_async_result_too(stack: Stack, done: dict[str, An
 
 
 def test_progress_is_seen_page_by_page_while_pages_are_readable(http: httpx.Client) -> None:
-    job = submit(http, SCAN, SCAN, mode="force").json()
+    job = submit(http, SIX_PAGES, SIX_PAGES, mode="force").json()
     link = job["links"]["self"]
     seen: list[dict[str, Any]] = []
     read_while_running = 0
@@ -166,7 +166,7 @@ def events(lines: Any) -> Any:
 
 
 def test_events_follow_a_job_to_its_end_and_can_be_resumed(http: httpx.Client) -> None:
-    job = submit(http, SCAN).json()
+    job = submit(http, SIX_PAGES).json()
     link = f"{job['links']['self']}/events"
     with http.stream("GET", link) as stream:
         assert stream.headers["Content-Type"].startswith("text/event-stream")

@@ -13,8 +13,8 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.acceptance.conftest import id_of, make_token, run_tokens
 from tests.acceptance.test_main_job import text_of
-from tests.acceptance.test_page import PATIENCE, SCAN, SIX_PAGES, picture, row
-from tests.conftest import Stack, running_stack, submit
+from tests.acceptance.test_page import PATIENCE, SCAN, picture, row
+from tests.conftest import SIX_PAGES, Stack, running_stack, submit
 
 pytestmark = pytest.mark.acceptance
 

@@ -14,12 +14,20 @@ import httpx
 import psutil
 import pytest
 
-from tests.conftest import DATA, Stack, free_port, running_stack, submit, wait_for_end, wait_until
+from tests.conftest import (
+    DATA,
+    SIX_PAGES,
+    Stack,
+    free_port,
+    running_stack,
+    submit,
+    wait_for_end,
+    wait_until,
+)
 
 pytestmark = pytest.mark.acceptance
 
 PAGE = DATA / "huckleberry-finn-p22.pdf"
-SIX_PAGES = DATA / "multipage.pdf"
 WORD = "garden"
 
 
@@ -62,7 +70,7 @@ def test_one_ctrl_c_ends_everything_and_a_restart_finds_what_was_done(tmp_path: 
     with running_stack(tmp_path) as stack:
         with stack.client() as http:
             finished = wait_for_end(http, submit(http, PAGE).json())
-            running = submit(http, SIX_PAGES, mode="force", pages="1-4").json()
+            running = submit(http, SIX_PAGES, mode="force").json()
             link = running["links"]["self"]
             wait_until(lambda: http.get(link).json()["progress"]["pages_done"] >= 1)
             before = http.get(link).json()["progress"]["percent"]

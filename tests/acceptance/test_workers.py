@@ -14,11 +14,10 @@ import pikepdf
 import psutil
 import pytest
 
-from tests.conftest import DATA, Stack, running_stack, submit, wait_for_end, wait_until
+from tests.conftest import DATA, SIX_PAGES, Stack, running_stack, submit, wait_for_end, wait_until
 
 pytestmark = pytest.mark.acceptance
 
-SCAN = DATA / "multipage.pdf"
 PAGE = DATA / "huckleberry-finn-p22.pdf"
 
 
@@ -202,7 +201,7 @@ def test_a_document_steps_aside_where_every_process_has_one(tmp_path: Path) -> N
 def test_a_running_job_is_cancelled_with_everything_it_runs_and_can_be_run_again(
     faulty: Stack, http: httpx.Client
 ) -> None:
-    job = submit(http, SCAN, mode="force", title="fault: hang").json()
+    job = submit(http, SIX_PAGES, mode="force", title="fault: hang").json()
     link = job["links"]["self"]
     wait_until(lambda: len(programs(faulty)) == min(os.cpu_count() or 1, 6))
 

@@ -114,7 +114,7 @@ class Stack:
     def ready(self) -> bool:
         self.revive()
         with contextlib.suppress(httpx.TransportError):
-            return httpx.get(f"{self.url}/readyz", timeout=10).status_code == 200
+            return httpx.get(f"{self.url}/readyz", timeout=10, verify=False).status_code == 200
         return False
 
     def restart_calmly(self) -> None:

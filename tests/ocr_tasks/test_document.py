@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 from ocr_tasks import document, errors, options, settings, storage
 from ocr_tasks.model import Outcome, Progress, Stage
 from ocr_tasks.plugin import background
-from tests.conftest import DATA
+from tests.conftest import SIX_PAGES
 from tests.plugins import faults
 
 pytestmark = pytest.mark.usefixtures("service")
@@ -176,7 +176,7 @@ def test_the_input_is_not_touched(tmp_path: Path) -> None:
 
 
 def test_the_log_tells_what_happened_without_paths_of_the_machine() -> None:
-    run = read(DATA / "multipage.pdf")
+    run = read(SIX_PAGES)
 
     log = run.folder.log.read_text()
     assert "page 4: skipping all processing on this page" in log
@@ -187,7 +187,7 @@ def test_the_log_tells_what_happened_without_paths_of_the_machine() -> None:
 
 
 def test_skip_keeps_pages_with_text_and_shows_their_words() -> None:
-    run = read(DATA / "multipage.pdf", pages="4-5")
+    run = read(SIX_PAGES, pages="4-5")
 
     pages = [json.loads(run.folder.page_words(number) or b"") for number in range(1, 7)]
     assert [page["source"] for page in pages] == ["none", "none", "none", "pdf", "ocr", "none"]
@@ -221,7 +221,7 @@ def test_words_of_a_kept_page_stand_where_they_are_seen(tmp_path: Path, turn: in
 
 def test_refuse_fails_when_there_is_text() -> None:
     with pytest.raises(errors.PriorText, match="page 4"):
-        read(DATA / "multipage.pdf", mode="refuse")
+        read(SIX_PAGES, mode="refuse")
 
 
 def test_force_reads_pages_with_text_anew(tmp_path: Path) -> None:
