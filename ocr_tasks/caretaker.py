@@ -22,7 +22,7 @@ import psutil
 from celery.worker import state as celery_state
 from redis import RedisError
 
-from ocr_tasks import document, errors, lanes, leases, orphans, settings, storage, workers
+from ocr_tasks import document, errors, lanes, leases, orphans, settings, storage, store, workers
 from ocr_tasks.app import READ_PAGES
 from ocr_tasks.model import WorkerInfo
 from ocr_tasks.ocrd import discovery, tools
@@ -233,7 +233,10 @@ def _sweep(job_id: str) -> bool:
     False: something is still there.
     """
     path = storage.job(job_id).path
-    leftover = path if leases.deleted(job_id) else path / "work"
+    # The log of a processor's job is kept here in any case.
+    scratch = not (store.get().in_folder or settings.get().processor_names)
+    whole = scratch or leases.deleted(job_id)
+    leftover = path if whole else path / "work"
     storage.discard(leftover)
     return not leftover.exists()
 
