@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,8 @@ log = logging.getLogger("ocr_tasks.mirror")
 
 #: How every page went, by its number: what each page's own `summary.json` says.
 SUMMARIES = "pages/summaries.json"
+
+_PAGE = re.compile(r"pages/(\d+)/([^/]+)")
 
 #: That a page is done; put when its other files are there.
 _DONE = "result.json"
@@ -36,6 +39,12 @@ _LOG_SECONDS, _PAUSE = 5.0, 2.0
 def key(job_id: str, name: str = "") -> str:
     """The name of an object in the bucket; a folder's ends with a slash."""
     return f"jobs/{job_id[:2]}/{job_id}/{name}"
+
+
+def _of_page(name: str) -> tuple[int, str]:
+    """The page that a file is of, and its name there; 0: of none."""
+    found = _PAGE.fullmatch(name)
+    return (int(found[1]), found[2]) if found else (0, "")
 
 
 class Mirror:
@@ -71,7 +80,7 @@ class Mirror:
         found = {row.name.removeprefix(prefix): row for row in self._objects.below(prefix)}
         self._objects.delete([row.name for name, row in found.items() if name.startswith("runs/")])
         self._there = {name for name in found if not name.startswith("runs/")}
-        self._done = {int(name.split("/")[1]) for name in found if name.endswith(f"/{_DONE}")}
+        self._done = {page for page, file in map(_of_page, found) if file == _DONE}
         wanted = {name: row for name, row in found.items() if self._is_wanted(name)}
         self._all(lambda name: self._fetch(name, wanted[name]), wanted)
         with suppress(FileNotFoundError, ValueError):
@@ -117,10 +126,9 @@ class Mirror:
     # From the bucket
 
     def _is_wanted(self, name: str) -> bool:
-        kind, _, rest = name.partition("/")
-        if kind == "pages" and name != SUMMARIES:
-            number, _, file = rest.partition("/")
-            return int(number) in self._done and file not in _FOR_OTHERS
+        page, file = _of_page(name)
+        if page:
+            return page in self._done and file not in _FOR_OTHERS
         return name in ("input.pdf", "log.txt", SUMMARIES)
 
     def _fetch(self, name: str, found: Found) -> None:
@@ -160,8 +168,8 @@ class Mirror:
 
     def _missing_pages(self) -> list[int]:
         here = self._names(self._folder.pages)
-        late = {int(name.split("/")[1]) for name in here if name not in self._there | {SUMMARIES}}
-        return sorted(self._waiting | late - self._done)
+        late = {_of_page(name)[0] for name in here if name not in self._there}
+        return sorted(self._waiting | late - self._done - {0})
 
     def _put_pages(self, numbers: Iterable[int]) -> None:
         """Puts pages, so that none counts as done before all of it is there, and the log."""
@@ -199,7 +207,7 @@ class Mirror:
         self._note(name)
 
     def _note(self, name: str) -> None:
-        if name.startswith("pages/") and name != SUMMARIES:
+        if _of_page(name)[0]:
             self._had.add(name)
 
     def _all(self, transfer: Callable[[str], None], names: Iterable[str]) -> None:

@@ -32,6 +32,7 @@ from tests.ocr_tasks.test_jobs import INPUT, OUTCOME
 from tests.ocr_tasks.test_retention import keep, make_old
 
 MIB = 1024 * 1024
+WHAT_RUNS_NEED = ("result.json", "ocr.hocr")
 JOB = "0b0e0000-0000-4000-8000-000000000001"
 
 
@@ -121,14 +122,14 @@ def test_a_run_brings_what_others_read_and_leaves_what_it_read(
             (folder.page(3) / "result.json").unlink()  # it was not done yet
             folder.log.write_bytes(b"so far\n")
             folder.run("first").mkdir(parents=True)
-            (folder.run("first") / "result.pdf").write_bytes(b"half")
+            (folder.run("first") / "result.json").write_bytes(b"half")
             files.page_kept(1)
             raise errors.PageFailed
 
     with pytest.raises(errors.PageFailed):
         run_that_fails()
     assert not folder.path.exists()
-    assert f"jobs/0b/{JOB}/runs/first/result.pdf" not in bucket.objects()
+    assert f"jobs/0b/{JOB}/runs/first/result.json" not in bucket.objects()
     assert set(kept.summaries(JOB, 3)) == {1, 2, 3}
 
     with kept.at_work(JOB) as files:
@@ -138,7 +139,8 @@ def test_a_run_brings_what_others_read_and_leaves_what_it_read(
         assert not (folder.page(1) / "preview.jpg").exists()
         assert not folder.page(3).exists()
         folder.run("second").mkdir(parents=True)
-        (folder.run("second") / "result.txt").write_bytes(b"text")
+        for ending in ("txt", "json"):
+            (folder.run("second") / f"result.{ending}").write_bytes(b"text")
         for number in (1, 2):
             (folder.page(number) / "result.json").unlink()
             (folder.page(number) / "ocr.hocr").unlink()
@@ -148,7 +150,11 @@ def test_a_run_brings_what_others_read_and_leaves_what_it_read(
     names = {name.removeprefix(f"jobs/0b/{JOB}/") for name in bucket.objects()}
     pages = {f"pages/00000{n}/{name}" for n in (1, 2) for name in ("page.json", "preview.jpg")}
     assert names >= {"input.pdf", "log.txt", "runs/second/result.txt"} | pages
-    assert not {name for name in names if "result.json" in name or "/000001/ocr" in name}
+    assert not names & {f"pages/00000{n}/{name}" for n in (1, 2) for name in WHAT_RUNS_NEED}
+    with kept.at_work(JOB):
+        assert "runs/second/result.txt" not in {
+            name.removeprefix(f"jobs/0b/{JOB}/") for name in bucket.objects()
+        }
 
 
 def artifact(kept: BucketStore, content: bytes) -> Artifact:
