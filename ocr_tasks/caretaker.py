@@ -224,6 +224,7 @@ def _describe(processors: Collection[str]) -> WorkerInfo:
         processes=settings.get().processes,
         languages=sorted(engine.languages() - INTERNAL_LANGUAGES),
         versions=document.versions(),
+        folder="" if store.get().in_folder else storage.folder_id(),
     )
 
 

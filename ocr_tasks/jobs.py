@@ -156,7 +156,7 @@ def _is_good(job: Job) -> bool:
         return not job.state.final
     if job.outcome.failed_pages:
         return False
-    return store.get().has(job.id, f"runs/{job.outcome.run}/{storage.ARTIFACTS['pdf'][0]}")
+    return store.get().has(job.id, f"runs/{job.outcome.run}/")
 
 
 def _take_back(job_id: str) -> None:

@@ -115,12 +115,17 @@ def sweep_host(swept: Swept) -> None:
     Raises:
         redis.RedisError, errors.QueueUnavailable: if Redis is away.
     """
+    sweep_uploads(swept)
+    if not store.get().in_folder:
+        _each_batch((path.name for path in storage.folders()), _sweep_scratch, swept)
+
+
+def sweep_uploads(swept: Swept) -> None:
+    """Deletes what requests that died left in the data folder of this host."""
     for upload in storage.uploads():
         if storage.age(upload) > _ABANDONED:
             _free(upload, swept)
             swept.uploads += 1
-    if not store.get().in_folder:
-        _each_batch((path.name for path in storage.folders()), _sweep_scratch, swept)
 
 
 def _each_batch(
@@ -139,7 +144,7 @@ def _sweep_jobs(job_ids: list[str], swept: Swept) -> None:
             _restore(job_id, swept)
         elif state == "deleted" or (state is None and kept.age(job_id) > _ABANDONED):
             swept.bytes += kept.size(job_id, "")
-            kept.delete(job_id)
+            kept.remove(job_id, "")
             swept.leftovers += 1
         elif state and State(state).final and kept.in_folder:
             _sweep_leftovers(storage.job(job_id), record, swept)

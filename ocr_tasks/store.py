@@ -68,7 +68,7 @@ class Store(Protocol):
         """Writes a small file, whole or not at all."""
 
     def has(self, job_id: str, name: str) -> bool:
-        """Whether there is a file of this name."""
+        """Whether there is a file, or anything in a folder, of this name."""
 
     def open(self, job_id: str, name: str) -> Path | Streamed | None:
         """A file to be sent; None: there is none."""

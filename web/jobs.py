@@ -74,6 +74,7 @@ def create() -> Response:
         chosen = options.parse(form)
         from_workspace.check(chosen, pages)
         chosen.check_languages(workers.languages())
+        workers.check_engine(chosen.engine)
         asked = repeats.request(
             owner=caller.id,
             idempotency_key=request.headers.get("Idempotency-Key"),

@@ -103,13 +103,25 @@ class BucketStore:
         return self.objects.read(key(job_id, name))
 
     def summaries(self, job_id: str, total: int) -> Mapping[int, Any]:
-        found = json.loads(self.read(job_id, SUMMARIES) or b"{}")
-        return {int(number): row for number, row in found.items() if int(number) <= total}
+        written = self.read(job_id, SUMMARIES)
+        if written is not None:
+            rows = json.loads(written)
+            return {int(number): row for number, row in rows.items() if int(number) <= total}
+        # None has been read yet, or the job comes from a folder.
+        names = (row.name for row in self.objects.below(key(job_id, "pages/")))
+        found = {
+            int(name.split("/")[-2]): self.objects.read(name)
+            for name in names
+            if name.endswith("/summary.json")
+        }
+        return {number: json.loads(content) for number, content in found.items() if content}
 
     def write(self, job_id: str, name: str, content: bytes) -> None:
         self.objects.put(key(job_id, name), content)
 
     def has(self, job_id: str, name: str) -> bool:
+        if name.endswith("/"):
+            return any(True for _ in self.objects.below(key(job_id, name)))
         return self.objects.find(key(job_id, name)) is not None
 
     def open(self, job_id: str, name: str) -> StoredObject | None:

@@ -183,7 +183,7 @@ class Mirror:
             with suppress(FileNotFoundError, ValueError):
                 summary = (self._folder.page(number) / "summary.json").read_bytes()
                 self._summaries[str(number)] = json.loads(summary)
-        self._put(name for name in first if not name.endswith("/summary.json"))
+        self._put(first)
         self._put(last)
         if changed:
             content = json.dumps(self._summaries).encode()

@@ -96,6 +96,8 @@ def test_small_files_are_written_read_found_and_removed(kept: BucketStore) -> No
 
     assert kept.read(JOB, "job.json") == b"{}"
     assert kept.has(JOB, "job.json")
+    assert kept.has(JOB, "pages/")
+    assert not kept.has(JOB, "runs/")
     assert kept.size(JOB, "pages/") == 4
     assert kept.size(JOB, "") == 6
     assert 0 <= kept.age(JOB) < 60
@@ -130,7 +132,9 @@ def test_a_run_brings_what_others_read_and_leaves_what_it_read(
         run_that_fails()
     assert not folder.path.exists()
     assert f"jobs/0b/{JOB}/runs/first/result.json" not in bucket.objects()
-    assert set(kept.summaries(JOB, 3)) == {1, 2, 3}
+    assert kept.summaries(JOB, 3) == {number: {"source": "ocr"} for number in (1, 2, 3)}
+    kept.remove(JOB, "pages/summaries.json")  # as in a folder
+    assert kept.summaries(JOB, 3) == {number: {"source": "ocr"} for number in (1, 2, 3)}
 
     with kept.at_work(JOB) as files:
         assert folder.input.read_bytes() == b"%PDF-"
