@@ -62,7 +62,7 @@ class Mirror:
         self._summaries: dict[str, Any] = {}
         self._logged = 0
         self._waiting: set[int] = set()
-        self._ended = False
+        self._begun = self._ended = False
         self._changed = threading.Condition()
         self._pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="transfer")
         self._thread = threading.Thread(target=self._run, name="mirror", daemon=True)
@@ -85,6 +85,7 @@ class Mirror:
         self._all(lambda name: self._fetch(name, wanted[name]), wanted)
         with suppress(FileNotFoundError, ValueError):
             self._summaries = json.loads((self._folder.path / SUMMARIES).read_bytes())
+        self._begun = True
         self._thread.start()
 
     def page_kept(self, number: int) -> None:
@@ -102,7 +103,8 @@ class Mirror:
         """
         try:
             self._stop()
-            self._put_pages(self._missing_pages())
+            if self._begun:  # else what is here may be half of what is there
+                self._put_pages(self._missing_pages())
             if succeeded:
                 self._put(self._names(self._folder.path / "runs"))
                 here = set(self._names(self._folder.pages))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -20,9 +21,13 @@ if TYPE_CHECKING:
 
     from ocr_tasks.settings import Settings
 
-#: Bytes of an object that are in memory at a time: in, two such pieces; out, one for each reader.
-PIECE = 8 * 1024 * 1024
-_PIECES_AT_ONCE = 2
+#: Bytes of an object that is read that are in memory at a time.
+PIECE = 256 * 1024
+
+#: Likewise of one that is written: so many parts of so many large objects.
+_PART = 8 * 1024 * 1024
+_PARTS_AT_ONCE = 2
+_LARGE_AT_ONCE = 2
 
 #: What servers say that have no room: AWS's and others' codes, and HTTP's 507.
 _FULL = ("QuotaExceeded", "StorageFull", "EntityTooLargeForQuota", "507 Insufficient Storage")
@@ -71,6 +76,7 @@ class Objects:
         self._store = _connect(config, retries=5, seconds=20)
         #: For questions to which the answer matters only while somebody waits for it.
         self._quick = _connect(config, retries=1, seconds=3)
+        self._large = threading.Semaphore(_LARGE_AT_ONCE)
 
     def put(self, name: str, content: bytes | BinaryIO) -> None:
         """Makes an object; it is there whole or not at all.
@@ -78,9 +84,10 @@ class Objects:
         Raises:
             errors.StorageFull, errors.StorageUnavailable
         """
-        with failures():
+        large = not isinstance(content, bytes) and os.fstat(content.fileno()).st_size > _PART
+        with self._large if large else nullcontext(), failures():
             obstore.put(
-                self._store, name, content, chunk_size=PIECE, max_concurrency=_PIECES_AT_ONCE
+                self._store, name, content, chunk_size=_PART, max_concurrency=_PARTS_AT_ONCE
             )
 
     def find(self, name: str) -> Found | None:
@@ -96,23 +103,34 @@ class Objects:
             return None
 
     def pieces(self, found: Found, start: int, stop: int) -> Iterator[bytes]:
-        """The bytes of an object from `start` to before `stop`.
+        """The bytes of an object from `start` to before `stop`, a piece at a time.
 
-        In pieces, each a request of its own: so a slow reader holds no connection.
+        Goes on where a connection broke, as that of a slow reader does after a while.
 
         Raises:
             errors.StorageUnavailable: also if it became another object meanwhile.
         """
-        for begin in range(start, stop, PIECE):
+        at = start
+        while at < stop:
+            began = at
             try:
-                with failures():
-                    end = min(begin + PIECE, stop)
-                    got = obstore.get(self._store, found.name, options={"range": (begin, end)})
-                    if _plain(got.meta["e_tag"]) != found.etag:
-                        raise errors.StorageUnavailable("the object was replaced meanwhile")
-                    yield bytes(got.bytes())
-            except FileNotFoundError:
-                raise errors.StorageUnavailable("the object was deleted meanwhile") from None
+                for piece in self._stream(found, at, stop):
+                    yield piece
+                    at += len(piece)
+            except errors.StorageUnavailable:
+                if at == began:
+                    raise
+
+    def _stream(self, found: Found, start: int, stop: int) -> Iterator[bytes]:
+        try:
+            with failures():
+                got = obstore.get(self._store, found.name, options={"range": (start, stop)})
+                if _plain(got.meta["e_tag"]) != found.etag:
+                    raise errors.StorageUnavailable("the object was replaced meanwhile")
+                for piece in got.stream(min_chunk_size=PIECE):
+                    yield bytes(piece)
+        except FileNotFoundError:
+            raise errors.StorageUnavailable("the object was deleted meanwhile") from None
 
     def get(self, found: Found, file: BinaryIO) -> None:
         """Writes an object into a file.
