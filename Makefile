@@ -2,7 +2,7 @@
 PY := .venv/bin/python
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: run ocr test lint pytest bench chaos docs swarm-assets help
+.PHONY: run ocr test lint pytest bench chaos docs swarm-assets env certificate test-compose help
 .DEFAULT_GOAL := help
 
 run: ## start everything on http://127.0.0.1:8000 (Ctrl-C ends it)
@@ -26,6 +26,17 @@ lint:
 
 pytest:
 	$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+env: ## make .env and secrets/ for docker-compose.yml
+	@scripts/make-env
+
+certificate: ## make a certificate for Redis, for workers on other hosts: make certificate HOST=10.0.0.5
+	@test -n "$(HOST)" || { echo 'usage: make certificate HOST=10.0.0.5' >&2; exit 2; }
+	@scripts/make-certificate "$(HOST)"
+
+test-compose: ## build the image, and test the stack in containers (needs Docker)
+	@scripts/setup --dev
+	@scripts/test-compose
 
 bench: ## measure everything against its competitors, into bench/RESULTS.md (an hour)
 	@scripts/setup --dev

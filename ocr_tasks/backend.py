@@ -25,10 +25,11 @@ from billiard.exceptions import (
 )
 from celery import states
 from celery.backends.redis import RedisBackend
+from celery.contrib.abortable import ABORTED
 from celery.exceptions import TaskRevokedError
 from celery.worker.state import revoked
 
-from ocr_tasks import errors, keys, redis_client, settings
+from ocr_tasks import errors, keys, redis_client, settings, tally
 from ocr_tasks.model import CELERY_STATES, Outcome, Progress, State
 from ocr_tasks.repeats import Repeatable
 
@@ -99,11 +100,14 @@ def _counters(state: State, result: Any) -> list[str | float]:
     if not state.final:
         return []
     pairs: list[str | float] = [f"jobs_{state}", 1]
+    if state is State.FAILED:
+        pairs += [f"failed_{result['code']}", 1]
     if state is State.SUCCEEDED and "artifacts" in result:
         outcome = Outcome.from_dict(result)
         pairs += ["pages", outcome.pages, "pages_failed", len(outcome.failed_pages)]
         for stage, seconds in outcome.seconds.items():
             pairs += [f"seconds_{stage}", seconds]
+        pairs += [f"took_{tally.bound(tally.DURATION_BOUNDS, outcome.seconds.get('total', 0))}", 1]
     return pairs
 
 
@@ -159,6 +163,9 @@ class JobBackend(RedisBackend):  # type: ignore[misc]  # Celery has no types
                 what was there before holds.
             redis.RedisError: if a progress cannot be written because Redis is away.
         """
+        if state == ABORTED:
+            # Somebody asks for its end, such as Flower: workers see to it (`control`).
+            self.app.control.revoke(task_id)
         ours = CELERY_STATES.get(state)
         if ours is None or (ours is State.FAILED and result["code"] == errors.WorkerLost.code):
             return result
@@ -230,7 +237,7 @@ class JobBackend(RedisBackend):  # type: ignore[misc]  # Celery has no types
         meta = self._encode_meta(job_id, "PROGRESS", progress.to_dict())
         lease = settings.get().lease_seconds
         args: list[str | float] = [job_id, token, holder, lease, meta]
-        args.append(json.dumps(progress.to_dict()))
+        args += [json.dumps(progress.to_dict()), *tally.WAIT_BOUNDS]
         return bool(redis_client.run("claim", keys.job(job_id), args) == 1)
 
     def renew(self, holders: Mapping[str, str]) -> None:
@@ -250,7 +257,7 @@ class JobBackend(RedisBackend):  # type: ignore[misc]  # Celery has no types
         failed = self._encode_meta(job_id, states.FAILURE, failure)
         most = settings.get().losses_max if lost else 0
         args: list[str | float] = [job_id, holder, lane, meta, most, failed]
-        args += _counters(State.FAILED, None)
+        args += _counters(State.FAILED, failure)
         return int(redis_client.run("give_back", keys.job(job_id), args))
 
     def commit(self, job_id: str, token: str, outcome: Outcome) -> bool:

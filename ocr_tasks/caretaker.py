@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Collection, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import psutil
@@ -196,7 +197,7 @@ class Caretaker(threading.Thread):
             return
         if self._info is None:
             self._info = _describe(self._processors)
-        workers.announce(self._info)
+        workers.announce(replace(self._info, busy=len(celery_state.active_requests)))
         tools.announce(self._processors)
         self._announced_at = now
         # By Celery's event loop: one that is stuck takes no tasks.

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 
 from ocr_tasks import errors, redis_client, settings
-from ocr_tasks.commands import ocr, ocrd, swarm, tokens
+from ocr_tasks.commands import flower, ocr, ocrd, swarm, tokens
 from ocr_tasks.commands.exits import INTERRUPTED, UNAVAILABLE, USAGE, complain
 
 _PROCESSORS = "offer these OCR-D processors, and read no documents (default: OCR_PROCESSORS)"
@@ -64,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     webhooks = commands.add_parser("webhooks", help="print the secrets that sign webhooks")
     webhooks.set_defaults(run=_webhooks)
 
-    for group in (ocr, tokens, swarm, ocrd):
+    for group in (ocr, flower, tokens, swarm, ocrd):
         group.add_to(commands)
     return parser
 

@@ -106,7 +106,7 @@ def submit(
         return read(made)
     failpoints.hit("after_record")
     store.write_manifest(job_id, dataclasses.asdict(new))
-    lanes.publish(job_id, new.options, new.lane)
+    lanes.publish(job_id, new.input, new.options, new.lane)
     failpoints.hit("after_publish")
     if request:
         repeats.remember_result(request, job_id)
@@ -128,7 +128,7 @@ def restore(job_id: str) -> None:
         end = json.loads(written)
         backend().end(new.id, State(end["state"]), end["result"])
         return
-    lanes.publish(new.id, new.options, new.lane)
+    lanes.publish(new.id, new.input, new.options, new.lane)
 
 
 def sent_before(request: Repeatable) -> Job | None:
@@ -317,7 +317,7 @@ def retry(job_id: str, owner: str | None = None, own_max: int = 0) -> Job:
     if answer < 0:
         raise errors.JobNotRetryable()
     store.get().remove(job_id, "end.json")
-    lanes.publish(job_id, job.options, lane)
+    lanes.publish(job_id, dataclasses.asdict(job.input), job.options, lane)
     return read(job_id)
 
 

@@ -60,8 +60,19 @@ SAME_PREFIX = "ocr:same:"
 #: Hash of counters for /metrics; never expires.
 STATS = "ocr:stats"
 
+#: Hash of the requests of all web processes, for /metrics (`tally`); never expires. Fields are
+#: `requests <method> <route> <status>`, `took <method> <route> <upper bound of the class>` and
+#: `seconds <method> <route> all`.
+REQUESTS = "ocr:requests"
+
+#: Sorted set of pages that are being read, by the second in which they do not count any more.
+READING = "ocr:reading"
+
 #: String, JSON of a `WorkerInfo`; one per worker; lives 15 seconds and is renewed.
 WORKER_PREFIX = "ocr:worker:"
+
+#: Set of the names of workers, among them some that have gone.
+WORKERS = "ocr:workers"
 
 #: Hash, one per API token; never expires (`tokens`). Fields:
 #:   name     what the operator calls it

@@ -36,6 +36,9 @@ _WORTH = 4
 #: Seconds after which the messages to helpers on a host go that is gone itself.
 _PAGES_SECONDS = 24 * 3600
 
+#: Characters of a document's name that Flower shows.
+_MOST_OF_NAME = 80
+
 #: Messages of jobs of processors that are sent in one go.
 _MOST_READY = 64
 
@@ -60,25 +63,38 @@ def stopping() -> bool:
     return bool(_stopping[0])
 
 
-def publish(job_id: str, options: dict[str, Any], lane: str) -> None:
+def publish(job_id: str, job_input: Mapping[str, Any], options: dict[str, Any], lane: str) -> None:
     """Sends the message of a job, which wakes a worker, to the end of a lane.
 
     Where that fails, the reconciler does it later: the job's record says that it waits.
     """
-    # Flower shows this instead of the arguments, which hold what the client wrote.
-    shown = f"('{job_id}', languages={'+'.join(options['languages'])}, mode={options['mode']})"
     try:
         with _sending:
             app.send_task(
                 OCR_DOCUMENT,
                 args=[job_id, options],
-                argsrepr=shown,
+                **_shown(_described(job_input, options), f"{options['mode']}, {lane}"),
                 task_id=job_id,
                 queue=LANES[lane],
                 retry=False,
             )
     except _unsent() as error:
         log.warning("the message of job %s could not be sent: %s", job_id, error)
+
+
+def _shown(what: str, how: str = "") -> dict[str, str]:
+    """What Flower shows in place of a task's arguments, and of its named ones."""
+    return {"argsrepr": what, "kwargsrepr": how}
+
+
+def _described(job_input: Mapping[str, Any], options: Mapping[str, Any]) -> str:
+    """A job in a line. The name is the client's: one line of it, without tricks of direction."""
+    name = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in job_input["name"])
+    if len(name) > _MOST_OF_NAME:
+        name = name[: _MOST_OF_NAME - 1] + "…"
+    pages = job_input["pages"]
+    count = f"{pages} page{'' if pages == 1 else 's'}"
+    return f"{name} · {count} · {'+'.join(options['languages'])}"
 
 
 def publish_processing(job_ids: Mapping[str, str]) -> None:
@@ -89,6 +105,7 @@ def publish_processing(job_ids: Mapping[str, str]) -> None:
                 app.send_task(
                     RUN_PROCESSOR,
                     args=[job_id],
+                    **_shown(processor),
                     task_id=job_id,
                     queue=queue_of(processor),
                     producer=producer,
@@ -147,6 +164,7 @@ def call_helpers(job_id: str, lane: str, batch: str, count: int) -> None:
                 app.send_task(
                     READ_PAGES,
                     args=[job_id, lane, batch],
+                    **_shown(f"helps {job_id}"),
                     queue=LANES[lane],
                     producer=producer,
                     ignore_result=True,
@@ -156,6 +174,16 @@ def call_helpers(job_id: str, lane: str, batch: str, count: int) -> None:
                 redis_client.client().expire(LANES[lane], _PAGES_SECONDS)
     except _unsent() as error:
         log.warning("no helpers could be called for job %s: %s", job_id, error)
+
+
+def send_event(task: Any, kind: str, **fields: Any) -> None:
+    """Sends one of Celery's events about a task that runs here.
+
+    Raises:
+        kombu.exceptions.OperationalError
+    """
+    with _sending:
+        task.send_event(kind, retry=False, **fields)
 
 
 def _unsent() -> tuple[type[Exception], ...]:

@@ -108,7 +108,8 @@ def send(job_id: str, record: Mapping[str, str], lane: str) -> None:
     if "processor" in record:
         lanes.publish_processing({job_id: record["processor"]})
     else:
-        lanes.publish(job_id, json.loads(record["job"])["options"], lane)
+        job = json.loads(record["job"])
+        lanes.publish(job_id, job["input"], job["options"], lane)
 
 
 def ended(job_ids: Sequence[str]) -> set[str]:

@@ -1,74 +1,49 @@
-"""Numbers for Prometheus, read from Redis at the time of asking."""
+"""Numbers for Prometheus, read from Redis at the time of asking.
+
+They are those of the whole service: whichever web server is asked gives the same. What they cost
+does not grow with the number of jobs: they come from counters, and from the lengths of indexes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib.metadata import version
+from itertools import accumulate
+from typing import Any
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+)
 from prometheus_client.metrics_core import Metric
+from redis import RedisError
 
-from ocr_tasks import errors, jobs, keys, redis_client, workers
+from ocr_tasks import errors, keys, redis_client, settings, storage, tally, workers
+from ocr_tasks.app import LANES
 from ocr_tasks.model import Stage, State
 from ocr_tasks.swarm import devices, queue
+
+_ENDED = (State.SUCCEEDED, State.FAILED, State.CANCELLED)
+#: States of jobs of processors: those of documents, and waiting for other jobs.
+_PROCESSING = ("deferred", *State)
 
 
 class _Collector:
     def collect(self) -> Iterator[Metric]:
+        yield InfoMetricFamily(
+            "ocr_build", "The version that answers", value={"version": version("ocr-tasks")}
+        )
+        yield from _storage()
         try:
-            stats = redis_client.client().hgetall(keys.STATS)
-            counts = jobs.counts()
-            living = workers.living()
-            swarm = queue.counts()
-            present = devices.present()
-        except (errors.QueueUnavailable, *redis_client.UNAVAILABLE):
+            found = list(_service())
+        except (errors.QueueUnavailable, RedisError):
             yield GaugeMetricFamily("ocr_up", "Whether Redis can be reached", 0)
             return
         yield GaugeMetricFamily("ocr_up", "Whether Redis can be reached", 1)
-        yield _family(
-            GaugeMetricFamily("ocr_jobs", "Jobs in each state", labels=["state"]),
-            ((state, count) for state, count in counts.items()),
-        )
-        ended = (State.SUCCEEDED, State.FAILED, State.CANCELLED)
-        yield _family(
-            CounterMetricFamily("ocr_jobs_ended", "Jobs that ended", labels=["state"]),
-            ((state, float(stats.get(f"jobs_{state}", 0))) for state in ended),
-        )
-        for name, help_text in (
-            ("jobs_submitted", "Jobs that were taken in"),
-            ("takeovers", "Workers that were lost with a job"),
-            ("pages", "Pages of jobs that succeeded"),
-            ("pages_failed", "Pages of such jobs that could not be read"),
-        ):
-            yield CounterMetricFamily(f"ocr_{name}", help_text, float(stats.get(name, 0)))
-        yield _family(
-            CounterMetricFamily("ocr_stage_seconds", "Time by stage", labels=["stage"]),
-            ((s, float(stats.get(f"seconds_{s}", 0))) for s in Stage if s is not Stage.QUEUED),
-        )
-        yield GaugeMetricFamily("ocr_workers", "Workers that live", len(living))
-        processes = sum(worker.processes for worker in living)
-        yield GaugeMetricFamily("ocr_worker_processes", "Their processes", processes)
-        yield _family(
-            CounterMetricFamily(
-                "ocr_processing_ended", "Jobs of OCR-D processors that ended", labels=["state"]
-            ),
-            ((state, float(stats.get(f"processing_{state}", 0))) for state in ended),
-        )
-        transcripts = swarm.pop("transcripts")
-        yield _family(
-            GaugeMetricFamily("ocr_swarm_pages", "Pages for devices, by state", labels=["state"]),
-            swarm.items(),
-        )
-        yield CounterMetricFamily("ocr_swarm_transcripts", "Pages that devices read", transcripts)
-        yield GaugeMetricFamily("ocr_swarm_devices", "Devices seen in the last minute", present)
-
-
-def _family(
-    family: GaugeMetricFamily | CounterMetricFamily, rows: Iterable[tuple[str, float]]
-) -> Metric:
-    for label, value in rows:
-        family.add_metric([label], value)
-    return family
+        yield from found
 
 
 def registry() -> CollectorRegistry:
@@ -76,3 +51,250 @@ def registry() -> CollectorRegistry:
     made = CollectorRegistry()
     made.register(_Collector())
     return made
+
+
+def _storage() -> Iterator[Metric]:
+    """The room on the storage; nothing where it cannot be asked."""
+    try:
+        free, total = storage.room()
+    except errors.ServiceError:
+        return
+    yield GaugeMetricFamily("ocr_storage_free_bytes", "Bytes that are free on the storage", free)
+    yield GaugeMetricFamily("ocr_storage_size_bytes", "Bytes that the storage has", total)
+    yield GaugeMetricFamily(
+        "ocr_storage_reserve_bytes",
+        "Free bytes below which documents are refused (OCR_RESERVE_BYTES)",
+        settings.get().reserve_bytes,
+    )
+
+
+def _service() -> Iterator[Metric]:
+    """What Redis knows.
+
+    Raises:
+        errors.QueueUnavailable, redis.RedisError
+    """
+    seen = _Seen()
+    yield from _jobs(seen)
+    yield from _queue(seen)
+    yield from _pages(seen)
+    yield from _workers()
+    yield from _swarm()
+    yield from _processing(seen)
+    yield from _webhooks(seen)
+    yield from _redis(seen)
+    yield from _http(seen)
+
+
+class _Seen:
+    """What Redis answers, in one round trip. Times are seconds of its clock."""
+
+    def __init__(self) -> None:
+        now = redis_client.now()
+        self.now = now
+        with redis_client.client().pipeline(transaction=False) as pipe:
+            pipe.hgetall(keys.STATS)
+            pipe.hgetall(keys.REQUESTS)
+            pipe.zrange(keys.AWAITED, 0, 0, withscores=True)
+            pipe.zcard(keys.LEASES)
+            pipe.zcount(keys.LEASES, "-inf", now)
+            pipe.zcount(keys.READING, now, "+inf")
+            pipe.zcard(keys.OUTBOX)
+            pipe.zcount(keys.OUTBOX, "-inf", now)
+            pipe.info("memory")
+            for state in State:
+                pipe.zcard(keys.jobs_in(state))
+            for name in _PROCESSING:
+                pipe.zcard(keys.processing_in(name))
+            for lane in LANES.values():
+                pipe.llen(lane)
+            answers = pipe.execute()
+        self.stats: Mapping[str, str] = answers[0]
+        self.requests: Mapping[str, str] = answers[1]
+        self.oldest: list[tuple[str, float]] = answers[2]
+        self.leases, self.leases_over, self.reading = answers[3:6]
+        self.outbox, self.outbox_due = answers[6:8]
+        self.memory: Mapping[str, Any] = answers[8]
+        lengths = iter(answers[9:])
+        self.jobs = {state: next(lengths) for state in State}
+        self.processing = {name: next(lengths) for name in _PROCESSING}
+        self.lanes = {lane: next(lengths) for lane in LANES}
+
+    def count(self, name: str) -> float:
+        return float(self.stats.get(name, 0))
+
+    def counts(self, prefix: str) -> dict[str, float]:
+        """The counters with this beginning, by the rest of their names."""
+        return {
+            name.removeprefix(prefix): float(value)
+            for name, value in self.stats.items()
+            if name.startswith(prefix)
+        }
+
+
+def _jobs(seen: _Seen) -> Iterator[Metric]:
+    yield _gauges("ocr_jobs", "Jobs in each state", "state", seen.jobs)
+    yield _counter("ocr_jobs_submitted", "Jobs that were taken in", seen.count("jobs_submitted"))
+    ended = {state: seen.count(f"jobs_{state}") for state in _ENDED}
+    yield _counters("ocr_jobs_ended", "Jobs that ended, by their state then", "state", ended)
+    # All errors, as Prometheus does not see a counter grow that begins with 1.
+    codes = (code for code, error in errors.by_code().items() if issubclass(error, errors.JobError))
+    failures = dict.fromkeys(sorted(codes), 0.0) | seen.counts("failed_")
+    yield _counters("ocr_job_failures", "Jobs that failed, by the error", "code", failures)
+    for name, stat, help_text in (
+        ("attempts", "attempts", "Times that a process took a job, for the first time or again"),
+        ("retries", "retries", "Jobs that were run again as somebody asked for it"),
+        ("takeovers", "takeovers", "Processes and workers that were lost with a job"),
+        ("step_asides", "asides", "Jobs that made place for others, or left a worker that stopped"),
+    ):
+        yield _counter(f"ocr_job_{name}", help_text, seen.count(stat))
+    stages = {s: seen.count(f"seconds_{s}") for s in Stage if s is not Stage.QUEUED}
+    text = "Seconds by stage, of jobs that succeeded"
+    yield _counters("ocr_job_stage_seconds", text, "stage", stages)
+    text = "Seconds for which jobs that succeeded were worked on, in the run that ended them"
+    took = seen.counts("took_")
+    yield _histogram(
+        "ocr_job_duration_seconds", text, (), tally.DURATION_BOUNDS,
+        [((), took, seen.count("seconds_total"))],
+    )  # fmt: skip
+    text = "Seconds for which jobs had waited when a process took them"
+    waited = {name: n for name, n in seen.counts("waited_").items() if name != "seconds"}
+    yield _histogram(
+        "ocr_job_wait_seconds", text, (), tally.WAIT_BOUNDS,
+        [((), waited, seen.count("waited_seconds"))],
+    )  # fmt: skip
+    yield GaugeMetricFamily("ocr_job_leases", "Jobs that a worker holds", seen.leases)
+    text = "Jobs whose worker gave no sign of life in time, and that nobody has taken over yet"
+    yield GaugeMetricFamily("ocr_job_leases_expired", text, seen.leases_over)
+
+
+def _queue(seen: _Seen) -> Iterator[Metric]:
+    yield _gauges("ocr_queue_messages", "Messages that wait in each lane", "lane", seen.lanes)
+    age = max(0.0, seen.now - seen.oldest[0][1]) if seen.oldest else 0.0
+    text = "Seconds for which the job has waited that has waited longest, 0 where none waits"
+    yield GaugeMetricFamily("ocr_queue_oldest_job_age_seconds", text, age)
+    text = "Jobs that may wait (OCR_QUEUE_MAX)"
+    yield GaugeMetricFamily("ocr_queue_limit_jobs", text, settings.get().queue_max)
+
+
+def _pages(seen: _Seen) -> Iterator[Metric]:
+    yield _counter(
+        "ocr_pages_read", "Pages that were read, as it happens", seen.count("pages_read")
+    )
+    yield GaugeMetricFamily("ocr_pages_in_progress", "Pages that are being read", seen.reading)
+    yield _counter("ocr_pages_done", "Pages of jobs that succeeded", seen.count("pages"))
+    text = "Pages of such jobs that could not be read"
+    yield _counter("ocr_pages_failed", text, seen.count("pages_failed"))
+
+
+def _workers() -> Iterator[Metric]:
+    totals = {kind: [0, 0, 0] for kind in ("documents", "processors")}
+    for worker in workers.living():
+        total = totals["processors" if worker.processors else "documents"]
+        for place, number in enumerate((1, worker.processes, min(worker.busy, worker.processes))):
+            total[place] += number
+    for place, (name, text) in enumerate(
+        (
+            ("ocr_workers", "Workers that live, by what they work on"),
+            ("ocr_worker_processes", "Their processes"),
+            ("ocr_worker_processes_busy", "Those of them that are at work"),
+        )
+    ):
+        rows = {kind: total[place] for kind, total in totals.items()}
+        yield _gauges(name, text, "kind", rows)
+
+
+def _swarm() -> Iterator[Metric]:
+    pages = queue.counts()
+    transcripts = pages.pop("transcripts")
+    yield _gauges("ocr_swarm_pages", "Pages for devices, by state", "state", pages)
+    yield _counter("ocr_swarm_transcripts", "Pages that devices read", transcripts)
+    text = f"Devices seen in the last {devices.PRESENT_SECONDS} seconds"
+    yield GaugeMetricFamily("ocr_swarm_devices", text, devices.present())
+
+
+def _processing(seen: _Seen) -> Iterator[Metric]:
+    text = "Jobs of OCR-D processors in each state"
+    yield _gauges("ocr_processing_jobs", text, "state", seen.processing)
+    ended = {state: seen.count(f"processing_{state}") for state in _ENDED}
+    text = "Jobs of OCR-D processors that ended, by their state then"
+    yield _counters("ocr_processing_jobs_ended", text, "state", ended)
+
+
+def _webhooks(seen: _Seen) -> Iterator[Metric]:
+    text = "Webhooks that are still to be sent, or sent again"
+    yield GaugeMetricFamily("ocr_webhooks_pending", text, seen.outbox)
+    text = "Those of them whose time has come"
+    yield GaugeMetricFamily("ocr_webhooks_due", text, seen.outbox_due)
+    results = {name: seen.count(f"webhooks_{name}") for name in ("delivered", "failed", "given_up")}
+    text = "Tries to send a webhook; failed ones are tried again, unless it was given up"
+    yield _counters("ocr_webhook_attempts", text, "result", results)
+
+
+def _redis(seen: _Seen) -> Iterator[Metric]:
+    text = "Bytes that Redis uses"
+    yield GaugeMetricFamily("ocr_redis_memory_bytes", text, seen.memory.get("used_memory", 0))
+    text = "Bytes that Redis may use (maxmemory), 0 for any"
+    most = seen.memory.get("maxmemory", 0)
+    yield GaugeMetricFamily("ocr_redis_memory_limit_bytes", text, most)
+
+
+def _http(seen: _Seen) -> Iterator[Metric]:
+    counts = CounterMetricFamily(
+        "ocr_http_requests",
+        "Requests that were answered, by the rule of their address",
+        labels=["method", "route", "status"],
+    )
+    classes: dict[tuple[str, str], dict[str, float]] = {}
+    seconds: dict[tuple[str, str], float] = {}
+    for field, value in sorted(seen.requests.items()):
+        kind, method, route, last = field.split(" ")
+        if kind == "requests":
+            counts.add_metric([method, route, last], float(value))
+        elif kind == "took":
+            classes.setdefault((method, route), {})[last] = float(value)
+        else:
+            seconds[method, route] = float(value)
+    yield counts
+    text = "Seconds until the answer began; without requests that asked to wait"
+    rows = [(labels, found, seconds.get(labels, 0.0)) for labels, found in classes.items()]
+    names = ("method", "route")
+    name = "ocr_http_request_duration_seconds"
+    yield _histogram(name, text, names, tally.REQUEST_BOUNDS, rows)
+
+
+# Families
+
+
+def _counter(name: str, text: str, value: float) -> Metric:
+    return CounterMetricFamily(name, text, value)
+
+
+def _gauges(name: str, text: str, label: str, rows: Mapping[Any, float]) -> Metric:
+    family = GaugeMetricFamily(name, text, labels=[label])
+    for value, number in rows.items():
+        family.add_metric([str(value)], number)
+    return family
+
+
+def _counters(name: str, text: str, label: str, rows: Mapping[Any, float]) -> Metric:
+    family = CounterMetricFamily(name, text, labels=[label])
+    for value, number in rows.items():
+        family.add_metric([str(value)], number)
+    return family
+
+
+def _histogram(
+    name: str,
+    text: str,
+    labels: Sequence[str],
+    bounds: Sequence[float],
+    rows: Iterable[tuple[Sequence[str], Mapping[str, float], float]],
+) -> Metric:
+    """Rows are the values of the labels, how many fell into each class, and the sum."""
+    family = HistogramMetricFamily(name, text, labels=labels)
+    classes = [*map(str, bounds), tally.MORE]
+    for values, counts, total in rows:
+        running = accumulate(counts.get(bound, 0.0) for bound in classes)
+        family.add_metric(values, list(zip(classes, running, strict=True)), total)
+    return family

@@ -256,12 +256,13 @@ class Token:
 class WorkerInfo:
     """What a living worker says of itself every few seconds.
 
-    One with `processors` of OCR-D reads no documents. `folder` is the id of its data folder where
-    jobs are kept in a bucket, '' where all have the same one.
+    One with `processors` of OCR-D reads no documents. `busy` of its processes are at work. `folder`
+    is the id of its data folder where jobs are kept in a bucket, '' where all have the same one.
     """
 
     name: str
     processes: int
+    busy: int = field(default=0, kw_only=True)
     languages: list[str] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
     processors: list[str] = field(default_factory=list)

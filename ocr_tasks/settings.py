@@ -407,6 +407,32 @@ class Settings(BaseSettings):
         description="Jobs of processors that may be open at the same time. A workflow is "
         "one for each step; page by page, one for each step of each page.",
     )
+    flower_host: str = Field(
+        "127.0.0.1", description="Address on which `ocr-tasks flower` listens."
+    )
+    flower_port: int = Field(
+        5555, ge=1, le=65535, description="Port on which `ocr-tasks flower` listens."
+    )
+    flower_user: str = Field(
+        "ocr", pattern=r"^[!-9;-~]+$", description="Name that Flower asks for, with the password."
+    )
+    flower_password: str = Field(
+        "",
+        pattern=r"^[ -~]*$",
+        description="Password that Flower asks for. Empty: none, which it takes on a loopback "
+        "address only.",
+        repr=False,
+    )
+    flower_writable: bool = Field(
+        False,
+        description="Whether Flower may change something: cancel jobs, stop workers, send tasks. "
+        "Needs a password.",
+    )
+    flower_url_prefix: str = Field(
+        "",
+        pattern=r"^[A-Za-z0-9/_-]*$",
+        description="Path under which a proxy shows Flower, such as flower. Empty: at its root.",
+    )
     failpoints: str = Field(
         "",
         description="For tests: points at which a process kills itself, with their probabilities, "

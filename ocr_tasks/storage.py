@@ -248,6 +248,17 @@ def delete(job_id: str) -> None:
     discard(job(job_id).path)
 
 
+def room() -> tuple[int, int]:
+    """Bytes that are free on the storage, and that it has.
+
+    Raises:
+        errors.StorageUnavailable: if it cannot be asked.
+    """
+    with failures():
+        usage = shutil.disk_usage(settings.get().data_dir)
+    return usage.free, usage.total
+
+
 def check_room(incoming: int = 0) -> None:
     """Makes sure that so many bytes fit and the reserve stays free.
 
@@ -258,7 +269,7 @@ def check_room(incoming: int = 0) -> None:
     config = settings.get()
     with failures():
         config.data_dir.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(config.data_dir).free
+    free, _ = room()
     if free - incoming < config.reserve_bytes:
         raise errors.StorageFull(retry_after=60)
 

@@ -179,14 +179,14 @@ def page_words(job_id: str, number: int) -> bytes | None:
 
 
 def page_summaries(job_id: str, total: int) -> dict[int, dict[str, Any]]:
-    """`source`, `confidence` and number of `words` of each page that was read.
+    """`source`, `confidence`, number of `words` and `worker` of each page that was read.
 
     Raises:
         errors.ResultCorrupt, errors.StorageUnavailable
     """
     try:
         return {
-            number: {name: row[name] for name in ("source", "confidence", "words")}
+            number: {name: row[name] for name in ("source", "confidence", "words", "worker")}
             for number, row in get().summaries(job_id, total).items()
         }
     except (ValueError, LookupError, TypeError) as error:

@@ -11,6 +11,7 @@ from typing import Any
 
 from celery import Task
 from celery.exceptions import Ignore
+from kombu.exceptions import OperationalError
 from redis import RedisError
 
 from ocr_tasks import (
@@ -63,6 +64,13 @@ def ocr_document(self: Task, job_id: str, requested: dict[str, Any]) -> dict[str
         raise Ignore from None
 
 
+def _tell_of_cancelled(task: Task, job_id: str) -> None:
+    """Has Flower know of a job that was cancelled while it waited: it goes by events."""
+    if leases.states([job_id])[job_id] in (State.CANCELLED, "deleted"):
+        with suppress(OperationalError):
+            lanes.send_event(task, "task-revoked", terminated=False, signum=None, expired=False)
+
+
 def _leave_nothing(job_id: str) -> None:
     """Deletes what a run has written again of a job that was deleted while it ran."""
     with suppress(RedisError):
@@ -76,7 +84,9 @@ def _read(task: Task, job_id: str, requested: dict[str, Any]) -> dict[str, Any]:
     holder = leases.holder(os.getppid(), os.getpid())
     start = leases.claim(job_id, run_id, holder)
     if start is None:
-        raise Ignore  # it runs elsewhere, or was cancelled or deleted while it waited
+        # It runs elsewhere, or was cancelled or deleted while it waited.
+        _tell_of_cancelled(task, job_id)
+        raise Ignore
     failpoints.hit("after_claim")
     task.request.fencing_token = run_id
 

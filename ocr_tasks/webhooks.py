@@ -171,8 +171,10 @@ def deliver(
         delay = DELAYS[message.tries] * random.uniform(0.9, 1.1)  # noqa: S311  # no secret
         attempt = Attempt(message.event, now, status, reason, now + max(delay, wait))
     due = "" if attempt.next_at is None else repr(attempt.next_at)
-    names = [keys.task(message.job_id), keys.OUTBOX, keys.OUTBOX_TRIES]
-    redis_client.run("delivered", names, [message.member, json.dumps(asdict(attempt)), due])
+    ended = "delivered" if attempt.delivered else "given_up"
+    names = [keys.task(message.job_id), keys.OUTBOX, keys.OUTBOX_TRIES, keys.STATS]
+    args = [message.member, json.dumps(asdict(attempt)), due, "failed" if due else ended]
+    redis_client.run("delivered", names, args)
     return attempt
 
 

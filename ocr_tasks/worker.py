@@ -50,6 +50,7 @@ def main() -> int:
     quiet = Path(os.devnull).open("w")  # noqa: SIM115  # for as long as the process lives
     sys.__stdout__ = quiet  # type: ignore[misc]  # nobody else writes there
     os.umask(0o077)  # what people send is nobody else's business
+    import ocr_tasks.control  # takes the place of Celery's own commands
     import ocr_tasks.tasks  # noqa: F401  # loaded here, so that the children share its memory
 
     if _porter:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from typing import cast
 
 from ocr_tasks import errors, keys, redis_client, settings, storage, store
 from ocr_tasks.model import WorkerInfo
@@ -19,6 +20,7 @@ def announce(worker: WorkerInfo) -> None:
     """Says that a worker lives and what it can read."""
     with redis_client.client().pipeline() as pipe:
         pipe.set(keys.WORKER_PREFIX + worker.name, json.dumps(asdict(worker)), ex=LIFETIME)
+        pipe.sadd(keys.WORKERS, worker.name)
         if worker.languages:
             pipe.delete(keys.LANGUAGES)
             pipe.sadd(keys.LANGUAGES, *worker.languages)
@@ -45,9 +47,12 @@ def living() -> list[WorkerInfo]:
     """
     with redis_client.errors_as_ours():
         client = redis_client.client()
-        names = list(client.scan_iter(keys.WORKER_PREFIX + "*", count=1000))
-        records = client.mget(names) if names else []
-    return [WorkerInfo(**json.loads(record)) for record in records if record]
+        names = sorted(cast("set[str]", client.smembers(keys.WORKERS)))
+        found = client.mget([keys.WORKER_PREFIX + name for name in names]) if names else []
+        records = dict(zip(names, cast("list[str | None]", found), strict=True))
+        if gone := [name for name, record in records.items() if not record]:
+            client.srem(keys.WORKERS, *gone)
+    return [WorkerInfo(**json.loads(record)) for record in records.values() if record]
 
 
 def readers() -> list[WorkerInfo]:

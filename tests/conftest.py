@@ -22,6 +22,9 @@ import redis
 
 DATA = Path(__file__).parent / "data"
 
+#: They need Docker and an image that has been built: `make test-compose`.
+collect_ignore = [] if "TEST_COMPOSE" in os.environ else ["compose"]
+
 
 def free_port() -> int:
     with socket.socket() as probe:

@@ -14,14 +14,14 @@ SECRET = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
 class Receiver(http.server.ThreadingHTTPServer):
     """Notes what it gets, and answers as it is told."""
 
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+    def __init__(self, host: str) -> None:
+        super().__init__((host, 0), _Handler)
         self.got: list[tuple[dict[str, str], bytes]] = []
         self.answer: Callable[[http.server.BaseHTTPRequestHandler], None] = answers(204)
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/hook"
+        return f"http://{self.server_address[0]}:{self.server_address[1]}/hook"
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -48,9 +48,9 @@ def answers(status: int, **headers: str) -> Callable[[http.server.BaseHTTPReques
 
 
 @contextlib.contextmanager
-def receiving() -> Iterator[Receiver]:
+def receiving(host: str = "127.0.0.1") -> Iterator[Receiver]:
     """A receiver that runs."""
-    server = Receiver()
+    server = Receiver(host)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     yield server

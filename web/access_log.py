@@ -1,13 +1,23 @@
-"""A line for each request that changes something or goes wrong; for the others with DEBUG only."""
+"""A line for each request that changes something or goes wrong; for the others with DEBUG only.
+
+All of them are counted, for /metrics.
+"""
 
 from __future__ import annotations
 
 import logging
+import re
 import time
+from functools import cache
 
 from flask import Flask, Response, g, request
 
+from ocr_tasks import tally
+
 log = logging.getLogger("web.access")
+
+#: A part of a rule that stands for many addresses.
+_PLACEHOLDER = re.compile(r"<(?:[^:<>]+:)?(\w+)>")
 
 
 def install(app: Flask) -> None:
@@ -21,11 +31,15 @@ def _begin() -> None:
 
 
 def _end(response: Response) -> Response:
+    seconds = time.monotonic() - g.get("began", time.monotonic())
+    # A request that asked to wait says nothing of how fast answers are.
+    timed = None if "wait" in request.args or "Prefer" in request.headers else seconds
+    tally.count_request(request.method, _route(), response.status_code, timed)
     # Polls are many, and say nothing.
     quiet = request.method in ("GET", "HEAD", "OPTIONS") and response.status_code < 400
     level = logging.DEBUG if quiet else logging.INFO
     if log.isEnabledFor(level):
-        milliseconds = round((time.monotonic() - g.get("began", time.monotonic())) * 1000, 1)
+        milliseconds = round(seconds * 1000, 1)
         fields = {
             "method": request.method,
             "path": request.path,  # without the query
@@ -39,3 +53,13 @@ def _end(response: Response) -> Response:
         shown = (request.method, request.path, response.status_code, milliseconds)
         log.log(level, words, *shown, request.remote_addr, extra=fields)
     return response
+
+
+def _route() -> str:
+    """The rule of the address that was asked for, as the documentation writes it."""
+    return _written(request.url_rule.rule) if request.url_rule else "none"
+
+
+@cache
+def _written(rule: str) -> str:
+    return _PLACEHOLDER.sub(r"{\1}", rule)

@@ -9,7 +9,7 @@ from flask import Response
 from flask_openapi3 import APIBlueprint, Tag
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from ocr_tasks import errors, jobs, metrics, store, workers
+from ocr_tasks import errors, jobs, metrics, store, tally, workers
 
 blueprint = APIBlueprint(
     "health", __name__, abp_tags=[Tag(name="Operation", description="For those who run it")]
@@ -35,6 +35,7 @@ def ready() -> Response:
 @blueprint.get("/metrics")
 def metrics_page() -> Response:
     """Counters in the format of Prometheus."""
+    tally.flush()
     return Response(generate_latest(metrics.registry()), content_type=CONTENT_TYPE_LATEST)
 
 

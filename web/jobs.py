@@ -297,12 +297,13 @@ def _stored_page(job: Job, number: int) -> Page | None:
 
 def _page_body(number: int, summary: dict[str, Any] | None, failed: bool) -> PageBody:
     if failed:
-        return PageBody(page=number, state="failed", confidence=None, words=None)
+        return PageBody(page=number, state="failed", confidence=None, words=None, worker=None)
     if summary is None:
-        return PageBody(page=number, state="waiting", confidence=None, words=None)
+        return PageBody(page=number, state="waiting", confidence=None, words=None, worker=None)
     return PageBody(
         page=number,
         state="done" if summary["source"] == "ocr" else "kept",
         confidence=summary["confidence"],
         words=summary["words"],
+        worker=summary["worker"],
     )

@@ -264,6 +264,7 @@ class PageBody(BaseModel):
     )
     confidence: float | None = Field(description="Mean confidence of the words, 0–1.")
     words: int | None
+    worker: str | None = Field(description="Host, or container, that read the page.")
 
 
 class PageListBody(BaseModel):

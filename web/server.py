@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ocr_tasks import logs, settings
+from ocr_tasks import logs, settings, tally
 
 _config = settings.get()
 
@@ -26,6 +26,16 @@ secure_scheme_headers: dict[str, str] = {}
 loglevel = "warning" if _config.log_level == "INFO" else _config.log_level.lower()
 # Uploads go to the data folder; nothing of ours belongs on the disk of /tmp.
 worker_tmp_dir = "/dev/shm"  # noqa: S108  # gunicorn's heartbeat file, which must not be on a disk
+
+
+def post_worker_init(worker: Any) -> None:
+    """Has the requests of a process be counted with those of the others."""
+    tally.keep_flushing()
+
+
+def worker_exit(server: Any, worker: Any) -> None:
+    """Writes what the process has counted and not written yet."""
+    tally.flush()
 
 
 def on_starting(arbiter: Any) -> None:

@@ -13,4 +13,5 @@ if own_max > 0 and redis.call('ZCARD', jobs .. ':queued' .. get('suffix')) >= ow
 redis.call('HINCRBY', job, 'attempt', 1)
 redis.call('HSET', job, 'losses', 0, 'lane', ARGV[6])
 enter(ARGV[1], 'queued', ARGV[2], ARGV[3])
+redis.call('HINCRBY', stats, 'retries', 1)
 return 1

@@ -18,6 +18,8 @@ if ARGV[5] ~= '0' then
     return 2
   end
   redis.call('HINCRBY', job, 'attempt', 1)
+else
+  redis.call('HINCRBY', stats, 'asides', 1)
 end
 redis.call('HSET', job, 'lane', ARGV[3])
 enter(ARGV[1], 'queued', ARGV[4], '')

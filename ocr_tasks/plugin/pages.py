@@ -1,7 +1,7 @@
 """What was read on each page, kept in the job's folder from the moment it was read.
 
 pages/000001/page.json     the words (`formats.page`); what the API shows of a page
-             summary.json  how many, how sure, and where from
+             summary.json  how many, how sure, where from, and read on which host
              preview.jpg   a small image of it
              result.json   that the page is done, and what a later run of the job needs of it:
              ocr.hocr, text.txt, visible.pdf   OCRmyPDF's files of the page
@@ -13,6 +13,7 @@ import dataclasses
 import json
 import os
 import shutil
+import socket
 import uuid
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,7 @@ class PageStore:
             "source": page.source,
             "confidence": None if confidence is None else round(confidence, 3),
             "words": sum(1 for _ in page.words),
+            "worker": socket.gethostname(),
         }
         storage.write(path / "page.json", _compact(page.to_dict()))
         storage.write(path / "summary.json", _compact(summary))

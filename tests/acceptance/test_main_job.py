@@ -334,10 +334,31 @@ def test_metrics_count_what_was_done(http: httpx.Client, done: dict[str, Any]) -
         line.rsplit(" ", 1) for line in metrics.splitlines() if line and not line.startswith("#")
     )
     assert float(values["ocr_up"]) == 1
-    assert float(values["ocr_pages_total"]) >= 6
+    assert float(values["ocr_pages_done_total"]) >= 6
+    assert float(values["ocr_pages_read_total"]) >= 1
+    assert float(values["ocr_pages_in_progress"]) >= 0
     assert float(values['ocr_jobs_ended_total{state="succeeded"}']) >= 1
-    assert float(values['ocr_stage_seconds_total{stage="ocr"}']) > 0
-    assert float(values["ocr_workers"]) == 1
+    assert float(values['ocr_job_stage_seconds_total{stage="ocr"}']) > 0
+    assert float(values['ocr_workers{kind="documents"}']) == 1
+
+
+def test_requests_are_counted_over_all_web_processes(
+    http: httpx.Client, done: dict[str, Any]
+) -> None:
+    route = 'ocr_http_requests_total{method="GET",route="/v1/jobs/{job_id}/log",status="200"}'
+
+    def counted() -> float:
+        lines = http.get("/metrics").text.splitlines()
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(route))
+
+    before = counted()
+    for _ in range(20):  # each over a connection of its own, so that both processes get some
+        assert httpx.get(f"{http.base_url}{done['links']['self']}/log").status_code == 200
+
+    wait_until(lambda: counted() >= before + 20, 15)
+    text = http.get("/metrics").text
+    assert 'route="/v1/jobs/{job_id}"' in text
+    assert done["id"] not in text
 
 
 def test_the_api_is_described_without_help_from_other_hosts(http: httpx.Client) -> None:

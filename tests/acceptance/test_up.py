@@ -47,40 +47,6 @@ def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
     return [p for p in processes if p.is_running() and is_alive(p)]
 
 
-def test_flower_shows_jobs_by_their_id(stack: Stack, http: httpx.Client, tmp_path: Path) -> None:
-    port = free_port()
-    command = [sys.executable, "-m", "celery", "-A", "ocr_tasks.app", "flower"]
-    flower = subprocess.Popen(
-        [*command, "--address=127.0.0.1", f"--port={port}"],
-        env=stack.environment | {"FLOWER_UNAUTHENTICATED_API": "true"},
-        stderr=subprocess.DEVNULL,
-        cwd=tmp_path,
-    )
-    try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
-
-            def workers() -> dict[str, object] | None:
-                try:
-                    return client.get("/api/workers", params={"refresh": "1"}).json() or None
-                except httpx.TransportError:
-                    return None
-
-            wait_until(workers)
-            job = wait_for_end(http, submit(http, PAGE).json())
-
-            def task() -> dict[str, object] | None:
-                answer = client.get(f"/api/task/info/{job['id']}")
-                found = answer.json() if answer.status_code == 200 else None
-                return found if found and found["state"] == "SUCCESS" else None
-
-            assert job["id"] in str(wait_until(task)["args"])
-            result = client.get(f"/api/task/result/{job['id']}").json()
-            assert result["result"]["pages"] == 1
-    finally:
-        flower.terminate()
-        flower.wait(20)
-
-
 def ocr(*arguments: str | Path, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "ocr_tasks.cli", "ocr", *arguments],

@@ -14,6 +14,7 @@ from ocr_tasks import jobs, lanes, options, redis_client, storage
 
 pytestmark = pytest.mark.usefixtures("service")
 
+INPUT = {"name": "scan.pdf", "pages": 7}
 OPTIONS = options.from_dict({}).model_dump()
 
 
@@ -49,7 +50,7 @@ def children_that_hang(work: Callable[[], object], count: int = 40) -> int:
 def test_a_child_can_send_messages() -> None:
     job_id = storage.new_id()
 
-    assert children_that_hang(lambda: lanes.publish(job_id, OPTIONS, "normal")) == 0
+    assert children_that_hang(lambda: lanes.publish(job_id, INPUT, OPTIONS, "normal")) == 0
 
 
 def test_a_child_can_use_redis() -> None:

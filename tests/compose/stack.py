@@ -1,0 +1,136 @@
+"""The stack in containers, as a user starts it: docker-compose.yml in a folder of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.conftest import free_port, wait_until
+
+ROOT = Path(__file__).parents[2]
+FILES = ("docker-compose.yml", "docker-compose.hosts.yml", "docker-compose.worker.yml")
+
+
+def docker(*words: str) -> str:
+    """What a docker command says on standard output."""
+    ran = subprocess.run(["docker", *words], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, f"docker {' '.join(words)}: {ran.stderr}"
+    return ran.stdout
+
+
+@dataclass
+class Compose:
+    """A compose project in a folder."""
+
+    folder: Path
+    project: str
+    files: tuple[str, ...] = FILES[:1]
+    port: int = field(default_factory=free_port)
+    flower_port: int = field(default_factory=free_port)
+
+    def __post_init__(self) -> None:
+        self.folder.mkdir()
+        for name in FILES:
+            shutil.copy(ROOT / name, self.folder)
+        subprocess.run([ROOT / "scripts" / "make-env", self.folder], check=True)
+        self.set(OCR_PUBLISHED_PORT=str(self.port), FLOWER_PUBLISHED_PORT=str(self.flower_port))
+
+    def set(self, **variables: str) -> None:
+        """Adds to .env; the last of a name counts."""
+        with (self.folder / ".env").open("a") as file:
+            file.writelines(f"{name}={value}\n" for name, value in variables.items())
+
+    def secret(self, name: str) -> str:
+        return (self.folder / "secrets" / name).read_text()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def flower_url(self) -> str:
+        return f"http://127.0.0.1:{self.flower_port}"
+
+    def run(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """A command of docker compose."""
+        files = [word for name in self.files for word in ("--file", name)]
+        command = ["docker", "compose", "--project-name", self.project, *files, *words]
+        # Only what stands in .env counts, as a shell's variables would go before it.
+        clean = {k: v for k, v in os.environ.items() if not k.startswith(("OCR_", "COMPOSE_"))}
+        ran = subprocess.run(
+            command, cwd=self.folder, env=clean, capture_output=True, text=True, check=False
+        )
+        assert not check or ran.returncode == 0, f"{' '.join(command)}: {ran.stderr}"
+        return ran
+
+    def up(self, *services: str, **scale: int) -> None:
+        scales = [word for name, count in scale.items() for word in ("--scale", f"{name}={count}")]
+        self.run("up", "--detach", "--no-build", *scales, *services)
+
+    def down(self, *options: str) -> None:
+        self.run("down", *options)
+
+    def containers(self, service: str = "", everything: bool = False) -> list[str]:
+        """The ids of the containers that run."""
+        words = ["--all"] if everything else []
+        return self.run("ps", "--quiet", *words, *([service] if service else [])).stdout.split()
+
+    def inspect(self, service: str) -> dict[str, Any]:
+        """What Docker knows of the first container of a service."""
+        found: list[dict[str, Any]] = json.loads(docker("inspect", self.containers(service)[0]))
+        return found[0]
+
+    def inside(self, service: str, *command: str) -> subprocess.CompletedProcess[str]:
+        """A command in a container of a service."""
+        return self.run("exec", "--no-TTY", service, *command, check=False)
+
+    def ready(self, workers: int = 1) -> bool:
+        """Whether the API answers, and so many workers are known."""
+        with contextlib.suppress(httpx.TransportError):
+            answer = httpx.get(f"{self.url}/readyz")
+            return answer.status_code == 200 and self.workers() == workers
+        return False
+
+    def workers(self) -> int:
+        """The number of workers that live."""
+        page = httpx.get(f"{self.url}/metrics").text
+        line = next(row for row in page.splitlines() if row.startswith("ocr_workers "))
+        return int(float(line.split()[1]))
+
+
+@contextlib.contextmanager
+def gone_afterwards(*projects: Compose) -> Iterator[None]:
+    """Takes projects down at the end, with all that they keep; says what they said if it is bad."""
+    try:
+        yield
+    except BaseException:
+        for project in projects:
+            print(project.run("logs", "--tail", "60", check=False).stdout)
+        raise
+    finally:
+        for project in projects:
+            project.run("down", "--volumes", "--timeout", "5", check=False)
+
+
+def wait_for_state(client: httpx.Client, job_id: str, state: str, seconds: float = 240) -> Any:
+    """The job, once it has the state; what the server cannot say meanwhile does not count."""
+
+    def asked() -> Any:
+        with contextlib.suppress(httpx.TransportError):
+            answer = client.get(f"/v1/jobs/{job_id}")
+            if answer.status_code == 200:
+                job = answer.json()
+                assert job["state"] in ("queued", "running", state), job
+                return job if job["state"] == state else None
+        return None
+
+    return wait_until(asked, seconds)

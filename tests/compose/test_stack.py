@@ -1,0 +1,347 @@
+"""`docker compose up` as a user runs it. Tests come in the order of a day, on one stack.
+
+`make test-compose` runs them, as the image must have been built.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pikepdf
+import pytest
+from playwright.sync_api import Browser, expect
+
+from tests.acceptance.test_main_job import text_of
+from tests.compose.stack import ROOT, Compose, docker, gone_afterwards, wait_for_state
+from tests.conftest import DATA, submit, wait_until
+from tests.receivers import receiving
+
+SIX_PAGES = DATA / "multipage.pdf"
+OURS = ("web", "worker", "courier", "flower")
+ALL = ("redis", *OURS)
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compose]:
+    made = Compose(tmp_path_factory.mktemp("compose") / "ocr-tasks", "ocr-tasks-test")
+    # A leaf of the tree of networks, for the test's own receiver of webhooks.
+    made.set(OCR_CALLBACK_NETWORKS="172.16.0.0/12,192.168.0.0/16", OCR_WORKER_PROCESSES="1")
+    with gone_afterwards(made):
+        made.up(worker=2)
+        wait_until(lambda: made.ready(workers=2), 120)
+        yield made
+
+
+@pytest.fixture
+def http(stack: Compose) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=stack.url, timeout=90) as client:
+        yield client
+
+
+def long_scan(copies: int) -> bytes:
+    """The pages of a scan, again and again."""
+    with pikepdf.open(SIX_PAGES) as source, pikepdf.new() as made:
+        for _ in range(copies):
+            made.pages.extend(source.pages)
+        buffer = io.BytesIO()
+        made.save(buffer)
+    return buffer.getvalue()
+
+
+def reading(client: httpx.Client, job_id: str, pages: int = 1) -> dict[str, Any] | None:
+    """The job, if it runs and has read so many pages."""
+    job: dict[str, Any] = client.get(f"/v1/jobs/{job_id}").json()
+    assert job["state"] in ("queued", "running"), job
+    return job if job["progress"]["pages_done"] >= pages else None
+
+
+# Before anything runs
+
+
+def test_without_secrets_nothing_starts_and_it_is_said_what_to_do(stack: Compose) -> None:
+    command = ["docker", "compose", "--env-file", "/dev/null", "--project-name", "none", "up"]
+    ran = subprocess.run(
+        [*command, "--no-build"], cwd=stack.folder, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode != 0
+    assert 'Run "make env" first' in ran.stderr
+
+
+def test_secrets_are_random_and_kept(stack: Compose, tmp_path: Path) -> None:
+    other = Compose(tmp_path / "other", "none")
+    before = {path.name: path.read_text() for path in (other.folder / "secrets").iterdir()}
+    assert all(stack.secret(name) != value for name, value in before.items())
+
+    subprocess.run([ROOT / "scripts" / "make-env", other.folder], check=True)  # once more
+    assert before == {path.name: path.read_text() for path in (other.folder / "secrets").iterdir()}
+
+
+# What containers are held to
+
+
+@pytest.mark.parametrize("service", ALL)
+def test_a_container_is_held_to_what_it_needs(stack: Compose, service: str) -> None:
+    found = stack.inspect(service)
+    host, config = found["HostConfig"], found["Config"]
+
+    assert config["User"] == ("redis" if service == "redis" else "10001:10001")
+    assert host["ReadonlyRootfs"] is True
+    assert host["CapDrop"] == ["ALL"]
+    assert not host["CapAdd"]
+    assert host["SecurityOpt"] == ["no-new-privileges:true"]
+    assert host["Privileged"] is False
+    assert host["Init"] is True
+    assert 0 < host["PidsLimit"] <= 512
+    assert 0 < host["Memory"] == host["MemorySwap"]
+    assert host["NanoCpus"] > 0
+    assert host["Tmpfs"]["/tmp"].startswith("size=")
+    assert all(word in host["Tmpfs"]["/tmp"] for word in ("noexec", "nosuid", "nodev"))
+    limits = {row["Name"]: row["Hard"] for row in host["Ulimits"]}
+    assert limits == {"core": 0, "nofile": 4096}
+    assert host["RestartPolicy"]["Name"] == "unless-stopped"
+    assert set(host["LogConfig"]["Config"]) == {"max-size", "max-file"}
+    assert config["StopTimeout"] >= 30
+    assert host["NetworkMode"].startswith(stack.project)
+    assert host["PidMode"] == host["UsernsMode"] == ""
+    assert not host["Devices"]
+    assert not [row for row in found["Mounts"] if "docker.sock" in row["Source"]]
+    assert config["Healthcheck"]["Test"]
+
+
+def test_only_web_and_flower_are_published_and_only_on_this_machine(stack: Compose) -> None:
+    published = {name: stack.inspect(name)["HostConfig"]["PortBindings"] for name in ALL}
+
+    assert {name for name, ports in published.items() if ports} == {"web", "flower"}
+    addresses = {row["HostIp"] for ports in published.values() for p in ports.values() for row in p}
+    assert addresses == {"127.0.0.1"}
+
+
+def test_networks_lead_only_where_each_has_to_go(stack: Compose) -> None:
+    def networks(service: str) -> set[str]:
+        names = stack.inspect(service)["NetworkSettings"]["Networks"]
+        return {name.removeprefix(f"{stack.project}_") for name in names}
+
+    assert {name: networks(name) for name in ALL} == {
+        "redis": {"broker"},
+        "worker": {"broker"},
+        "web": {"broker", "edge"},
+        "flower": {"broker", "edge"},
+        "courier": {"broker", "outside"},
+    }
+    broker = json.loads(docker("network", "inspect", f"{stack.project}_broker"))[0]
+    assert broker["Internal"] is True
+
+
+def test_secrets_are_files_of_those_who_need_them(stack: Compose) -> None:
+    for service in ALL:
+        known = json.dumps(stack.inspect(service))
+        for path in (stack.folder / "secrets").iterdir():
+            assert path.read_text().strip() not in known, (service, path.name)
+
+    def secrets(service: str) -> set[str]:
+        return set(stack.inside(service, "ls", "/run/secrets").stdout.split())
+
+    assert {name: secrets(name) for name in ALL} == {
+        "redis": {"redis_acl"},
+        "web": {"ocr_redis_password"},
+        "worker": {"ocr_redis_password"},
+        "courier": {"ocr_redis_password", "ocr_webhook_secrets"},
+        "flower": {"ocr_redis_password", "ocr_flower_password"},
+    }
+    assert (stack.folder / "secrets").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("service", OURS)
+def test_a_process_inside_has_no_rights(stack: Compose, service: str) -> None:
+    status = stack.inside(service, "cat", "/proc/1/status").stdout
+    values = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+    assert values["Uid"].split() == ["10001"] * 4
+    assert int(values["CapEff"], 16) == int(values["CapBnd"], 16) == 0
+    assert values["NoNewPrivs"] == "1"
+    assert values["Seccomp"] == "2"
+
+    for place in ("/etc", "/opt/ocr-tasks", "/usr/local/bin"):
+        assert "Read-only" in stack.inside(service, "touch", f"{place}/mine").stderr
+    for program in ("gcc", "cc", "pip", "npm", "apt-key"):
+        assert stack.inside(service, "sh", "-c", f"command -v {program}").returncode != 0
+
+
+def test_a_stranger_in_the_network_of_redis_learns_nothing(stack: Compose) -> None:
+    ask = "import redis; redis.Redis('redis').ping()"
+    said = stack.inside("worker", "/opt/ocr-tasks/bin/python", "-c", ask)
+    assert "AuthenticationError" in said.stderr or "NOAUTH" in said.stderr
+
+    for command in ("config get requirepass", "flushall", "keys *", "shutdown", "acl list"):
+        ask = (
+            "import redis; from ocr_tasks import redis_client; "
+            f"redis_client.client().execute_command(*{command.split()!r})"
+        )
+        said = stack.inside("worker", "/opt/ocr-tasks/bin/python", "-c", ask)
+        assert "no permissions" in said.stderr.lower(), (command, said.stderr)
+
+
+# A day's work
+
+
+def test_a_scan_sent_from_outside_is_read_by_both_workers(
+    stack: Compose, http: httpx.Client
+) -> None:
+    job = submit(http, ("long.pdf", long_scan(2)), languages="eng").json()
+    seen: list[float] = []
+
+    def ended() -> dict[str, Any] | None:
+        now: dict[str, Any] = http.get(f"/v1/jobs/{job['id']}", params={"wait": 5}).json()
+        seen.append(now["progress"]["percent"])
+        return now if now["state"] in ("succeeded", "failed") else None
+
+    done = wait_until(ended, 240)
+
+    assert done["state"] == "succeeded", done
+    assert seen == sorted(seen)
+    assert len(set(seen)) > 3
+    assert "stooping down so as" in text_of(http.get(f"/v1/jobs/{job['id']}/pdf").content)
+    rows = http.get(f"/v1/jobs/{job['id']}/pages").json()["pages"]
+    hosts = {stack_id[:12] for stack_id in stack.containers("worker")}
+    assert {row["worker"] for row in rows} == hosts
+
+
+def test_webhooks_leave_by_the_courier(stack: Compose, http: httpx.Client) -> None:
+    outside = json.loads(docker("network", "inspect", f"{stack.project}_outside"))[0]
+    with receiving(outside["IPAM"]["Config"][0]["Gateway"]) as receiver:
+        job = submit(http, DATA / "huckleberry-finn-p22.pdf", callback_url=receiver.url).json()
+        wait_until(lambda: receiver.got, 120)
+        assert json.loads(receiver.got[0][1])["data"]["id"] == job["id"]
+
+
+def test_a_worker_reaches_nobody_outside(stack: Compose) -> None:
+    network = f"{stack.project}_outside"
+    serve = ("--entrypoint", "python3", "ocr-tasks:latest", "-m", "http.server", "8080")
+    somebody = docker("run", "--detach", "--rm", "--network", network, *serve).strip()
+    try:
+        found = json.loads(docker("inspect", somebody))[0]
+        address = (found["NetworkSettings"]["Networks"][network]["IPAddress"], 8080)
+        connect = f"import socket; socket.create_connection({address!r}, 3)"
+        wait_until(lambda: stack.inside("courier", "python3", "-c", connect).returncode == 0)
+        assert "rror" in stack.inside("worker", "python3", "-c", connect).stderr
+    finally:
+        docker("rm", "--force", somebody)
+
+
+def test_flower_shows_the_jobs_to_who_has_the_password(
+    stack: Compose, http: httpx.Client, browser: Browser, tmp_path: Path
+) -> None:
+    job = submit(http, DATA / "huckleberry-finn-p22.pdf").json()
+    wait_for_state(http, job["id"], "succeeded")
+    auth = ("ocr", stack.secret("ocr_flower_password"))
+    assert httpx.get(f"{stack.flower_url}/tasks").status_code == 401
+    assert httpx.get(f"{stack.flower_url}/tasks", auth=("ocr", "wrong")).status_code == 401
+
+    def shown() -> bool:
+        tasks = httpx.get(f"{stack.flower_url}/api/tasks", auth=auth)
+        return tasks.status_code == 200 and job["id"] in tasks.json()
+
+    wait_until(shown)
+
+    context = browser.new_context(http_credentials={"username": auth[0], "password": auth[1]})
+    page = context.new_page()
+    page.goto(f"{stack.flower_url}/tasks")
+    expect(page.get_by_text(job["id"]).first).to_be_visible(timeout=30_000)
+    page.screenshot(path=tmp_path / "flower.png", full_page=True)
+    page.goto(f"{stack.flower_url}/workers")
+    for container in stack.containers("worker"):
+        expect(page.get_by_text(container[:12]).first).to_be_visible(timeout=30_000)
+    context.close()
+
+
+def test_the_page_shows_a_job(stack: Compose, http: httpx.Client, browser: Browser) -> None:
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(stack.url)
+    expect(page.get_by_text("huckleberry-finn-p22.pdf").first).to_be_visible(timeout=30_000)
+    context.close()
+
+
+# What goes wrong
+
+
+def test_a_job_outlives_the_container_that_reads_it(stack: Compose, http: httpx.Client) -> None:
+    before = stack.workers()
+    job = submit(http, ("long.pdf", long_scan(3)), languages="eng").json()
+    wait_until(lambda: reading(http, job["id"], 2), 120)
+
+    docker("kill", stack.containers("worker")[0])
+
+    done = wait_for_state(http, job["id"], "succeeded")
+    assert done["progress"]["pages_done"] == 18
+    assert not done["failed_pages"]
+    assert before == 2
+    stack.up(worker=2)  # Docker does not start again what was killed by hand
+    wait_until(lambda: stack.ready(workers=2), 60)
+
+
+def test_jobs_outlive_a_restart_of_redis(stack: Compose, http: httpx.Client) -> None:
+    job = submit(http, ("long.pdf", long_scan(2)), languages="eng").json()
+    waiting = submit(http, DATA / "huckleberry-finn-p22.pdf").json()
+    wait_until(lambda: reading(http, job["id"]), 120)
+
+    stack.run("restart", "redis")
+
+    for one in (job, waiting):
+        assert not wait_for_state(http, one["id"], "succeeded")["failed_pages"]
+    # It would say so if it could not read its own file again in full.
+    assert "CRITICAL" not in stack.run("logs", "redis").stdout
+
+
+def test_more_workers_take_part_and_leave(stack: Compose, http: httpx.Client) -> None:
+    stack.up(worker=3)
+    wait_until(lambda: stack.ready(workers=3), 60)
+
+    stack.up(worker=1)
+    wait_until(lambda: stack.ready(workers=1), 60)
+
+
+def test_all_is_well_by_the_health_checks(stack: Compose) -> None:
+    def health() -> set[str]:
+        ids = stack.containers()
+        return set(docker("inspect", "--format", "{{.State.Health.Status}}", *ids).split())
+
+    wait_until(lambda: health() == {"healthy"}, 60)
+
+
+def test_a_worker_that_is_stuck_is_seen(stack: Compose) -> None:
+    """Its main process is stopped, as by a deadlock: the file grows old."""
+    stack.inside("worker", "sh", "-c", "touch -d '-5 minutes' /tmp/alive; kill -STOP 7 8")
+    try:
+        stack.inside("worker", "touch", "-d", "-5 minutes", "/tmp/alive")
+        assert stack.inside("worker", "healthy").returncode == 1
+    finally:
+        stack.inside("worker", "sh", "-c", "kill -CONT 7 8")
+    wait_until(lambda: stack.inside("worker", "healthy").returncode == 0, 30)
+
+
+def test_nothing_is_left_running_and_results_outlive_down_and_up(
+    stack: Compose, http: httpx.Client
+) -> None:
+    job = submit(http, DATA / "huckleberry-finn-p22.pdf").json()
+    wait_for_state(http, job["id"], "succeeded")
+    pdf = http.get(f"/v1/jobs/{job['id']}/pdf").content
+
+    started = time.monotonic()
+    stack.down()
+    print(f"down took {time.monotonic() - started:.1f} s")
+
+    label = f"label=com.docker.compose.project={stack.project}"
+    assert docker("ps", "--all", "--quiet", "--filter", label) == ""
+    assert docker("network", "ls", "--quiet", "--filter", label) == ""
+
+    stack.up()
+    wait_until(lambda: stack.ready(workers=1), 120)
+    assert http.get(f"/v1/jobs/{job['id']}").json()["state"] == "succeeded"
+    assert http.get(f"/v1/jobs/{job['id']}/pdf").content == pdf
