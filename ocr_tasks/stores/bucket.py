@@ -114,7 +114,9 @@ class BucketStore:
             for name in names
             if name.endswith("/summary.json")
         }
-        return {number: json.loads(content) for number, content in found.items() if content}
+        return {
+            number: json.loads(content) for number, content in found.items() if content is not None
+        }
 
     def write(self, job_id: str, name: str, content: bytes) -> None:
         self.objects.put(key(job_id, name), content)

@@ -41,7 +41,9 @@ class FolderStore:
             number: self.read(job_id, f"pages/{number:06d}/summary.json")
             for number in range(1, total + 1)
         }
-        return {number: json.loads(content) for number, content in found.items() if content}
+        return {
+            number: json.loads(content) for number, content in found.items() if content is not None
+        }
 
     def write(self, job_id: str, name: str, content: bytes) -> None:
         with storage.failures():
