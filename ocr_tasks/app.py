@@ -38,6 +38,11 @@ HARD_LIMIT_GRACE = 10
 LARGE_CHILD_KIB = 2 * 1024 * 1024
 
 
+def name_queue_of_pages(folder: str) -> None:
+    """Has helpers' messages go to a queue of those who share this data folder, given by its id."""
+    LANES["pages"] = f"ocr.pages.{folder}"
+
+
 def queue_of(lane: str) -> str:
     """The queue of a lane. A job of an OCR-D processor waits in the queue of that name."""
     return LANES.get(lane, lane)

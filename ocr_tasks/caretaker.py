@@ -23,7 +23,7 @@ import psutil
 from celery.worker import state as celery_state
 from redis import RedisError
 
-from ocr_tasks import document, errors, lanes, leases, orphans, settings, storage, workers
+from ocr_tasks import document, errors, lanes, leases, orphans, settings, storage, store, workers
 from ocr_tasks.app import READ_PAGES
 from ocr_tasks.model import WorkerInfo
 from ocr_tasks.ocrd import discovery, tools
@@ -225,6 +225,7 @@ def _describe(processors: Collection[str]) -> WorkerInfo:
         processes=settings.get().processes,
         languages=sorted(engine.languages() - INTERNAL_LANGUAGES),
         versions=document.versions(),
+        folder="" if store.get().in_folder else storage.folder_id(),
     )
 
 
@@ -234,7 +235,10 @@ def _sweep(job_id: str) -> bool:
     False: something is still there.
     """
     path = storage.job(job_id).path
-    leftover = path if leases.deleted(job_id) else path / "work"
+    # The log of a processor's job is kept here in any case.
+    scratch = not (store.get().in_folder or settings.get().processor_names)
+    whole = scratch or leases.deleted(job_id)
+    leftover = path if whole else path / "work"
     storage.discard(leftover)
     return not leftover.exists()
 

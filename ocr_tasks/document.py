@@ -46,7 +46,7 @@ class Worker:
     `call_helpers(batch, count)` asks other processes to `help_out`; None: there are none.
     `turn_is_over(back)` says whether to make place for another document, `back` being the seconds
     that it took to get to where an earlier run ended. `pages_out` is the number of pages that
-    devices of the swarm may have at the same time.
+    devices of the swarm may have at the same time. `page_kept(number)` is told when a page is done.
     """
 
     report: Callable[[Progress], None]
@@ -54,6 +54,7 @@ class Worker:
     call_helpers: Callable[[str, int], None] | None = None
     turn_is_over: Callable[[float], bool] = lambda back: False
     pages_out: int = 0
+    page_kept: Callable[[int], None] = lambda number: None
 
 
 def run(job_id: str, run_id: str, options: JobOptions, start: Progress, worker: Worker) -> Outcome:
@@ -82,7 +83,7 @@ def run(job_id: str, run_id: str, options: JobOptions, start: Progress, worker: 
     total = start.pages_total
     try:
         with failures.as_job_errors(), _new_work_folder(folder, run_id), _job_log(job):
-            made, pdf_warning = _read(job, options, total)
+            made, pdf_warning = _read(job, options, total, worker.page_kept)
     except BaseException:
         storage.discard(folder.run(run_id))
         raise
@@ -119,18 +120,26 @@ def _threads(worker: Worker, devices: context.Devices | None) -> int:
 
 
 def _read(
-    job: context.OwnerContext, options: JobOptions, total: int
+    job: context.OwnerContext,
+    options: JobOptions,
+    total: int,
+    page_kept: Callable[[int], None],
 ) -> tuple[tuple[Artifact, ...], list[str]]:
     """Makes all artifacts; gives them, and what is worth a warning."""
+
+    def page_ready(number: int) -> None:
+        writer.page_ready(number)
+        page_kept(number)
+
     folder, run_id = job.folder, job.run
     with artifacts.Writer(folder, run_id, options, total, versions()) as writer:
-        job.page_ready = writer.page_ready
+        job.page_ready = page_ready
         job.reporter.enter(Stage.SCANNING)
         with context.job(job):
             pdf_warning = _make_pdf(job, options, total)
         _check_failures(job)
         job.reporter.enter(Stage.STORING)
-        _complete_pages(job, writer, total)
+        _complete_pages(job, writer.is_ready, total)
         failpoints.hit("before_store")
         pdf = storage.take_artifact(folder, run_id, "pdf", folder.work(run_id) / "result.pdf")
         failpoints.hit("after_store")
@@ -203,16 +212,16 @@ def _check_failures(job: context.OwnerContext) -> None:
         )
 
 
-def _complete_pages(job: context.OwnerContext, writer: artifacts.Writer, total: int) -> None:
+def _complete_pages(job: context.OwnerContext, is_ready: Callable[[int], bool], total: int) -> None:
     """Gives the pages that were not read what the PDF itself says of them."""
-    missing = [number for number in range(1, total + 1) if not writer.is_ready(number)]
+    missing = [number for number in range(1, total + 1) if not is_ready(number)]
     if not missing:
         return
     with textlayer.document(job.folder.input) as pdf:
         for number in missing:
             if not job.pages.has_words(number):
                 _take_words(job, pdf, number)
-            writer.page_ready(number)
+            job.page_ready(number)
             job.reporter.tick()
 
 

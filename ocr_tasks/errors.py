@@ -536,7 +536,7 @@ class StorageFull(ServiceError):
 class StorageUnavailable(ServiceError):
     code = "storage_unavailable"
     title = "The storage cannot be read or written"
-    advice = "Try again later; the operator has to look at OCR_DATA_DIR."
+    advice = "Try again later; the operator has to look at OCR_DATA_DIR and OCR_STORAGE_URL."
 
 
 # Jobs

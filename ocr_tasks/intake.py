@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ocr_tasks import checker, errors, settings, storage
+from ocr_tasks import checker, errors, settings, storage, store
 from ocr_tasks.model import JobInput
 from ocr_tasks.options import JobOptions
 
@@ -126,7 +126,7 @@ def begin(content_length: int | None, limits: Limits | None = None) -> Incoming:
     limit = limits.bytes
     if content_length is not None and content_length > limit + 1024 * 1024:  # room for the form
         raise errors.UploadTooLarge(f"more than {limit} bytes", limit=limit)
-    storage.check_room(content_length or 0)
+    store.get().check_room(content_length or 0)
     return Incoming(storage.new_upload(), limits)
 
 
@@ -144,7 +144,7 @@ def receive(incoming: Incoming, options: JobOptions) -> Received:
     found = _triage(incoming, options)
     options.check_pages(found["pages"])
     job_id = storage.new_id()
-    storage.adopt(incoming.folder, job_id)
+    store.get().adopt(incoming.folder, job_id)
     return Received(
         job_id,
         JobInput(

@@ -27,6 +27,7 @@ from ocr_tasks import (
     repeats,
     settings,
     storage,
+    store,
     workers,
 )
 from ocr_tasks.app import app
@@ -101,10 +102,10 @@ def submit(
         _take_back(job_id)
         raise
     if made != job_id:
-        storage.delete(job_id)
+        store.get().delete(job_id)
         return read(made)
     failpoints.hit("after_record")
-    storage.write_manifest(job_id, dataclasses.asdict(new))
+    store.write_manifest(job_id, dataclasses.asdict(new))
     lanes.publish(job_id, new.input, new.options, new.lane)
     failpoints.hit("after_publish")
     if request:
@@ -112,18 +113,19 @@ def submit(
     return read(job_id)
 
 
-def restore(folder: storage.JobFolder) -> None:
-    """Makes the record of a job anew from its folder, and queues it if it has not ended.
+def restore(job_id: str) -> None:
+    """Makes the record of a job anew from its files, and queues it if it has not ended.
 
     Raises:
-        OSError, ValueError, KeyError, TypeError: if what its folder says is of no use.
-        errors.QueueFull, redis.RedisError
+        OSError, ValueError, KeyError, TypeError: if what its files say is of no use.
+        errors.QueueFull, errors.StorageUnavailable, redis.RedisError
     """
-    new = NewJob(**json.loads(folder.manifest.read_bytes()))
+    new = NewJob(**json.loads(store.get().read(job_id, "job.json") or b""))
     if backend().create(new, settings.get().queue_max, 0, None) != new.id:
         raise _queue_full()
-    if folder.end.exists():
-        end = json.loads(folder.end.read_bytes())
+    written = store.get().read(job_id, "end.json")
+    if written is not None:
+        end = json.loads(written)
         backend().end(new.id, State(end["state"]), end["result"])
         return
     lanes.publish(new.id, new.input, new.options, new.lane)
@@ -152,12 +154,13 @@ def _is_good(job: Job) -> bool:
     """Whether there is nothing to be gained by reading the document of a job again."""
     if job.outcome is None:
         return not job.state.final
-    results = storage.job(job.id).run(job.outcome.run)
-    return not job.outcome.failed_pages and results.exists()
+    if job.outcome.failed_pages:
+        return False
+    return store.get().has(job.id, f"runs/{job.outcome.run}/")
 
 
 def _take_back(job_id: str) -> None:
-    storage.delete(job_id)
+    store.get().delete(job_id)
     # Where Redis is away, it may not have taken the record in the first place.
     with suppress(RedisError):
         backend().remove(job_id, 0)
@@ -286,7 +289,7 @@ def cancel(job_id: str, owner: str | None = None) -> Job:
     with redis_client.errors_as_ours():
         if job.state.final or not backend().cancel(job_id):
             raise errors.JobEnded()
-    storage.write_end(job_id, State.CANCELLED, backend().prepare_exception(errors.JobCancelled()))
+    store.write_end(job_id, State.CANCELLED, backend().prepare_exception(errors.JobCancelled()))
     return read(job_id)
 
 
@@ -302,7 +305,7 @@ def retry(job_id: str, owner: str | None = None, own_max: int = 0) -> Job:
     job = read(job_id, owner)
     if not job.retryable:
         raise errors.JobNotRetryable()
-    if not storage.job(job_id).input.exists():
+    if not store.get().has(job_id, "input.pdf"):
         raise errors.ResultGone("The uploaded document is no longer on storage")
     lane = job.options["priority"]
     with redis_client.errors_as_ours():
@@ -313,7 +316,7 @@ def retry(job_id: str, owner: str | None = None, own_max: int = 0) -> Job:
         raise _own_queue_full(own_max)
     if answer < 0:
         raise errors.JobNotRetryable()
-    storage.discard(storage.job(job_id).end)
+    store.get().remove(job_id, "end.json")
     lanes.publish(job_id, dataclasses.asdict(job.input), job.options, lane)
     return read(job_id)
 
@@ -332,7 +335,7 @@ def delete(job_id: str, owner: str | None = None) -> None:
         return
     with redis_client.errors_as_ours():
         backend().remove(job_id, settings.get().tombstone_seconds)
-    storage.delete(job_id)
+    store.get().delete(job_id)
 
 
 def counts() -> dict[State, int]:

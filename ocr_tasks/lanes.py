@@ -15,13 +15,14 @@ import os
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any, cast
 
 from kombu.exceptions import OperationalError
 from redis import RedisError
 
-from ocr_tasks import keys, redis_client, settings, workers
+from ocr_tasks import keys, redis_client, settings, store, workers
 from ocr_tasks.app import LANES, OCR_DOCUMENT, READ_PAGES, RUN_PROCESSOR, app, queue_of
 
 log = logging.getLogger("ocr_tasks.lanes")
@@ -31,6 +32,9 @@ _ONE_AT_A_TIME = 5
 
 #: A turn lasts at least so many times as long as it took to get back to where the last one ended.
 _WORTH = 4
+
+#: Seconds after which the messages to helpers on a host go that is gone itself.
+_PAGES_SECONDS = 24 * 3600
 
 #: Characters of a document's name that Flower shows.
 _MOST_OF_NAME = 80
@@ -142,8 +146,11 @@ def oldest(lane: str) -> str | None:
 
 
 def for_helpers(priority: str) -> str:
-    """The lane in which helpers of a document of this priority wait."""
-    return "bulk" if priority == "bulk" else "pages"
+    """The lane in which helpers of a document of this priority wait.
+
+    Where hosts have data folders of their own, `pages` is the only lane of those who share one.
+    """
+    return "bulk" if priority == "bulk" and store.get().in_folder else "pages"
 
 
 def call_helpers(job_id: str, lane: str, batch: str, count: int) -> None:
@@ -162,6 +169,9 @@ def call_helpers(job_id: str, lane: str, batch: str, count: int) -> None:
                     producer=producer,
                     ignore_result=True,
                 )
+        if not store.get().in_folder:
+            with suppress(RedisError):
+                redis_client.client().expire(LANES[lane], _PAGES_SECONDS)
     except _unsent() as error:
         log.warning("no helpers could be called for job %s: %s", job_id, error)
 

@@ -12,8 +12,9 @@ import json
 import socket
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
-from ocr_tasks import errors, failpoints, jobs, keys, lanes, redis_client, storage
+from ocr_tasks import errors, failpoints, jobs, keys, lanes, redis_client, storage, store
 from ocr_tasks.model import Outcome, Progress, State
 
 #: The states of jobs that have not ended.
@@ -46,7 +47,8 @@ def claim(job_id: str, token: str, holder: str) -> Progress | None:
     )
     if not jobs.backend().claim(job_id, token, holder, progress):
         return None
-    storage.discard(storage.job(job_id).end)  # of a run before this one
+    with suppress(errors.ServiceError):  # what comes next will say so
+        store.get().remove(job_id, "end.json")  # of a run before this one
     return progress
 
 
@@ -60,13 +62,13 @@ def commit(job_id: str, token: str, outcome: Outcome) -> bool:
     """Ends a job as succeeded. False: it is not this run's any more; its results do not count."""
     if not jobs.backend().commit(job_id, token, outcome):
         return False
-    storage.write_end(job_id, State.SUCCEEDED, outcome.to_dict())
+    store.write_end(job_id, State.SUCCEEDED, outcome.to_dict())
     return True
 
 
 def note_failure(job_id: str, error: errors.JobError) -> None:
     """Has the end of a job be known from its folder, should Redis forget it."""
-    storage.write_end(job_id, State.FAILED, jobs.backend().prepare_exception(error))
+    store.write_end(job_id, State.FAILED, jobs.backend().prepare_exception(error))
 
 
 def give_back(job_id: str, holder: str = "", lost: bool = False) -> bool:

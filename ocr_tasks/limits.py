@@ -7,6 +7,8 @@ at the start of a process, while that has one thread.
 
 from __future__ import annotations
 
+import ctypes
+import itertools
 import logging
 import os
 import resource
@@ -74,11 +76,31 @@ def allow_cpu(seconds: float) -> None:
 
 
 def forget_environment(kept: Collection[str] = ()) -> None:
-    """Leaves to programs that are started only variables without secrets, and those named."""
-    for name in list(os.environ):
-        if name not in _KEPT and name not in kept and not name.startswith(_KEPT_FAMILIES):
-            del os.environ[name]
+    """Leaves to programs that are started only variables without secrets, and those named.
+
+    The others are gone from `/proc/self/environ` as well.
+    """
+    names = [
+        name
+        for name in os.environ
+        if name not in _KEPT and name not in kept and not name.startswith(_KEPT_FAMILIES)
+    ]
+    _blank({name.encode() for name in names})
+    for name in names:
+        del os.environ[name]
     os.environ["HOME"] = "/nonexistent"
+
+
+def _blank(names: Collection[bytes]) -> None:
+    """Overwrites the values of variables where the kernel shows them (man 7 environ)."""
+    rows = ctypes.POINTER(ctypes.c_void_p).in_dll(ctypes.CDLL(None), "environ")
+    for number in itertools.count():
+        address = rows[number]
+        if not address:
+            return
+        name, _, value = ctypes.string_at(address).partition(b"=")
+        if name in names:
+            ctypes.memset(address + len(name) + 1, 0, len(value))
 
 
 def confine(

@@ -256,7 +256,8 @@ class Token:
 class WorkerInfo:
     """What a living worker says of itself every few seconds.
 
-    One with `processors` of OCR-D reads no documents. `busy` of its processes are at work.
+    One with `processors` of OCR-D reads no documents. `busy` of its processes are at work. `folder`
+    is the id of its data folder where jobs are kept in a bucket, '' where all have the same one.
     """
 
     name: str
@@ -266,3 +267,4 @@ class WorkerInfo:
     versions: dict[str, str] = field(default_factory=dict)
     processors: list[str] = field(default_factory=list)
     machine: dict[str, Any] = field(default_factory=dict)
+    folder: str = ""

@@ -9,12 +9,13 @@ the truth; a message that is published twice does no harm, as only one worker ge
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 
 from redis import RedisError
 
-from ocr_tasks import errors, jobs, keys, lanes, leases, redis_client, retention, settings
+from ocr_tasks import errors, jobs, keys, lanes, leases, redis_client, retention, settings, store
 
 log = logging.getLogger("ocr_tasks.reconciler")
 
@@ -43,6 +44,8 @@ class Reconciler(threading.Thread):
         self._stopped = threading.Event()
         self._looked = time.monotonic()
         self._calm_until = 0.0
+        #: When the data folder was last looked at, where other hosts do not share it.
+        self._swept_at = -math.inf
 
     def begin(self) -> None:
         """Starts, if it does not run yet."""
@@ -59,6 +62,8 @@ class Reconciler(threading.Thread):
                 self.look()
             except (RedisError, errors.QueueUnavailable) as error:
                 log.warning("Redis is away: %s", error)
+            except (errors.StorageUnavailable, errors.StorageFull) as error:
+                log.warning("storage cannot be looked at: %s", error)
             except Exception:  # the next look may go better
                 log.exception("a look for what is lost failed")
 
@@ -77,6 +82,9 @@ class Reconciler(threading.Thread):
         if gap > 2 * INTERVAL:
             self._calm_until = now + lease
         self._calm_until = max(self._calm_until, now - uptime + lease)
+        if not store.get().in_folder and now - self._swept_at > _SWEEP_INTERVAL:
+            self._swept_at = now
+            retention.sweep_host(retention.Swept())
         if not _turn("jobs", INTERVAL * 0.9):
             return
         if now >= self._calm_until:
@@ -87,8 +95,13 @@ class Reconciler(threading.Thread):
         if _turn("retention", _RETENTION_INTERVAL):
             retention.expire(swept)
         # A Redis that was started anew or emptied has forgotten this turn, and maybe more.
-        if _turn(f"storage:{redis_client.run_id()}", _SWEEP_INTERVAL):
-            retention.sweep(swept)
+        every_job = f"storage:{redis_client.run_id()}"
+        if _turn(every_job, _SWEEP_INTERVAL):
+            try:
+                retention.sweep(swept)
+            except errors.ServiceError:
+                _give_back_turn(every_job)
+                raise
         if swept:
             log.info("deleted what was due: %s", swept)
 
@@ -97,6 +110,10 @@ def _turn(what: str, seconds: float) -> bool:
     """Whether it is time for something that one worker does once in so many seconds."""
     name = keys.TURN_PREFIX + what
     return bool(redis_client.client().set(name, "1", nx=True, px=int(seconds * 1000)))
+
+
+def _give_back_turn(what: str) -> None:
+    redis_client.client().delete(keys.TURN_PREFIX + what)
 
 
 def take_over() -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 
-from ocr_tasks import errors, jobs, keys, redis_client, settings, storage
+from ocr_tasks import errors, jobs, keys, redis_client, settings, storage, store
 from ocr_tasks.model import State
 
 log = logging.getLogger("ocr_tasks.retention")
@@ -62,7 +63,11 @@ def _each_due(index: str, keep: int, drop: Callable[[str], None]) -> int:
         for job_id in due:
             # One that is being run again is no longer in the index.
             if client.zrem(index, job_id):
-                drop(job_id)
+                try:
+                    drop(job_id)
+                except errors.ServiceError:
+                    client.zadd(index, {job_id: before}, nx=True)  # still to be done
+                    raise
                 count += 1
         if len(due) < _AT_ONCE:
             break
@@ -75,51 +80,86 @@ def _free(path: Path, swept: Swept) -> None:
 
 
 def _drop_input(job_id: str, swept: Swept) -> None:
-    _free(storage.job(job_id).input, swept)
+    _remove(job_id, swept, "input.pdf")
 
 
 def _drop_results(job_id: str, swept: Swept) -> None:
-    folder = storage.job(job_id)
-    for part in (folder.path / "runs", folder.pages, folder.log):
-        _free(part, swept)
+    _remove(job_id, swept, "runs/", "pages/", "log.txt")
+
+
+def _remove(job_id: str, swept: Swept, *names: str) -> None:
+    swept.bytes += sum(store.get().size(job_id, name) for name in names)
+    store.get().remove(job_id, *names)
 
 
 def _drop(job_id: str, swept: Swept) -> None:
-    swept.bytes += storage.size(storage.job(job_id).path)
+    swept.bytes += store.get().size(job_id, "")
     jobs.backend().remove(job_id, settings.get().tombstone_seconds)
-    storage.delete(job_id)
+    store.get().delete(job_id)
 
 
 def sweep(swept: Swept) -> None:
-    """Looks at every folder: deletes those that belong to nobody, restores jobs without a record.
+    """Looks at all jobs: deletes files that belong to nobody, restores jobs without a record.
+
+    Raises:
+        redis.RedisError, errors.QueueUnavailable: if Redis is away.
+        errors.StorageUnavailable
+    """
+    sweep_host(swept)
+    _each_batch(store.get().jobs(), _sweep_jobs, swept)
+
+
+def sweep_host(swept: Swept) -> None:
+    """Looks at the data folder of this host: deletes what requests and runs that died left there.
 
     Raises:
         redis.RedisError, errors.QueueUnavailable: if Redis is away.
     """
+    sweep_uploads(swept)
+    if not store.get().in_folder:
+        _each_batch((path.name for path in storage.folders()), _sweep_scratch, swept)
+
+
+def sweep_uploads(swept: Swept) -> None:
+    """Deletes what requests that died left in the data folder of this host."""
     for upload in storage.uploads():
         if storage.age(upload) > _ABANDONED:
             _free(upload, swept)
             swept.uploads += 1
-    batch: list[str] = []
-    for path in storage.folders():
-        batch.append(path.name)
-        if len(batch) == _AT_ONCE:
-            _sweep_jobs(batch, swept)
-            batch.clear()
-    _sweep_jobs(batch, swept)
+
+
+def _each_batch(
+    job_ids: Iterable[str], look: Callable[[list[str], Swept], None], swept: Swept
+) -> None:
+    rows = iter(job_ids)
+    while batch := list(islice(rows, _AT_ONCE)):
+        look(batch, swept)
 
 
 def _sweep_jobs(job_ids: list[str], swept: Swept) -> None:
+    kept = store.get()
     for job_id, (record, _) in zip(job_ids, jobs.backend().records(job_ids), strict=True):
         state = record.get("state")
-        folder = storage.job(job_id)
-        if state is None and folder.manifest.exists():
-            _restore(folder, swept)
-        elif state == "deleted" or (state is None and storage.age(folder.path) > _ABANDONED):
+        if state is None and kept.has(job_id, "job.json"):
+            _restore(job_id, swept)
+        elif state == "deleted" or (state is None and kept.age(job_id) > _ABANDONED):
+            swept.bytes += kept.size(job_id, "")
+            kept.remove(job_id, "")
+            swept.leftovers += 1
+        elif state and State(state).final and kept.in_folder:
+            _sweep_leftovers(storage.job(job_id), record, swept)
+
+
+def _sweep_scratch(job_ids: list[str], swept: Swept) -> None:
+    """Deletes the folders of runs that are not here any more, where jobs are kept elsewhere."""
+    for job_id, (record, _) in zip(job_ids, jobs.backend().records(job_ids), strict=True):
+        state, folder = record.get("state"), storage.job(job_id)
+        over = state == "deleted" or (state is not None and State(state).final)
+        if over and "processor" in record:
+            _sweep_leftovers(folder, record, swept)  # whose log is kept here
+        elif storage.age(folder.path) > (settings.get().lease_seconds if over else _ABANDONED):
             _free(folder.path, swept)
             swept.leftovers += 1
-        elif state and State(state).final:
-            _sweep_leftovers(folder, record, swept)
 
 
 def _sweep_leftovers(folder: storage.JobFolder, record: dict[str, str], swept: Swept) -> None:
@@ -135,11 +175,11 @@ def _sweep_leftovers(folder: storage.JobFolder, record: dict[str, str], swept: S
             swept.leftovers += 1
 
 
-def _restore(folder: storage.JobFolder, swept: Swept) -> None:
+def _restore(job_id: str, swept: Swept) -> None:
     try:
-        jobs.restore(folder)
+        jobs.restore(job_id)
     except (OSError, ValueError, KeyError, TypeError, errors.QueueFull) as error:
-        log.warning("job %s cannot be restored: %s", folder.path.name, error)
+        log.warning("job %s cannot be restored: %s", job_id, error)
     else:
-        log.warning("job %s was restored from its folder: Redis had forgotten it", folder.path.name)
+        log.warning("job %s was restored from its folder: Redis had forgotten it", job_id)
         swept.restored += 1

@@ -39,6 +39,33 @@ class Settings(BaseSettings):
         description="Folder for everything that lasts: documents, results, the embedded Redis. "
         "Web and workers need the same one.",
     )
+    storage_url: str = Field(
+        "",
+        description="Bucket in which documents and results are kept, as s3://bucket or "
+        "s3://bucket/prefix. OCR_DATA_DIR is then scratch of each host, which others need not "
+        "see. Empty: they are kept in the data folder.",
+    )
+    s3_endpoint: str = Field(
+        "",
+        description="Address of the S3 server, such as https://s3.example. Empty: "
+        "AWS_ENDPOINT_URL, else Amazon's.",
+    )
+    s3_region: str = Field(
+        "", description="Region of the bucket. Empty: AWS_REGION, else us-east-1."
+    )
+    s3_access_key_id: str = Field(
+        "",
+        description="Name of the key for the bucket. Empty: AWS_ACCESS_KEY_ID, else the role of "
+        "this machine.",
+    )
+    s3_secret_access_key: str = Field(
+        "", description="Secret of that key. Empty: AWS_SECRET_ACCESS_KEY.", repr=False
+    )
+    s3_allow_http: bool = Field(
+        False,
+        description="Whether the S3 server may be asked without TLS: only within a network that "
+        "nobody else is in.",
+    )
     redis_url: str = Field(
         "",
         description="Redis to use, as redis://, rediss:// or unix:///path. With rediss:// its "
@@ -426,6 +453,20 @@ class Settings(BaseSettings):
     def _absolute(cls, value: Path) -> Path:
         return value.expanduser().absolute()
 
+    @field_validator("storage_url")
+    @classmethod
+    def _storage(cls, value: str) -> str:
+        if value and not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]{1,62}(/[\w!.*'()-]+)*/?", value):
+            raise ValueError("write it as s3://bucket or s3://bucket/prefix")
+        return value.rstrip("/")
+
+    @field_validator("s3_endpoint")
+    @classmethod
+    def _endpoint(cls, value: str) -> str:
+        if value and not re.fullmatch(rf"https?://{_HOST}(:[0-9]+)?/?", value):
+            raise ValueError("write it as https://s3.example or http://store:8333")
+        return value.rstrip("/")
+
     @field_validator("log_level")
     @classmethod
     def _level(cls, value: str) -> str:
@@ -490,6 +531,14 @@ class Settings(BaseSettings):
         return value
 
     @model_validator(mode="after")
+    def _key_is_whole(self) -> Self:
+        if bool(self.s3_access_key_id) != bool(self.s3_secret_access_key):
+            raise ValueError("OCR_S3_ACCESS_KEY_ID and OCR_S3_SECRET_ACCESS_KEY go together")
+        if self.s3_endpoint.startswith("http://") and not self.s3_allow_http:
+            raise ValueError("OCR_S3_ENDPOINT is without TLS, which OCR_S3_ALLOW_HTTP=1 allows")
+        return self
+
+    @model_validator(mode="after")
     def _password_fits(self) -> Self:
         if self.redis_password and not self.redis_url.startswith(("redis://", "rediss://")):
             raise ValueError(
@@ -508,6 +557,12 @@ class Settings(BaseSettings):
             if not text.startswith("whsec_") or not 24 <= length <= 64:
                 raise ValueError("each is whsec_ and 24 to 64 bytes in base64")
         return value
+
+    @property
+    def bucket(self) -> tuple[str, str]:
+        """The bucket of `storage_url` and the prefix in it; empty where there is none."""
+        name, _, prefix = self.storage_url.removeprefix("s3://").partition("/")
+        return name, prefix
 
     @property
     def callback_allowed(self) -> list[Network]:

@@ -1,4 +1,4 @@
-"""Where files lie, in the data folder that web and workers share.
+"""Where files lie in the data folder of this host.
 
     uploads/<random>/            a request's files while it is looked into
     jobs/<xx>/<id>/input.pdf     the document that is read
@@ -10,14 +10,14 @@
                    runs/<run>/   the results of a run; the run that was committed counts
 
 All names are made here or from ids made by us; a client's file name is never part of a path. What
-others may see appears by a rename, whole.
+others may see appears by a rename, whole. Where a job's files last is known to `store` alone: in
+this folder, or in a bucket; then this is where a process works on them.
 """
 
 from __future__ import annotations
 
 import errno
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -28,7 +28,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from ocr_tasks import errors, settings
 from ocr_tasks.model import Artifact
@@ -121,21 +120,6 @@ class JobFolder:
         """The words of a page as JSON (`formats.page`), None before it is read."""
         return _read_if_there(self.page(number) / "page.json")
 
-    def page_summary(self, number: int) -> dict[str, Any] | None:
-        """`source`, `confidence`, number of `words` and `worker` of a page, None before it is read.
-
-        Raises:
-            errors.ResultCorrupt
-        """
-        content = _read_if_there(self.page(number) / "summary.json")
-        if content is None:
-            return None
-        try:
-            found = json.loads(content)
-            return {name: found[name] for name in ("source", "confidence", "words", "worker")}
-        except (ValueError, LookupError, TypeError) as error:
-            raise errors.ResultCorrupt(f"page {number}") from error
-
     def work(self, run: str) -> Path:
         return self.path / "work" / _name(run)
 
@@ -162,6 +146,24 @@ def job(job_id: str) -> JobFolder:
     if not is_id(job_id):
         raise ValueError(f"not a job id: {job_id!r}")
     return JobFolder(all_jobs() / job_id[:2] / job_id)
+
+
+def folder_id() -> str:
+    """An id of the data folder, the same for all who share it; made by whoever is first.
+
+    Raises:
+        errors.StorageFull, errors.StorageUnavailable
+    """
+    path = settings.get().data_dir / "folder.id"
+    with failures():
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            part = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+            part.write_text(new_id())
+            with suppress(FileExistsError):
+                os.link(part, path)
+            part.unlink()
+        return path.read_text().strip()
 
 
 def new_upload() -> Path:
@@ -193,23 +195,6 @@ def make_last(path: Path) -> None:
         os.fsync(number)
     finally:
         os.close(number)
-
-
-def write_manifest(job_id: str, content: dict[str, Any]) -> None:
-    """Writes down what a job was asked for.
-
-    Raises:
-        errors.StorageFull, errors.StorageUnavailable
-    """
-    with failures():
-        write(job(job_id).manifest, json.dumps(content).encode())
-
-
-def write_end(job_id: str, state: str, result: dict[str, Any]) -> None:
-    """Writes down how a job ended; it is not told where that fails, as it is not needed."""
-    with suppress(OSError):
-        content = json.dumps({"state": state, "result": result})
-        write(job(job_id).end, content.encode())
 
 
 def discard(path: Path) -> None:

@@ -25,6 +25,7 @@ from ocr_tasks import (
     options,
     settings,
     storage,
+    store,
 )
 from ocr_tasks.app import OCR_DOCUMENT, READ_PAGES, RUN_PROCESSOR, app
 from ocr_tasks.backend import NotWritten
@@ -74,11 +75,11 @@ def _leave_nothing(job_id: str) -> None:
     """Deletes what a run has written again of a job that was deleted while it ran."""
     with suppress(RedisError):
         if leases.deleted(job_id):
-            storage.delete(job_id)
+            store.get().delete(job_id)
 
 
 def _read(task: Task, job_id: str, requested: dict[str, Any]) -> dict[str, Any]:
-    storage.check_room()
+    store.get().check_room()
     run_id = storage.new_id()
     holder = leases.holder(os.getppid(), os.getpid())
     start = leases.claim(job_id, run_id, holder)
@@ -102,17 +103,24 @@ def _read(task: Task, job_id: str, requested: dict[str, Any]) -> dict[str, Any]:
         out = swarm_readers.pages_out(wanted.engine)
         if wanted.engine == "swarm" and out:
             helpers = None
-        worker = document.Worker(report, threads, helpers, turn.is_over, out)
-        outcome = document.run(job_id, run_id, wanted, start, worker)
+        with store.get().at_work(job_id) as files:
+            kept = files.page_kept
+            worker = document.Worker(report, threads, helpers, turn.is_over, out, kept)
+            outcome = document.run(job_id, run_id, wanted, start, worker)
+            outcome = _give_to_workspace(job_id, outcome)
     except StepAside:
         leases.give_back(job_id, holder)
         raise Ignore from None
-    outcome = _give_to_workspace(job_id, outcome)
+    except (errors.StorageFull, errors.StorageUnavailable):
+        # Nobody takes it again before there is something to be had from storage.
+        leases.give_back(job_id, holder)
+        raise
     failpoints.hit("before_commit")
     if not leases.commit(job_id, run_id, outcome):
-        storage.discard(storage.job(job_id).run(run_id))
+        store.get().remove(job_id, f"runs/{run_id}/")
         raise Ignore
     failpoints.hit("after_commit")
+    files.settle()
     # Celery writes the result once more when the task returns, and is told that it stands.
     return outcome.to_dict()
 

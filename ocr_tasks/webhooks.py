@@ -12,6 +12,7 @@ import base64
 import hashlib
 import hmac
 import json
+import logging
 import os
 import random
 import secrets
@@ -23,10 +24,12 @@ from typing import Any
 
 import httpcore
 
-from ocr_tasks import addresses, errors, jobs, keys, redis_client, settings
+from ocr_tasks import addresses, errors, jobs, keys, redis_client, settings, store
 from ocr_tasks.model import Callback, Job
 from ocr_tasks.ocrd import messages as ocrd_messages
 from ocr_tasks.ocrd import processing, workflows
+
+log = logging.getLogger("ocr_tasks.webhooks")
 
 #: Seconds after each try that failed until the next one; then the message is given up.
 DELAYS = (5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400)
@@ -280,6 +283,8 @@ def secret_texts() -> list[str]:
     path = settings.get().data_dir / "webhook.secret"
     try:
         if not path.exists():
+            if not store.get().in_folder:
+                log.warning("made a secret for this host alone; others need OCR_WEBHOOK_SECRETS")
             _make(path)
         return [path.read_text().strip()]
     except OSError as error:

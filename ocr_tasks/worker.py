@@ -27,8 +27,8 @@ from celery.signals import (
     worker_shutting_down,
 )
 
-from ocr_tasks import lanes, limits, logs, orphans, settings, storage
-from ocr_tasks.app import LANES, app
+from ocr_tasks import lanes, leases, limits, logs, orphans, settings, storage, store
+from ocr_tasks.app import LANES, app, name_queue_of_pages
 from ocr_tasks.caretaker import Caretaker
 from ocr_tasks.courier import Courier
 from ocr_tasks.ocrd import programs, work, workspaces
@@ -54,6 +54,9 @@ def main() -> int:
     import ocr_tasks.control  # takes the place of Celery's own commands
     import ocr_tasks.tasks  # noqa: F401  # loaded here, so that the children share its memory
 
+    if _porter:
+        # Who helps must see the data folder.
+        name_queue_of_pages(storage.folder_id())
     lanes_of_ours = list(LANES.values())
     if config.processor_names:
         offered = work.prepare(config.processor_names)
@@ -102,6 +105,8 @@ def _start_child(**_: Any) -> None:
     os.setpgrp()
     _caretaker.note_birth(os.getpid())
     _shut_in()
+    if _porter:
+        store.ask_porter(_porter.children_end)
     _go_when_worn_out()
     # A page takes dozens of buffers of some megabytes. Given back and fetched anew each time, they
     # cost 3 % of a page. (mallopt(3); other C libraries than glibc do without.)
@@ -155,6 +160,13 @@ def _start_job(**_: Any) -> None:
     limits.allow_cpu((settings.get().job_seconds + _CPU_GRACE) * settings.cores())
 
 
+def _look_after(job_id: str) -> None:
+    """Deletes what was put for a job that was deleted meanwhile."""
+    if leases.deleted(job_id):
+        store.get().delete(job_id)
+
+
+_porter = store.porter()
 _caretaker = Caretaker()
 _reconciler = Reconciler()
 _courier = Courier()
@@ -164,6 +176,8 @@ _courier = Courier()
 def _on_ready(sender: Any, **_: Any) -> None:
     _caretaker.look_after(sender)
     _reconciler.begin()
+    if _porter:
+        _porter.begin(_look_after)
     if settings.get().send_webhooks:
         _courier.begin()
 

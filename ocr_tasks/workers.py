@@ -9,7 +9,7 @@ import json
 from dataclasses import asdict
 from typing import cast
 
-from ocr_tasks import keys, redis_client, settings
+from ocr_tasks import errors, keys, redis_client, settings, storage, store
 from ocr_tasks.model import WorkerInfo
 
 #: Seconds after which a worker that said nothing counts as gone.
@@ -62,6 +62,21 @@ def readers() -> list[WorkerInfo]:
         errors.QueueUnavailable: if Redis is away.
     """
     return [worker for worker in living() if not worker.processors]
+
+
+def check_engine(engine: str) -> None:
+    """Makes sure that devices, who come to this server, can get the images of a job's pages.
+
+    Raises:
+        errors.InvalidOptions, errors.StorageUnavailable, errors.QueueUnavailable
+    """
+    if engine != "swarm" or store.get().in_folder:
+        return
+    folder = storage.folder_id()
+    if any(worker.folder != folder for worker in readers()):
+        raise errors.InvalidOptions(
+            "engine=swarm needs a data folder that this server and its workers share"
+        )
 
 
 def languages() -> list[str]:

@@ -28,7 +28,9 @@ def redis_with_password(folder: Path) -> Iterator[dict[str, str]]:
     folder.mkdir(parents=True)
     port = free_port()
     rights = folder / "redis.conf"
-    rights.write_text(f"user default off resetpass ~* &* +@all\nuser ocr on >{REDIS_PASSWORD} {RIGHTS}\n")
+    rights.write_text(
+        f"user default off resetpass ~* &* +@all\nuser ocr on >{REDIS_PASSWORD} {RIGHTS}\n"
+    )
     program = shutil.which("redis-server")
     assert program
     command = [program, rights, "--port", str(port), "--bind", "127.0.0.1", "--dir", folder]

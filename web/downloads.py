@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
-from flask import Response, send_file
+from flask import Response, request, send_file
 
-from ocr_tasks import errors, storage
+from ocr_tasks import errors, storage, store
 from ocr_tasks.model import Job, State
+from ocr_tasks.store import Streamed
 
 
 def artifact(job: Job, name: str) -> Response:
@@ -24,14 +26,15 @@ def artifact(job: Job, name: str) -> Response:
     found = next((row for row in job.outcome.artifacts if row.name == name), None)
     if found is None:
         raise errors.ArtifactNotFound()
-    path = storage.job(job.id).artifact(job.outcome.run, name)
-    storage.check_artifact(path, found)
+    stored = store.get().open_artifact(job.id, job.outcome.run, found)
     ending = storage.ARTIFACTS[name][2]
     download_name = f"{Path(job.input.name).stem or 'document'}{ending}"
-    return file(path, found.media_type, download_name, found.sha256)
+    return file(stored, found.media_type, download_name, found.sha256)
 
 
-def file(path: Path, media_type: str, download_name: str | None, etag: str | bool) -> Response:
+def file(
+    stored: Path | Streamed, media_type: str, download_name: str | None, etag: str | bool
+) -> Response:
     """A file of ours; without a name it is shown rather than saved.
 
     Raises:
@@ -39,16 +42,30 @@ def file(path: Path, media_type: str, download_name: str | None, etag: str | boo
     """
     try:
         response = send_file(
-            path,
+            # Of what is streamed only the headers are made here.
+            stored if isinstance(stored, Path) else io.BytesIO(),
             mimetype=media_type,
             as_attachment=download_name is not None,
             download_name=download_name,
-            etag=etag,
-            conditional=True,
+            etag=etag if isinstance(stored, Path) else stored.etag,
+            last_modified=None if isinstance(stored, Path) else stored.changed,
+            conditional=isinstance(stored, Path),
             max_age=0,
         )
     except FileNotFoundError:
         raise errors.ResultGone() from None
+    if not isinstance(stored, Path):
+        _stream(response, stored)
     response.headers["Content-Type"] = media_type  # Flask adds a charset, even a second one
     response.headers["Cache-Control"] = "private, no-cache"
     return response
+
+
+def _stream(response: Response, stored: Streamed) -> None:
+    """Has the bytes that are asked for sent from where they are, as they are read there."""
+    response.content_length = stored.size
+    response.make_conditional(request, accept_ranges=True, complete_length=stored.size)
+    if response.status_code in (200, 206):
+        asked = response.content_range
+        start, stop = (asked.start, asked.stop) if asked else (0, stored.size)
+        response.response = stored.pieces(start or 0, stop or 0)

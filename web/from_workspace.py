@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 
-from ocr_tasks import errors, intake, storage
+from ocr_tasks import errors, intake, storage, store
 from ocr_tasks.model import WorkspacePages
 from ocr_tasks.ocrd import bridge, workspaces
 from ocr_tasks.options import JobOptions
@@ -61,6 +61,6 @@ def received(document: intake.Received, pages: WorkspacePages | None) -> intake.
     if pages is None:
         return document
     if document.input.pages != len(pages.pages):
-        storage.delete(document.job_id)
+        store.get().delete(document.job_id)
         raise errors.WorkspaceInvalid("an image of the workspace has several pages")
     return replace(document, input=replace(document.input, workspace=pages))

@@ -9,7 +9,7 @@ from flask import Response
 from flask_openapi3 import APIBlueprint, Tag
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from ocr_tasks import errors, jobs, metrics, storage, tally, workers
+from ocr_tasks import errors, jobs, metrics, store, tally, workers
 
 blueprint = APIBlueprint(
     "health", __name__, abp_tags=[Tag(name="Operation", description="For those who run it")]
@@ -25,7 +25,7 @@ def live() -> Response:
 @blueprint.get("/readyz")
 def ready() -> Response:
     """Redis, workers and storage are there; 503 and which is not, if one is not."""
-    parts = {"redis": _check(jobs.counts), "storage": _check(storage.check_writable)}
+    parts = {"redis": _check(jobs.counts), "storage": _check(store.get().check_writable)}
     parts["workers"] = _check(_need_workers) if parts["redis"] == "ok" else "unknown"
     missing = [name for name, state in parts.items() if state != "ok"]
     body = {"status": "not ready" if missing else "ready", "missing": missing, "parts": parts}

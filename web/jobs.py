@@ -5,12 +5,23 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from typing import cast
+from typing import Any, cast
 
 from flask import Response, request
 from flask_openapi3 import APIBlueprint, Tag
 
-from ocr_tasks import errors, intake, jobs, options, repeats, settings, storage, webhooks, workers
+from ocr_tasks import (
+    errors,
+    intake,
+    jobs,
+    options,
+    repeats,
+    settings,
+    storage,
+    store,
+    webhooks,
+    workers,
+)
 from ocr_tasks.formats import hocr, text
 from ocr_tasks.formats.page import Page
 from ocr_tasks.model import Callback, Job, WorkspacePages
@@ -63,6 +74,7 @@ def create() -> Response:
         chosen = options.parse(form)
         from_workspace.check(chosen, pages)
         chosen.check_languages(workers.languages())
+        workers.check_engine(chosen.engine)
         asked = repeats.request(
             owner=caller.id,
             idempotency_key=request.headers.get("Idempotency-Key"),
@@ -94,7 +106,7 @@ def _submit(
     try:
         caller.spend("pages_day", received.input.pages)
     except errors.ServiceError:
-        storage.delete(received.job_id)
+        store.get().delete(received.job_id)
         raise
     most = caller.most_waiting
     return jobs.submit(received.job_id, received.input, chosen, caller.id, most, asked, callback)
@@ -181,8 +193,8 @@ def delete(path: JobPath) -> Response:
 def log(path: JobPath) -> Response:
     """OCRmyPDF's log of the job."""
     job = _read(path)
-    file = storage.job(job.id).log
-    if not file.exists():
+    file = store.get().open(job.id, "log.txt")
+    if file is None:
         return Response("", content_type="text/plain; charset=utf-8")
     return downloads.file(file, "text/plain; charset=utf-8", None, etag=True)
 
@@ -192,8 +204,12 @@ def pages(path: JobPath) -> Response:
     """How far each page is."""
     job = _read(path)
     failed = {row.page for row in job.outcome.failed_pages} if job.outcome else set()
+    read = store.page_summaries(job.id, job.input.pages)
     body = PageListBody(
-        pages=[_page_body(job, number, failed) for number in range(1, job.input.pages + 1)]
+        pages=[
+            _page_body(number, read.get(number), number in failed)
+            for number in range(1, job.input.pages + 1)
+        ]
     )
     response = Response(body.model_dump_json(), content_type="application/json")
     response.headers["Cache-Control"] = "no-store"
@@ -219,8 +235,8 @@ def page_hocr(path: PagePath) -> Response:
 def page_image(path: PagePath) -> Response:
     """A small image of a page, as soon as it is read."""
     job = _job_with_page(path)
-    file = storage.job(job.id).page_preview(path.page)
-    if not file.exists():
+    file = store.get().open(job.id, f"pages/{path.page:06d}/preview.jpg")
+    if file is None:
         raise errors.ArtifactNotFound() if job.state.final else errors.PageNotReady()
     return downloads.file(file, "image/jpeg", None, etag=True)
 
@@ -270,7 +286,7 @@ def _page(path: PagePath) -> Page:
 
 
 def _stored_page(job: Job, number: int) -> Page | None:
-    stored = storage.job(job.id).page_words(number)
+    stored = store.page_words(job.id, number)
     if stored is None:
         return None
     try:
@@ -279,9 +295,8 @@ def _stored_page(job: Job, number: int) -> Page | None:
         raise errors.ResultCorrupt(f"page {number}") from error
 
 
-def _page_body(job: Job, number: int, failed: set[int]) -> PageBody:
-    summary = storage.job(job.id).page_summary(number)
-    if number in failed:
+def _page_body(number: int, summary: dict[str, Any] | None, failed: bool) -> PageBody:
+    if failed:
         return PageBody(page=number, state="failed", confidence=None, words=None, worker=None)
     if summary is None:
         return PageBody(page=number, state="waiting", confidence=None, words=None, worker=None)

@@ -11,7 +11,7 @@ from typing import IO
 from flask import Flask, Request
 from werkzeug.exceptions import HTTPException
 
-from ocr_tasks import errors, intake, settings
+from ocr_tasks import errors, intake, retention, settings, store
 from web.pace import Stalled
 
 #: Text fields of a form, and their bytes in all.
@@ -53,6 +53,8 @@ class UploadRequest(Request):
 def install(app: Flask) -> None:
     """Makes an application take uploads this way, and forget those that became no job."""
     config = settings.get()
+    if not store.get().in_folder:
+        retention.sweep_uploads(retention.Swept())  # perhaps no worker sees this data folder
     app.request_class = UploadRequest
     # What is not taken by `read` stays in memory, so it has to be small.
     app.config["MAX_CONTENT_LENGTH"] = MAX_FIELD_BYTES

@@ -379,7 +379,8 @@ def said_at_start(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monkey
     from ocr_tasks import cli
 
     settings.get.cache_clear()
-    monkeypatch.setattr("os.execv", lambda *args: None)
+    monkeypatch.setattr("sys.argv", ["ocr-tasks", "web"])
+    monkeypatch.setattr("gunicorn.app.wsgiapp.run", lambda **_: None)
     with pytest.MonkeyPatch.context() as kept:
         kept.setenv("OCR_DATA_DIR", str(settings.get().data_dir))
         cli.main(["web"])

@@ -52,7 +52,7 @@ def ocrd(
         transport = httpx.WSGITransport(application, remote_addr="127.0.0.1")
         return client(transport=transport, **given)
 
-    monkeypatch.setattr(ocrd_calls.httpx, "Client", reach)
+    monkeypatch.setattr(httpx, "Client", reach)
     monkeypatch.setattr(ocrd_calls.time, "sleep", lambda seconds: None)
 
     def run(*words: str) -> tuple[int, str, str]:
