@@ -61,6 +61,13 @@ class Compose:
     def secret(self, name: str) -> str:
         return (self.folder / "secrets" / name).read_text()
 
+    def put_secret(self, name: str, value: str) -> None:
+        """Gives a secret another value, before anything is started."""
+        file = self.folder / "secrets" / name
+        file.unlink(missing_ok=True)
+        file.write_text(value)
+        file.chmod(0o444)
+
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"

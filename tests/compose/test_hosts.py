@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,8 +36,7 @@ def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Compose, C
         wait_until(lambda: first.ready(), 120)
         share = docker("volume", "inspect", "-f", "{{.Mountpoint}}", f"{first.project}_data")
         for name in ("ocr_redis_password", "redis_ca"):
-            (second.folder / "secrets" / name).unlink(missing_ok=True)
-            shutil.copy(first.folder / "secrets" / name, second.folder / "secrets")
+            second.put_secret(name, first.secret(name))
         second.set(
             REDIS_HOST=address,
             OCR_WORKER_PROCESSES="1",

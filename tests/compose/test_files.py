@@ -1,0 +1,65 @@
+"""What the compose files say of every service, those of profiles included."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.compose.stack import FILES, Compose
+
+
+@pytest.fixture(scope="module")
+def services(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    stack = Compose(tmp_path_factory.mktemp("files") / "ocr-tasks", "none")
+    said = stack.run("--profile", "*", "config", "--format", "json").stdout
+    found: dict[str, Any] = json.loads(said)["services"]
+    return found
+
+
+def test_all_services_are_held(services: dict[str, Any]) -> None:
+    assert set(services) == {
+        *("redis", "web", "worker", "courier", "flower"),
+        *("processors", "device", "prometheus", "grafana", "objects", "room", "bucket"),
+    }
+    for name, service in services.items():
+        assert service["user"].split(":")[0] not in ("", "0", "root"), name
+        assert service["read_only"] is True, name
+        assert service["cap_drop"] == ["ALL"], name
+        assert not service.get("cap_add"), name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert service["init"] is True, name
+        assert int(service["mem_limit"]) == int(service["memswap_limit"]) > 0, name
+        assert service["pids_limit"] > 0, name
+        assert service["cpus"] > 0, name
+        assert service["ulimits"]["core"] in (0, {"single": 0, "soft": 0, "hard": 0}), name
+        assert service["logging"]["options"] == {"max-size": "10m", "max-file": "3"}, name
+        assert service["restart"] in ("unless-stopped", "no"), name
+        assert not service.get("privileged"), name
+        for port in service.get("ports", []):
+            assert port["host_ip"] == "127.0.0.1", name
+
+
+def test_nobody_but_the_courier_and_who_is_published_has_a_way_out(
+    services: dict[str, Any], tmp_path: Path
+) -> None:
+    out = {
+        name
+        for name, service in services.items()
+        if {"edge", "outside"} & set(service.get("networks") or {})
+    }
+    assert out == {"web", "flower", "grafana", "courier"}
+
+
+def test_each_variable_that_must_be_set_is_asked_for(tmp_path: Path) -> None:
+    stack = Compose(tmp_path / "ocr-tasks", "none", FILES[:2])
+    assert "REDIS_PUBLISHED_HOST" in stack.run("config", check=False).stderr
+    worker = Compose(tmp_path / "worker", "none", FILES[2:])
+    for name in ("REDIS_HOST", "SHARE_OPTIONS", "SHARE_DEVICE"):
+        said = worker.run("config", check=False)
+        assert said.returncode != 0
+        assert name in said.stderr
+        worker.set(**{name: "x"})
+    assert worker.run("config", check=False).returncode == 0
