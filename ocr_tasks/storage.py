@@ -244,8 +244,16 @@ def age(path: Path) -> float:
 
 
 def delete(job_id: str) -> None:
-    """Deletes all files of a job."""
-    discard(job(job_id).path)
+    """Deletes all files of a job.
+
+    First they are put aside, so that a worker which is just writing there cannot keep the folder.
+    """
+    path = job(job_id).path
+    aside = settings.get().data_dir / "uploads" / new_id()
+    with suppress(OSError):
+        aside.parent.mkdir(exist_ok=True)
+        path = path.rename(aside)
+    discard(path)
 
 
 def check_room(incoming: int = 0) -> None:

@@ -14,6 +14,7 @@ import socket
 import stat
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any, BinaryIO, cast
@@ -71,7 +72,7 @@ class Porter(threading.Thread):
     def _serve(self, asker: socket.socket) -> None:
         job_id = ""
         try:
-            with asker:
+            with asker, _said_to_be_over(asker):
                 order, file = _receive(asker)
                 try:
                     answer: dict[str, Any] = {"answer": self._carry_out(order, file)}
@@ -120,6 +121,19 @@ class Porter(threading.Thread):
                 return None
             case what:
                 raise ValueError(f"not an order: {what}")
+
+
+@contextmanager
+def _said_to_be_over(asker: socket.socket) -> Iterator[None]:
+    """Tells the other end when the block is over.
+
+    That it is closed here does not: a child that is born meanwhile has it open as well.
+    """
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            asker.shutdown(socket.SHUT_RDWR)
 
 
 def _checked(name: str) -> str:

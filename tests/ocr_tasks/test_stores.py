@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -23,7 +26,7 @@ from ocr_tasks import (
 )
 from ocr_tasks.model import Artifact, State
 from ocr_tasks.stores.bucket import BucketStore
-from ocr_tasks.stores.objects import Objects
+from ocr_tasks.stores.objects import Found, Objects
 from ocr_tasks.stores.porter import Porter, RemoteObjects
 from tests.bucket import SECRET, Bucket, serving
 from tests.conftest import free_port, wait_until
@@ -340,3 +343,33 @@ def test_the_scratch_of_runs_that_died_on_this_host_goes(bucket: Bucket) -> None
     left = [job_id for job_id in (over, running, stale) if storage.job(job_id).path.exists()]
     assert left == [running]
     assert all(store.get().has(job_id, "input.pdf") for job_id in (over, running, stale))
+
+
+def test_an_order_ends_though_another_child_was_born_meanwhile(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is born by a fork has open what its parent has open at that moment."""
+    born_with: list[int] = []
+    objects = Objects(settings.get())
+    find = objects.find
+
+    def find_at_a_birth(name: str) -> Found | None:
+        for number in [int(path.name) for path in Path("/proc/self/fd").iterdir()]:
+            with suppress(OSError):
+                if stat.S_ISSOCK(os.fstat(number).st_mode):
+                    born_with.append(os.dup(number))
+        return find(name)
+
+    monkeypatch.setattr(objects, "find", find_at_a_birth)
+    porter = Porter(objects)
+    porter.begin(lambda job_id: None)
+    child = RemoteObjects(porter.children_end)
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(child.find, f"jobs/{JOB[:2]}/{JOB}/job.json")
+        try:
+            assert asked.result(30) is None
+            assert born_with
+        finally:
+            for number in born_with:
+                os.close(number)
+    porter.end()
