@@ -138,13 +138,14 @@ def test_networks_lead_only_where_each_has_to_go(stack: Compose) -> None:
 
     assert {name: networks(name) for name in ALL} == {
         "redis": {"broker"},
-        "worker": {"broker"},
-        "web": {"broker", "edge"},
+        "worker": {"broker", "objects"},
+        "web": {"broker", "edge", "objects", "swarm", "monitoring"},
         "flower": {"broker", "edge"},
         "courier": {"broker", "outside"},
     }
-    broker = json.loads(docker("network", "inspect", f"{stack.project}_broker"))[0]
-    assert broker["Internal"] is True
+    for name in ("broker", "objects", "swarm", "monitoring"):
+        network = json.loads(docker("network", "inspect", f"{stack.project}_{name}"))[0]
+        assert network["Internal"] is True, name
 
 
 def test_secrets_are_files_of_those_who_need_them(stack: Compose) -> None:
@@ -154,13 +155,15 @@ def test_secrets_are_files_of_those_who_need_them(stack: Compose) -> None:
             value = path.read_text().strip()
             assert value == "none" or value not in known, (service, path.name)
 
+    keys = {"ocr_s3_access_key_id", "ocr_s3_secret_access_key"}
+
     def secrets(service: str) -> set[str]:
         return set(stack.inside(service, "ls", "/run/secrets").stdout.split())
 
     assert {name: secrets(name) for name in ALL} == {
         "redis": {"redis_acl"},
-        "web": {"ocr_redis_password"},
-        "worker": {"ocr_redis_password"},
+        "web": {"ocr_redis_password", *keys},
+        "worker": {"ocr_redis_password", *keys},
         "courier": {"ocr_redis_password", "ocr_webhook_secrets"},
         "flower": {"ocr_redis_password", "ocr_flower_password"},
     }
