@@ -80,8 +80,10 @@ def test_a_worker_on_another_host_is_held_likewise(hosts: tuple[Compose, Compose
     here, there = (host.inspect("worker") for host in hosts)
     for name in ("ReadonlyRootfs", "CapDrop", "SecurityOpt", "PidsLimit", "Memory", "MemorySwap"):
         assert here["HostConfig"][name] == there["HostConfig"][name], name
-    for name in ("NanoCpus", "Tmpfs", "Ulimits", "RestartPolicy", "LogConfig", "Init"):
+    for name in ("NanoCpus", "Tmpfs", "RestartPolicy", "LogConfig", "Init"):
         assert here["HostConfig"][name] == there["HostConfig"][name], name
+    limits = [sorted(host["HostConfig"]["Ulimits"], key=str) for host in (here, there)]
+    assert limits[0] == limits[1]
     for name in ("User", "StopTimeout", "Healthcheck", "Cmd", "Image"):
         assert here["Config"][name] == there["Config"][name], name
 
