@@ -94,7 +94,9 @@ CMD ["web"]
 # A worker that offers OCR-D's processors.
 FROM runtime AS ocrd
 COPY --from=processors /opt/ocrd /opt/ocrd
-ENV OCR_OCRD_PATH=/opt/ocrd/bin
+# Its tesserocr brings a Tesseract of its own, but no models.
+ENV OCR_OCRD_PATH=/opt/ocrd/bin \
+    TESSDATA_PREFIX=/usr/share/tesseract-ocr/5/tessdata
 CMD ["worker"]
 
 # What is built where no target is named.

@@ -50,6 +50,8 @@ def environment(path: Path, **more: str) -> dict[str, str]:
     folder = home()
     found = kept(os.environ) | {
         "HOME": str(folder),
+        # Without it, OCR-D does not start where git is not installed.
+        "GIT_PYTHON_REFRESH": "quiet",
         "TMPDIR": str(folder),
         # Where these are not said, OCR-D makes folders in /tmp that everybody may write into.
         "OCRD_NETWORK_SOCKETS_ROOT_DIR": str(folder / "network"),
