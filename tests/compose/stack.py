@@ -127,7 +127,12 @@ class Compose:
 
 @contextlib.contextmanager
 def gone_afterwards(*projects: Compose) -> Iterator[None]:
-    """Takes projects down at the end, with all that they keep; shows what they said."""
+    """Takes projects down at the end, with all that they keep; shows what they said.
+
+    At the beginning too: a run that was cut short may have left them.
+    """
+    for project in projects:
+        project.run("down", "--volumes", "--timeout", "5", check=False)
     try:
         yield
     finally:
