@@ -26,10 +26,11 @@ FROM base AS compilers
 RUN apt-get update -qq \
  && apt-get install -y -qq --no-install-recommends \
         g++ libtesseract-dev pkg-config python3-dev python3-venv >/dev/null
+ENV PIP_CACHE_DIR=/var/cache/pip
 
 FROM compilers AS packages
 COPY requirements/runtime.txt requirements/engine.txt /src/
-RUN --mount=type=cache,target=/root/.cache/pip \
+RUN --mount=type=cache,target=/var/cache/pip \
     python3 -m venv /opt/ocr-tasks \
  && /opt/ocr-tasks/bin/pip install -q --disable-pip-version-check --require-hashes -r /src/runtime.txt \
  && /opt/ocr-tasks/bin/pip install -q --disable-pip-version-check --require-hashes -r /src/engine.txt \
@@ -39,21 +40,22 @@ RUN --mount=type=cache,target=/root/.cache/pip \
 # OCR-D's processors: an environment of their own.
 FROM compilers AS processors
 COPY requirements/ocrd.txt /src/
-RUN --mount=type=cache,target=/root/.cache/pip \
+RUN --mount=type=cache,target=/var/cache/pip \
     python3 -m venv /opt/ocrd \
  && /opt/ocrd/bin/pip install -q --disable-pip-version-check --require-hashes -r /src/ocrd.txt
 
 # What browsers read pages with, for the page /swarm.
 FROM base AS assets
 RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends npm >/dev/null
+ENV NPM_CONFIG_CACHE=/var/cache/npm
 COPY scripts/swarm-assets /src/scripts/
 COPY web/swarm-assets /src/web/swarm-assets
-RUN --mount=type=cache,target=/root/.npm /src/scripts/swarm-assets
+RUN --mount=type=cache,target=/var/cache/npm /src/scripts/swarm-assets
 
 FROM compilers AS code
 RUN python3 -m venv /opt/build
 COPY requirements/build.txt /src/requirements/
-RUN --mount=type=cache,target=/root/.cache/pip \
+RUN --mount=type=cache,target=/var/cache/pip \
     /opt/build/bin/pip install -q --disable-pip-version-check --require-hashes -r /src/requirements/build.txt
 COPY pyproject.toml README.md LICENSE /src/
 COPY ocr_tasks /src/ocr_tasks
