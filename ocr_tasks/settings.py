@@ -23,6 +23,9 @@ DAY = 24 * 3600
 
 _HOST = r"([a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?|\[[0-9a-f:.]+\])"
 
+#: Services whose interfaces the web server can speak.
+DIALECTS = ("azure", "nextcloud", "demo")
+
 #: The options of an address of Redis that name a file or a folder of files.
 _TLS_FILES = {"ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile"}
 
@@ -365,6 +368,12 @@ class Settings(BaseSettings):
         description="Addresses of other servers, such as https://scans.example, joined by commas, "
         "to which devices are sent when no page waits here.",
     )
+    dialects: str = Field(
+        "",
+        description="Interfaces of other services that the web server speaks as well, joined by "
+        "commas: azure (Azure Document Intelligence, for Paperless-ngx and Azure's SDKs), "
+        "nextcloud (the OCR back end of Nextcloud), demo (OCR with progress). Empty: none.",
+    )
     processors: str = Field(
         "",
         description="OCR-D processors that `ocr-tasks worker` offers, joined by commas, such as "
@@ -505,6 +514,14 @@ class Settings(BaseSettings):
                 raise ValueError(f"{name!r} is no processor such as ocrd-dummy")
             if name == "ocrd-command":
                 raise ValueError("ocrd-command runs any command of a client, so it is not offered")
+        return value
+
+    @field_validator("dialects")
+    @classmethod
+    def _dialects(cls, value: str) -> str:
+        for name in _names(value):
+            if name not in DIALECTS:
+                raise ValueError(f"{name!r} is none of {', '.join(DIALECTS)}")
         return value
 
     @field_validator("swarm_peers")
@@ -658,6 +675,11 @@ class Settings(BaseSettings):
     def peers(self) -> list[str]:
         """The servers of `swarm_peers`."""
         return [name.rstrip("/") for name in _names(self.swarm_peers)]
+
+    @property
+    def dialect_names(self) -> list[str]:
+        """The interfaces of `dialects`."""
+        return _names(self.dialects)
 
     @property
     def processor_names(self) -> list[str]:

@@ -25,6 +25,7 @@ from web import (
     swarm,
     uploads,
 )
+from web.dialects import rooms as dialects
 from web.ocrd import blueprints as ocrd
 from web.ocrd import discovery, processing, workflows, workspaces
 
@@ -91,6 +92,7 @@ def create_app() -> Flask:
         *(session.blueprint, site.blueprint, health.blueprint),
     ):
         app.register_api(blueprint)
+    dialects.install(app)
     _complete(app)
     return app
 

@@ -124,11 +124,7 @@ def _caller() -> Caller:
     address = _address(request)
     if not settings.get().needs_tokens:
         return Caller(None, address)
-    text, cookie = origins.bearer(request), request.cookies.get(COOKIE)
-    if request.blueprint == "docr":
-        text = text or request.headers.get("X-Auth-Key") or None
-    if text is None:
-        text = origins.password(request)
+    text, cookie = origins.token(request), request.cookies.get(COOKIE)
     if text is None and cookie is None:
         raise errors.NotAuthenticated()
     try:

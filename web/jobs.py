@@ -10,22 +10,11 @@ from typing import Any, cast
 from flask import Response, request
 from flask_openapi3 import APIBlueprint, Tag
 
-from ocr_tasks import (
-    errors,
-    intake,
-    jobs,
-    options,
-    repeats,
-    settings,
-    storage,
-    store,
-    webhooks,
-    workers,
-)
+from ocr_tasks import errors, jobs, options, settings, storage, store, webhooks
 from ocr_tasks.formats import hocr, text
 from ocr_tasks.formats.page import Page
-from ocr_tasks.model import Callback, Job, WorkspacePages
-from web import auth, downloads, events, from_workspace, uploads
+from ocr_tasks.model import Job
+from web import auth, downloads, events, from_workspace, submitting, uploads
 from web.forms import submit_form
 from web.schemas import (
     ArtifactPath,
@@ -64,26 +53,20 @@ def create() -> Response:
     request again: the answer is then the job that it made before.
     """
     upload = cast("uploads.UploadRequest", request)
-    caller = auth.caller()
-    with uploads.taking(upload):
-        caller.spend("submits_minute")
-        jobs.check_queue(caller.id, caller.most_waiting)
+    with submitting.admitting(upload) as caller:
         incoming, form = uploads.read(upload)
         pages = from_workspace.take(incoming, form, caller.sees)
         callback = webhooks.wanted(form)
         chosen = options.parse(form)
         from_workspace.check(chosen, pages)
-        chosen.check_languages(workers.languages())
-        workers.check_engine(chosen.engine)
-        asked = repeats.request(
-            owner=caller.id,
+        job = submitting.submit(
+            caller,
+            incoming,
+            chosen,
             idempotency_key=request.headers.get("Idempotency-Key"),
-            sha256=f"{len(incoming.names)}:{incoming.digest.hexdigest()}",
-            options=f"{chosen.model_dump_json()} {callback} {pages}",
-            reuse=callback is None and pages is None,
+            callback=callback,
+            pages=pages,
         )
-        caller.check()  # the upload may have taken hours
-        job = jobs.sent_before(asked) or _submit(caller, incoming, chosen, asked, callback, pages)
     preferred = _PREFER_WAIT.search(request.headers.get("Prefer", ""))
     if preferred:
         job = events.wait_for_end(job, min(int(preferred[1]), settings.get().wait_max))
@@ -92,24 +75,6 @@ def create() -> Response:
     if preferred:
         response.headers["Preference-Applied"] = f"wait={preferred[1]}"
     return response
-
-
-def _submit(
-    caller: auth.Caller,
-    incoming: intake.Incoming,
-    chosen: options.JobOptions,
-    asked: repeats.Repeatable,
-    callback: Callback | None,
-    pages: WorkspacePages | None,
-) -> Job:
-    received = from_workspace.received(intake.receive(incoming, chosen), pages)
-    try:
-        caller.spend("pages_day", received.input.pages)
-    except errors.ServiceError:
-        store.get().delete(received.job_id)
-        raise
-    most = caller.most_waiting
-    return jobs.submit(received.job_id, received.input, chosen, caller.id, most, asked, callback)
 
 
 @blueprint.get("", responses={200: JobListBody})

@@ -22,6 +22,9 @@ _SAFE = ("GET", "HEAD", "OPTIONS")
 #: What takes something away by GET, which an <img> of any page could ask for.
 _TAKING = ("docr.check_out", "ocrd_processing.results")
 
+#: Where the clients of some protocols put their token, by blueprint.
+_KEY_HEADERS = {"docr": "X-Auth-Key", "azure": "Ocp-Apim-Subscription-Key"}
+
 #: What pages of allowed sites may send, and read of an answer beyond its body.
 _CORS_METHODS = "GET, POST, DELETE"
 _CORS_REQUEST_HEADERS = (
@@ -119,6 +122,18 @@ def password(asked: Request) -> str | None:
         return base64.b64decode(text.strip()).decode().partition(":")[2]
     except ValueError:
         return ""  # as wrong as any
+
+
+def token(asked: Request) -> str | None:
+    """The token that a request brings, wherever its protocol has it; None where it brings none.
+
+    That in a cookie is not meant: a browser sends it by itself.
+    """
+    found = bearer(asked)
+    header = _KEY_HEADERS.get(asked.blueprint or "")
+    if found is None and header:
+        found = asked.headers.get(header) or None
+    return password(asked) if found is None else found
 
 
 def _allow(response: Response, origins: frozenset[str]) -> Response:
