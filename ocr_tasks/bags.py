@@ -8,7 +8,6 @@ inflating, and never believed. Each byte is read once, in either direction.
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import stat
 import zipfile
@@ -22,6 +21,7 @@ from ocr_tasks.errors import WorkspaceInvalid
 from ocr_tasks.formats import bagit, outside
 from ocr_tasks.formats.archives import Archive, Limits
 from ocr_tasks.formats.mets import Mets, mets_content
+from ocr_tasks.formats.zipping import Sink
 
 __all__ = ["MEDIA_TYPE", "PAGE_TYPE", "Found", "Limits", "look", "pack", "unpack"]
 
@@ -201,7 +201,7 @@ def pack(folder: Path, mets: str, identifier: str) -> Iterator[bytes]:
 def _stream(
     folder: Path, mets: str, content: bytes, names: list[str], identifier: str
 ) -> Iterator[bytes]:
-    sink = _Sink()
+    sink = Sink()
     # What was read and checked, even if a processor writes another one meanwhile.
     digests = {f"data/{mets}": hashlib.sha512(content).hexdigest()}
     total = len(content)
@@ -252,21 +252,3 @@ def _add_file(
                 yield len(piece)
     digests[name] = digest.hexdigest()
     yield 0
-
-
-class _Sink(io.RawIOBase):
-    """Takes what `zipfile` writes, which then writes as to a pipe: without going back."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._pieces: list[bytes] = []
-
-    def write(self, piece: bytes | bytearray | memoryview) -> int:  # type: ignore[override]
-        """Keeps a copy of the piece."""
-        self._pieces.append(bytes(piece))
-        return len(self._pieces[-1])
-
-    def taken(self) -> bytes:
-        """What was written since this was last asked."""
-        pieces, self._pieces = self._pieces, []
-        return b"".join(pieces)

@@ -12,6 +12,7 @@ from flask_openapi3 import Info, OpenAPI, SecurityScheme
 
 from web import (
     access_log,
+    archive,
     auth,
     docr,
     headers,
@@ -86,7 +87,7 @@ def create_app() -> Flask:
     uploads.install(app)
     ocrd.install(app)
     for blueprint in (
-        *(jobs.blueprint, swarm.blueprint, docr.blueprint),
+        *(jobs.blueprint, archive.blueprint, swarm.blueprint, docr.blueprint),
         *(discovery.blueprint, processing.blueprint),
         *(workflows.blueprint, workspaces.blueprint),
         *(session.blueprint, site.blueprint, health.blueprint),

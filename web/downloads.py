@@ -8,7 +8,7 @@ from pathlib import Path
 from flask import Response, request, send_file
 
 from ocr_tasks import errors, storage, store
-from ocr_tasks.model import Job, State
+from ocr_tasks.model import Artifact, Job, State
 from ocr_tasks.store import Streamed
 
 
@@ -19,6 +19,17 @@ def artifact(job: Job, name: str) -> Response:
         errors.JobNotFinished, errors.JobWithoutResult, errors.ArtifactNotFound, errors.ResultGone
         errors.ResultCorrupt, errors.StorageUnavailable
     """
+    run, found = result(job, name)
+    stored = store.get().open_artifact(job.id, run, found)
+    return file(stored, found.media_type, file_name(job, name), found.sha256)
+
+
+def result(job: Job, name: str) -> tuple[str, Artifact]:
+    """The run of a job that made a result, and the result.
+
+    Raises:
+        errors.JobNotFinished, errors.JobWithoutResult, errors.ArtifactNotFound
+    """
     if not job.state.final:
         raise errors.JobNotFinished(f"The job is {job.state}", state=job.state)
     if job.state is not State.SUCCEEDED or job.outcome is None:
@@ -26,10 +37,12 @@ def artifact(job: Job, name: str) -> Response:
     found = next((row for row in job.outcome.artifacts if row.name == name), None)
     if found is None:
         raise errors.ArtifactNotFound()
-    stored = store.get().open_artifact(job.id, job.outcome.run, found)
-    ending = storage.ARTIFACTS[name][2]
-    download_name = f"{Path(job.input.name).stem or 'document'}{ending}"
-    return file(stored, found.media_type, download_name, found.sha256)
+    return job.outcome.run, found
+
+
+def file_name(job: Job, name: str) -> str:
+    """What a result is called on the client's side."""
+    return f"{Path(job.input.name).stem or 'document'}{storage.ARTIFACTS[name][2]}"
 
 
 def file(

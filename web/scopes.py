@@ -40,6 +40,7 @@ SCOPES: Mapping[str, Scopes] = {
     "jobs.page_hocr": _READ,
     "jobs.page_image": _READ,
     "jobs.artifact": _READ,
+    "archive.download": _READ,
     # Totals over everybody's jobs. Not for `admin` alone: the token of a monitoring system should
     # not be able to delete documents.
     "health.metrics_page": _READ,

@@ -13,7 +13,7 @@ from markupsafe import Markup, escape
 
 from ocr_tasks import errors, settings, workers
 from ocr_tasks.options import JobOptions
-from web import languages, problems
+from web import languages, problems, texts
 from web.schemas import LanguageBody, LanguageListBody
 
 blueprint = APIBlueprint(
@@ -27,8 +27,13 @@ _CSP = (
     "connect-src 'self'; object-src 'none'; base-uri 'none'; frame-ancestors 'none'"
 )
 
+_STATIC = Path(__file__).parent / "static"
+
+#: The modules of the page, which a browser would else find one after another.
+_MODULES = sorted(path.name for path in _STATIC.glob("*.js"))
+
 #: What the page of the swarm reads with, as scripts/swarm-assets puts it there.
-_VENDOR = Path(__file__).parent / "static" / "swarm" / "vendor"
+_VENDOR = _STATIC / "swarm" / "vendor"
 
 #: Its workers run WebAssembly; some browsers ask the page's policy for that, others the worker's.
 _SWARM_CSP = _CSP.replace("script-src 'self'", "script-src 'self' 'wasm-unsafe-eval'")
@@ -91,11 +96,15 @@ def installed_languages() -> Response:
 
 
 def _html(template: str, **values: Any) -> Response:
-    response = Response(
-        render_template(template, **values), content_type="text/html; charset=utf-8"
+    language = texts.language()
+    said = texts.table(language)
+    content = render_template(
+        template, t=said, language=language, spoken=texts.LANGUAGES, modules=_MODULES, **values
     )
+    response = Response(content, content_type="text/html; charset=utf-8")
     response.headers["Content-Security-Policy"] = _CSP
     response.headers["Cache-Control"] = "no-cache"
+    response.vary.update(("Accept-Language", "Cookie"))
     return response
 
 

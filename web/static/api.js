@@ -1,9 +1,12 @@
 // Talking to the server. Every refusal becomes a Problem with words for a person.
 
+import { say } from "./texts.js";
+import { reason } from "./words.js";
+
 export class Problem extends Error {
   constructor(status, body) {
-    const happened = body.detail || body.title || `The server answered ${status}`;
-    super([happened.replace(/[.!?]?$/, "."), body.advice].filter(Boolean).join(" "));
+    const message = body.detail || body.title || say("server.answered", { status });
+    super(reason({ code: body.code, message, advice: body.advice }));
     this.status = status;
     this.code = body.code || "unknown";
   }
@@ -24,7 +27,7 @@ export async function ask(address, options = {}) {
   try {
     answer = await fetch(address, options);
   } catch {
-    throw new Offline("The server cannot be reached.");
+    throw new Offline(say("server.offline"));
   }
   if (answer.ok) return answer;
   if (mustSignIn(answer.status)) {
@@ -60,7 +63,7 @@ export function upload(files, fields, onProgress) {
       if (request.status === 202) resolve(body);
       else reject(new Problem(request.status, body));
     };
-    request.onerror = () => reject(new Offline("The connection broke during the upload. Send the file again."));
+    request.onerror = () => reject(new Offline(say("send.broken")));
     request.onabort = () => reject(new DOMException("aborted", "AbortError"));
   });
   send();

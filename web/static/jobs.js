@@ -7,6 +7,7 @@ const PAGE = 20;
 const MOST_STREAMS = 4; // browsers allow six connections to a host
 const POLL_ACTIVE = 2500;
 const POLL_IDLE = 15000;
+const POLL_HIDDEN = 60000;
 
 const jobs = new Map();
 const streams = new Map();
@@ -14,6 +15,7 @@ const listeners = new Set();
 let next = null;
 let timer = 0;
 let listedOnce = false;
+let most = PAGE;
 
 export const isActive = (job) => job.state === "queued" || job.state === "running";
 export const all = () => [...jobs.values()].sort((a, b) => b.created_at.localeCompare(a.created_at));
@@ -27,9 +29,14 @@ export function listen(callback) {
 
 const tell = (event) => listeners.forEach((callback) => callback(event));
 
-export async function start() {
+// `atFirst`: how many jobs to ask for.
+export async function start(atFirst = 0) {
+  most = Math.max(PAGE, atFirst);
   await poll();
-  document.addEventListener("visibilitychange", () => !document.hidden && poll());
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) for (const id of streams.keys()) unfollow(id);
+    else poll();
+  });
 }
 
 export function put(job) {
@@ -57,7 +64,7 @@ export async function older() {
 async function poll() {
   clearTimeout(timer);
   try {
-    const limit = Math.min(200, Math.max(PAGE, jobs.size));
+    const limit = Math.min(200, Math.max(most, jobs.size));
     const known = all(); // a job that is made meanwhile may be missing in the answer
     const body = await json(`/v1/jobs?limit=${limit}`);
     if (!listedOnce) next = body.next;
@@ -71,7 +78,13 @@ async function poll() {
     tell({ online: !(error instanceof Offline || error.status >= 500) });
   }
   clearTimeout(timer); // of another poll that ended meanwhile
-  timer = setTimeout(poll, all().some(isActive) ? POLL_ACTIVE : POLL_IDLE);
+  timer = setTimeout(poll, interval());
+}
+
+function interval() {
+  const active = all().some(isActive);
+  if (document.hidden) return active ? POLL_IDLE : POLL_HIDDEN; // for the title, and notifications
+  return active ? POLL_ACTIVE : POLL_IDLE;
 }
 
 // What is younger than the oldest listed job and not listed was deleted elsewhere.
@@ -84,19 +97,18 @@ function forgetDeleted(known, listed, last, limit) {
 
 function remove(id) {
   jobs.delete(id);
-  streams.get(id)?.close();
-  streams.delete(id);
+  unfollow(id);
   tell({ removed: id });
 }
 
+function unfollow(id) {
+  streams.get(id)?.close();
+  streams.delete(id);
+}
+
 function stream() {
-  for (const [id, source] of streams) {
-    const job = jobs.get(id);
-    if (!job || !isActive(job)) {
-      source.close();
-      streams.delete(id);
-    }
-  }
+  for (const id of streams.keys()) if (!isActive(jobs.get(id))) unfollow(id);
+  if (document.hidden) return; // nobody sees it, and each stream holds a thread of the server
   const waiting = all().filter((job) => isActive(job) && !streams.has(job.id));
   waiting.sort((a, b) => (a.state === "running" ? 0 : 1) - (b.state === "running" ? 0 : 1));
   for (const job of waiting.slice(0, MOST_STREAMS - streams.size)) {

@@ -1,59 +1,19 @@
-// The rows of the list: one for each upload under way and each job.
+// The rows of the list: one for each upload under way and each job, and cards of batches.
 
+import * as batches from "./batches.js";
 import * as jobs from "./jobs.js";
+import { about, button, element, link, place, row, takeAway } from "./rows.js";
+import { count, say } from "./texts.js";
 import * as words from "./words.js";
 
 const list = document.getElementById("jobs");
 const rows = new Map();
 
-const DOWNLOADS = [
-  ["text", "Text"],
-  ["hocr", "hOCR"],
-  ["alto", "ALTO"],
-  ["json", "JSON"],
-];
+const DOWNLOADS = ["text", "hocr", "alto", "json"];
 
-function element(name, className, content) {
-  const made = document.createElement(name);
-  if (className) made.className = className;
-  if (content) made.textContent = content;
-  return made;
-}
-
-export function button(label, about, onClick, className = "plain") {
-  const made = element("button", className, label);
-  made.type = "button";
-  made.setAttribute("aria-label", `${label}: ${about}`);
-  made.addEventListener("click", onClick);
-  return made;
-}
-
-// An empty row: name, facts, a bar, words and room for actions.
-export function row(name) {
-  const item = element("li", "job");
-  const head = element("div", "head");
-  const title = element("h3", "", name);
-  const facts = element("span", "facts");
-  const bar = element("div", "bar");
-  const fill = element("div");
-  const said = element("p", "words");
-  const actions = element("div", "actions");
-  bar.setAttribute("role", "progressbar");
-  bar.setAttribute("aria-label", `Progress of ${name}`);
-  bar.setAttribute("aria-valuemin", "0");
-  bar.setAttribute("aria-valuemax", "100");
-  head.append(title, facts);
-  bar.append(fill);
-  item.append(head, said, bar, actions);
-  const setPercent = (percent) => {
-    fill.style.width = `${percent}%`;
-    bar.setAttribute("aria-valuenow", String(Math.round(percent)));
-  };
-  return { item, title, facts, bar, said, actions, setPercent };
-}
-
-export function addFirst(item) {
-  list.prepend(item);
+// What is being sent is above all that was.
+export function addFirst(item, batch) {
+  (batch ? batch.members : list).prepend(item);
 }
 
 export function show(job, act) {
@@ -62,8 +22,9 @@ export function show(job, act) {
     known = row(job.input.name);
     known.item.id = `job-${job.id}`;
     rows.set(job.id, known);
-    place(known.item, job);
   }
+  const within = batches.of(job.id)?.members ?? list;
+  if (known.item.parentElement !== within) place(known.item, job.created_at, within);
   const bad = job.state === "succeeded" && job.failed_pages.length > 0;
   known.item.className = `job ${bad ? "warning" : job.state}`;
   known.facts.textContent = words.facts(job);
@@ -75,17 +36,13 @@ export function show(job, act) {
 }
 
 export function remove(id) {
-  rows.get(id)?.item.remove();
+  const known = rows.get(id);
   rows.delete(id);
+  if (known) takeAway(known.item);
 }
 
-// Newest first, below the uploads under way, which have no id.
-function place(item, job) {
-  const ids = jobs.all().map((other) => `job-${other.id}`);
-  const after = ids.slice(ids.indexOf(`job-${job.id}`) + 1);
-  const below = after.map((id) => document.getElementById(id)).find(Boolean);
-  list.insertBefore(item, below || null);
-}
+// Where somebody was who opened a document from its row.
+export const focus = (id) => rows.get(id)?.item.querySelector("button, a")?.focus();
 
 // Buttons are made anew only when the set of them changes, so that focus stays where it is.
 function showActions(known, job, act) {
@@ -93,38 +50,48 @@ function showActions(known, job, act) {
   const key = `${job.state} ${readable} ${job.failed_pages.length > 0} ${job.attempt}`;
   if (known.key === key) return;
   known.key = key;
+  known.more.replaceChildren(...remarks(job));
   const name = job.input.name;
   const made = [];
-  if (job.state === "succeeded") made.push(link("Download PDF", name, `${job.links.self}/pdf`, "button"));
-  if (readable) made.push(button("Read", name, () => act("read", job.id)));
+  if (job.state === "succeeded") made.push(link(say("jobs.download"), name, `${job.links.self}/pdf`, "button"));
+  if (readable) made.push(button(say("jobs.read"), name, () => act("read", job.id)));
   if (job.state === "succeeded") made.push(downloads(job));
-  if (jobs.isActive(job)) made.push(button("Cancel", name, () => act("cancel", job.id)));
+  if (jobs.isActive(job)) made.push(button(say("jobs.cancel"), name, () => act("cancel", job.id)));
   else {
-    if (job.failed_pages.length) made.push(button("Retry failed pages", name, () => act("retry", job.id)));
-    else if (job.state !== "succeeded") made.push(button("Retry", name, () => act("retry", job.id)));
+    if (job.failed_pages.length) made.push(button(say("jobs.retry_pages"), name, () => act("retry", job.id)));
+    else if (job.state !== "succeeded") made.push(button(say("jobs.retry"), name, () => act("retry", job.id)));
     if (job.state === "failed") made.push(log(job));
-    made.push(button("Delete", name, () => act("destroy", job.id)));
+    made.push(button(say("jobs.delete"), name, () => act("destroy", job.id)));
   }
   const hadFocus = known.actions.contains(document.activeElement);
   known.actions.replaceChildren(...made);
   if (hadFocus) made[0]?.focus();
 }
 
-function link(label, about, address, className) {
-  const made = element("a", className, label);
-  made.href = address;
-  made.setAttribute("aria-label", `${label}: ${about}`);
-  made.setAttribute("download", "");
+// What is to be known of a document that was read: pages that were not, and what OCRmyPDF remarked.
+function remarks(job) {
+  const pages = job.failed_pages.map((row) => say("jobs.failed_page", { page: row.page, reason: words.pageReason(row) }));
+  return [
+    pages.length > 1 && fold(count("jobs.failed_pages", pages.length), pages),
+    job.warnings.length && fold(count("jobs.warnings", job.warnings.length), job.warnings),
+  ].filter(Boolean);
+}
+
+function fold(summary, texts) {
+  const made = element("details");
+  const items = element("ul");
+  items.append(...texts.map((text) => element("li", "", text.trim())));
+  made.append(element("summary", "", summary), items);
   return made;
 }
 
 function downloads(job) {
   const menu = element("details");
-  const summary = element("summary", "", "More ▾");
-  summary.setAttribute("aria-label", `More downloads: ${job.input.name}`);
+  const summary = element("summary", "", `${say("jobs.more")} ▾`);
+  summary.setAttribute("aria-label", about(say("jobs.more"), job.input.name));
   const items = element("ul", "menu");
-  const offered = DOWNLOADS.filter(([name]) => job.artifacts.some((artifact) => artifact.name === name));
-  for (const [name, label] of offered) items.append(entry(link(label, job.input.name, `${job.links.self}/${name}`)));
+  const offered = DOWNLOADS.filter((name) => job.artifacts.some((artifact) => artifact.name === name));
+  for (const name of offered) items.append(entry(link(say(`jobs.${name}`), job.input.name, `${job.links.self}/${name}`)));
   items.append(entry(log(job, "")));
   menu.append(summary, items);
   menu.addEventListener("focusout", (event) => {
@@ -139,10 +106,10 @@ function downloads(job) {
 }
 
 function log(job, className = "button plain") {
-  const made = element("a", className, "Log");
+  const made = element("a", className, say("jobs.log"));
   made.href = job.links.log;
   made.target = "_blank";
-  made.setAttribute("aria-label", `Log: ${job.input.name}`);
+  made.setAttribute("aria-label", about(say("jobs.log"), job.input.name));
   return made;
 }
 

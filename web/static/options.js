@@ -1,6 +1,7 @@
 // The choices above the list: filled from the server's description, kept in this browser.
 
 import { json } from "./api.js";
+import { languageName } from "./texts.js";
 
 const KEY = "ocr-tasks.choices";
 const MANY_LANGUAGES = 12;
@@ -37,15 +38,14 @@ export function fields() {
   return pairs;
 }
 
-export const combine = () => document.getElementById("combine").checked;
-
 function showLanguages(rows) {
   list.replaceChildren(
     ...rows.map((row) => {
       const box = Object.assign(document.createElement("input"), { type: "checkbox", value: row.code });
       const label = document.createElement("label");
-      label.append(box, ` ${row.name}`);
-      label.dataset.find = `${row.name} ${row.code}`.toLowerCase();
+      const name = languageName(row.code, row.name);
+      label.append(box, ` ${name}`);
+      label.dataset.find = `${name} ${row.name} ${row.code}`.toLowerCase();
       return label;
     }),
   );

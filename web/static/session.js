@@ -2,6 +2,7 @@
 // script can read, so that images, downloads and event streams carry it as well.
 
 import { json, whenRefused } from "./api.js";
+import { problem, say } from "./texts.js";
 
 const $ = (id) => document.getElementById(id);
 const dialog = $("sign-in");
@@ -33,8 +34,7 @@ export async function start(scope = "read", onChange = () => {}) {
 }
 
 const has = (body) => body.scopes.some((scope) => scope === needed || scope === "admin");
-const FOR = { read: "read documents", swarm: "read pages for others" };
-const lacking = () => `This token may not ${FOR[needed]}. This page needs one with the scope ${needed}.`;
+const lacking = () => say(`sign_in.lacking.${needed}`);
 
 // Asks for a token; whoever calls this meanwhile waits for the same answer.
 function signIn() {
@@ -58,9 +58,9 @@ async function send() {
     });
     const body = await answer.json();
     if (answer.ok) await enter(body);
-    else complain(answer.status === 401 ? "This token is not valid. It may have expired or been revoked." : body.advice);
+    else complain(answer.status === 401 ? say("sign_in.invalid") : problem(body.code, body.advice));
   } catch {
-    complain("The server cannot be reached. Try again in a moment.");
+    complain(say("sign_in.offline"));
   } finally {
     button.disabled = false;
   }

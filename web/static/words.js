@@ -1,13 +1,8 @@
-// What the page says, in plain words.
+// What the page says of a job.
 
-const STAGES = {
-  queued: "Waiting",
-  scanning: "Looking at the pages",
-  ocr: "Reading",
-  assembling: "Putting the PDF together",
-  optimizing: "Making it smaller",
-  storing: "Checking and saving",
-};
+import { count, language, problem, say } from "./texts.js";
+
+const sentence = (text) => text.replace(/[.!?]?$/, ".");
 
 export function size(bytes) {
   const units = ["B", "kB", "MB", "GB"];
@@ -16,39 +11,49 @@ export function size(bytes) {
     bytes /= 1000;
     unit += 1;
   }
-  return `${bytes < 10 && unit ? bytes.toFixed(1) : Math.round(bytes)} ${units[unit]}`;
+  const digits = bytes < 10 && unit ? 1 : 0;
+  const format = { minimumFractionDigits: digits, maximumFractionDigits: digits };
+  return `${bytes.toLocaleString(language, format)} ${units[unit]}`;
 }
 
-export const count = (number, word) => `${number} ${word}${number === 1 ? "" : "s"}`;
-
 export function duration(seconds) {
-  if (seconds < 60) return count(Math.max(1, Math.round(seconds)), "second");
-  if (seconds < 3600) return count(Math.round(seconds / 60), "minute");
-  return count(Math.round(seconds / 360) / 10, "hour");
+  if (seconds < 60) return count("unit.seconds", Math.max(1, Math.round(seconds)));
+  if (seconds < 3600) return count("unit.minutes", Math.round(seconds / 60));
+  return count("unit.hours", Math.round(seconds / 360) / 10);
 }
 
 export function facts(job) {
-  return [count(job.input.pages, "page"), size(job.input.bytes), job.options.languages.join(" + ")].join(" · ");
+  const pages = count("unit.pages", job.input.pages);
+  return [pages, size(job.input.bytes), job.options.languages.join(" + ")].join(" · ");
 }
 
+// Why something failed: {code, message, advice}.
+export const reason = ({ code, message, advice }) =>
+  problem(code, [sentence(message), advice].filter(Boolean).join(" "));
+
+// Why a page failed, as a part of a sentence.
+export const pageReason = ({ code, message }) => problem(code, message).replace(/\.$/, "");
+
+export const left = (seconds) => say("state.left", { time: duration(seconds) });
+
 export function state(job) {
-  const { pages_done: done, pages_total: total, eta_seconds: left } = job.progress;
+  const { pages_done: done, pages_total: total, eta_seconds: seconds } = job.progress;
   if (job.state === "queued") {
     const ahead = (job.queue_position || 1) - 1;
-    return ahead ? `Waiting, ${ahead} ahead` : "Waiting, next in line";
+    return ahead ? say("state.ahead", { n: ahead.toLocaleString(language) }) : say("state.next");
   }
   if (job.state === "running") {
-    const parts = [STAGES[job.stage] || "Working"];
-    if (job.stage === "ocr") parts.push(`page ${Math.min(done + 1, total)} of ${total}`);
-    if (left) parts.push(`about ${duration(left)} left`);
+    const parts = [say(`stage.${job.stage}`)];
+    if (job.stage === "ocr") parts.push(say("state.page", { page: Math.min(done + 1, total), total }));
+    if (seconds) parts.push(left(seconds));
     return parts.join(" · ");
   }
-  if (job.state === "cancelled") return "Cancelled";
-  if (job.state === "failed") return [job.error.message.replace(/[.!?]?$/, "."), job.error.advice].join(" ");
+  if (job.state === "cancelled") return say("state.cancelled");
+  if (job.state === "failed") return reason(job.error);
+  const time = job.seconds.total;
+  const all = time ? say("state.done_in", { time: duration(time) }) : say("state.done");
   const bad = job.failed_pages.length;
-  const time = job.seconds.total ? ` in ${duration(job.seconds.total)}` : "";
-  if (!bad) return `Done${time}`;
-  const which = job.failed_pages.map((row) => row.page).slice(0, 20).join(", ");
-  const why = job.failed_pages[0].message;
-  return `Done${time}, but ${count(bad, "page")} could not be read and keep their image: ${which} (${why}).`;
+  if (!bad) return all;
+  const pages = job.failed_pages.map((row) => row.page).slice(0, 20).join(", ");
+  return count("state.but", bad, { done: all, pages, reason: pageReason(job.failed_pages[0]) });
 }

@@ -2,7 +2,7 @@
 
 import { json } from "../api.js";
 import * as session from "../session.js";
-import { count } from "../words.js";
+import { count, language, languageName, say } from "../texts.js";
 import { Device } from "./device.js";
 import { randomName } from "./names.js";
 
@@ -50,16 +50,6 @@ function spare() {
   else device.pause(null);
 }
 
-const WHY = {
-  hidden: "because nobody has looked at this page for a while",
-  battery: "because the battery is low",
-};
-
-const UNTIL = {
-  hidden: "It goes on when you look at it.",
-  battery: "It goes on when the device is being charged.",
-};
-
 function onVisibility() {
   clearTimeout(hiddenFor);
   hiddenLong = false;
@@ -92,16 +82,17 @@ async function keepAwake() {
 // Showing
 
 function state() {
-  if (!device.joined) return ["off", device.pages ? "This device has left" : "This device is not reading"];
-  if (device.offline) return ["wait", "The server cannot be reached, trying again"];
+  if (!device.joined) return ["off", say(device.pages ? "swarm.state.left" : "swarm.state.idle")];
+  if (device.offline) return ["wait", say("swarm.state.offline")];
   const reading = device.reading;
-  if (device.pausedBy) {
-    return ["wait", `${reading ? "Reading what it has, then paused" : "Paused"}, ${WHY[device.pausedBy]}`];
-  }
-  if (device.without === null) return ["wait", "Asking for pages"];
+  if (device.pausedBy) return ["wait", say(`swarm.${reading ? "pausing" : "paused"}.${device.pausedBy}`)];
+  if (device.without === null) return ["wait", say("swarm.state.asking")];
   // Not by what it reads just now: between two pages there is always a moment without one.
-  return reading || !device.without ? ["on", "Reading pages"] : ["wait", "Waiting for pages"];
+  return reading || !device.without ? ["on", say("swarm.state.reading")] : ["wait", say("swarm.state.waiting")];
 }
+
+const decimal = (number, digits) =>
+  number.toLocaleString(language, { minimumFractionDigits: digits, maximumFractionDigits: digits });
 
 // Text is only set where it differs, so that it is read out once.
 function put(element, text) {
@@ -112,12 +103,12 @@ function show() {
   const [light, words] = state();
   $("light").dataset.light = light;
   put($("state"), words);
-  put($("join"), device.joined ? "Leave" : "Join");
+  put($("join"), say(device.joined ? "swarm.leave" : "swarm.join"));
   $("join").classList.toggle("plain", device.joined);
   put($("refused"), device.refused);
   $("refused").hidden = !device.refused;
   $("paused").hidden = !(device.joined && device.pausedBy);
-  put($("paused-words"), device.pausedBy ? UNTIL[device.pausedBy] : "");
+  put($("paused-words"), device.pausedBy ? say(`swarm.until.${device.pausedBy}`) : "");
   showPeer();
   showWorkers();
   showNumbers();
@@ -145,13 +136,14 @@ function showWorkers() {
     const name = path.firstChild;
     const percent = slot.progress === null ? 0 : Math.round(slot.progress * 100);
     const loading = slot.lease && slot.progress === null;
-    put(name, slot.name ?? "idle");
+    const idle = say("swarm.worker.idle");
+    put(name, slot.name ?? idle);
     path.title = slot.name ?? "";
     path.classList.toggle("quiet", !slot.name);
-    put(note, !slot.lease ? "" : loading ? "getting ready" : `${percent} %`);
+    put(note, !slot.lease ? "" : loading ? say("swarm.worker.starting") : `${percent} %`);
     bar.firstChild.style.width = `${percent}%`;
     bar.setAttribute("aria-valuenow", percent);
-    bar.setAttribute("aria-valuetext", slot.name ? `${slot.name}: ${note.textContent}` : "idle");
+    bar.setAttribute("aria-valuetext", slot.name ? `${slot.name}: ${note.textContent}` : idle);
   });
 }
 
@@ -176,7 +168,7 @@ function workerRow(number) {
   const bar = document.createElement("div");
   bar.className = "bar";
   bar.setAttribute("role", "progressbar");
-  bar.setAttribute("aria-label", `Worker ${number}`);
+  bar.setAttribute("aria-label", say("swarm.worker", { number }));
   bar.setAttribute("aria-valuemin", 0);
   bar.setAttribute("aria-valuemax", 100);
   bar.append(document.createElement("div"));
@@ -186,11 +178,11 @@ function workerRow(number) {
 
 function showNumbers() {
   const pace = device.pace;
-  put($("pages"), device.pages.toLocaleString());
-  put($("pace"), pace === null ? "–" : pace.toFixed(pace < 10 ? 1 : 0));
+  put($("pages"), device.pages.toLocaleString(language));
+  put($("pace"), pace === null ? "–" : decimal(pace, pace < 10 ? 1 : 0));
   const odd = [
-    device.failed && `${count(device.failed, "page")} could not be read here`,
-    device.lost && `${count(device.lost, "page")} went to others`,
+    device.failed && count("swarm.failed", device.failed),
+    device.lost && count("swarm.lost", device.lost),
   ].filter(Boolean);
   $("odd").hidden = !odd.length;
   put($("odd"), odd.join(" · "));
@@ -207,7 +199,7 @@ function showRecent() {
       const row = document.createElement("li");
       const how = document.createElement("span");
       how.className = "quiet";
-      how.textContent = `${seconds.toFixed(1)} s · ${count(words, "word")}`;
+      how.textContent = `${say("swarm.seconds", { seconds: decimal(seconds, 1) })} · ${count("unit.words", words)}`;
       row.append(pathOf(name), how);
       return row;
     }),
@@ -220,8 +212,8 @@ async function totals() {
   asking = true;
   try {
     const { waiting, done } = await json("/v1/swarm");
-    put($("waiting"), waiting.toLocaleString());
-    put($("done"), done.toLocaleString());
+    put($("waiting"), waiting.toLocaleString(language));
+    put($("done"), done.toLocaleString(language));
   } catch {
     // the device says what is wrong, and the next try is soon
   } finally {
@@ -275,6 +267,7 @@ function goOnAnyhow() {
 
 async function start() {
   if (!languages.length) return;
+  if (language !== "en") $("language-names").textContent = languages.map((code) => languageName(code, code)).join(", ");
   offerChoices();
   $("join").addEventListener("click", toggle);
   $("sign-out").addEventListener("click", () => device.leave()); // while it still may give back

@@ -1,0 +1,70 @@
+// The parts that rows of the list are made of, and where a row goes.
+
+import { say } from "./texts.js";
+
+const list = document.getElementById("jobs");
+
+export function element(name, className, content) {
+  const made = document.createElement(name);
+  if (className) made.className = className;
+  if (content) made.textContent = content;
+  return made;
+}
+
+export const about = (label, name) => say("jobs.about", { label, name });
+
+export function button(label, name, onClick, className = "plain") {
+  const made = element("button", className, label);
+  made.type = "button";
+  made.setAttribute("aria-label", about(label, name));
+  made.addEventListener("click", onClick);
+  return made;
+}
+
+export function link(label, name, address, className) {
+  const made = element("a", className, label);
+  made.href = address;
+  made.setAttribute("aria-label", about(label, name));
+  made.setAttribute("download", "");
+  return made;
+}
+
+// An empty row: name, facts, a bar, words and room for actions.
+export function row(name) {
+  const item = element("li", "job");
+  const head = element("div", "head");
+  const title = element("h3", "", name);
+  const facts = element("span", "facts");
+  const bar = element("div", "bar");
+  const fill = element("div");
+  const said = element("p", "said");
+  const more = element("div", "remarks");
+  const actions = element("div", "actions");
+  bar.setAttribute("role", "progressbar");
+  bar.setAttribute("aria-label", say("jobs.progress", { name }));
+  bar.setAttribute("aria-valuemin", "0");
+  bar.setAttribute("aria-valuemax", "100");
+  head.append(title, facts);
+  bar.append(fill);
+  item.append(head, said, more, bar, actions);
+  const setPercent = (percent) => {
+    fill.style.width = `${percent}%`;
+    bar.setAttribute("aria-valuenow", String(Math.round(percent)));
+  };
+  return { item, title, facts, bar, said, more, actions, setPercent };
+}
+
+// Newest first, below what is being sent, which has no time yet.
+export function place(item, at, within = list) {
+  item.dataset.at = at;
+  const below = [...within.children].find((other) => other.dataset.at < at);
+  within.insertBefore(item, below ?? null);
+}
+
+// Whoever was in a row that goes is led to the next one, or back to where files are chosen.
+export function takeAway(item) {
+  const next = item.nextElementSibling ?? item.previousElementSibling;
+  const hadFocus = item.contains(document.activeElement);
+  item.remove();
+  if (hadFocus) (next?.querySelector("a, button, summary") ?? document.getElementById("files")).focus();
+}

@@ -1,0 +1,184 @@
+// A job's pages: image and text side by side, readable while the job still runs.
+
+import { json, Problem } from "../api.js";
+import { copy } from "./copying.js";
+import * as finding from "./finding.js";
+import * as jobs from "../jobs.js";
+import * as list from "../list.js";
+import * as rail from "./rail.js";
+import * as search from "./search.js";
+import * as sheet from "./sheet.js";
+import { say } from "../texts.js";
+import * as words from "../words.js";
+
+const $ = (id) => document.getElementById(id);
+const dialog = $("viewer");
+const REFRESH = 1000; // milliseconds between two looks at what is done, as there may be thousands
+
+let job = null;
+let page = 1;
+let states = [];
+let asked = 0; // answers to older questions are dropped
+let due = 0;
+
+// Without a page: from the list, to which the browser's Back leads.
+export async function open(id, at) {
+  if (!jobs.get(id)) await jobs.load(id);
+  const another = job?.id !== id;
+  if (another) begin(jobs.get(id));
+  if (at === undefined) history.pushState({ viewer: true }, "", address(1));
+  if (!dialog.open) dialog.showModal();
+  page = within(at ?? 1);
+  if (another) await refresh();
+  else await turn(page);
+}
+
+function begin(wanted) {
+  job = wanted;
+  states = [];
+  sheet.clear();
+  search.begin(job);
+  rail.open((number) => `${job.links.self}/pages/${number}/image?attempt=${job.attempt}`);
+  $("viewer-title").textContent = job.input.name;
+  $("page-total").textContent = say("viewer.total", { total: job.input.pages });
+  $("page-number").max = job.input.pages;
+}
+
+// As the browser's Back does: the address is another one already.
+export const close = () => dialog.open && dialog.close();
+
+const within = (number) => Math.min(Math.max(1, Math.floor(number)), job.input.pages);
+const address = (number) => `#job=${job.id}${number > 1 ? `&page=${number}` : ""}`;
+
+export function start() {
+  $("previous").addEventListener("click", () => turn(page - 1));
+  $("next").addEventListener("click", () => turn(page + 1));
+  $("page-number").addEventListener("change", (event) => turn(Number(event.target.value) || page));
+  $("viewer-close").addEventListener("click", close);
+  $("copy-page").addEventListener("click", (event) => copyFrom(event.target, sheet.contents));
+  $("copy-all").addEventListener("click", (event) => copyFrom(event.target, wholeText));
+  $("again").addEventListener("click", () => jobs.retry(job.id).catch((error) => tell(error.message)));
+  for (const [id, name] of [["mark-words", "words-marked"], ["mark-unsure", "unsure-marked"]]) {
+    $(id).addEventListener("click", () => {
+      const on = $("sheet").classList.toggle(name);
+      $(id).setAttribute("aria-pressed", String(on));
+    });
+  }
+  dialog.addEventListener("close", leave);
+  dialog.addEventListener("keydown", byKey);
+  rail.start(turn);
+  search.start(() => ({ page, states }), turn);
+  jobs.listen(follow);
+}
+
+function follow({ changed, removed }) {
+  if (!job) return;
+  if (removed === job.id) close();
+  if (changed?.id !== job.id) return;
+  const further = changed.state !== job.state || changed.progress.pages_done !== job.progress.pages_done;
+  if (changed.attempt !== job.attempt || changed.state !== job.state) search.begin(changed);
+  job = changed;
+  if (further) due ||= setTimeout(refresh, REFRESH);
+}
+
+function byKey(event) {
+  if ((event.ctrlKey || event.metaKey) && event.key === "f") {
+    event.preventDefault();
+    $("find").select();
+  }
+  if (event.target.matches("input") || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.key === "ArrowLeft") turn(page - 1);
+  else if (event.key === "ArrowRight") turn(page + 1);
+  else if (event.key === "/") $("find").select();
+  else return;
+  event.preventDefault();
+}
+
+// Closed: the address is that of the list again, and the focus where it was.
+function leave() {
+  const { id } = job;
+  job = null;
+  clearTimeout(due);
+  due = 0;
+  sheet.clear();
+  if (location.hash.startsWith("#job=")) {
+    if (history.state?.viewer) history.back();
+    else history.replaceState(null, "", location.pathname);
+  }
+  if (!document.activeElement || document.activeElement === document.body) list.focus(id);
+}
+
+async function refresh() {
+  clearTimeout(due);
+  due = 0;
+  const question = ++asked;
+  const known = states[page - 1]?.state;
+  const body = await json(`${job.links.self}/pages`).catch(() => null);
+  if (!body || !job || question !== asked) return;
+  states = body.pages;
+  showPlace();
+  if (states[page - 1].state !== known) await showPage();
+}
+
+async function turn(to) {
+  page = within(to);
+  history.replaceState(history.state, "", address(page));
+  if (!states.length) return; // they are on their way, and show the page when they come
+  showPlace();
+  await showPage();
+}
+
+function showPlace() {
+  rail.show(states, page);
+  $("page-number").value = page;
+  $("previous").disabled = page <= 1;
+  $("next").disabled = page >= job.input.pages;
+  $("again").hidden = !job.failed_pages.length;
+}
+
+async function showPage() {
+  const row = states[page - 1];
+  const bad = job.failed_pages.find((failed) => failed.page === page);
+  const parts = [say(`viewer.state.${row.state}`)];
+  if (row.confidence !== null) parts.push(say("viewer.sure", { percent: Math.round(row.confidence * 100) }));
+  if (bad) parts.push(words.pageReason(bad));
+  $("page-note").textContent = say("viewer.note", { page, state: parts.join(", ") });
+  $("page-note").className = bad ? "wrong" : "quiet";
+  if (row.state === "waiting") return sheet.clear(say("viewer.not_yet"));
+  const here = `${job.links.self}/pages/${page}`;
+  sheet.clear();
+  $("table").scrollTo(0, 0);
+  sheet.showImage(`${here}/image?attempt=${job.attempt}`, page);
+  const [wanted, of] = [page, job.id];
+  try {
+    const found = await sheet.load(`${here}/hocr`);
+    if (job?.id !== of || page !== wanted) return;
+    sheet.showWords(found);
+    search.showOn(page);
+  } catch (error) {
+    if (!(error instanceof Problem)) throw error;
+    if (job?.id === of && page === wanted) sheet.clear(bad ? words.reason(bad) : error.message);
+  }
+}
+
+// Copying
+
+const wholeText = async () => (await finding.texts(job, states, () => job)).map((text) => text.trim()).join("\n\n");
+
+async function copyFrom(button, find) {
+  const label = button.textContent;
+  const copied = await copy(await find(), dialog);
+  tell(say(copied ? "viewer.copied" : "viewer.not_copied"));
+  if (!copied || button.dataset.busy) return;
+  button.dataset.busy = "yes";
+  button.textContent = `✓ ${say("viewer.copied")}`;
+  setTimeout(() => {
+    button.textContent = label;
+    delete button.dataset.busy;
+  }, 1500);
+}
+
+// For those who cannot see it; what is outside of the dialog is not read out.
+const tell = (text) => {
+  $("viewer-status").textContent = text;
+};
