@@ -172,6 +172,16 @@ def test_a_document_goes_in_and_its_results_come_out_to_its_owner_alone(cast: Ca
         refused(http.get(job["links"]["self"]), 404, "job_not_found")
 
 
+def test_a_zip_holds_ones_own_documents_alone(cast: Cast) -> None:
+    with cast.client(cast.owner) as http:
+        assert http.get("/v1/archive", params={"id": cast.job}).content.startswith(b"PK")
+    unknown = "0" * 8 + cast.job[8:]
+    with cast.client(cast.stranger) as http:
+        answers = [http.get("/v1/archive", params={"id": job}) for job in (cast.job, unknown)]
+    foreign, missing = (refused(answer, 404, "job_not_found") for answer in answers)
+    assert foreign["detail"].replace(cast.job, unknown) == missing["detail"]
+
+
 def test_a_token_in_the_address_is_ignored(cast: Cast) -> None:
     with cast.client() as http:
         refused(http.get("/v1/jobs", params={"token": cast.owner}), 401, "not_authenticated")

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from PIL import Image, ImageDraw, ImageFont
 from playwright.sync_api import Browser, Page, expect
 
+from tests.acceptance.conftest import picture, row, visit
 from tests.acceptance.test_main_job import text_of
 from tests.conftest import DATA, Stack
 
@@ -20,45 +19,12 @@ pytestmark = pytest.mark.acceptance
 SCAN = DATA / "huckleberry-finn-p22.pdf"
 SIX_PAGES = DATA / "multipage.pdf"
 
-#: Seconds are generous: nothing here is about speed.
-PATIENCE = 90_000
-
 
 @pytest.fixture
 def page(browser: Browser, stack: Stack) -> Iterator[Page]:
-    context = browser.new_context(accept_downloads=True, viewport={"width": 1100, "height": 900})
-    opened = context.new_page()
-    errors: list[str] = []
-    foreign: list[str] = []
-    opened.on("pageerror", lambda error: errors.append(str(error)))
-    opened.on(
-        "console",
-        lambda said: errors.append(said.text) if "Content Security Policy" in said.text else None,
-    )
-    opened.on(
-        "request",
-        lambda request: None if request.url.startswith(stack.url) else foreign.append(request.url),
-    )
-    opened.set_default_timeout(PATIENCE)
-    expect.set_options(timeout=PATIENCE)
-    opened.goto(stack.url)
-    expect(opened.get_by_label("English")).to_be_visible()
-    yield opened
-    context.close()
-    assert errors == []
-    assert foreign == []
-
-
-def picture(name: str, text: str) -> dict[str, str | bytes]:
-    image = Image.new("L", (1240, 500), "white")
-    ImageDraw.Draw(image).text((100, 150), text, fill=0, font=ImageFont.load_default(80))
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", dpi=(150, 150))
-    return {"name": name, "mimeType": "image/png", "buffer": buffer.getvalue()}
-
-
-def row(page: Page, name: str) -> object:
-    return page.get_by_role("listitem").filter(has=page.get_by_role("heading", name=name)).first
+    with visit(browser, stack) as opened:
+        expect(opened.get_by_label("English")).to_be_visible()
+        yield opened
 
 
 def test_a_scan_is_uploaded_read_and_downloaded(page: Page, tmp_path: Path) -> None:
@@ -136,21 +102,11 @@ def test_a_running_job_is_cancelled_run_again_and_deleted(page: Page) -> None:
     expect(page.get_by_role("heading", name=SIX_PAGES.name)).to_have_count(before - 1)
 
 
-def test_several_files_become_jobs_of_their_own_or_one(page: Page) -> None:
-    files = [picture("one.png", "first"), picture("two.png", "second")]
-    page.get_by_label("Choose files").set_input_files(files)
-    for name in ("one.png", "two.png"):
-        expect(row(page, name).get_by_text("Done in")).to_be_visible()
-
-    page.get_by_label("Combine files into one PDF").check()
-    page.get_by_label("Choose files").set_input_files(files)
-    expect(row(page, "one.png").get_by_text("2 pages")).to_be_visible()
-
-
 def test_a_refused_file_says_what_to_do(page: Page) -> None:
     nothing = {"name": "nothing.pdf", "mimeType": "application/pdf", "buffer": b""}
     broken = {"name": "<b>broken</b>.pdf", "mimeType": "application/pdf", "buffer": b"%PDF-1.7 <"}
     page.get_by_label("Choose files").set_input_files([nothing, broken])
+    page.get_by_role("button", name="A document each").click()
 
     expect(row(page, "nothing.pdf").get_by_text("is empty")).to_be_visible()
     refused = row(page, "<b>broken</b>.pdf")
@@ -257,6 +213,8 @@ def test_many_files_are_uploaded_in_turn(page: Page) -> None:
     page.get_by_label("Choose files").set_input_files(
         [picture(f"turn-{number}.png", f"turn {number}") for number in range(6)]
     )
+    page.get_by_role("button", name="A document each").click()
+    page.get_by_text("Single documents").first.click()
     for number in range(6):
         expect(row(page, f"turn-{number}.png").get_by_text("Done in")).to_be_visible()
 

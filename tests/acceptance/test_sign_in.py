@@ -11,9 +11,10 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.acceptance.conftest import id_of, make_token, run_tokens
+from tests.acceptance.accessibility import check
+from tests.acceptance.conftest import PATIENCE, id_of, make_token, picture, row, run_tokens
 from tests.acceptance.test_main_job import text_of
-from tests.acceptance.test_page import PATIENCE, SCAN, picture, row
+from tests.acceptance.test_page import SCAN
 from tests.conftest import SIX_PAGES, Stack, running_stack, submit
 
 pytestmark = pytest.mark.acceptance
@@ -91,6 +92,16 @@ def test_somebody_signs_in_reads_a_document_and_signs_out(
     expect(page.get_by_role("heading", name=SIX_PAGES.name, include_hidden=True)).to_have_count(0)
     assert page.context.cookies() == []
     expect(page.get_by_role("button", name="Sign out", include_hidden=True)).to_be_hidden()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_signing_in_is_accessible(page: Page, scheme: str) -> None:
+    page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+    page.get_by_label("Token").fill("nonsense")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("not valid")).to_be_visible()
+
+    check(page)
 
 
 def test_no_script_can_read_the_token_and_nothing_else_keeps_it(page: Page, closed: Stack) -> None:

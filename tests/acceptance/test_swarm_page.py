@@ -14,8 +14,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 from playwright.sync_api import Browser, Page, Route, expect
 
-from tests.acceptance.conftest import make_token
-from tests.acceptance.test_page import PATIENCE
+from tests.acceptance.conftest import PATIENCE, make_token
 from tests.acceptance.test_sign_in import dialog, sign_in
 from tests.conftest import Stack, running_stack, wait_until
 

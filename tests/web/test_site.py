@@ -17,7 +17,7 @@ def test_without_its_assets_the_page_of_the_swarm_says_what_to_do(
     said = configure().get("/swarm").text
 
     assert "make swarm-assets" in said
-    assert "Join" not in said
+    assert 'id="join"' not in said
 
 
 def test_the_page_of_the_swarm_names_the_languages_that_are_there(

@@ -7,7 +7,7 @@ import * as jobs from "./jobs.js";
 import * as list from "./list.js";
 import * as notices from "./notices.js";
 import * as options from "./options.js";
-import { button, row as emptyRow, takeAway } from "./rows.js";
+import { button, byName, row as emptyRow, takeAway } from "./rows.js";
 import * as session from "./session.js";
 import { count, language, say } from "./texts.js";
 import * as words from "./words.js";
@@ -19,11 +19,8 @@ const announce = (text) => {
   $("status").textContent = text;
 };
 
-// Scans are numbered, so 10 comes after 9.
-const byName = new Intl.Collator(language, { numeric: true });
-
 async function send(files) {
-  const chosen = [...files].sort((a, b) => byName.compare(a.name, b.name));
+  const chosen = [...files].sort((a, b) => byName(a.name, b.name));
   if (!chosen.length || !session.may("submit")) return;
   if (chosen.length === 1) return sendOne(chosen);
   const title = say("send.many.title", { number: chosen.length.toLocaleString(language) });

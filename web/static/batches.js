@@ -163,7 +163,7 @@ function zips(ids, name) {
 }
 
 async function destroy(batch) {
-  const answers = [["delete", say("batch.delete")], ["keep", say("batch.keep")]];
+  const answers = [["keep", say("batch.keep")], ["delete", say("batch.delete")]];
   if ((await ask(nameOf(batch), say("batch.delete.words"), answers)) !== "delete") return;
   for (const job of known(batch)) await act("destroy", job.id);
 }

@@ -8,6 +8,7 @@ const MOST_STREAMS = 4; // browsers allow six connections to a host
 const POLL_ACTIVE = 2500;
 const POLL_IDLE = 15000;
 const POLL_HIDDEN = 60000;
+const POLL_ACTIVE_HIDDEN = 5000; // for the title, and notifications
 
 const jobs = new Map();
 const streams = new Map();
@@ -83,7 +84,7 @@ async function poll() {
 
 function interval() {
   const active = all().some(isActive);
-  if (document.hidden) return active ? POLL_IDLE : POLL_HIDDEN; // for the title, and notifications
+  if (document.hidden) return active ? POLL_ACTIVE_HIDDEN : POLL_HIDDEN;
   return active ? POLL_ACTIVE : POLL_IDLE;
 }
 

@@ -2,7 +2,7 @@
 
 import * as batches from "./batches.js";
 import * as jobs from "./jobs.js";
-import { about, button, element, link, place, row, takeAway } from "./rows.js";
+import { about, button, element, link, place, placeByName, row, takeAway } from "./rows.js";
 import { count, say } from "./texts.js";
 import * as words from "./words.js";
 
@@ -13,7 +13,8 @@ const DOWNLOADS = ["text", "hocr", "alto", "json"];
 
 // What is being sent is above all that was.
 export function addFirst(item, batch) {
-  (batch ? batch.members : list).prepend(item);
+  if (batch) placeByName(item, batch.members);
+  else list.prepend(item);
 }
 
 export function show(job, act) {
@@ -23,8 +24,7 @@ export function show(job, act) {
     known.item.id = `job-${job.id}`;
     rows.set(job.id, known);
   }
-  const within = batches.of(job.id)?.members ?? list;
-  if (known.item.parentElement !== within) place(known.item, job.created_at, within);
+  putWhereItBelongs(known.item, job);
   const bad = job.state === "succeeded" && job.failed_pages.length > 0;
   known.item.className = `job ${bad ? "warning" : job.state}`;
   known.facts.textContent = words.facts(job);
@@ -33,6 +33,13 @@ export function show(job, act) {
   known.bar.setAttribute("aria-valuetext", words.state(job));
   known.setPercent(job.progress.percent);
   showActions(known, job, act);
+}
+
+function putWhereItBelongs(item, job) {
+  const within = batches.of(job.id)?.members ?? list;
+  if (item.parentElement === within) return;
+  if (within === list) place(item, job.created_at);
+  else placeByName(item, within);
 }
 
 export function remove(id) {

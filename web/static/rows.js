@@ -1,6 +1,6 @@
 // The parts that rows of the list are made of, and where a row goes.
 
-import { say } from "./texts.js";
+import { language, say } from "./texts.js";
 
 const list = document.getElementById("jobs");
 
@@ -55,9 +55,19 @@ export function row(name) {
 }
 
 // Newest first, below what is being sent, which has no time yet.
-export function place(item, at, within = list) {
+export function place(item, at) {
   item.dataset.at = at;
-  const below = [...within.children].find((other) => other.dataset.at < at);
+  const below = [...list.children].find((other) => other.dataset.at < at);
+  list.insertBefore(item, below ?? null);
+}
+
+// Scans are numbered, so 10 comes after 9.
+export const byName = new Intl.Collator(language, { numeric: true }).compare;
+
+// Among the documents of a batch.
+export function placeByName(item, within) {
+  const name = (row) => row.querySelector("h3").textContent;
+  const below = [...within.children].find((other) => byName(name(other), name(item)) > 0);
   within.insertBefore(item, below ?? null);
 }
 

@@ -34,6 +34,12 @@ export function open(address) {
   rail.scrollTo(0, 0);
 }
 
+// Nobody looks any more.
+export function close() {
+  clearTimeout(resting);
+  states = [];
+}
+
 // `rows` are {page, state} of all pages; the page that is looked at is kept in view.
 export function show(rows, page) {
   const moved = page !== current || !cells.size;

@@ -53,6 +53,13 @@ export function begin(document) {
   find();
 }
 
+// Nobody waits for an answer any more.
+export function end() {
+  clearTimeout(typing);
+  asked += 1;
+  texts = null;
+}
+
 async function find() {
   clearTimeout(typing);
   const question = ++asked;

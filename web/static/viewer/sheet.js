@@ -19,13 +19,18 @@ let content = "";
 
 export const contents = () => content;
 
-export function clear(note = "") {
+export function clear() {
   image.removeAttribute("src");
   image.alt = "";
   layer.replaceChildren();
   words = [];
   content = "";
-  plain.textContent = note;
+  plain.textContent = "";
+}
+
+// Says something where the text would be.
+export function note(text) {
+  plain.textContent = text;
 }
 
 export function showImage(address, page) {

@@ -20,9 +20,11 @@ let page = 1;
 let states = [];
 let asked = 0; // answers to older questions are dropped
 let due = 0;
+let back = Promise.resolve(); // the way back to the list, which a browser takes in its own time
 
 // Without a page: from the list, to which the browser's Back leads.
 export async function open(id, at) {
+  await back;
   if (!jobs.get(id)) await jobs.load(id);
   const another = job?.id !== id;
   if (another) begin(jobs.get(id));
@@ -42,6 +44,7 @@ function begin(wanted) {
   $("viewer-title").textContent = job.input.name;
   $("page-total").textContent = say("viewer.total", { total: job.input.pages });
   $("page-number").max = job.input.pages;
+  $("again").hidden = !job.failed_pages.length;
 }
 
 // As the browser's Back does: the address is another one already.
@@ -78,6 +81,7 @@ function follow({ changed, removed }) {
   const further = changed.state !== job.state || changed.progress.pages_done !== job.progress.pages_done;
   if (changed.attempt !== job.attempt || changed.state !== job.state) search.begin(changed);
   job = changed;
+  $("again").hidden = !job.failed_pages.length;
   if (further) due ||= setTimeout(refresh, REFRESH);
 }
 
@@ -100,12 +104,17 @@ function leave() {
   job = null;
   clearTimeout(due);
   due = 0;
+  rail.close();
+  search.end();
   sheet.clear();
   if (location.hash.startsWith("#job=")) {
-    if (history.state?.viewer) history.back();
-    else history.replaceState(null, "", location.pathname);
+    if (history.state?.viewer) {
+      back = new Promise((resolve) => addEventListener("hashchange", resolve, { once: true }));
+      history.back();
+    } else history.replaceState(null, "", location.pathname);
   }
-  if (!document.activeElement || document.activeElement === document.body) list.focus(id);
+  const at = document.activeElement;
+  if (!at || at === document.body || dialog.contains(at)) list.focus(id); // what had it is gone
 }
 
 async function refresh() {
@@ -133,7 +142,6 @@ function showPlace() {
   $("page-number").value = page;
   $("previous").disabled = page <= 1;
   $("next").disabled = page >= job.input.pages;
-  $("again").hidden = !job.failed_pages.length;
 }
 
 async function showPage() {
@@ -144,7 +152,10 @@ async function showPage() {
   if (bad) parts.push(words.pageReason(bad));
   $("page-note").textContent = say("viewer.note", { page, state: parts.join(", ") });
   $("page-note").className = bad ? "wrong" : "quiet";
-  if (row.state === "waiting") return sheet.clear(say("viewer.not_yet"));
+  if (row.state === "waiting") {
+    sheet.clear();
+    return sheet.note(say("viewer.not_yet"));
+  }
   const here = `${job.links.self}/pages/${page}`;
   sheet.clear();
   $("table").scrollTo(0, 0);
@@ -154,10 +165,11 @@ async function showPage() {
     const found = await sheet.load(`${here}/hocr`);
     if (job?.id !== of || page !== wanted) return;
     sheet.showWords(found);
+    if (bad) sheet.note(words.reason(bad));
     search.showOn(page);
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
-    if (job?.id === of && page === wanted) sheet.clear(bad ? words.reason(bad) : error.message);
+    if (job?.id === of && page === wanted) sheet.note(bad ? words.reason(bad) : error.message);
   }
 }
 

@@ -1,0 +1,345 @@
+"""Reading documents in the web page: words over the image, search, pages by the hundred."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
+from playwright.sync_api import Browser, Locator, Page, expect
+
+from tests import documents
+from tests.acceptance.conftest import row, visit
+from tests.conftest import Stack, running_stack, submit, wait_for_end, wait_until
+
+pytestmark = pytest.mark.acceptance
+
+LINES = ("The garden gate", "A kitchen door", "Another garden")
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A stack with documents that were read."""
+    folder = tmp_path_factory.mktemp("library")
+    with running_stack(folder, OCR_PLUGINS="tests.plugins.faults") as stack:
+        with stack.client() as http:
+            sent = [
+                submit(http, ("long.pdf", documents.many_pages(60)), pages="1"),
+                submit(http, ("spoilt.pdf", documents.scan("a", "b")), title="fault: crash 2"),
+                submit(http, ("signed.pdf", documents.signed()), allow_signed="true"),
+                submit(http, ("unsure.png", blurred("Hardly to be read"))),
+                submit(http, ("book.pdf", documents.scan(*LINES)), mode="force"),
+            ]
+            for answer in sent:
+                assert wait_for_end(http, answer.json())["state"] == "succeeded"
+        yield stack
+
+
+def blurred(text: str) -> bytes:
+    image = documents.picture(text).filter(ImageFilter.GaussianBlur(9))
+    return documents.encoded(image, "PNG", dpi=(150, 150))
+
+
+@pytest.fixture
+def page(browser: Browser, library: Stack) -> Iterator[Page]:
+    with visit(browser, library, permissions=["clipboard-read", "clipboard-write"]) as opened:
+        yield opened
+
+
+def read(page: Page, name: str) -> Locator:
+    """Opens a document from the list."""
+    row(page, name).get_by_role("button", name=re.compile("^Read:")).click()
+    viewer = page.get_by_role("dialog", name=name)
+    expect(viewer.get_by_text(re.compile("^Page 1: (read|kept)"))).to_be_visible()
+    return viewer
+
+
+def words(viewer: Locator) -> Locator:
+    return viewer.locator("#page-words span")
+
+
+def place(element: Locator, sheet: Locator) -> list[float]:
+    """Left, top, right, bottom of an element, as shares of the sheet."""
+    inner, outer = element.bounding_box(), sheet.bounding_box()
+    assert inner
+    assert outer
+    left, top = inner["x"] - outer["x"], inner["y"] - outer["y"]
+    return [
+        left / outer["width"],
+        top / outer["height"],
+        (left + inner["width"]) / outer["width"],
+        (top + inner["height"]) / outer["height"],
+    ]
+
+
+def clipboard(page: Page) -> str:
+    text: str = page.evaluate("navigator.clipboard.readText()")
+    return text
+
+
+def test_words_stand_where_they_are_on_the_image(page: Page) -> None:
+    viewer = read(page, "book.pdf")
+    pen = ImageDraw.Draw(Image.new("L", (1240, 500)))
+    font = ImageFont.load_default(80)
+    before = 100.0
+    for index, word in enumerate(LINES[0].split()):
+        drawn = pen.textbbox((before, 150), word, font=font)
+        before += pen.textlength(f"{word} ", font=font)
+        element = words(viewer).nth(index)
+        expect(element).to_have_text(word)
+        found = place(element, viewer.locator("#sheet"))
+        wanted = [drawn[0] / 1240, drawn[1] / 500, drawn[2] / 1240, drawn[3] / 500]
+        assert found == pytest.approx(wanted, abs=0.02)
+        # The letters fill their box, so that what is selected is what is seen.
+        wide = element.evaluate(
+            "e => { const r = new Range(); r.selectNodeContents(e); "
+            "return r.getBoundingClientRect().width / e.getBoundingClientRect().width }"
+        )
+        assert wide == pytest.approx(1, abs=0.1)
+
+
+def test_words_are_selected_and_copied_in_place(page: Page) -> None:
+    viewer = read(page, "book.pdf")
+    first, last = words(viewer).first.bounding_box(), words(viewer).nth(2).bounding_box()
+    assert first
+    assert last
+    page.mouse.move(first["x"] + 1, first["y"] + first["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(last["x"] + last["width"] - 1, last["y"] + last["height"] / 2, steps=5)
+    page.mouse.up()
+    page.keyboard.press("Control+c")
+
+    assert clipboard(page) == LINES[0]
+
+
+def test_the_text_of_a_page_and_of_all_pages_is_copied(page: Page) -> None:
+    viewer = read(page, "book.pdf")
+    viewer.get_by_role("button", name="Next page").click()
+    expect(viewer.get_by_label("Text of the page")).to_have_text(LINES[1])
+    viewer.get_by_role("button", name="Copy page").click()
+    expect(viewer.get_by_role("button", name="Copied")).to_be_visible()
+    assert clipboard(page) == LINES[1]
+    viewer.get_by_role("button", name="Copy all").click()
+
+    expect(viewer.get_by_role("button", name="Copied")).to_have_count(2)
+    assert clipboard(page) == "\n\n".join(LINES)
+
+
+def test_a_page_without_https_copies_as_well(page: Page) -> None:
+    """There browsers have no clipboard for scripts."""
+    viewer = read(page, "book.pdf")
+    expect(viewer.get_by_label("Text of the page")).to_have_text(LINES[0])
+    page.evaluate("Object.defineProperty(navigator, 'clipboard', {value: undefined})")
+    viewer.get_by_role("button", name="Copy page").click()
+    expect(viewer.get_by_role("button", name="Copied")).to_be_focused()
+    viewer.get_by_label("Search the document").press("Control+v")
+
+    expect(viewer.get_by_label("Search the document")).to_have_value(LINES[0])
+
+
+def test_what_is_searched_for_is_found_on_all_pages_and_marked(page: Page) -> None:
+    viewer = read(page, "book.pdf")
+    page.keyboard.press("Control+f")
+    field = viewer.get_by_label("Search the document")
+    expect(field).to_be_focused()
+    page.keyboard.type("GARDEN")
+    expect(viewer.get_by_text("1 of 2")).to_be_visible()
+    marked = viewer.locator("#page-words .now")
+    expect(marked).to_have_text("garden")
+    expect(viewer.get_by_label("Page number")).to_have_value("1")
+    page.keyboard.press("Enter")
+    expect(viewer.get_by_text("2 of 2")).to_be_visible()
+    expect(viewer.get_by_label("Page number")).to_have_value("3")
+    expect(viewer.get_by_label("Text of the page")).to_have_text(LINES[2])
+    expect(marked).to_have_text("garden")
+    if folder := os.environ.get("OCR_SCREENSHOTS"):
+        page.screenshot(path=Path(folder) / "search.png")
+    page.keyboard.press("Shift+Enter")
+    expect(viewer.get_by_label("Page number")).to_have_value("1")
+    field.fill("gate  the")
+    expect(viewer.get_by_text("Not found")).to_be_visible()
+    expect(viewer.get_by_role("button", name="Next hit")).to_be_disabled()
+    field.fill("garden  gate")
+    expect(marked).to_have_text(["garden", "gate"])
+
+    page.keyboard.press("Escape")
+    expect(field).to_have_value("")
+    expect(viewer).to_be_visible()
+    expect(viewer.locator("#page-words .hit")).to_have_count(0)
+    page.keyboard.press("Escape")
+    expect(viewer).to_be_hidden()
+
+
+def test_signs_in_a_query_stand_for_themselves_and_lines_do_not_divide_words(page: Page) -> None:
+    found = page.evaluate(
+        """async () => {
+          const { pattern, passages } = await import("/static/viewer/finding.js");
+          const find = (text, query) =>
+            passages(text, pattern(query)).map(([from, to]) => text.slice(from, to));
+          return [
+            find("a.b axb (c) [d] \\\\ $", "a.b"), find("(c)+", "(c)+"), find("a\\\\b", "a\\\\b"),
+            find("the win-\\ndow and window", "Window"), find("two\\n\\nwords", "two words"),
+            find("Straße STRASSE Größe", "größe"), find("don’t", "don't"),
+            find("“so”", '"so"'), find("1784–85", "1784-85"), pattern("  "),
+            find("Dieſes", "dieses"),
+          ];
+        }"""
+    )
+
+    assert found == [
+        ["a.b"], ["(c)+"], ["a\\b"], ["win-\ndow", "window"], ["two\n\nwords"], ["Größe"],
+        ["don’t"], ["“so”"], ["1784–85"], None, ["Dieſes"],
+    ]  # fmt: skip
+
+
+def test_unsure_words_are_marked_on_wish(page: Page) -> None:
+    viewer = read(page, "unsure.png")
+    unsure = viewer.locator("#page-words .unsure").first
+    expect(unsure).to_have_attribute("title", re.compile(r" · \d+ % sure$"))
+    shadow = "getComputedStyle(document.querySelector('.unsure')).boxShadow"
+    assert page.evaluate(shadow) == "none"
+    button = viewer.get_by_role("button", name="Mark unsure words")
+    button.click()
+
+    expect(button).to_have_attribute("aria-pressed", "true")
+    assert page.evaluate(shadow) != "none"
+
+
+def test_back_closes_the_viewer_and_a_link_leads_to_a_page(page: Page, library: Stack) -> None:
+    viewer = read(page, "book.pdf")
+    page.keyboard.press("ArrowRight")
+    expect(viewer.get_by_label("Text of the page")).to_have_text(LINES[1])
+    link = page.url
+    assert link.endswith("&page=2")
+    page.go_back()
+    expect(viewer).to_be_hidden()
+    expect(page).to_have_url(f"{library.url}/")
+    page.go_forward()
+    expect(viewer.get_by_label("Text of the page")).to_have_text(LINES[1])
+    page.keyboard.press("Escape")
+    expect(viewer).to_be_hidden()
+    expect(page).to_have_url(f"{library.url}/")
+
+    page.goto("about:blank")
+    page.goto(link)
+    expect(viewer.get_by_label("Text of the page")).to_have_text(LINES[1])
+    viewer.get_by_role("button", name="Close").click()
+    expect(viewer).to_be_hidden()
+    expect(page).to_have_url(f"{library.url}/")
+    expect(row(page, "book.pdf").get_by_role("button", name=re.compile("^Read:"))).to_be_visible()
+    page.go_back()
+    assert page.url == "about:blank"
+
+
+def test_the_focus_comes_back_to_where_it_was(page: Page) -> None:
+    viewer = read(page, "book.pdf")
+    page.keyboard.press("Escape")
+    expect(viewer).to_be_hidden()
+    button = row(page, "book.pdf").get_by_role("button", name=re.compile("^Read:"))
+    expect(button).to_be_focused()
+    button.click()
+    expect(viewer).to_be_visible()
+    # The row has other buttons by now.
+    row(page, "book.pdf").locator(".actions").evaluate(
+        "actions => actions.replaceChildren(...[...actions.children].map(e => e.cloneNode(true)))"
+    )
+    page.keyboard.press("Escape")
+
+    expect(row(page, "book.pdf").locator(":focus")).to_have_count(1)
+
+
+def test_of_many_pages_only_those_in_view_are_asked_for(page: Page) -> None:
+    asked: set[str] = set()
+    page.on("request", lambda request: asked.add(request.url) if "/image" in request.url else None)
+    viewer = read(page, "long.pdf")
+    cells = viewer.locator("#strip li")
+    expect(viewer.get_by_role("button", name="Page 1, read")).to_be_visible()
+    expect(viewer.locator("#strip img").first).to_be_visible()
+    assert 5 < cells.count() < 20
+    assert len(asked) < 20
+    viewer.get_by_label("Page number").fill("50")
+    viewer.get_by_label("Page number").press("Enter")
+    current = viewer.get_by_role("button", name="Page 50, kept")
+    expect(current).to_have_attribute("aria-current", "page")
+    expect(current).to_be_in_viewport()
+    expect(current.locator("img")).to_be_visible()
+
+    assert cells.count() < 25
+    assert len(asked) < 40
+    assert not any("/pages/30/" in url for url in asked)
+
+
+def test_a_page_that_failed_says_why_and_can_be_read_again(page: Page, library: Stack) -> None:
+    said = row(page, "spoilt.pdf")
+    expect(said.get_by_text("but 1 page could not be read and keeps its image: 2")).to_be_visible()
+    viewer = read(page, "spoilt.pdf")
+    viewer.get_by_role("button", name="Page 2, could not be read").click()
+    note = viewer.get_by_text("Page 2: could not be read, ")
+    expect(note).to_be_visible()
+    reason = note.inner_text().partition("read, ")[2]
+    assert len(reason) > 10
+    expect(viewer.get_by_label("Text of the page")).to_contain_text(reason[:20])
+    with page.expect_response(re.compile("/retry$")) as answer:
+        viewer.get_by_role("button", name="Read failed pages again").click()
+
+    assert answer.value.status == 202
+    with library.client() as http:
+        ended = wait_for_end(http, answer.value.json())
+    assert ended["attempt"] == 2
+    # The document is as it was, so it fails again.
+    expect(viewer.get_by_role("button", name="Read failed pages again")).to_be_visible()
+    expect(note).to_be_visible()
+
+
+def test_warnings_are_shown(page: Page, library: Stack) -> None:
+    with library.client() as http:
+        jobs: list[dict[str, Any]] = http.get("/v1/jobs").json()["jobs"]
+    warnings = next(job for job in jobs if job["input"]["name"] == "signed.pdf")["warnings"]
+    shown = row(page, "signed.pdf").locator(".remarks")
+    shown.get_by_text(f"{len(warnings)} warnings").click()
+
+    expect(shown.get_by_role("listitem")).to_have_text(warnings)
+
+
+def test_a_hidden_tab_keeps_no_stream_open(page: Page, library: Stack) -> None:
+    page.add_init_script(
+        """window.streams = [];
+        window.EventSource = class extends EventSource {
+          constructor(...all) { super(...all); window.streams.push(this); }
+        };"""
+    )
+    hide = "Object.defineProperty(document, 'hidden', {value: %s, configurable: true});"
+    hide += "document.dispatchEvent(new Event('visibilitychange'))"
+    opened = "window.streams.some(stream => stream.readyState === 1)"
+    # Nobody reads it, so it waits as long as this takes.
+    with library.client() as http:
+        job = submit(http, ("waits.pdf", documents.scan("w")), engine="swarm").json()
+        page.reload()
+        wait_until(lambda: page.evaluate(opened))
+        page.evaluate(hide % "true")
+        assert page.evaluate("window.streams.every(stream => stream.readyState === 2)")
+        page.evaluate(hide % "false")
+        wait_until(lambda: page.evaluate(opened))
+        http.delete(job["links"]["self"])
+        expect(row(page, "waits.pdf")).to_have_count(0)
+
+
+def test_nothing_of_the_viewer_runs_out_of_a_phone(page: Page) -> None:
+    page.set_viewport_size({"width": 360, "height": 740})
+    viewer = read(page, "book.pdf")
+    expect(viewer.get_by_label("Text of the page")).to_have_text(LINES[0])
+    for control in viewer.locator("header, nav, .find, #sheet, #page-text").all():
+        box = control.bounding_box()
+        assert box
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= 360
+    image, text = viewer.locator("#sheet").bounding_box(), viewer.locator("pre").bounding_box()
+    assert image
+    assert text
+    assert text["y"] >= image["y"] + image["height"]
+    if folder := os.environ.get("OCR_SCREENSHOTS"):
+        page.screenshot(path=Path(folder) / "viewer-phone.png")
