@@ -8,7 +8,7 @@ import sys
 SCRIPTS = (
     *("throughput", "latency", "small", "width", "fairness", "progress", "http"),
     *("metrics", "upload_memory", "size", "takeover", "cancel", "object_storage"),
-    *("swarm", "browser", "ocrd_start", "workflow", "containers"),
+    *("page", "swarm", "browser", "ocrd_start", "workflow", "containers"),
 )
 
 if __name__ == "__main__":

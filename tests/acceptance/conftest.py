@@ -39,7 +39,7 @@ def browser() -> Iterator[Browser]:
 
 
 #: Seconds are generous: nothing here is about speed.
-PATIENCE = 12_000
+PATIENCE = 90_000
 
 
 @contextlib.contextmanager

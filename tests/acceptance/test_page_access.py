@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -40,52 +41,36 @@ VISITORS = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def waits(stack: Stack) -> Iterator[str]:
-    """The id of a document that is never done, as it is for devices, and there are none."""
+@contextlib.contextmanager
+def waiting(stack: Stack) -> Iterator[None]:
+    """A document that waits a while, as it is for devices, and there are none."""
     with stack.client() as http:
         made = submit(http, ("waits.pdf", documents.scan("w")), engine="swarm").json()
-        yield made["id"]
+        yield
         http.delete(made["links"]["self"])
 
 
-@pytest.fixture(params=VISITORS, scope="module")
-def visitor(
-    request: pytest.FixtureRequest, browser: Browser, stack: Stack, book: dict[str, Any], waits: str
-) -> Iterator[Page]:
-    """The page with a document that was read and one that waits."""
-    with visit(browser, stack, **VISITORS[request.param]) as page:
+@pytest.mark.parametrize("visitor", VISITORS)
+def test_list_questions_and_viewer_are_accessible(
+    browser: Browser, stack: Stack, book: dict[str, Any], visitor: str
+) -> None:
+    with waiting(stack), visit(browser, stack, **VISITORS[visitor]) as page:
         expect(row(page, "waits.pdf").get_by_role("progressbar")).to_be_visible()
-        yield page
+        page.locator("form details summary").click()
+        row(page, "access.pdf").locator(".actions summary").click()
+        check(page)
 
+        page.locator("#files").set_input_files([picture("a.png", "a"), picture("b.png", "b")])
+        expect(page.locator("#ask")).to_be_visible()
+        check(page)
 
-def test_the_list_is_accessible(visitor: Page) -> None:
-    expect(row(visitor, "access.pdf")).to_be_visible()
-    visitor.locator("form details summary").click()
-    row(visitor, "access.pdf").locator(".actions summary").click()
-
-    check(visitor)
-    visitor.keyboard.press("Escape")
-
-
-def test_a_question_is_accessible(visitor: Page) -> None:
-    visitor.locator("#files").set_input_files([picture("a.png", "a"), picture("b.png", "b")])
-    expect(visitor.locator("#ask")).to_be_visible()
-
-    check(visitor)
-    visitor.keyboard.press("Escape")
-
-
-def test_the_viewer_is_accessible(visitor: Page, book: dict[str, Any]) -> None:
-    visitor.evaluate(f"location.hash = 'job={book['id']}'")
-    expect(visitor.locator("#page-text")).to_have_text("The garden")
-    visitor.locator("#mark-unsure").click()
-    visitor.locator("#find").fill("the")
-    expect(visitor.locator("#found")).to_have_text(re.compile("^1 (of|von) 2$"))
-
-    check(visitor)
-    visitor.locator("#viewer-close").click()
-    expect(visitor.locator("#viewer")).to_be_hidden()
+        page.keyboard.press("Escape")
+        page.evaluate(f"location.hash = 'job={book['id']}'")
+        expect(page.locator("#page-text")).to_have_text("The garden")
+        page.locator("#mark-unsure").click()
+        page.locator("#find").fill("the")
+        expect(page.locator("#found")).to_have_text(re.compile("^1 (of|von) 2$"))
+        check(page)
 
 
 @pytest.mark.parametrize("language", ["en", "de"])
@@ -130,9 +115,9 @@ def test_all_can_be_done_by_keyboard_and_the_focus_is_seen(
     with visit(browser, stack) as page:
         expect(row(page, "access.pdf")).to_be_visible()
 
-        def at(label: str) -> Callable[[], bool]:
-            script = "label => document.activeElement.matches(`[aria-label='${label}'], ${label}`)"
-            return lambda: bool(page.evaluate(script, label))
+        def at(name: str) -> Callable[[], bool]:
+            wanted = name if name.startswith("#") else f"[aria-label='{name}']"
+            return lambda: page.locator(f"{wanted}:focus").count() == 1
 
         tab_to(page, at("#files"))
         tab_to(page, at("Read: access.pdf"))
@@ -159,7 +144,7 @@ def test_all_can_be_done_by_keyboard_and_the_focus_is_seen(
         page.keyboard.press("Enter")
         tab_to(page, at("Text: access.pdf"))
         page.keyboard.press("Escape")
-        expect(page.get_by_text("hOCR", exact=True)).to_be_hidden()
+        expect(page.get_by_role("link", name="hOCR: access.pdf")).to_be_hidden()
 
 
 def test_nothing_moves_for_those_who_do_not_want_it(browser: Browser, stack: Stack) -> None:
@@ -243,9 +228,9 @@ def test_the_page_can_be_installed(browser: Browser, stack: Stack) -> None:
 
 
 def test_somebody_who_looks_elsewhere_is_told_when_a_document_is_done(
-    browser: Browser, stack: Stack, waits: str
+    browser: Browser, stack: Stack
 ) -> None:
-    with visit(browser, stack, permissions=["notifications"]) as page:
+    with waiting(stack), visit(browser, stack, permissions=["notifications"]) as page:
         page.add_init_script(
             """window.told = [];
             window.Notification = class extends Notification {

@@ -92,7 +92,7 @@ export const nameOf = (batch) => count("batch.name", known(batch).length + batch
 export function show(batch) {
   const all = known(batch);
   const total = all.length + batch.sending.size;
-  if (!total && !batch.members.children.length) {
+  if (!batch.ids.length && !batch.sending.size && !batch.members.children.length) {
     if (batch.parts) rows.takeAway(batch.parts.item);
     batch.parts = null;
     return;
