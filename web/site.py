@@ -29,8 +29,20 @@ _CSP = (
 
 _STATIC = Path(__file__).parent / "static"
 
-#: The modules of the page, which a browser would else find one after another.
-_MODULES = sorted(path.name for path in _STATIC.glob("*.js"))
+_IMPORT = re.compile(r'^import .*"\./(\w+\.js)";$', re.M)
+
+
+def _modules(name: str, found: frozenset[str] = frozenset()) -> frozenset[str]:
+    """A script of the page, and all that it imports, directly or not."""
+    found |= {name}
+    for imported in _IMPORT.findall((_STATIC / name).read_text()):
+        if imported not in found:
+            found |= _modules(imported, found)
+    return found
+
+
+#: Named in the page, as a browser would else find them one after another.
+_MODULES = sorted(_modules("app.js"))
 
 #: What the page of the swarm reads with, as scripts/swarm-assets puts it there.
 _VENDOR = _STATIC / "swarm" / "vendor"

@@ -67,6 +67,13 @@ def test_no_text_in_a_template_is_untranslated(path: Path) -> None:
     assert not re.findall(r"[^\W\d_]{2,}", said)
 
 
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
+def test_no_sentence_in_a_script_is_untranslated(path: Path) -> None:
+    source = re.sub(r"^\s*//.*$", "", path.read_text(), flags=re.M)
+
+    assert not re.findall(r"""["'`][A-Z][a-z]+ [^"'`\n]*[a-z][^"'`\n]*["'`]""", source)
+
+
 def used() -> tuple[set[str], set[str]]:
     """The keys that are used, and the beginnings of those that scripts put together."""
     keys: set[str] = set()

@@ -3,6 +3,7 @@
 
 import { Offline, ask, json } from "../api.js";
 import { IMAGES, NotLoaded, Reader } from "./reader.js";
+import { say } from "../texts.js";
 
 // Seconds after which a server that cannot be reached is asked again, at first and at most.
 const AGAIN_FIRST = 1;
@@ -32,7 +33,7 @@ const post = (address, body) =>
 // The body of an answer; the connection may break within it.
 const bodyOf = (body) =>
   body.catch(() => {
-    throw new Offline("The connection broke.");
+    throw new Offline(say("server.offline"));
   });
 
 export class Device {
@@ -234,7 +235,7 @@ export class Device {
   async #withoutReader(left, lease, error) {
     release(lease);
     this.#unloaded += 1;
-    if (this.#unloaded >= MOST_UNLOADED) this.#leaveSince(`Tesseract cannot be loaded here: ${error.message}`);
+    if (this.#unloaded >= MOST_UNLOADED) this.#leaveSince(say("swarm.no_tesseract", { reason: error.message }));
     else await wait(left, AGAIN_FIRST * 2 ** this.#unloaded);
   }
 
