@@ -76,6 +76,7 @@ def test_jobs_survive_a_reload_and_can_be_linked_to(page: Page, stack: Stack) ->
     page.reload()
     expect(job.get_by_text("Done in")).to_be_visible()
     job.get_by_role("button", name=re.compile("^Read")).click()
+    expect(page.get_by_role("dialog", name="kept.png")).to_be_visible()
     link = page.url
     assert "#job=" in link
 

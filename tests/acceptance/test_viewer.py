@@ -198,6 +198,12 @@ def test_signs_in_a_query_stand_for_themselves_and_lines_do_not_divide_words(pag
 
 def test_unsure_words_are_marked_on_wish(page: Page) -> None:
     viewer = read(page, "unsure.png")
+    # It has one page, and so no small images of others; the page has its room even so.
+    sheet, text = viewer.locator("#sheet").bounding_box(), viewer.locator("pre").bounding_box()
+    assert sheet
+    assert text
+    assert 400 < sheet["width"] < 800
+    assert 300 < text["width"] < 800
     unsure = viewer.locator("#page-words .unsure").first
     expect(unsure).to_have_attribute("title", re.compile(r" · \d+ % sure$"))
     shadow = "getComputedStyle(document.querySelector('.unsure')).boxShadow"
@@ -343,3 +349,19 @@ def test_nothing_of_the_viewer_runs_out_of_a_phone(page: Page) -> None:
     assert text["y"] >= image["y"] + image["height"]
     if folder := os.environ.get("OCR_SCREENSHOTS"):
         page.screenshot(path=Path(folder) / "viewer-phone.png")
+
+
+def test_a_document_without_a_text_of_its_own_is_searched_page_by_page(page: Page, library: Stack) -> None:
+    """As one that is still being read."""
+    with library.client() as http:
+        document = documents.scan("A lonely word", "another page")
+        job = submit(http, ("silent.pdf", document), sidecar="false").json()
+        wait_for_end(http, job)
+    page.reload()
+    viewer = read(page, "silent.pdf")
+    with page.expect_response(re.compile("/pages/2/text")):
+        viewer.get_by_label("Search the document").fill("PAGE")
+    expect(viewer.get_by_text("1 of 1")).to_be_visible()
+
+    expect(viewer.get_by_label("Page number")).to_have_value("2")
+    expect(viewer.locator("#page-words .now")).to_have_text("page")

@@ -226,7 +226,7 @@ function followAddress() {
 // What a batch is missing is further down in the list, or was deleted elsewhere.
 async function completeBatches() {
   for (const id of batches.missing()) {
-    await jobs.load(id).catch((error) => error.status && batches.forget(id));
+    await jobs.load(id).catch((error) => [404, 410].includes(error.status) && batches.forget(id));
   }
 }
 

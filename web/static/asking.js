@@ -2,9 +2,11 @@
 
 const $ = (id) => document.getElementById(id);
 
-// `answers` are [value, label]; the first one is what most people want. Gives the value, or null.
+// `answers` are [value, label]; the first one is what most people want. Gives the value, or null,
+// also if another question is still open.
 export function ask(title, words, answers) {
   const dialog = $("ask");
+  if (dialog.open) return null;
   $("ask-title").textContent = title;
   $("ask-words").textContent = words;
   $("ask-choices").replaceChildren(

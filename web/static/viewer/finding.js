@@ -20,16 +20,16 @@ export const passages = (content, wanted) =>
   [...content.matchAll(wanted)].map((found) => [found.index, found.index + found[0].length]);
 
 // The text of each page. A finished document has it in one file, with a form feed between pages;
-// else pages are fetched one after another, those that are there, as long as `goOn` says so.
-export async function texts(job, states, goOn) {
+// else pages are fetched one after another, those that are there and not `known` yet, as long as
+// `goOn` says so.
+export async function texts(job, states, goOn, known = new Map()) {
   if (job.artifacts.some((artifact) => artifact.name === "text")) {
     return (await text(`${job.links.self}/text`)).split("\f");
   }
-  const found = [];
   for (const { page, state } of states) {
     if (!goOn()) break;
-    const there = state === "done" || state === "kept";
-    found.push(there ? await text(`${job.links.self}/pages/${page}/text`).catch(() => "") : "");
+    if (known.has(page) || !["done", "kept"].includes(state)) continue;
+    known.set(page, await text(`${job.links.self}/pages/${page}/text`).catch(() => ""));
   }
-  return found;
+  return states.map(({ page }) => known.get(page) ?? "");
 }

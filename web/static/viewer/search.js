@@ -1,5 +1,6 @@
 // The search field of the viewer: finds words on all pages, and leads from one hit to the next.
 
+import { isActive } from "../jobs.js";
 import * as finding from "./finding.js";
 import * as rail from "./rail.js";
 import * as sheet from "./sheet.js";
@@ -11,6 +12,7 @@ const TYPING = 250; // milliseconds
 
 let job = null;
 let texts = null; // of all pages, as a promise; asked for by the first search
+let known = new Map(); // those of a document that is still being read
 let where = () => ({ page: 1, states: [] });
 let turn = () => {};
 let wanted = null;
@@ -50,17 +52,19 @@ export function begin(document) {
   if (job?.id !== document.id) field.value = "";
   job = document;
   texts = null;
-  find();
+  known = new Map();
+  find(false);
 }
 
 // Nobody waits for an answer any more.
 export function end() {
   clearTimeout(typing);
   asked += 1;
-  texts = null;
+  job = null;
 }
 
-async function find() {
+// Leads to the next hit, unless somebody is reading.
+async function find(lead = true) {
   clearTimeout(typing);
   const question = ++asked;
   sought = field.value;
@@ -69,21 +73,21 @@ async function find() {
   at = -1;
   if (wanted) {
     $("found").textContent = say("viewer.searching");
-    texts ??= finding.texts(job, where().states, () => question === asked);
+    const of = job;
+    texts ??= finding.texts(of, where().states, () => job === of, known);
     const pages = await texts.catch(() => []);
     if (question !== asked) return;
-    if (pages.length < job.input.pages) texts = null; // not all: asked for again next time
+    if (isActive(job) || !pages.length) texts = null; // there is more the next time
     hits = pages.flatMap((content, page) => finding.passages(content, wanted).map((_, index) => ({ page: page + 1, index })));
   }
   rail.mark(new Set(hits.map((hit) => hit.page)));
   $("find-next").disabled = $("find-previous").disabled = !hits.length;
   const { page } = where();
   const next = hits.findIndex((hit) => hit.page >= page);
-  if (hits.length) await show(Math.max(0, next));
-  else {
-    $("found").textContent = wanted ? say("viewer.no_hits") : "";
-    showOn(page);
-  }
+  if (hits.length && (lead || hits[next]?.page === page)) return show(Math.max(0, next));
+  at = next;
+  tell();
+  showOn(page);
 }
 
 async function go(step) {
@@ -93,10 +97,15 @@ async function go(step) {
 
 async function show(which) {
   at = which;
-  const number = (at + 1).toLocaleString(language);
-  $("found").textContent = say("viewer.hit", { number, total: hits.length.toLocaleString(language) });
+  tell();
   if (hits[at].page === where().page) showOn(hits[at].page);
   else await turn(hits[at].page); // calls showOn when it is there
+}
+
+function tell() {
+  const [number, total] = [at + 1, hits.length].map((count) => count.toLocaleString(language));
+  const nothing = wanted ? say("viewer.no_hits") : "";
+  $("found").textContent = hits.length ? say("viewer.hit", { number, total }) : nothing;
 }
 
 // Marks the hits of a page that is shown now.

@@ -113,7 +113,7 @@ export function mark(passages, meant) {
     const found = words.filter((word) => word.start < end && word.end > start);
     for (const { element } of found) element.classList.add("hit", ...(index === meant ? ["now"] : []));
     if (index === meant) found[0]?.element.scrollIntoView({ block: "center", inline: "nearest" });
-    if (!plain.firstChild) return;
+    if (plain.textContent !== content) return; // it says something else
     const range = new Range();
     range.setStart(plain.firstChild, start);
     range.setEnd(plain.firstChild, end);

@@ -13,7 +13,8 @@ import * as words from "../words.js";
 
 const $ = (id) => document.getElementById(id);
 const dialog = $("viewer");
-const REFRESH = 1000; // milliseconds between two looks at what is done, as there may be thousands
+// Milliseconds between two looks at what is done: a second, and longer where there are thousands.
+const refreshAfter = (pages) => Math.max(1000, 2 * pages);
 
 let job = null;
 let page = 1;
@@ -82,7 +83,7 @@ function follow({ changed, removed }) {
   if (changed.attempt !== job.attempt || changed.state !== job.state) search.begin(changed);
   job = changed;
   $("again").hidden = !job.failed_pages.length;
-  if (further) due ||= setTimeout(refresh, REFRESH);
+  if (further) due ||= setTimeout(refresh, refreshAfter(job.input.pages));
 }
 
 function byKey(event) {
