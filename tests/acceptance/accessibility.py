@@ -9,12 +9,13 @@ from playwright.sync_api import Page
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 
 
-def check(page: Page) -> None:
-    """Makes sure that axe finds nothing wrong with the page as it is now."""
+def check(page: Page, within: str | None = None) -> None:
+    """Makes sure that axe finds nothing wrong with the page, or a part of it, as it is now."""
     options = {"runOnly": RULES, "resultTypes": ["violations"]}
-    found = Axe().run(page, options=options).response["violations"]
+    found = Axe().run(page, within, options).response["violations"]
     faults = [
-        (rule["id"], [(node["target"], node["failureSummary"]) for node in rule["nodes"]])
+        f"{rule['id']}: {node['target']} {node['failureSummary']}"
         for rule in found
+        for node in rule["nodes"]
     ]
-    assert faults == []
+    assert not faults, "\n".join(faults)

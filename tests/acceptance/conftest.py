@@ -65,8 +65,10 @@ def visit(browser: Browser, stack: Stack, path: str = "/", **options: Any) -> It
     opened.set_default_timeout(PATIENCE)
     expect.set_options(timeout=PATIENCE)
     opened.goto(f"{stack.url}{path}")
-    yield opened
-    context.close()
+    try:
+        yield opened
+    finally:
+        context.close()
     assert errors == []
     assert foreign == []
 

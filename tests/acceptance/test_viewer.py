@@ -351,7 +351,9 @@ def test_nothing_of_the_viewer_runs_out_of_a_phone(page: Page) -> None:
         page.screenshot(path=Path(folder) / "viewer-phone.png")
 
 
-def test_a_document_without_a_text_of_its_own_is_searched_page_by_page(page: Page, library: Stack) -> None:
+def test_a_document_without_a_text_of_its_own_is_searched_page_by_page(
+    page: Page, library: Stack
+) -> None:
     """As one that is still being read."""
     with library.client() as http:
         document = documents.scan("A lonely word", "another page")
