@@ -49,7 +49,7 @@ def submit(
     asked = repeats.request(
         owner=caller.id,
         idempotency_key=idempotency_key,
-        sha256=f"{len(incoming.names)}:{incoming.digest.hexdigest()}",
+        sha256=incoming.fingerprint,
         options=f"{chosen.model_dump_json()} {callback} {pages}",
         reuse=reuse and callback is None and pages is None,
     )

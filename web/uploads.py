@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from typing import IO
 
 from flask import Flask, Request
+from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import HTTPException
 
 from ocr_tasks import errors, intake, retention, settings, store
-from web.pace import Stalled
+from web.pace import PacedSocket, Stalled, Unwanted
 
 #: Text fields of a form, and their bytes in all.
 MAX_FIELDS = 100
@@ -127,6 +128,41 @@ def read_text(request: UploadRequest, field: str, most_bytes: int) -> bytes | No
     return text
 
 
+def pieces(request: Request, unwanted: Callable[[], bool]) -> Generator[bytes, None, None]:
+    """The body of a request, up to where it breaks off, or soon after it is `unwanted`.
+
+    Raises: (after the last piece)
+        errors.MalformedRequest: if its end is missing.
+        errors.TooManyWaiting, errors.UnsupportedEncoding, errors.TooSlow
+        errors.UploadBusy: if it is unwanted.
+    """
+    _check_encoding(request)
+    body, left = request.environ["wsgi.input"], request.content_length
+    connection = request.environ.get("gunicorn.socket")
+    if isinstance(connection, PacedSocket):
+        connection.end_early(unwanted)
+    with _place():
+        try:
+            while piece := body.read(_PIECE_BYTES if left is None else min(left, _PIECE_BYTES)):
+                left = None if left is None else left - len(piece)
+                yield piece
+                if unwanted():
+                    raise errors.UploadBusy(retry_after=2)
+        except (OSError, ParseException) as error:
+            raise _broken(connection) from error
+    if left:
+        raise _broken(connection)
+
+
+def _broken(connection: object) -> errors.OcrTasksError:
+    reason = getattr(connection, "broken", None)
+    if isinstance(reason, Unwanted):
+        return errors.UploadBusy(retry_after=2)
+    if isinstance(reason, Stalled):
+        return errors.TooSlow()
+    return errors.MalformedRequest("the body did not arrive whole")
+
+
 def _begin(request: UploadRequest, limits: intake.Limits | None) -> intake.Incoming:
     _check_encoding(request)
     request.limits = limits
@@ -143,16 +179,23 @@ def _check_encoding(request: Request) -> None:
 @contextmanager
 def _receiving(request: UploadRequest) -> Iterator[None]:
     """Says what is wrong with a body that does not come as it should, or in time."""
+    with _place():
+        try:
+            yield
+        except HTTPException as error:
+            if isinstance(error.__context__, Stalled):
+                raise errors.TooSlow() from error
+            raise _too_much(error, request) from error
+        except OSError as error:
+            raise errors.MalformedRequest("the body did not arrive whole") from error
+
+
+@contextmanager
+def _place() -> Iterator[None]:
     if not _places.acquire(blocking=False):
         raise errors.TooManyWaiting("As many clients are sending files as the server has room for")
     try:
         yield
-    except HTTPException as error:
-        if isinstance(error.__context__, Stalled):
-            raise errors.TooSlow() from error
-        raise _too_much(error, request) from error
-    except OSError as error:
-        raise errors.MalformedRequest("the body did not arrive whole") from error
     finally:
         _places.release()
 
@@ -192,12 +235,15 @@ def taking(request: UploadRequest) -> Iterator[None]:
             request.incoming.discard()
 
 
-def read_away(request: Request) -> None:
-    """Reads what is left of a body, so that a client that still sends sees why it is refused."""
-    most = _most_bytes(request)
+def read_away(request: Request, most: int = 0) -> None:
+    """Reads what is left of a body, so that a client that still sends sees why it is refused.
+
+    Of one that is too large anyway, only a part; where it is given, no more than `most` bytes.
+    """
+    most = most or _most_bytes(request)
     if (request.content_length or 0) > most:
-        most = _READ_AWAY_BYTES
+        most = min(most, _READ_AWAY_BYTES)
     body = request.environ["wsgi.input"]
-    with suppress(OSError):  # the client has gone
+    with suppress(OSError, ParseException):  # the client has gone
         while most > 0 and (piece := body.read(min(most, _PIECE_BYTES))):
             most -= len(piece)
