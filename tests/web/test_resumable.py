@@ -126,23 +126,20 @@ def test_an_upload_is_sent_in_pieces(http: FlaskClient) -> None:
     assert (shown["offset"], shown["length"], shown["complete"]) == (11, 11, True)
 
 
-@pytest.mark.parametrize("version", [None, "", "0.2.2", "1.0.1", "nonsense"])
 @pytest.mark.parametrize("method", ["POST", "HEAD", "PATCH", "DELETE"])
-def test_other_versions_are_refused(http: FlaskClient, method: str, version: str | None) -> None:
+def test_other_versions_are_refused(http: FlaskClient, method: str) -> None:
     address = begun(http)
+    path = "/v1/uploads" if method == "POST" else address
     headers = {"Upload-Offset": "0", "Upload-Length": "5", "Content-Type": PIECE}
-    if version is not None:
-        headers["Tus-Resumable"] = version
 
-    answer = http.open(
-        "/v1/uploads" if method == "POST" else address, method=method, headers=headers
-    )
-
-    assert answer.status_code == 412
-    assert answer.headers["Tus-Version"] == "1.0.0"
-    if method != "HEAD":
-        refused(answer, 412, "tus_version_unsupported")
+    for version in ({}, *({"Tus-Resumable": v} for v in ("", "0.2.2", "1.0.1", "nonsense"))):
+        answer = http.open(path, method=method, headers=headers | version)
+        assert answer.status_code == 412
+        assert answer.headers["Tus-Version"] == "1.0.0"
+        if method != "HEAD":
+            refused(answer, 412, "tus_version_unsupported")
     assert offset_of(http, address) == 0
+    assert len(list(resumable._folders())) == 1
 
 
 def test_a_piece_from_elsewhere_changes_nothing(http: FlaskClient) -> None:
@@ -155,15 +152,12 @@ def test_a_piece_from_elsewhere_changes_nothing(http: FlaskClient) -> None:
     assert content(address).read_bytes() == TEXT[:4]
 
 
-@pytest.mark.parametrize("offset", ["", "-1", "1.0", "x", "0x1", "1 ", "٣", "9" * 30])
-def test_offsets_are_numbers(http: FlaskClient, offset: str) -> None:
+def test_offsets_are_numbers(http: FlaskClient) -> None:
     address = begun(http)
 
-    problem = refused(
-        append(http, address, b"x", offset.encode().decode("latin-1")), 400, "malformed_request"
-    )
-
-    assert "Upload-Offset" in problem["detail"]
+    for offset in ("", "-1", "1.0", "x", "0x1", "1 ", "٣".encode().decode("latin-1"), "9" * 30):
+        problem = refused(append(http, address, b"x", offset), 400, "malformed_request")
+        assert "Upload-Offset" in problem["detail"]
 
 
 def test_a_piece_needs_an_offset_and_a_type(http: FlaskClient) -> None:
@@ -224,23 +218,22 @@ def test_another_method_can_be_asked_for_by_a_header(http: FlaskClient) -> None:
 # Creation
 
 
-@pytest.mark.parametrize(
-    "headers",
-    [
-        {},
-        {"Upload-Length": "-1"},
-        {"Upload-Length": "ten"},
-        {"Upload-Length": ""},
-        {"Upload-Length": "9" * 30},
-        {"Upload-Defer-Length": "0"},
-        {"Upload-Defer-Length": "1", "Upload-Length": "5"},
-        {"Upload-Length": "5", "Upload-Concat": "partial"},
-        {"Upload-Concat": "final;/v1/uploads/a /v1/uploads/b"},
-    ],
-    ids=str,
-)
-def test_what_is_no_creation_is_refused(http: FlaskClient, headers: dict[str, str]) -> None:
-    refused(http.post("/v1/uploads", headers=TUS | headers), 400, "malformed_request")
+NO_CREATION: list[dict[str, str]] = [
+    {},
+    {"Upload-Length": "-1"},
+    {"Upload-Length": "ten"},
+    {"Upload-Length": ""},
+    {"Upload-Length": "9" * 30},
+    {"Upload-Defer-Length": "0"},
+    {"Upload-Defer-Length": "1", "Upload-Length": "5"},
+    {"Upload-Length": "5", "Upload-Concat": "partial"},
+    {"Upload-Concat": "final;/v1/uploads/a /v1/uploads/b"},
+]
+
+
+def test_what_is_no_creation_is_refused(http: FlaskClient) -> None:
+    for headers in NO_CREATION:
+        refused(http.post("/v1/uploads", headers=TUS | headers), 400, "malformed_request")
 
 
 def test_no_upload_is_larger_than_allowed(configure: Configure) -> None:
@@ -301,25 +294,23 @@ def test_metadata_comes_back_as_it_was_sent(http: FlaskClient) -> None:
     assert head.headers["Upload-Metadata"] == sent.strip()
 
 
-@pytest.mark.parametrize(
-    "sent",
-    [
-        "filename not-base64!",
-        "filename YQ",
-        "filename YQ==,filename Yg==",
-        ",",
-        "a YQ== b",
-        "filename YQ==,,b YQ==",
-        " YQ==",
-        "schl\xfcssel YQ==",
-        "a " + "A" * 5000,
-    ],
-    ids=str,
-)
-def test_what_is_no_metadata_is_refused(http: FlaskClient, sent: str) -> None:
-    problem = refused(begin(http, Upload_Metadata=sent), 400, "malformed_request")
+NO_METADATA = [
+    "filename not-base64!",
+    "filename YQ",
+    "filename YQ==,filename Yg==",
+    ",",
+    "a YQ== b",
+    "filename YQ==,,b YQ==",
+    " YQ==",
+    "schl\xfcssel YQ==",
+    "a " + "A" * 5000,
+]
 
-    assert "Upload-Metadata" in problem["detail"]
+
+def test_what_is_no_metadata_is_refused(http: FlaskClient) -> None:
+    for sent in NO_METADATA:
+        problem = refused(begin(http, Upload_Metadata=sent), 400, "malformed_request")
+        assert "Upload-Metadata" in problem["detail"]
 
 
 def test_a_caller_has_so_many_uploads_open(configure: Configure) -> None:
@@ -374,13 +365,11 @@ def test_a_piece_with_the_wrong_checksum_does_not_count(http: FlaskClient) -> No
     assert content(address).read_bytes() == TEXT
 
 
-@pytest.mark.parametrize(
-    "text", ["md5 YQ==", "crc32 YQ==", "sha1 !", "SHA1 YQ==", "", "shake_128 "]
-)
-def test_a_checksum_that_cannot_be_is_refused(http: FlaskClient, text: str) -> None:
+def test_a_checksum_that_cannot_be_is_refused(http: FlaskClient) -> None:
     address = begun(http)
 
-    refused(append(http, address, TEXT, Upload_Checksum=text), 400, "malformed_request")
+    for text in ("md5 YQ==", "crc32 YQ==", "sha1 !", "SHA1 YQ==", "", "shake_128 "):
+        refused(append(http, address, TEXT, Upload_Checksum=text), 400, "malformed_request")
     assert offset_of(http, address) == 0
 
 
