@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 
 from ocr_tasks import errors
@@ -15,7 +17,7 @@ from ocr_tasks.settings import Settings
 from scripts import reference
 from tests import documents
 from tests.acceptance.test_main_job import text_of
-from tests.conftest import DATA, Stack
+from tests.conftest import DATA, Stack, wait_for_end
 
 ROOT = Path(__file__).parent.parent
 
@@ -76,6 +78,21 @@ def test_the_examples_of_the_swarm_run(stack: Stack, tmp_path: Path) -> None:
     run_example(ROOT / "docs" / "how-to" / "swarm.md", stack, tmp_path)
 
     assert "garden" in (tmp_path / "transcripts" / "a.txt").read_text()
+
+
+@pytest.mark.acceptance
+def test_the_examples_of_large_files_run(stack: Stack, http: httpx.Client, tmp_path: Path) -> None:
+    page = ROOT / "docs" / "how-to" / "large-files.md"
+    (tmp_path / "scan.pdf").write_bytes(documents.scan("garden"))
+    (program,) = re.findall(r"```python\n(.*?)```", page.read_text(), re.S)
+    command = [sys.executable, "-c", program.replace("http://127.0.0.1:8000", stack.url)]
+
+    sent = json.loads(run_example(page, stack, tmp_path))
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+
+    for job_id in (sent["id"], ran.stdout.strip()):
+        job = wait_for_end(http, {"id": job_id})
+        assert (job["state"], job["input"]["name"]) == ("succeeded", "scan.pdf")
 
 
 @pytest.mark.acceptance
