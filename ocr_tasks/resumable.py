@@ -85,6 +85,7 @@ def create(owner: str, length: int | None, metadata: str, name: str, most_open: 
         folder = _folder(upload.id)
         folder.mkdir(parents=True)
         upload.content.touch()
+        upload.file("lock").touch()  # now, as later it would make the upload look younger
         save(upload)
         storage.make_last(folder.parent)
     return _found(upload.id)
@@ -101,6 +102,17 @@ def read(upload_id: str, sees: str | None) -> Upload:
     if upload.job:
         raise errors.UploadTaken(f"It became the job {upload.job}", job=upload.job)
     return upload
+
+
+def settle(upload_id: str, sees: str | None) -> Upload:
+    """As `read`, once nobody writes to it any more: who does is stopped.
+
+    Raises: as `read`, and
+        errors.UploadBusy
+    """
+    read(upload_id, sees)
+    with locked(upload_id):
+        return read(upload_id, sees)
 
 
 def find(upload_id: str, sees: str | None) -> Upload:

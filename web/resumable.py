@@ -128,8 +128,13 @@ def _first_piece(upload: Upload) -> Upload:
 
 @blueprint.get("/<upload_id>", responses={200: UploadBody})
 def show(path: UploadPath) -> Response:
-    """How much of an upload is here; HEAD tells it in `Upload-Offset`."""
-    upload = resumable.read(path.upload_id, auth.caller().sees)
+    """How much of an upload is here.
+
+    HEAD tells it in `Upload-Offset`, to go on from there: it ends a request that is still sending.
+    """
+    # Who asks by HEAD knows that the line broke, which we may learn much later.
+    read = resumable.read if request.method == "GET" else resumable.settle
+    upload = read(path.upload_id, auth.caller().sees)
     # An answer to another method by X-HTTP-Method-Override must not seem to have a body either.
     body = UploadBody.of(upload).model_dump_json() if request.method == "GET" else ""
     response = Response(body, content_type="application/json")

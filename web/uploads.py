@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import threading
+import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from typing import IO
@@ -22,6 +23,13 @@ MAX_FIELD_BYTES = 100_000
 #: Of a body that is too large anyway no more than this is read to tell the client so.
 _READ_AWAY_BYTES = 64 * 1024 * 1024
 _PIECE_BYTES = 64 * 1024
+
+#: Where all that has arrived is kept, a read that takes longer is followed by a smaller one.
+_SLOW_SECONDS = 0.1
+_SMALLEST_PIECE_BYTES = 1024
+
+#: A client that is refused, and pauses for so long, gets its answer at once.
+_READ_AWAY_SECONDS = 5.0
 
 #: Half of the threads may take files in; the other half always answers at once.
 _places = threading.BoundedSemaphore(max(1, settings.get().web_threads // 2))
@@ -141,13 +149,21 @@ def pieces(request: Request, unwanted: Callable[[], bool]) -> Generator[bytes, N
     connection = request.environ.get("gunicorn.socket")
     if isinstance(connection, PacedSocket):
         connection.end_early(unwanted)
+    size = _SMALLEST_PIECE_BYTES
     with _place():
         try:
-            while piece := body.read(_PIECE_BYTES if left is None else min(left, _PIECE_BYTES)):
+            began = time.monotonic()
+            while piece := body.read(size if left is None else min(left, size)):
                 left = None if left is None else left - len(piece)
+                # A read waits for all that it asks for: over a slow line less is asked for.
+                slow = time.monotonic() - began > _SLOW_SECONDS
+                size = (
+                    max(size // 2, _SMALLEST_PIECE_BYTES) if slow else min(size * 2, _PIECE_BYTES)
+                )
                 yield piece
                 if unwanted():
                     raise errors.UploadBusy(retry_after=2)
+                began = time.monotonic()
         except (OSError, ParseException) as error:
             raise _broken(connection) from error
     if left:
@@ -243,7 +259,10 @@ def read_away(request: Request, most: int = 0) -> None:
     most = most or _most_bytes(request)
     if (request.content_length or 0) > most:
         most = min(most, _READ_AWAY_BYTES)
-    body = request.environ["wsgi.input"]
+    body, connection = request.environ["wsgi.input"], request.environ.get("gunicorn.socket")
+    if isinstance(connection, PacedSocket):
+        until = time.monotonic() + _READ_AWAY_SECONDS
+        connection.end_early(lambda: time.monotonic() > until)
     with suppress(OSError, ParseException):  # the client has gone
         while most > 0 and (piece := body.read(min(most, _PIECE_BYTES))):
             most -= len(piece)

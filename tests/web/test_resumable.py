@@ -489,7 +489,7 @@ def test_who_comes_again_takes_over_from_a_line_that_hangs(http: FlaskClient, li
     line.theirs.sendall(TEXT[:7])
     wait_until(lambda: at_work(address))
 
-    # It asks, believes that nothing has arrived, and is told better.
+    # One that did not ask believes that nothing has arrived, and is told better.
     problem = refused(append(http, address, TEXT, 0), 409, "offset_mismatch")
     assert problem["offset"] == 7
     assert append(http, address, TEXT[7:], 7).status_code == 204
@@ -498,6 +498,30 @@ def test_who_comes_again_takes_over_from_a_line_that_hangs(http: FlaskClient, li
     assert content(address).read_bytes() == TEXT
     line.theirs.sendall(TEXT[7:])
     assert line.socket.recv(100) == b""  # what comes late is nobody's request
+
+
+def test_who_asks_where_to_go_on_ends_a_line_that_hangs(http: FlaskClient, line: Line) -> None:
+    address = begun(http)
+    thread = send_over(http, line, address)
+    line.theirs.sendall(TEXT[:7])
+    wait_until(lambda: at_work(address))
+
+    assert offset_of(http, address) == 7
+
+    refused(answer_of(thread), 423, "upload_busy")
+    assert append(http, address, TEXT[7:], 7).status_code == 204
+
+
+def test_who_only_looks_ends_nothing(http: FlaskClient, line: Line) -> None:
+    address = begun(http)
+    thread = send_over(http, line, address)
+    wait_until(lambda: at_work(address))
+
+    assert http.get(address).json["complete"] is False
+
+    line.theirs.sendall(TEXT)
+    assert answer_of(thread).status_code == 204
+    assert http.get(address).json["complete"] is True
 
 
 def test_an_upload_is_deleted_while_a_line_hangs(http: FlaskClient, line: Line) -> None:
