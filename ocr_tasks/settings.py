@@ -162,9 +162,9 @@ class Settings(BaseSettings):
     )
     resumable_bytes: int = Field(
         50_000_000,
-        ge=1,
+        ge=0,
         description="Bytes from which on the web page sends files in pieces, so that an upload "
-        "goes on after the line broke.",
+        "goes on after the line broke. 0: never.",
     )
     max_files: int = Field(500, ge=1, le=10000, description="Files that one request may hold.")
     max_pages: int = Field(5000, ge=1, description="Pages that a document may have.")

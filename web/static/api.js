@@ -41,8 +41,8 @@ export const text = async (address) => (await ask(address)).text();
 // Sends files as one job, large ones so that the upload goes on after the line broke.
 export function upload(files, fields, onProgress) {
   const bytes = files.reduce((sum, file) => sum + file.size, 0);
-  const whole = !(bytes >= Number(document.body.dataset.resumableFrom));
-  return (whole ? uploadWhole : uploadInPieces)(files, fields, onProgress);
+  const from = Number(document.body.dataset.resumableFrom);
+  return (from && bytes >= from ? uploadInPieces : uploadWhole)(files, fields, onProgress);
 }
 
 function uploadInPieces(files, fields, onProgress) {
