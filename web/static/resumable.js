@@ -3,7 +3,9 @@
 
 import { ask, mustSignIn, Offline, parse, Problem, signInAgain } from "./api.js";
 
-const PIECE = 16 * 1024 * 1024;
+// Of a piece that breaks off, a proxy may keep nothing; so they get smaller over a bad line.
+const LARGEST_PIECE = 16 * 1024 * 1024;
+const SMALLEST_PIECE = 1024 * 1024;
 const TUS = { "Tus-Resumable": "1.0.0" };
 
 // Seconds to wait after a line broke, and how many breaks without any progress are too many.
@@ -76,6 +78,7 @@ async function patiently(where, file, onBytes, signal) {
   let offset = 0;
   let known = false;
   let tries = 0;
+  let size = LARGEST_PIECE;
   while (!known || offset < file.size) {
     try {
       if (!known) {
@@ -87,10 +90,12 @@ async function patiently(where, file, onBytes, signal) {
         onBytes(offset);
         continue;
       }
-      offset = await sendPiece(where, file, offset, onBytes, signal);
+      offset = await sendPiece(where, file.slice(offset, offset + size), offset, onBytes, signal);
       tries = 0;
+      size = Math.min(size * 2, LARGEST_PIECE);
     } catch (error) {
       known = false;
+      size = Math.max(size / 2, SMALLEST_PIECE);
       await maybeWait(error, tries++, signal);
     }
   }
@@ -120,7 +125,7 @@ function maybeWait(error, tries, signal) {
 }
 
 // XMLHttpRequest, because fetch does not tell how far an upload is.
-function sendPiece(where, file, offset, onBytes, signal) {
+function sendPiece(where, piece, offset, onBytes, signal) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
     const broke = () => reject(new Offline("The connection broke during the upload. Send the file again to go on."));
@@ -154,7 +159,7 @@ function sendPiece(where, file, offset, onBytes, signal) {
       signal.removeEventListener("abort", abort);
     };
     listen();
-    request.send(file.slice(offset, offset + PIECE));
+    request.send(piece);
   });
 }
 
