@@ -7,7 +7,7 @@ import binascii
 import hashlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
@@ -136,7 +136,9 @@ def writing(
         yield from _appending(upload, checksum)
 
 
-def _appending(upload: resumable.Upload, checksum: Checksum | None) -> Iterator[Writer]:
+def _appending(
+    upload: resumable.Upload, checksum: Checksum | None
+) -> Generator[Writer, None, None]:
     unchecked = upload.file("unchecked")
     with storage.failures():
         if checksum:

@@ -12,6 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
@@ -183,6 +184,16 @@ def test_nothing_goes_beyond_the_length(http: FlaskClient) -> None:
     assert append(http, address, TEXT[8:], 8).status_code == 204
     refused(append(http, address, b"x", 11), 413, "upload_too_large")
     assert append(http, address, b"", 11).headers["Upload-Offset"] == "11"
+    assert content(address).read_bytes() == TEXT
+
+
+def test_a_piece_whose_size_is_not_told_does_not_go_beyond_the_length(http: FlaskClient) -> None:
+    address = begun(http)
+    chunked = {"Transfer_Encoding": "chunked"}
+
+    refused(append(http, address, TEXT + b"!", **chunked), 413, "upload_too_large")
+    assert offset_of(http, address) == 0
+    assert append(http, address, TEXT, **chunked).status_code == 204
     assert content(address).read_bytes() == TEXT
 
 
@@ -379,13 +390,13 @@ def test_a_piece_that_was_not_checked_when_the_server_died_does_not_count(
     address = begun(http)
     append(http, address, TEXT[:4])
     upload = resumable.read(address.rpartition("/")[2], None)
-    died = pieces._appending(upload, pieces.Checksum.parse(checksum(b"12345")))
-    next(died).write(b"123")
-    assert content(address).stat().st_size == 7
+    with closing(pieces._appending(upload, pieces.Checksum.parse(checksum(b"12345")))) as died:
+        next(died).write(b"123")
+        assert content(address).stat().st_size == 7
 
-    assert offset_of(http, address) == 4
-    assert append(http, address, TEXT[4:], 4).status_code == 204
-    assert content(address).read_bytes() == TEXT
+        assert offset_of(http, address) == 4
+        assert append(http, address, TEXT[4:], 4).status_code == 204
+        assert content(address).read_bytes() == TEXT
 
 
 # Two at a time, and lines that break
