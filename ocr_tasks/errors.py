@@ -146,7 +146,7 @@ class RangeNotSatisfiable(RequestError):
 class MissingFile(UploadError):
     code = "missing_file"
     title = "The request has no file"
-    advice = "Send one or more files in form fields named `file`."
+    advice = "Send one or more files in form fields named `file`, or ids of uploads in `upload`."
 
 
 class TooManyFiles(UploadError):

@@ -39,7 +39,8 @@ def submit(
     """A job that reads the files of a request; `reuse`: an earlier one of the same would do.
 
     Raises:
-        errors.UploadError, errors.InvalidOptions, errors.LanguageUnavailable
+        errors.UploadError, errors.UploadTaken
+        errors.InvalidOptions, errors.LanguageUnavailable
         errors.QueueFull, errors.LimitReached, errors.IdempotencyMismatch, errors.MalformedRequest
         errors.NotAuthenticated, errors.QueueUnavailable
         errors.StorageFull, errors.StorageUnavailable
