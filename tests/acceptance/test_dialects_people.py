@@ -16,7 +16,7 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Download, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from bench.upload_memory import web_processes
 from tests import documents
@@ -141,10 +141,10 @@ def test_a_client_that_waits_is_told_that_the_server_is_stopped(
     people: Stack, http: httpx.Client
 ) -> None:
     connection, job_id = start(people, http)
-    with connection:
-        for process in web_processes(people):
-            process.terminate()
-        answer = connection.recv(10_000)
+    with connection, connection.makefile("rb") as answers:
+        for server in web_processes(people):
+            server.terminate()
+        answer = answers.read()
 
     assert b"[server_stopping]" in answer
     wait_until(people.ready)
@@ -172,13 +172,10 @@ def choose(page: Page, name: str, document: bytes) -> None:
 
 def downloaded(page: Page, folder: Path) -> bytes:
     """The PDF behind the link that the page shows at the end; it opens in a window of its own."""
-    found: list[Download] = []
-    page.context.on("page", lambda window: window.on("download", lambda one: found.append(one)))
-    page.get_by_text("Download PDF").click()
-    while not found:
-        page.wait_for_timeout(50)
-    assert found[0].suggested_filename == "result.pdf"
-    found[0].save_as(folder / "result.pdf")
+    with page.context.expect_event("download") as download:
+        page.get_by_text("Download PDF").click()
+    assert download.value.suggested_filename == "result.pdf"
+    download.value.save_as(folder / "result.pdf")
     return (folder / "result.pdf").read_bytes()
 
 

@@ -18,6 +18,7 @@ from ocr_tasks.model import Progress, Scope, Stage
 from tests import documents
 from tests.ocr_tasks.test_jobs import OUTCOME, report
 from tests.web.conftest import Configure
+from web import auth
 from web.dialects import demo
 
 pytestmark = pytest.mark.usefixtures("service")
@@ -182,6 +183,18 @@ def test_holders_of_tokens_see_their_own_jobs_alone(configure: Configure) -> Non
     refused(http.get(f"/ocr-pdf/results/{job_id}", headers=ben), 404, "job_not_found")
     refused(http.get("/ocr-pdf/progress/"), 401, "not_authenticated")
     refused(send(http, SCAN, headers={"Authorization": "Bearer x"}), 401, "not_authenticated")
+
+
+def test_a_browser_that_has_signed_in_needs_nothing_else(configure: Configure) -> None:
+    http = configure(dialects="demo", access="tokens")
+    _token, text = tokens.create("anna", {Scope.SUBMIT, Scope.READ})
+    http.set_cookie(auth.COOKIE, text)
+    by_page = {"Sec-Fetch-Site": "same-origin"}
+    job_id = sent(http, headers=by_page)
+
+    assert progress(http, headers=by_page)["terminated"] is False
+    assert http.get(f"/ocr-pdf/results/{job_id}", headers=by_page).json == NOTHING_YET
+    refused(send(http, SCAN, headers={"Sec-Fetch-Site": "cross-site"}), 403, "cross_site")
 
 
 def test_the_last_job_is_remembered_for_a_day(http: FlaskClient, service: redis.Redis) -> None:

@@ -55,7 +55,7 @@ _EXIT_CODES: dict[type[errors.OcrTasksError], int] = {
 _ADVICE: dict[type[errors.OcrTasksError], str] = {
     errors.NotAuthenticated: "Register the app in Nextcloud with a token of `ocr-tasks tokens "
     "create` as its secret.",
-    errors.InvalidOptions: "Correct the additional arguments in Nextcloud's flow.",
+    errors.InvalidOptions: "Correct the custom CLI arguments in Nextcloud's flow.",
     errors.LanguageUnavailable: "Choose another one in Nextcloud's flow, or have the operator "
     "install it.",
     errors.PdfSigned: "Add --invalidate-digital-signatures if the signature may be lost.",
