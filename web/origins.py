@@ -140,9 +140,9 @@ def token(asked: Request) -> str | None:
     header = _KEY_HEADERS.get(asked.blueprint or "")
     if found is None and header:
         found = asked.headers.get(header) or None
-    pair = asked.headers.get(_PAIR_HEADERS.get(asked.blueprint or "", ""))
-    if found is None and pair:
-        found = _behind_name(pair)
+    header = _PAIR_HEADERS.get(asked.blueprint or "")
+    if found is None and header and asked.headers.get(header):
+        found = _behind_name(asked.headers[header])
     return password(asked) if found is None else found
 
 
