@@ -571,6 +571,12 @@ class TooManyWaiting(ServiceError):
     advice = "Try again after the time in Retry-After; poll a job instead of following it."
 
 
+class ServerStopping(ServiceError):
+    code = "server_stopping"
+    title = "The server is being stopped, and the job was cancelled"
+    advice = "Send the document again in a minute."
+
+
 class QueueUnavailable(ServiceError):
     code = "queue_unavailable"
     title = "The job store (Redis) cannot be reached"

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ocr_tasks import cli, errors
+from ocr_tasks import cli, command_line, errors
 from ocr_tasks.options import JobOptions
 from ocr_tasks.settings import Settings
 from web.app import create_app
@@ -58,9 +58,19 @@ def options_page() -> str:
          row["description"])
         for name, row in properties.items()
     ]  # fmt: skip
+    arguments = [
+        (", ".join(f"`{name}`" for name in names.split(", ")), meaning)
+        for names, meaning in command_line.understood()
+    ]
     return (
         "# Options\n\nForm fields of `POST /v1/jobs`; `GET /v1/options` gives them as a JSON "
-        "schema.\n\n" + _table(["Field", "Default", "Meaning"], rows)
+        "schema.\n\n"
+        + _table(["Field", "Default", "Meaning"], rows)
+        + "\n## OCRmyPDF's arguments\n\nWhat each argument of `ocrmypdf` is called here, for those "
+        "who come from a script of their own. [Nextcloud](../how-to/nextcloud.md) sends them as "
+        "they are. All others are refused there. Without an argument about pages that have text, "
+        "OCRmyPDF refuses such documents (`mode=refuse`); `POST /v1/jobs` keeps these pages "
+        "(`mode=skip`).\n\n" + _table(["Argument", "Option"], arguments)
     )
 
 

@@ -96,6 +96,7 @@ STATUS: Mapping[type[errors.OcrTasksError], int] = {
     errors.QueueFull: 503,
     errors.LimitReached: 429,
     errors.TooManyWaiting: 503,
+    errors.ServerStopping: 503,
     errors.QueueUnavailable: 503,
     errors.JobStoreFull: 503,
     errors.StorageFull: 507,

@@ -76,6 +76,16 @@ SCOPES: Mapping[str, Scopes] = {
             *("processing.older_log", "workflows.older_run", "workflows.older_job"),
         )
     },
+    # Nextcloud registers a server whatever its answers to these are worth, but for a refusal.
+    "nextcloud.heartbeat": PUBLIC,
+    "nextcloud.initialise": _SUBMIT,
+    "nextcloud.enable": _SUBMIT,
+    "nextcloud.process": _SUBMIT,
+    "nextcloud.installed_languages": ANY,
+    "demo.create": _SUBMIT,
+    "demo.progress": _READ,
+    "demo.results": _READ,
+    "demo.download": _READ,
     "session.show": ANY,
     "session.sign_in": PUBLIC,
     "session.sign_out": PUBLIC,
