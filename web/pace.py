@@ -25,6 +25,7 @@ _RATE = 1000
 
 #: Milliseconds after which one that waits for a client looks whether anybody still wants it.
 _LOOK_MS = 200
+
 _stopping = threading.Event()
 
 
