@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 
 # https://www.rfc-editor.org/rfc/rfc5646#section-2.2.1: the shortest code of ISO 639 is used, so
 # these of Tesseract's (https://tesseract-ocr.github.io/tessdoc/Data-Files-in-different-versions)
@@ -33,6 +34,17 @@ _TAGS = {
     }.items()
     for tesseract in codes.split()
 }  # fmt: skip
+#: The same the other way round: the first is the one that is meant.
+_CODES: dict[str, str] = {}
+for _code, _name in _TAGS.items():
+    _CODES.setdefault(_name.lower(), _code)
+# Tags without a script, older ones, and those that Tesseract has no language of its own for.
+_CODES |= {
+    "zh": "chi_sim", "zh-cn": "chi_sim", "zh-sg": "chi_sim",
+    "zh-tw": "chi_tra", "zh-hk": "chi_tra", "zh-mo": "chi_tra",
+    "nb": "nor", "nn": "nor", "iw": "heb", "in": "ind", "ji": "yid", "tl": "fil",
+    "sr-cyrl": "srp", "uz-latn": "uzb", "az-latn": "aze", "de-latn": "deu",
+}  # fmt: skip
 _TAG = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*", re.ASCII)
 
 
@@ -40,3 +52,18 @@ def bcp47(language: str) -> str | None:
     """The BCP 47 tag of a Tesseract language; None for what is no single language (`eng+deu`)."""
     tag = _TAGS.get(language, language)
     return tag if _TAG.fullmatch(tag) else None
+
+
+def tesseract(tag: str, installed: Collection[str]) -> str | None:
+    """The installed language that a BCP 47 tag asks for (`de-AT`: `deu`); None if there is none.
+
+    What the tag says less and less exactly is looked for (RFC 4647, section 3.4).
+    """
+    parts = tag.lower().split("-") if _TAG.fullmatch(tag) else []
+    while parts:
+        wanted = "-".join(parts)
+        for code in (_CODES.get(wanted), wanted):
+            if code in installed:
+                return code
+        parts.pop()
+    return None
