@@ -34,16 +34,11 @@ _TAGS = {
     }.items()
     for tesseract in codes.split()
 }  # fmt: skip
-#: The same the other way round: the first is the one that is meant.
-_CODES: dict[str, str] = {}
-for _code, _name in _TAGS.items():
-    _CODES.setdefault(_name.lower(), _code)
 # Tags without a script, older ones, and those that Tesseract has no language of its own for.
-_CODES |= {
-    "zh": "chi_sim", "zh-cn": "chi_sim", "zh-sg": "chi_sim",
-    "zh-tw": "chi_tra", "zh-hk": "chi_tra", "zh-mo": "chi_tra",
-    "nb": "nor", "nn": "nor", "iw": "heb", "in": "ind", "ji": "yid", "tl": "fil",
-    "sr-cyrl": "srp", "uz-latn": "uzb", "az-latn": "aze", "de-latn": "deu",
+_MEANT = {
+    "zh": "zh-hans", "zh-cn": "zh-hans", "zh-sg": "zh-hans",
+    "zh-tw": "zh-hant", "zh-hk": "zh-hant", "zh-mo": "zh-hant",
+    "nb": "no", "nn": "no", "iw": "he", "in": "id", "ji": "yi", "tl": "fil",
 }  # fmt: skip
 _TAG = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*", re.ASCII)
 
@@ -61,8 +56,9 @@ def tesseract(tag: str, installed: Collection[str]) -> str | None:
     """
     parts = tag.lower().split("-") if _TAG.fullmatch(tag) else []
     while parts:
-        wanted = "-".join(parts)
-        for code in (_CODES.get(wanted), wanted):
+        wanted = _MEANT.get("-".join(parts), "-".join(parts))
+        codes = [code for code, name in _TAGS.items() if name.lower() == wanted]
+        for code in (*codes, wanted):
             if code in installed:
                 return code
         parts.pop()

@@ -83,6 +83,14 @@ _INNER: Mapping[type[errors.OcrTasksError], str] = {
     errors.JobOutOfMemory: "InvalidContentDimensions",
 }
 
+#: What to do about errors where it is not what the others are told.
+_ADVICE: Mapping[type[errors.OcrTasksError], str] = {
+    errors.NotAuthenticated: (
+        "The key, in Ocp-Apim-Subscription-Key, is a token: the operator makes one with "
+        "`ocr-tasks tokens create`, with the scopes submit and read."
+    ),
+}
+
 
 def install(blueprint: APIBlueprint) -> None:
     """Has every error of the addresses of a blueprint answered in this shape."""
@@ -101,7 +109,7 @@ def of_failure(failure: Failure) -> dict[str, object]:
 
 
 def _error(outer: str, kind: type[errors.OcrTasksError], detail: str) -> dict[str, object]:
-    told: dict[str, object] = {"code": kind.code, "message": kind.advice}
+    told: dict[str, object] = {"code": kind.code, "message": _ADVICE.get(kind, kind.advice)}
     if kind in _INNER:
         told = {"code": _INNER[kind], "message": f"{kind.title}.", "innererror": told}
     return {"code": outer, "message": detail, "innererror": told}
