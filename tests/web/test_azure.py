@@ -342,6 +342,7 @@ def test_what_is_deleted_is_gone(http: FlaskClient) -> None:
     assert http.delete(where).status_code == 204
 
     refused(http.get(where), 404, "NotFound", "OperationNotFound", "job_deleted")
+    assert http.delete(where).status_code == 204
     assert http.get("/v1/jobs").get_json()["jobs"] == []
 
 

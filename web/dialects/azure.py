@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import chain
 from typing import cast
@@ -144,9 +145,10 @@ def result_pdf(path: ResultPath, query: VersionQuery) -> Response:
 
 @blueprint.delete("/documentModels/<model_id>/analyzeResults/<job_id>", responses={204: None})
 def delete(path: ResultPath, query: VersionQuery) -> Response:
-    """Delete an analysis: the job and its files."""
-    job, _ = _read(path, query)
-    jobs.delete(job.id, auth.caller().sees)
+    """Delete an analysis: the job and its files; once more is fine."""
+    with suppress(errors.JobDeleted):
+        job, _ = _read(path, query)
+        jobs.delete(job.id, auth.caller().sees)
     return Response(status=204)
 
 
