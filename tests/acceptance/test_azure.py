@@ -8,6 +8,7 @@ import http.server
 import io
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -34,10 +35,12 @@ from tests.acceptance.conftest import make_token
 from tests.acceptance.test_main_job import text_of
 from tests.conftest import SIX_PAGES, Stack, running_stack
 from tests.ocr_tasks.formats.test_analyze_result import UNITS, check_spans
+from tests.ocr_tasks.test_document import full_page
 
 pytestmark = pytest.mark.acceptance
 
 MODEL = "prebuilt-read"
+GUIDE = Path(__file__).parents[2] / "docs" / "how-to" / "paperless.md"
 
 
 @pytest.fixture(scope="module")
@@ -216,6 +219,44 @@ def test_a_wrong_key_is_refused_also_with_a_large_document(stack: Stack) -> None
 
     assert caught.value.error
     assert caught.value.error.code == "401"
+
+
+def test_the_example_of_the_guide_runs(
+    stack: Stack,
+    key: AzureKeyCredential,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("scan.pdf").write_bytes(documents.scan("lantern"))
+    code = GUIDE.read_text().partition("```python\n")[2].partition("```")[0]
+    code = code.replace("http://127.0.0.1:8000", stack.url).replace("ocrt_…", key.key)
+
+    names: dict[str, Any] = {}
+    exec(code, names)  # it is ours, and this is the test that it works
+    names["client"].close()
+
+    assert capsys.readouterr().out == "lantern\n"
+    assert text_of(Path("searchable.pdf").read_bytes()).split() == ["lantern"]
+
+
+def test_a_page_that_lies_on_its_side_is_read_and_told_as_it_was_sent(
+    client: DocumentIntelligenceClient,
+) -> None:
+    image = full_page().rotate(-90, expand=True)
+
+    result = client.begin_analyze_document(
+        MODEL, documents.encoded(image, "PNG", dpi=(200, 200))
+    ).result()
+
+    assert result.content.count("went on to speak") > 20
+    (page,) = result.pages
+    assert (page.angle, page.width, page.height) == (90, *image.size)
+    # It begins at the upper right, and runs down.
+    x1, y1, x2, y2 = ((page.words or [])[0].polygon or [])[:4]
+    assert x1 == x2 > 2000
+    assert y1 < y2 < 400
 
 
 def test_what_is_deleted_is_gone(client: DocumentIntelligenceClient) -> None:
