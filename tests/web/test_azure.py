@@ -361,6 +361,14 @@ def test_what_there_is_can_be_asked(http: FlaskClient, path: str) -> None:
         assert (model["modelId"], model["apiVersion"]) == ("prebuilt-read", "2024-11-30")
 
 
+def test_the_description_of_the_api_has_it(http: FlaskClient) -> None:
+    paths = http.get("/openapi.json").get_json()["paths"]
+
+    assert paths[f"{ROOT}/documentModels/{{model_id}}:analyze"]["post"]["x-scope"] == "submit"
+    result = paths[f"{ROOT}/documentModels/{{model_id}}/analyzeResults/{{job_id}}"]
+    assert (result["get"]["x-scope"], result["delete"]["x-scope"]) == ("read", "submit")
+
+
 # Who may
 
 

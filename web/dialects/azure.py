@@ -87,7 +87,8 @@ def _mark(response: Response) -> Response:
 # Submit
 
 
-@blueprint.post("/documentModels/<model_id>:analyze", responses={202: None})
+# With `string:`, as else flask-openapi3 takes the colon for the end of a converter's name.
+@blueprint.post("/documentModels/<string:model_id>:analyze", responses={202: None})
 def analyze(path: ModelPath, query: AnalyzeQuery) -> Response:
     """Send a document.
 
