@@ -12,8 +12,9 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from ocr_tasks import jobs, tokens
-from ocr_tasks.model import Scope
+from ocr_tasks import errors, jobs, storage, tokens
+from ocr_tasks.formats.page import Page
+from ocr_tasks.model import Job, Outcome, PageFailure, Scope, State
 from tests import documents
 from tests.web.conftest import Configure
 
@@ -154,6 +155,7 @@ def test_a_client_behind_a_proxy_is_told_its_own_way(configure: Configure) -> No
                 ("pages=2", "invalid_options"),
                 ("pages=0", "invalid_options"),
                 ("stringIndexType=bytes", "invalid_parameter"),
+                ("stringIndexType=textElements,utf16CodeUnit", "invalid_parameter"),
                 ("outputContentFormat=html", "invalid_parameter"),
                 ("output=figures", "invalid_parameter"),
                 ("output=pdf,figures", "invalid_parameter"),
@@ -322,6 +324,64 @@ def test_the_pdf_is_there_only_if_it_was_asked_for(http: FlaskClient) -> None:
 
     where = result_of(analyze(http, query="&output=pdf")).replace("?", "/pdf?")
     refused(http.get(where), 409, "Conflict", "job_not_finished")
+
+
+def end(state: State, result: dict[str, Any]) -> Job:
+    """The one job there is, as if a worker had ended it."""
+    (job,) = jobs.list_jobs().jobs
+    jobs.backend().end(job.id, state, result)
+    return job
+
+
+@pytest.mark.parametrize(
+    ("error", "codes"),
+    [
+        (errors.WorkerLost(), ["InternalServerError", "worker_lost"]),
+        (errors.InputUnsupported(), ["InvalidRequest", "UnsupportedContent", "input_unsupported"]),
+    ],
+)
+def test_a_job_that_failed_says_why(
+    http: FlaskClient, error: errors.JobError, codes: list[str]
+) -> None:
+    where = result_of(analyze(http, query="&output=pdf"))
+    end(State.FAILED, jobs.backend().prepare_exception(error))
+
+    answer = http.get(where)
+
+    told = answer.get_json()
+    assert (answer.status_code, told["status"]) == (200, "failed")
+    assert "Retry-After" not in answer.headers
+    inner = told["error"]
+    for code in codes:
+        assert inner["code"] == code
+        inner = inner.get("innererror")
+    assert told["error"]["message"] == error.title
+    refused(http.get(where.replace("?", "/pdf?")), 409, "Conflict", "job_without_result")
+
+
+def test_only_the_pages_that_were_asked_for_are_in_the_result(http: FlaskClient) -> None:
+    where = result_of(analyze(http, documents.scan("a", "b", "c"), "&pages=3,1"))
+    failure = PageFailure(3, "page_timeout", "It took too long")
+    job = end(State.SUCCEEDED, Outcome("run", (), 3, {}, {}, (), (failure,)).to_dict())
+    for page in (Page.empty(number, 850, 1100, 100) for number in (1, 2, 3)):
+        folder = storage.job(job.id).page(page.number)
+        folder.mkdir(parents=True)
+        (folder / "page.json").write_text(json.dumps(page.to_dict()))
+
+    told = http.get(where).get_json()
+
+    assert told["status"] == "succeeded"
+    result = told["analyzeResult"]
+    assert [(row["pageNumber"], row["width"]) for row in result["pages"]] == [(1, 8.5), (3, 8.5)]
+    (warning,) = result["warnings"]
+    assert warning == {"code": "page_timeout", "message": "It took too long", "target": "3"}
+
+
+def test_a_result_whose_time_is_over_is_not_found(http: FlaskClient) -> None:
+    where = result_of(analyze(http))
+    end(State.SUCCEEDED, Outcome("run", (), 1, {}, {}).to_dict())
+
+    refused(http.get(where), 404, "NotFound", "OperationNotFound", "result_gone")
 
 
 def test_a_job_that_was_cancelled_says_so(http: FlaskClient) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 from pydantic import Field
 
@@ -20,6 +20,9 @@ from web.schemas import Query
 #: Features that change nothing, as pages are read in the resolution that they have, or that we
 #: know something of; the others are refused.
 _FEATURES = {"ocrHighResolution", "languages"}
+
+#: Of these the second is told as the first.
+_FORMATS = ("text", "markdown")
 
 _BINARY = re.compile(r"application/(octet-stream|pdf)|image/[a-z0-9.+-]+")
 
@@ -35,13 +38,15 @@ class VersionQuery(Query):
 class AnalyzeQuery(VersionQuery):
     pages: str | None = Field(None, description="Such as 1-3,5. All, if left out.")
     locale: str | None = Field(
-        None, description="Language of the text, such as de-AT; one that is not installed is not "
-        "looked at.",
-    )  # fmt: skip
+        None,
+        description="Language of the text, such as de-AT; one that is not installed is not looked "
+        "at.",
+    )
     string_index_type: str | None = Field(
-        None, alias="stringIndexType", description="What offsets count: textElements, "
-        "unicodeCodePoint or utf16CodeUnit.",
-    )  # fmt: skip
+        None,
+        alias="stringIndexType",
+        description="What offsets count: textElements, unicodeCodePoint or utf16CodeUnit.",
+    )
     output_content_format: str | None = Field(
         None, alias="outputContentFormat", description="text; markdown gives text as well."
     )
@@ -66,12 +71,13 @@ class Asked:
         Raises:
             errors.InvalidParameter
         """
-        index = query.string_index_type or "textElements"
-        outputs = _choices("output", query.output, {"pdf"})
-        features = _choices("features", query.features, _FEATURES)
-        _choices("stringIndexType", index, set(get_args(StringIndex)))
-        _choices("outputContentFormat", query.output_content_format, {"text", "markdown"})
-        return cls(index, "pdf" in outputs, "languages" in features)  # type: ignore[arg-type]  # just seen
+        index = cast("StringIndex", query.string_index_type or "textElements")
+        outputs, features = _words(query.output), _words(query.features)
+        _check("stringIndexType", [index], get_args(StringIndex))
+        _check("outputContentFormat", [query.output_content_format or "text"], _FORMATS)
+        _check("output", outputs, {"pdf"})
+        _check("features", features, _FEATURES)
+        return cls(index, "pdf" in outputs, "languages" in features)
 
     @classmethod
     def read(cls, job_id: str) -> Asked:
@@ -103,7 +109,7 @@ def check_version(query: VersionQuery) -> None:
     """
     if not query.api_version:
         raise errors.MissingParameter("api-version is required")
-    _choices("api-version", query.api_version, {API_VERSION})
+    _check("api-version", [query.api_version], {API_VERSION})
 
 
 def check_model(model_id: str) -> None:
@@ -116,17 +122,15 @@ def check_model(model_id: str) -> None:
         raise errors.ModelNotFound(f"There is no model {model_id!r:.80}, only {MODEL}")
 
 
-def _choices(name: str, value: str | None, known: set[str]) -> set[str]:
-    """The words of a list.
+def _words(text: str | None) -> list[str]:
+    return [word for word in (part.strip() for part in (text or "").split(",")) if word]
 
-    Raises:
-        errors.InvalidParameter: if one is not known.
-    """
-    chosen = {word.strip() for word in (value or "").split(",")} - {""}
-    if unknown := sorted(chosen - known):
-        wanted = " or ".join(sorted(known))
-        raise errors.InvalidParameter(f"{name} is {unknown[0]!r:.80}; it can be {wanted}")
-    return chosen
+
+def _check(name: str, words: Iterable[str], known: Collection[str]) -> None:
+    for word in words:
+        if word not in known:
+            wanted = " or ".join(sorted(known))
+            raise errors.InvalidParameter(f"{name} is {word!r:.80}; it can be {wanted}")
 
 
 def job_options(query: AnalyzeQuery) -> options.JobOptions:
