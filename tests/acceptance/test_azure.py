@@ -22,6 +22,7 @@ from azure.ai.documentintelligence.models import (
     AnalyzeOutputOption,
     AnalyzeResult,
     DocumentContentFormat,
+    StringIndexType,
 )
 from azure.core.credentials import AzureKeyCredential
 from azure.core.exceptions import (
@@ -34,7 +35,7 @@ from tests import documents
 from tests.acceptance.conftest import make_token
 from tests.acceptance.test_main_job import text_of
 from tests.conftest import SIX_PAGES, Stack, running_stack
-from tests.ocr_tasks.formats.test_analyze_result import UNITS, check_spans
+from tests.ocr_tasks.formats.test_analyze_result import check_spans
 from tests.ocr_tasks.test_document import full_page
 
 pytestmark = pytest.mark.acceptance
@@ -99,13 +100,13 @@ def test_the_call_that_paperless_ngx_makes(
 def read(client: DocumentIntelligenceClient) -> AnalyzeResult:
     """Pages of six, of which the fourth has its own text."""
     poller = client.begin_analyze_document(
-        MODEL, SIX_PAGES.read_bytes(), pages="1,3-4", locale="en-GB", features=["languages"]
+        MODEL, SIX_PAGES.read_bytes(), pages="1,4", locale="en-GB", features=["languages"]
     )
     return poller.result()
 
 
 def test_the_sdk_understands_the_result(read: AnalyzeResult) -> None:
-    assert [page.page_number for page in read.pages] == [1, 3, 4]
+    assert [page.page_number for page in read.pages] == [1, 4]
     check_spans(read, "textElements")
     for page in read.pages:
         assert page.unit == "inch"
@@ -129,10 +130,8 @@ def test_text_that_a_page_has_already_is_in_the_content(read: AnalyzeResult) -> 
     assert {word.content for word in page.words or ()} >= set(own)
 
 
-@pytest.mark.parametrize("index", UNITS)
-def test_an_image_is_read_with_spans_of_each_kind(
-    client: DocumentIntelligenceClient, index: Any
-) -> None:
+def test_an_image_is_read_with_spans_of_another_kind(client: DocumentIntelligenceClient) -> None:
+    index = StringIndexType.UTF16_CODE_UNIT
     image = documents.encoded(documents.picture("harbour 42"), "PNG", dpi=(150, 150))
 
     result = client.begin_analyze_document(
@@ -140,7 +139,7 @@ def test_an_image_is_read_with_spans_of_each_kind(
     ).result()
 
     assert (result.string_index_type, words_of(result)) == (index, ["harbour", "42"])
-    check_spans(result, index)
+    check_spans(result, "utf16CodeUnit")
     (page,) = result.pages
     assert (page.unit, page.width, page.height) == ("pixel", 1240, 500)
 
