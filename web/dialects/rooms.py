@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from flask_openapi3 import APIBlueprint, OpenAPI
 
 from ocr_tasks import settings
-from web.dialects import demo, nextcloud
+from web.dialects import azure, demo, nextcloud
 
 #: By the name that OCR_DIALECTS has for it.
 _BLUEPRINTS: Mapping[str, APIBlueprint] = {
+    "azure": azure.blueprint,
     "nextcloud": nextcloud.blueprint,
     "demo": demo.blueprint,
 }
