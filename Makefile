@@ -44,7 +44,7 @@ bench: ## measure everything against its competitors, into bench/RESULTS.md (an 
 	.venv/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/bench.txt
 	$(PY) -m bench
 
-chaos: ## kill everything at random, 300 times, and check every job; into docs/reliability.md
+chaos: ## kill everything at random, 300 times, and check every job; into docs/explanation/reliability.md
 	@scripts/setup --dev
 	$(PY) -m tests.chaos --kills 300 --write
 
