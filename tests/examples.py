@@ -15,13 +15,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests import documents
 from tests.conftest import DATA, Stack
 
 ROOT = Path(__file__).parent.parent
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
-
-#: What is in the block's folder, as pages call it.
-SCAN = DATA / "huckleberry-finn-p22.pdf"
 
 _BLOCK = re.compile(r"^( *)(?:<!-- ([^\n]*?) -->\n *)?```(\w+)\n(.*?)^ *```$", re.S | re.M)
 
@@ -63,7 +61,8 @@ def of_page(page: Path) -> Iterator[Example]:
 def run_page(page: Path, runner: str, stack: Stack, folder: Path) -> str:
     """Runs those blocks of a page that this test is to run, in a folder; gives what they say.
 
-    All of shell are one script, as a reader would type them one after the other.
+    All of shell are one script, as a reader would type them one after the other. The folder has what
+    pages speak of: `scan.pdf`, `photo.png` and `.venv`.
     """
     mine = [example for example in of_page(page) if example.runner == runner]
     assert mine, f"{page} has nothing for {runner}"
@@ -72,7 +71,8 @@ def run_page(page: Path, runner: str, stack: Stack, folder: Path) -> str:
     environment["PATH"] = f"{programs}:{environment['PATH']}"
     if not (folder / ".venv").exists():
         (folder / ".venv").symlink_to(programs.parent)
-        shutil.copy(SCAN, folder / "scan.pdf")
+        shutil.copy(DATA / "huckleberry-finn-p22.pdf", folder / "scan.pdf")
+        documents.picture("window").save(folder / "photo.png", dpi=(150, 150))
     shell = "\n".join(example.of(stack) for example in mine if example.language == "sh")
     commands = [["bash", "-euo", "pipefail", "-c", shell]] if shell else []
     commands += [["python", "-c", one.of(stack)] for one in mine if one.language == "python"]
