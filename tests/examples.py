@@ -61,8 +61,8 @@ def of_page(page: Path) -> Iterator[Example]:
 def run_page(page: Path, runner: str, stack: Stack, folder: Path) -> str:
     """Runs those blocks of a page that this test is to run, in a folder; gives what they say.
 
-    All of shell are one script, as a reader would type them one after the other. The folder has what
-    pages speak of: `scan.pdf`, `photo.png` and `.venv`.
+    All of shell are one script, as a reader would type them one after the other. The folder has
+    what pages speak of: `scan.pdf`, `photo.png` and `.venv`.
     """
     mine = [example for example in of_page(page) if example.runner == runner]
     assert mine, f"{page} has nothing for {runner}"
