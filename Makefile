@@ -54,7 +54,7 @@ docs: ## write the generated reference pages again
 
 site: ## make a site of the documentation, in build/site; what would be a warning is an error
 	@scripts/setup --dev
-	.venv/bin/sphinx-build -q -W --keep-going -b html -c docs -d build/doctrees . build/site
+	.venv/bin/sphinx-build -q -E -W --keep-going -b html -c docs -d build/doctrees . build/site
 	@echo "file://$(CURDIR)/build/site/index.html"
 
 swarm-assets: ## what the page /swarm reads with, for browsers that join (needs npm)
