@@ -5,11 +5,16 @@ A test compares them with what is committed, so they cannot fall behind.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ocr_tasks import cli, command_line, errors
+from ocr_tasks import cli, command_line, errors, metrics, settings
 from ocr_tasks.options import JobOptions
 from ocr_tasks.settings import Settings
 from web.app import create_app
@@ -102,12 +107,40 @@ def cli_page() -> str:
     return text
 
 
+def metrics_page() -> str:
+    """Needs a Redis, which may be empty."""
+    endings = {"counter": "_total", "info": "_info"}
+    rows = [
+        (
+            f"`{family.name}{endings.get(family.type, '')}`",
+            "gauge" if family.type == "info" else family.type,
+            ", ".join(f"`{label}`" for label in _labels(family)),
+            family.documentation,
+        )
+        for family in metrics.registry().collect()
+    ]
+    return (
+        "# Metrics\n\n`GET /metrics` in the format of Prometheus: "
+        "[how to watch it](../how-to/monitoring.md). Counters begin again at 0 when Redis is "
+        "emptied; Prometheus expects that of counters. Requests are counted up to two seconds "
+        "late.\n\n" + _table(["Name", "Type", "Labels", "Meaning"], rows)
+    )
+
+
+def _labels(family: Any) -> Sequence[str]:
+    """Its labels, also where there is nothing yet that has them."""
+    names: Sequence[str] = family._labelnames
+    found = {label for sample in family.samples for label in sample.labels}
+    return names or sorted(found - {"le"})
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "settings.md": settings_page,
     "errors.md": errors_page,
     "options.md": options_page,
     "http.md": http_page,
     "cli.md": cli_page,
+    "metrics.md": metrics_page,
 }
 
 
@@ -116,10 +149,28 @@ def page(name: str) -> str:
     return _NOTE + PAGES[name]()
 
 
+@contextmanager
+def _redis() -> Iterator[None]:
+    """An empty Redis, which ours ask meanwhile."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ |= {"OCR_REDIS_URL": f"unix://{folder}/redis.sock", "OCR_DATA_DIR": folder}
+        settings.get.cache_clear()
+        command = ["redis-server", "--port", "0", "--unixsocket", f"{folder}/redis.sock"]
+        command += ["--save", "", "--dir", folder]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:
+            try:
+                while server.poll() is None and not Path(folder, "redis.sock").exists():
+                    time.sleep(0.05)
+                yield
+            finally:
+                server.terminate()
+
+
 def main() -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
-    for name in PAGES:
-        (FOLDER / name).write_text(page(name))
+    with _redis():
+        for name in PAGES:
+            (FOLDER / name).write_text(page(name))
 
 
 if __name__ == "__main__":
