@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Literal
 
 from flask import Response
@@ -27,8 +26,6 @@ blueprint = APIBlueprint(
 
 #: An address of so many ids fits into what gunicorn and proxies take for a line, 4094 bytes.
 MOST_JOBS = 100
-
-_PIECE_BYTES = 64 * 1024
 
 #: What is compressed already.
 _STORED = frozenset({"pdf"})
@@ -67,8 +64,8 @@ def download(query: ArchiveQuery) -> Response:
     return response
 
 
-def _result(job_id: str, name: str, sees: str | None) -> tuple[Job, str, Artifact]:
-    """A result with its job and its run; errors say which job it is.
+def _result(job_id: str, name: str, sees: str | None) -> tuple[Job, Artifact]:
+    """A result with its job; errors say which job it is.
 
     Raises:
         errors.JobNotFound, errors.JobDeleted, errors.JobNotFinished, errors.JobWithoutResult
@@ -81,29 +78,24 @@ def _result(job_id: str, name: str, sees: str | None) -> tuple[Job, str, Artifac
             raise errors.ResultGone()
     except errors.StateError as error:
         raise type(error)(f"{job_id[:100]}: {error.detail}", **error.extra, job=job_id) from error
-    return job, run, artifact
+    return job, artifact
 
 
-def _members(found: Sequence[tuple[Job, str, Artifact]]) -> Iterator[zipping.Member]:
+def _members(found: Sequence[tuple[Job, Artifact]]) -> Iterator[zipping.Member]:
     taken: set[str] = set()
-    for job, run, artifact in found:
+    for job, artifact in found:
         yield zipping.Member(
             name=_free(downloads.file_name(job, artifact.name), artifact.name, taken),
             size=artifact.bytes,
             changed=job.ended_at or job.created_at,
             packed=artifact.name not in _STORED,
-            pieces=_pieces(job, run, artifact),
+            pieces=_pieces(job, artifact),
         )
 
 
-def _pieces(job: Job, run: str, artifact: Artifact) -> Iterator[bytes]:
-    stored = store.get().open_artifact(job.id, run, artifact)
-    if isinstance(stored, Path):
-        with stored.open("rb") as file:
-            while piece := file.read(_PIECE_BYTES):
-                yield piece
-    else:
-        yield from stored.pieces(0, stored.size)
+def _pieces(job: Job, artifact: Artifact) -> Iterator[bytes]:
+    _, stored = downloads.opened(job, artifact.name)  # when its turn has come
+    yield from downloads.pieces(stored)
 
 
 def _free(name: str, kind: str, taken: set[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from pathlib import Path
 
 from flask import Response, request, send_file
@@ -11,17 +12,27 @@ from ocr_tasks import errors, storage, store
 from ocr_tasks.model import Artifact, Job, State
 from ocr_tasks.store import Streamed
 
+_PIECE_BYTES = 64 * 1024
 
-def artifact(job: Job, name: str) -> Response:
-    """A result of a job.
+
+def artifact(job: Job, name: str, download_name: str | None = None) -> Response:
+    """A result of a job, to be saved under a name; without one it is that of the document.
 
     Raises:
         errors.JobNotFinished, errors.JobWithoutResult, errors.ArtifactNotFound, errors.ResultGone
         errors.ResultCorrupt, errors.StorageUnavailable
     """
+    found, stored = opened(job, name)
+    return file(stored, found.media_type, download_name or file_name(job, name), found.sha256)
+
+
+def opened(job: Job, name: str) -> tuple[Artifact, Path | Streamed]:
+    """A result of a job, and where its bytes are.
+
+    Raises: as `artifact`.
+    """
     run, found = result(job, name)
-    stored = store.get().open_artifact(job.id, run, found)
-    return file(stored, found.media_type, file_name(job, name), found.sha256)
+    return found, store.get().open_artifact(job.id, run, found)
 
 
 def result(job: Job, name: str) -> tuple[str, Artifact]:
@@ -43,6 +54,20 @@ def result(job: Job, name: str) -> tuple[str, Artifact]:
 def file_name(job: Job, name: str) -> str:
     """What a result is called on the client's side."""
     return f"{Path(job.input.name).stem or 'document'}{storage.ARTIFACTS[name][2]}"
+
+
+def pieces(stored: Path | Streamed) -> Iterator[bytes]:
+    """The bytes of a file of ours, a piece at a time.
+
+    Raises:
+        errors.ResultCorrupt, errors.StorageUnavailable, OSError
+    """
+    if not isinstance(stored, Path):
+        yield from stored.pieces(0, stored.size)
+        return
+    with stored.open("rb") as bytes_of_it:
+        while piece := bytes_of_it.read(_PIECE_BYTES):
+            yield piece
 
 
 def file(
