@@ -19,8 +19,8 @@ from playwright.sync_api import Browser, Page, Request, expect
 from tusclient.client import TusClient
 
 from tests import documents
+from tests.acceptance.conftest import PATIENCE, row
 from tests.acceptance.test_main_job import text_of
-from tests.acceptance.test_page import PATIENCE, row
 from tests.conftest import Stack, running_stack, wait_for_end, wait_until
 
 pytestmark = pytest.mark.acceptance
@@ -169,7 +169,7 @@ def page(browser: Browser, stack: Stack) -> Iterator[Page]:
 
 def finished(page: Page, http: httpx.Client, name: str, whole: bytes) -> None:
     """Waits until the page shows a job as done, which must be the only one of that file."""
-    expect(row(page, name).get_by_text("Done in")).to_be_visible()  # type: ignore[attr-defined]
+    expect(row(page, name).get_by_text("Done in")).to_be_visible()
     jobs = [job for job in http.get("/v1/jobs").json()["jobs"] if job["input"]["name"] == name]
     assert [job["input"]["sha256"] for job in jobs] == [hashlib.sha256(whole).hexdigest()]
 
@@ -183,7 +183,7 @@ def test_the_page_goes_on_after_the_server_was_killed(
 
     page.get_by_label("Choose files").set_input_files(file)
     job = row(page, file.name)
-    expect(job.get_by_text(re.compile("Uploading, [2-6][0-9] %"))).to_be_visible()  # type: ignore[attr-defined]
+    expect(job.get_by_text(re.compile("Uploading, [2-6][0-9] %"))).to_be_visible()
     kill_web(stack)
 
     finished(page, http, file.name, file.read_bytes())
@@ -200,7 +200,7 @@ def test_the_page_goes_on_with_a_file_after_it_was_loaded_anew(
 
     page.get_by_label("Choose files").set_input_files(file)
     job = row(page, file.name)
-    expect(job.get_by_text(re.compile("Uploading, [2-6][0-9] %"))).to_be_visible()  # type: ignore[attr-defined]
+    expect(job.get_by_text(re.compile("Uploading, [2-6][0-9] %"))).to_be_visible()
     page.reload()
     expect(page.get_by_label("English")).to_be_visible()
     page.get_by_label("Choose files").set_input_files(file)
@@ -218,9 +218,9 @@ def test_an_upload_of_the_page_that_is_cancelled_leaves_nothing(
 
     page.get_by_label("Choose files").set_input_files(file)
     job = row(page, file.name)
-    expect(job.get_by_text(re.compile("Uploading, [1-6][0-9] %"))).to_be_visible()  # type: ignore[attr-defined]
+    expect(job.get_by_text(re.compile("Uploading, [1-6][0-9] %"))).to_be_visible()
     left = {path.parent for path in (stack.data_dir / "resumable").glob("*/content")}
-    job.get_by_role("button", name=re.compile("^Cancel")).click()  # type: ignore[attr-defined]
+    job.get_by_role("button", name=re.compile("^Cancel")).click()
 
     expect(page.get_by_role("heading", name=file.name)).to_have_count(0)
     assert left

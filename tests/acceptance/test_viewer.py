@@ -321,9 +321,9 @@ def test_a_hidden_tab_keeps_no_stream_open(page: Page, library: Stack) -> None:
     hide = "Object.defineProperty(document, 'hidden', {value: %s, configurable: true});"
     hide += "document.dispatchEvent(new Event('visibilitychange'))"
     opened = "window.streams.some(stream => stream.readyState === 1)"
-    # Nobody reads it, so it waits as long as this takes.
     with library.client() as http:
-        job = submit(http, ("waits.pdf", documents.scan("w")), engine="swarm").json()
+        # It does not end by itself.
+        job = submit(http, ("waits.pdf", documents.scan("w")), title="fault: hang 1").json()
         page.reload()
         wait_until(lambda: page.evaluate(opened))
         page.evaluate(hide % "true")
