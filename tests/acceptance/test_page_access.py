@@ -77,8 +77,7 @@ def test_list_questions_and_viewer_are_accessible(
         check(page)
 
 
-@pytest.mark.parametrize("language", ["en", "de"])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("language", "scheme"), [("en", "light"), ("de", "dark")])
 def test_the_other_pages_are_accessible(
     browser: Browser, stack: Stack, language: str, scheme: str
 ) -> None:

@@ -258,6 +258,22 @@ def test_the_focus_comes_back_to_where_it_was(page: Page) -> None:
     expect(row(page, "book.pdf").locator(":focus")).to_have_count(1)
 
 
+def test_after_a_document_is_deleted_the_focus_is_on_the_next_one(
+    page: Page, library: Stack
+) -> None:
+    with library.client() as http:
+        wait_for_end(http, submit(http, ("gone.pdf", documents.scan("gone"))).json())
+    page.reload()
+    button = row(page, "gone.pdf").get_by_role("button", name=re.compile("^Delete"))
+    next_one = row(page, "gone.pdf").locator("xpath=following-sibling::li[1]").locator("h3")
+    name = next_one.inner_text()
+    button.focus()
+    page.keyboard.press("Enter")
+
+    expect(page.get_by_role("heading", name="gone.pdf")).to_have_count(0)
+    expect(row(page, name).locator(":focus")).to_have_count(1)
+
+
 def test_of_many_pages_only_those_in_view_are_asked_for(page: Page) -> None:
     asked: set[str] = set()
     page.on("request", lambda request: asked.add(request.url) if "/image" in request.url else None)
