@@ -39,7 +39,8 @@ def test_every_setting_is_documented() -> None:
 
 def test_settings_are_read_in_one_place() -> None:
     for path in [*ROOT.glob("ocr_tasks/**/*.py"), *ROOT.glob("web/**/*.py")]:
-        if path.name in ("settings.py", "cli.py"):
+        # Those of clients are read where nothing of the server is loaded.
+        if path.name in ("settings.py", "servers.py") or path.parent.name == "client":
             continue
         assert not re.search(r"environ[^\n]*OCR_", path.read_text()), path
 
@@ -63,6 +64,32 @@ def run_example(page: Path, stack: Stack, folder: Path) -> str:
         check=True,
     )
     return ran.stdout
+
+
+@pytest.mark.acceptance
+def test_the_examples_of_the_client_run(stack: Stack, tmp_path: Path) -> None:
+    (tmp_path / "scan.pdf").write_bytes(documents.scan("garden"))
+    documents.picture("window").save(tmp_path / "photo.png", dpi=(150, 150))
+    page = (ROOT / "docs" / "how-to" / "client.md").read_text()
+    examples = re.findall(r"<!-- run by .*? -->\n```python\n(.*?)```", page, re.S)
+    said = ""
+    for example in examples:
+        ran = subprocess.run(
+            [sys.executable, "-c", example],
+            env={**stack.environment, "OCR_URL": stack.url},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert ran.returncode == 0, ran.stderr
+        said += ran.stdout
+
+    assert len(examples) == 3
+    assert "succeeded: 100 %" in said
+    assert "window" in said
+    assert "cannot be reached" not in said
+    assert "garden" in text_of((tmp_path / "searchable.pdf").read_bytes())
 
 
 @pytest.mark.acceptance

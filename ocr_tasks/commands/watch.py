@@ -17,7 +17,7 @@ from ocr_tasks.folders.ledger import FOLDER, Ledger
 from ocr_tasks.folders.reader import Reader
 
 #: Seconds for which a request is tried again before it is said that the server is away.
-_PATIENCE = 10
+_PATIENCE = 5
 
 
 def fill(parser: argparse.ArgumentParser) -> None:

@@ -21,7 +21,9 @@ from tests.conftest import DATA, free_port, submit, wait_for_end, wait_until
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deploy/systemd"
-UNITS = sorted(path.name for path in FOLDER.glob("*.service"))
+ALL = sorted(path.name for path in FOLDER.glob("*.service"))
+WATCH = "ocr-tasks-watch@.service"
+UNITS = [name for name in ALL if name != WATCH]
 OURS = [name for name in UNITS if name != "ocr-tasks-redis.service"]
 
 #: How much of the system a unit may reach, by systemd's own reckoning from 0 to 10, in tenths.
@@ -64,13 +66,13 @@ def test_systemd_finds_no_fault(tmp_path: Path) -> None:
     shutil.copytree(FOLDER, tmp_path, dirs_exist_ok=True)
     for unit in tmp_path.glob("*.service"):
         unit.write_text(unit.read_text().replace("/opt/ocr-tasks/.venv/bin", f"{ROOT}/.venv/bin"))
-    units = [str(tmp_path / name) for name in [*UNITS, "ocr-tasks.target"]]
+    units = [str(tmp_path / name) for name in [*ALL, "ocr-tasks.target"]]
     found = analyze("verify", "--man=no", *units, units=tmp_path)
     assert (found.returncode, found.stdout, found.stderr) == (0, "", "")
 
 
 @needs_analyze
-@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("unit", ALL)
 def test_units_are_shut_in(unit: str) -> None:
     limit = f"--threshold={EXPOSED_AT_MOST}"
     words = ("security", "--offline=true", limit, "--no-pager", str(FOLDER / unit))
@@ -95,9 +97,19 @@ def test_each_unit_runs_a_command_with_the_secrets_that_it_needs(unit: str) -> N
     assert found["User"] == found["Group"] == ["ocr-tasks"]
 
 
+def test_the_watch_unit_runs_a_command_that_exists() -> None:
+    found = options(WATCH)
+    program, *words = found["ExecStart"][0].removesuffix("$WATCH_OPTIONS").split()
+    assert program == "/opt/ocr-tasks/.venv/bin/ocr-tasks"
+    asked = cli._parser({"watch"}).parse_args(words)
+    places = (asked.folder, asked.output, asked.archive)
+    assert all(str(place).startswith(found["ReadWritePaths"][0]) for place in places)
+
+
 def test_settings_that_are_named_exist() -> None:
     text = "\n".join(path.read_text() for path in FOLDER.rglob("*") if path.is_file())
     known = {f"OCR_{name.upper()}" for name in settings.Settings.model_fields}
+    known |= {"OCR_URL", "OCR_TOKEN"}  # a client's
     assert set(re.findall(r"\bOCR_[A-Z0-9_]+", text)) <= known
     values = {name.removeprefix("OCR_").lower(): value for name, value in environment().items()}
     settings.Settings(**values)
