@@ -81,9 +81,11 @@ def _server(url: str) -> Iterator[Client]:
         if client.alive():
             yield client
             return
-    # Only here: a client needs none of it.
-    from ocr_tasks import settings
-
+    try:
+        from ocr_tasks import settings  # only here: a client needs none of it
+    except ModuleNotFoundError:
+        install = "pip install 'ocr-tasks[server]'"
+        raise TimeoutError(f"{url}, and to start one here needs {install}") from None
     with tempfile.TemporaryDirectory(prefix="ocr-tasks-") as folder:
         port = _free_port()
         log = Path(folder) / "log"

@@ -17,6 +17,7 @@ import pytest
 
 from ocr_tasks.client import ApiError, AsyncClient, Client, Job
 from tests import documents
+from tests.acceptance.conftest import make_token
 from tests.acceptance.test_main_job import text_of
 from tests.conftest import Stack, running_stack, wait_until
 
@@ -30,14 +31,20 @@ BROKEN = b"%PDF-1.7\nnothing\n%%EOF\n"
 
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with running_stack(tmp_path_factory.mktemp("client")) as running:
+    folder = tmp_path_factory.mktemp("client")
+    with running_stack(folder, OCR_ACCESS="tokens") as running:
+        running.settings["OCR_TOKEN"] = make_token(running, "submit", "read")
         yield running
 
 
 @pytest.fixture
 def http(own: Stack) -> Iterator[httpx.Client]:
-    with own.client() as client:
+    with own.client(headers={"Authorization": f"Bearer {token(own)}"}) as client:
         yield client
+
+
+def token(own: Stack) -> str:
+    return own.settings["OCR_TOKEN"]
 
 
 def jobs(http: httpx.Client) -> list[dict[str, Any]]:
@@ -75,7 +82,7 @@ def test_a_whole_round(own: Stack, tmp_path: Path) -> None:
     told: list[Job] = []
     (tmp_path / "scan.pdf").write_bytes(documents.scan("garden", "window"))
 
-    with Client(own.url, verify=False) as client:
+    with Client(own.url, token(own), verify=False) as client:
         assert client.alive()
         assert client.ready()
         sent = client.submit(tmp_path / "scan.pdf", languages="eng", title="Über Gärten")
@@ -110,7 +117,7 @@ def test_a_whole_round(own: Stack, tmp_path: Path) -> None:
 
 def test_a_whole_round_with_asyncio(own: Stack, tmp_path: Path) -> None:
     async def round() -> None:
-        async with AsyncClient(own.url, verify=False) as client:
+        async with AsyncClient(own.url, token(own), verify=False) as client:
             assert await client.alive()
             assert await client.ready()
             picture = documents.encoded(documents.picture("summer"), "PNG")
@@ -223,20 +230,37 @@ def test_what_failed_or_was_cancelled_is_tried_again(
         http.post(job["links"]["cancel"])
     again = run(own, *asked)
 
+    result = tmp_path / "out" / "scan.pdf"
     assert again.returncode == 0, again.stderr
-    assert "winter" in text_of((tmp_path / "out" / "scan.pdf").read_bytes())
+    assert "winter" in text_of(result.read_bytes())
     assert len(jobs(http)) == before + 1
+
+    # The server has deleted the job, which its key still names.
+    http.delete(job["links"]["self"])
+    result.unlink()
+    anew = run(own, *asked)
+    assert anew.returncode == 0, anew.stderr
+    assert "winter" in text_of(result.read_bytes())
 
 
 def test_nothing_that_others_wrote_is_written_over(own: Stack, tmp_path: Path) -> None:
     (tmp_path / "scan.pdf").write_bytes(documents.scan("garden"))
     original = (tmp_path / "scan.pdf").read_bytes()
 
-    ran = run(own, "submit", tmp_path / "scan.pdf", "-o", tmp_path)
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "scan.pdf").write_bytes(documents.scan("window"))
+    asked = ("submit", tmp_path / "scan.pdf", tmp_path / "deep" / "scan.pdf", "-o", tmp_path)
+
+    ran = run(own, *asked)
     # Its own result is no new document.
     again = run(own, "submit", *tmp_path.glob("*.pdf"), "-o", tmp_path)
 
-    assert ran.stdout.split() == [str(tmp_path / "scan-2.pdf")]
+    assert ran.returncode == 0, ran.stderr
+    results = {str(tmp_path / "scan-2.pdf"), str(tmp_path / "scan-3.pdf")}
+    assert set(ran.stdout.split()) == results
+    texts = " ".join(text_of(Path(name).read_bytes()) for name in results)
+    assert "garden" in texts
+    assert "window" in texts
     assert (tmp_path / "scan.pdf").read_bytes() == original
     assert (again.returncode, again.stdout) == (0, "")
 
@@ -315,6 +339,30 @@ def test_a_folder_is_watched_through_everything(
     assert "pdf_invalid" in (out / "failed" / "broken.pdf.txt").read_text()
     left = sorted(path.name for path in inbox.rglob("*") if path.is_file())
     assert left == [".hidden.pdf", "upload.pdf.part"]
+
+
+def test_no_document_is_moved_for_a_fault_of_the_operator(
+    own: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inbox, out, log = tmp_path / "in", tmp_path / "out", tmp_path / "log"
+    inbox.mkdir()
+    (inbox / "scan.pdf").write_bytes(documents.scan("summer"))
+    asked = ("watch", inbox, out, "--settle", "0.1", "--delete")
+
+    for variable, words, reason in (
+        ("ocrt_wrong", (), "not_authenticated"),
+        (token(own), ("--languages", "tlh"), "language_unavailable"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setitem(own.settings, "OCR_TOKEN", variable)
+            with running(own, log, *asked, *words):
+                wait_until(lambda reason=reason: reason in log.read_text())
+        assert (inbox / "scan.pdf").exists()
+        assert not (out / "failed").exists()
+
+    with running(own, log, *asked):
+        wait_until(lambda: not (inbox / "scan.pdf").exists())
+    assert "summer" in text_of((out / "scan.pdf").read_bytes())
 
 
 def test_what_stays_in_a_watched_folder_is_read_once(
