@@ -79,8 +79,23 @@ class Answer:
     headers: Mapping[str, str]
     content: bytes
 
+    def json(self) -> dict[str, Any]:
+        """What it said, as it is to be from an OCR Tasks server.
+
+        Raises:
+            ApiError: if it is not.
+        """
+        try:
+            told = json.loads(self.content)
+        except ValueError:
+            told = None
+        if not isinstance(told, dict):
+            problem = {"detail": "That is no OCR Tasks server", "advice": "Check its address."}
+            raise ApiError(self.status, problem)
+        return told
+
     def job(self) -> Job:
-        return Job.from_json(json.loads(self.content))
+        return Job.from_json(self.json())
 
 
 Result = TypeVar("Result")
@@ -99,7 +114,7 @@ def insist(ask: Ask, patience: float) -> Call[Answer]:
     repeatable = ask.repeatable and (ask.upload is None or ask.upload.repeatable)
     while True:
         answer = yield ask
-        if isinstance(answer, Answer) and answer.status < 400:
+        if isinstance(answer, Answer) and (answer.status < 300 or answer.status == 304):
             return answer
         if ask.transfer and ask.transfer.moved:
             tries.succeed()
@@ -171,7 +186,7 @@ def wait(
 
 def page_of_jobs(path: str, patience: float) -> Call[tuple[list[Job], str | None]]:
     """Some jobs, and the address of the ones after them."""
-    body = json.loads((yield from insist(Ask("GET", path), patience)).content)
+    body = (yield from insist(Ask("GET", path), patience)).json()
     return [Job.from_json(row) for row in body["jobs"]], body.get("next")
 
 

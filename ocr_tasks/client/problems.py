@@ -44,6 +44,9 @@ class ApiError(Exception):
         except ValueError:
             found = {}
         problem = found if isinstance(found, dict) else {}
+        if "Location" in headers:
+            detail = f"The server is at another address: {headers['Location']}"
+            problem = {"detail": detail, "advice": "Use that one."}
         return cls(status, problem, seconds_of(headers.get("Retry-After", "")))
 
 

@@ -150,5 +150,6 @@ def _ended(done: batch.Batch, number: int) -> int:
         reason = f"the server does not answer: {done.stopped or type(done.stopped).__name__}"
         return complain(f"{reason}. The same command goes on from here", UNAVAILABLE)
     if done.stopped:
-        return complain(f"{done.stopped} [{done.stopped.code}]", REFUSED)
+        code = UNAVAILABLE if done.stopped.retryable else REFUSED
+        return complain(f"{done.stopped} [{done.stopped.code}]", code)
     return FAILED if done.failed else 0

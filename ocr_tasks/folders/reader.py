@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import itertools
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -64,7 +65,7 @@ class Reader:
     ) -> None:
         self._client, self._out, self._ledger = client, out, ledger
         self._options, self._artifacts = dict(options), tuple(artifacts)
-        told = json.dumps([self._options, self._artifacts], sort_keys=True)
+        told = json.dumps(self._options, sort_keys=True)
         self._wish = hashlib.sha256(told.encode()).hexdigest()[:16]
         self._claimed: dict[str, str] = {}
 
@@ -88,10 +89,9 @@ class Reader:
             OSError
         """
         entry = await self._entry(found.path, name, renew)
-        results = tuple(self._out / result for result in entry.results)
-        if entry.done and (not renew or all(result.is_file() for result in results)):
+        if entry.done and self._is_there(entry, renew):
             self._ledger.write(entry)  # its time may have changed
-            return Read(entry, results, now=False)
+            return Read(entry, self._results(entry), now=False)
         turns = 0
         while True:
             try:
@@ -104,7 +104,16 @@ class Reader:
                 entry = replace(entry, turn=entry.turn + 1, job="")
                 self._ledger.write(entry)
                 continue
-            return Read(entry, tuple(self._out / row for row in entry.results), now=True, job=job)
+            return Read(entry, self._results(entry), now=True, job=job)
+
+    def _results(self, entry: Entry) -> tuple[Path, ...]:
+        return tuple(self._target(entry.stem, artifact) for artifact in self._artifacts)
+
+    def _is_there(self, entry: Entry, still: bool) -> bool:
+        """Whether all that is wanted was made; `still`: and has not been taken away."""
+        wanted = {f"{entry.stem}{ENDINGS[artifact]}" for artifact in self._artifacts}
+        here = not still or all(result.is_file() for result in self._results(entry))
+        return wanted <= set(entry.results) and here
 
     async def _entry(self, path: Path, name: str, renew: bool) -> Entry:
         """What is known of a document, as it is now."""
@@ -160,8 +169,8 @@ class Reader:
             except FileExistsError:  # somebody else's
                 mine, over = "", ()
                 continue
-            results = tuple(f"{entry.stem}{ENDINGS[artifact]}" for artifact in self._artifacts)
-            entry = replace(entry, done=True, results=results)
+            made = {f"{entry.stem}{ENDINGS[artifact]}" for artifact in self._artifacts}
+            entry = replace(entry, done=True, results=tuple(sorted({*over, *made})))
             self._ledger.write(entry)
             self._claimed.pop(entry.stem, None)
             return entry
@@ -185,7 +194,8 @@ class Reader:
 
     async def _fetch(self, job: Job, artifact: str, target: Path, renew: bool) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
-        new = target.with_name(f".{target.name}.{job.id}")
+        # No longer than it may be, and no other document's.
+        new = target.with_name(f".{hashlib.sha256(os.fsencode(target)).hexdigest()[:24]}")
         try:
             await self._client.download(job, artifact, new)
             if renew:

@@ -188,6 +188,11 @@ def test_a_second_call_does_what_the_first_one_did_not(
     assert "2 read, 1 were done" in third.stderr
     assert "letter" in (out / "a.txt").read_text()
     assert "window" in (out / "deep" / "b.txt").read_text()
+    # Another result of what was read needs no reading.
+    fourth = run(own, *asked, "--also", "json")
+    assert fourth.returncode == 0, fourth.stderr
+    assert "3 read" in fourth.stderr
+    assert '"letter"' in (out / "a.json").read_text()
     assert len(jobs(http)) == before + 4
     assert not list(out.rglob("*-2*"))
 
@@ -263,18 +268,6 @@ def test_nothing_that_others_wrote_is_written_over(own: Stack, tmp_path: Path) -
     assert "window" in texts
     assert (tmp_path / "scan.pdf").read_bytes() == original
     assert (again.returncode, again.stdout) == (0, "")
-
-
-def test_a_wrong_command_line_says_what_is_wrong(own: Stack, tmp_path: Path) -> None:
-    for words, reason in (
-        ((tmp_path, "-o", tmp_path / "out"), "--recursive"),
-        ((tmp_path / "none.pdf", "-o", tmp_path), "there is no file"),
-        ((__file__, "-o", tmp_path, "--also", "docx"), "--also takes"),
-        ((__file__, "-o", tmp_path, "--option", "deskew"), "NAME=VALUE"),
-    ):
-        ran = run(own, "submit", *words)
-        assert ran.returncode == 2
-        assert reason in ran.stderr
 
 
 # ocr-tasks watch

@@ -264,6 +264,27 @@ def test_an_error_page_of_a_proxy_is_an_error_as_well(server: Server, ask: Ask) 
     assert refused.value.code == "unknown"
 
 
+def test_what_is_no_server_of_ours_or_elsewhere_is_said(server: Server, ask: Ask) -> None:
+    server.script = [answers(200, b"<h1>Welcome"), answers(301, Location="https://ocr.example/")]
+
+    with pytest.raises(ApiError, match="no OCR Tasks server"):
+        ask("job", "j1")
+    with pytest.raises(ApiError, match=r"another address: https://ocr\.example/"):
+        ask("job", "j1")
+
+
+def test_a_job_may_be_of_a_workspace_but_not_of_nothing(server: Server, ask: Ask) -> None:
+    server.script = [answers(202, JOB)]
+
+    ask("submit", workspace="w1")
+    with pytest.raises(ValueError, match="no file"):
+        ask("submit")
+
+    (got,) = server.got
+    assert b'name="workspace"\r\n\r\nw1\r\n' in got.body
+    assert got.headers["Content-Type"].startswith("multipart/form-data")
+
+
 def test_a_retry_is_not_sent_twice_unless_nothing_was_done(server: Server, ask: Ask) -> None:
     server.script = [hangs_up]
     with pytest.raises(httpx.TransportError):

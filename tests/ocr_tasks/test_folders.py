@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from ocr_tasks import cli
 from ocr_tasks.client import AsyncClient
 from ocr_tasks.folders import documents, moving
 from ocr_tasks.folders.inbox import Inbox, Manners
@@ -133,6 +134,35 @@ def test_an_entry_that_is_broken_counts_as_none(tmp_path: Path, content: str) ->
 
     assert ledger.read(ENTRY.name) is None
     assert list(ledger.all()) == []
+
+
+# What is not begun with
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["submit", ".", "-o", "out"], "--recursive"),
+        (["submit", "none.pdf", "-o", "out"], "there is no file none.pdf"),
+        (["submit", __file__, "-o", "out", "--also", "docx"], "--also takes some of pdf, text"),
+        (["submit", __file__, "-o", "out", "--option", "deskew"], "--option takes NAME=VALUE"),
+        (["watch", "none", "out"], "there is no folder none"),
+        (["watch", ".", "."], "IN has to be another folder"),
+        (["watch", ".", "out", "--archive", "."], "IN has to be another folder"),
+    ],
+)
+def test_a_wrong_command_line_says_what_is_wrong(
+    words: list[str],
+    reason: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    assert cli.main(words) == 2
+    assert reason in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 # Watching, without a server
