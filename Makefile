@@ -25,7 +25,7 @@ lint:
 	.venv/bin/lint-imports
 
 pytest:
-	$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=15
+	$(PY) -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations=15
 
 env: ## make .env and secrets/ for docker-compose.yml
 	@scripts/make-env

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import http.server
+import os
 import shutil
 import socket
 import subprocess
@@ -55,7 +56,8 @@ class Bucket:
     def objects(self) -> list[str]:
         """The names of all objects, but for the one that is written to see whether that works."""
         root = self.folder / BUCKET / "jobs-of-tests"
-        files = (path for path in root.rglob("*") if path.is_file())
+        # Unlike `rglob`, it goes on where a folder is deleted meanwhile.
+        files = (Path(folder, file) for folder, _, files in os.walk(root) for file in files)
         names = (str(path.relative_to(root)) for path in files)
         return sorted(name for name in names if not name.startswith("."))
 

@@ -30,6 +30,16 @@ SIX_PAGES = DATA / "six-pages.pdf"
 collect_ignore = [] if "TEST_COMPOSE" in os.environ else ["compose"]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Gives the tests of whole stacks a second try, which the summary tells of.
+
+    Dozens of processes at once take longer on a busy machine than any test can know beforehand.
+    """
+    for item in items:
+        if item.get_closest_marker("acceptance"):
+            item.add_marker(pytest.mark.flaky(reruns=1))
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
