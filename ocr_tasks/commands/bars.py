@@ -14,7 +14,7 @@ from ocr_tasks.client import Job
 
 @contextmanager
 def bars() -> Iterator[Progress]:
-    """Room for bars, for the time of the block."""
+    """Room for bars, for the time of the block; where there is no terminal they are not seen."""
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -23,7 +23,9 @@ def bars() -> Iterator[Progress]:
     )
     # Results that are printed into a file or a pipe must not come out between the bars.
     console, redirect = Console(stderr=True), sys.stdout.isatty()
-    with Progress(*columns, console=console, redirect_stdout=redirect) as progress:
+    with Progress(
+        *columns, console=console, redirect_stdout=redirect, disable=not console.is_terminal
+    ) as progress:
         yield progress
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ocr_tasks.client import AsyncClient, Option
 from ocr_tasks.commands import requests
-from ocr_tasks.commands.exits import USAGE, complain
+from ocr_tasks.commands.exits import UNAVAILABLE, USAGE, complain
 from ocr_tasks.folders.inbox import Inbox, Manners
 from ocr_tasks.folders.ledger import FOLDER, Ledger
 from ocr_tasks.folders.reader import Reader
@@ -80,12 +80,14 @@ def _run(options: argparse.Namespace) -> int:
     places = {path.resolve() for path in (options.output, options.failed, options.archive) if path}
     try:
         fields, wanted = requests.wanted(options), requests.artifacts(options)
-        if not options.folder.is_dir():
-            raise ValueError(f"there is no folder {options.folder}")  # noqa: TRY301
         if options.folder.resolve() in places:
-            raise ValueError("IN has to be another folder than those of results")  # noqa: TRY301
+            return complain("IN has to be another folder than those of results", USAGE)
+        next(options.folder.iterdir(), None)
     except ValueError as error:
         return complain(str(error), USAGE)
+    except OSError as error:
+        # It may be mounted later; systemd tries again.
+        return complain(f"{error.filename} cannot be read: {error.strerror}", UNAVAILABLE)
     with suppress(KeyboardInterrupt, asyncio.CancelledError):
         asyncio.run(_watch(options, places, fields, wanted))
     return complain("ended. Started again, it goes on from here", 0)

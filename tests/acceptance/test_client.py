@@ -47,6 +47,22 @@ def token(own: Stack) -> str:
     return own.settings["OCR_TOKEN"]
 
 
+@pytest.fixture
+def fresh(tmp_path: Path) -> tuple[str, str]:
+    """An option that makes documents others than those of another test, or of its first try."""
+    return "--option", f"title={tmp_path.name}"
+
+
+@contextlib.contextmanager
+def away(own: Stack) -> Iterator[None]:
+    """The server is not there, for the time of the block."""
+    assert own.stop() == 0
+    try:
+        yield
+    finally:
+        own.start()
+
+
 def jobs(http: httpx.Client) -> list[dict[str, Any]]:
     return http.get("/v1/jobs?limit=200").json()["jobs"]
 
@@ -121,7 +137,7 @@ def test_a_whole_round_with_asyncio(own: Stack, tmp_path: Path) -> None:
             assert await client.alive()
             assert await client.ready()
             picture = documents.encoded(documents.picture("summer"), "PNG")
-            key = "one and the same"
+            key = tmp_path.name
             sent = await client.submit(("a.png", picture), idempotency_key=key)
             again = await client.submit(("a.png", io.BytesIO(picture)), idempotency_key=key)
             assert sent.id == again.id
@@ -144,7 +160,7 @@ def test_a_whole_round_with_asyncio(own: Stack, tmp_path: Path) -> None:
 
 
 def test_a_second_call_does_what_the_first_one_did_not(
-    own: Stack, http: httpx.Client, tmp_path: Path
+    own: Stack, http: httpx.Client, tmp_path: Path, fresh: tuple[str, str]
 ) -> None:
     scans, out = tmp_path / "scans", tmp_path / "out"
     (scans / "deep").mkdir(parents=True)
@@ -155,6 +171,7 @@ def test_a_second_call_does_what_the_first_one_did_not(
     (scans / "deep" / "bad.pdf").write_bytes(BROKEN)
     (scans / "deep" / "notes.txt").write_text("no document")
     asked = ("submit", scans, "-o", out, "--recursive", "--also", "text,hocr", "--jobs", "2")
+    asked += fresh
     before = len(jobs(http))
 
     first = run(own, *asked)
@@ -198,7 +215,7 @@ def test_a_second_call_does_what_the_first_one_did_not(
 
 
 def test_a_call_that_was_killed_goes_on_with_the_same_jobs(
-    own: Stack, http: httpx.Client, tmp_path: Path
+    own: Stack, http: httpx.Client, tmp_path: Path, fresh: tuple[str, str]
 ) -> None:
     files = [tmp_path / "one.pdf", tmp_path / "two.pdf"]
     files[0].write_bytes(documents.scan(*WORDS))
@@ -206,16 +223,16 @@ def test_a_call_that_was_killed_goes_on_with_the_same_jobs(
     out, log = tmp_path / "out", tmp_path / "log"
     before = len(jobs(http))
 
-    with running(own, log, "submit", files[0], "-o", out):
+    with running(own, log, "submit", files[0], "-o", out, *fresh):
         wait_until(lambda: len(jobs(http)) == before + 1)
-    with running(own, log, "submit", *files, "-o", out) as interrupted:
+    with running(own, log, "submit", *files, "-o", out, *fresh) as interrupted:
         wait_until(lambda: len(jobs(http)) == before + 2)
         interrupted.send_signal(signal.SIGINT)
         code = interrupted.wait(60)
     # It may have been done before that.
     said = "The same command goes on" in log.read_text()
     assert (code, said) in ((130, True), (0, False)), log.read_text()
-    again = run(own, "submit", *files, "-o", out)
+    again = run(own, "submit", *files, "-o", out, *fresh)
 
     assert again.returncode == 0, again.stderr
     assert len(jobs(http)) == before + 2
@@ -224,10 +241,10 @@ def test_a_call_that_was_killed_goes_on_with_the_same_jobs(
 
 
 def test_what_failed_or_was_cancelled_is_tried_again(
-    own: Stack, http: httpx.Client, tmp_path: Path
+    own: Stack, http: httpx.Client, tmp_path: Path, fresh: tuple[str, str]
 ) -> None:
     (tmp_path / "scan.pdf").write_bytes(documents.scan("winter", "letter", "winter"))
-    asked = ("submit", tmp_path / "scan.pdf", "-o", tmp_path / "out")
+    asked = ("submit", tmp_path / "scan.pdf", "-o", tmp_path / "out", *fresh)
     before = len(jobs(http))
     with running(own, tmp_path / "log", *asked):
         wait_until(lambda: len(jobs(http)) == before + 1)
@@ -274,12 +291,12 @@ def test_nothing_that_others_wrote_is_written_over(own: Stack, tmp_path: Path) -
 
 
 def test_a_folder_is_watched_through_everything(
-    own: Stack, http: httpx.Client, tmp_path: Path
+    own: Stack, http: httpx.Client, tmp_path: Path, fresh: tuple[str, str]
 ) -> None:
     inbox, out, archive = tmp_path / "in", tmp_path / "out", tmp_path / "archive"
     (inbox / "desk").mkdir(parents=True)
     log = tmp_path / "log"
-    asked = ("watch", inbox, out, "--archive", archive, "--settle", "0.3", "--jobs", "2")
+    asked = ("watch", inbox, out, "--archive", archive, "--settle", "0.3", "--jobs", "2", *fresh)
 
     def archived(name: str) -> bool:
         return (archive / name).exists()
@@ -313,12 +330,11 @@ def test_a_folder_is_watched_through_everything(
         assert len(jobs(http)) == known + 1
 
         # … and the server is away when the next one comes.
-        assert own.stop() == 0
-        (inbox / "later.png").write_bytes(
-            documents.encoded(documents.picture("bridge"), "PNG", dpi=(150, 150))
-        )
-        wait_until(lambda: "does not answer" in log.read_text())
-        own.start()
+        with away(own):
+            (inbox / "later.png").write_bytes(
+                documents.encoded(documents.picture("bridge"), "PNG", dpi=(150, 150))
+            )
+            wait_until(lambda: "does not answer" in log.read_text())
         wait_until(lambda: archived("later.png"))
         watcher.send_signal(signal.SIGINT)
         assert watcher.wait(60) == 0
@@ -359,7 +375,7 @@ def test_no_document_is_moved_for_a_fault_of_the_operator(
 
 
 def test_what_stays_in_a_watched_folder_is_read_once(
-    own: Stack, http: httpx.Client, tmp_path: Path
+    own: Stack, http: httpx.Client, tmp_path: Path, fresh: tuple[str, str]
 ) -> None:
     inbox, out, log = tmp_path / "in", tmp_path / "in" / "out", tmp_path / "log"
     inbox.mkdir()
@@ -367,6 +383,7 @@ def test_what_stays_in_a_watched_folder_is_read_once(
     # An unfinished PDF is sent in the end; its results are those of the server's repair, or none.
     (inbox / "cut.pdf").write_bytes(documents.scan("garden")[:2000])
     asked = ("watch", inbox, out, "--settle", "0.1", "--unfinished", "1", "--poll", "0.1")
+    asked += fresh
 
     for _ in range(2):
         with running(own, log, *asked) as watcher:

@@ -13,6 +13,7 @@ import pytest
 
 from ocr_tasks import cli
 from ocr_tasks.client import AsyncClient
+from ocr_tasks.commands.exits import UNAVAILABLE
 from ocr_tasks.folders import documents, moving
 from ocr_tasks.folders.inbox import Inbox, Manners
 from ocr_tasks.folders.ledger import Entry, Ledger, Stamp
@@ -146,7 +147,6 @@ def test_an_entry_that_is_broken_counts_as_none(tmp_path: Path, content: str) ->
         (["submit", "none.pdf", "-o", "out"], "there is no file none.pdf"),
         (["submit", __file__, "-o", "out", "--also", "docx"], "--also takes some of pdf, text"),
         (["submit", __file__, "-o", "out", "--option", "deskew"], "--option takes NAME=VALUE"),
-        (["watch", "none", "out"], "there is no folder none"),
         (["watch", ".", "."], "IN has to be another folder"),
         (["watch", ".", "out", "--archive", "."], "IN has to be another folder"),
     ],
@@ -163,6 +163,13 @@ def test_a_wrong_command_line_says_what_is_wrong(
     assert cli.main(words) == 2
     assert reason in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_is_not_there_yet_is_no_wrong_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["watch", str(tmp_path / "none"), str(tmp_path / "out")]) == UNAVAILABLE
+    assert "none cannot be read: No such file or directory" in capsys.readouterr().err
 
 
 # Watching, without a server
