@@ -57,6 +57,8 @@ class Tries:
 
 
 def _may_repeat(failure: Failure, repeatable: bool) -> bool:
+    if isinstance(failure, httpx.UnsupportedProtocol):  # the address is wrong, and stays so
+        return False
     if isinstance(failure, ApiError):
         return failure.status in _NOT_DONE or (repeatable and failure.status in _PERHAPS_DONE)
     return repeatable or isinstance(failure, _NEVER_SENT)

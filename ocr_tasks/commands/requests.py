@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 
 from ocr_tasks.client import Option, environment
 from ocr_tasks.client.models import ENDINGS
@@ -30,8 +31,10 @@ def wanted(options: argparse.Namespace) -> dict[str, Option]:
     """The options of a job that a command line asks for.
 
     Raises:
-        ValueError
+        ValueError: if they, or the address of the server, cannot be.
     """
+    if not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", options.url):
+        raise ValueError(f"--url takes an address such as {environment.DEFAULT_URL}")
     fields: dict[str, Option] = {}
     for pair in options.option:
         name, equals, value = pair.partition("=")

@@ -66,6 +66,8 @@ def _run(options: argparse.Namespace) -> int:
         return complain(f"{error.filename} cannot be read: {error.strerror}", USAGE)
     try:
         done = asyncio.run(_read(options, found, ledger, fields, wanted))
+    except ConnectionError as error:
+        return complain(str(error), UNAVAILABLE)
     except KeyboardInterrupt:
         words = "interrupted. The same command goes on from here; the server reads on meanwhile"
         return complain(words, INTERRUPTED)
@@ -105,6 +107,8 @@ async def _read(
     wanted: list[str],
 ) -> batch.Batch:
     async with AsyncClient(options.url, patience=_PATIENCE) as client:
+        if not await client.alive():  # patience is for one that goes away
+            raise ConnectionError(f"no OCR Tasks server answers at {options.url}")
         reader = Reader(client, options.output, ledger, fields, wanted)
         with bars() as progress:
             return await batch.run(reader, found, options.jobs, _shown(progress), _say(progress))

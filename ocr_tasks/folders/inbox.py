@@ -27,7 +27,7 @@ _LOOK_SECONDS = 60.0
 _AGAIN_FIRST, _AGAIN_MOST = 2.0, 60.0
 
 #: Answers that are about the document, and not about the server, its operator or the token.
-_ITS_FAULT = frozenset({400, 413, 415, 422})
+_ITS_FAULT = frozenset({413, 415, 422})
 
 
 @dataclass(frozen=True)
@@ -199,6 +199,8 @@ class Inbox:
     def _set_aside(self, found: Found, name: str, sight: _Sight, code: str, text: str) -> None:
         """Moves a document away that cannot be read, and writes beside it why."""
         try:
+            if Stamp.of(found.path) != sight.stamp:  # that was half of it
+                return
             where = moving.move(found.path, self._manners.failed / found.place)
             moving.write_beside(where, f"{code}\n\n{text}\n")
             self._ledger.forget(name)

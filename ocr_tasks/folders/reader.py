@@ -23,7 +23,8 @@ from ocr_tasks.folders.ledger import Entry, Ledger, Stamp
 
 #: Codes of errors after which the document has to be sent anew.
 _LOST = frozenset(
-    {"job_not_found", "job_deleted", "result_gone", "job_not_retryable"} | {"idempotency_mismatch"}
+    {"job_not_found", "job_deleted", "job_not_retryable", "idempotency_mismatch"}
+    | {"result_gone", "result_corrupt"}
 )
 
 #: Times that it is.

@@ -19,6 +19,7 @@ from ocr_tasks.folders.inbox import Inbox, Manners
 from ocr_tasks.folders.ledger import Entry, Ledger, Stamp
 from ocr_tasks.folders.reader import Reader
 from tests.conftest import free_port
+from tests.unsteady import Request, Server, refuses
 
 # Moving
 
@@ -147,6 +148,8 @@ def test_an_entry_that_is_broken_counts_as_none(tmp_path: Path, content: str) ->
         (["submit", "none.pdf", "-o", "out"], "there is no file none.pdf"),
         (["submit", __file__, "-o", "out", "--also", "docx"], "--also takes some of pdf, text"),
         (["submit", __file__, "-o", "out", "--option", "deskew"], "--option takes NAME=VALUE"),
+        (["submit", __file__, "-o", "out", "--url", "localhost:8000"], "--url takes an address"),
+        (["watch", ".", "out", "--url", "http://"], "--url takes an address"),
         (["watch", ".", "."], "IN has to be another folder"),
         (["watch", ".", "out", "--archive", "."], "IN has to be another folder"),
     ],
@@ -165,6 +168,15 @@ def test_a_wrong_command_line_says_what_is_wrong(
     assert not list(tmp_path.iterdir())
 
 
+def test_a_server_that_was_never_there_is_said_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+
+    assert cli.main(["submit", __file__, "-o", str(tmp_path), "--url", url]) == UNAVAILABLE
+    assert f"no OCR Tasks server answers at {url}" in capsys.readouterr().err
+
+
 def test_a_folder_that_is_not_there_yet_is_no_wrong_command_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -172,19 +184,22 @@ def test_a_folder_that_is_not_there_yet_is_no_wrong_command_line(
     assert "none cannot be read: No such file or directory" in capsys.readouterr().err
 
 
-# Watching, without a server
+# Watching, without a server of ours
 
 
 def watch_until(
-    folder: Path, out: Path, archive: Path | None, seen: Callable[[list[str]], bool]
+    folder: Path,
+    out: Path,
+    archive: Path | None,
+    seen: Callable[[list[str]], bool],
+    url: str = "",
 ) -> list[str]:
-    """Watches a folder, with a server that is not there, until that can be seen in what is said."""
+    """Watches a folder until that can be seen in what is said; without `url` no server is there."""
     said: list[str] = []
 
     async def run() -> None:
-        async with AsyncClient(
-            f"http://127.0.0.1:{free_port()}", token="", patience=0, verify=False
-        ) as client:
+        address = url or f"http://127.0.0.1:{free_port()}"
+        async with AsyncClient(address, token="", patience=0, verify=False) as client:
             ledger = Ledger(out / "ledger")
             reader = Reader(client, out, ledger, {}, ["pdf"])
             manners = Manners(archive, out / "failed", False, 0, 0, 0.05, 2)
@@ -257,3 +272,38 @@ def test_a_server_that_is_away_is_said_once_and_a_folder_that_is_away_as_well(
     assert len([line for line in said if "does not answer" in line]) == 1
     assert len([line for line in said if "cannot be read" in line]) == 1
     assert len(list((tmp_path / "away").iterdir())) == 3
+
+
+def test_a_document_that_was_sent_too_early_is_not_set_aside(
+    tmp_path: Path, server: Server
+) -> None:
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    (folder / "scan.png").write_text("half")
+
+    def refuses_as_it_grows(request: Request) -> None:
+        (folder / "scan.png").write_text("half and half")
+        refuses(422, "image_invalid")(request)
+
+    server.script = [refuses_as_it_grows, refuses(422, "image_invalid")]
+    reason = out / "failed" / "scan.png.txt"
+
+    watch_until(folder, out, None, lambda _: reason.exists(), server.url)
+
+    assert [b"half and half" in request.body for request in server.got] == [False, True]
+    assert (out / "failed" / "scan.png").read_text() == "half and half"
+    assert reason.read_text() == "image_invalid\n\nNo. Go.\n"
+
+
+def test_a_server_by_another_name_is_no_fault_of_the_document(
+    tmp_path: Path, server: Server
+) -> None:
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    (folder / "scan.png").write_text("scan")
+    server.script = [refuses(400, "host_refused")]
+
+    said = watch_until(folder, out, None, lambda said: bool(said), server.url)
+
+    assert "host_refused" in said[0]
+    assert (folder / "scan.png").exists()
