@@ -2,7 +2,7 @@
 PY := .venv/bin/python
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: run ocr test lint pytest bench chaos docs swarm-assets env certificate test-compose help
+.PHONY: run ocr test lint pytest bench chaos docs site swarm-assets env certificate test-compose help
 .DEFAULT_GOAL := help
 
 run: ## start everything on http://127.0.0.1:8000 (Ctrl-C ends it)
@@ -44,13 +44,18 @@ bench: ## measure everything against its competitors, into bench/RESULTS.md (an 
 	.venv/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/bench.txt
 	$(PY) -m bench
 
-chaos: ## kill everything at random, 300 times, and check every job; into docs/reliability.md
+chaos: ## kill everything at random, 300 times, and check every job; into docs/explanation/reliability.md
 	@scripts/setup --dev
 	$(PY) -m tests.chaos --kills 300 --write
 
 docs: ## write the generated reference pages again
 	@scripts/setup --dev
 	$(PY) -m scripts.reference
+
+site: ## make a site of the documentation, in build/site; what would be a warning is an error
+	@scripts/setup --dev
+	.venv/bin/sphinx-build -q -E -W --keep-going -b html -c docs -d build/doctrees . build/site
+	@echo "file://$(CURDIR)/build/site/index.html"
 
 swarm-assets: ## what the page /swarm reads with, for browsers that join (needs npm)
 	@scripts/swarm-assets

@@ -108,6 +108,39 @@ class UnsupportedEncoding(RequestError):
     advice = "Send it without Content-Encoding."
 
 
+class MissingParameter(OptionsError):
+    code = "missing_parameter"
+    title = "A parameter that the request needs is missing"
+    advice = "See docs/how-to/paperless.md for what Azure's interface takes."
+
+
+class InvalidParameter(OptionsError):
+    code = "invalid_parameter"
+    title = "A parameter of the request is not valid"
+    advice = "See docs/how-to/paperless.md for what Azure's interface takes."
+
+
+class UnsupportedMediaType(RequestError):
+    code = "unsupported_media_type"
+    title = "The body of the request is of a type that this address does not take"
+    advice = "Send application/json, or the document itself as application/octet-stream."
+
+
+class ModelNotFound(RequestError):
+    code = "model_not_found"
+    title = "There is no such model"
+    advice = "Use prebuilt-read: there is no other here."
+
+
+class SourceNotFetched(RequestError):
+    code = "source_not_fetched"
+    title = "The document could not be fetched from its address"
+    advice = (
+        "Give an http(s) address on the internet, or send the document itself; an operator can "
+        "allow networks of their own by OCR_CALLBACK_NETWORKS."
+    )
+
+
 class NotAuthenticated(RequestError):
     code = "not_authenticated"
     title = "A valid token is needed"
@@ -520,6 +553,12 @@ class TooManyWaiting(ServiceError):
     code = "too_many_waiting"
     title = "As many clients are following jobs, or sending files, as the server has room for"
     advice = "Try again after the time in Retry-After; poll a job instead of following it."
+
+
+class ServerStopping(ServiceError):
+    code = "server_stopping"
+    title = "The server is being stopped, and the job was cancelled"
+    advice = "Send the document again in a minute."
 
 
 class QueueUnavailable(ServiceError):

@@ -41,9 +41,9 @@ class _Collector:
         try:
             found = list(_service())
         except (errors.QueueUnavailable, RedisError):
-            yield GaugeMetricFamily("ocr_up", "Whether Redis can be reached", 0)
-            return
-        yield GaugeMetricFamily("ocr_up", "Whether Redis can be reached", 1)
+            found = []
+        text = "Whether Redis can be reached; if not, only this and the storage's are there"
+        yield GaugeMetricFamily("ocr_up", text, 1 if found else 0)
         yield from found
 
 
@@ -171,7 +171,8 @@ def _jobs(seen: _Seen) -> Iterator[Metric]:
 
 
 def _queue(seen: _Seen) -> Iterator[Metric]:
-    yield _gauges("ocr_queue_messages", "Messages that wait in each lane", "lane", seen.lanes)
+    text = "Messages that wait in each lane: a job each, and in pages (or bulk) calls for help"
+    yield _gauges("ocr_queue_messages", text, "lane", seen.lanes)
     age = max(0.0, seen.now - seen.oldest[0][1]) if seen.oldest else 0.0
     text = "Seconds for which the job has waited that has waited longest, 0 where none waits"
     yield GaugeMetricFamily("ocr_queue_oldest_job_age_seconds", text, age)
@@ -180,12 +181,11 @@ def _queue(seen: _Seen) -> Iterator[Metric]:
 
 
 def _pages(seen: _Seen) -> Iterator[Metric]:
-    yield _counter(
-        "ocr_pages_read", "Pages that were read, as it happens", seen.count("pages_read")
-    )
+    text = "Pages that were read, as it happens; those that a retry reads anew count again"
+    yield _counter("ocr_pages_read", text, seen.count("pages_read"))
     yield GaugeMetricFamily("ocr_pages_in_progress", "Pages that are being read", seen.reading)
     yield _counter("ocr_pages_done", "Pages of jobs that succeeded", seen.count("pages"))
-    text = "Pages of such jobs that could not be read"
+    text = "Pages of jobs that succeeded that could not be read"
     yield _counter("ocr_pages_failed", text, seen.count("pages_failed"))
 
 
@@ -198,8 +198,8 @@ def _workers(seen: _Seen) -> Iterator[Metric]:
     for place, (name, text) in enumerate(
         (
             ("ocr_workers", "Workers that live, by what they work on"),
-            ("ocr_worker_processes", "Their processes"),
-            ("ocr_worker_processes_busy", "Those of them that are at work"),
+            ("ocr_worker_processes", "Processes of living workers"),
+            ("ocr_worker_processes_busy", "Those at work at their worker's last sign of life"),
         )
     ):
         rows = {kind: total[place] for kind, total in totals.items()}
@@ -230,7 +230,7 @@ def _processing(seen: _Seen) -> Iterator[Metric]:
 def _webhooks(seen: _Seen) -> Iterator[Metric]:
     text = "Webhooks that are still to be sent, or sent again"
     yield GaugeMetricFamily("ocr_webhooks_pending", text, seen.outbox)
-    text = "Those of them whose time has come"
+    text = "Webhooks whose time has come"
     yield GaugeMetricFamily("ocr_webhooks_due", text, seen.outbox_due)
     results = {name: seen.count(f"webhooks_{name}") for name in ("delivered", "failed", "given_up")}
     text = "Tries to send a webhook; failed ones are tried again, unless it was given up"
@@ -248,7 +248,7 @@ def _redis(seen: _Seen) -> Iterator[Metric]:
 def _http(seen: _Seen) -> Iterator[Metric]:
     counts = CounterMetricFamily(
         "ocr_http_requests",
-        "Requests that were answered, by the rule of their address",
+        "Requests that were answered; route is the rule of the address, or none",
         labels=["method", "route", "status"],
     )
     classes: dict[tuple[str, str], dict[str, float]] = {}

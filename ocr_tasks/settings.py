@@ -303,7 +303,14 @@ class Settings(BaseSettings):
     callback_networks: str = Field(
         "",
         description="Networks that webhooks may be sent to although they are not public, joined by "
-        "commas, such as 192.168.7.0/24.",
+        "commas, such as 192.168.7.0/24. Also documents and METS files whose address a client "
+        "gives may be fetched from there.",
+    )
+    fetch_seconds: float = Field(
+        120,
+        ge=1,
+        le=3600,
+        description="Seconds for fetching a document from the address that a client gives.",
     )
     webhook_secrets: str = Field(
         "",

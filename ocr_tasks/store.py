@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ocr_tasks import errors, settings
+from ocr_tasks.formats.page import Page
 from ocr_tasks.model import Artifact
 from ocr_tasks.stores.folder import FolderStore
 
@@ -173,9 +174,19 @@ def write_end(job_id: str, state: str, result: dict[str, Any]) -> None:
         get().write(job_id, "end.json", content.encode())
 
 
-def page_words(job_id: str, number: int) -> bytes | None:
-    """The words of a page as JSON (`formats.page`), None before it is read."""
-    return get().read(job_id, f"pages/{number:06d}/page.json")
+def page(job_id: str, number: int) -> Page | None:
+    """The words of a page, None before it is read.
+
+    Raises:
+        errors.ResultCorrupt, errors.StorageUnavailable
+    """
+    stored = get().read(job_id, f"pages/{number:06d}/page.json")
+    if stored is None:
+        return None
+    try:
+        return Page.from_dict(json.loads(stored))
+    except (ValueError, LookupError, TypeError) as error:
+        raise errors.ResultCorrupt(f"page {number}") from error
 
 
 def page_summaries(job_id: str, total: int) -> dict[int, dict[str, Any]]:

@@ -5,11 +5,16 @@ A test compares them with what is committed, so they cannot fall behind.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ocr_tasks import cli, errors
+from ocr_tasks import cli, command_line, errors, metrics, settings
 from ocr_tasks.options import JobOptions
 from ocr_tasks.settings import Settings
 from web.app import create_app
@@ -58,9 +63,19 @@ def options_page() -> str:
          row["description"])
         for name, row in properties.items()
     ]  # fmt: skip
+    arguments = [
+        (", ".join(f"`{name}`" for name in names.split(", ")), meaning)
+        for names, meaning in command_line.understood()
+    ]
     return (
         "# Options\n\nForm fields of `POST /v1/jobs`; `GET /v1/options` gives them as a JSON "
-        "schema.\n\n" + _table(["Field", "Default", "Meaning"], rows)
+        "schema.\n\n"
+        + _table(["Field", "Default", "Meaning"], rows)
+        + "\n## OCRmyPDF's arguments\n\nWhat each argument of `ocrmypdf` is called here, for those "
+        "who come from a script of their own. [Nextcloud](../how-to/nextcloud.md) sends them as "
+        "they are. All others are refused there. Without an argument about pages that have text, "
+        "OCRmyPDF refuses such documents (`mode=refuse`); `POST /v1/jobs` keeps these pages "
+        "(`mode=skip`).\n\n" + _table(["Argument", "Option"], arguments)
     )
 
 
@@ -92,12 +107,40 @@ def cli_page() -> str:
     return text
 
 
+def metrics_page() -> str:
+    """Needs a Redis, which may be empty."""
+    endings = {"counter": "_total", "info": "_info"}
+    rows = [
+        (
+            f"`{family.name}{endings.get(family.type, '')}`",
+            "gauge" if family.type == "info" else family.type,
+            ", ".join(f"`{label}`" for label in _labels(family)),
+            family.documentation,
+        )
+        for family in metrics.registry().collect()
+    ]
+    return (
+        "# Metrics\n\n`GET /metrics` in the format of Prometheus: "
+        "[how to watch it](../how-to/monitoring.md). Counters begin again at 0 when Redis is "
+        "emptied; Prometheus expects that of counters. Requests are counted up to two seconds "
+        "late.\n\n" + _table(["Name", "Type", "Labels", "Meaning"], rows)
+    )
+
+
+def _labels(family: Any) -> Sequence[str]:
+    """Its labels, also where there is nothing yet that has them."""
+    names: Sequence[str] = family._labelnames
+    found = {label for sample in family.samples for label in sample.labels}
+    return names or sorted(found - {"le"})
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "settings.md": settings_page,
     "errors.md": errors_page,
     "options.md": options_page,
     "http.md": http_page,
     "cli.md": cli_page,
+    "metrics.md": metrics_page,
 }
 
 
@@ -106,10 +149,28 @@ def page(name: str) -> str:
     return _NOTE + PAGES[name]()
 
 
+@contextmanager
+def _redis() -> Iterator[None]:
+    """An empty Redis, which ours ask meanwhile."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ |= {"OCR_REDIS_URL": f"unix://{folder}/redis.sock", "OCR_DATA_DIR": folder}
+        settings.get.cache_clear()
+        command = ["redis-server", "--port", "0", "--unixsocket", f"{folder}/redis.sock"]
+        command += ["--save", "", "--dir", folder]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:
+            try:
+                while server.poll() is None and not Path(folder, "redis.sock").exists():
+                    time.sleep(0.05)
+                yield
+            finally:
+                server.terminate()
+
+
 def main() -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
-    for name in PAGES:
-        (FOLDER / name).write_text(page(name))
+    with _redis():
+        for name in PAGES:
+            (FOLDER / name).write_text(page(name))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,21 @@ SIX_PAGES = DATA / "six-pages.pdf"
 
 #: They need Docker and an image that has been built: `make test-compose`.
 collect_ignore = [] if "TEST_COMPOSE" in os.environ else ["compose"]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Says at the end of a long run where its time went, by folder."""
+    seconds: Counter[str] = Counter()
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if isinstance(report, pytest.TestReport):
+                seconds["/".join(report.nodeid.split("::")[0].split("/")[:2])] += report.duration
+    if seconds.total() < 120:
+        return
+    terminalreporter.section("seconds by part")
+    for part, spent in seconds.most_common(12):
+        share = spent / seconds.total()
+        terminalreporter.write_line(f"{spent:7.0f}  {share:4.0%}  {part}")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

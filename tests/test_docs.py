@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import re
-import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,15 +12,24 @@ import pytest
 from ocr_tasks import errors
 from ocr_tasks.settings import Settings
 from scripts import reference
-from tests import documents
+from tests import documents, examples
 from tests.acceptance.test_main_job import text_of
-from tests.conftest import DATA, Stack
+from tests.conftest import Stack
+from tests.examples import PAGES, ROOT, Example
 
-ROOT = Path(__file__).parent.parent
+HERE = "tests/test_docs.py"
+CHECKED = [
+    example
+    for page in PAGES
+    for example in examples.of_page(page)
+    if example.language in ("sh", "bash", "python")
+]
 
 
+@pytest.mark.usefixtures("service")  # the numbers of /metrics are read from Redis
 @pytest.mark.parametrize("name", reference.PAGES)
-def test_the_reference_is_what_the_code_says(name: str) -> None:
+def test_the_reference_is_what_the_code_says(name: str, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
     assert (reference.FOLDER / name).read_text() == reference.page(name), "run `make docs`"
 
 
@@ -45,72 +53,73 @@ def test_settings_are_read_in_one_place() -> None:
         assert not re.search(r"environ[^\n]*OCR_", path.read_text()), path
 
 
-@pytest.mark.parametrize("path", [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")], ids=str)
+@pytest.mark.parametrize("path", PAGES, ids=str)
 def test_links_lead_somewhere(path: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", path.read_text()):
         if not target.startswith("http"):
             assert (path.parent / target).exists(), target
 
 
-def run_example(page: Path, stack: Stack, folder: Path) -> str:
-    """Runs the example of a page in a folder, and gives what it says."""
-    (example,) = re.findall(r"<!-- run by .*? -->\n```sh\n(.*?)```", page.read_text(), re.S)
-    ran = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", example.replace("http://127.0.0.1:8000", stack.url)],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
-    return ran.stdout
+@pytest.mark.parametrize("example", CHECKED, ids=lambda example: example.id)
+def test_each_example_is_run_or_says_why_not(example: Example) -> None:
+    for name in re.findall(r"tests/\w[\w/.]*\w", example.comment):
+        assert (ROOT / name).exists(), name
+    if example.runner:
+        test = (ROOT / example.runner).read_text()
+        assert example.page.name in test, f"{example.runner} does not know {example.page.name}"
+    else:
+        assert re.fullmatch(r"not run: \S.*", example.comment), (
+            f"write <!-- run by tests/test_docs.py -->, or <!-- not run: why --> before "
+            f"{example.id}, and name the page in the test"
+        )
+
+
+@pytest.mark.parametrize("example", CHECKED, ids=lambda example: example.id)
+def test_each_example_can_be_read_by_its_language(example: Example) -> None:
+    if example.language == "python":
+        ast.parse(example.text)
+    else:
+        ran = subprocess.run(["bash", "-n"], input=example.text, capture_output=True, text=True)
+        assert ran.stderr == ""
+
+
+#: The pages that are run on the shared stack, and words that what they say must have.
+RUN = {
+    "README.md": ["event: job", "garden"],
+    "docs/start.md": ["scan-ocr.pdf", "event: job", "succeeded", "garden"],
+    "docs/how-to/access.md": ["Anna's laptop", "submit"],
+    "docs/how-to/scale.md": ['ocr_workers{kind="documents"} 1', '"worker":'],
+    "docs/how-to/client.md": ["out/scan.pdf", "succeeded: 100 %", "photo.png: ocr", "window"],
+    "docs/how-to/tuning.md": ["ocr_worker_processes_wanted"],
+    "docs/how-to/migrate/ocrmypdf.md": ["done/scan.pdf"],
+}
 
 
 @pytest.mark.acceptance
-def test_the_examples_of_the_client_run(stack: Stack, tmp_path: Path) -> None:
-    (tmp_path / "scan.pdf").write_bytes(documents.scan("garden"))
-    documents.picture("window").save(tmp_path / "photo.png", dpi=(150, 150))
-    page = (ROOT / "docs" / "how-to" / "client.md").read_text()
-    examples = re.findall(r"<!-- run by .*? -->\n```python\n(.*?)```", page, re.S)
-    said = ""
-    for example in examples:
-        ran = subprocess.run(
-            [sys.executable, "-c", example],
-            env={**stack.environment, "OCR_URL": stack.url},
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        assert ran.returncode == 0, ran.stderr
-        said += ran.stdout
+@pytest.mark.parametrize("name", RUN)
+def test_the_examples_of_a_page_run(name: str, stack: Stack, tmp_path: Path) -> None:
+    said = examples.run_page(ROOT / name, HERE, stack, tmp_path)
 
-    assert len(examples) == 3
-    assert "succeeded: 100 %" in said
-    assert "window" in said
-    assert "cannot be reached" not in said
-    assert "garden" in text_of((tmp_path / "searchable.pdf").read_bytes())
+    for words in RUN[name]:
+        assert words in said
+    for made in [*tmp_path.glob("searchable.pdf"), *tmp_path.glob("done/*.pdf")]:
+        assert "garden" in text_of(made.read_bytes())
 
 
 @pytest.mark.acceptance
 def test_the_examples_of_the_swarm_run(stack: Stack, tmp_path: Path) -> None:
     (tmp_path / "scans").mkdir()
     documents.picture("garden").save(tmp_path / "scans" / "a.png")
-    command = [sys.executable, "-m", "ocr_tasks.cli", "swarm", "load", str(tmp_path / "scans")]
-    command += ["--transcripts", str(tmp_path / "transcripts")]
-    subprocess.run(command, env=stack.environment, check=True)
+    how_to = ROOT / "docs" / "how-to"
 
-    run_example(ROOT / "docs" / "how-to" / "swarm.md", stack, tmp_path)
+    examples.run_page(how_to / "migrate" / "docr.md", HERE, stack, tmp_path)
+    examples.run_page(how_to / "swarm.md", HERE, stack, tmp_path)
 
     assert "garden" in (tmp_path / "transcripts" / "a.txt").read_text()
 
 
-@pytest.mark.acceptance
-def test_the_examples_of_the_readme_run(stack: Stack, tmp_path: Path) -> None:
-    shutil.copy(DATA / "huckleberry-finn-p22.pdf", tmp_path / "scan.pdf")
+def test_every_page_that_is_to_be_run_here_is() -> None:
+    named = {example.page for example in CHECKED if example.runner == HERE}
+    swarm = {ROOT / "docs/how-to/swarm.md", ROOT / "docs/how-to/migrate/docr.md"}
 
-    said = run_example(ROOT / "README.md", stack, tmp_path)
-
-    assert "event: job" in said
-    assert "garden" in said
-    assert "garden" in text_of((tmp_path / "searchable.pdf").read_bytes())
+    assert named == swarm | {ROOT / name for name in RUN}

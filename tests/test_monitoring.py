@@ -21,6 +21,7 @@ ROOT = Path(__file__).parent.parent
 MONITORING = ROOT / "deploy" / "monitoring"
 DASHBOARD = MONITORING / "grafana" / "dashboards" / "ocr-tasks.json"
 PAGE = ROOT / "docs" / "how-to" / "monitoring.md"
+REFERENCE = ROOT / "docs" / "reference" / "metrics.md"
 
 #: What Prometheus itself adds, with its labels.
 OWN = {"up": {"job"}}
@@ -95,7 +96,7 @@ def test_a_query_for_what_is_not_there_would_be_found(families: dict[str, Metric
 
 
 def test_all_that_is_there_is_documented_and_nothing_else(families: dict[str, Metric]) -> None:
-    rows = re.findall(r"^\| `(ocr_\w+)` \| (\w+) \|(.*?)\|", PAGE.read_text(), re.M)
+    rows = re.findall(r"^\| `(ocr_\w+)` \| (\w+) \|(.*?)\|", REFERENCE.read_text(), re.M)
 
     documented = {name: (kind, set(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows}
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
+
+import yaml
 
 SETUP = Path(__file__).parent.parent / "scripts" / "setup"
 
@@ -56,3 +59,16 @@ def test_an_option_that_there_is_not_changes_nothing() -> None:
 
     assert told.returncode == 2
     assert told.stderr == "usage: scripts/setup [--dev] [--ocrd]\n"
+
+
+def test_the_hooks_of_commits_run_the_tools_that_lint_runs() -> None:
+    root = SETUP.parent.parent
+    (repository,) = yaml.safe_load((root / ".pre-commit-config.yaml").read_text())["repos"]
+    (lint,) = re.findall(r"^lint:\n((?:\t.*\n)+)", (root / "Makefile").read_text(), re.M)
+
+    assert repository["repo"] == "local"  # nothing is fetched from elsewhere
+    entries = " ".join(hook["entry"] for hook in repository["hooks"])
+    tools = re.findall(r"^\t(\.venv/bin/[\w-]+(?: (?:format|check))?)", lint, re.M)
+    assert len(tools) == 4
+    for tool in tools:
+        assert tool in entries

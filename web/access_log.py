@@ -30,10 +30,16 @@ def _begin() -> None:
     g.began = time.monotonic()
 
 
+def waits() -> None:
+    """Says that the present request waits for something, so that its time tells nothing."""
+    g.waited = True
+
+
 def _end(response: Response) -> Response:
     seconds = time.monotonic() - g.get("began", time.monotonic())
     # A request that asked to wait says nothing of how fast answers are.
-    timed = None if "wait" in request.args or "Prefer" in request.headers else seconds
+    waited = "wait" in request.args or "Prefer" in request.headers or "waited" in g
+    timed = None if waited else seconds
     tally.count_request(request.method, _route(), response.status_code, timed)
     # Polls are many, and say nothing.
     quiet = request.method in ("GET", "HEAD", "OPTIONS") and response.status_code < 400

@@ -3,21 +3,36 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from pathlib import Path
 
 from flask import Response, request, send_file
 
 from ocr_tasks import errors, storage, store
-from ocr_tasks.model import Job, State
+from ocr_tasks.model import Artifact, Job, State
 from ocr_tasks.store import Streamed
 
+_PIECE_BYTES = 64 * 1024
 
-def artifact(job: Job, name: str) -> Response:
-    """A result of a job.
+
+def artifact(job: Job, name: str, download_name: str | None = None) -> Response:
+    """A result of a job, to be saved under a name; without one it is that of the document.
 
     Raises:
         errors.JobNotFinished, errors.JobWithoutResult, errors.ArtifactNotFound, errors.ResultGone
         errors.ResultCorrupt, errors.StorageUnavailable
+    """
+    found, stored = opened(job, name)
+    if download_name is None:
+        stem = Path(job.input.name).stem or "document"
+        download_name = f"{stem}{storage.ARTIFACTS[name][2]}"
+    return file(stored, found.media_type, download_name, found.sha256)
+
+
+def opened(job: Job, name: str) -> tuple[Artifact, Path | Streamed]:
+    """A result of a job, and where its bytes are.
+
+    Raises: as `artifact`.
     """
     if not job.state.final:
         raise errors.JobNotFinished(f"The job is {job.state}", state=job.state)
@@ -26,10 +41,21 @@ def artifact(job: Job, name: str) -> Response:
     found = next((row for row in job.outcome.artifacts if row.name == name), None)
     if found is None:
         raise errors.ArtifactNotFound()
-    stored = store.get().open_artifact(job.id, job.outcome.run, found)
-    ending = storage.ARTIFACTS[name][2]
-    download_name = f"{Path(job.input.name).stem or 'document'}{ending}"
-    return file(stored, found.media_type, download_name, found.sha256)
+    return found, store.get().open_artifact(job.id, job.outcome.run, found)
+
+
+def pieces(stored: Path | Streamed) -> Iterator[bytes]:
+    """The bytes of a file of ours, a piece at a time.
+
+    Raises:
+        errors.ResultCorrupt, errors.StorageUnavailable, OSError
+    """
+    if not isinstance(stored, Path):
+        yield from stored.pieces(0, stored.size)
+        return
+    with stored.open("rb") as bytes_of_it:
+        while piece := bytes_of_it.read(_PIECE_BYTES):
+            yield piece
 
 
 def file(

@@ -5,13 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
-from flask import Response
+from flask import Request, Response
 
 from ocr_tasks import errors, jobs, settings
 from ocr_tasks.model import Job
-from web import auth
+from web import auth, pace
 from web.schemas import JobBody
 
 #: Half of the threads may wait; the other half always answers at once.
@@ -20,6 +20,9 @@ _places = threading.BoundedSemaphore(max(1, settings.get().web_threads // 2))
 #: Seconds between two comments that keep a quiet stream open through proxies. As often a request
 #: that waits looks whether its token is still good.
 HEARTBEAT = 15
+
+#: Seconds between two looks whether the client of a request that waits is still there.
+_LOOK = 1
 
 
 @contextmanager
@@ -62,6 +65,40 @@ def wait_for_end(job: Job, seconds: float) -> Job:
             job = jobs.wait(job.id, job.revision, min(left, HEARTBEAT))
             auth.caller().check()
     return job
+
+
+def stay(job: Job, asked: Request) -> Job | None:
+    """The job when it has ended; None: its client has closed the connection before.
+
+    For a client that gets the result by this answer or never: if it goes away or the server is
+    stopped, the job is cancelled. While Redis is away it is waited on. Who calls holds a `place`.
+
+    Raises:
+        errors.ServerStopping
+        errors.NotAuthenticated: if the token was revoked meanwhile; the job goes on.
+        errors.JobDeleted
+    """
+    checked = time.monotonic()
+    while not job.state.final:
+        try:
+            if pace.has_left(asked):
+                _cancel(job)
+                return None
+            if pace.is_stopping():
+                _cancel(job)
+                raise errors.ServerStopping()
+            job = jobs.wait(job.id, job.revision, _LOOK)
+            if time.monotonic() - checked > HEARTBEAT:
+                auth.caller().check()
+                checked = time.monotonic()
+        except errors.QueueUnavailable:
+            time.sleep(_LOOK)
+    return job
+
+
+def _cancel(job: Job) -> None:
+    with suppress(errors.StateError):  # it has ended, or was deleted, a moment ago
+        jobs.cancel(job.id)
 
 
 def stream(job: Job, last_event_id: str | None) -> Response:

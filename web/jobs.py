@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from typing import Any, cast
 
@@ -244,20 +243,10 @@ def _job_with_page(path: PagePath) -> Job:
 
 def _page(path: PagePath) -> Page:
     job = _job_with_page(path)
-    page = _stored_page(job, path.page)
+    page = store.page(job.id, path.page)
     if page is None:
         raise errors.ResultGone() if job.state.final else errors.PageNotReady()
     return page
-
-
-def _stored_page(job: Job, number: int) -> Page | None:
-    stored = store.page_words(job.id, number)
-    if stored is None:
-        return None
-    try:
-        return Page.from_dict(json.loads(stored))
-    except (ValueError, LookupError, TypeError) as error:
-        raise errors.ResultCorrupt(f"page {number}") from error
 
 
 def _page_body(number: int, summary: dict[str, Any] | None, failed: bool) -> PageBody:

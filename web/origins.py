@@ -25,6 +25,9 @@ _TAKING = ("docr.check_out", "ocrd_processing.results")
 #: Where the clients of some protocols put their token, by blueprint.
 _KEY_HEADERS = {"docr": "X-Auth-Key", "azure": "Ocp-Apim-Subscription-Key"}
 
+#: And where some have it behind a name and a colon, in base64 as in `Authorization: Basic`.
+_PAIR_HEADERS = {"nextcloud": "AUTHORIZATION-APP-API"}
+
 #: What pages of allowed sites may send, and read of an answer beyond its body.
 _CORS_METHODS = "GET, POST, DELETE"
 _CORS_REQUEST_HEADERS = (
@@ -117,6 +120,10 @@ def password(asked: Request) -> str | None:
     scheme, _, text = asked.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "basic" or not (asked.blueprint or "").startswith("ocrd_"):
         return None
+    return _behind_name(text)
+
+
+def _behind_name(text: str) -> str:
     try:
         # Not by Werkzeug, which stumbles over what is not ASCII.
         return base64.b64decode(text.strip()).decode().partition(":")[2]
@@ -133,6 +140,9 @@ def token(asked: Request) -> str | None:
     header = _KEY_HEADERS.get(asked.blueprint or "")
     if found is None and header:
         found = asked.headers.get(header) or None
+    header = _PAIR_HEADERS.get(asked.blueprint or "")
+    if found is None and header and asked.headers.get(header):
+        found = _behind_name(asked.headers[header])
     return password(asked) if found is None else found
 
 

@@ -20,6 +20,11 @@ log = logging.getLogger("web")
 STATUS: Mapping[type[errors.OcrTasksError], int] = {
     errors.MalformedRequest: 400,
     errors.MissingFile: 400,
+    errors.MissingParameter: 400,
+    errors.InvalidParameter: 400,
+    errors.UnsupportedMediaType: 415,
+    errors.ModelNotFound: 404,
+    errors.SourceNotFetched: 422,
     errors.TooSlow: 408,
     errors.UnsupportedEncoding: 415,
     errors.NotAuthenticated: 401,
@@ -87,6 +92,7 @@ STATUS: Mapping[type[errors.OcrTasksError], int] = {
     errors.QueueFull: 503,
     errors.LimitReached: 429,
     errors.TooManyWaiting: 503,
+    errors.ServerStopping: 503,
     errors.QueueUnavailable: 503,
     errors.JobStoreFull: 503,
     errors.StorageFull: 507,
@@ -158,20 +164,32 @@ def validation_failed(error: ValidationError) -> NoReturn:
     raise errors.MalformedRequest(detail, errors=rows) from error
 
 
-def _respond_http(error: HTTPException) -> Response:
-    if error.code and error.code < 400:
-        return error.get_response()  # type: ignore[return-value]  # a redirect
+def of_http(error: HTTPException) -> errors.OcrTasksError:
+    """What an error of Werkzeug's or Flask's is among ours."""
     known = _BY_STATUS.get(error.code or 500)
     if known is None:
         known = errors.MalformedRequest if (error.code or 500) < 500 else errors.Internal
-    response = respond(known("" if known is errors.Internal else error.description or ""))
-    response.headers.extend(
-        (name, value) for name, value in error.get_headers() if name in ("Allow", "Content-Range")
-    )
+    return known("" if known is errors.Internal else error.description or "")
+
+
+def headers_of(error: HTTPException) -> list[tuple[str, str]]:
+    """The headers of such an error that a client needs, whatever the body is."""
+    return [row for row in error.get_headers() if row[0] in ("Allow", "Content-Range")]
+
+
+def of_unexpected(error: Exception) -> errors.Internal:
+    """What anything else is: the client learns that it was not its fault, the log the rest."""
+    log.exception("%s %r failed", request.method, request.path, exc_info=error)
+    return errors.Internal()
+
+
+def _respond_http(error: HTTPException) -> Response:
+    if error.code and error.code < 400:
+        return error.get_response()  # type: ignore[return-value]  # a redirect
+    response = respond(of_http(error))
+    response.headers.extend(headers_of(error))
     return response
 
 
 def _respond_unexpected(error: Exception) -> Response:
-    # The last net: whatever it is, the client learns that it was not its fault, the log the rest.
-    log.exception("%s %r failed", request.method, request.path, exc_info=error)
-    return respond(errors.Internal())
+    return respond(of_unexpected(error))  # the last net

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import IO
 
@@ -88,18 +88,26 @@ def read(
     return incoming, {name: form.getlist(name) for name in form}
 
 
-def read_body(request: UploadRequest, limits: intake.Limits) -> intake.Incoming:
-    """Takes the body of a request in as a file.
+def read_body(
+    request: UploadRequest,
+    limits: intake.Limits,
+    decode: Callable[[Iterable[bytes]], Iterable[bytes]] | None = None,
+) -> intake.Incoming:
+    """Takes the body of a request in as a file; `decode` makes the file of a body that holds it.
 
     Raises:
         errors.MalformedRequest: if its end is missing.
         errors.TooManyWaiting, errors.UnsupportedEncoding, errors.TooSlow
         errors.UploadTooLarge, errors.StorageFull, errors.StorageUnavailable
     """
-    incoming = _begin(request, limits)
+    # Base64 is a third more, and whatever is written as an escape.
+    body = intake.Limits(limits.bytes * 3 // 2, limits.files) if decode else limits
+    incoming = _begin(request, body)
+    incoming.limits = limits
     file = incoming.open("")
+    pieces: Iterable[bytes] = iter(lambda: request.stream.read(_PIECE_BYTES), b"")
     with _receiving(request):
-        while piece := request.stream.read(_PIECE_BYTES):
+        for piece in decode(pieces) if decode else pieces:
             file.write(piece)
     return incoming
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 
 # https://www.rfc-editor.org/rfc/rfc5646#section-2.2.1: the shortest code of ISO 639 is used, so
 # these of Tesseract's (https://tesseract-ocr.github.io/tessdoc/Data-Files-in-different-versions)
@@ -33,6 +34,12 @@ _TAGS = {
     }.items()
     for tesseract in codes.split()
 }  # fmt: skip
+# Tags without a script, older ones, and those that Tesseract has no language of its own for.
+_MEANT = {
+    "zh": "zh-hans", "zh-cn": "zh-hans", "zh-sg": "zh-hans",
+    "zh-tw": "zh-hant", "zh-hk": "zh-hant", "zh-mo": "zh-hant",
+    "nb": "no", "nn": "no", "iw": "he", "in": "id", "ji": "yi", "tl": "fil",
+}  # fmt: skip
 _TAG = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*", re.ASCII)
 
 
@@ -40,3 +47,19 @@ def bcp47(language: str) -> str | None:
     """The BCP 47 tag of a Tesseract language; None for what is no single language (`eng+deu`)."""
     tag = _TAGS.get(language, language)
     return tag if _TAG.fullmatch(tag) else None
+
+
+def tesseract(tag: str, installed: Collection[str]) -> str | None:
+    """The installed language that a BCP 47 tag asks for (`de-AT`: `deu`); None if there is none.
+
+    What the tag says less and less exactly is looked for (RFC 4647, section 3.4).
+    """
+    parts = tag.lower().split("-") if _TAG.fullmatch(tag) else []
+    while parts:
+        wanted = _MEANT.get("-".join(parts), "-".join(parts))
+        codes = [code for code, name in _TAGS.items() if name.lower() == wanted]
+        for code in (*codes, wanted):
+            if code in installed:
+                return code
+        parts.pop()
+    return None

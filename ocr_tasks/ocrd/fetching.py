@@ -1,32 +1,18 @@
-"""Fetches a METS file from the web, and files that it names.
-
-Addresses come from strangers, so they are asked as those of webhooks are (see `addresses`): each
-host is vetted when it is connected to, also those that an answer sends on to.
-"""
+"""Fetches a METS file from the web, and files that it names."""
 
 from __future__ import annotations
 
 import re
-import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Any
 from urllib.parse import quote
 
-import httpcore
 import httpx
 
-from ocr_tasks import addresses, errors, storage
+from ocr_tasks import addresses, errors, fetching, storage
 from ocr_tasks.formats.mets import File, Mets, is_group_name
 from ocr_tasks.formats.paths import fault, is_url, is_web_address
-
-#: Files that are fetched at once, and answers that may send on to another address.
-_AT_ONCE, _MOST_HOPS = 4, 5
-
-#: Seconds to connect, and to wait for something to come.
-_CONNECT, _SILENCE = 10.0, 30.0
 
 _ENDINGS = {
     "image/tiff": ".tif",
@@ -39,26 +25,16 @@ _ENDINGS = {
 }
 
 
-class Fetcher:
-    """Fetches within limits that hold for everything together. Close it in the end."""
+class Fetcher(fetching.Fetcher):
+    """Fetches the files of a workspace within limits that hold for all of them together."""
 
     def __init__(
         self, seconds: float, most_bytes: int, resolve: addresses.Resolve = addresses.resolve
     ) -> None:
         """`most_bytes` is for all files."""
-        backend = addresses.VettedBackend(seconds, resolve)
-        self._pool = httpcore.ConnectionPool(network_backend=backend, max_connections=_AT_ONCE)
-        self._left = self._most = most_bytes
-        self._lock = threading.Lock()
-        self._given_up = threading.Event()
-
-    def close(self) -> None:
-        """Closes the connections."""
-        self._pool.close()
-
-    def give_up(self) -> None:
-        """Ends what is being fetched."""
-        self._given_up.set()
+        super().__init__(
+            seconds, most_bytes, errors.MetsNotFetched, errors.WorkspaceInvalid, resolve
+        )
 
     def save(self, url: str, path: Path, most: int | None = None) -> str:
         """Writes what is at an address to a file; gives the address that it came from in the end.
@@ -68,85 +44,19 @@ class Fetcher:
             errors.WorkspaceInvalid: if that is more than `most` bytes, or than all may be.
             errors.StorageFull, errors.StorageUnavailable
         """
-        asked = url
-        for _ in range(_MOST_HOPS + 1):
-            with _failures(asked):
-                parsed = addresses.parse(asked)
-                with self._get(parsed) as answer:
-                    onward = _onward(parsed, answer)
-                    if onward is None:
-                        self._write(answer, path, url, most)
-                        return asked
-            asked = onward
-        raise errors.MetsNotFetched(f"{url:.200} sends on more than {_MOST_HOPS} times")
-
-    def _get(self, url: httpx.URL) -> Any:
-        # Packed answers would have to be unpacked within limits as well.
-        headers = {"User-Agent": "ocr-tasks", "Accept-Encoding": "identity"}
-        timeouts = {"connect": _CONNECT, "read": _SILENCE, "write": _SILENCE, "pool": _SILENCE}
-        return self._pool.stream(
-            "GET",
-            httpcore.URL(str(url)),
-            headers=list(headers.items()),
-            extensions={"timeout": timeouts},
-        )
-
-    def _write(self, answer: httpcore.Response, path: Path, url: str, most: int | None) -> None:
-        size = 0
-        with storage.failures():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file = path.open("xb")
-        with file:
-            for piece in answer.iter_stream():
-                size += len(piece)
-                if most is not None and size > most:
-                    raise errors.WorkspaceInvalid(f"{url:.200} has more than {most} bytes")
-                self._count(len(piece))
-                with storage.failures():
-                    file.write(piece)
-
-    def _count(self, size: int) -> None:
-        if self._given_up.is_set():
-            raise errors.MetsNotFetched("another file could not be fetched")
-        with self._lock:
-            self._left -= size
-            if self._left < 0:
-                raise errors.WorkspaceInvalid(f"the files have more than {self._most} bytes")
-
-
-@contextmanager
-def _failures(url: str) -> Iterator[None]:
-    """Says what goes wrong, in our words."""
-    reason = ""
-    try:
-        yield
-    except (addresses.Refused, errors.CallbackRefused) as refused:
-        reason = str(refused)
-    except (httpcore.TimeoutException, TimeoutError):
-        reason = "no answer in time"
-    except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.UnsupportedProtocol, OSError):
-        reason = "the connection failed"
-    if reason:
-        raise errors.MetsNotFetched(f"{url:.200}: {reason}")
-
-
-def _onward(url: httpx.URL, answer: httpcore.Response) -> str | None:
-    """The address that an answer sends on to; None if it is what was asked for.
-
-    Raises:
-        errors.MetsNotFetched: if it is neither.
-    """
-    headers = {name.lower(): value.decode("latin-1") for name, value in answer.headers}
-    if answer.status in (301, 302, 303, 307, 308) and b"location" in headers:
-        try:
-            return str(url.join(headers[b"location"]).copy_with(fragment=None))
-        except (httpx.InvalidURL, ValueError):
-            raise errors.MetsNotFetched(f"{url!s:.200} sends on to no address") from None
-    if answer.status != 200:
-        raise errors.MetsNotFetched(f"{url!s:.200} answered {answer.status}")
-    if headers.get(b"content-encoding", "identity") != "identity":
-        raise errors.MetsNotFetched(f"{url!s:.200} answered packed")
-    return None
+        with self.open(url) as (address, pieces):
+            size = 0
+            with storage.failures():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                file = path.open("xb")
+            with file:
+                for piece in pieces:
+                    size += len(piece)
+                    if most is not None and size > most:
+                        raise errors.WorkspaceInvalid(f"{url:.200} has more than {most} bytes")
+                    with storage.failures():
+                        file.write(piece)
+            return address
 
 
 def fill(
@@ -218,7 +128,7 @@ def _all(fetcher: Fetcher, wanted: list[tuple[str, Path]]) -> None:
             failures.append(error)
             fetcher.give_up()
 
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
+    with ThreadPoolExecutor(fetching.AT_ONCE) as pool:
         for row in wanted:
             pool.submit(save, *row)
     # Those after the first one failed because of it.

@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.chaos.run import run
 from tests.chaos.stack import Stack
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "reliability.md"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "explanation" / "reliability.md"
 
 #: Kills from which on a run is the long form.
 LONG = 300

@@ -6,8 +6,11 @@ import contextlib
 import http.server
 import json
 import socket
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +18,8 @@ from standardwebhooks import Webhook
 
 from ocr_tasks import errors, jobs, keys, leases, options, redis_client, settings, storage, webhooks
 from ocr_tasks.model import Callback, Job, Progress, Stage
+from tests import examples
+from tests.examples import ROOT
 from tests.ocr_tasks.test_jobs import INPUT, OUTCOME, report
 from tests.receivers import SECRET, Receiver, answers
 
@@ -73,6 +78,61 @@ def test_the_end_of_a_job_is_told_signed(receiver: Receiver) -> None:
     assert callback is not None
     assert [row["status"] for row in callback.deliveries] == [204]
     assert redis_client.client().zcard(keys.OUTBOX) == 0
+
+
+def in_python(code: str) -> str:
+    return f"""import sys
+{code}
+headers = dict(zip(("webhook-id", "webhook-timestamp", "webhook-signature"), sys.argv[1:4]))
+sys.exit(verify(headers, open(sys.argv[4], "rb").read(), sys.argv[5]) is None)
+"""
+
+
+def in_js(code: str) -> str:
+    return f"""{code}
+const [id, stamp, signature, body, secret] = process.argv.slice(1);
+const headers = {{"webhook-id": id, "webhook-timestamp": stamp, "webhook-signature": signature}};
+const read = require("node:fs").readFileSync(body);
+process.exit(verify(headers, read, secret) === null ? 1 : 0);
+"""
+
+
+#: How a block of webhooks.md is run, with its function `verify`, by its language.
+RUNNERS = {
+    "python": lambda code, *args: [sys.executable, "-c", in_python(code), *args],
+    "js": lambda code, *args: ["node", "-e", in_js(code), *args],
+    "sh": lambda code, *args: ["bash", "-c", f'{code}\nverify "$@"', "bash", *args],
+}
+
+
+@pytest.mark.parametrize("language", RUNNERS)
+def test_receivers_can_verify_as_the_documentation_has_it(
+    language: str, receiver: Receiver, tmp_path: Path
+) -> None:
+    page = ROOT / "docs" / "how-to" / "webhooks.md"
+    (code,) = [
+        example.text
+        for example in examples.of_page(page)
+        if example.language == language and example.runner
+    ]
+    finished(receiver.url)
+    deliver_all()
+    ((headers, body),) = receiver.got
+    kept = tmp_path / "body"
+
+    def verified(body: bytes, *, stamp: str | None = None, secret: str = SECRET) -> bool:
+        kept.write_bytes(body)
+        values = [headers["webhook-id"], stamp or headers["webhook-timestamp"]]
+        values += [headers["webhook-signature"], str(kept), secret]
+        return subprocess.run(RUNNERS[language](code, *values)).returncode == 0
+
+    assert verified(body)
+    assert not verified(body + b" ")
+    assert not verified(body, secret=OLDER)
+    # Signed well, but long ago: by the same secret, so only its age is wrong.
+    stamp = str(int(headers["webhook-timestamp"]) - 400)
+    (headers["webhook-signature"],) = webhooks.sign(headers["webhook-id"], stamp, body)
+    assert not verified(body, stamp=stamp)
 
 
 def test_tries_are_counted_by_what_came_of_them(receiver: Receiver) -> None:

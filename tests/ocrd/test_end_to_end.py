@@ -21,8 +21,8 @@ import psutil
 import pytest
 
 from tests.conftest import DATA, Stack, running_stack, wait_for_end, wait_until
+from tests.examples import ROOT, run_page
 from tests.receivers import receiving
-from tests.test_docs import ROOT, run_example
 
 pytestmark = pytest.mark.acceptance
 
@@ -499,7 +499,8 @@ def test_a_workspace_becomes_a_searchable_pdf_and_gets_what_was_read(
 def test_the_example_of_the_how_to_runs(ocrd_stack: Stack, tmp_path: Path) -> None:
     (tmp_path / "kant.ocrd.zip").write_bytes(bag(KANT, "kant"))
 
-    said = run_example(ROOT / "docs" / "how-to" / "ocrd.md", ocrd_stack, tmp_path)
+    page = ROOT / "docs" / "how-to" / "ocrd.md"
+    said = run_page(page, "tests/ocrd/test_end_to_end.py", ocrd_stack, tmp_path)
 
     assert said.splitlines()[0] == "SUCCESS", said
     with zipfile.ZipFile(tmp_path / "kant-ocr.ocrd.zip") as archive:

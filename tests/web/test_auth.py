@@ -16,6 +16,7 @@ from tests.ocr_tasks.test_owners import submit
 from tests.web.conftest import Configure
 from web import auth, scopes
 from web.app import create_app
+from web.dialects import rooms
 
 pytestmark = pytest.mark.usefixtures("service")
 
@@ -42,8 +43,9 @@ def refused(answer: TestResponse, status: int, code: str) -> dict[str, Any]:
 # Routes
 
 
-def test_each_route_says_which_scope_it_needs() -> None:
-    routes = {rule.endpoint for rule in create_app().url_map.iter_rules()}
+def test_each_route_says_which_scope_it_needs(configure: Configure) -> None:
+    app = configure(dialects=",".join(rooms._BLUEPRINTS)).application
+    routes = {rule.endpoint for rule in app.url_map.iter_rules()}
 
     assert routes == set(scopes.SCOPES)
 

@@ -7,9 +7,14 @@ from collections.abc import Mapping
 from flask_openapi3 import APIBlueprint, OpenAPI
 
 from ocr_tasks import settings
+from web.dialects import azure, demo, nextcloud
 
 #: By the name that OCR_DIALECTS has for it.
-_BLUEPRINTS: Mapping[str, APIBlueprint] = {}
+_BLUEPRINTS: Mapping[str, APIBlueprint] = {
+    "azure": azure.blueprint,
+    "nextcloud": nextcloud.blueprint,
+    "demo": demo.blueprint,
+}
 
 
 def install(app: OpenAPI) -> None:

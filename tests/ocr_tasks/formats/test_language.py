@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from ocr_tasks.formats.language import bcp47
+from ocr_tasks.formats.language import bcp47, tesseract
 
 
 @pytest.mark.parametrize(
@@ -24,3 +24,30 @@ def test_a_language_has_its_name_of_the_web(tesseract: str, tag: str) -> None:
 @pytest.mark.parametrize("name", ["eng+deu", "script/Latin", "ita_old", "", 'en"', "en\n", "日本"])
 def test_what_is_no_single_language_has_none(name: str) -> None:
     assert bcp47(name) is None
+
+
+INSTALLED = {"eng", "deu", "frk", "nor", "chi_sim", "chi_tra", "grc", "srp", "srp_latn"}
+
+
+@pytest.mark.parametrize(
+    ("tag", "code"),
+    [
+        ("de", "deu"),
+        ("de-AT", "deu"),
+        ("DE-latf-de", "frk"),
+        ("nb-NO", "nor"),
+        ("zh-TW", "chi_tra"),
+        ("zh-Hant-HK", "chi_tra"),
+        ("zh", "chi_sim"),
+        ("sr-Latn-RS", "srp_latn"),
+        ("grc", "grc"),
+        ("deu", "deu"),
+    ],
+)
+def test_a_tag_leads_to_the_language_that_is_installed(tag: str, code: str) -> None:
+    assert tesseract(tag, INSTALLED) == code
+
+
+@pytest.mark.parametrize("tag", ["fr", "fr-FR", "", "../eng", "de_DE", "english", "e", "de-\n"])
+def test_a_tag_that_leads_nowhere_is_none(tag: str) -> None:
+    assert tesseract(tag, INSTALLED) is None

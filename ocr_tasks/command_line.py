@@ -1,0 +1,191 @@
+"""OCRmyPDF's command line as the options of a job, for those who come from a script of their own.
+
+Names and meanings are those of `ocrmypdf --help`, version 17
+(https://ocrmypdf.readthedocs.io/en/latest/cookbook.html). Nothing is passed on: what is not
+understood here is refused, what changes nothing here is in `_IDLE`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from ocr_tasks import errors, options
+from ocr_tasks.options import JobOptions
+
+#: Characters that the words of a command line may have in all.
+_LONGEST = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Flag:
+    """An argument without a value: it sets an option of the job to one."""
+
+    names: tuple[str, ...]
+    option: str
+    value: Any = True
+
+
+@dataclass(frozen=True, slots=True)
+class _Valued:
+    """An argument with a value, which an option takes as it is, or by what it is called there."""
+
+    names: tuple[str, ...]
+    option: str
+    called: Mapping[str, str] | None = None
+
+
+_FLAGS = (
+    _Flag(("--skip-text", "-s"), "mode", "skip"),
+    _Flag(("--redo-ocr",), "mode", "redo"),
+    _Flag(("--force-ocr", "-f"), "mode", "force"),
+    _Flag(("--rotate-pages", "-r"), "rotate_pages"),
+    _Flag(("--deskew", "-d"), "deskew"),
+    _Flag(("--clean", "-c"), "clean"),
+    _Flag(("--remove-background",), "remove_background"),
+    _Flag(("--invalidate-digital-signatures",), "allow_signed"),
+)
+
+_MODES = {"default": "refuse", "skip": "skip", "redo": "redo", "force": "force"}
+
+#: PDF/A is always PDF/A-2b.
+_OUTPUT_TYPES = {"auto": "pdfa", "pdfa": "pdfa", "pdfa-2": "pdfa", "pdf": "pdf"}
+
+_VALUED = (
+    _Valued(("--language", "-l"), "languages"),
+    _Valued(("--mode", "-m"), "mode", _MODES),
+    _Valued(("--output-type",), "output_type", _OUTPUT_TYPES),
+    _Valued(("--optimize", "-O"), "optimize"),
+    _Valued(("--pages",), "pages"),
+    _Valued(("--tesseract-pagesegmode",), "page_segmentation"),
+    _Valued(("--image-dpi",), "image_dpi"),
+    _Valued(("--title",), "title"),
+    _Valued(("--author",), "author"),
+    _Valued(("--subject",), "subject"),
+    _Valued(("--keywords",), "keywords"),
+)
+
+#: What changes nothing here, with the number of its values as argparse writes it: how many
+#: processes read is the operator's choice, and no file is written that could be there already.
+_IDLE: tuple[tuple[tuple[str, ...], int | str], ...] = (
+    (("--jobs", "-j"), 1),
+    (("--quiet", "-q"), 0),
+    (("--verbose", "-v"), "?"),
+    (("--no-progress-bar",), 0),
+    (("--use-threads",), 0),
+    (("--no-use-threads",), 0),
+    (("--no-overwrite", "-n"), 0),
+)
+
+#: Text is an artifact of its own and goes to no file, whatever file the argument names.
+_SIDECAR = "--sidecar"
+
+_ARGUMENTS = {row.option: row.names[0] for row in (*_FLAGS, *_VALUED)}
+
+
+def parse(words: str, **chosen: Any) -> JobOptions:
+    """The options that the arguments of an OCRmyPDF command stand for, and some that are given.
+
+    The words are split as by a shell. Without an argument about pages that have text, a document
+    that has such a page is refused, as by OCRmyPDF.
+
+    Raises:
+        errors.InvalidOptions: naming what is not understood, or cannot be.
+    """
+    if len(words) > _LONGEST:
+        raise errors.InvalidOptions(f"more than {_LONGEST} characters of arguments")
+    try:
+        parts = shlex.split(words)
+    except ValueError as error:
+        raise errors.InvalidOptions(f"the arguments cannot be split: {error}") from None
+    found, unknown = _parser().parse_known_args(parts)
+    if unknown:
+        raise errors.InvalidOptions(
+            f"{unknown[0][:100]!r} is not understood here; what is: {', '.join(_names())}"
+        )
+    values = {"mode": _mode(found.mode), **_values(found), **chosen}
+    try:
+        return options.from_dict(values)
+    except errors.InvalidOptions as error:
+        raise _in_their_words(error) from None
+
+
+def understood() -> list[tuple[str, str]]:
+    """Each argument with what it means for a job, for the documentation."""
+    rows = [(", ".join(row.names), f"`{row.option}={_word(row.value)}`") for row in _FLAGS]
+    for valued in _VALUED:
+        called = valued.called or {}
+        choices = ", ".join(f"{theirs}: `{ours}`" for theirs, ours in called.items())
+        rows.append((", ".join(valued.names), f"`{valued.option}`" + (choices and f"; {choices}")))
+    rows.append((_SIDECAR, "`sidecar=true`; the name of a file is ignored"))
+    rows += [(", ".join(names), "nothing; it is ignored") for names, _ in _IDLE]
+    return rows
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise errors.InvalidOptions(message[:300])
+
+
+def _parser() -> _Parser:
+    parser = _Parser(add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS)
+    parser.set_defaults(mode=[])
+    for flag in _FLAGS:
+        action = "append_const" if flag.option == "mode" else "store_const"
+        parser.add_argument(*flag.names, dest=flag.option, action=action, const=flag.value)
+    for row in _VALUED:
+        action = "append" if row.option in ("mode", "languages") else "store"
+        called = list(row.called) if row.called else None
+        parser.add_argument(*row.names, dest=row.option, action=action, choices=called)
+    parser.add_argument(_SIDECAR, nargs="?")
+    for names, count in _IDLE:
+        if count == 0:
+            parser.add_argument(*names, dest="idle", action="store_true")
+        else:
+            parser.add_argument(*names, dest="idle", nargs=count)
+    return parser
+
+
+def _names() -> list[str]:
+    valued = [row.names[0] for row in (*_FLAGS, *_VALUED)]
+    return [*valued, _SIDECAR, *(names[0] for names, _ in _IDLE)]
+
+
+def _mode(chosen: list[str]) -> str:
+    modes = {_MODES.get(word, word) for word in chosen}
+    if len(modes) > 1:
+        raise errors.InvalidOptions("choose one of --skip-text, --redo-ocr, --force-ocr and --mode")
+    return modes.pop() if modes else "refuse"
+
+
+def _values(found: argparse.Namespace) -> dict[str, Any]:
+    values = {
+        name: value
+        for name, value in vars(found).items()
+        if name not in ("mode", "idle", "sidecar")
+    }
+    if "languages" in values:
+        values["languages"] = [part for word in values["languages"] for part in word.split("+")]
+    if "output_type" in values:
+        values["output_type"] = _OUTPUT_TYPES[values["output_type"]]
+    if "sidecar" in vars(found):
+        values["sidecar"] = True
+    return values
+
+
+def _in_their_words(error: errors.InvalidOptions) -> errors.InvalidOptions:
+    """The same error, with the arguments' names instead of the options'."""
+    rows = [
+        {**row, "argument": _ARGUMENTS.get(row["pointer"].split("/")[1], "the arguments")}
+        for row in error.extra["errors"]
+    ]
+    return errors.InvalidOptions(
+        "; ".join(f"{row['argument']}: {row['detail']}" for row in rows), errors=rows
+    )
+
+
+def _word(value: Any) -> str:
+    return "true" if value is True else str(value)

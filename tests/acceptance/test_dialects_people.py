@@ -1,0 +1,255 @@
+"""Nextcloud's OCR back end and the demo of OCR with progress, as their own clients use them.
+
+The page of the demo is the original one (tests/data/ocr-with-progress), with the server's address
+in it.
+"""
+
+from __future__ import annotations
+
+import base64
+import socket
+import threading
+from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, expect
+
+from bench.upload_memory import web_processes
+from tests import documents
+from tests.acceptance.test_main_job import text_of
+from tests.conftest import DATA, SIX_PAGES, Stack, free_port, running_stack, wait_until
+
+pytestmark = pytest.mark.acceptance
+
+DEMO = (DATA / "ocr-with-progress" / "demo.html").read_text()
+PATIENCE = 90_000
+
+#: What the page has shown so far, and how far its bar was.
+WATCH = """() => {
+  window.shown = [];
+  const look = () => window.shown.push(
+    [document.getElementById("progressText").innerText,
+     parseInt(document.getElementById("progressBarFill").style.width)]);
+  new MutationObserver(look).observe(
+    document.getElementById("progressSection"),
+    {subtree: true, childList: true, attributes: true});
+}"""
+
+
+@pytest.fixture(scope="module")
+def other_site() -> int:
+    """The port of another web site."""
+    return free_port()
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory: pytest.TempPathFactory, other_site: int) -> Iterator[Stack]:
+    """A stack that speaks to both, and reads slowly enough for a bar to be seen moving."""
+    folder = tmp_path_factory.mktemp("people")
+    settings = {
+        "OCR_DIALECTS": "nextcloud,demo",
+        "OCR_WORKER_PROCESSES": "1",
+        "OCR_CORS_ORIGINS": f"http://127.0.0.1:{other_site}",
+    }
+    with running_stack(folder, **settings) as running:
+        yield running
+
+
+@pytest.fixture
+def http(people: Stack) -> Iterator[httpx.Client]:
+    with people.client() as client:
+        yield client
+
+
+# Nextcloud
+
+
+def process(http: httpx.Client, document: bytes, parameters: str) -> httpx.Response:
+    files = {"file": ("scan.pdf", document, "application/pdf")}
+    return http.post("/process_ocr", files=files, data={"ocrmypdf_parameters": parameters})
+
+
+def test_nextcloud_gets_text_and_pdf_in_one_answer(http: httpx.Client) -> None:
+    document = documents.scan("garden", "spade")
+    answer = process(http, document, "--skip-text --language eng --jobs 2")
+
+    assert answer.status_code == 200, answer.text
+    body = answer.json()
+    assert list(body) == ["filename", "contentType", "recognizedText", "fileContent"]
+    assert (body["filename"], body["contentType"]) == ("scan.pdf", "application/pdf")
+    assert body["recognizedText"].split() == ["garden", "spade"]
+    assert text_of(base64.b64decode(body["fileContent"], validate=True)).split() == [
+        "garden",
+        "spade",
+    ]
+    (job,) = http.get("/v1/jobs?limit=1").json()["jobs"]
+    assert (job["state"], job["options"]["priority"]) == ("succeeded", "interactive")
+
+
+def test_nextcloud_is_told_that_a_document_has_text(http: httpx.Client) -> None:
+    answer = process(http, SIX_PAGES.read_bytes(), "--language eng")
+
+    assert (answer.status_code, answer.json()["ocrMyPdfExitCode"]) == (500, 6)
+    assert "page 4 already has text" in answer.json()["message"]
+
+
+def test_nextcloud_is_told_which_languages_there_are(http: httpx.Client) -> None:
+    languages = http.get("/installed_languages").json()
+
+    assert "eng" in languages
+    assert "osd" not in languages
+
+
+def test_a_language_that_is_not_installed_is_refused(http: httpx.Client) -> None:
+    answer = process(http, documents.scan("x"), "--language tlh")
+
+    assert (answer.status_code, answer.json()["ocrMyPdfExitCode"]) == (500, 3)
+    assert answer.json()["message"].endswith("[language_unavailable]")
+
+
+def start(people: Stack, http: httpx.Client) -> tuple[socket.socket, str]:
+    """A client's connection, by which it has sent a document that is being read; and the job."""
+    request = httpx.Request(
+        "POST",
+        f"{people.url}/process_ocr",
+        files={"file": ("long.pdf", (DATA / "multipage.pdf").read_bytes())},
+        data={"ocrmypdf_parameters": "--force-ocr"},
+    )
+    head = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
+    connection = socket.create_connection(("127.0.0.1", people.port), timeout=90)
+    connection.sendall(f"POST /process_ocr HTTP/1.1\r\n{head}\r\n".encode() + request.read())
+
+    def running() -> Any:
+        jobs = http.get("/v1/jobs?state=running").json()["jobs"]
+        return jobs[0]["id"] if jobs else None
+
+    return connection, wait_until(running)
+
+
+def test_a_client_that_goes_away_cancels_its_job(people: Stack, http: httpx.Client) -> None:
+    connection, job_id = start(people, http)
+
+    connection.close()
+
+    wait_until(lambda: http.get(f"/v1/jobs/{job_id}").json()["state"] == "cancelled")
+
+
+def test_a_client_that_waits_is_told_that_the_server_is_stopped(
+    people: Stack, http: httpx.Client
+) -> None:
+    connection, job_id = start(people, http)
+    with connection, connection.makefile("rb") as answers:
+        for server in web_processes(people):
+            server.terminate()
+        answer = answers.read()
+
+    assert b"[server_stopping]" in answer
+    wait_until(people.ready)
+    assert http.get(f"/v1/jobs/{job_id}").json()["state"] == "cancelled"
+
+
+# The demo
+
+
+def demo_page(context: BrowserContext, address: str) -> Page:
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE)
+    expect.set_options(timeout=PATIENCE)
+    page.goto(address)
+    page.evaluate(WATCH)
+    return page
+
+
+def choose(page: Page, name: str, document: bytes) -> None:
+    """What a person does: choose a file and press the button."""
+    kind = "image/png" if name.endswith("png") else "application/pdf"
+    page.locator("#fileInput").set_input_files({"name": name, "mimeType": kind, "buffer": document})
+    page.get_by_role("button", name="Start OCR").click()
+
+
+def downloaded(page: Page, folder: Path) -> bytes:
+    """The PDF behind the link that the page shows at the end; it opens in a window of its own."""
+    with page.context.expect_event("download") as download:
+        page.get_by_text("Download PDF").click()
+    assert download.value.suggested_filename == "result.pdf"
+    download.value.save_as(folder / "result.pdf")
+    return (folder / "result.pdf").read_bytes()
+
+
+def test_two_browsers_at_once_each_see_their_own_progress(
+    browser: Browser, people: Stack, tmp_path: Path
+) -> None:
+    address = f"{people.url}/its-own-page"
+    html = DEMO.replace("API_URL", people.url)
+    pages: list[Page] = []
+    for _ in range(2):
+        context = browser.new_context(accept_downloads=True)
+        context.route(address, lambda route: route.fulfill(body=html, content_type="text/html"))
+        pages.append(demo_page(context, address))
+    six, two = pages
+
+    choose(six, "six.pdf", SIX_PAGES.read_bytes())
+    choose(two, "two.pdf", documents.scan("garden", "spade"))
+    for page in pages:
+        expect(page.get_by_text("Download PDF")).to_be_visible()
+
+    shown_six, shown_two = (page.evaluate("window.shown") for page in pages)
+    assert shown_six[-1] == ["Done — 6 / 6 page", 100]
+    assert shown_two[-1] == ["Done — 2 / 2 page", 100]
+    assert not any("/ 2 page" in text for text, _ in shown_six)
+    assert not any("/ 6 page" in text for text, _ in shown_two)
+    assert len({width for _, width in shown_six}) > 2  # the bar has moved
+    assert any(text.startswith("OCR — ") for text, _ in shown_six)
+    assert text_of(downloaded(two, tmp_path)).split() == ["garden", "spade"]
+    for page in pages:
+        page.context.close()
+
+
+@pytest.fixture
+def page_elsewhere(
+    people: Stack, other_site: int, browser: Browser, tmp_path: Path
+) -> Iterator[Page]:
+    """The page as another web site has it."""
+    (tmp_path / "demo.html").write_text(DEMO.replace("API_URL", people.url))
+
+    class Handler(SimpleHTTPRequestHandler):
+        def __init__(self, *given: Any) -> None:
+            super().__init__(*given, directory=str(tmp_path))
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", other_site), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        context = browser.new_context(accept_downloads=True)
+        yield demo_page(context, f"http://127.0.0.1:{other_site}/demo.html")
+        context.close()
+        server.shutdown()
+
+
+def test_the_page_works_from_a_site_that_is_allowed(page_elsewhere: Page, tmp_path: Path) -> None:
+    picture = documents.encoded(documents.picture("garden"), "PNG", dpi=(150, 150))
+    choose(page_elsewhere, "garden.png", picture)
+
+    expect(page_elsewhere.get_by_text("Download PDF")).to_be_visible()
+    assert text_of(downloaded(page_elsewhere, tmp_path)).split() == ["garden"]
+
+    said: list[str] = []
+    page_elsewhere.on("dialog", lambda dialog: (said.append(dialog.message), dialog.accept()))
+    choose(page_elsewhere, "encrypted.pdf", documents.encrypted("user"))
+    wait_until(lambda: page_elsewhere.wait_for_timeout(20) or said)
+    assert said == ["Failed to upload. See console for details."]
+
+
+def test_the_page_shows_why_a_job_has_no_result(page_elsewhere: Page, http: httpx.Client) -> None:
+    choose(page_elsewhere, "long.pdf", (DATA / "multipage.pdf").read_bytes())
+    expect(page_elsewhere.locator("#progressText")).to_contain_text("OCR")
+    (job,) = http.get("/v1/jobs?state=running").json()["jobs"]
+    http.post(f"/v1/jobs/{job['id']}/cancel")
+
+    expect(page_elsewhere.get_by_text("No download URL provided.")).to_be_visible()
+    expect(page_elsewhere.locator("#progressText")).to_contain_text("The job was cancelled.")

@@ -1,0 +1,240 @@
+"""/documentintelligence: the model `prebuilt-read` of Azure Document Intelligence.
+
+What goes over the wire is that of api-version 2024-11-30:
+https://github.com/Azure/azure-rest-api-specs/blob/main/specification/ai/data-plane/DocumentIntelligence/stable/2024-11-30/DocumentIntelligence.json
+Its own SDKs (https://pypi.org/project/azure-ai-documentintelligence/) find the id of a result in
+Operation-Location, and ask there as often as Retry-After says, which they take in whole seconds.
+An analysis is a job as any other, and its id is that of the job.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from itertools import chain
+from typing import cast
+
+from flask import Response, current_app, request
+from flask_openapi3 import APIBlueprint, Tag
+from pydantic import BaseModel, Field
+from werkzeug.exceptions import MethodNotAllowed, NotFound
+
+from ocr_tasks import errors, jobs, store
+from ocr_tasks.formats import analyze_result
+from ocr_tasks.formats.analyze_result import API_VERSION, MODEL
+from ocr_tasks.formats.page import Page
+from ocr_tasks.model import Job, State
+from ocr_tasks.options import JobOptions
+from web import auth, downloads, submitting, uploads
+from web.dialects import azure_errors
+from web.dialects.azure_requests import (
+    AnalyzeQuery,
+    Asked,
+    VersionQuery,
+    check_model,
+    check_version,
+    job_options,
+    take,
+)
+
+_PREFIX = "/documentintelligence"
+
+blueprint = APIBlueprint(
+    "azure",
+    __name__,
+    url_prefix=_PREFIX,
+    abp_tags=[Tag(name="Azure Document Intelligence", description="Its model prebuilt-read")],
+)
+azure_errors.install(blueprint)
+
+_STATUS = {
+    State.QUEUED: "notStarted",
+    State.RUNNING: "running",
+    State.SUCCEEDED: "succeeded",
+    State.FAILED: "failed",
+    State.CANCELLED: "canceled",
+}
+
+#: Whole seconds, of which 0 means to Azure's SDK that nothing was said. A scan of one page takes
+#: about as long.
+_RETRY_AFTER = "1"
+
+_MODEL_DETAILS = {
+    "modelId": MODEL,
+    "description": "Reads the text of scans and images.",
+    "createdDateTime": "2024-11-30T00:00:00Z",
+    "apiVersion": API_VERSION,
+}
+
+
+class ModelPath(BaseModel):
+    model_id: str = Field(description="`prebuilt-read`; there is no other.")
+
+
+class ResultPath(ModelPath):
+    job_id: str = Field(description="From Operation-Location; also the id of the job.")
+
+
+@blueprint.after_request
+def _mark(response: Response) -> Response:
+    response.headers["apim-request-id"] = str(uuid.uuid4())
+    return response
+
+
+# Submit
+
+
+# With `string:`, as else flask-openapi3 takes the colon for the end of a converter's name.
+@blueprint.post("/documentModels/<string:model_id>:analyze", responses={202: None})
+def analyze(path: ModelPath, query: AnalyzeQuery) -> Response:
+    """Send a document.
+
+    The body is the document itself, or JSON with `base64Source` or `urlSource`. Operation-Location
+    of the answer says where the result will be.
+    """
+    upload = cast("uploads.UploadRequest", request)
+    with submitting.admitting(upload) as caller:
+        check_version(query)
+        check_model(path.model_id)
+        asked, chosen = Asked.of(query), job_options(query)
+        job = submitting.submit(caller, take(upload), chosen, reuse=False)
+        asked.keep(job.id)
+    response = Response(status=202)
+    response.headers["Operation-Location"] = (
+        f"{request.host_url.rstrip('/')}{_PREFIX}/documentModels/{MODEL}/analyzeResults/{job.id}"
+        f"?api-version={API_VERSION}"
+    )
+    response.headers["Retry-After"] = _RETRY_AFTER
+    return response
+
+
+# Results
+
+
+@blueprint.get("/documentModels/<model_id>/analyzeResults/<job_id>")
+def result(path: ResultPath, query: VersionQuery) -> Response:
+    """Read how an analysis goes, and its result once it has succeeded."""
+    job, asked = _read(path, query)
+    status: dict[str, object] = {
+        "status": _STATUS[job.state],
+        "createdDateTime": _stamp(job.created_at),
+        "lastUpdatedDateTime": _stamp(job.ended_at or job.progress.updated_at or job.created_at),
+    }
+    if job.failure:
+        status["error"] = azure_errors.of_failure(job.failure)
+    if job.outcome is None:
+        response = _json(status)
+        if not job.state.final:
+            response.headers["Retry-After"] = _RETRY_AFTER
+        return response
+    body = _with_result(status, job, asked)
+    # The first page is looked for before anything is told, lest the answer breaks off.
+    return _json(chain([next(body)], body))
+
+
+@blueprint.get("/documentModels/<model_id>/analyzeResults/<job_id>/pdf")
+def result_pdf(path: ResultPath, query: VersionQuery) -> Response:
+    """Fetch the searchable PDF, if the document was sent with `output=pdf`."""
+    job, asked = _read(path, query)
+    if not asked.pdf:
+        raise errors.ArtifactNotFound("The document was not sent with output=pdf")
+    return downloads.artifact(job, "pdf")
+
+
+@blueprint.delete("/documentModels/<model_id>/analyzeResults/<job_id>", responses={204: None})
+def delete(path: ResultPath, query: VersionQuery) -> Response:
+    """Delete an analysis: the job and its files; once more is fine."""
+    with suppress(errors.JobDeleted):
+        job, _ = _read(path, query)
+        jobs.delete(job.id, auth.caller().sees)
+    return Response(status=204)
+
+
+def _read(path: ResultPath, query: VersionQuery) -> tuple[Job, Asked]:
+    check_version(query)
+    check_model(path.model_id)
+    job = jobs.read(path.job_id, auth.caller().sees)
+    return job, Asked.read(job.id)
+
+
+def _with_result(status: dict[str, object], job: Job, asked: Asked) -> Iterator[str]:
+    numbers = _page_numbers(job)
+    failed = job.outcome.failed_pages if job.outcome else ()
+
+    def pages() -> Iterator[Page]:
+        for number in numbers:
+            page = store.page(job.id, number)
+            if page is None:
+                raise errors.ResultGone()
+            yield page
+
+    form = analyze_result.Form(
+        index=asked.index,
+        in_pixels=job.input.media_type.startswith("image/"),
+        languages=asked.languages,
+        warnings=[analyze_result.Warned(row.code, row.message, row.page) for row in failed],
+    )
+    next(pages())
+    yield json.dumps(status)[:-1] + ',"analyzeResult":'
+    yield from analyze_result.document(pages, form)
+    yield "}"
+
+
+def _page_numbers(job: Job) -> list[int]:
+    """The pages that were asked for, in the order of the document."""
+    wanted = JobOptions.model_validate(job.options).page_numbers(job.input.pages)
+    ranges = (part.partition("-") for part in wanted.split(",") if part)
+    chosen = {page for first, _, last in ranges for page in range(int(first), int(last) + 1)}
+    return sorted(chosen) or list(range(1, job.input.pages + 1))
+
+
+def _stamp(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _json(body: dict[str, object] | Iterable[str]) -> Response:
+    content = json.dumps(body) if isinstance(body, dict) else body
+    response = Response(content, content_type="application/json; charset=utf-8")
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+# What there is
+
+
+@blueprint.get("/documentModels")
+def models(query: VersionQuery) -> Response:
+    """List the models."""
+    check_version(query)
+    return _json({"value": [_MODEL_DETAILS]})
+
+
+@blueprint.get("/documentModels/<model_id>")
+def model(path: ModelPath, query: VersionQuery) -> Response:
+    """Describe a model."""
+    check_version(query)
+    check_model(path.model_id)
+    return _json(dict(_MODEL_DETAILS))
+
+
+@blueprint.get("/info")
+def info(query: VersionQuery) -> Response:
+    """Tell how many models of one's own there are, and may be: none."""
+    check_version(query)
+    return _json({"customDocumentModels": {"count": 0, "limit": 0}})
+
+
+def unknown(rest: str = "") -> Response:
+    """Answers what is asked of any other address, or in another way, in Azure's shape."""
+    adapter = current_app.create_url_adapter(request)
+    methods = ("GET", "POST", "DELETE")
+    known = [m for m in methods if adapter and adapter.match(method=m)[0] != request.endpoint]
+    raise MethodNotAllowed(known) if known else NotFound()
+
+
+for _rule in ("", "/", "/<path:rest>"):
+    _methods = ["GET", "POST", "PUT", "PATCH", "DELETE"]
+    blueprint.add_url_rule(_rule, view_func=unknown, methods=_methods)
