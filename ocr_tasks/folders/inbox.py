@@ -26,6 +26,10 @@ _LOOK_SECONDS = 60.0
 #: Seconds until a document is tried again when that is no fault of its own, at first and at most.
 _AGAIN_FIRST, _AGAIN_MOST = 2.0, 60.0
 
+#: Seconds after which it is tried again even if the server asks for more: its limits may have been
+#: raised by then.
+_ASKED_MOST = 600.0
+
 #: Answers that are about the document, and not about the server, its operator or the token.
 _ITS_FAULT = frozenset({413, 415, 422})
 
@@ -213,7 +217,8 @@ class Inbox:
     def _later(self, sight: _Sight, why: str, asked: float | None = None) -> None:
         """Has a document tried again after a while."""
         self._tell_trouble(why)
-        sight.again = time.monotonic() + max(sight.pause, asked or 0)
+        asked = min(asked or 0, _ASKED_MOST)
+        sight.again = time.monotonic() + max(sight.pause, asked)
         sight.pause = min(_AGAIN_MOST, sight.pause * 2)
 
     def _tell_trouble(self, why: str) -> None:
