@@ -185,8 +185,7 @@ class Inbox:
     def _finish(self, found: Found, name: str, read: Read) -> None:
         """Takes a document away that was read, if it is to go and is still the same."""
         if read.now:
-            pages = read.job.input.pages if read.job else 0
-            self._say(f"{name}: {pages} pages → {', '.join(map(str, read.results))}")
+            self._say(f"{name} → {', '.join(map(str, read.results))}")
             for page in read.job.failed_pages if read.job else ():
                 self._say(f"{name}: page {page.page} keeps its image: {page.message}")
         if Stamp.of(found.path) != read.entry.stamp:
