@@ -186,7 +186,7 @@ class RangeNotSatisfiable(RequestError):
 class MissingFile(UploadError):
     code = "missing_file"
     title = "The request has no file"
-    advice = "Send one or more files in form fields named `file`."
+    advice = "Send one or more files in form fields named `file`, or ids of uploads in `upload`."
 
 
 class TooManyFiles(UploadError):
@@ -202,6 +202,56 @@ class UploadTooLarge(UploadError):
         "Split the document, or ask the operator to raise OCR_MAX_UPLOAD_BYTES; for workspaces "
         "OCR_OCRD_MAX_BYTES."
     )
+
+
+class UploadNotFound(RequestError):
+    code = "upload_not_found"
+    title = "There is no such upload"
+    advice = (
+        "Begin a new one: POST /v1/uploads. Uploads are deleted some time after the last piece."
+    )
+
+
+class UploadExpired(RequestError):
+    code = "upload_expired"
+    title = "The time of the upload is over"
+    advice = "Begin a new one. Upload-Expires says how long one is kept (OCR_KEEP_UPLOADS_SECONDS)."
+
+
+class UploadTaken(RequestError):
+    code = "upload_taken"
+    title = "The upload has become a job already"
+    advice = "Ask for the job in `job`; to read the file once more, send it anew."
+
+
+class UploadUnfinished(RequestError):
+    code = "upload_unfinished"
+    title = "The upload is not complete"
+    advice = "Send the rest by PATCH, from the byte in `offset` on, and ask again."
+
+
+class OffsetMismatch(RequestError):
+    code = "offset_mismatch"
+    title = "The piece does not begin where the upload ends"
+    advice = "Ask for the offset by HEAD, and go on from there."
+
+
+class ChecksumMismatch(RequestError):
+    code = "checksum_mismatch"
+    title = "The piece does not have the checksum that was sent with it"
+    advice = "Send it again; nothing of it was kept."
+
+
+class ContentTypeWrong(RequestError):
+    code = "content_type_wrong"
+    title = "The body has another type than this address takes"
+    advice = "Send pieces of an upload as Content-Type: application/offset+octet-stream."
+
+
+class TusVersionUnsupported(RequestError):
+    code = "tus_version_unsupported"
+    title = "The request is not of the version of the tus protocol that is spoken here"
+    advice = "Send the header `Tus-Resumable: 1.0.0`."
 
 
 class EmptyFile(UploadError):
@@ -547,6 +597,12 @@ class TooManyLeases(ServiceError):
     code = "too_many_leases"
     title = "The device has as many pages as a device may have"
     advice = "Answer or release them first."
+
+
+class UploadBusy(ServiceError):
+    code = "upload_busy"
+    title = "Another request is sending to the same upload"
+    advice = "Ask for the offset by HEAD, and go on from there; send one piece at a time."
 
 
 class TooManyWaiting(ServiceError):

@@ -19,6 +19,8 @@ from ocr_tasks.options import JobOptions
 
 NAME_LENGTH = 200
 
+_PIECE_BYTES = 1024 * 1024
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -60,6 +62,10 @@ class Incoming:
     names: list[str] = field(default_factory=list)
     size: int = 0
     digest: hashlib._Hash = field(default_factory=hashlib.sha256)
+
+    #: Of files that an earlier request has made a job of: its id, and what they were known by.
+    taken: tuple[str, str] | None = None
+
     _open: list[UploadFile] = field(default_factory=list)
 
     def open(self, untrusted_name: str) -> UploadFile:
@@ -68,14 +74,36 @@ class Incoming:
         Raises:
             errors.TooManyFiles
         """
+        path = self._next(untrusted_name)
+        with storage.failures():
+            file = UploadFile(path, self)
+        self._open.append(file)
+        return file
+
+    def link(self, path: Path, untrusted_name: str) -> None:
+        """Takes a file of this disk without copying it; it stays where it is, too.
+
+        Raises:
+            errors.TooManyFiles, errors.UploadTooLarge, errors.StorageUnavailable
+        """
+        target = self._next(untrusted_name)
+        with storage.failures():
+            target.hardlink_to(path)
+            with target.open("rb") as file:
+                while piece := file.read(_PIECE_BYTES):
+                    self.count(piece)
+
+    def _next(self, untrusted_name: str) -> Path:
         limit = self.limits.files
         if len(self.names) >= limit:
             raise errors.TooManyFiles(f"more than {limit} files", limit=limit)
         self.names.append(untrusted_name)
-        with storage.failures():
-            file = UploadFile(self.path(len(self.names)), self)
-        self._open.append(file)
-        return file
+        return self.path(len(self.names))
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells these files from others."""
+        return self.taken[1] if self.taken else f"{len(self.names)}:{self.digest.hexdigest()}"
 
     def path(self, number: int) -> Path:
         """Where the file of this number, from 1, lies."""
@@ -136,8 +164,11 @@ def receive(incoming: Incoming, options: JobOptions) -> Received:
     Raises:
         errors.UploadError: saying what is wrong with which file.
         errors.InvalidOptions: if pages are asked for that the document has not.
+        errors.UploadTaken: if an earlier request has made a job of them.
         errors.StorageFull, errors.StorageUnavailable
     """
+    if incoming.taken:
+        raise errors.UploadTaken(f"It became the job {incoming.taken[0]}", job=incoming.taken[0])
     if not incoming.names:
         raise errors.MissingFile()
     incoming.close()

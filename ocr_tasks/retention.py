@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 
-from ocr_tasks import errors, jobs, keys, redis_client, settings, storage, store
+from ocr_tasks import errors, jobs, keys, redis_client, resumable, settings, storage, store
 from ocr_tasks.model import State
 
 log = logging.getLogger("ocr_tasks.retention")
@@ -121,7 +121,10 @@ def sweep_host(swept: Swept) -> None:
 
 
 def sweep_uploads(swept: Swept) -> None:
-    """Deletes what requests that died left in the data folder of this host."""
+    """Deletes what requests that died left in the data folder of this host, and expired uploads."""
+    count, size = resumable.sweep()
+    swept.uploads += count
+    swept.bytes += size
     for upload in storage.uploads():
         if storage.age(upload) > _ABANDONED:
             _free(upload, swept)

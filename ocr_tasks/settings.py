@@ -144,6 +144,12 @@ class Settings(BaseSettings):
     limit_waiting_jobs: int = Field(
         0, ge=0, description="Jobs of a token that may wait at the same time. 0: any number."
     )
+    limit_open_uploads: int = Field(
+        1000,
+        ge=0,
+        description="Resumable uploads of a token that may be there without being a job yet; where "
+        "access is open, of all clients together. 0: any number.",
+    )
     limit_failures_minute: int = Field(
         30,
         ge=0,
@@ -155,6 +161,12 @@ class Settings(BaseSettings):
 
     max_upload_bytes: int = Field(
         2048 * MIB, ge=1024, description="Bytes that one request may upload."
+    )
+    resumable_bytes: int = Field(
+        50_000_000,
+        ge=0,
+        description="Bytes from which on the web page sends files in pieces, so that an upload "
+        "goes on after the line broke. 0: never.",
     )
     max_files: int = Field(500, ge=1, le=10000, description="Files that one request may hold.")
     max_pages: int = Field(5000, ge=1, description="Pages that a document may have.")
@@ -255,6 +267,12 @@ class Settings(BaseSettings):
         90 * DAY,
         ge=0,
         description="Seconds after its end for which a job is kept at all. 0: until it is deleted.",
+    )
+    keep_uploads_seconds: int = Field(
+        DAY,
+        ge=60,
+        description="Seconds after its last piece for which a resumable upload is kept that has "
+        "not become a job.",
     )
     idempotency_seconds: int = Field(
         DAY,

@@ -1,6 +1,7 @@
 """Where files lie in the data folder of this host.
 
     uploads/<random>/            a request's files while it is looked into
+    resumable/<id>/              a file that comes in pieces, see `resumable`
     jobs/<xx>/<id>/input.pdf     the document that is read
                    job.json      what the job was asked for, should Redis forget
                    end.json      how it ended, likewise

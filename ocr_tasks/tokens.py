@@ -21,7 +21,7 @@ from ocr_tasks import errors, keys, redis_client
 from ocr_tasks.model import TOKEN_TEXT, Scope, Token
 
 #: A token may have limits of its own for these; the settings are called OCR_LIMIT_….
-LIMITS = ("requests_minute", "submits_minute", "pages_day", "waiting_jobs")
+LIMITS = ("requests_minute", "submits_minute", "pages_day", "waiting_jobs", "open_uploads")
 
 #: Seconds between two writes of the time at which a token was used.
 USED_EVERY = 60

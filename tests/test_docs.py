@@ -90,6 +90,7 @@ RUN = {
     "docs/how-to/access.md": ["Anna's laptop", "submit"],
     "docs/how-to/scale.md": ['ocr_workers{kind="documents"} 1', '"worker":'],
     "docs/how-to/client.md": ["out/scan.pdf", "succeeded: 100 %", "photo.png: ocr", "window"],
+    "docs/how-to/large-files.md": ['"name":"scan.pdf"', "Job "],
     "docs/how-to/tuning.md": ["ocr_worker_processes_wanted"],
     "docs/how-to/migrate/ocrmypdf.md": ["done/scan.pdf"],
 }

@@ -19,6 +19,7 @@ from web import (
     jobs,
     origins,
     problems,
+    resumable,
     scopes,
     session,
     site,
@@ -84,9 +85,10 @@ def create_app() -> Flask:
     origins.install(app)
     auth.install(app)
     uploads.install(app)
+    resumable.install(app)
     ocrd.install(app)
     for blueprint in (
-        *(jobs.blueprint, swarm.blueprint, docr.blueprint),
+        *(jobs.blueprint, resumable.blueprint, swarm.blueprint, docr.blueprint),
         *(discovery.blueprint, processing.blueprint),
         *(workflows.blueprint, workspaces.blueprint),
         *(session.blueprint, site.blueprint, health.blueprint),

@@ -40,5 +40,19 @@ def submit_form() -> dict[str, Any]:
         },
         "page_id": {"type": "string", "description": "Which of its pages, as OCR-D writes that."},
     }
-    schema["properties"] = {"file": files, **workspace, **schema["properties"], **callback}
+    uploads = {
+        "upload": {
+            "type": "array",
+            "items": {"type": "string"},
+            "description": "Instead of files: ids, or addresses, of finished uploads of "
+            "/v1/uploads; several become one PDF in this order.",
+        }
+    }
+    schema["properties"] = {
+        "file": files,
+        **uploads,
+        **workspace,
+        **schema["properties"],
+        **callback,
+    }
     return {"content": {"multipart/form-data": {"schema": schema}}, "required": True}

@@ -9,11 +9,11 @@ from typing import Any, cast
 from flask import Response, request
 from flask_openapi3 import APIBlueprint, Tag
 
-from ocr_tasks import errors, jobs, options, settings, storage, store, webhooks
+from ocr_tasks import errors, jobs, options, resumable, settings, storage, store, webhooks
 from ocr_tasks.formats import hocr, text
 from ocr_tasks.formats.page import Page
 from ocr_tasks.model import Job
-from web import auth, downloads, events, from_workspace, submitting, uploads
+from web import auth, downloads, events, from_uploads, from_workspace, submitting, uploads
 from web.forms import submit_form
 from web.schemas import (
     ArtifactPath,
@@ -46,7 +46,8 @@ _PREFER_WAIT = re.compile(r"(?:^|[\s,;])wait=(\d{1,4})\b")
 def create() -> Response:
     """Send a document.
 
-    Several files become one PDF. Instead of files, `workspace` names an OCR-D workspace: its images
+    Several files become one PDF. Instead of files, `upload` names finished uploads of /v1/uploads,
+    or `workspace` names an OCR-D workspace: its images
     are read, and it gets what was read as file groups. `Prefer: wait=N` holds the answer until the
     job has ended, for N seconds at most. With an `Idempotency-Key` it is safe to send the same
     request again: the answer is then the job that it made before.
@@ -54,10 +55,12 @@ def create() -> Response:
     upload = cast("uploads.UploadRequest", request)
     with submitting.admitting(upload) as caller:
         incoming, form = uploads.read(upload)
+        wanted = from_uploads.wanted(incoming, form)
         pages = from_workspace.take(incoming, form, caller.sees)
         callback = webhooks.wanted(form)
         chosen = options.parse(form)
         from_workspace.check(chosen, pages)
+        taken = from_uploads.take(incoming, wanted, caller.sees)
         job = submitting.submit(
             caller,
             incoming,
@@ -66,6 +69,7 @@ def create() -> Response:
             callback=callback,
             pages=pages,
         )
+        resumable.become(taken, job.id, incoming.fingerprint)
     preferred = _PREFER_WAIT.search(request.headers.get("Prefer", ""))
     if preferred:
         job = events.wait_for_end(job, min(int(preferred[1]), settings.get().wait_max))

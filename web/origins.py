@@ -29,11 +29,17 @@ _KEY_HEADERS = {"docr": "X-Auth-Key", "azure": "Ocp-Apim-Subscription-Key"}
 _PAIR_HEADERS = {"nextcloud": "AUTHORIZATION-APP-API"}
 
 #: What pages of allowed sites may send, and read of an answer beyond its body.
-_CORS_METHODS = "GET, POST, DELETE"
+_CORS_METHODS = "GET, HEAD, POST, PATCH, DELETE"
 _CORS_REQUEST_HEADERS = (
-    "Authorization, Content-Type, Idempotency-Key, If-None-Match, Last-Event-ID, Prefer, Range"
+    "Authorization, Content-Type, Idempotency-Key, If-None-Match, Last-Event-ID, Prefer, Range, "
+    "Tus-Resumable, Upload-Checksum, Upload-Defer-Length, Upload-Length, Upload-Metadata, "
+    "Upload-Offset, X-HTTP-Method-Override, X-Request-ID, X-Requested-With"
 )
-_CORS_ANSWER_HEADERS = "Content-Disposition, ETag, Link, Location, Retry-After"
+_CORS_ANSWER_HEADERS = (
+    "Content-Disposition, ETag, Link, Location, Retry-After, Tus-Checksum-Algorithm, "
+    "Tus-Extension, Tus-Max-Size, Tus-Resumable, Tus-Version, Upload-Defer-Length, "
+    "Upload-Expires, Upload-Length, Upload-Metadata, Upload-Offset"
+)
 
 
 def install(app: Flask) -> None:

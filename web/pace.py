@@ -12,6 +12,7 @@ import select
 import socket
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from flask import Request
@@ -21,6 +22,9 @@ from ocr_tasks import settings
 
 #: Bytes a second that a client must send on average, after OCR_BODY_SECONDS.
 _RATE = 1000
+
+#: Milliseconds after which one that waits for a client looks whether anybody still wants it.
+_LOOK_MS = 200
 
 _stopping = threading.Event()
 
@@ -32,19 +36,34 @@ class Stalled(ConnectionResetError):
         super().__init__(errno.ECONNRESET, "the client sends too slowly")
 
 
+class Unwanted(ConnectionAbortedError):
+    """Nobody waits any more for what this client sends."""
+
+
 class PacedSocket(socket.socket):
     """A connection that must send without long pauses, and not too slowly."""
 
     _began = 0.0
     _received = 0
+    _unwanted: Callable[[], bool] | None = None
+
+    #: Why a body ended early that `end_early` was called for; nothing is read after it.
+    broken: OSError | None = None
 
     def setblocking(self, flag: bool) -> None:
         """See socket. Gunicorn calls it as a thread begins to read a request."""
         if flag:
-            self._began, self._received = time.monotonic(), 0
+            self._began, self._received, self._unwanted = time.monotonic(), 0, None
             self.settimeout(settings.get().body_seconds)
         else:
             super().setblocking(False)
+
+    def end_early(self, unwanted: Callable[[], bool]) -> None:
+        """Has the body of this request end where the line breaks, so that all that came is read.
+
+        It also ends soon after `unwanted` says so, which is asked while nothing comes.
+        """
+        self._unwanted = unwanted
 
     def recv(self, *arguments: Any) -> bytes:
         """See socket.
@@ -52,6 +71,28 @@ class PacedSocket(socket.socket):
         Raises:
             Stalled
         """
+        if self.broken:
+            return b""
+        if self._unwanted is None:
+            return self._receive(*arguments)
+        try:
+            self._await(self._unwanted)
+            return self._receive(*arguments)
+        except OSError as error:
+            self.broken = error
+            return b""
+
+    def _await(self, unwanted: Callable[[], bool]) -> None:
+        poll = select.poll()
+        poll.register(self, select.POLLIN)
+        until = time.monotonic() + settings.get().body_seconds
+        while not poll.poll(_LOOK_MS):
+            if unwanted():
+                raise Unwanted(errno.ECONNABORTED, "nobody waits for the rest")
+            if time.monotonic() > until:
+                raise Stalled
+
+    def _receive(self, *arguments: Any) -> bytes:
         allowed = settings.get().body_seconds + self._received / _RATE
         if time.monotonic() - self._began > allowed:
             raise Stalled

@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field, field_validator
 
 from ocr_tasks import errors
 from ocr_tasks.model import Job, State, WorkspacePages
+from ocr_tasks.resumable import Upload
 from ocr_tasks.storage import ARTIFACTS
 
 
@@ -19,6 +20,10 @@ def stamp(seconds: float | None) -> datetime | None:
 
 class JobPath(BaseModel):
     job_id: str = Field(description="Id of the job; also the id of its Celery task.")
+
+
+class UploadPath(BaseModel):
+    upload_id: str = Field(description="Id of the upload: the last part of its address.")
 
 
 class PagePath(JobPath):
@@ -279,6 +284,26 @@ class LanguageBody(BaseModel):
 class LanguageListBody(BaseModel):
     languages: list[LanguageBody]
     default: list[str]
+
+
+class UploadBody(BaseModel):
+    """A file that is sent in pieces."""
+
+    id: str
+    offset: int = Field(description="Bytes that are here; the next piece begins there.")
+    length: int | None = Field(description="Bytes that it will have; null: not known yet.")
+    complete: bool
+    expires_at: datetime | None = Field(description="When it is deleted, if it is no job by then.")
+
+    @classmethod
+    def of(cls, upload: Upload) -> UploadBody:
+        return cls(
+            id=upload.id,
+            offset=upload.offset,
+            length=upload.length,
+            complete=upload.offset == upload.length,
+            expires_at=stamp(upload.expires),
+        )
 
 
 class ProblemBody(BaseModel):

@@ -43,7 +43,7 @@ def _code(text: str) -> Markup:
 @blueprint.get("/", doc_ui=False)
 def page() -> Response:
     """The web page."""
-    return _html("index.html")
+    return _html("index.html", resumable_from=settings.get().resumable_bytes)
 
 
 @blueprint.get("/swarm", doc_ui=False)

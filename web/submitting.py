@@ -39,7 +39,8 @@ def submit(
     """A job that reads the files of a request; `reuse`: an earlier one of the same would do.
 
     Raises:
-        errors.UploadError, errors.InvalidOptions, errors.LanguageUnavailable
+        errors.UploadError, errors.UploadTaken
+        errors.InvalidOptions, errors.LanguageUnavailable
         errors.QueueFull, errors.LimitReached, errors.IdempotencyMismatch, errors.MalformedRequest
         errors.NotAuthenticated, errors.QueueUnavailable
         errors.StorageFull, errors.StorageUnavailable
@@ -49,7 +50,7 @@ def submit(
     asked = repeats.request(
         owner=caller.id,
         idempotency_key=idempotency_key,
-        sha256=f"{len(incoming.names)}:{incoming.digest.hexdigest()}",
+        sha256=incoming.fingerprint,
         options=f"{chosen.model_dump_json()} {callback} {pages}",
         reuse=reuse and callback is None and pages is None,
     )

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import IO
 
 from flask import Flask, Request
+from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import HTTPException
 
 from ocr_tasks import errors, intake, retention, settings, store
-from web.pace import Stalled
+from web.pace import PacedSocket, Stalled, Unwanted
 
 #: Text fields of a form, and their bytes in all.
 MAX_FIELDS = 100
@@ -21,6 +23,13 @@ MAX_FIELD_BYTES = 100_000
 #: Of a body that is too large anyway no more than this is read to tell the client so.
 _READ_AWAY_BYTES = 64 * 1024 * 1024
 _PIECE_BYTES = 64 * 1024
+
+#: Where all that has arrived is kept, a read that takes longer is followed by a smaller one.
+_SLOW_SECONDS = 0.1
+_SMALLEST_PIECE_BYTES = 1024
+
+#: A client that is refused, and pauses for so long, gets its answer at once.
+_READ_AWAY_SECONDS = 5.0
 
 #: Half of the threads may take files in; the other half always answers at once.
 _places = threading.BoundedSemaphore(max(1, settings.get().web_threads // 2))
@@ -135,6 +144,49 @@ def read_text(request: UploadRequest, field: str, most_bytes: int) -> bytes | No
     return text
 
 
+def pieces(request: Request, unwanted: Callable[[], bool]) -> Generator[bytes, None, None]:
+    """The body of a request, up to where it breaks off, or soon after it is `unwanted`.
+
+    Raises: (after the last piece)
+        errors.MalformedRequest: if its end is missing.
+        errors.TooManyWaiting, errors.UnsupportedEncoding, errors.TooSlow
+        errors.UploadBusy: if it is unwanted.
+    """
+    _check_encoding(request)
+    body, left = request.environ["wsgi.input"], request.content_length
+    connection = request.environ.get("gunicorn.socket")
+    if isinstance(connection, PacedSocket):
+        connection.end_early(unwanted)
+    size = _SMALLEST_PIECE_BYTES
+    with _place():
+        try:
+            began = time.monotonic()
+            while piece := body.read(size if left is None else min(left, size)):
+                left = None if left is None else left - len(piece)
+                # A read waits for all that it asks for: over a slow line less is asked for.
+                slow = time.monotonic() - began > _SLOW_SECONDS
+                size = (
+                    max(size // 2, _SMALLEST_PIECE_BYTES) if slow else min(size * 2, _PIECE_BYTES)
+                )
+                yield piece
+                if unwanted():
+                    raise errors.UploadBusy(retry_after=2)
+                began = time.monotonic()
+        except (OSError, ParseException) as error:
+            raise _broken(connection) from error
+    if left:
+        raise _broken(connection)
+
+
+def _broken(connection: object) -> errors.OcrTasksError:
+    reason = getattr(connection, "broken", None)
+    if isinstance(reason, Unwanted):
+        return errors.UploadBusy(retry_after=2)
+    if isinstance(reason, Stalled):
+        return errors.TooSlow()
+    return errors.MalformedRequest("the body did not arrive whole")
+
+
 def _begin(request: UploadRequest, limits: intake.Limits | None) -> intake.Incoming:
     _check_encoding(request)
     request.limits = limits
@@ -151,16 +203,23 @@ def _check_encoding(request: Request) -> None:
 @contextmanager
 def _receiving(request: UploadRequest) -> Iterator[None]:
     """Says what is wrong with a body that does not come as it should, or in time."""
+    with _place():
+        try:
+            yield
+        except HTTPException as error:
+            if isinstance(error.__context__, Stalled):
+                raise errors.TooSlow() from error
+            raise _too_much(error, request) from error
+        except OSError as error:
+            raise errors.MalformedRequest("the body did not arrive whole") from error
+
+
+@contextmanager
+def _place() -> Iterator[None]:
     if not _places.acquire(blocking=False):
         raise errors.TooManyWaiting("As many clients are sending files as the server has room for")
     try:
         yield
-    except HTTPException as error:
-        if isinstance(error.__context__, Stalled):
-            raise errors.TooSlow() from error
-        raise _too_much(error, request) from error
-    except OSError as error:
-        raise errors.MalformedRequest("the body did not arrive whole") from error
     finally:
         _places.release()
 
@@ -200,12 +259,18 @@ def taking(request: UploadRequest) -> Iterator[None]:
             request.incoming.discard()
 
 
-def read_away(request: Request) -> None:
-    """Reads what is left of a body, so that a client that still sends sees why it is refused."""
-    most = _most_bytes(request)
+def read_away(request: Request, most: int = 0) -> None:
+    """Reads what is left of a body, so that a client that still sends sees why it is refused.
+
+    Of one that is too large anyway, only a part; where it is given, no more than `most` bytes.
+    """
+    most = most or _most_bytes(request)
     if (request.content_length or 0) > most:
-        most = _READ_AWAY_BYTES
-    body = request.environ["wsgi.input"]
-    with suppress(OSError):  # the client has gone
+        most = min(most, _READ_AWAY_BYTES)
+    body, connection = request.environ["wsgi.input"], request.environ.get("gunicorn.socket")
+    if isinstance(connection, PacedSocket):
+        until = time.monotonic() + _READ_AWAY_SECONDS
+        connection.end_early(lambda: time.monotonic() > until)
+    with suppress(OSError, ParseException):  # the client has gone
         while most > 0 and (piece := body.read(min(most, _PIECE_BYTES))):
             most -= len(piece)

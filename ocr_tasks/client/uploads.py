@@ -38,10 +38,10 @@ def opened(files: Sequence[File], options: Mapping[str, Option]) -> Iterator[Upl
     """A form of files and options; files that are given by their paths are open meanwhile.
 
     Raises:
-        ValueError: if there is no file, and no workspace that has some.
+        ValueError: if there is no file, and no workspace or upload that the server has.
         OSError: if one cannot be opened.
     """
-    if not files and "workspace" not in options:
+    if not files and not options.keys() & {"workspace", "upload"}:
         raise ValueError("there is no file to send")
     repeatable = True
     with ExitStack() as stack:

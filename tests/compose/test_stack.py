@@ -30,6 +30,7 @@ from tests.compose.stack import (
 from tests.conftest import DATA, submit, wait_until
 from tests.receivers import receiving
 
+SCAN = DATA / "huckleberry-finn-p22.pdf"
 SIX_PAGES = DATA / "multipage.pdf"
 OURS = ("web", "worker", "courier", "flower")
 ALL = ("redis", *OURS)
@@ -40,6 +41,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compose]:
     made = Compose(tmp_path_factory.mktemp("compose") / "ocr-tasks", "ocr-tasks-test")
     # A leaf of the tree of networks, for the test's own receiver of webhooks.
     made.set(OCR_CALLBACK_NETWORKS="172.16.0.0/12,192.168.0.0/16", OCR_WORKER_PROCESSES="1")
+    made.set(OCR_DIALECTS="azure", OCR_HOSTS="web")  # as docs/how-to/paperless.md has it
     with gone_afterwards(made):
         made.up(worker=2)
         wait_until(lambda: made.ready(workers=2), 120)
@@ -199,6 +201,30 @@ def test_a_stranger_in_the_network_of_redis_learns_nothing(stack: Compose) -> No
         assert "no permissions" in said.stderr.lower(), (command, said.stderr)
 
 
+def test_a_program_in_a_container_sends_its_scans_to_the_web_server_by_its_name(
+    stack: Compose,
+) -> None:
+    send = (
+        "import sys, httpx; answer = httpx.post("
+        "'http://web:8000/documentintelligence/documentModels/prebuilt-read:analyze"
+        "?api-version=2024-11-30', content=sys.stdin.buffer.read(), "
+        "headers={'Content-Type': 'application/octet-stream'}); "
+        "print(answer.status_code, answer.headers['Operation-Location'])"
+    )
+    command = ["docker", "run", "--rm", "--interactive", "--network", f"{stack.project}_edge"]
+    command += ["--entrypoint", "/opt/ocr-tasks/bin/python", "ocr-tasks:latest", "-c", send]
+    ran = subprocess.run(command, input=SCAN.read_bytes(), capture_output=True)
+
+    status, _, place = ran.stdout.decode().partition(" ")
+    assert status == "202", ran.stderr
+    assert place.startswith("http://web:8000/documentintelligence/")
+    result = f"{stack.url}/{place.split('/', 3)[3].strip()}"
+    done = wait_until(
+        lambda: (found := httpx.get(result).json())["status"] == "succeeded" and found, 90
+    )
+    assert "garden" in done["analyzeResult"]["content"]
+
+
 # A day's work
 
 
@@ -226,7 +252,7 @@ def test_a_scan_sent_from_outside_is_read_by_both_workers(
 
 def test_webhooks_leave_by_the_courier(stack: Compose, http: httpx.Client) -> None:
     with receiving(gateway(f"{stack.project}_outside")) as receiver:
-        job = submit(http, DATA / "huckleberry-finn-p22.pdf", callback_url=receiver.url).json()
+        job = submit(http, SCAN, callback_url=receiver.url).json()
         wait_until(lambda: receiver.got, 120)
         assert json.loads(receiver.got[0][1])["data"]["id"] == job["id"]
 
@@ -248,7 +274,7 @@ def test_a_worker_reaches_nobody_outside(stack: Compose) -> None:
 def test_flower_shows_the_jobs_to_who_has_the_password(
     stack: Compose, http: httpx.Client, browser: Browser, tmp_path: Path
 ) -> None:
-    job = submit(http, DATA / "huckleberry-finn-p22.pdf").json()
+    job = submit(http, SCAN).json()
     wait_for_state(http, job["id"], "succeeded")
     auth = ("ocr", stack.secret("ocr_flower_password"))
     assert httpx.get(f"{stack.flower_url}/tasks").status_code == 401
@@ -299,7 +325,7 @@ def test_a_job_outlives_the_container_that_reads_it(stack: Compose, http: httpx.
 
 def test_jobs_outlive_a_restart_of_redis(stack: Compose, http: httpx.Client) -> None:
     job = submit(http, ("long.pdf", long_scan(2)), languages="eng").json()
-    waiting = submit(http, DATA / "huckleberry-finn-p22.pdf").json()
+    waiting = submit(http, SCAN).json()
     wait_until(lambda: reading(http, job["id"]), 120)
 
     stack.run("restart", "redis")
@@ -340,7 +366,7 @@ def test_a_worker_that_is_stuck_is_seen(stack: Compose) -> None:
 def test_nothing_is_left_running_and_results_outlive_down_and_up(
     stack: Compose, http: httpx.Client
 ) -> None:
-    job = submit(http, DATA / "huckleberry-finn-p22.pdf").json()
+    job = submit(http, SCAN).json()
     wait_for_state(http, job["id"], "succeeded")
     pdf = http.get(f"/v1/jobs/{job['id']}/pdf").content
 

@@ -161,15 +161,18 @@ def test_what_is_no_server_of_ours_or_elsewhere_is_said(server: Server, ask: Ask
         ask("job", "j1")
 
 
-def test_a_job_may_be_of_a_workspace_but_not_of_nothing(server: Server, ask: Ask) -> None:
+@pytest.mark.parametrize("what", ["workspace", "upload"])
+def test_a_job_may_be_of_what_the_server_has_but_not_of_nothing(
+    server: Server, ask: Ask, what: str
+) -> None:
     server.script = [answers(202, JOB)]
 
-    ask("submit", workspace="w1")
+    ask("submit", **{what: "x1"})
     with pytest.raises(ValueError, match="no file"):
         ask("submit")
 
     (got,) = server.got
-    assert b'name="workspace"\r\n\r\nw1\r\n' in got.body
+    assert f'name="{what}"\r\n\r\nx1\r\n'.encode() in got.body
     assert got.headers["Content-Type"].startswith("multipart/form-data")
 
 

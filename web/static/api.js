@@ -17,7 +17,8 @@ let signIn = null;
 export const whenRefused = (callback) => {
   signIn = callback;
 };
-const mustSignIn = (status) => status === 401 && signIn !== null;
+export const mustSignIn = (status) => status === 401 && signIn !== null;
+export const signInAgain = () => signIn();
 
 export async function ask(address, options = {}) {
   let answer;
@@ -37,8 +38,23 @@ export async function ask(address, options = {}) {
 export const json = async (address, options) => (await ask(address, options)).json();
 export const text = async (address) => (await ask(address)).text();
 
-// Sends files as one job. XMLHttpRequest, because fetch does not tell how far an upload is.
+// Sends files as one job, large ones so that the upload goes on after the line broke.
 export function upload(files, fields, onProgress) {
+  const bytes = files.reduce((sum, file) => sum + file.size, 0);
+  const from = Number(document.body.dataset.resumableFrom);
+  return (from && bytes >= from ? uploadInPieces : uploadWhole)(files, fields, onProgress);
+}
+
+function uploadInPieces(files, fields, onProgress) {
+  const loading = import("./resumable.js").catch(() => {
+    throw new Offline("The server cannot be reached.");
+  });
+  const sending = loading.then((module) => module.upload(files, fields, onProgress));
+  return { done: sending.then((begun) => begun.done), abort: () => sending.then((begun) => begun.abort()) };
+}
+
+// XMLHttpRequest, because fetch does not tell how far an upload is.
+function uploadWhole(files, fields, onProgress) {
   const request = new XMLHttpRequest();
   const form = new FormData();
   for (const [name, value] of fields) form.append(name, value);
@@ -71,7 +87,7 @@ export function upload(files, fields, onProgress) {
   return { done, abort };
 }
 
-function parse(body) {
+export function parse(body) {
   try {
     return JSON.parse(body);
   } catch {

@@ -1,0 +1,210 @@
+// Sends large files in pieces, by the tus protocol (https://tus.io): after the line broke, an upload
+// goes on where it was, also when the page was loaded anew or the file is sent again.
+
+import { ask, mustSignIn, Offline, parse, Problem, signInAgain } from "./api.js";
+
+// Of a piece that breaks off, a proxy may keep nothing; so they get smaller over a bad line.
+const LARGEST_PIECE = 16 * 1024 * 1024;
+const SMALLEST_PIECE = 1024 * 1024;
+const TUS = { "Tus-Resumable": "1.0.0" };
+
+// Seconds to wait after a line broke, and how many breaks without any progress are too many.
+const FIRST_WAIT = 1;
+const LONGEST_WAIT = 30;
+const MOST_BREAKS = 20;
+
+// Milliseconds without a byte gone or an answer after which a line is taken for broken.
+const SILENCE = 60_000;
+
+// What another request, or time, may mend; all else is said at once.
+const PASSING = new Set([408, 409, 423, 429, 460, 500, 502, 503, 504]);
+
+// Addresses of uploads that this page is sending to, lest two send to the same one.
+const busy = new Set();
+
+// As api.js's upload: sends files, then makes one job of them.
+export function upload(files, fields, onProgress) {
+  const stop = new AbortController();
+  return { done: sendAll(files, fields, onProgress, stop.signal), abort: () => stop.abort() };
+}
+
+async function sendAll(files, fields, onProgress, signal) {
+  const total = files.reduce((sum, file) => sum + file.size, 0);
+  const addresses = [];
+  try {
+    let before = 0;
+    for (const file of files) {
+      addresses.push(await address(file, signal));
+      await patiently(addresses.at(-1), file, (bytes) => onProgress(Math.min((before + bytes) / total, 0.999)), signal);
+      before += file.size;
+    }
+    onProgress(1);
+    return await makeJob(addresses, fields, files);
+  } catch (error) {
+    if (signal.aborted) for (const each of addresses) drop(each);
+    throw error;
+  } finally {
+    for (const each of addresses) busy.delete(each);
+  }
+}
+
+// Where the upload of a file is: one that was begun before, or a new one.
+async function address(file, signal) {
+  const known = recall(file);
+  if (known && !busy.has(known) && (await isThere(known))) {
+    busy.add(known);
+    return known;
+  }
+  const name = btoa(String.fromCharCode(...new TextEncoder().encode(file.name)));
+  const headers = { ...TUS, "Upload-Length": file.size, "Upload-Metadata": `filename ${name}` };
+  const answer = await keepTrying(() => ask("/v1/uploads", { method: "POST", headers, signal }), signal);
+  const made = answer.headers.get("Location");
+  busy.add(made);
+  remember(file, made);
+  return made;
+}
+
+async function isThere(known) {
+  try {
+    await ask(known, { method: "HEAD", headers: TUS });
+    return true;
+  } catch (error) {
+    return error instanceof Offline;
+  }
+}
+
+// Sends a file from where it is known to be, again and again, until all of it has arrived.
+async function patiently(where, file, onBytes, signal) {
+  let offset = 0;
+  let known = false;
+  let tries = 0;
+  let size = LARGEST_PIECE;
+  while (!known || offset < file.size) {
+    try {
+      if (!known) {
+        const answer = await ask(where, { method: "HEAD", headers: TUS, signal });
+        const here = Number(answer.headers.get("Upload-Offset"));
+        if (here > offset) tries = 0;
+        offset = here;
+        known = true;
+        onBytes(offset);
+        continue;
+      }
+      offset = await sendPiece(where, file.slice(offset, offset + size), offset, onBytes, signal);
+      tries = 0;
+      size = Math.min(size * 2, LARGEST_PIECE);
+    } catch (error) {
+      known = false;
+      size = Math.max(size / 2, SMALLEST_PIECE);
+      await maybeWait(error, tries++, signal);
+    }
+  }
+}
+
+async function keepTrying(act, signal) {
+  for (let tries = 0; ; tries += 1) {
+    try {
+      return await act();
+    } catch (error) {
+      await maybeWait(error, tries, signal);
+    }
+  }
+}
+
+// Waits before another try, if there is any sense in one; a line that is back ends the wait.
+function maybeWait(error, tries, signal) {
+  if (signal?.aborted) throw new DOMException("aborted", "AbortError");
+  const passing = error instanceof Offline || PASSING.has(error.status);
+  if (!passing || tries >= MOST_BREAKS) throw error;
+  const seconds = Math.min(FIRST_WAIT * 2 ** tries, LONGEST_WAIT) * (0.75 + Math.random() / 2);
+  return new Promise((resolve) => {
+    setTimeout(resolve, seconds * 1000);
+    window.addEventListener("online", resolve, { once: true });
+    signal?.addEventListener("abort", resolve, { once: true });
+  });
+}
+
+// XMLHttpRequest, because fetch does not tell how far an upload is.
+function sendPiece(where, piece, offset, onBytes, signal) {
+  return new Promise((resolve, reject) => {
+    const request = new XMLHttpRequest();
+    const broke = () => reject(new Offline("The connection broke during the upload. Send the file again to go on."));
+    const abort = () => request.abort();
+    let silence = 0;
+    const listen = () => {
+      clearTimeout(silence);
+      silence = setTimeout(() => {
+        broke();
+        request.abort();
+      }, SILENCE);
+    };
+    signal.addEventListener("abort", abort);
+    request.open("PATCH", where);
+    for (const [name, value] of Object.entries(TUS)) request.setRequestHeader(name, value);
+    request.setRequestHeader("Upload-Offset", offset);
+    request.setRequestHeader("Content-Type", "application/offset+octet-stream");
+    request.upload.onprogress = (event) => {
+      listen();
+      onBytes(offset + event.loaded);
+    };
+    request.onload = () => {
+      if (request.status === 204) resolve(Number(request.getResponseHeader("Upload-Offset")));
+      else if (mustSignIn(request.status)) signInAgain().then(() => resolve(offset), reject);
+      else reject(new Problem(request.status, parse(request.responseText)));
+    };
+    request.onerror = broke;
+    request.onabort = () => reject(new DOMException("aborted", "AbortError"));
+    request.onloadend = () => {
+      clearTimeout(silence);
+      signal.removeEventListener("abort", abort);
+    };
+    listen();
+    request.send(piece);
+  });
+}
+
+// With a key, so that a job is made once even if an answer is lost.
+async function makeJob(addresses, fields, files) {
+  const key = [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  const headers = { "Idempotency-Key": key };
+  const form = () => {
+    const body = new FormData();
+    for (const [name, value] of fields) body.append(name, value);
+    for (const each of addresses) body.append("upload", each);
+    return body;
+  };
+  const answer = await keepTrying(() => ask("/v1/jobs", { method: "POST", headers, body: form() }));
+  files.forEach(forget);
+  return answer.json();
+}
+
+function drop(where) {
+  ask(where, { method: "DELETE", headers: TUS }).catch(() => null); // it expires otherwise
+}
+
+// What is remembered lasts as long as the tab, and is of no use to another one.
+const keyOf = (file) => `upload ${file.size} ${file.lastModified} ${file.name}`;
+
+function remember(file, where) {
+  try {
+    sessionStorage.setItem(keyOf(file), where);
+  } catch {
+    // Then it begins anew after the page was loaded again.
+  }
+}
+
+function recall(file) {
+  try {
+    return sessionStorage.getItem(keyOf(file));
+  } catch {
+    return null;
+  }
+}
+
+function forget(file) {
+  try {
+    sessionStorage.removeItem(keyOf(file));
+  } catch {
+    // It was not remembered.
+  }
+}
