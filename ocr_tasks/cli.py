@@ -1,34 +1,63 @@
-"""The `ocr-tasks` command."""
+"""The `ocr-tasks` command: an index of its commands."""
 
 from __future__ import annotations
 
 import argparse
-import gc
+import importlib
+import importlib.util
 import os
 import signal
-import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
-from ocr_tasks import errors, redis_client, settings
-from ocr_tasks.commands import flower, ocr, ocrd, swarm, tokens
+from ocr_tasks import errors
 from ocr_tasks.commands.exits import INTERRUPTED, UNAVAILABLE, USAGE, complain
 
-_PROCESSORS = "offer these OCR-D processors, and read no documents (default: OCR_PROCESSORS)"
+#: What each command is for, and the function of `ocr_tasks.commands` that fills its parser. Only
+#: the module of the command that is wanted is loaded: where the packages of the server are not
+#: installed, the clients work all the same.
+_COMMANDS = {
+    "up": ("run everything: Redis, a worker, the web server", "servers.up"),
+    "worker": ("run a worker", "servers.worker"),
+    "web": ("run the web server", "servers.web"),
+    "courier": (
+        "send webhooks, where workers do not (OCR_SEND_WEBHOOKS=false)",
+        "servers.courier",
+    ),
+    "sweep": (
+        "delete what has been kept long enough, and what belongs to no job",
+        "servers.sweep",
+    ),
+    "webhooks": ("print the secrets that sign webhooks", "servers.webhooks"),
+    "ocr": ("read a document and write a searchable PDF", "ocr.fill"),
+    "submit": ("read many documents, several at a time", "submit.fill"),
+    "watch": ("read the documents that are put into a folder", "watch.fill"),
+    "flower": ("run Flower, Celery's dashboard", "flower.fill"),
+    "tokens": ("make, list and revoke API tokens", "tokens.fill"),
+    "swarm": ("have page images read by many devices", "swarm.fill"),
+    "ocrd": ("run processors and workflows of OCR-D on a server", "ocrd.fill"),
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command line and gives its exit code."""
-    options = _parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
     # A shell that starts a command in the background has it ignore Ctrl-C; ours always listens.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
+        wanted = next((word for word in words if not word.startswith("-")), "")
+        options = _parser({wanted}).parse_args(words)
         code: int = options.run(options)
-    except settings.SettingsError as error:
+    except errors.SettingsError as error:
         return complain(str(error), USAGE)
     except errors.QueueUnavailable as error:
         hint = "Is `ocr-tasks up` running, with the same OCR_DATA_DIR or OCR_REDIS_URL?"
         return complain(f"{error.title}. {hint}", UNAVAILABLE)
+    except ModuleNotFoundError as error:
+        if importlib.util.find_spec("celery"):  # the server is installed
+            raise
+        install = "pip install 'ocr-tasks[server]'"
+        return complain(f"this command needs the server's packages: {install} ({error})", USAGE)
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
@@ -38,41 +67,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(wanted: Collection[str]) -> argparse.ArgumentParser:
+    """The parser, in which the commands that are wanted are described in full."""
     parser = argparse.ArgumentParser(prog="ocr-tasks", description="A self-hosted OCR service.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    up = commands.add_parser("up", help="run everything: Redis, a worker, the web server")
-    up.set_defaults(run=_up)
-
-    worker = commands.add_parser("worker", help="run a worker")
-    worker.add_argument("--processors", metavar="NAMES", help=_PROCESSORS)
-    worker.set_defaults(run=_worker)
-
-    web = commands.add_parser("web", help="run the web server")
-    web.set_defaults(run=_web)
-
-    courier = commands.add_parser(
-        "courier", help="send webhooks, where workers do not (OCR_SEND_WEBHOOKS=false)"
-    )
-    courier.set_defaults(run=_courier)
-
-    sweep = commands.add_parser(
-        "sweep", help="delete what has been kept long enough, and what belongs to no job"
-    )
-    sweep.set_defaults(run=_sweep)
-
-    webhooks = commands.add_parser("webhooks", help="print the secrets that sign webhooks")
-    webhooks.set_defaults(run=_webhooks)
-
-    for group in (ocr, flower, tokens, swarm, ocrd):
-        group.add_to(commands)
+    for name, (meaning, place) in _COMMANDS.items():
+        command = commands.add_parser(name, help=meaning)
+        if name in wanted:
+            module, _, function = place.partition(".")
+            getattr(importlib.import_module(f"ocr_tasks.commands.{module}"), function)(command)
     return parser
 
 
 def describe() -> dict[str, list[tuple[str, str]]]:
     """Each subcommand's arguments and what they mean, for the documentation."""
-    return dict(_describe(_parser(), ""))
+    return dict(_describe(_parser(_COMMANDS), ""))
 
 
 def _describe(
@@ -93,98 +102,6 @@ def _describe(
                 for action in command._actions
             ],
         )
-
-
-# Servers
-
-
-def _up(options: argparse.Namespace) -> int:
-    from ocr_tasks.supervisor import StartError, Supervisor, say
-
-    config = settings.get()
-    environment = {**os.environ, "OCR_DATA_DIR": str(config.data_dir), "OCR_PROCESSORS": ""}
-    supervisor = Supervisor(config, environment)
-    gc.freeze()  # what is loaded stays: Python need not look for garbage there as it ends
-    try:
-        _check_free(config.host, config.port)
-        with supervisor.running():
-            say(f"http://{config.host}:{config.port}  (Ctrl-C ends it)")
-            supervisor.watch()
-            say("stopping")
-    except StartError as error:
-        return complain(str(error), UNAVAILABLE)
-    except OSError as error:
-        where = f"{config.host}:{config.port} ({error.strerror})"
-        return complain(f"cannot listen on {where}; set OCR_HOST or OCR_PORT", UNAVAILABLE)
-    say("stopped")
-    return 0
-
-
-def _check_free(host: str, port: int) -> None:
-    """Fails early and clearly where gunicorn would try again and again."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind((host, port))
-
-
-def _worker(options: argparse.Namespace) -> int:
-    if options.processors is not None:  # before anything reads the settings
-        os.environ["OCR_PROCESSORS"] = options.processors
-    from ocr_tasks import worker
-
-    redis_client.check()
-    return worker.main()
-
-
-def _web(options: argparse.Namespace) -> int:
-    config = settings.get()
-    redis_client.check()
-    for warning in tokens.warnings(config):
-        complain(warning, 0)
-    os.environ["OCR_DATA_DIR"] = str(config.data_dir)
-    from gunicorn.app import wsgiapp
-
-    # This process becomes gunicorn's; `web` is named and not imported, as nothing here knows it.
-    sys.argv = [wsgiapp.__file__, "--config", "python:web.server", "web.app:create_app()"]
-    wsgiapp.run(prog="gunicorn")
-    return 0
-
-
-def _courier(options: argparse.Namespace) -> int:
-    from ocr_tasks import courier
-
-    redis_client.check()
-    return courier.main()
-
-
-def _sweep(options: argparse.Namespace) -> int:
-    from redis import RedisError
-
-    from ocr_tasks import errors, retention
-
-    swept = retention.Swept()
-    try:
-        retention.expire(swept)
-        retention.sweep(swept)
-    except (RedisError, errors.ServiceError) as error:
-        return complain(f"{error}", UNAVAILABLE)
-    print(
-        f"Deleted {swept.inputs} inputs, {swept.results} results, {swept.jobs} jobs, "
-        f"{swept.uploads} unfinished uploads and {swept.leftovers} leftovers: "
-        f"{swept.bytes / settings.MIB:.1f} MiB. Restored {swept.restored} jobs."
-    )
-    return 0
-
-
-def _webhooks(options: argparse.Namespace) -> int:
-    from ocr_tasks import webhooks
-
-    try:
-        print("\n".join(webhooks.secret_texts()))
-    except errors.ServiceError as error:
-        return complain(f"{error}", UNAVAILABLE)
-    return 0
 
 
 if __name__ == "__main__":

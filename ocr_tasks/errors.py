@@ -67,6 +67,13 @@ class ServiceError(OcrTasksError):
         self.retry_after = retry_after
 
 
+class SettingsError(Exception):
+    """A setting is wrong; the text names the variable and says what is wrong with it.
+
+    Nobody but the operator sees it, so that it has no code.
+    """
+
+
 # Requests
 
 

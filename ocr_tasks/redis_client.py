@@ -82,16 +82,16 @@ def check() -> None:
     """Makes sure that a Redis that answers is one to work with; one that is away may come later.
 
     Raises:
-        settings.SettingsError: if it does not take the password, or is too old.
+        errors.SettingsError: if it does not take the password, or is too old.
     """
     try:
         version = str(client().info("server")["redis_version"])
     except redis.RedisError as error:
         if why := misfit(error):
-            raise settings.SettingsError(f"OCR_REDIS_URL: {why}") from None
+            raise errors.SettingsError(f"OCR_REDIS_URL: {why}") from None
         return
     if int(version.partition(".")[0]) < _OLDEST:
-        raise settings.SettingsError(
+        raise errors.SettingsError(
             f"OCR_REDIS_URL: that is Redis {version}; {_OLDEST}.0 or newer is needed"
         )
 

@@ -18,6 +18,8 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from ocr_tasks.errors import SettingsError
+
 MIB = 1024 * 1024
 DAY = 24 * 3600
 
@@ -750,27 +752,6 @@ WHO_MAY = frozenset(
 )
 
 
-#: The server that a client talks to where nobody says which.
-DEFAULT_URL = "http://127.0.0.1:8000"
-
-
-def client_url() -> str:
-    """The server of which this process is a client: OCR_URL."""
-    return os.environ.get("OCR_URL", DEFAULT_URL)
-
-
-def client_token() -> str:
-    """The token for a server of which this process is a client: OCR_TOKEN, or a secret file.
-
-    Not an argument of commands: those can be seen in the list of processes.
-    """
-    token = os.environ.get("OCR_TOKEN")
-    folder = os.environ.get("OCR_SECRETS_DIR")
-    if token is None and folder and (file := Path(folder, "ocr_token")).is_file():
-        return file.read_text().strip()
-    return token or ""
-
-
 @lru_cache(maxsize=1)
 def cores() -> int:
     """Cores that this process may use: in a container that has less time than these, fewer."""
@@ -786,10 +767,6 @@ def _core_seconds(root: Path) -> float:
         return int(quota) / int(period)
     except (OSError, ValueError, StopIteration):  # as much as there is, or no such groups
         return math.inf
-
-
-class SettingsError(Exception):
-    """A setting is wrong; the text names the variable and says what is wrong with it."""
 
 
 @lru_cache(maxsize=1)

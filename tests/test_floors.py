@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,14 @@ MODULES = sorted([*ROOT.glob("ocr_tasks/**/*.py"), *ROOT.glob("web/**/*.py")])
 
 MOST_LINES = 350
 MOST_LINES_OF_A_FUNCTION = 60
+
+#: What is not there where only a client is installed.
+SERVER = {
+    name.split("[")[0].split(">")[0].replace("-", "_")
+    for name in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]["server"]
+} - {"setuptools"} | {"PIL", "pydantic_core", "kombu"}
 
 #: A list of one-liners, and a list of paragraphs: reading them in one sitting is no effort.
 LISTS = {"errors.py", "settings.py"}
@@ -46,8 +56,44 @@ def test_modules_and_functions_can_be_read_in_one_sitting(path: Path) -> None:
 
 def test_packages_start_empty() -> None:
     for path in MODULES:
-        if path.name == "__init__.py" and path.parent.name != "plugin":
+        # OCRmyPDF wants its hooks there; the client is imported by people, by one name.
+        if path.name == "__init__.py" and path.parent.name not in ("plugin", "client"):
             assert path.read_text() == "", path
+
+
+def run_python(program: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("command", ["", "submit", "watch", "ocr", "ocrd"])
+def test_clients_load_nothing_of_the_server(command: str) -> None:
+    program = (
+        "import sys, ocr_tasks.client\n"
+        f"command = {command!r}\n"
+        "if command:\n"
+        "    from ocr_tasks import cli\n"
+        "    try: cli.main([command, '--help'])\n"
+        "    except SystemExit: pass\n"
+        f"print('loaded', sorted({SERVER!r} & {{n.partition('.')[0] for n in sys.modules}}))\n"
+        "print('ours', sorted(n for n in sys.modules if n.startswith('ocr_tasks.')))\n"
+    )
+    said = run_python(program)
+    assert "loaded []" in said.stdout, said.stdout + said.stderr
+    if not command:
+        ours = said.stdout.split("ours ")[1]
+        assert set(re.findall(r"ocr_tasks\.(\w+)", ours)) == {"client"}
+
+
+def test_a_command_of_the_server_says_what_to_install() -> None:
+    program = (
+        f"import sys; sys.modules.update(dict.fromkeys({SERVER!r}))\n"
+        "from ocr_tasks import cli\n"
+        "sys.exit(cli.main(['worker']))"
+    )
+    said = run_python(program)
+    assert said.returncode == 2
+    assert "pip install 'ocr-tasks[server]'" in said.stderr
+    assert len(said.stderr.splitlines()) == 1
 
 
 def test_no_junk_drawers() -> None:

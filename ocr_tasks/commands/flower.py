@@ -7,14 +7,11 @@ import logging
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ocr_tasks import logs, redis_client, settings, tally
 from ocr_tasks.commands.exits import UNAVAILABLE, USAGE, complain
 from ocr_tasks.settings import Settings
-
-if TYPE_CHECKING:
-    Subcommands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 log = logging.getLogger("ocr_tasks.flower")
 
@@ -30,10 +27,9 @@ _ANSWER_MILLISECONDS = 3000.0
 _COLUMNS = "uuid,args,kwargs,state,received,runtime,name,worker"
 
 
-def add_to(commands: Subcommands) -> None:
-    """Adds `flower` to the commands."""
-    command = commands.add_parser("flower", help="run Flower, Celery's dashboard")
-    command.set_defaults(run=_flower)
+def fill(parser: argparse.ArgumentParser) -> None:
+    """Fills the parser of `flower`."""
+    parser.set_defaults(run=_flower)
 
 
 def _flower(options: argparse.Namespace) -> int:

@@ -13,14 +13,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import httpx
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ocr_tasks import settings
-from ocr_tasks.client import ApiError, Client, connected
+from ocr_tasks.client import ApiError, Client, Option, TransferError
+from ocr_tasks.commands import requests
+from ocr_tasks.commands.bars import bars, listener
 from ocr_tasks.commands.exits import FAILED, REFUSED, UNAVAILABLE, USAGE, complain
 
 _START_SECONDS = 90
@@ -32,7 +30,7 @@ def ocr(options: argparse.Namespace) -> int:
         if not file.is_file():
             return complain(f"there is no file {file}", USAGE)
     try:
-        fields = _fields(options)
+        fields = requests.wanted(options)
     except ValueError as error:
         return complain(str(error), USAGE)
     output = options.output or options.files[0].with_name(f"{options.files[0].stem}-ocr.pdf")
@@ -43,67 +41,33 @@ def ocr(options: argparse.Namespace) -> int:
         return complain(f"{error} [{error.code}]", REFUSED)
     except (httpx.TransportError, TimeoutError) as error:
         return complain(f"the server does not answer: {error}", UNAVAILABLE)
-    except OSError as error:
+    except (OSError, TransferError) as error:
         return complain(f"cannot write the result: {error}", FAILED)
-
-
-def _fields(options: argparse.Namespace) -> dict[str, str | list[str]]:
-    fields: dict[str, str | list[str]] = {}
-    for pair in options.option:
-        name, equals, value = pair.partition("=")
-        if not equals:
-            raise ValueError(f"--option takes NAME=VALUE, not {pair!r}")
-        fields[name] = value
-    if options.languages:
-        fields["languages"] = options.languages.replace(",", "+").split("+")
-    return fields
 
 
 def _read(
     client: Client,
     files: list[Path],
-    fields: dict[str, str | list[str]],
+    fields: dict[str, Option],
     output: Path,
     text: Path | None,
 ) -> int:
-    job = client.submit(files, fields)
+    job = client.submit(*files, idempotency_key=None, **fields)
     try:
-        with _bar(job["input"]["pages"]) as show:
-            job = client.wait(job, show)
+        with bars() as progress:
+            job = client.wait(job, listener(progress, progress.add_task("waiting", total=100)))
     except KeyboardInterrupt:
-        client.cancel(job["id"])
+        client.cancel(job)
         raise
-    if job["state"] != "succeeded":
-        error = job["error"]
-        return complain(f"{error['message']}. {error['advice']} [{error['code']}]", FAILED)
-    client.download(job["id"], "pdf", output)
+    if job.error:
+        return complain(f"{job.error} [{job.error.code}]", FAILED)
+    client.download(job, "pdf", output)
     if text:
-        client.download(job["id"], "text", text)
-    for page in job["failed_pages"]:
-        complain(f"page {page['page']} keeps its image: {page['message']}", 0)
+        client.download(job, "text", text)
+    for page in job.failed_pages:
+        complain(f"page {page.page} keeps its image: {page.message}", 0)
     print(output)
     return 0
-
-
-@contextmanager
-def _bar(pages: int) -> Iterator[Any]:
-    """A progress bar on standard error."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f} %"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task("waiting", total=100)
-
-        def show(job: dict[str, Any]) -> None:
-            done = job["progress"]["pages_done"]
-            stage = job["stage"] or job["state"]
-            words = f"page {done} of {pages}" if stage == "ocr" else stage
-            progress.update(task, completed=job["progress"]["percent"], description=words)
-
-        yield show
 
 
 @contextmanager
@@ -113,10 +77,15 @@ def _server(url: str) -> Iterator[Client]:
     Raises:
         TimeoutError: if that one does not start.
     """
-    with connected(url, settings.client_token()) as client:
+    with Client(url) as client:
         if client.alive():
             yield client
             return
+    try:
+        from ocr_tasks import settings  # only here: a client needs none of it
+    except ModuleNotFoundError:
+        install = "pip install 'ocr-tasks[server]'"
+        raise TimeoutError(f"{url}, and to start one here needs {install}") from None
     with tempfile.TemporaryDirectory(prefix="ocr-tasks-") as folder:
         port = _free_port()
         log = Path(folder) / "log"
@@ -130,7 +99,7 @@ def _server(url: str) -> Iterator[Client]:
         with log.open("wb") as words:
             stack = subprocess.Popen(command, env=environment, stdout=words, stderr=words)
         try:
-            with connected(f"http://127.0.0.1:{port}") as client:
+            with Client(f"http://127.0.0.1:{port}", token="") as client:
                 _wait_until_ready(client, stack, log)
                 yield client
         finally:

@@ -6,17 +6,16 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ocr_tasks import settings
+from ocr_tasks.client import environment
 from ocr_tasks.commands import ocrd_calls as calls
 
 if TYPE_CHECKING:
     Subcommands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 
-def add_to(commands: Subcommands) -> None:
-    """Adds `ocrd` and its own commands to those of the command line."""
-    group = commands.add_parser("ocrd", help="run processors and workflows of OCR-D on a server")
-    actions = group.add_subparsers(required=True, metavar="ACTION")
+def fill(parser: argparse.ArgumentParser) -> None:
+    """Fills the parser of `ocrd` with its own commands."""
+    actions = parser.add_subparsers(required=True, metavar="ACTION")
     _add(actions, "processors", "list the processors that can be run", calls.processors)
     one = _add(
         actions, "processor", "show what a processor is, and its parameters", calls.processor
@@ -42,8 +41,9 @@ def _add(
     command = actions.add_parser(name, help=meaning)
     command.add_argument(
         "--url",
-        default=settings.client_url(),
-        help=f"server to use (OCR_URL, default {settings.DEFAULT_URL}); the token is in OCR_TOKEN",
+        default=environment.url(),
+        help=f"server to use (OCR_URL, default {environment.DEFAULT_URL}); "
+        "the token is in OCR_TOKEN",
     )
     command.set_defaults(run=lambda options: calls.act(act, options))
     return command

@@ -9,13 +9,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ocr_tasks import settings
+import httpx
+
+from ocr_tasks.client import ApiError, environment
 from ocr_tasks.commands.exits import FAILED, REFUSED, UNAVAILABLE, USAGE, complain
-
-if TYPE_CHECKING:
-    import httpx
 
 _FINAL = ("SUCCESS", "FAILED", "CANCELLED")
 _WAIT_SECONDS = 20
@@ -26,13 +25,11 @@ class Api:
     """OCR-D's Web API of a server."""
 
     def __init__(self, url: str, token: str) -> None:
-        import httpx  # not above: every command line passes through this module
-
         self.http = httpx.Client(
             base_url=f"{url.rstrip('/')}/ocrd",
             # Looking into a workspace, and packing one, takes its time.
             timeout=httpx.Timeout(60, read=600),
-            headers={"Authorization": f"Bearer {token.strip()}"} if token else {},
+            headers={"Authorization": f"Bearer {token}"} if token else {},
         )
 
     def ask(self, method: str, address: str, **sent: Any) -> httpx.Response:
@@ -50,15 +47,8 @@ class Api:
 
 
 def _check(answer: httpx.Response) -> None:
-    if not answer.is_error:
-        return
-    from ocr_tasks.client import ApiError
-
-    try:
-        problem = answer.json()
-    except ValueError:
-        problem = {}
-    raise ApiError(answer.status_code, problem if isinstance(problem, dict) else {})
+    if answer.is_error:
+        raise ApiError.of(answer.status_code, answer.headers, answer.content)
 
 
 #: Does what a command line says and gives the exit code.
@@ -67,11 +57,7 @@ Action = Callable[[Api, argparse.Namespace], int]
 
 def act(action: Action, options: argparse.Namespace) -> int:
     """Talks to the server that a command line names, and gives the exit code."""
-    import httpx
-
-    from ocr_tasks.client import ApiError
-
-    api = Api(options.url, settings.client_token())
+    api = Api(options.url, environment.token())
     try:
         with api.http:
             return action(api, options)

@@ -19,10 +19,9 @@ if TYPE_CHECKING:
 _ENDINGS = "jpg,jpeg,tif,tiff,png"
 
 
-def add_to(commands: Subcommands) -> None:
-    """Adds `swarm` and its own commands to those of the command line."""
-    group = commands.add_parser("swarm", help="have page images read by many devices")
-    actions = group.add_subparsers(required=True, metavar="ACTION")
+def fill(parser: argparse.ArgumentParser) -> None:
+    """Fills the parser of `swarm` with its own commands."""
+    actions = parser.add_subparsers(required=True, metavar="ACTION")
     _add_load(actions)
     _add_manager(actions)
     _add_join(actions)
@@ -177,13 +176,12 @@ def _stats(options: argparse.Namespace) -> int:
 def _join(options: argparse.Namespace) -> int:
     from rich.console import Console
 
+    from ocr_tasks.client import environment
     from ocr_tasks.swarm import device
 
     console = Console(stderr=True)
     languages = options.languages.split("+") if options.languages else None
-    worker = device.Device(
-        options.url, settings.client_token(), options.name, options.jobs, languages
-    )
+    worker = device.Device(options.url, environment.token(), options.name, options.jobs, languages)
     try:
         with console.status("asking for pages") as status:
             worker.work(

@@ -7,22 +7,17 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 from ocr_tasks import errors, tokens
 from ocr_tasks.model import Scope, Token
 from ocr_tasks.settings import Settings
 
-if TYPE_CHECKING:
-    Subcommands = argparse._SubParsersAction[argparse.ArgumentParser]
-
 _MAKE = "ocr-tasks tokens create NAME --scopes submit,read"
 
 
-def add_to(commands: Subcommands) -> None:
-    """Adds `tokens` and its own commands to those of the command line."""
-    group = commands.add_parser("tokens", help="make, list and revoke API tokens")
-    actions = group.add_subparsers(required=True, metavar="ACTION")
+def fill(parser: argparse.ArgumentParser) -> None:
+    """Fills the parser of `tokens` with its own commands."""
+    actions = parser.add_subparsers(required=True, metavar="ACTION")
 
     create = actions.add_parser("create", help="make a token; it is shown once, here")
     create.add_argument("name", type=_name, metavar="NAME", help="whose it is, or what it is for")

@@ -17,11 +17,15 @@ import httpx
 import pytest
 
 from ocr_tasks import cli, rights, settings, supervisor
+from tests import documents
 from tests.conftest import DATA, free_port, submit, wait_for_end, wait_until
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deploy/systemd"
-UNITS = sorted(path.name for path in FOLDER.glob("*.service"))
+ALL = sorted(path.name for path in FOLDER.glob("*.service"))
+WATCH = "ocr-tasks-watch@.service"
+UNITS = [name for name in ALL if name != WATCH]
+WATCHED = "ocr-tasks-watch@office.service"
 OURS = [name for name in UNITS if name != "ocr-tasks-redis.service"]
 
 #: How much of the system a unit may reach, by systemd's own reckoning from 0 to 10, in tenths.
@@ -64,13 +68,13 @@ def test_systemd_finds_no_fault(tmp_path: Path) -> None:
     shutil.copytree(FOLDER, tmp_path, dirs_exist_ok=True)
     for unit in tmp_path.glob("*.service"):
         unit.write_text(unit.read_text().replace("/opt/ocr-tasks/.venv/bin", f"{ROOT}/.venv/bin"))
-    units = [str(tmp_path / name) for name in [*UNITS, "ocr-tasks.target"]]
+    units = [str(tmp_path / name) for name in [*ALL, "ocr-tasks.target"]]
     found = analyze("verify", "--man=no", *units, units=tmp_path)
     assert (found.returncode, found.stdout, found.stderr) == (0, "", "")
 
 
 @needs_analyze
-@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("unit", ALL)
 def test_units_are_shut_in(unit: str) -> None:
     limit = f"--threshold={EXPOSED_AT_MOST}"
     words = ("security", "--offline=true", limit, "--no-pager", str(FOLDER / unit))
@@ -95,9 +99,19 @@ def test_each_unit_runs_a_command_with_the_secrets_that_it_needs(unit: str) -> N
     assert found["User"] == found["Group"] == ["ocr-tasks"]
 
 
+def test_the_watch_unit_runs_a_command_that_exists() -> None:
+    found = options(WATCH)
+    program, *words = found["ExecStart"][0].removesuffix("$WATCH_OPTIONS").split()
+    assert program == "/opt/ocr-tasks/.venv/bin/ocr-tasks"
+    asked = cli._parser({"watch"}).parse_args(words)
+    places = (asked.folder, asked.output, asked.archive)
+    assert all(str(place).startswith(found["ReadWritePaths"][0]) for place in places)
+
+
 def test_settings_that_are_named_exist() -> None:
     text = "\n".join(path.read_text() for path in FOLDER.rglob("*") if path.is_file())
     known = {f"OCR_{name.upper()}" for name in settings.Settings.model_fields}
+    known |= {"OCR_URL", "OCR_TOKEN"}  # a client's
     assert set(re.findall(r"\bOCR_[A-Z0-9_]+", text)) <= known
     values = {name.removeprefix("OCR_").lower(): value for name, value in environment().items()}
     settings.Settings(**values)
@@ -167,6 +181,9 @@ def host(tmp_path: Path) -> Iterator[Host]:
             assert old in text
             text = text.replace(old, new)
         (tmp_path / name).write_text(text)
+    (tmp_path / "watch-office.env").write_text(
+        f"OCR_URL=http://127.0.0.1:{port}\nWATCH_OPTIONS=--settle 0.2 --also text\n"
+    )
     _install(tmp_path / "units")
     group = f"ocr-tasks-test-{os.getpid()}"
     with (tmp_path / "log-systemd").open("wb") as log:
@@ -196,10 +213,12 @@ def _install(units: Path) -> None:
         (units / f"{name}.target").write_text("[Unit]\nDefaultDependencies=no\n")
     wants = units / "ocr-tasks.target.wants"
     wants.mkdir()
-    for unit in UNITS:
-        (wants / unit).symlink_to(f"../{unit}")
+    (wants / WATCHED).symlink_to(f"../{WATCH}")
+    for unit in ALL:
+        if unit != WATCH:
+            (wants / unit).symlink_to(f"../{unit}")
         # The scripts of this environment know where it was made, and are elsewhere there.
-        text = (units / unit).read_text()
+        text = (units / unit).read_text().replace("/srv/ocr-tasks/", "/opt/watched/")
         (units / unit).write_text(text.replace("bin/ocr-tasks ", "bin/python -m ocr_tasks.cli "))
     python = Path(sys.executable).resolve().parents[1]
     hidden = python.is_relative_to("/root") or python.is_relative_to("/home")
@@ -229,9 +248,13 @@ def test_the_units_run_read_a_document_and_stop(host: Host) -> None:
         job = submit(http, DATA / "huckleberry-finn-p22.pdf").json()
         assert wait_for_end(http, job)["state"] == "succeeded"
         assert "stooping" in http.get(f"/v1/jobs/{job['id']}/text").text
-    for unit in UNITS:
+    office = host.folder / "watched" / "office"
+    (office / "in" / "scan.pdf").write_bytes(documents.scan("garden"))
+    wait_until((office / "originals" / "scan.pdf").exists)
+    assert "garden" in (office / "out" / "scan.txt").read_text()
+    for unit in [*UNITS, WATCHED]:
         assert host.state(unit) == "active", host.log()
     host.systemctl("stop", "ocr-tasks.target")
-    wait_until(lambda: all(host.state(unit) == "inactive" for unit in UNITS))
+    wait_until(lambda: all(host.state(unit) == "inactive" for unit in [*UNITS, WATCHED]))
     # All that a kernel with Landlock can do is done in there as well.
     assert not rights.landlock() or "Landlock" not in host.log()

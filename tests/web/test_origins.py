@@ -8,7 +8,7 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from ocr_tasks import settings, tokens
+from ocr_tasks import errors, settings, tokens
 from ocr_tasks.model import Scope
 from tests.web.conftest import Configure
 from tests.web.test_auth import UNKNOWN, bearer, refused
@@ -267,7 +267,7 @@ def test_a_setting_that_cannot_be_is_named(
     monkeypatch.setenv(f"OCR_{name.upper()}", value)
     settings.get.cache_clear()
 
-    with pytest.raises(settings.SettingsError, match=f"OCR_{name.upper()}"):
+    with pytest.raises(errors.SettingsError, match=f"OCR_{name.upper()}"):
         settings.get()
 
 

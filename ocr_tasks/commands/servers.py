@@ -1,0 +1,137 @@
+"""`ocr-tasks up`, `worker`, `web`, …: the servers, and what their operator does to them."""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+import socket
+import sys
+
+from ocr_tasks.commands.exits import UNAVAILABLE, complain
+
+_PROCESSORS = "offer these OCR-D processors, and read no documents (default: OCR_PROCESSORS)"
+
+
+def up(parser: argparse.ArgumentParser) -> None:
+    """Fills the parser of `up`."""
+    parser.set_defaults(run=_up)
+
+
+def worker(parser: argparse.ArgumentParser) -> None:
+    """Fills the parser of `worker`."""
+    parser.add_argument("--processors", metavar="NAMES", help=_PROCESSORS)
+    parser.set_defaults(run=_worker)
+
+
+def web(parser: argparse.ArgumentParser) -> None:
+    """Fills the parser of `web`."""
+    parser.set_defaults(run=_web)
+
+
+def courier(parser: argparse.ArgumentParser) -> None:
+    """Fills the parser of `courier`."""
+    parser.set_defaults(run=_courier)
+
+
+def sweep(parser: argparse.ArgumentParser) -> None:
+    """Fills the parser of `sweep`."""
+    parser.set_defaults(run=_sweep)
+
+
+def webhooks(parser: argparse.ArgumentParser) -> None:
+    """Fills the parser of `webhooks`."""
+    parser.set_defaults(run=_webhooks)
+
+
+def _up(options: argparse.Namespace) -> int:
+    from ocr_tasks import settings
+    from ocr_tasks.supervisor import StartError, Supervisor, say
+
+    config = settings.get()
+    environment = {**os.environ, "OCR_DATA_DIR": str(config.data_dir), "OCR_PROCESSORS": ""}
+    supervisor = Supervisor(config, environment)
+    gc.freeze()  # what is loaded stays: Python need not look for garbage there as it ends
+    try:
+        _check_free(config.host, config.port)
+        with supervisor.running():
+            say(f"http://{config.host}:{config.port}  (Ctrl-C ends it)")
+            supervisor.watch()
+            say("stopping")
+    except StartError as error:
+        return complain(str(error), UNAVAILABLE)
+    except OSError as error:
+        where = f"{config.host}:{config.port} ({error.strerror})"
+        return complain(f"cannot listen on {where}; set OCR_HOST or OCR_PORT", UNAVAILABLE)
+    say("stopped")
+    return 0
+
+
+def _check_free(host: str, port: int) -> None:
+    """Fails early and clearly where gunicorn would try again and again."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((host, port))
+
+
+def _worker(options: argparse.Namespace) -> int:
+    if options.processors is not None:  # before anything reads the settings
+        os.environ["OCR_PROCESSORS"] = options.processors
+    from ocr_tasks import redis_client, worker
+
+    redis_client.check()
+    return worker.main()
+
+
+def _web(options: argparse.Namespace) -> int:
+    from ocr_tasks import redis_client, settings
+    from ocr_tasks.commands import tokens
+
+    config = settings.get()
+    redis_client.check()
+    for warning in tokens.warnings(config):
+        complain(warning, 0)
+    os.environ["OCR_DATA_DIR"] = str(config.data_dir)
+    from gunicorn.app import wsgiapp
+
+    # This process becomes gunicorn's; `web` is named and not imported, as nothing here knows it.
+    sys.argv = [wsgiapp.__file__, "--config", "python:web.server", "web.app:create_app()"]
+    wsgiapp.run(prog="gunicorn")
+    return 0
+
+
+def _courier(options: argparse.Namespace) -> int:
+    from ocr_tasks import courier, redis_client
+
+    redis_client.check()
+    return courier.main()
+
+
+def _sweep(options: argparse.Namespace) -> int:
+    from redis import RedisError
+
+    from ocr_tasks import errors, retention, settings
+
+    swept = retention.Swept()
+    try:
+        retention.expire(swept)
+        retention.sweep(swept)
+    except (RedisError, errors.ServiceError) as error:
+        return complain(f"{error}", UNAVAILABLE)
+    print(
+        f"Deleted {swept.inputs} inputs, {swept.results} results, {swept.jobs} jobs, "
+        f"{swept.uploads} unfinished uploads and {swept.leftovers} leftovers: "
+        f"{swept.bytes / settings.MIB:.1f} MiB. Restored {swept.restored} jobs."
+    )
+    return 0
+
+
+def _webhooks(options: argparse.Namespace) -> int:
+    from ocr_tasks import errors, webhooks
+
+    try:
+        print("\n".join(webhooks.secret_texts()))
+    except errors.ServiceError as error:
+        return complain(f"{error}", UNAVAILABLE)
+    return 0
