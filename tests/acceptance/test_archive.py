@@ -67,6 +67,14 @@ def test_other_results_are_packed_beside_them(
     assert packed.getinfo("scan.alto.xml").compress_type == zipfile.ZIP_DEFLATED
 
 
+def test_the_line_of_a_request_has_room_for_a_hundred_ids(
+    http: httpx.Client, read: list[dict[str, Any]]
+) -> None:
+    answer = archive(http, [job["id"] for _ in range(50) for job in read[:2]])
+
+    assert len(zipfile.ZipFile(io.BytesIO(answer.content)).namelist()) == 2
+
+
 def test_what_cannot_be_packed_is_said_before_anything_is_sent(
     http: httpx.Client, read: list[dict[str, Any]]
 ) -> None:

@@ -35,10 +35,7 @@ VISITORS = {
     "english": {},
     "german in the dark": {"locale": "de-DE", "color_scheme": "dark"},
     "on a phone": {"viewport": {"width": 360, "height": 740}},
-    "german on a phone in the dark": {
-        "locale": "de-DE", "color_scheme": "dark", "viewport": {"width": 360, "height": 740},
-    },
-}  # fmt: skip
+}
 
 
 @contextlib.contextmanager
