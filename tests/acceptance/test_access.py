@@ -97,9 +97,14 @@ def routes() -> list[tuple[str, str, str]]:
     ]
 
 
+#: Without it, /v1/uploads would not look any further.
+TUS = {"Tus-Resumable": "1.0.0", "Content-Type": "application/offset+octet-stream"}
+
+
 def address(rule: str, job_id: str) -> str:
     filled = rule.replace("<job_id>", job_id).replace("<int:page>", "1")
-    filled = filled.replace("<lease>", "unknown").replace("<path:device>", "unknown")
+    for name in ("<lease>", "<path:device>", "<upload_id>"):
+        filled = filled.replace(name, "unknown")
     return filled.replace("<artifact>", "pdf").replace("<path:filename>", "style.css")
 
 
@@ -113,7 +118,7 @@ def test_a_route_answers_each_as_it_should(
 
     def ask(token: str, job_id: str = cast.job) -> httpx.Response:
         with cast.client(token, client_address) as http:
-            return http.request(method, address(rule, job_id))
+            return http.request(method, address(rule, job_id), headers=TUS)
 
     bad = cast.owner[:-1] + ("0" if cast.owner[-1] != "0" else "1")
     refusals = [ask(token) for token in ("", "nonsense", bad, cast.expired, cast.revoked)]
