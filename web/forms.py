@@ -55,4 +55,16 @@ def submit_form() -> dict[str, Any]:
         **schema["properties"],
         **callback,
     }
+    return _multipart(schema)
+
+
+def file_form(field: str, description: str) -> dict[str, Any]:
+    """A form of one file and one text field, as OpenAPI describes it."""
+    file = {"type": "string", "format": "binary", "description": "One file."}
+    text = {"type": "string", "description": description}
+    properties = {"file": file, field: text}
+    return _multipart({"type": "object", "required": ["file"], "properties": properties})
+
+
+def _multipart(schema: dict[str, Any]) -> dict[str, Any]:
     return {"content": {"multipart/form-data": {"schema": schema}}, "required": True}

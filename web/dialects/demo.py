@@ -20,6 +20,7 @@ from pydantic import BaseModel, Field
 from ocr_tasks import errors, intake, jobs, latest, options, settings
 from ocr_tasks.model import Job, Stage, State
 from web import auth, downloads, submitting, uploads
+from web.forms import file_form
 
 blueprint = APIBlueprint(
     "demo",
@@ -43,21 +44,7 @@ _WORDS = {
 
 _ENDING = "_ocr.pdf"
 
-_FORM = {
-    "required": True,
-    "content": {
-        "multipart/form-data": {
-            "schema": {
-                "type": "object",
-                "required": ["file"],
-                "properties": {
-                    "file": {"type": "string", "format": "binary", "description": "One file."},
-                    "name": {"type": "string", "description": "Its name, if it should be another."},
-                },
-            }
-        }
-    },
-}
+_FORM = file_form("name", "Its name, if it should be another.")
 
 
 class ResultPath(BaseModel):

@@ -24,6 +24,7 @@ from ocr_tasks import command_line, errors, intake, settings, workers
 from ocr_tasks.model import Job, State
 from ocr_tasks.options import JobOptions
 from web import access_log, downloads, events, submitting, uploads
+from web.forms import file_form
 
 blueprint = APIBlueprint(
     "nextcloud", __name__, abp_tags=[Tag(name="Nextcloud", description="Its OCR back end")]
@@ -73,21 +74,7 @@ _CLIENT_LEFT = 499
 
 _FIELD = "ocrmypdf_parameters"
 
-_FORM = {
-    "required": True,
-    "content": {
-        "multipart/form-data": {
-            "schema": {
-                "type": "object",
-                "required": ["file"],
-                "properties": {
-                    "file": {"type": "string", "format": "binary", "description": "One file."},
-                    _FIELD: {"type": "string", "description": "As --skip-text --language deu+eng"},
-                },
-            }
-        }
-    },
-}
+_FORM = file_form(_FIELD, "As --skip-text --language deu+eng")
 
 
 @blueprint.after_request

@@ -23,7 +23,7 @@ const PASSING = new Set([408, 409, 423, 429, 460, 500, 502, 503, 504]);
 // Addresses of uploads that this page is sending to, lest two send to the same one.
 const busy = new Set();
 
-// As api.js's upload: sends files, then makes one job of them.
+// As in uploading.js: sends files, then makes one job of them.
 export function upload(files, fields, onProgress) {
   const stop = new AbortController();
   return { done: sendAll(files, fields, onProgress, stop.signal), abort: () => stop.abort() };

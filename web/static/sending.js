@@ -1,7 +1,7 @@
 // Sends files: asks what many should become, takes them in turn, and shows how far each is.
 
 import { announce } from "./announcing.js";
-import { Offline, upload } from "./api.js";
+import { Offline } from "./api.js";
 import { ask } from "./asking.js";
 import * as batches from "./batches.js";
 import * as jobs from "./jobs.js";
@@ -10,6 +10,7 @@ import * as options from "./options.js";
 import { button, byName, row as emptyRow, takeAway } from "./rows.js";
 import * as session from "./session.js";
 import { count, language, say } from "./texts.js";
+import { upload } from "./uploading.js";
 import * as words from "./words.js";
 
 const $ = (id) => document.getElementById(id);
