@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import shutil
@@ -12,16 +13,19 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import pytest
 import redis
 
 DATA = Path(__file__).parent / "data"
+
+Result = TypeVar("Result")
 
 #: The pages of multipage.pdf without the one of 81 megapixels, which takes longer than all others;
 #: the fourth has a text layer.
@@ -71,6 +75,12 @@ def wait_until(question: Callable[[], Any], seconds: float = 60) -> Any:
             return answer
         time.sleep(0.05)
     raise AssertionError(f"not within {seconds} seconds: {question}")
+
+
+def run_async(coroutine: Coroutine[Any, Any, Result]) -> Result:
+    """What a coroutine gives. In a thread, as the browser's loop never leaves that of the tests."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, coroutine).result()
 
 
 # The whole stack

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import http.server
 import io
@@ -34,7 +33,7 @@ from azure.core.exceptions import (
 from tests import documents
 from tests.acceptance.conftest import make_token
 from tests.acceptance.test_main_job import text_of
-from tests.conftest import SIX_PAGES, Stack, running_stack
+from tests.conftest import SIX_PAGES, Stack, run_async, running_stack
 from tests.ocr_tasks.formats.test_analyze_result import check_spans
 from tests.ocr_tasks.test_document import full_page
 
@@ -282,7 +281,7 @@ def test_the_sdk_that_does_not_block_works_too(stack: Stack, key: AzureKeyCreden
             poller = await client.begin_analyze_document(MODEL, documents.scan("bridge"))
             return await poller.result()
 
-    assert asyncio.run(analyze()).content == "bridge"
+    assert run_async(analyze()).content == "bridge"
 
 
 def test_the_sdk_for_models_finds_the_one(stack: Stack, key: AzureKeyCredential) -> None:

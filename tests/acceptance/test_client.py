@@ -19,7 +19,7 @@ from ocr_tasks.client import ApiError, AsyncClient, Client, Job
 from tests import documents
 from tests.acceptance.conftest import make_token
 from tests.acceptance.test_main_job import text_of
-from tests.conftest import Stack, running_stack, wait_until
+from tests.conftest import Stack, run_async, running_stack, wait_until
 
 pytestmark = pytest.mark.acceptance
 
@@ -153,7 +153,7 @@ def test_a_whole_round_with_asyncio(own: Stack, tmp_path: Path) -> None:
                 await client.submit(BROKEN)
             await client.delete(job)
 
-    asyncio.run(round())
+    run_async(round())
 
 
 # ocr-tasks submit

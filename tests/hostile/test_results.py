@@ -36,6 +36,7 @@ def addresses() -> list[str]:
     for rule in create_app().url_map.iter_rules():
         if "GET" in (rule.methods or ()) and not rule.rule.startswith(("/docs/api", "/static")):
             address = re.sub(r"<(?:\w+:)?page>", "1", rule.rule)
+            address = address.replace("/archive", "/archive?id=<job_id>")
             names = ("pdf", "text", "hocr", "alto", "json") if "<artifact>" in address else ("",)
             found += [
                 address.replace("<artifact>", name).replace("<job_id>", "{job_id}")

@@ -21,7 +21,7 @@ from ocr_tasks import storage
 from ocr_tasks.client import ApiError, AsyncClient, Client, Job, TransferError, models, retries
 from ocr_tasks.client.problems import seconds_of
 from ocr_tasks.client.retries import Tries
-from tests.conftest import free_port
+from tests.conftest import free_port, run_async
 from tests.unsteady import Request, Server, Step, answers, breaks_off, hangs_up, refuses
 
 JOB = {"id": "j1", "state": "queued", "progress": {"pages_done": 0, "pages_total": 2}}
@@ -48,7 +48,7 @@ def ask(request: pytest.FixtureRequest, server: Server) -> Ask:
                     return [row async for row in found]
                 return await found
 
-        return asyncio.run(run())
+        return run_async(run())
 
     return with_threads if request.param == "sync" else with_asyncio
 
@@ -253,7 +253,7 @@ def test_what_hears_of_progress_may_be_a_coroutine(server: Server) -> None:
         async with AsyncClient(server.url, verify=False) as client:
             await client.wait("j1", tell)
 
-    asyncio.run(run())
+    run_async(run())
     assert [job.id for job in told] == ["j1"]
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -18,7 +20,7 @@ from ocr_tasks.folders import documents, moving
 from ocr_tasks.folders.inbox import Inbox, Manners
 from ocr_tasks.folders.ledger import Entry, Ledger, Stamp
 from ocr_tasks.folders.reader import Reader
-from tests.conftest import free_port
+from tests.conftest import free_port, run_async
 from tests.unsteady import Request, Server, refuses
 
 # Moving
@@ -168,13 +170,14 @@ def test_a_wrong_command_line_says_what_is_wrong(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_server_that_was_never_there_is_said_at_once(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_server_that_was_never_there_is_said_at_once(tmp_path: Path) -> None:
     url = f"http://127.0.0.1:{free_port()}"
+    command = [sys.executable, "-m", "ocr_tasks.cli", "submit", __file__, "-o", tmp_path]
 
-    assert cli.main(["submit", __file__, "-o", str(tmp_path), "--url", url]) == UNAVAILABLE
-    assert f"no OCR Tasks server answers at {url}" in capsys.readouterr().err
+    ran = subprocess.run([*command, "--url", url], capture_output=True, text=True, check=False)
+
+    assert ran.returncode == UNAVAILABLE
+    assert f"no OCR Tasks server answers at {url}" in ran.stderr
 
 
 def test_a_folder_that_is_not_there_yet_is_no_wrong_command_line(
@@ -212,7 +215,7 @@ def watch_until(
             with suppress(asyncio.CancelledError):
                 await task
 
-    asyncio.run(asyncio.wait_for(run(), 30))
+    run_async(asyncio.wait_for(run(), 30))
     return said
 
 
