@@ -80,8 +80,26 @@ def options_page() -> str:
 
 
 def http_page() -> str:
-    spec: dict[str, Any] = create_app().api_doc  # type: ignore[attr-defined]  # flask-openapi3's
-    rows = [
+    head = ["Request", "Scope", "What it does"]
+    ours = _requests("")
+    others = [row for row in _requests(",".join(settings.DIALECTS)) if row not in ours]
+    return (
+        "# HTTP\n\nThe server shows the same at `/docs`, and as OpenAPI 3.1 at "
+        "`/openapi.json`. Where [tokens](../how-to/access.md) are asked for, the token needs the "
+        "scope that stands there, or `admin`.\n\n"
+        + _table(head, ours)
+        + "\n## Interfaces of other services\n\nThere where `OCR_DIALECTS` names them: `azure` "
+        "([Paperless-ngx and Azure's SDKs](../how-to/paperless.md)), `nextcloud` "
+        "([Nextcloud](../how-to/nextcloud.md)), `demo` "
+        "([OCR with progress](../how-to/migrate/demo.md)).\n\n" + _table(head, others)
+    )
+
+
+def _requests(dialects: str) -> list[tuple[str, str, str]]:
+    """What a server that speaks these dialects answers."""
+    with _environment(OCR_DIALECTS=dialects):
+        spec: dict[str, Any] = create_app().api_doc  # type: ignore[attr-defined]  # flask-openapi3's
+    return [
         (
             f"`{method.upper()} {path}`",
             row["x-scope"],
@@ -90,12 +108,6 @@ def http_page() -> str:
         for path, methods in spec["paths"].items()
         for method, row in methods.items()
     ]
-    return (
-        "# HTTP\n\nThe server shows the same at `/docs`, and as OpenAPI 3.1 at "
-        "`/openapi.json`. Where [tokens](../how-to/access.md) are asked for, the token needs the "
-        "scope that stands there, or `admin`.\n\n"
-        + _table(["Request", "Scope", "What it does"], rows)
-    )
 
 
 def cli_page() -> str:
@@ -150,11 +162,26 @@ def page(name: str) -> str:
 
 
 @contextmanager
+def _environment(**variables: str) -> Iterator[None]:
+    """Has the settings read from these variables meanwhile."""
+    before = dict(os.environ)
+    os.environ |= variables
+    settings.get.cache_clear()
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ |= before
+        settings.get.cache_clear()
+
+
+@contextmanager
 def _redis() -> Iterator[None]:
     """An empty Redis, which ours ask meanwhile."""
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ |= {"OCR_REDIS_URL": f"unix://{folder}/redis.sock", "OCR_DATA_DIR": folder}
-        settings.get.cache_clear()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        _environment(OCR_REDIS_URL=f"unix://{folder}/redis.sock", OCR_DATA_DIR=folder),
+    ):
         command = ["redis-server", "--port", "0", "--unixsocket", f"{folder}/redis.sock"]
         command += ["--save", "", "--dir", folder]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:
