@@ -92,8 +92,11 @@ class Inbox:
             while True:
                 self._wake.clear()
                 soon = await self._look(group)
+                # Not by `wait_for`, which before Python 3.12 forgets to be cancelled if it wakes up
+                # at the same moment.
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), soon)
+                    async with asyncio.timeout(soon):
+                        await self._wake.wait()
 
     async def _listen(self) -> None:
         """Has the folder looked at when the system tells of a change."""

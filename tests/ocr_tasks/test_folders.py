@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -202,7 +201,10 @@ def watch_until(
 
     async def run() -> None:
         address = url or f"http://127.0.0.1:{free_port()}"
-        async with AsyncClient(address, token="", patience=0, verify=False) as client:
+        async with (
+            asyncio.timeout(30),
+            AsyncClient(address, token="", patience=0, verify=False) as client,
+        ):
             ledger = Ledger(out / "ledger")
             reader = Reader(client, out, ledger, {}, ["pdf"])
             manners = Manners(archive, out / "failed", False, 0, 0, 0.05, 2)
@@ -212,10 +214,9 @@ def watch_until(
                 assert not task.done(), task.exception()
                 await asyncio.sleep(0.02)
             task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+            await asyncio.wait([task])
 
-    run_async(asyncio.wait_for(run(), 30))
+    run_async(run())
     return said
 
 
