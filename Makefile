@@ -2,7 +2,7 @@
 PY := .venv/bin/python
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: run ocr test lint pytest bench chaos docs site swarm-assets env certificate test-compose help
+.PHONY: run ocr test test-all lint pytest bench chaos docs site swarm-assets env certificate test-compose help
 .DEFAULT_GOAL := help
 
 run: ## start everything on http://127.0.0.1:8000 (Ctrl-C ends it)
@@ -17,6 +17,11 @@ ocr: ## read one document: make ocr FILE=scan.pdf [OUT=out.pdf] [ARGS="--languag
 test: ## lint, types, floors and all tests
 	@scripts/setup --dev
 	@$(MAKE) --no-print-directory -j2 pytest lint
+
+test-all: ## all of `make test`, and the slow tests: parity with OCRmyPDF, chaos, bombs, fuzzing
+	@scripts/setup --dev
+	$(PY) -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations=15 -m ''
+	@$(MAKE) --no-print-directory chaos
 
 lint:
 	.venv/bin/ruff format --check --quiet .

@@ -50,16 +50,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(f"{spent:7.0f}  {share:4.0%}  {part}")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Gives the tests of whole stacks a second try, which the summary tells of.
-
-    Dozens of processes at once take longer on a busy machine than any test can know beforehand.
-    """
-    for item in items:
-        if item.get_closest_marker("acceptance"):
-            item.add_marker(pytest.mark.flaky(reruns=1))
-
-
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
