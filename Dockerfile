@@ -74,7 +74,12 @@ LABEL org.opencontainers.image.title="OCR Tasks" \
       org.opencontainers.image.revision="${REVISION}"
 # The number is fixed: hosts that share a folder must agree on whose its files are.
 RUN groupadd --gid 10001 ocr && useradd --uid 10001 --gid ocr --no-create-home --home-dir /nonexistent ocr \
- && mkdir -p /run/secrets /data && chown ocr:ocr /data && chmod 0700 /data
+ && mkdir /run/secrets \
+ && install -d -o ocr -g ocr -m 0700 /data /secrets/all \
+ # Mount points of the service `secrets`: a new volume gets the owner of the folder it is mounted on.
+ && for name in redis documents courier flower device objects prometheus grafana; do \
+        install -d -o ocr -g ocr "/secrets/$name"; \
+    done
 ENV PATH=/opt/ocr-tasks/app/bin:/opt/ocr-tasks/bin:/usr/local/bin:/usr/bin:/bin \
     PYTHONDONTWRITEBYTECODE=1 \
     OCR_DATA_DIR=/data \
@@ -83,6 +88,7 @@ ENV PATH=/opt/ocr-tasks/app/bin:/opt/ocr-tasks/bin:/usr/local/bin:/usr/bin:/bin 
     OCR_HOST=0.0.0.0 \
     OCR_LOG_FORMAT=json
 COPY deploy/docker/healthy.py /usr/local/bin/healthy
+COPY deploy/docker/secrets scripts/make-secrets /usr/local/bin/
 COPY --from=packages /opt/ocr-tasks /opt/ocr-tasks
 COPY --from=assets /src/web/static/swarm/vendor /opt/ocr-tasks/app/web/static/swarm/vendor
 COPY --from=code /opt/app /opt/ocr-tasks/app
