@@ -115,10 +115,14 @@ class Compose:
     def down(self, *options: str) -> None:
         self.run("down", *options)
 
-    def containers(self, service: str = "", everything: bool = False) -> list[str]:
-        """The ids of the containers that run."""
-        words = ["--all"] if everything else []
-        return self.run("ps", "--quiet", *words, *([service] if service else [])).stdout.split()
+    def containers(self, service: str = "") -> list[str]:
+        """The ids of the containers that run. `docker compose ps` takes six times as long."""
+        label = "label=com.docker.compose"
+        filters = [f"{label}.project={self.project}", f"{label}.oneoff=False"]
+        if service:
+            filters.append(f"{label}.service={service}")
+        words = [word for each in filters for word in ("--filter", each)]
+        return docker("ps", "--quiet", "--no-trunc", *words).split()
 
     def inspect(self, service: str) -> dict[str, Any]:
         """What Docker knows of the first container of a service."""
@@ -126,8 +130,9 @@ class Compose:
         return found[0]
 
     def inside(self, service: str, *command: str) -> subprocess.CompletedProcess[str]:
-        """A command in a container of a service."""
-        return self.run("exec", "--no-TTY", service, *command, check=False)
+        """A command in the first container of a service."""
+        words = ["docker", "exec", self.containers(service)[0], *command]
+        return subprocess.run(words, capture_output=True, text=True, check=False)
 
     def ready(self, workers: int = 1) -> bool:
         """Whether the API answers, and so many workers are known."""
