@@ -92,7 +92,7 @@ class Caretaker(threading.Thread):
         self._deadline = time.monotonic() + seconds
 
     def run(self) -> None:
-        while not self._stopped.wait(LOOK_INTERVAL):
+        while not self._stopped.is_set():
             try:
                 self._note_deaths()
                 self._keep_deadline()
@@ -103,6 +103,7 @@ class Caretaker(threading.Thread):
                 workers.show_alive()  # a worker that was started anew would not find it either
             except Exception:  # the next look may go better; without any, all leases run out
                 log.exception("a look at the running jobs failed")
+            self._stopped.wait(LOOK_INTERVAL)
 
     def stop(self) -> None:
         """Kills what still runs here, gives its jobs back, and says good-bye."""

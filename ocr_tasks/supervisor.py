@@ -15,6 +15,7 @@ import logging
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -24,9 +25,8 @@ from pathlib import Path
 from types import FrameType
 
 import psutil
-import redis
 
-from ocr_tasks import logs, redis_client, settings
+from ocr_tasks import logs, settings
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -90,7 +90,7 @@ class Supervisor:
     def _start(self) -> None:
         if not self._config.redis_url:
             self._spawn("redis", _redis_command(self._config))
-        _wait_for_redis(self._config.redis, lambda: self._alive("redis") and not self._stopping)
+        _wait_for_redis(self._config, lambda: self._alive("redis") and not self._stopping)
         worker = [sys.executable, "-m", "ocr_tasks.cli", "worker"]
         self._spawn("worker", worker)
         if self._config.processors:
@@ -172,27 +172,57 @@ def _redis_command(config: settings.Settings) -> list[str]:
     ]
 
 
-def _wait_for_redis(url: str, alive: Callable[[], bool], seconds: float = 60) -> None:
+def _wait_for_redis(
+    config: settings.Settings, alive: Callable[[], bool], seconds: float = 60
+) -> None:
     """Waits until Redis answers; loading a large file of its own takes a while.
 
     Raises:
         StartError
     """
+    why_not = _why_remote_is_silent if config.redis_url else _why_embedded_is_silent
     deadline = time.monotonic() + seconds
-    with redis.Redis.from_url(url, socket_timeout=2, socket_connect_timeout=2) as client:
-        while True:
-            try:
-                client.ping()
-            except redis.RedisError as error:
-                if why := redis_client.misfit(error):
-                    raise StartError(f"OCR_REDIS_URL: {why}") from None
-                if not alive():
-                    raise StartError("Redis ended before it could answer") from None
-                if time.monotonic() > deadline:
-                    raise StartError(f"Redis does not answer: {error}") from None
-                time.sleep(0.05)
-            else:
-                return
+    while why := why_not(config):
+        if not alive():
+            raise StartError("Redis ended before it could answer")
+        if time.monotonic() > deadline:
+            raise StartError(f"Redis does not answer: {why}")
+        time.sleep(0.01)
+
+
+def _why_embedded_is_silent(config: settings.Settings) -> str:
+    """Why our own Redis does not answer, '' if it does; without redis-py, which loads slowly."""
+    try:
+        with socket.socket(socket.AF_UNIX) as asked:
+            asked.settimeout(2)
+            asked.connect(str(config.redis_socket))
+            asked.sendall(b"PING\r\n")
+            said = asked.recv(100).decode(errors="replace").strip()
+    except OSError as error:
+        return error.strerror or str(error)
+    return "" if said == "+PONG" else said
+
+
+def _why_remote_is_silent(config: settings.Settings) -> str:
+    """Why the Redis of OCR_REDIS_URL does not answer, '' if it does.
+
+    Raises:
+        StartError: if it is none to work with.
+    """
+    import redis
+
+    from ocr_tasks import redis_client
+
+    try:
+        with redis.Redis.from_url(
+            config.redis, socket_timeout=2, socket_connect_timeout=2
+        ) as client:
+            client.ping()
+    except redis.RedisError as error:
+        if why := redis_client.misfit(error):
+            raise StartError(f"OCR_REDIS_URL: {why}") from None
+        return str(error) or type(error).__name__
+    return ""
 
 
 @contextlib.contextmanager

@@ -44,7 +44,7 @@ def refused(answer: TestResponse, status: int, code: str) -> dict[str, Any]:
 
 
 def test_each_route_says_which_scope_it_needs(configure: Configure) -> None:
-    app = configure(dialects=",".join(rooms._BLUEPRINTS)).application
+    app = configure(dialects=",".join(settings.DIALECTS)).application
     routes = {rule.endpoint for rule in app.url_map.iter_rules()}
 
     assert routes == set(scopes.SCOPES)
