@@ -69,6 +69,7 @@ class Caretaker(threading.Thread):
         self._announced_at = 0.0
         self._info: WorkerInfo | None = None
         self._processors: dict[str, dict[str, Any]] = {}
+        self._documents = True
 
     def note_birth(self, pid: int) -> None:
         """Tells of a child of the pool; to be called in that child, as it starts."""
@@ -80,9 +81,12 @@ class Caretaker(threading.Thread):
         if not self.is_alive():
             self.start()
 
-    def offer(self, processors: dict[str, dict[str, Any]]) -> None:
-        """Has these processors be announced, given with their descriptions."""
-        self._processors = processors
+    def offer(self, processors: dict[str, dict[str, Any]], documents: bool = True) -> None:
+        """Announces these processors, given with their descriptions, from now on.
+
+        `documents`: the worker takes documents as well.
+        """
+        self._processors, self._documents = processors, documents
 
     def end_within(self, seconds: float) -> None:
         """Has what runs here so many seconds to come to an end; then it is killed and given back.
@@ -168,7 +172,10 @@ class Caretaker(threading.Thread):
             if ended[requests[request]] not in _DONE or request in late:
                 self._consumer.hub.call_soon(self._kill, request)
         # A process that is being killed may still write for a moment: swept until nothing is left.
-        self._gone = {job_id for job_id in self._gone.intersection(ended) if not _sweep(job_id)}
+        # The log of a processor's job is kept here in any case.
+        scratch = not (store.get().in_folder or self._processors)
+        gone = self._gone.intersection(ended)
+        self._gone = {job_id for job_id in gone if not _sweep(job_id, scratch)}
 
     @staticmethod
     def _ended(job_ids: Sequence[str]) -> dict[str, str | None]:
@@ -197,7 +204,7 @@ class Caretaker(threading.Thread):
         if now - self._announced_at < ANNOUNCE_INTERVAL and self._info:
             return
         if self._info is None:
-            self._info = _describe(self._processors)
+            self._info = _describe(self._processors, self._documents)
         workers.announce(replace(self._info, busy=len(celery_state.active_requests)))
         tools.announce(self._processors)
         self._announced_at = now
@@ -216,28 +223,30 @@ def _job_of(request: Any) -> str:
     return str(request.args[0]) if request.name == READ_PAGES else str(request.id)
 
 
-def _describe(processors: Collection[str]) -> WorkerInfo:
-    name = f"{socket.gethostname()}:{os.getpid()}"
-    if processors:
-        number = settings.get().processes
-        return WorkerInfo(name, number, processors=sorted(processors), machine=discovery.machine())
-    return WorkerInfo(
-        name=name,
+def _describe(processors: Collection[str], documents: bool) -> WorkerInfo:
+    found = WorkerInfo(
+        name=f"{socket.gethostname()}:{os.getpid()}",
         processes=settings.get().processes,
+        processors=sorted(processors),
+        machine=discovery.machine(processors) if processors else {},
+    )
+    if not documents:
+        return found
+    return replace(
+        found,
         languages=sorted(engine.languages() - INTERNAL_LANGUAGES),
         versions=document.versions(),
         folder="" if store.get().in_folder else storage.folder_id(),
     )
 
 
-def _sweep(job_id: str) -> bool:
+def _sweep(job_id: str, scratch: bool) -> bool:
     """Deletes what a run that was killed left behind, and all files if the job was deleted.
 
-    False: something is still there.
+    `scratch`: all files of a job that does not run here any more are. False: something is still
+    there.
     """
     path = storage.job(job_id).path
-    # The log of a processor's job is kept here in any case.
-    scratch = not (store.get().in_folder or settings.get().processor_names)
     whole = scratch or leases.deleted(job_id)
     leftover = path if whole else path / "work"
     storage.discard(leftover)

@@ -31,6 +31,9 @@ from ocr_tasks.ocrd.model import RECOGNIZE
 
 log = logging.getLogger("ocr_tasks.recognize")
 
+#: The form of OCR-D's logs: https://ocr-d.de/en/spec/cli#logging
+LOG_FORMAT, LOG_TIME = "%(asctime)s.%(msecs)03d %(levelname)s %(name)s - %(message)s", "%H:%M:%S"
+
 STEP = "recognition/text-recognition"
 
 #: What OCR-D does with pages that have output already.

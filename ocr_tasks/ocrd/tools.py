@@ -17,7 +17,7 @@ from typing import Any
 
 from ocr_tasks import errors, keys, redis_client, settings, workers
 from ocr_tasks.ocrd import programs
-from ocr_tasks.ocrd.model import NEXTFLOW, RECOGNIZE
+from ocr_tasks.ocrd.model import NEXTFLOW
 
 log = logging.getLogger("ocr_tasks.ocrd.tools")
 
@@ -42,14 +42,12 @@ _ELSEWHERE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:|[/~]|(.*/)?\.\.(/|$)|.*[\\\x0
 
 
 def find(name: str) -> Path | None:
-    """The program of a processor: in a folder of OCR_OCRD_PATH, then of PATH; ours is always here.
+    """The program of a processor: in a folder of OCR_OCRD_PATH, then of PATH.
 
     None if there is no such processor, or none that may be offered.
     """
     if not _NAME.fullmatch(name):
         return None
-    if name == RECOGNIZE:
-        return programs.OURS if programs.OURS.exists() else None
     folders = [*settings.get().ocrd_path.split(":"), *os.environ.get("PATH", "").split(":")]
     for folder in folders:
         path = Path(folder, name)
@@ -80,8 +78,8 @@ def describe(path: Path) -> dict[str, Any]:
 
 @lru_cache(maxsize=1024)
 def _describe(path: Path, _version: int) -> dict[str, Any]:
-    name = programs.name(path)
-    said = _said([*programs.command(path), "--dump-json"], programs.environment(path))
+    name = path.name
+    said = _said([str(path), "--dump-json"], programs.environment())
     try:
         tool = json.loads(said)
     except (ValueError, RecursionError):

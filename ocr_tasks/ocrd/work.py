@@ -15,8 +15,17 @@ from redis import RedisError
 
 from ocr_tasks import errors, jobs, lanes, leases, settings, storage
 from ocr_tasks.model import Progress, Stage, State
-from ocr_tasks.ocrd import mets_files, nextflow, processing, programs, running, tools, workspaces
-from ocr_tasks.ocrd.model import NEXTFLOW, ProcessorJob, Workspace
+from ocr_tasks.ocrd import (
+    mets_files,
+    nextflow,
+    processing,
+    programs,
+    recognition,
+    running,
+    tools,
+    workspaces,
+)
+from ocr_tasks.ocrd.model import NEXTFLOW, RECOGNIZE, ProcessorJob, Workspace
 
 log = logging.getLogger("ocr_tasks.ocrd")
 
@@ -28,7 +37,9 @@ _PAUSE = 0.5
 
 def prepare(names: list[str]) -> dict[str, dict[str, Any]]:
     """The processors that this worker offers, of those that it is to, with their descriptions."""
-    offered = tools.offer([name for name in names if name != NEXTFLOW])
+    offered = tools.offer([name for name in names if name not in (RECOGNIZE, NEXTFLOW)])
+    if RECOGNIZE in names:
+        offered[RECOGNIZE] = recognition.tool()
     if NEXTFLOW in names and nextflow.program():
         offered[NEXTFLOW] = nextflow.TOOL
     return offered
@@ -80,7 +91,7 @@ def run(job: ProcessorJob, token: str) -> None:
             nextflow.run(script, job.path_to_mets, folder.work(token), folder.log)
             return
         _sweep(job)
-        _try_often(_order(job, token), folder.log)
+        _try_often(_order(job, token), folder.log, folder.work(token))
     except OSError as error:
         raise errors.JobStorageError(f"{type(error).__name__}: {error.strerror}") from error
     except errors.RequestError as error:  # what was right when it was asked for no longer is
@@ -123,11 +134,11 @@ def _key(job: ProcessorJob) -> str:
     return workspaces.key(Workspace(job.workspace_id, job.path_to_mets))
 
 
-def _try_often(order: running.Order, log_file: Path) -> None:
+def _try_often(order: running.Order, log_file: Path, scratch: Path) -> None:
     most = settings.get().ocrd_tries
     for number in range(1, most + 1):
         try:
-            running.run(order, log_file)
+            running.run(order, log_file, scratch)
         except errors.ProcessorFailed as error:
             if number == most or lanes.stopping():
                 raise

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import redis
 
-from ocr_tasks import keys, lanes, pages, settings
+from ocr_tasks import app, keys, lanes, pages, settings
 from ocr_tasks.app import LANES, LAST_LANE_EVERY, LaneOrder
 from ocr_tasks.plugin import helper
 from ocr_tasks.plugin.batch import Files
@@ -136,6 +136,32 @@ def test_queues_of_others_are_asked_too() -> None:
     order.update({"reply", *LANES.values()})
 
     assert order.consume(5) == ["reply", *LANES.values()]
+
+
+def test_documents_and_pages_of_workspaces_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "SHARED_PROCESSORS", ["ocrd-made-up"])
+    order = LaneOrder()
+    order.update({"ocrd-made-up", *LANES.values()})
+    assert order.consume(1) == [LANES["interactive"]]
+
+    # Where both wait, and nobody else.
+    both = {LANES["normal"], "ocrd-made-up"}
+    taken = []
+    for _ in range(2 * LAST_LANE_EVERY):
+        taken.append(next(lane for lane in order.consume(5) if lane in both))
+        order.rotate(taken[-1])
+    assert min(taken.count(lane) for lane in both) >= LAST_LANE_EVERY - 1
+    assert order.consume(5)[-2:] == [LANES["pages"], LANES["bulk"]]
+
+
+def test_processors_of_a_worker_take_turns() -> None:
+    order = LaneOrder()
+    order.update(["ocrd-b", "ocrd-a"])
+    firsts = []
+    for _ in range(LAST_LANE_EVERY - 1):
+        firsts.append(order.consume(2)[0])
+        order.rotate(firsts[-1])
+    assert firsts == ["ocrd-b", "ocrd-a", "ocrd-b", "ocrd-a"]
 
 
 def test_small_documents_go_before_pages_of_large_ones() -> None:

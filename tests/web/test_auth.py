@@ -16,7 +16,6 @@ from tests.ocr_tasks.test_owners import submit
 from tests.web.conftest import Configure
 from web import auth, scopes
 from web.app import create_app
-from web.dialects import rooms
 
 pytestmark = pytest.mark.usefixtures("service")
 
