@@ -20,6 +20,7 @@ from dataclasses import replace
 from typing import Any
 
 import psutil
+from billiard.pool import RUN
 from celery.worker import state as celery_state
 from redis import RedisError
 
@@ -34,6 +35,8 @@ log = logging.getLogger("ocr_tasks.caretaker")
 
 #: Seconds between two looks at the jobs that run, and between two signs of life.
 LOOK_INTERVAL = 0.5
+#: The same in a worker that is being stopped.
+STOP_INTERVAL = 0.05
 ANNOUNCE_INTERVAL = 5.0
 
 #: Seconds after which a worker whose children were killed is ended by force.
@@ -56,6 +59,8 @@ class Caretaker(threading.Thread):
         #: Ends of a pipe on which each child of the pool tells its process id, in 8 bytes.
         self._births = os.pipe()
         os.set_blocking(self._births[0], False)
+        #: Ends of a pipe whose data wakes Celery's event loop.
+        self._alarm = os.pipe()
         self._children: set[int] = set()
         #: The job that each child owns, by its process id.
         self._owned: dict[int, str] = {}
@@ -78,6 +83,7 @@ class Caretaker(threading.Thread):
     def look_after(self, consumer: Any) -> None:
         """Starts, once Celery's consumer is ready."""
         self._consumer = consumer
+        consumer.hub.add_reader(self._alarm[0], os.read, self._alarm[0], 1)
         if not self.is_alive():
             self.start()
 
@@ -94,6 +100,7 @@ class Caretaker(threading.Thread):
         Celery itself would wait for it without end.
         """
         self._deadline = time.monotonic() + seconds
+        os.write(self._alarm[1], b"!")  # else it could take a second to notice
 
     def run(self) -> None:
         while not self._stopped.is_set():
@@ -107,7 +114,7 @@ class Caretaker(threading.Thread):
                 workers.show_alive()  # a worker that was started anew would not find it either
             except Exception:  # the next look may go better; without any, all leases run out
                 log.exception("a look at the running jobs failed")
-            self._stopped.wait(LOOK_INTERVAL)
+            self._stopped.wait(STOP_INTERVAL if lanes.stopping() else LOOK_INTERVAL)
 
     def stop(self) -> None:
         """Kills what still runs here, gives its jobs back, and says good-bye."""
@@ -144,8 +151,10 @@ class Caretaker(threading.Thread):
 
     def _keep_deadline(self) -> None:
         late = time.monotonic() - self._deadline
-        # Children with nothing to do would take a second to see that they are to end.
-        if late >= 0 or (lanes.stopping() and not celery_state.reserved_requests):
+        # Children with nothing to do would take a second to see that they are to end. Until the pool
+        # is closed it would replace them.
+        closed = self._consumer.pool._pool._state != RUN
+        if late >= 0 or (closed and not celery_state.reserved_requests):
             for pid in self._children:
                 _kill_group(pid)
         if late > _STOP_GRACE:

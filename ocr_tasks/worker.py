@@ -82,6 +82,7 @@ def main(processors_alone: bool = False) -> int:
     # What is loaded stays, and the children share it: nobody looks for garbage there, which Celery
     # does before each fork, and Python at the end.
     gc.freeze()
+    gc.enable()
     try:
         worker.start()
     finally:

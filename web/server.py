@@ -42,6 +42,7 @@ def on_starting(arbiter: Any) -> None:
     for handler in arbiter.log.error_log.handlers:
         logs.dress(handler)
     gc.freeze()  # what is loaded stays, and is shared with the children
+    gc.enable()  # `ocr-tasks web` has disabled it while it loaded
 
 
 def post_worker_init(worker: Any) -> None:

@@ -77,6 +77,7 @@ def _check_free(host: str, port: int) -> None:
 def _worker(options: argparse.Namespace) -> int:
     if options.processors is not None:  # before anything reads the settings
         os.environ["OCR_PROCESSORS"] = options.processors
+    gc.disable()  # what is loaded stays, so looking for garbage there is a waste; `main` enables it
     from ocr_tasks import redis_client, worker
 
     redis_client.check()
@@ -84,6 +85,7 @@ def _worker(options: argparse.Namespace) -> int:
 
 
 def _web(options: argparse.Namespace) -> int:
+    gc.disable()  # as in `_worker`; `web.server` enables it
     from ocr_tasks import redis_client, settings
     from ocr_tasks.commands import tokens
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,10 +14,12 @@ from ocr_tasks import errors, failures, settings
 from ocr_tasks.ocrd import recognition, warm
 
 
-def run(order: recognition.Order, log: Path, temporary: Path) -> None:
+def run(
+    order: recognition.Order, log: Path, temporary: Path, turn_is_over: Callable[[], bool]
+) -> bool:
     """Reads the pages of an order; what is said about them is appended to the log.
 
-    `temporary` is a folder for temporary files.
+    `temporary` is a folder for temporary files. False: pages are left, see `recognition.run`.
 
     Raises:
         errors.ProcessorFailed
@@ -25,7 +27,7 @@ def run(order: recognition.Order, log: Path, temporary: Path) -> None:
     with _log_to(log), _temporary_files_in(temporary):
         try:
             with failures.as_job_errors():
-                recognition.run(order)
+                return recognition.run(order, turn_is_over)
         except SoftTimeLimitExceeded:
             raise
         except Exception as error:  # whatever a client's files set off, its job alone fails

@@ -14,6 +14,7 @@ import re
 import shutil
 import subprocess
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,11 +72,18 @@ class _Work:
     existing_output: Existing
 
 
-def run(order: Order, log: Path, scratch: Path | None = None) -> None:
+def run(
+    order: Order,
+    log: Path,
+    scratch: Path | None = None,
+    turn_is_over: Callable[[], bool] = lambda: False,
+) -> bool:
     """Runs a processor; what it prints is appended to the log.
 
     The built-in processor runs in this process, with its temporary files in the folder `scratch`;
-    others, and this one where none is given, have a folder in their home.
+    others, and this one where none is given, have a folder in their home. It alone asks after each
+    page whether its turn is over. If so, and if existing output is skipped, this returns False: the
+    next run of the order does the other pages.
 
     Raises:
         errors.ProcessorFailed: with the last error of the log.
@@ -97,17 +105,19 @@ def run(order: Order, log: Path, scratch: Path | None = None) -> None:
         work = _work(order, before)
         if work is None:
             _note(log, "All pages have output already; nothing is left to do.")
-            return
+            return True
         with storage.failures():
             before.write(order.own_mets)
+        finished = True
         if path:
             _process(path, order, work, log)
         else:
-            _recognize(order, work, log, temporary)
+            finished = _recognize(order, work, log, temporary, turn_is_over)
         changes = Mets.read(order.own_mets)
         changes.drop_all_but_changes(before)
         page = order.pages[0] if order.one_of_many and order.pages else ""
         mets_files.put(order.mets, order.key, order.run_id, changes, page)
+        return finished
     finally:
         forget(order.mets, order.run_id)
 
@@ -262,8 +272,10 @@ def _call(path: Path, order: Order, work: _Work, log: Path) -> int:
                 raise
 
 
-def _recognize(order: Order, work: _Work, log: Path, temporary: Path) -> None:
-    """Runs the built-in processor, in this process.
+def _recognize(
+    order: Order, work: _Work, log: Path, temporary: Path, turn_is_over: Callable[[], bool]
+) -> bool:
+    """Runs the built-in processor, in this process. False: pages are left.
 
     Raises:
         errors.ProcessorFailed
@@ -277,8 +289,10 @@ def _recognize(order: Order, work: _Work, log: Path, temporary: Path) -> None:
         parameters=order.parameters,
         existing=work.existing_output,
     )
+    if settings.get().ocrd_existing_output != "skip" or work.existing_output != "SKIP":
+        turn_is_over = bool  # the next run would not know which pages are done
     try:
-        built_in.run(asked, log, temporary)
+        return built_in.run(asked, log, temporary, turn_is_over)
     except errors.ProcessorFailed as error:
         raise errors.ProcessorFailed(_for_others(error.detail, order)) from error
 

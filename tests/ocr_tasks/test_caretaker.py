@@ -44,7 +44,7 @@ class Consumer:
 def keeper(service: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> Iterator[Caretaker]:
     found = Caretaker()
     monkeypatch.setattr(found, "_consumer", Consumer())
-    monkeypatch.setattr(caretaker, "_sweep", lambda job_id: True)
+    monkeypatch.setattr(caretaker, "_sweep", lambda job_id, scratch: True)
     yield found
     celery_state.active_requests.clear()
 

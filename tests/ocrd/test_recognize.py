@@ -490,3 +490,32 @@ def test_a_worker_runs_it_in_its_own_process(
     texts = {word.findtext(f"{PAGE}TextEquiv/{PAGE}Unicode") for word in words}
     assert {"der", "Natur", "Theil"} <= texts
     assert "WRONG" not in Mets.read(kant).groups
+
+
+def test_other_jobs_have_their_turn_between_two_pages(
+    service: redis.Redis, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = running.Order(
+        *(RECOGNIZE, folder / "mets.xml", "0" * 16, ("IMG",), ("OUT",), None, PARAMETERS),
+        "00000000-0000-4000-8000-000000000003",
+    )
+
+    def run(order: running.Order) -> bool:
+        return running.run(order, tmp_path / "log", turn_is_over=lambda: True)
+
+    assert not run(order)
+    assert _texts(folder) == {"P1": "harbour"}
+    assert run(order)
+    assert _texts(folder) == {"P1": "harbour", "P2": "garden"}
+
+    # Where output is made again, the next run would begin from the first page.
+    monkeypatch.setenv("OCR_OCRD_EXISTING_OUTPUT", "overwrite")
+    settings.get.cache_clear()
+    assert run(replace(order, output_file_grps=("MORE",)))
+    assert _texts(folder, "MORE") == {"P1": "harbour", "P2": "garden"}
+
+
+def test_a_turn_does_not_end_with_a_page_that_cannot_be_read(order: Order) -> None:
+    (order.folder / "IMG" / "P1.png").write_bytes(b"broken")
+    with pytest.raises(errors.ProcessorFailed, match="1 of 2 pages"):
+        recognition.run(order, turn_is_over=lambda: True)
