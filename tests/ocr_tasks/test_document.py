@@ -1,4 +1,8 @@
-"""Reading real documents with real OCRmyPDF and Tesseract, and with a Tesseract that misbehaves."""
+"""Reading real documents with OCRmyPDF, and with a Tesseract that misbehaves.
+
+Most pages have words that Tesseract once read (`tests/plugins/replay.py`); the tests that are about
+OCR have the real one, as have all pages that are not recorded.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,7 @@ from typing import Any
 import pikepdf
 import pypdfium2
 import pytest
+import redis
 from PIL import Image, ImageDraw, ImageFont
 
 from ocr_tasks import document, errors, options, settings, storage
@@ -21,7 +26,7 @@ from ocr_tasks.plugin import background, tesseract
 from tests.conftest import SIX_PAGES
 from tests.plugins import faults
 
-pytestmark = pytest.mark.usefixtures("service")
+pytestmark = pytest.mark.usefixtures("replayed")
 
 WORDS = ["zebra", "harbour", "window", "garden", "thunder"]
 
@@ -111,7 +116,21 @@ def words_of(path: Path) -> str:
 
 
 @pytest.fixture
-def pages_read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+def replayed(service: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has pages that are recorded get the words that Tesseract once read."""
+    monkeypatch.setenv("OCR_PLUGINS", "tests.plugins.replay")
+    settings.get.cache_clear()
+
+
+@pytest.fixture
+def real_ocr(replayed: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has Tesseract read all pages."""
+    monkeypatch.delenv("OCR_PLUGINS")
+    settings.get.cache_clear()
+
+
+@pytest.fixture
+def pages_read(replayed: None, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Has an engine read that fails as a document's title says; gives the pages it is asked for."""
     monkeypatch.setenv("OCR_PLUGINS", "tests.plugins.faults")
     settings.get.cache_clear()
@@ -119,6 +138,7 @@ def pages_read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return faults.calls
 
 
+@pytest.mark.usefixtures("real_ocr")
 def test_a_scan_becomes_a_searchable_pdf_with_all_artifacts(tmp_path: Path) -> None:
     run = read(scan(tmp_path / "in.pdf", *WORDS[:3]))
 
@@ -134,6 +154,14 @@ def test_a_scan_becomes_a_searchable_pdf_with_all_artifacts(tmp_path: Path) -> N
     assert run.outcome.warnings == ()
     with pikepdf.open(run.artifact("pdf")) as pdf, pdf.open_metadata() as meta:
         assert meta.pdfa_status
+
+
+def test_recorded_pages_need_no_tesseract(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tesseract, "read", None)
+
+    text = read(SIX_PAGES, pages="1-3,5-6").text
+
+    assert "stooping down so as" in text, "record again: python -m tests.plugins.replay"
 
 
 def test_progress_goes_page_by_page_through_all_stages(tmp_path: Path) -> None:
@@ -382,6 +410,7 @@ def test_pages_that_brought_their_text_count_as_read(tmp_path: Path, pages_read:
         read(tmp_path / "mixed.pdf", title="fault: crash", pages="2")
 
 
+@pytest.mark.usefixtures("real_ocr")
 def test_a_page_that_takes_too_long_keeps_its_image(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
