@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import random
 import shutil
 import signal
 import socket
@@ -35,6 +36,18 @@ SIX_PAGES = DATA / "six-pages.pdf"
 collect_ignore = [] if "TEST_COMPOSE" in os.environ else ["compose"]
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Lets `--dist loadgroup` keep the tests of a file together, unless the file names a group.
+
+    Files of the same group run in the same process of tests, and so share its fixtures.
+    """
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            file = item.path.relative_to(item.config.rootpath / "tests").with_suffix("")
+            item.add_marker(pytest.mark.xdist_group(file.as_posix()))
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Says at the end of a long run where its time went, by folder."""
     seconds: Counter[str] = Counter()
@@ -51,9 +64,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port on which nothing listens.
+
+    It is below those that Linux gives to clients (ip_local_port_range begins at 32768), so that no
+    connection takes it before a server does, or while that is restarted.
+    """
+    while True:
+        port = random.randrange(10_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def wait_until(question: Callable[[], Any], seconds: float = 60) -> Any:

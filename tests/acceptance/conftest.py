@@ -1,4 +1,10 @@
-"""A browser, and tokens of a running stack."""
+"""A browser, the stacks that several files share, and their tokens.
+
+A stack takes seconds of two cores to start, so files share one by its settings: `stack` of
+`tests/conftest.py`, `closed` or `featured`. Files that share one name it as their group
+(`pytest.mark.xdist_group`), and leave it as they found it: what they break they mend, and no test
+counts on jobs, tokens or counters being its own.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +13,18 @@ import io
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
-from tests.conftest import Stack
+from tests.conftest import Stack, running_stack
+from tests.dashboards import redis_with_password
+from tests.receivers import SECRET
 
 #: Without these Chromium calls home, again and again.
 QUIET = [
@@ -36,6 +46,85 @@ def browser() -> Iterator[Browser]:
         launched = playwright.chromium.launch(executable_path=program, args=QUIET)
         yield launched
         launched.close()
+
+
+@pytest.fixture(scope="session")
+def closed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A stack that asks for tokens, and speaks Azure's dialect."""
+    with running_stack(
+        tmp_path_factory.mktemp("closed"),
+        OCR_ACCESS="tokens",
+        OCR_DIALECTS="azure",
+        OCR_CALLBACK_NETWORKS="127.0.0.0/8",
+        OCR_LOG_LEVEL="DEBUG",
+        OCR_MAX_UPLOAD_BYTES="31000000",
+        OCR_PLUGINS="tests.plugins.faults",
+        OCR_WORKER_PROCESSES="2",
+    ) as running:
+        yield running
+
+
+class OtherSite(ThreadingHTTPServer):
+    """Another web site, with the pages of `pages` by path."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Pages)
+        self.pages: dict[str, str] = {}
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class _Pages(BaseHTTPRequestHandler):
+    server: OtherSite
+
+    def do_GET(self) -> None:
+        page = self.server.pages.get(self.path, "").encode()
+        self.send_response(200 if page else 404)
+        self.send_header("Content-Type", "text/html; charset=utf-8")
+        self.send_header("Content-Length", str(len(page)))
+        self.end_headers()
+        self.wfile.write(page)
+
+    def log_message(self, *_: object) -> None:
+        """Says nothing."""
+
+
+@pytest.fixture(scope="session")
+def other_site() -> Iterator[OtherSite]:
+    """A site whose pages may use `featured`."""
+    with OtherSite() as server:
+        thread = threading.Thread(target=server.serve_forever, args=[0.05])
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(scope="session")
+def featured(tmp_path_factory: pytest.TempPathFactory, other_site: OtherSite) -> Iterator[Stack]:
+    """An open stack of two worker processes, with all that is off where nothing is set.
+
+    It has a Redis with a password, as in containers, webhooks to this machine, large uploads in
+    pieces, dialects, another site that may use it, and faults of the engine on demand.
+    """
+    folder = tmp_path_factory.mktemp("featured")
+    with (
+        redis_with_password(folder / "redis") as redis,
+        running_stack(
+            folder,
+            **redis,
+            OCR_CALLBACK_NETWORKS="127.0.0.0/8",
+            OCR_CORS_ORIGINS=other_site.url,
+            OCR_DIALECTS="nextcloud,demo",
+            OCR_PLUGINS="tests.plugins.faults",
+            OCR_RESUMABLE_BYTES="1000000",
+            OCR_WEBHOOK_SECRETS=SECRET,
+            OCR_WORKER_PROCESSES="2",
+        ) as running,
+    ):
+        yield running
 
 
 #: Seconds are generous: nothing here is about speed.
