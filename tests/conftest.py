@@ -163,10 +163,15 @@ def running_stack(folder: Path, **settings: str) -> Iterator[Stack]:
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """The stack that all acceptance tests share; they must not break it."""
-    folder = tmp_path_factory.mktemp("stack")
+    """The stack that most acceptance tests share; they must not break it.
+
+    As it is by default, but for faults of the engine on demand (`tests/plugins/faults.py`).
+    """
     with running_stack(
-        folder, OCR_MAX_UPLOAD_BYTES=str(40 * 1024 * 1024), OCR_WEB_PROCESSES="2"
+        tmp_path_factory.mktemp("stack"),
+        OCR_MAX_UPLOAD_BYTES=str(40 * 1024 * 1024),
+        OCR_PLUGINS="tests.plugins.faults",
+        OCR_WEB_PROCESSES="2",
     ) as running:
         yield running
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import shutil
 import subprocess
 import sys
@@ -18,11 +19,14 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import psutil
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
-from tests.conftest import Stack, running_stack
+from ocr_tasks import redis_client, settings, tokens
+from ocr_tasks.model import Scope
+from tests.conftest import Stack, running_stack, wait_until
 from tests.dashboards import redis_with_password
 from tests.receivers import SECRET
 
@@ -57,7 +61,7 @@ def closed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         OCR_DIALECTS="azure",
         OCR_CALLBACK_NETWORKS="127.0.0.0/8",
         OCR_LOG_LEVEL="DEBUG",
-        OCR_MAX_UPLOAD_BYTES="31000000",
+        OCR_MAX_UPLOAD_BYTES="3000000",
         OCR_PLUGINS="tests.plugins.faults",
         OCR_WORKER_PROCESSES="2",
     ) as running:
@@ -171,17 +175,53 @@ def picture(name: str, text: str) -> dict[str, str | bytes]:
     return {"name": name, "mimeType": "image/png", "buffer": buffer.getvalue()}
 
 
+def ask_for_fault(page: Page, title: str) -> None:
+    """Has what the page sends next be read with a fault of the engine, as its title asks for."""
+    page.locator("#send [name=title]").evaluate("(field, title) => { field.value = title }", title)
+
+
 def row(page: Page, name: str) -> Locator:
     """The newest document of this name in the list."""
     heading = page.get_by_role("heading", name=name, exact=True)
     return page.locator("li.job:not(.batch)").filter(has=heading).first
 
 
-def make_token(stack: Stack, *scopes: str, name: str = "test", **more: object) -> str:
-    """A token of a stack, as its operator makes one; further words are options of the command."""
-    options = [f"--{option.replace('_', '-')}={value}" for option, value in more.items()]
-    command = ["create", name, "--scopes", ",".join(scopes), *options]
-    return run_tokens(stack, *command).strip()
+@contextlib.contextmanager
+def operating(stack: Stack) -> Iterator[None]:
+    """Our modules in this process work on the data of a stack, as a command of its operator does.
+
+    A command takes half a second of a core to start.
+    """
+
+    def forget() -> None:
+        settings.get.cache_clear()
+        redis_client.client.cache_clear()
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("OCR_")]:
+            patch.delenv(name)
+        for name, value in stack.environment.items():
+            patch.setenv(name, value)
+        forget()
+        try:
+            yield
+        finally:
+            redis_client.client().close()
+            forget()
+
+
+def make_token(
+    stack: Stack, *scopes: str, name: str = "test", days: float | None = None, **limits: int
+) -> str:
+    """A token of a stack; limits are those of `ocr-tasks tokens create`."""
+    with operating(stack):
+        return tokens.create(name, map(Scope, scopes), days, limits)[1]
+
+
+def revoke(stack: Stack, token: str) -> None:
+    """Ends a token of a stack."""
+    with operating(stack):
+        assert tokens.revoke(id_of(token))
 
 
 def run_tokens(stack: Stack, *words: str) -> str:
@@ -191,6 +231,54 @@ def run_tokens(stack: Stack, *words: str) -> str:
         command, env=stack.environment, capture_output=True, text=True, check=True, timeout=60
     )
     return ran.stdout
+
+
+def kill_web(stack: Stack) -> None:
+    """Kills all processes of the web server at once; the supervisor starts it again."""
+    assert stack.process
+    children = psutil.Process(stack.process.pid).children()
+    (web,) = [child for child in children if child.cmdline()[-1] == "web"]
+    killed = [web, *web.children(recursive=True)]
+    for process in killed:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    # One that has ended and was not waited for yet has let go of its port.
+    wait_until(lambda: all(_has_ended(process) for process in killed))
+
+
+def _has_ended(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
+
+
+@contextlib.contextmanager
+def away(stack: Stack) -> Iterator[None]:
+    """The web server is not there, for the time of the block."""
+    assert stack.process
+    supervisor = psutil.Process(stack.process.pid)
+    supervisor.suspend()
+    try:
+        kill_web(stack)
+        yield
+    finally:
+        supervisor.resume()
+        wait_until(stack.ready)
+
+
+def open_gate(stack: Stack, job: dict[str, Any], *pages: int) -> None:
+    """Lets pages of a job go on that wait because its title is "fault: gate …"; by default all."""
+    folder = stack.data_dir / "jobs" / job["id"][:2] / job["id"]
+    for name in [f"open-{page}" for page in pages] or ["open"]:
+        (folder / name).touch()
+
+
+def newest_job(stack: Stack, name: str) -> dict[str, Any]:
+    """The newest job of a document of this name, in a stack that is open."""
+    with stack.client() as http:
+        jobs = http.get("/v1/jobs").json()["jobs"]
+    return next(job for job in jobs if job["input"]["name"] == name)
 
 
 def id_of(token: str) -> str:

@@ -15,10 +15,10 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.conftest import DATA, Stack, free_port, running_stack, submit, wait_for_end, wait_until
-from tests.dashboards import FLOWER_PASSWORD, REDIS_PASSWORD, Flower, flower, redis_with_password
+from tests.conftest import DATA, Stack, free_port, submit, wait_for_end, wait_until
+from tests.dashboards import FLOWER_PASSWORD, REDIS_PASSWORD, Flower, flower
 
-pytestmark = pytest.mark.acceptance
+pytestmark = [pytest.mark.acceptance, pytest.mark.xdist_group("featured")]
 
 PAGE = DATA / "huckleberry-finn-p22.pdf"
 SIX_PAGES = DATA / "multipage.pdf"
@@ -26,16 +26,8 @@ EVIL = '<img src=x onerror="window.evil=1">\u202e\n'
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A worker of two processes, with a Redis as it is in containers."""
-    folder = tmp_path_factory.mktemp("flower")
-    with (
-        redis_with_password(folder / "redis") as settings,
-        running_stack(
-            folder, **settings, OCR_WORKER_PROCESSES="2", OCR_PLUGINS="tests.plugins.faults"
-        ) as running,
-    ):
-        yield running
+def stack(featured: Stack) -> Stack:
+    return featured
 
 
 @pytest.fixture(scope="module")
@@ -48,11 +40,19 @@ def dashboard(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 @pytest.fixture
 def http(stack: Stack) -> Iterator[httpx.Client]:
+    """A client; at the beginning nothing waits, and what it leaves is deleted."""
     with stack.client() as client:
-        yield client
-        for job in client.get("/v1/jobs?limit=100").json()["jobs"]:
-            client.delete(job["links"]["self"])
         wait_until(lambda: not lengths(client))
+        before = {job["id"] for job in jobs(client)}
+        yield client
+        for job in jobs(client):
+            if job["id"] not in before:
+                client.delete(job["links"]["self"])
+        wait_until(lambda: not lengths(client))
+
+
+def jobs(http: httpx.Client) -> list[dict[str, Any]]:
+    return list(http.get("/v1/jobs?limit=200").json()["jobs"])
 
 
 @pytest.fixture

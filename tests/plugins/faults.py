@@ -109,6 +109,18 @@ class Faults:
         (job.folder.path / "tried.json").write_text(json.dumps(found))
 
     @staticmethod
+    def gate() -> None:
+        """The page waits until a test opens its gate, or that of all pages of the job.
+
+        See `open_gate` in tests/acceptance/conftest.py.
+        """
+        job = context.current()
+        assert job
+        gates = [job.folder.path / name for name in ("open", f"open-{context.page()}")]
+        while not any(gate.exists() for gate in gates):
+            time.sleep(0.05)
+
+    @staticmethod
     def slow() -> None:
         """The page takes a second longer."""
         time.sleep(1)
