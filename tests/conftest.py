@@ -126,7 +126,7 @@ class Stack:
             self.process = subprocess.Popen(
                 command, env=self.environment, stdout=words, stderr=words
             )
-        wait_until(self.ready)
+        wait_until(self.ready, 180)  # many start at once where several tests run
 
     def ready(self) -> bool:
         assert self.process is not None
