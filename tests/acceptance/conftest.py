@@ -22,7 +22,16 @@ from typing import Any
 import psutil
 import pytest
 from PIL import Image, ImageDraw, ImageFont
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    ConsoleMessage,
+    Error,
+    Locator,
+    Page,
+    Request,
+    expect,
+    sync_playwright,
+)
 
 from ocr_tasks import redis_client, settings, tokens
 from ocr_tasks.model import Scope
@@ -135,35 +144,85 @@ def featured(tmp_path_factory: pytest.TempPathFactory, other_site: OtherSite) ->
 PATIENCE = 90_000
 
 
-@contextlib.contextmanager
-def visit(browser: Browser, stack: Stack, path: str = "/", **options: Any) -> Iterator[Page]:
-    """The web page in a browser of its own; it must ask nobody else, and have nothing to complain.
+#: What a browser is like where nothing else is asked for.
+PLAIN: dict[str, Any] = {"accept_downloads": True, "viewport": {"width": 1100, "height": 900}}
 
-    `options` are those of the browser's context, such as `locale`.
+_plain_pages: dict[Browser, Page] = {}
+
+
+@contextlib.contextmanager
+def visit(
+    browser: Browser, stack: Stack, path: str = "/", *, fresh: bool = False, **options: Any
+) -> Iterator[Page]:
+    """The web page as somebody sees it who comes for the first time.
+
+    It must ask nobody else, and have nothing to complain. `options` are those of the browser's
+    context, such as `locale`. Without any, tests share a context, which is emptied after each, as a
+    new one takes a second of a core; `fresh` is for those that leave more than cookies, storage and
+    permissions behind, such as scripts, or want an empty cache.
     """
-    size = {"width": 1100, "height": 900}
-    context = browser.new_context(**{"accept_downloads": True, "viewport": size, **options})
-    opened = context.new_page()
+    shared = not (fresh or options)
+    opened = _plain_page(browser) if shared else browser.new_context(**PLAIN | options).new_page()
     errors: list[str] = []
     foreign: list[str] = []
-    opened.on("pageerror", lambda error: errors.append(str(error)))
-    opened.on(
-        "console",
-        lambda said: errors.append(said.text) if "Content Security Policy" in said.text else None,
-    )
-    opened.on(
-        "request",
-        lambda request: None if request.url.startswith(stack.url) else foreign.append(request.url),
-    )
+
+    def see_console(said: ConsoleMessage) -> None:
+        if "Content Security Policy" in said.text:
+            errors.append(said.text)
+
+    def see_request(request: Request) -> None:
+        if not request.url.startswith(stack.url):
+            foreign.append(request.url)
+
+    def see_error(error: Error) -> None:
+        errors.append(str(error))
+
+    opened.on("pageerror", see_error)
+    opened.on("console", see_console)
+    opened.on("request", see_request)
     opened.set_default_timeout(PATIENCE)
     expect.set_options(timeout=PATIENCE)
     opened.goto(f"{stack.url}{path}")
     try:
         yield opened
+    except BaseException:
+        shared = False
+        raise
     finally:
-        context.close()
+        opened.remove_listener("pageerror", see_error)
+        opened.remove_listener("console", see_console)
+        opened.remove_listener("request", see_request)
+        if shared:
+            _empty(opened, stack)
+        else:
+            opened.context.close()
     assert errors == []
     assert foreign == []
+
+
+def _plain_page(browser: Browser) -> Page:
+    page = _plain_pages.get(browser)
+    if page is None or page.is_closed():
+        page = _plain_pages[browser] = browser.new_context(**PLAIN).new_page()
+    return page
+
+
+def _empty(page: Page, stack: Stack) -> None:
+    """Leaves the page, and makes its context as it was when it was new."""
+    context = page.context
+    for other in context.pages:
+        if other is not page:
+            other.close()
+    context.set_offline(False)
+    context.clear_permissions()
+    page.goto("about:blank")
+    context.clear_cookies()
+    devtools = context.new_cdp_session(page)
+    everything = {"origin": stack.url, "storageTypes": "all"}
+    devtools.send("Storage.clearDataForOrigin", everything)
+    devtools.detach()
+    page.set_viewport_size(PLAIN["viewport"])
+    page.emulate_media(color_scheme="light", reduced_motion="no-preference")
 
 
 def picture(name: str, text: str) -> dict[str, str | bytes]:

@@ -188,7 +188,7 @@ def test_the_page_speaks_german_and_remembers_what_was_chosen(
 def test_a_first_visit_is_light(browser: Browser, stack: Stack) -> None:
     """By the longest of the languages, with what is loaded for reading a document apart."""
     sizes: dict[str, int] = {}
-    with visit(browser, stack, "/docs", locale="de") as page:
+    with visit(browser, stack, "/docs", fresh=True, locale="de") as page:
         page.on("response", lambda answer: sizes.update({answer.url: len(answer.body())}))
         page.goto(stack.url)
         expect(page.get_by_label("Englisch")).to_be_visible()

@@ -13,13 +13,13 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.acceptance.accessibility import check
 from tests.acceptance.conftest import (
-    PATIENCE,
     ask_for_fault,
     make_token,
     open_gate,
     picture,
     revoke,
     row,
+    visit,
 )
 from tests.acceptance.test_main_job import text_of
 from tests.acceptance.test_page import SCAN
@@ -31,17 +31,9 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.xdist_group("closed")]
 @pytest.fixture
 def page(browser: Browser, closed: Stack) -> Iterator[Page]:
     """The page as somebody sees it who comes for the first time."""
-    context = browser.new_context(accept_downloads=True, viewport={"width": 1100, "height": 900})
-    opened = context.new_page()
-    errors: list[str] = []
-    opened.on("pageerror", lambda error: errors.append(str(error)))
-    opened.set_default_timeout(PATIENCE)
-    expect.set_options(timeout=PATIENCE)
-    opened.goto(closed.url)
-    expect(dialog(opened)).to_be_visible()
-    yield opened
-    context.close()
-    assert errors == []
+    with visit(browser, closed) as opened:
+        expect(dialog(opened)).to_be_visible()
+        yield opened
 
 
 def dialog(page: Page) -> object:

@@ -44,7 +44,15 @@ def blurred(text: str) -> bytes:
 
 @pytest.fixture
 def page(browser: Browser, library: Stack) -> Iterator[Page]:
-    with visit(browser, library, permissions=["clipboard-read", "clipboard-write"]) as opened:
+    with visit(browser, library) as opened:
+        opened.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        yield opened
+
+
+@pytest.fixture
+def fresh_page(browser: Browser, library: Stack) -> Iterator[Page]:
+    """The page in a context of its own."""
+    with visit(browser, library, fresh=True) as opened:
         yield opened
 
 
@@ -325,7 +333,8 @@ def test_warnings_are_shown(page: Page, library: Stack) -> None:
     expect(shown.get_by_role("listitem")).to_have_text(warnings)
 
 
-def test_a_hidden_tab_keeps_no_stream_open(page: Page, library: Stack) -> None:
+def test_a_hidden_tab_keeps_no_stream_open(fresh_page: Page, library: Stack) -> None:
+    page = fresh_page
     page.add_init_script(
         """window.streams = [];
         window.EventSource = class extends EventSource {
