@@ -6,7 +6,7 @@ export PYTHONDONTWRITEBYTECODE :=
 .DEFAULT_GOAL := help
 
 run: ## start everything on http://127.0.0.1:8000 (Ctrl-C ends it)
-	@scripts/setup
+	@scripts/setup --then 'Starting OCR Tasks'
 	@exec .venv/bin/ocr-tasks up
 
 ocr: ## read one document: make ocr FILE=scan.pdf [OUT=out.pdf] [ARGS="--languages deu"]
@@ -46,7 +46,7 @@ test-compose: ## build the image, and test the stack in containers (needs Docker
 bench: ## measure everything against its competitors, into bench/RESULTS.md (an hour)
 	@scripts/setup --dev
 	@command -v wrk >/dev/null || { echo 'wrk is missing: apt-get install wrk' >&2; exit 1; }
-	.venv/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/bench.txt
+	scripts/install-locked --add .venv requirements/bench.txt
 	$(PY) -m bench
 
 chaos: ## kill everything at random, 300 times, and check every job; into docs/explanation/reliability.md
