@@ -17,13 +17,14 @@ from playwright.sync_api import Browser, expect
 
 from ocr_tasks import cli
 from ocr_tasks import settings as ours
-from tests.conftest import DATA, Stack, free_port, submit, wait_for_end, wait_until
+from tests import documents
+from tests.conftest import Stack, free_port, submit, wait_for_end, wait_until
 from tests.dashboards import FLOWER_PASSWORD, REDIS_PASSWORD, Flower, flower
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.xdist_group("featured")]
 
-PAGE = DATA / "huckleberry-finn-p22.pdf"
-SIX_PAGES = DATA / "multipage.pdf"
+PAGE = ("page.pdf", documents.scan("garden"))
+PAGES = ("pages.pdf", documents.scan("garden", "window"))
 EVIL = '<img src=x onerror="window.evil=1">\u202e\n'
 
 
@@ -84,17 +85,16 @@ def shown_as(shown: httpx.Client, task_id: str, state: str) -> dict[str, Any]:
     return dict(wait_until(task, 30))
 
 
-def blocked(http: httpx.Client, *files: Path) -> dict[str, Any]:
+def blocked(http: httpx.Client, file: tuple[str, bytes] = PAGE) -> dict[str, Any]:
     """A job that runs and does not come to its end."""
-    chosen = {"mode": "force", "pages": "1-2"} if files else {}
-    job = submit(http, *(files or (PAGE,)), title="fault: hang", **chosen).json()
+    job = submit(http, file, title="fault: hang").json()
     wait_until(lambda: state_of(http, job) == "running")
     return dict(job)
 
 
 def test_a_job_is_shown_by_its_id_and_what_it_is(http: httpx.Client, shown: httpx.Client) -> None:
     name = f"{EVIL}{'x' * 100}.pdf"
-    job = wait_for_end(http, submit(http, (name, PAGE.read_bytes()), priority="bulk").json())
+    job = wait_for_end(http, submit(http, (name, PAGE[1]), priority="bulk").json())
 
     task = shown_as(shown, job["id"], "SUCCESS")
 
@@ -145,7 +145,7 @@ def test_what_flower_ends_is_cancelled_and_can_be_run_again(
 
 
 def test_a_helper_is_not_ended(http: httpx.Client, stack: Stack, shown: httpx.Client) -> None:
-    job = blocked(http, SIX_PAGES)
+    job = blocked(http, PAGES)
 
     def helper() -> dict[str, Any] | None:
         """The task that helps, as the worker itself describes it."""
@@ -260,7 +260,7 @@ def test_it_does_not_start_where_anybody_could_use_it(
 
 
 def test_its_pages_in_a_browser(browser: Browser, http: httpx.Client, dashboard: Flower) -> None:
-    done = wait_for_end(http, submit(http, (f"{EVIL}.pdf", PAGE.read_bytes())).json())
+    done = wait_for_end(http, submit(http, (f"{EVIL}.pdf", PAGE[1])).json())
     job = blocked(http)
     context = browser.new_context(
         http_credentials={"username": "ocr", "password": FLOWER_PASSWORD},
@@ -269,7 +269,7 @@ def test_its_pages_in_a_browser(browser: Browser, http: httpx.Client, dashboard:
     page = context.new_page()
     page.on("dialog", lambda dialog: dialog.accept())
     page.goto(f"{dashboard.url}/tasks")
-    expect(page.locator("#tasks-table")).to_contain_text("huckleberry-finn-p22.pdf · 1 page · eng")
+    expect(page.locator("#tasks-table")).to_contain_text("page.pdf · 1 page · eng")
     expect(page.locator("#tasks-table")).to_contain_text(done["id"])
     picture(page, "flower-tasks")
 
