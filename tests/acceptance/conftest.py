@@ -33,6 +33,7 @@ from playwright.sync_api import (
     sync_playwright,
 )
 
+from bench.upload_memory import web_processes
 from ocr_tasks import redis_client, settings, tokens
 from ocr_tasks.model import Scope
 from tests.conftest import Stack, running_stack, wait_until
@@ -295,9 +296,8 @@ def run_tokens(stack: Stack, *words: str) -> str:
 def kill_web(stack: Stack) -> None:
     """Kills all processes of the web server at once; the supervisor starts it again."""
     assert stack.process
-    children = psutil.Process(stack.process.pid).children()
-    (web,) = [child for child in children if child.cmdline()[-1] == "web"]
-    killed = [web, *web.children(recursive=True)]
+    workers = web_processes(stack)
+    killed = [psutil.Process(workers[0].ppid()), *workers]
     for process in killed:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
