@@ -361,3 +361,25 @@ def test_a_batch_that_its_owner_keeps_lives_on(queue: redis.Redis) -> None:
     pages.keep("b")
 
     assert all(queue.ttl(key) > 1 for key in queue.keys("*"))
+
+
+def test_a_turn_lasts_its_seconds_where_the_way_back_took_none(
+    queue: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OCR_TURN_SECONDS", "3600")
+    settings.get.cache_clear()
+    queue.lpush(LANES["normal"], "a message")
+    turn = lanes.Turn("normal")
+
+    assert not any(turn.is_over(back=0) for _ in range(3))
+
+
+def test_an_item_that_was_handed_back_is_not_lost_with_its_next_reader(queue: redis.Redis) -> None:
+    pages.open_batch(BATCH, [0])
+    for _ in range(3):
+        assert pages.lease(BATCH, "hands back") == 0
+        assert pages.hand_back(BATCH, 0, "hands back")
+    assert pages.lease(BATCH, "is lost") == 0
+    run_out(queue, 0)
+
+    assert pages.lease(BATCH, "next") == 0
