@@ -383,3 +383,39 @@ def test_an_item_that_was_handed_back_is_not_lost_with_its_next_reader(queue: re
     run_out(queue, 0)
 
     assert pages.lease(BATCH, "next") == 0
+
+
+def test_an_item_that_is_done_is_done_once_and_not_leased_again(queue: redis.Redis) -> None:
+    pages.open_batch(BATCH, [0])
+    assert pages.lease(BATCH, "a") == 0
+    assert pages.complete(BATCH, 0, "a")
+
+    assert not pages.complete(BATCH, 0, "a")
+    assert not pages.hand_back(BATCH, 0, "a")
+    run_out(queue, 0)
+    assert pages.lease(BATCH, "b") is None
+    assert pages.collect(BATCH, 1) == pages.Done(0, "a")
+    assert pages.collect(BATCH, 0.1) is None
+
+
+def test_an_item_that_was_handed_back_waits_once(queue: redis.Redis) -> None:
+    pages.open_batch(BATCH, [0])
+    assert pages.lease(BATCH, "a") == 0
+    assert pages.hand_back(BATCH, 0, "a")
+    run_out(queue, 0)
+
+    assert not pages.hand_back(BATCH, 0, "a")
+    assert pages.lease(BATCH, "b") == 0
+    assert pages.lease(BATCH, "c") is None
+
+
+def test_a_reader_that_was_given_up_comes_too_late(queue: redis.Redis) -> None:
+    pages.open_batch(BATCH, [0])
+    for reader in ("first", "second"):
+        assert pages.lease(BATCH, reader) == 0
+        run_out(queue, 0)
+    assert pages.lease(BATCH, "third") is None
+
+    assert not pages.complete(BATCH, 0, "second")
+    assert pages.collect(BATCH, 1) == pages.Done(0, None)
+    assert pages.collect(BATCH, 0.1) is None
