@@ -419,3 +419,18 @@ def test_a_reader_that_was_given_up_comes_too_late(queue: redis.Redis) -> None:
     assert not pages.complete(BATCH, 0, "second")
     assert pages.collect(BATCH, 1) == pages.Done(0, None)
     assert pages.collect(BATCH, 0.1) is None
+
+
+@pytest.mark.parametrize("step", ["leased", "handed back", "done"])
+def test_no_key_of_a_batch_outlives_it_whatever_its_last_step(
+    step: str, queue: redis.Redis
+) -> None:
+    pages.open_batch(BATCH, [0])
+    pages.lease(BATCH, "a", lasting=True)
+    if step == "handed back":
+        pages.hand_back(BATCH, 0, "a")
+    elif step == "done":
+        pages.complete(BATCH, 0, "a")
+
+    assert len(queue.keys("*")) == 2
+    assert all(queue.ttl(key) > 0 for key in queue.keys("*"))
