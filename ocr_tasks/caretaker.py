@@ -151,8 +151,8 @@ class Caretaker(threading.Thread):
 
     def _keep_deadline(self) -> None:
         late = time.monotonic() - self._deadline
-        # Children with nothing to do would take a second to see that they are to end. Until the pool
-        # is closed it would replace them.
+        # Idle children would take a second to notice that they are to end. Until the pool is closed
+        # it would replace them.
         closed = self._consumer.pool._pool._state != RUN
         if late >= 0 or (closed and not celery_state.reserved_requests):
             for pid in self._children:
