@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
+import random
 import shutil
 import signal
 import socket
@@ -35,6 +37,28 @@ SIX_PAGES = DATA / "six-pages.pdf"
 collect_ignore = [] if "TEST_COMPOSE" in os.environ else ["compose"]
 
 
+def pytest_collection_finish() -> None:
+    """Has the garbage collector leave alone what has been collected.
+
+    Thousands of tests, and all modules, stay to the end; looking through them took most of the time
+    of a test that makes many objects.
+    """
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Lets `--dist loadgroup` keep the tests of a file together, unless the file names a group.
+
+    Files of the same group run in the same process of tests, and so share its fixtures.
+    """
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            file = item.path.relative_to(item.config.rootpath / "tests").with_suffix("")
+            item.add_marker(pytest.mark.xdist_group(file.as_posix()))
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Says at the end of a long run where its time went, by folder."""
     seconds: Counter[str] = Counter()
@@ -51,9 +75,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port on which nothing listens.
+
+    It is below those that Linux gives to clients (ip_local_port_range begins at 32768), so that no
+    connection takes it before a server does, or while that is restarted.
+    """
+    while True:
+        port = random.randrange(10_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def wait_until(question: Callable[[], Any], seconds: float = 60) -> Any:
@@ -106,7 +137,7 @@ class Stack:
             self.process = subprocess.Popen(
                 command, env=self.environment, stdout=words, stderr=words
             )
-        wait_until(self.ready)
+        wait_until(self.ready, 180)  # many start at once where several tests run
 
     def ready(self) -> bool:
         assert self.process is not None
@@ -143,10 +174,15 @@ def running_stack(folder: Path, **settings: str) -> Iterator[Stack]:
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """The stack that all acceptance tests share; they must not break it."""
-    folder = tmp_path_factory.mktemp("stack")
+    """The stack that most acceptance tests share; they must not break it.
+
+    As it is by default, but for faults of the engine on demand (`tests/plugins/faults.py`).
+    """
     with running_stack(
-        folder, OCR_MAX_UPLOAD_BYTES=str(40 * 1024 * 1024), OCR_WEB_PROCESSES="2"
+        tmp_path_factory.mktemp("stack"),
+        OCR_MAX_UPLOAD_BYTES=str(40 * 1024 * 1024),
+        OCR_PLUGINS="tests.plugins.faults",
+        OCR_WEB_PROCESSES="2",
     ) as running:
         yield running
 
