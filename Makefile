@@ -2,7 +2,7 @@
 PY := .venv/bin/python
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: run ocr test test-all lint pytest bench chaos docs site swarm-assets env certificate test-compose help
+.PHONY: run ocr test test-all lint pytest bench chaos mutants docs site swarm-assets env certificate test-compose help
 .DEFAULT_GOAL := help
 
 run: ## start everything on http://127.0.0.1:8000 (Ctrl-C ends it)
@@ -52,6 +52,10 @@ bench: ## measure everything against its competitors, into bench/RESULTS.md (an 
 chaos: ## kill everything at random, 300 times, and check every job; into docs/explanation/reliability.md
 	@scripts/setup --dev
 	$(PY) -m tests.chaos --kills 300 --write
+
+mutants: ## change a module in small ways, and show what no test notices: make mutants MODULE=leases [MOST=60]
+	@scripts/setup --dev
+	$(PY) -m scripts.mutants "$(MODULE)" $(or $(MOST),60) $(ONLY)
 
 docs: ## write the generated reference pages again
 	@scripts/setup --dev

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import random
 import shutil
@@ -34,6 +35,16 @@ SIX_PAGES = DATA / "six-pages.pdf"
 
 #: They need Docker and an image that has been built: `make test-compose`.
 collect_ignore = [] if "TEST_COMPOSE" in os.environ else ["compose"]
+
+
+def pytest_collection_finish() -> None:
+    """Has the garbage collector leave alone what has been collected.
+
+    Thousands of tests, and all modules, stay to the end; looking through them took most of the time
+    of a test that makes many objects.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -51,7 +51,9 @@ def kill_worker(stack: Stack, dice: random.Random) -> str:
 
 
 def kill_web(stack: Stack, dice: random.Random) -> str:
-    """The web server is killed, in the middle of uploads."""
+    """The web server is killed, in the middle of uploads; not before it has begun to answer."""
+    if not stack.answers():
+        return ""
     server = psutil.Process(stack.servers["web"].process.pid)
     for process in [server, *server.children(recursive=True)]:
         kill(process)

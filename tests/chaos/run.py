@@ -18,6 +18,10 @@ from tests.conftest import wait_until
 #: Seconds for which everything that is left may take to come to its end.
 _CALM_SECONDS = 300
 
+#: Faults in a row after which the next one waits until another document was accepted: on a slow
+#: machine nothing would come to work in between.
+_IN_A_ROW = 3
+
 
 @dataclass
 class Report:
@@ -57,7 +61,10 @@ def _words(counter: Counter[str]) -> str:
 
 
 def run(stack: Stack, seed: int, kills: int, say: Callable[[str], None]) -> Report:
-    """Kills at least so many processes; half of the time they also die at failpoints."""
+    """Kills at least so many processes; half of the time they also die at failpoints.
+
+    It goes on until as many jobs were accepted as well.
+    """
     report = Report(seed)
     dice = random.Random(seed)
     say(f"seed {seed}, {kills} kills, {stack.url}")
@@ -65,7 +72,7 @@ def run(stack: Stack, seed: int, kills: int, say: Callable[[str], None]) -> Repo
     clients = [Client(stack.url, seed * 10 + number, pause=1.0) for number in range(3)]
     for client in clients:
         client.start()
-    _break(stack, dice, report, kills, say)
+    _break(stack, clients, dice, report, kills, say)
     for client in clients:
         client.stop()
     say("calm")
@@ -80,23 +87,38 @@ def run(stack: Stack, seed: int, kills: int, say: Callable[[str], None]) -> Repo
 
 
 def _break(
-    stack: Stack, dice: random.Random, report: Report, kills: int, say: Callable[[str], None]
+    stack: Stack,
+    clients: list[Client],
+    dice: random.Random,
+    report: Report,
+    kills: int,
+    say: Callable[[str], None],
 ) -> None:
     kinds, weights = list(faults.FAULTS), list(faults.FAULTS.values())
     began = time.monotonic()
-    while report.kills < kills:
+    in_a_row, accepted = 0, 0
+    while report.kills < kills or accepted < kills:
         time.sleep(dice.expovariate(1 / 1.5))
+        if in_a_row == _IN_A_ROW:
+            wait_until(lambda known=accepted: stack.revive() or _accepted(clients) > known, 120)
+        if _accepted(clients) > accepted:
+            in_a_row, accepted = 0, _accepted(clients)
         if not stack.failpoints and report.kills >= kills / 2:
             faults.fail_at_points(stack, dice)
             say("failpoints from now on")
         kind = dice.choices(kinds, weights)[0]
         whom = kind(stack, dice)
         if whom:
+            in_a_row += 1
             report.faults[kind.__name__] += 1
             say(f"{time.monotonic() - began:6.1f} {kind.__name__} {whom}")
         time.sleep(0.3)
         stack.revive()
         _count_points(stack, report)
+
+
+def _accepted(clients: list[Client]) -> int:
+    return sum(len(client.sent) for client in clients)
 
 
 def _count_points(stack: Stack, report: Report) -> None:

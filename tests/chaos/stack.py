@@ -113,8 +113,12 @@ class Stack:
 
     def ready(self) -> bool:
         self.revive()
+        return self.answers("/readyz")
+
+    def answers(self, address: str = "/healthz") -> bool:
+        """Whether the web server answers, and finds nothing wrong."""
         with contextlib.suppress(httpx.TransportError):
-            return httpx.get(f"{self.url}/readyz", timeout=10, verify=False).status_code == 200
+            return httpx.get(f"{self.url}{address}", timeout=10, verify=False).status_code == 200
         return False
 
     def restart_calmly(self) -> None:

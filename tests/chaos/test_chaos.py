@@ -16,7 +16,8 @@ from tests.conftest import wait_until
 
 pytestmark = pytest.mark.acceptance
 
-KILLS = 20
+#: `make chaos` kills 300.
+KILLS = 8
 SEED = 7
 
 

@@ -20,7 +20,6 @@ from playwright.sync_api import Browser, expect
 
 from tests.acceptance.test_main_job import text_of
 from tests.compose.stack import (
-    ROOT,
     Compose,
     docker,
     gateway,
@@ -34,6 +33,15 @@ SCAN = DATA / "huckleberry-finn-p22.pdf"
 SIX_PAGES = DATA / "multipage.pdf"
 OURS = ("web", "worker", "courier", "flower")
 ALL = ("redis", *OURS)
+_DOCUMENTS = {"ocr_redis_password", "ocr_s3_access_key_id", "ocr_s3_secret_access_key"}
+#: The secrets of each service.
+SECRETS = {
+    "redis": {"redis_acl"},
+    "web": _DOCUMENTS,
+    "worker": _DOCUMENTS,
+    "courier": {"ocr_redis_password", "ocr_webhook_secrets"},
+    "flower": {"ocr_redis_password", "ocr_flower_password"},
+}
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +49,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compose]:
     made = Compose(tmp_path_factory.mktemp("compose") / "ocr-tasks", "ocr-tasks-test")
     # A leaf of the tree of networks, for the test's own receiver of webhooks.
     made.set(OCR_CALLBACK_NETWORKS="172.16.0.0/12,192.168.0.0/16", OCR_WORKER_PROCESSES="1")
-    made.set(OCR_DIALECTS="azure", OCR_HOSTS="web")  # as docs/how-to/paperless.md has it
+    made.set(
+        WORKER_CPUS="1", OCR_DIALECTS="azure", OCR_HOSTS="web"
+    )  # as docs/how-to/paperless.md has it
     with gone_afterwards(made):
         made.up(worker=2)
         wait_until(lambda: made.ready(workers=2), 120)
@@ -69,28 +79,6 @@ def reading(client: httpx.Client, job_id: str, pages: int = 1) -> dict[str, Any]
     job: dict[str, Any] = client.get(f"/v1/jobs/{job_id}").json()
     assert job["state"] in ("queued", "running"), job
     return job if job["progress"]["pages_done"] >= pages else None
-
-
-# Before anything runs
-
-
-def test_without_secrets_nothing_starts_and_it_is_said_what_to_do(stack: Compose) -> None:
-    command = ["docker", "compose", "--env-file", "/dev/null", "--project-name", "none", "up"]
-    ran = subprocess.run(
-        [*command, "--no-build"], cwd=stack.folder, capture_output=True, text=True, check=False
-    )
-    assert ran.returncode != 0
-    assert 'Run "make env" first' in ran.stderr
-
-
-def test_secrets_are_random_and_kept(stack: Compose, tmp_path: Path) -> None:
-    other = Compose(tmp_path / "other", "none")
-    before = {path.name: path.read_text() for path in (other.folder / "secrets").iterdir()}
-    stand_ins = {"ocr_metrics_token", "swarm_token"}  # there are no tokens yet
-    assert {name for name, value in before.items() if stack.secret(name) == value} == stand_ins
-
-    subprocess.run([ROOT / "scripts" / "make-env", other.folder], check=True)  # once more
-    assert before == {path.name: path.read_text() for path in (other.folder / "secrets").iterdir()}
 
 
 # What containers are held to
@@ -151,25 +139,13 @@ def test_networks_lead_only_where_each_has_to_go(stack: Compose) -> None:
 
 
 def test_secrets_are_files_of_those_who_need_them(stack: Compose) -> None:
-    for service in ALL:
-        known = json.dumps(stack.inspect(service))
-        for path in (stack.folder / "secrets").iterdir():
-            value = path.read_text().strip()
-            assert value == "none" or value not in known, (service, path.name)
-
-    keys = {"ocr_s3_access_key_id", "ocr_s3_secret_access_key"}
-
-    def secrets(service: str) -> set[str]:
-        return set(stack.inside(service, "ls", "/run/secrets").stdout.split())
-
-    assert {name: secrets(name) for name in ALL} == {
-        "redis": {"redis_acl"},
-        "web": {"ocr_redis_password", *keys},
-        "worker": {"ocr_redis_password", *keys},
-        "courier": {"ocr_redis_password", "ocr_webhook_secrets"},
-        "flower": {"ocr_redis_password", "ocr_flower_password"},
-    }
-    assert (stack.folder / "secrets").stat().st_mode & 0o777 == 0o700
+    for service, names in SECRETS.items():
+        assert set(stack.inside(service, "ls", "/run/secrets").stdout.split()) == names
+        for name in names:
+            value = stack.secret(service, name).strip()
+            assert not [each for each in ALL if value in json.dumps(stack.inspect(each))]
+        # A volume that only this service and those with the same secrets have.
+        assert "Read-only" in stack.inside(service, "touch", "/run/secrets/mine").stderr
 
 
 @pytest.mark.parametrize("service", OURS)
@@ -276,7 +252,7 @@ def test_flower_shows_the_jobs_to_who_has_the_password(
 ) -> None:
     job = submit(http, SCAN).json()
     wait_for_state(http, job["id"], "succeeded")
-    auth = ("ocr", stack.secret("ocr_flower_password"))
+    auth = ("ocr", stack.secret("flower", "ocr_flower_password"))
     assert httpx.get(f"{stack.flower_url}/tasks").status_code == 401
     assert httpx.get(f"{stack.flower_url}/tasks", auth=("ocr", "wrong")).status_code == 401
 

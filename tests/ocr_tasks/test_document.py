@@ -1,4 +1,8 @@
-"""Reading real documents with real OCRmyPDF and Tesseract, and with a Tesseract that misbehaves."""
+"""Reading real documents with OCRmyPDF, and with a Tesseract that misbehaves.
+
+Most pages have words that Tesseract once read (`tests/plugins/replay.py`); the tests that are about
+OCR have the real one, as have all pages that are not recorded.
+"""
 
 from __future__ import annotations
 
@@ -13,15 +17,16 @@ from typing import Any
 import pikepdf
 import pypdfium2
 import pytest
+import redis
 from PIL import Image, ImageDraw, ImageFont
 
 from ocr_tasks import document, errors, options, settings, storage
 from ocr_tasks.model import Outcome, Progress, Stage
-from ocr_tasks.plugin import background
+from ocr_tasks.plugin import background, tesseract
 from tests.conftest import SIX_PAGES
 from tests.plugins import faults
 
-pytestmark = pytest.mark.usefixtures("service")
+pytestmark = pytest.mark.usefixtures("replayed")
 
 WORDS = ["zebra", "harbour", "window", "garden", "thunder"]
 
@@ -34,22 +39,23 @@ def picture(text: str, color: str = "white", size: tuple[int, int] = (1240, 600)
 
 
 def noise() -> Image.Image:
-    """A page that looks like text to Tesseract and keeps it busy for seconds."""
-    words = [f"{random.Random(n).getrandbits(40):x}" for n in range(1500)]
-    image = Image.new("RGB", (2480, 3508), "white")
-    lines = [" ".join(words[row : row + 20]) for row in range(0, 1500, 20)]
+    """A page that looks like text to Tesseract and keeps it busy for a second."""
+    words = [f"{random.Random(n).getrandbits(40):x}" for n in range(300)]
+    image = Image.new("RGB", (1240, 1754), "white")
+    lines = [" ".join(words[row : row + 6]) for row in range(0, 300, 6)]
     ImageDraw.Draw(image).multiline_text(
-        (50, 50), "\n".join(lines), fill="black", font=ImageFont.load_default(24), spacing=14
+        (50, 50), "\n".join(lines), fill="black", font=ImageFont.load_default(24), spacing=8
     )
     return image
 
 
 def full_page() -> Image.Image:
-    """A page of running text, enough of it to tell its orientation and its skew."""
-    image = Image.new("L", (1654, 2339), "white")
-    lines = [f"{word} and the old {other} went on to speak" for word in WORDS for other in WORDS]
+    """Ten lines of running text, enough to tell their orientation and their skew."""
+    image = Image.new("L", (1000, 700), "white")
+    pairs = [(word, other) for word in WORDS[:2] for other in WORDS]
+    lines = [f"{word} and the old {other} went on to speak" for word, other in pairs]
     ImageDraw.Draw(image).multiline_text(
-        (200, 200), "\n".join(lines), fill="black", font=ImageFont.load_default(42), spacing=24
+        (120, 100), "\n".join(lines), fill="black", font=ImageFont.load_default(32), spacing=20
     )
     return image
 
@@ -110,7 +116,21 @@ def words_of(path: Path) -> str:
 
 
 @pytest.fixture
-def pages_read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+def replayed(service: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has pages that are recorded get the words that Tesseract once read."""
+    monkeypatch.setenv("OCR_PLUGINS", "tests.plugins.replay")
+    settings.get.cache_clear()
+
+
+@pytest.fixture
+def real_ocr(replayed: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has Tesseract read all pages."""
+    monkeypatch.delenv("OCR_PLUGINS")
+    settings.get.cache_clear()
+
+
+@pytest.fixture
+def pages_read(replayed: None, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Has an engine read that fails as a document's title says; gives the pages it is asked for."""
     monkeypatch.setenv("OCR_PLUGINS", "tests.plugins.faults")
     settings.get.cache_clear()
@@ -118,6 +138,7 @@ def pages_read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return faults.calls
 
 
+@pytest.mark.usefixtures("real_ocr")
 def test_a_scan_becomes_a_searchable_pdf_with_all_artifacts(tmp_path: Path) -> None:
     run = read(scan(tmp_path / "in.pdf", *WORDS[:3]))
 
@@ -133,6 +154,14 @@ def test_a_scan_becomes_a_searchable_pdf_with_all_artifacts(tmp_path: Path) -> N
     assert run.outcome.warnings == ()
     with pikepdf.open(run.artifact("pdf")) as pdf, pdf.open_metadata() as meta:
         assert meta.pdfa_status
+
+
+def test_recorded_pages_need_no_tesseract(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tesseract, "read", None)
+
+    text = read(SIX_PAGES, pages="1-3,5-6").text
+
+    assert "stooping down so as" in text, "record again: python -m tests.plugins.replay"
 
 
 def test_progress_goes_page_by_page_through_all_stages(tmp_path: Path) -> None:
@@ -176,7 +205,7 @@ def test_the_input_is_not_touched(tmp_path: Path) -> None:
 
 
 def test_the_log_tells_what_happened_without_paths_of_the_machine() -> None:
-    run = read(SIX_PAGES)
+    run = read(SIX_PAGES, pages="2,4")
 
     log = run.folder.log.read_text()
     assert "page 4: skipping all processing on this page" in log
@@ -187,10 +216,10 @@ def test_the_log_tells_what_happened_without_paths_of_the_machine() -> None:
 
 
 def test_skip_keeps_pages_with_text_and_shows_their_words() -> None:
-    run = read(SIX_PAGES, pages="4-5")
+    run = read(SIX_PAGES, pages="2,4")
 
     pages = [json.loads(run.folder.page_words(number) or b"") for number in range(1, 7)]
-    assert [page["source"] for page in pages] == ["none", "none", "none", "pdf", "ocr", "none"]
+    assert [page["source"] for page in pages] == ["none", "ocr", "none", "pdf", "none", "none"]
     assert run.text.split("\f")[3].strip()
     assert all(run.folder.page_preview(number).exists() for number in range(1, 7))
 
@@ -247,13 +276,13 @@ def test_pages_that_lie_on_a_side_are_turned(tmp_path: Path) -> None:
 
     upright = read(tmp_path / "in.pdf", rotate_pages=True)
 
-    assert upright.text.count("went on to speak") > 20
+    assert upright.text.count("went on to speak") > 8
     pdf = pypdfium2.PdfDocument(upright.artifact("pdf"))
     width, height = pdf[0].get_size()
     pdf.close()
-    assert height > width
+    assert width > height
     page = json.loads(upright.folder.page_words(1) or b"")
-    assert page["height"] > page["width"]
+    assert page["width"] > page["height"]
 
 
 def test_an_askew_page_is_straightened(tmp_path: Path) -> None:
@@ -381,16 +410,30 @@ def test_pages_that_brought_their_text_count_as_read(tmp_path: Path, pages_read:
         read(tmp_path / "mixed.pdf", title="fault: crash", pages="2")
 
 
+@pytest.mark.usefixtures("real_ocr")
 def test_a_page_that_takes_too_long_keeps_its_image(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("OCR_PAGE_SECONDS", "0.2")
+    limits: list[float] = []
+
+    def hurried(
+        image: Image.Image, model: tesseract.Model, *, seconds: float, **chosen: Any
+    ) -> Any:
+        """Reads with a limit that the second page cannot keep on any machine."""
+        limits.append(seconds)
+        seconds = seconds if image.height < 1000 else 0.001
+        return read_image(image, model, seconds=seconds, **chosen)
+
+    read_image = tesseract.read
+    monkeypatch.setattr(tesseract, "read", hurried)
+    monkeypatch.setenv("OCR_PAGE_SECONDS", "77")
     settings.get.cache_clear()
     quick, slow = picture("The zebra is here"), noise()
     quick.save(tmp_path / "in.pdf", "PDF", save_all=True, append_images=[slow], resolution=150)
 
     run = read(tmp_path / "in.pdf")
 
+    assert limits == [77, 77]
     assert [(row.page, row.code) for row in run.outcome.failed_pages] == [(2, "page_timeout")]
     assert WORDS[0] in run.text
     pdf = pypdfium2.PdfDocument(run.artifact("pdf"))

@@ -18,7 +18,7 @@ INPUT = {"name": "scan.pdf", "pages": 7}
 OPTIONS = options.from_dict({}).model_dump()
 
 
-def children_that_hang(work: Callable[[], object], count: int = 40) -> int:
+def children_that_hang(work: Callable[[], object], count: int = 10) -> int:
     """How many of so many children cannot do the work that a thread does here all the time."""
     ended = threading.Event()
 

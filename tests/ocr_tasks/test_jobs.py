@@ -447,3 +447,22 @@ def test_a_progress_survives_the_way_through_json() -> None:
     progress = Progress(Stage.OCR, 1, 2, 50.5, 3.5, 1.0, 2.0)
 
     assert Progress.from_dict(json.loads(json.dumps(progress.to_dict()))) == progress
+
+
+@pytest.mark.parametrize("state", [State.QUEUED, State.RUNNING, State.CANCELLED])
+def test_a_deleted_job_is_in_no_index(state: State, service: redis.Redis) -> None:
+    job_id = submit()
+    if state is State.RUNNING:
+        leases.claim(job_id, "worker", "worker")
+    elif state is State.CANCELLED:
+        jobs.cancel(job_id)
+    assert _indexes_with(job_id, service)
+
+    jobs.delete(job_id)
+
+    assert _indexes_with(job_id, service) == set()
+
+
+def _indexes_with(job_id: str, service: redis.Redis) -> set[str]:
+    sets = service.scan_iter("ocr:*", _type="zset")
+    return {key for key in sets if service.zscore(key, job_id) is not None}

@@ -20,8 +20,8 @@ from schemathesis.generation import GenerationMode
 from schemathesis.specs.openapi.checks import content_type_conformance, response_schema_conformance
 from schemathesis.transport.serialization import serialize_binary
 
+from tests.web.conftest import application
 from tests.web.ocrd_behind import JOB, RUN, Behind
-from web.app import create_app
 
 schema = schemathesis.openapi.from_path(Path(__file__).parent / "openapi.yml")
 
@@ -49,7 +49,7 @@ def behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Behind:
 
 @pytest.fixture
 def app(service: object, monkeypatch: pytest.MonkeyPatch) -> Flask:
-    made = create_app()
+    made = application()
     serve = made.wsgi_app
 
     def local(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:

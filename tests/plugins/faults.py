@@ -26,8 +26,8 @@ from ocrmypdf.builtin_plugins import pypdfium
 
 from ocr_tasks import errors
 from ocr_tasks.plugin import context, tesseract
-from ocr_tasks.plugin.engine import PageEngine
 from tests.plugins import confinement
+from tests.plugins.replay import ReplayEngine
 
 #: The page of each call of the engine in this process.
 calls: list[int] = []
@@ -147,8 +147,8 @@ class Faults:
         time.sleep(1)
 
 
-class FaultyEngine(PageEngine):
-    """Tesseract, and the fault that was asked for."""
+class FaultyEngine(ReplayEngine):
+    """The fault that was asked for, then what Tesseract reads or once read."""
 
     @staticmethod
     def generate_hocr(input_file: Path, output_hocr: Path, output_text: Path, options: Any) -> None:
@@ -158,7 +158,7 @@ class FaultyEngine(PageEngine):
         fault = _asked_for(options, page)
         if fault and fault != "draw":
             getattr(Faults, fault)()
-        PageEngine.generate_hocr(input_file, output_hocr, output_text, options)
+        ReplayEngine.generate_hocr(input_file, output_hocr, output_text, options)
 
 
 def _asked_for(options: Any, page: int) -> str | None:
