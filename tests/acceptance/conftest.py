@@ -17,6 +17,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -54,8 +55,9 @@ QUIET = [
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    program = shutil.which("chromium") or shutil.which("google-chrome")
-    assert program, "Chromium is not installed; scripts/setup --dev installs it"
+    found = shutil.which("chromium") or shutil.which("google-chrome")
+    assert found, "Chromium is not installed; scripts/setup --dev installs it"
+    program = Path(__file__).with_name("chromium")
     with sync_playwright() as playwright:
         launched = playwright.chromium.launch(executable_path=program, args=QUIET)
         yield launched

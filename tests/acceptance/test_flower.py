@@ -82,7 +82,7 @@ def shown_as(shown: httpx.Client, task_id: str, state: str) -> dict[str, Any]:
         found = answer.json() if answer.status_code == 200 else None
         return found if found and found["state"] == state else None
 
-    return dict(wait_until(task, 30))
+    return dict(wait_until(task))
 
 
 def blocked(http: httpx.Client, file: tuple[str, bytes] = PAGE) -> dict[str, Any]:
