@@ -31,10 +31,6 @@ OURS = [name for name in UNITS if name != "ocr-tasks-redis.service"]
 #: How much of the system a unit may reach, by systemd's own reckoning from 0 to 10, in tenths.
 EXPOSED_AT_MOST = 15
 
-needs_analyze = pytest.mark.skipif(
-    not shutil.which("systemd-analyze"), reason="systemd-analyze is not installed"
-)
-
 
 def options(name: str) -> dict[str, list[str]]:
     """What a unit sets: each option with all the values that it is given."""
@@ -53,6 +49,7 @@ def environment() -> dict[str, str]:
 
 
 def analyze(*words: str, units: Path) -> subprocess.CompletedProcess[str]:
+    assert shutil.which("systemd-analyze"), "scripts/setup --dev installs systemd"
     return subprocess.run(
         ["systemd-analyze", *words],
         env={**os.environ, "SYSTEMD_UNIT_PATH": f"{units}:", "SYSTEMD_COLORS": "0"},
@@ -62,7 +59,6 @@ def analyze(*words: str, units: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-@needs_analyze
 def test_systemd_finds_no_fault(tmp_path: Path) -> None:
     # Where the programs are installed: it looks whether they can be run.
     shutil.copytree(FOLDER, tmp_path, dirs_exist_ok=True)
@@ -73,7 +69,6 @@ def test_systemd_finds_no_fault(tmp_path: Path) -> None:
     assert (found.returncode, found.stdout, found.stderr) == (0, "", "")
 
 
-@needs_analyze
 @pytest.mark.parametrize("unit", ALL)
 def test_units_are_shut_in(unit: str) -> None:
     limit = f"--threshold={EXPOSED_AT_MOST}"
@@ -168,8 +163,9 @@ class Host:
 
 @pytest.fixture
 def host(tmp_path: Path) -> Iterator[Host]:
-    if os.getuid() != 0 or not Path("/lib/systemd/systemd").exists():
-        pytest.skip("running units needs root and systemd")
+    if os.getuid() != 0:
+        pytest.skip("running units needs root")
+    assert Path("/lib/systemd/systemd").exists(), "scripts/setup --dev installs systemd"
     port, redis_port = free_port(), str(free_port())
     own = f"OCR_PORT={port}\nOCR_WEB_PROCESSES=1\nOCR_FLOWER_PORT={free_port()}"
     for name, changed in (

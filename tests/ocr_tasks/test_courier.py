@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -54,13 +53,14 @@ def test_many_messages_to_one_host_are_sent_once_each_and_two_at_a_time(
     courier: Courier,
 ) -> None:
     lock, at_once, most = threading.Lock(), 0, 0
+    pair = threading.Barrier(2, timeout=60)
 
     def answer(handler: http.server.BaseHTTPRequestHandler) -> None:
         nonlocal at_once, most
         with lock:
             at_once += 1
             most = max(most, at_once)
-        time.sleep(0.01)  # long enough for others to be seen
+        pair.wait()
         with lock:
             at_once -= 1
         answers(204)(handler)
@@ -88,7 +88,7 @@ def test_a_host_that_never_answers_holds_up_nobody_else(
     finished(receiver.url)
     courier.begin()
 
-    wait_until(lambda: receiver.got, 10)
+    wait_until(lambda: receiver.got)
 
 
 def test_what_a_courier_that_stops_has_not_begun_is_due_for_others(

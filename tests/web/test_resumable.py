@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from email.utils import parsedate_to_datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -27,7 +28,7 @@ from tests import documents
 from tests.conftest import wait_until
 from tests.web.conftest import Configure
 from tests.web.test_auth import UNKNOWN, bearer, refused
-from web import uploads
+from web import pace, uploads
 from web.pace import PacedSocket
 
 pytestmark = pytest.mark.usefixtures("service")
@@ -473,12 +474,16 @@ def test_a_line_that_breaks_keeps_what_has_arrived(http: FlaskClient, line: Line
 
 
 def test_a_line_on_which_nothing_comes_keeps_what_has_arrived(
-    configure: Configure, line: Line
+    http: FlaskClient, line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    http = configure(body_seconds="1")
+    now = line.socket._began
+    monkeypatch.setattr(pace, "time", SimpleNamespace(monotonic=lambda: now))
     address = begun(http)
     thread = send_over(http, line, address)
     line.theirs.sendall(TEXT[:7])
+    wait_until(lambda: line.socket._received == 7)
+
+    now += settings.get().body_seconds + 1
 
     refused(answer_of(thread), 408, "too_slow")
     assert offset_of(http, address) == 7
