@@ -19,11 +19,14 @@ from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import httpx
 import pytest
 import redis
+
+if TYPE_CHECKING:
+    from tests.parts import RedisServer
 
 DATA = Path(__file__).parent / "data"
 
@@ -87,7 +90,7 @@ def free_port() -> int:
             return port
 
 
-def wait_until(question: Callable[[], Any], seconds: float = 60) -> Any:
+def wait_until(question: Callable[[], Any], seconds: float = 120) -> Any:
     """The first true answer to the question; fails if there is none in time."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -111,6 +114,9 @@ def run_async(coroutine: Coroutine[Any, Any, Result]) -> Result:
 class Stack:
     """A running `ocr-tasks up`."""
 
+    #: The command that runs.
+    program: ClassVar[str] = "up"
+
     data_dir: Path
     port: int
     log: Path
@@ -132,7 +138,7 @@ class Stack:
         }
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "ocr_tasks.cli", "up"]
+        command = [sys.executable, "-m", "ocr_tasks.cli", self.program]
         with self.log.open("ab") as words:
             self.process = subprocess.Popen(
                 command, env=self.environment, stdout=words, stderr=words
@@ -183,6 +189,50 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         OCR_MAX_UPLOAD_BYTES=str(40 * 1024 * 1024),
         OCR_PLUGINS="tests.plugins.faults",
         OCR_WEB_PROCESSES="2",
+    ) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def faulty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A worker of two processes whose leases are short, with faults of the engine on demand.
+
+    Tests kill its worker and its Redis, which are started again.
+    """
+    with running_stack(
+        tmp_path_factory.mktemp("faulty"),
+        OCR_PLUGINS="tests.plugins.faults",
+        OCR_LEASE_SECONDS="5",
+        OCR_WORKER_PROCESSES="2",
+    ) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def redis_of_single(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """The Redis of `single`, for tests to take away and give back."""
+    from tests.parts import redis_process  # it builds on this module
+
+    with redis_process(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def single(
+    redis_of_single: RedisServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Stack]:
+    """A worker of one process with short turns, and a web server of four threads.
+
+    Two of these may wait. Nobody waits for devices, and faults of the engine come on demand.
+    """
+    with running_stack(
+        tmp_path_factory.mktemp("single"),
+        OCR_REDIS_URL=redis_of_single.url,
+        OCR_PLUGINS="tests.plugins.faults",
+        OCR_SWARM_TAKE_SECONDS="1",
+        OCR_TURN_SECONDS="1",
+        OCR_WEB_THREADS="4",
+        OCR_WORKER_PROCESSES="1",
     ) as running:
         yield running
 

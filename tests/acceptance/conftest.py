@@ -1,16 +1,15 @@
 """A browser, the stacks that several files share, and their tokens.
 
-A stack takes seconds of two cores to start, so files share one by its settings: `stack` of
-`tests/conftest.py`, `closed` or `featured`. Files that share one name it as their group
-(`pytest.mark.xdist_group`), and leave it as they found it: what they break they mend, and no test
-counts on jobs, tokens or counters being its own.
+A stack takes seconds of two cores to start, so files share one by its settings: `closed`,
+`featured`, or `stack`, `faulty` and `single` of `tests/conftest.py`. Files that share one name it
+as their group (`pytest.mark.xdist_group`), and leave it as they found it: what they break they
+mend, and no test counts on jobs, tokens or counters being its own.
 """
 
 from __future__ import annotations
 
 import contextlib
 import io
-import os
 import shutil
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 import pytest
 from PIL import Image, ImageDraw, ImageFont
@@ -35,8 +35,9 @@ from playwright.sync_api import (
 )
 
 from bench.upload_memory import web_processes
-from ocr_tasks import redis_client, settings, tokens
+from ocr_tasks import tokens
 from ocr_tasks.model import Scope
+from tests.commands import operating
 from tests.conftest import Stack, running_stack, wait_until
 from tests.dashboards import redis_with_password
 from tests.receivers import SECRET
@@ -248,30 +249,6 @@ def row(page: Page, name: str) -> Locator:
     return page.locator("li.job:not(.batch)").filter(has=heading).first
 
 
-@contextlib.contextmanager
-def operating(stack: Stack) -> Iterator[None]:
-    """Our modules in this process work on the data of a stack, as a command of its operator does.
-
-    A command takes half a second of a core to start.
-    """
-
-    def forget() -> None:
-        settings.get.cache_clear()
-        redis_client.client.cache_clear()
-
-    with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith("OCR_")]:
-            patch.delenv(name)
-        for name, value in stack.environment.items():
-            patch.setenv(name, value)
-        forget()
-        try:
-            yield
-        finally:
-            redis_client.client().close()
-            forget()
-
-
 def make_token(
     stack: Stack, *scopes: str, name: str = "test", days: float | None = None, **limits: int
 ) -> str:
@@ -333,6 +310,13 @@ def open_gate(stack: Stack, job: dict[str, Any], *pages: int) -> None:
     folder = stack.data_dir / "jobs" / job["id"][:2] / job["id"]
     for name in [f"open-{page}" for page in pages] or ["open"]:
         (folder / name).touch()
+
+
+def cancel_all(http: httpx.Client) -> None:
+    """Ends the jobs that a test has left, as one that failed does: they may wait at a gate."""
+    for state in ("running", "queued"):
+        for job in http.get("/v1/jobs", params={"state": state}).json()["jobs"]:
+            http.post(f"{job['links']['self']}/cancel")
 
 
 def newest_job(stack: Stack, name: str) -> dict[str, Any]:
