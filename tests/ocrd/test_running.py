@@ -253,10 +253,12 @@ def test_a_processor_ends_with_the_process_that_has_it(
         f"from ocr_tasks.ocrd.running import Order; running.run({asked!r}, {log!r})"
     )
     with subprocess.Popen([sys.executable, "-c", words], cwd=ROOT, start_new_session=True) as run:
-        wait_until((tmp_path / "go.waits").exists, 20)
-        loaded = psutil.Process(run.pid).children()
-        assert [os.getpgid(process.pid) for process in loaded] == [run.pid]
-        run.kill()
+        try:
+            wait_until((tmp_path / "go.waits").exists)
+            loaded = psutil.Process(run.pid).children()
+            assert [os.getpgid(process.pid) for process in loaded] == [run.pid]
+        finally:
+            run.kill()  # it would wait for ever
     _, alive = psutil.wait_procs(loaded, 20)
     assert alive == []
     assert not nothing_is_left(kant)
