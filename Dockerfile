@@ -3,65 +3,94 @@
 #   docker build -t ocr-tasks .
 #   docker build -t ocr-tasks --build-arg TESSERACT_LANGUAGES="eng fra ita" .
 #
-# What changes seldom comes first: after a change of code only the last layer is made anew.
+# Stages are built side by side. What changes seldom comes first: after a change of code only the last
+# layers are made again.
 
 ARG BASE=debian:trixie-slim
 
-# What all roles run on.
+# Common to all roles.
 FROM ${BASE} AS base
 ARG TESSERACT_LANGUAGES="eng deu"
 # Makes PDF/A of the few files that OCRmyPDF itself cannot; docs/decisions.md says which.
 ARG WITH_GHOSTSCRIPT=""
 ENV DEBIAN_FRONTEND=noninteractive
 RUN apt-get update -qq \
- && apt-get install -y -qq --no-install-recommends \
+ && apt-get install -y -qq --no-install-recommends -o Dpkg::Options::=--force-unsafe-io \
         python3 tesseract-ocr tesseract-ocr-osd unpaper pngquant \
         $(printf 'tesseract-ocr-%s ' ${TESSERACT_LANGUAGES} | tr _ -) \
         ${WITH_GHOSTSCRIPT:+ghostscript} \
         $(apt-cache show jbig2enc >/dev/null 2>&1 && echo jbig2enc) \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/* /usr/share/doc/* /usr/share/man/* /usr/share/locale/*
 
-# Compilers and the environments that they fill.
-FROM base AS compilers
+# uv, which installs Python packages into the environments that the image gets.
+FROM ${BASE} AS tools
+ENV DEBIAN_FRONTEND=noninteractive \
+    PIP_CACHE_DIR=/var/cache/python/pip \
+    UV_CACHE_DIR=/var/cache/python/uv \
+    UV_COMPILE_BYTECODE=1 \
+    UV_LINK_MODE=copy \
+    UV_NO_CONFIG=1 \
+    UV_NO_PROGRESS=1 \
+    PATH=/opt/tools/bin:/usr/local/bin:/usr/bin:/bin
 RUN apt-get update -qq \
- && apt-get install -y -qq --no-install-recommends \
-        g++ libtesseract-dev pkg-config python3-dev python3-venv >/dev/null
-ENV PIP_CACHE_DIR=/var/cache/pip
+ && apt-get install -y -qq --no-install-recommends -o Dpkg::Options::=--force-unsafe-io \
+        python3-venv >/dev/null
+COPY requirements/uv.txt /src/requirements/
+RUN --mount=type=cache,target=/var/cache/python \
+    python3 -m venv /opt/tools \
+ && pip install -q --disable-pip-version-check --no-deps --require-hashes -r /src/requirements/uv.txt
 
-FROM compilers AS packages
-COPY requirements/runtime.txt requirements/engine.txt /src/
-RUN --mount=type=cache,target=/var/cache/pip \
-    python3 -m venv /opt/ocr-tasks \
- && /opt/ocr-tasks/bin/pip install -q --disable-pip-version-check --require-hashes -r /src/runtime.txt \
- && /opt/ocr-tasks/bin/pip install -q --disable-pip-version-check --require-hashes -r /src/engine.txt \
- && rm -rf /opt/ocr-tasks/lib/python3*/site-packages/pip /opt/ocr-tasks/bin/pip* \
- && echo /opt/ocr-tasks/app > "$(echo /opt/ocr-tasks/lib/python3*/site-packages)/app.pth"
+FROM tools AS packages
+COPY requirements/runtime.txt /src/requirements/
+RUN --mount=type=cache,target=/var/cache/python \
+    uv venv -q /opt/ocr-tasks \
+ && uv pip sync -q --python /opt/ocr-tasks/bin/python --require-hashes /src/requirements/runtime.txt \
+ && printf '%s\n' /opt/ocr-tasks/app /opt/ocr-tasks/engine > "$(echo /opt/ocr-tasks/lib/python3*/site-packages)/app.pth"
+
+# tesserocr, built for the Tesseract of the image.
+FROM tools AS engine
+RUN apt-get update -qq \
+ && apt-get install -y -qq --no-install-recommends -o Dpkg::Options::=--force-unsafe-io \
+        g++ libtesseract-dev pkg-config python3-dev >/dev/null
+COPY requirements/build.txt requirements/engine.txt /src/requirements/
+# The compiler's optimizations would triple the time; the work is done in Tesseract's library.
+RUN --mount=type=cache,target=/var/cache/python \
+    CXXFLAGS=-O1 uv pip install -q --python /usr/bin/python3 --target /opt/engine --no-deps --require-hashes \
+        --build-constraints /src/requirements/build.txt \
+        --require-build-hashes --preview-features build-dependency-hashes \
+        --config-settings-package "tesserocr:libraries=$(pkg-config --modversion tesseract lept | tr '\n' -)" \
+        -r /src/requirements/engine.txt
 
 # OCR-D's processors: an environment of their own.
-FROM compilers AS processors
-COPY requirements/ocrd.txt /src/
-RUN --mount=type=cache,target=/var/cache/pip \
-    python3 -m venv /opt/ocrd \
- && /opt/ocrd/bin/pip install -q --disable-pip-version-check --require-hashes -r /src/ocrd.txt
+FROM tools AS processors
+COPY requirements/ocrd.txt /src/requirements/
+RUN --mount=type=cache,target=/var/cache/python \
+    uv venv -q /opt/ocrd \
+ && uv pip sync -q --python /opt/ocrd/bin/python --require-hashes /src/requirements/ocrd.txt
 
-# What browsers read pages with, for the page /swarm.
+# npm, for what browsers read pages with.
+FROM tools AS node
+COPY requirements/node.txt /src/requirements/
+RUN --mount=type=cache,target=/var/cache/python \
+    uv venv -q /opt/node \
+ && uv pip sync -q --python /opt/node/bin/python --require-hashes /src/requirements/node.txt
+
 FROM base AS assets
-RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends npm >/dev/null
 ENV NPM_CONFIG_CACHE=/var/cache/npm
 COPY scripts/swarm-assets /src/scripts/
 COPY web/swarm-assets /src/web/swarm-assets
-RUN --mount=type=cache,target=/var/cache/npm /src/scripts/swarm-assets
+RUN --mount=type=cache,target=/var/cache/npm --mount=from=node,source=/opt/node,target=/opt/node \
+    PATH=/opt/node/bin:$PATH /src/scripts/swarm-assets
 
-FROM compilers AS code
-RUN python3 -m venv /opt/build
+FROM tools AS code
 COPY requirements/build.txt /src/requirements/
-RUN --mount=type=cache,target=/var/cache/pip \
-    /opt/build/bin/pip install -q --disable-pip-version-check --require-hashes -r /src/requirements/build.txt
+RUN --mount=type=cache,target=/var/cache/python \
+    uv venv -q /opt/build \
+ && uv pip install -q --python /opt/build/bin/python --no-deps --require-hashes -r /src/requirements/build.txt
 COPY pyproject.toml README.md LICENSE /src/
 COPY ocr_tasks /src/ocr_tasks
 COPY web /src/web
-RUN /opt/build/bin/pip install -q --disable-pip-version-check --no-deps --no-build-isolation \
-        --target /opt/app /src \
+RUN uv pip install -q --python /opt/build/bin/python --target /opt/app --no-deps --no-build-isolation /src \
  && sed -i '1s|.*|#!/opt/ocr-tasks/bin/python|' /opt/app/bin/*
 
 FROM base AS runtime
@@ -74,7 +103,12 @@ LABEL org.opencontainers.image.title="OCR Tasks" \
       org.opencontainers.image.revision="${REVISION}"
 # The number is fixed: hosts that share a folder must agree on whose its files are.
 RUN groupadd --gid 10001 ocr && useradd --uid 10001 --gid ocr --no-create-home --home-dir /nonexistent ocr \
- && mkdir -p /run/secrets /data && chown ocr:ocr /data && chmod 0700 /data
+ && mkdir /run/secrets \
+ && install -d -o ocr -g ocr -m 0700 /data /secrets/all \
+ # Mount points of the service `secrets`: a new volume gets the owner of the folder it is mounted on.
+ && for name in redis documents courier flower device objects prometheus grafana; do \
+        install -d -o ocr -g ocr "/secrets/$name"; \
+    done
 ENV PATH=/opt/ocr-tasks/app/bin:/opt/ocr-tasks/bin:/usr/local/bin:/usr/bin:/bin \
     PYTHONDONTWRITEBYTECODE=1 \
     OCR_DATA_DIR=/data \
@@ -82,9 +116,11 @@ ENV PATH=/opt/ocr-tasks/app/bin:/opt/ocr-tasks/bin:/usr/local/bin:/usr/bin:/bin 
     OCR_ALIVE_FILE=/tmp/alive \
     OCR_HOST=0.0.0.0 \
     OCR_LOG_FORMAT=json
-COPY deploy/docker/healthy.py /usr/local/bin/healthy
 COPY --from=packages /opt/ocr-tasks /opt/ocr-tasks
+COPY --from=engine /opt/engine /opt/ocr-tasks/engine
 COPY --from=assets /src/web/static/swarm/vendor /opt/ocr-tasks/app/web/static/swarm/vendor
+COPY deploy/docker/healthy.py /usr/local/bin/healthy
+COPY deploy/docker/secrets scripts/make-secrets /usr/local/bin/
 COPY --from=code /opt/app /opt/ocr-tasks/app
 USER 10001:10001
 WORKDIR /data

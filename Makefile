@@ -2,11 +2,11 @@
 PY := .venv/bin/python
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: run ocr test test-all lint pytest bench chaos docs site swarm-assets env certificate test-compose help
+.PHONY: run ocr test test-all lint pytest bench chaos mutants docs site swarm-assets env certificate test-compose help
 .DEFAULT_GOAL := help
 
 run: ## start everything on http://127.0.0.1:8000 (Ctrl-C ends it)
-	@scripts/setup
+	@scripts/setup --then 'Starting OCR Tasks'
 	@exec .venv/bin/ocr-tasks up
 
 ocr: ## read one document: make ocr FILE=scan.pdf [OUT=out.pdf] [ARGS="--languages deu"]
@@ -20,7 +20,7 @@ test: ## lint, types, floors and all tests
 
 test-all: ## all of `make test`, and the slow tests: parity with OCRmyPDF, chaos, bombs, fuzzing
 	@scripts/setup --dev
-	$(PY) -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations=15 -m ''
+	$(PY) -m pytest -n 3 --dist loadgroup --no-loadscope-reorder --durations=15 -m ''
 	@$(MAKE) --no-print-directory chaos
 
 lint:
@@ -30,7 +30,7 @@ lint:
 	.venv/bin/lint-imports
 
 pytest:
-	$(PY) -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations=15
+	$(PY) -m pytest -n 3 --dist loadgroup --no-loadscope-reorder --durations=15
 
 env: ## make .env and secrets/ for docker-compose.yml
 	@scripts/make-env
@@ -46,12 +46,16 @@ test-compose: ## build the image, and test the stack in containers (needs Docker
 bench: ## measure everything against its competitors, into bench/RESULTS.md (an hour)
 	@scripts/setup --dev
 	@command -v wrk >/dev/null || { echo 'wrk is missing: apt-get install wrk' >&2; exit 1; }
-	.venv/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/bench.txt
+	scripts/install-locked --add .venv requirements/bench.txt
 	$(PY) -m bench
 
 chaos: ## kill everything at random, 300 times, and check every job; into docs/explanation/reliability.md
 	@scripts/setup --dev
 	$(PY) -m tests.chaos --kills 300 --write
+
+mutants: ## change a module in small ways, and show what no test notices: make mutants MODULE=leases [MOST=60]
+	@scripts/setup --dev
+	$(PY) -m scripts.mutants "$(MODULE)" $(or $(MOST),60) $(ONLY)
 
 docs: ## write the generated reference pages again
 	@scripts/setup --dev

@@ -36,8 +36,15 @@ def web_processes(stack: Stack) -> list[psutil.Process]:
     """gunicorn's worker processes."""
     assert stack.process is not None
     everything = psutil.Process(stack.process.pid).children(recursive=True)
-    ours = [p for p in everything if p.cmdline()[-1:] == ["web"]]
+    ours = [p for p in everything if _is_web(p)]
     return [p for p in ours if p.ppid() in {other.pid for other in ours}]
+
+
+def _is_web(process: psutil.Process) -> bool:
+    try:
+        return process.cmdline()[-1:] == ["web"]
+    except psutil.Error:  # it has just ended
+        return False
 
 
 class Peak(threading.Thread):

@@ -12,12 +12,14 @@ import ipaddress
 import socket
 import time
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpcore
-import httpx
 
 from ocr_tasks import errors, settings
+
+if TYPE_CHECKING:
+    import httpx
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -56,6 +58,20 @@ def resolve(host: str, port: int) -> list[str]:
     return [str(row[4][0]) for row in rows]
 
 
+def url(text: str) -> httpx.URL:
+    """Parses a URL as whatever connects to it does.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    import httpx  # only now: it takes a tenth of the time in which a server starts
+
+    try:
+        return httpx.URL(text)
+    except httpx.InvalidURL as error:
+        raise ValueError(str(error)) from error
+
+
 def parse(text: str) -> httpx.URL:
     """The URL, if it may be one that we ask; what its host's name means is seen when it is asked.
 
@@ -72,22 +88,22 @@ def _parse(text: str) -> httpx.URL:
     if len(text) > _MOST_CHARACTERS or not text.isprintable() or " " in text or "\\" in text:
         raise Refused("a URL has no spaces, backslashes or control characters, nor so many letters")
     try:
-        url = httpx.URL(text)
-    except (httpx.InvalidURL, ValueError):
+        asked = url(text)
+    except ValueError:
         raise Refused("that is no URL") from None
-    if url.scheme not in ("http", "https") or not url.host:
+    if asked.scheme not in ("http", "https") or not asked.host:
         raise Refused("only http:// and https:// addresses can be asked")
-    if url.userinfo or url.fragment or "@" in url.netloc.decode():
+    if asked.userinfo or asked.fragment or "@" in asked.netloc.decode():
         raise Refused("a URL must not have a user, a password or a fragment")
-    if not _is_good_port(_port(url)):
-        raise Refused(f"port {_port(url)} is not for web servers")
-    host = url.host.rstrip(".").lower()
+    if not _is_good_port(_port(asked)):
+        raise Refused(f"port {_port(asked)} is not for web servers")
+    host = asked.host.rstrip(".").lower()
     if host == "localhost" or host.endswith(".localhost"):
         vet(["127.0.0.1"])
     literal = _literal(host)
     if literal:
         vet([literal])
-    return url
+    return asked
 
 
 def _port(url: httpx.URL) -> int:

@@ -23,6 +23,9 @@ LANES = {
     "bulk": "ocr.bulk",
 }
 
+#: Names of the processors whose queues this worker takes messages from, in addition to the lanes.
+SHARED_PROCESSORS: list[str] = []
+
 #: One of so many messages is taken from the last lane that has any, so that no lane starves.
 LAST_LANE_EVERY = 5
 
@@ -112,11 +115,17 @@ class LaneOrder:
         self._lanes: list[str] = []
         self._taken = 0
 
+    @staticmethod
+    def _rank(lane: str) -> int:
+        order = {name: rank for rank, name in enumerate(LANES.values())}
+        if lane in SHARED_PROCESSORS:  # documents and workspaces take turns
+            return order[LANES["normal"]]
+        # Others are those of a worker for processors alone, or carry replies, e.g. to Flower.
+        return order.get(lane, -1)
+
     def update(self, lanes: Iterable[str]) -> None:
         """These are the queues to ask."""
-        order = {lane: rank for rank, lane in enumerate(LANES.values())}
-        # Queues that are not lanes carry answers, such as those that Flower asks for.
-        self._lanes = sorted(lanes, key=lambda lane: order.get(lane, -1))
+        self._lanes = sorted(lanes, key=self._rank)
 
     def consume(self, count: int) -> list[str]:
         """The queues, the first to be asked first."""
@@ -126,11 +135,10 @@ class LaneOrder:
     def rotate(self, lane: str) -> None:
         """A message was taken from this queue."""
         self._taken += 1
-        if lane not in LANES.values() and lane in self._lanes:
-            # Queues of processors are of one rank, and asked in turn.
+        if lane in self._lanes:
+            # Queues of one rank are asked in turn.
             self._lanes.remove(lane)
-            others = [name for name in self._lanes if name not in LANES.values()]
-            self._lanes.insert(len(others), lane)
+            self._lanes = sorted([*self._lanes, lane], key=self._rank)
 
 
 app = Celery("ocr_tasks")

@@ -20,6 +20,7 @@ from dataclasses import replace
 from typing import Any
 
 import psutil
+from billiard.pool import RUN
 from celery.worker import state as celery_state
 from redis import RedisError
 
@@ -34,6 +35,8 @@ log = logging.getLogger("ocr_tasks.caretaker")
 
 #: Seconds between two looks at the jobs that run, and between two signs of life.
 LOOK_INTERVAL = 0.5
+#: The same in a worker that is being stopped.
+STOP_INTERVAL = 0.05
 ANNOUNCE_INTERVAL = 5.0
 
 #: Seconds after which a worker whose children were killed is ended by force.
@@ -56,6 +59,8 @@ class Caretaker(threading.Thread):
         #: Ends of a pipe on which each child of the pool tells its process id, in 8 bytes.
         self._births = os.pipe()
         os.set_blocking(self._births[0], False)
+        #: Ends of a pipe whose data wakes Celery's event loop.
+        self._alarm = os.pipe()
         self._children: set[int] = set()
         #: The job that each child owns, by its process id.
         self._owned: dict[int, str] = {}
@@ -69,6 +74,7 @@ class Caretaker(threading.Thread):
         self._announced_at = 0.0
         self._info: WorkerInfo | None = None
         self._processors: dict[str, dict[str, Any]] = {}
+        self._documents = True
 
     def note_birth(self, pid: int) -> None:
         """Tells of a child of the pool; to be called in that child, as it starts."""
@@ -77,12 +83,16 @@ class Caretaker(threading.Thread):
     def look_after(self, consumer: Any) -> None:
         """Starts, once Celery's consumer is ready."""
         self._consumer = consumer
+        consumer.hub.add_reader(self._alarm[0], os.read, self._alarm[0], 1)
         if not self.is_alive():
             self.start()
 
-    def offer(self, processors: dict[str, dict[str, Any]]) -> None:
-        """Has these processors be announced, given with their descriptions."""
-        self._processors = processors
+    def offer(self, processors: dict[str, dict[str, Any]], documents: bool = True) -> None:
+        """Announces these processors, given with their descriptions, from now on.
+
+        `documents`: the worker takes documents as well.
+        """
+        self._processors, self._documents = processors, documents
 
     def end_within(self, seconds: float) -> None:
         """Has what runs here so many seconds to come to an end; then it is killed and given back.
@@ -90,9 +100,10 @@ class Caretaker(threading.Thread):
         Celery itself would wait for it without end.
         """
         self._deadline = time.monotonic() + seconds
+        os.write(self._alarm[1], b"!")  # else it could take a second to notice
 
     def run(self) -> None:
-        while not self._stopped.wait(LOOK_INTERVAL):
+        while not self._stopped.is_set():
             try:
                 self._note_deaths()
                 self._keep_deadline()
@@ -103,6 +114,7 @@ class Caretaker(threading.Thread):
                 workers.show_alive()  # a worker that was started anew would not find it either
             except Exception:  # the next look may go better; without any, all leases run out
                 log.exception("a look at the running jobs failed")
+            self._stopped.wait(STOP_INTERVAL if lanes.stopping() else LOOK_INTERVAL)
 
     def stop(self) -> None:
         """Kills what still runs here, gives its jobs back, and says good-bye."""
@@ -139,8 +151,10 @@ class Caretaker(threading.Thread):
 
     def _keep_deadline(self) -> None:
         late = time.monotonic() - self._deadline
-        # Children with nothing to do would take a second to see that they are to end.
-        if late >= 0 or (lanes.stopping() and not celery_state.reserved_requests):
+        # Idle children would take a second to notice that they are to end. Until the pool is closed
+        # it would replace them.
+        closed = self._consumer.pool._pool._state != RUN
+        if late >= 0 or (closed and not celery_state.reserved_requests):
             for pid in self._children:
                 _kill_group(pid)
         if late > _STOP_GRACE:
@@ -167,7 +181,10 @@ class Caretaker(threading.Thread):
             if ended[requests[request]] not in _DONE or request in late:
                 self._consumer.hub.call_soon(self._kill, request)
         # A process that is being killed may still write for a moment: swept until nothing is left.
-        self._gone = {job_id for job_id in self._gone.intersection(ended) if not _sweep(job_id)}
+        # The log of a processor's job is kept here in any case.
+        scratch = not (store.get().in_folder or self._processors)
+        gone = self._gone.intersection(ended)
+        self._gone = {job_id for job_id in gone if not _sweep(job_id, scratch)}
 
     @staticmethod
     def _ended(job_ids: Sequence[str]) -> dict[str, str | None]:
@@ -196,7 +213,7 @@ class Caretaker(threading.Thread):
         if now - self._announced_at < ANNOUNCE_INTERVAL and self._info:
             return
         if self._info is None:
-            self._info = _describe(self._processors)
+            self._info = _describe(self._processors, self._documents)
         workers.announce(replace(self._info, busy=len(celery_state.active_requests)))
         tools.announce(self._processors)
         self._announced_at = now
@@ -215,28 +232,30 @@ def _job_of(request: Any) -> str:
     return str(request.args[0]) if request.name == READ_PAGES else str(request.id)
 
 
-def _describe(processors: Collection[str]) -> WorkerInfo:
-    name = f"{socket.gethostname()}:{os.getpid()}"
-    if processors:
-        number = settings.get().processes
-        return WorkerInfo(name, number, processors=sorted(processors), machine=discovery.machine())
-    return WorkerInfo(
-        name=name,
+def _describe(processors: Collection[str], documents: bool) -> WorkerInfo:
+    found = WorkerInfo(
+        name=f"{socket.gethostname()}:{os.getpid()}",
         processes=settings.get().processes,
+        processors=sorted(processors),
+        machine=discovery.machine(processors) if processors else {},
+    )
+    if not documents:
+        return found
+    return replace(
+        found,
         languages=sorted(engine.languages() - INTERNAL_LANGUAGES),
         versions=document.versions(),
         folder="" if store.get().in_folder else storage.folder_id(),
     )
 
 
-def _sweep(job_id: str) -> bool:
+def _sweep(job_id: str, scratch: bool) -> bool:
     """Deletes what a run that was killed left behind, and all files if the job was deleted.
 
-    False: something is still there.
+    `scratch`: all files of a job that does not run here any more are. False: something is still
+    there.
     """
     path = storage.job(job_id).path
-    # The log of a processor's job is kept here in any case.
-    scratch = not (store.get().in_folder or settings.get().processor_names)
     whole = scratch or leases.deleted(job_id)
     leftover = path if whole else path / "work"
     storage.discard(leftover)

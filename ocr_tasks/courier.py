@@ -14,10 +14,9 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-import httpx
 from redis import RedisError
 
-from ocr_tasks import errors, logs, webhooks, workers
+from ocr_tasks import addresses, errors, logs, webhooks, workers
 from ocr_tasks.webhooks import Message, Told
 
 log = logging.getLogger("ocr_tasks.courier")
@@ -81,7 +80,7 @@ class Courier(threading.Thread):
             if told is None:
                 webhooks.drop(message)
                 continue
-            host = httpx.URL(told.url).host
+            host = addresses.url(told.url).host
             with self._lock:
                 crowded = len(self._waiting[host]) >= _WAITING_FOR_HOST
                 if not crowded:

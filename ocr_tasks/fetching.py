@@ -9,12 +9,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpcore
-import httpx
 
 from ocr_tasks import addresses, errors
+
+if TYPE_CHECKING:
+    import httpx
 
 #: Files that are fetched at once, and answers that may send on to another address.
 AT_ONCE, _MOST_HOPS = 4, 5
@@ -114,6 +116,8 @@ class Fetcher:
 
     def _onward(self, url: httpx.URL, answer: httpcore.Response) -> str | None:
         """The address that an answer sends on to; None if it is what was asked for."""
+        import httpx  # loaded by `addresses` already
+
         headers = {name.lower(): value.decode("latin-1") for name, value in answer.headers}
         if answer.status in (301, 302, 303, 307, 308) and b"location" in headers:
             try:

@@ -23,7 +23,15 @@ from kombu.exceptions import OperationalError
 from redis import RedisError
 
 from ocr_tasks import keys, redis_client, settings, store, workers
-from ocr_tasks.app import LANES, OCR_DOCUMENT, READ_PAGES, RUN_PROCESSOR, app, queue_of
+from ocr_tasks.app import (
+    LANES,
+    OCR_DOCUMENT,
+    READ_PAGES,
+    RUN_PROCESSOR,
+    SHARED_PROCESSORS,
+    app,
+    queue_of,
+)
 
 log = logging.getLogger("ocr_tasks.lanes")
 
@@ -194,8 +202,8 @@ def _unsent() -> tuple[type[Exception], ...]:
 def others_wait() -> bool:
     """Whether any message waits for a worker."""
     with redis_client.client().pipeline(transaction=False) as pipe:
-        for lane in LANES.values():
-            pipe.llen(lane)
+        for queue in (*LANES.values(), *SHARED_PROCESSORS):
+            pipe.llen(queue)
         return any(pipe.execute())
 
 
@@ -206,6 +214,8 @@ class Turn:
         names = [name for name in LANES if name != "pages"]
         before_or_equal = names[: names.index(priority) + 1]
         self._lanes = [LANES[name] for name in before_or_equal]
+        if "normal" in before_or_equal:
+            self._lanes += SHARED_PROCESSORS
         self._begun = time.monotonic()
         self._waiting: str | None = None
 

@@ -192,7 +192,7 @@ def _pages(seen: _Seen) -> Iterator[Metric]:
 def _workers(seen: _Seen) -> Iterator[Metric]:
     totals = {kind: [0, 0, 0] for kind in ("documents", "processors")}
     for worker in workers.living():
-        total = totals["processors" if worker.processors else "documents"]
+        total = totals["documents" if worker.takes_documents else "processors"]
         for place, number in enumerate((1, worker.processes, min(worker.busy, worker.processes))):
             total[place] += number
     for place, (name, text) in enumerate(

@@ -256,8 +256,8 @@ class Token:
 class WorkerInfo:
     """What a living worker says of itself every few seconds.
 
-    One with `processors` of OCR-D reads no documents. `busy` of its processes are at work. `folder`
-    is the id of its data folder where jobs are kept in a bucket, '' where all have the same one.
+    `busy` of its processes are at work. `folder` is the id of its data folder where jobs are kept
+    in a bucket, '' where all have the same one.
     """
 
     name: str
@@ -268,3 +268,8 @@ class WorkerInfo:
     processors: list[str] = field(default_factory=list)
     machine: dict[str, Any] = field(default_factory=dict)
     folder: str = ""
+
+    @property
+    def takes_documents(self) -> bool:
+        """Whether it runs OCR on documents; one that names no languages only runs processors."""
+        return bool(self.languages) or not self.processors

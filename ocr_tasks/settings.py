@@ -31,6 +31,9 @@ DIALECTS = ("azure", "nextcloud", "demo")
 #: The options of an address of Redis that name a file or a folder of files.
 _TLS_FILES = {"ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile"}
 
+#: The OCR-D processor that comes with this package.
+OWN_PROCESSOR = "ocrd-ocr-tasks-recognize"
+
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -402,10 +405,12 @@ class Settings(BaseSettings):
         "nextcloud (the OCR back end of Nextcloud), demo (OCR with progress). Empty: none.",
     )
     processors: str = Field(
-        "",
-        description="OCR-D processors that `ocr-tasks worker` offers, joined by commas, such as "
-        "ocrd-dummy,ocrd-ocr-tasks-recognize; it reads no documents then. Empty: none, it reads "
-        "documents.",
+        OWN_PROCESSOR,
+        description="OCR-D processors that workers offer, comma-separated, e.g. "
+        "ocrd-dummy,ocrd-ocr-tasks-recognize. A worker for documents offers "
+        "ocrd-ocr-tasks-recognize in addition, unless OCR_STORAGE_URL or OCR_OCRD_FOLDERS is set. "
+        "All other lists need a worker that takes no documents: `ocr-tasks up` starts one, and "
+        "`ocr-tasks worker` becomes one. Empty: none.",
     )
     ocrd_path: str = Field(
         "",
@@ -712,6 +717,20 @@ class Settings(BaseSettings):
     def processor_names(self) -> list[str]:
         """The processors of `processors`."""
         return _names(self.processors)
+
+    @property
+    def only_own_processor(self) -> bool:
+        """Whether ocrd-ocr-tasks-recognize is the only processor that is wanted."""
+        return set(self.processor_names) == {OWN_PROCESSOR}
+
+    @property
+    def processors_share_worker(self) -> bool:
+        """Whether workers for documents offer the processors as well.
+
+        Only the built-in one needs no more rights than documents do. In a bucket's setup workers
+        see no workspaces, and may not write to the folders of OCR_OCRD_FOLDERS in any.
+        """
+        return self.only_own_processor and not self.storage_url and not self.ocrd_folders
 
     @property
     def ocrd_roots(self) -> list[Path]:

@@ -11,10 +11,14 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import fcntl
+import http.client
+import json
 import logging
 import os
+import select
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -24,9 +28,8 @@ from pathlib import Path
 from types import FrameType
 
 import psutil
-import redis
 
-from ocr_tasks import logs, redis_client, settings
+from ocr_tasks import logs, settings
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -35,6 +38,11 @@ _libc = ctypes.CDLL(None, use_errno=True)
 #: Seconds that a child has to end by itself, beyond what a worker gives its jobs.
 STOP_GRACE = 6
 RESTART_SECONDS = 2.0
+
+#: Seconds between two looks at the children, and after which it is said what a stack that is not
+#: ready waits for.
+LOOK_INTERVAL = 0.2
+PATIENCE = 15.0
 
 
 class StartError(Exception):
@@ -67,7 +75,7 @@ class Supervisor:
             StartError: if it cannot be started; then nothing is left running.
         """
         logs.set_up()
-        with _lock(self._config.data_dir), _signals(self._on_signal):
+        with _lock(self._config.data_dir), _signals(self._on_signal) as self._signals:
             _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
             try:
                 self._start()
@@ -76,13 +84,20 @@ class Supervisor:
                 self._stop()
 
     def watch(self) -> None:
-        """Starts children anew that end, until a signal says stop."""
+        """Restarts children that end, until a signal says stop; says when the stack is ready."""
+        readiness = _Readiness(self._config)
         while not self._stopping:
             for child in self._children:
                 if child.process.poll() is not None and not self._stopping:
                     self._restart(child)
             self._reap_orphans()
-            time.sleep(0.2)
+            readiness.look()
+            self._wait(LOOK_INTERVAL)
+
+    def _wait(self, seconds: float) -> None:
+        """Waits, or until a signal comes."""
+        if select.select([self._signals], [], [], seconds)[0]:
+            self._signals.recv(4096)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._stopping = True
@@ -90,10 +105,12 @@ class Supervisor:
     def _start(self) -> None:
         if not self._config.redis_url:
             self._spawn("redis", _redis_command(self._config))
-        _wait_for_redis(self._config.redis, lambda: self._alive("redis") and not self._stopping)
+        _wait_for_redis(self._config, lambda: self._alive("redis") and not self._stopping)
         worker = [sys.executable, "-m", "ocr_tasks.cli", "worker"]
-        self._spawn("worker", worker)
-        if self._config.processors:
+        if self._config.processors_share_worker or not self._config.processor_names:
+            self._spawn("worker", worker)
+        else:
+            self._spawn("worker", [*worker, "--processors", ""])
             self._spawn("processors", [*worker, "--processors", self._config.processors])
         self._spawn("web", [sys.executable, "-m", "ocr_tasks.cli", "web"])
 
@@ -135,6 +152,48 @@ class Supervisor:
         _kill_descendants()
 
 
+class _Readiness:
+    """Says once that the stack is ready, or what it waits for."""
+
+    def __init__(self, config: settings.Settings) -> None:
+        self._shown = f"[{config.host}]" if ":" in config.host else config.host
+        self._shown += f":{config.port}"
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(config.host, config.host)  # noqa: S104
+        self._server = host, config.port
+        self._patient_until = time.monotonic() + PATIENCE
+        self._ready = False
+        self._said = ""
+
+    def look(self) -> None:
+        """Asks the server, unless it has been ready before."""
+        if self._ready:
+            return
+        status, missing = self._ask()
+        if status == 200:
+            self._ready = True
+            say(f"ready: http://{self._shown}  (Ctrl-C ends it)")
+        elif missing != self._said and time.monotonic() > self._patient_until:
+            self._said = missing
+            say(f"not ready yet: {missing}")
+
+    def _ask(self) -> tuple[int, str]:
+        """The status of the answer, and the parts that are missing with the reasons."""
+        connection = http.client.HTTPConnection(*self._server, timeout=2)
+        try:
+            connection.request("GET", "/readyz", headers={"Host": "localhost"})
+            answer = connection.getresponse()
+            body = json.loads(answer.read())
+        except (OSError, http.client.HTTPException):
+            return 0, "the web server does not answer yet"
+        except ValueError:
+            return 0, f"the web server answers with {answer.status}"
+        finally:
+            connection.close()
+        parts = body.get("parts", {})
+        missing = (f"{name}: {parts.get(name)}" for name in body.get("missing", ()))
+        return answer.status, "; ".join(missing) or str(body.get("title", answer.status))
+
+
 def say(text: str) -> None:
     """A line for the person at the terminal, or for the log."""
     if logs.is_json():
@@ -172,27 +231,57 @@ def _redis_command(config: settings.Settings) -> list[str]:
     ]
 
 
-def _wait_for_redis(url: str, alive: Callable[[], bool], seconds: float = 60) -> None:
+def _wait_for_redis(
+    config: settings.Settings, alive: Callable[[], bool], seconds: float = 60
+) -> None:
     """Waits until Redis answers; loading a large file of its own takes a while.
 
     Raises:
         StartError
     """
+    why_not = _why_remote_is_silent if config.redis_url else _why_embedded_is_silent
     deadline = time.monotonic() + seconds
-    with redis.Redis.from_url(url, socket_timeout=2, socket_connect_timeout=2) as client:
-        while True:
-            try:
-                client.ping()
-            except redis.RedisError as error:
-                if why := redis_client.misfit(error):
-                    raise StartError(f"OCR_REDIS_URL: {why}") from None
-                if not alive():
-                    raise StartError("Redis ended before it could answer") from None
-                if time.monotonic() > deadline:
-                    raise StartError(f"Redis does not answer: {error}") from None
-                time.sleep(0.05)
-            else:
-                return
+    while why := why_not(config):
+        if not alive():
+            raise StartError("Redis ended before it could answer")
+        if time.monotonic() > deadline:
+            raise StartError(f"Redis does not answer: {why}")
+        time.sleep(0.01)
+
+
+def _why_embedded_is_silent(config: settings.Settings) -> str:
+    """Why our own Redis does not answer, '' if it does; without redis-py, which loads slowly."""
+    try:
+        with socket.socket(socket.AF_UNIX) as asked:
+            asked.settimeout(2)
+            asked.connect(str(config.redis_socket))
+            asked.sendall(b"PING\r\n")
+            said = asked.recv(100).decode(errors="replace").strip()
+    except OSError as error:
+        return error.strerror or str(error)
+    return "" if said == "+PONG" else said
+
+
+def _why_remote_is_silent(config: settings.Settings) -> str:
+    """Why the Redis of OCR_REDIS_URL does not answer, '' if it does.
+
+    Raises:
+        StartError: if it is none to work with.
+    """
+    import redis
+
+    from ocr_tasks import redis_client
+
+    try:
+        with redis.Redis.from_url(
+            config.redis, socket_timeout=2, socket_connect_timeout=2
+        ) as client:
+            client.ping()
+    except redis.RedisError as error:
+        if why := redis_client.misfit(error):
+            raise StartError(f"OCR_REDIS_URL: {why}") from None
+        return str(error) or type(error).__name__
+    return ""
 
 
 @contextlib.contextmanager
@@ -216,14 +305,20 @@ def _lock(data_dir: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _signals(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+def _signals(handler: Callable[[int, FrameType | None], None]) -> Iterator[socket.socket]:
+    """Calls the handler at signals that say stop; gives a socket that has data after each one."""
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = {number: signal.signal(number, handler) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)
+    woken, waking = socket.socketpair()
+    with woken, waking:
+        waking.setblocking(False)
+        earlier = signal.set_wakeup_fd(waking.fileno(), warn_on_full_buffer=False)
+        try:
+            yield woken
+        finally:
+            signal.set_wakeup_fd(earlier)
+            for number, old in before.items():
+                signal.signal(number, old)
 
 
 def _kill_descendants() -> None:

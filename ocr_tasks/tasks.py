@@ -153,15 +153,19 @@ def _give_to_workspace(job_id: str, outcome: Outcome) -> Outcome:
 def run_processor(self: Task, job_id: str) -> dict[str, Any]:
     """Runs the OCR-D processor of a job. The task's id is the job's id."""
     token = storage.new_id()
+    holder = leases.holder(os.getppid(), os.getpid())
     try:
         with logs.about(job_id, process=True):
-            job = work.begin(job_id, token, leases.holder(os.getppid(), os.getpid()))
+            job = work.begin(job_id, token, holder)
             if job is None:
                 raise Ignore  # it runs elsewhere, has ended, or was cancelled while it waited
             failpoints.hit("after_claim")
             self.request.fencing_token = token
             try:
                 work.run(job, token)
+            except StepAside:
+                leases.give_back(job_id, holder)
+                raise Ignore from None
             except errors.JobError as error:
                 work.fail(job, token, error)
                 raise

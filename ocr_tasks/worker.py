@@ -28,7 +28,7 @@ from celery.signals import (
 )
 
 from ocr_tasks import lanes, leases, limits, logs, orphans, settings, storage, store
-from ocr_tasks.app import LANES, app, name_queue_of_pages
+from ocr_tasks.app import LANES, SHARED_PROCESSORS, app, name_queue_of_pages
 from ocr_tasks.caretaker import Caretaker
 from ocr_tasks.courier import Courier
 from ocr_tasks.ocrd import programs, work, workspaces
@@ -42,8 +42,15 @@ _CPU_GRACE = 60
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
-def main() -> int:
-    """Runs a worker until it is told to stop (SIGTERM, or Ctrl-C)."""
+#: Whether this worker runs processors and takes no documents.
+_processors_alone = False
+
+
+def main(processors_alone: bool = False) -> int:
+    """Runs a worker until it is told to stop (SIGTERM, or Ctrl-C).
+
+    `processors_alone`: it takes no documents, whatever OCR_PROCESSORS names.
+    """
     config = settings.get()
     logs.set_up()
     orphans.mark()
@@ -57,20 +64,16 @@ def main() -> int:
     if _porter:
         # Who helps must see the data folder.
         name_queue_of_pages(storage.folder_id())
-    lanes_of_ours = list(LANES.values())
-    if config.processor_names:
-        offered = work.prepare(config.processor_names)
-        if not offered:
-            log.error("none of OCR_PROCESSORS can be run here")
-            return 1
-        _caretaker.offer(offered)
-        lanes_of_ours = list(offered)
+    queues = _choose_queues(processors_alone)
+    if not queues:
+        log.error("none of OCR_PROCESSORS can be run here")
+        return 1
     # `celery worker` as a command line would load all of Celery's other commands.
     worker = app.Worker(
         hostname=f"{os.getpid()}@{socket.gethostname()}",
         pool_cls="prefork",
         concurrency=config.processes,
-        queues=lanes_of_ours,
+        queues=queues,
         loglevel=config.log_level,
         quiet=True,
         without_gossip=True,  # both only cost, and gossip stumbles when Redis restarts
@@ -79,6 +82,7 @@ def main() -> int:
     # What is loaded stays, and the children share it: nobody looks for garbage there, which Celery
     # does before each fork, and Python at the end.
     gc.freeze()
+    gc.enable()
     try:
         worker.start()
     finally:
@@ -86,6 +90,29 @@ def main() -> int:
         _courier.stop()
         _caretaker.stop()
     return worker.exitcode or 0
+
+
+def _choose_queues(processors_alone: bool) -> list[str]:
+    """The queues that this worker takes messages from; empty if it has nothing to offer."""
+    global _processors_alone
+    config = settings.get()
+    _processors_alone = processors_alone or not (
+        config.only_own_processor or not config.processor_names
+    )
+    if _processors_alone:
+        offered = work.prepare(config.processor_names)
+        _caretaker.offer(offered, documents=False)
+        return list(offered)
+    if config.processors_share_worker:
+        _caretaker.offer(work.prepare(config.processor_names))
+        SHARED_PROCESSORS[:] = config.processor_names
+    elif config.processor_names:
+        log.info(
+            "%s is not offered, as OCR_STORAGE_URL or OCR_OCRD_FOLDERS is set: "
+            "run `ocr-tasks worker --processors %s` for it",
+            *(config.processors, config.processors),
+        )
+    return [*LANES.values(), *SHARED_PROCESSORS]
 
 
 @setup_logging.connect  # type: ignore[untyped-decorator]  # Celery has no types
@@ -120,7 +147,7 @@ def _shut_in() -> None:
     """Takes from a child what reading documents does not need; see `limits`."""
     config = settings.get()
     limits.bound(config.worker_memory_bytes, config.worker_file_bytes)
-    kept = programs.kept(os.environ) if config.processors else {}
+    kept = programs.kept(os.environ) if _processors_alone else {}
     limits.forget_environment({orphans.MARK, *kept})
     if not config.confine:
         return
@@ -128,7 +155,7 @@ def _shut_in() -> None:
     # Documents can be those of workspaces, which get what was read.
     workspaces.all_workspaces().mkdir(parents=True, exist_ok=True)
     writable, readable = [storage.all_jobs(), workspaces.all_workspaces()], []
-    if config.processors:
+    if _processors_alone:
         writable += work.writable()
         readable += work.readable()
     ports = [config.redis_port] if config.redis_port else []

@@ -61,7 +61,7 @@ def readers() -> list[WorkerInfo]:
     Raises:
         errors.QueueUnavailable: if Redis is away.
     """
-    return [worker for worker in living() if not worker.processors]
+    return [worker for worker in living() if worker.takes_documents]
 
 
 def check_engine(engine: str) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import os
+import random
 import shutil
 import signal
 import socket
@@ -18,11 +19,14 @@ from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import httpx
 import pytest
 import redis
+
+if TYPE_CHECKING:
+    from tests.parts import RedisServer
 
 DATA = Path(__file__).parent / "data"
 
@@ -46,6 +50,18 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Lets `--dist loadgroup` keep the tests of a file together, unless the file names a group.
+
+    Files of the same group run in the same process of tests, and so share its fixtures.
+    """
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            file = item.path.relative_to(item.config.rootpath / "tests").with_suffix("")
+            item.add_marker(pytest.mark.xdist_group(file.as_posix()))
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Says at the end of a long run where its time went, by folder."""
     seconds: Counter[str] = Counter()
@@ -62,12 +78,19 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port on which nothing listens.
+
+    It is below those that Linux gives to clients (ip_local_port_range begins at 32768), so that no
+    connection takes it before a server does, or while that is restarted.
+    """
+    while True:
+        port = random.randrange(10_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
-def wait_until(question: Callable[[], Any], seconds: float = 60) -> Any:
+def wait_until(question: Callable[[], Any], seconds: float = 120) -> Any:
     """The first true answer to the question; fails if there is none in time."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -91,6 +114,9 @@ def run_async(coroutine: Coroutine[Any, Any, Result]) -> Result:
 class Stack:
     """A running `ocr-tasks up`."""
 
+    #: The command that runs.
+    program: ClassVar[str] = "up"
+
     data_dir: Path
     port: int
     log: Path
@@ -112,12 +138,12 @@ class Stack:
         }
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "ocr_tasks.cli", "up"]
+        command = [sys.executable, "-m", "ocr_tasks.cli", self.program]
         with self.log.open("ab") as words:
             self.process = subprocess.Popen(
                 command, env=self.environment, stdout=words, stderr=words
             )
-        wait_until(self.ready)
+        wait_until(self.ready, 180)  # many start at once where several tests run
 
     def ready(self) -> bool:
         assert self.process is not None
@@ -154,10 +180,59 @@ def running_stack(folder: Path, **settings: str) -> Iterator[Stack]:
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """The stack that all acceptance tests share; they must not break it."""
-    folder = tmp_path_factory.mktemp("stack")
+    """The stack that most acceptance tests share; they must not break it.
+
+    As it is by default, but for faults of the engine on demand (`tests/plugins/faults.py`).
+    """
     with running_stack(
-        folder, OCR_MAX_UPLOAD_BYTES=str(40 * 1024 * 1024), OCR_WEB_PROCESSES="2"
+        tmp_path_factory.mktemp("stack"),
+        OCR_MAX_UPLOAD_BYTES=str(40 * 1024 * 1024),
+        OCR_PLUGINS="tests.plugins.faults",
+        OCR_WEB_PROCESSES="2",
+    ) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def faulty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A worker of two processes whose leases are short, with faults of the engine on demand.
+
+    Tests kill its worker and its Redis, which are started again.
+    """
+    with running_stack(
+        tmp_path_factory.mktemp("faulty"),
+        OCR_PLUGINS="tests.plugins.faults",
+        OCR_LEASE_SECONDS="5",
+        OCR_WORKER_PROCESSES="2",
+    ) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def redis_of_single(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """The Redis of `single`, for tests to take away and give back."""
+    from tests.parts import redis_process  # it builds on this module
+
+    with redis_process(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def single(
+    redis_of_single: RedisServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Stack]:
+    """A worker of one process with short turns, and a web server of four threads.
+
+    Two of these may wait. Nobody waits for devices, and faults of the engine come on demand.
+    """
+    with running_stack(
+        tmp_path_factory.mktemp("single"),
+        OCR_REDIS_URL=redis_of_single.url,
+        OCR_PLUGINS="tests.plugins.faults",
+        OCR_SWARM_TAKE_SECONDS="1",
+        OCR_TURN_SECONDS="1",
+        OCR_WEB_THREADS="4",
+        OCR_WORKER_PROCESSES="1",
     ) as running:
         yield running
 

@@ -29,10 +29,10 @@ def encoded(image: Image.Image, form: str, **options: Any) -> bytes:
     return buffer.getvalue()
 
 
-def scan(*texts: str) -> bytes:
-    """A PDF with a picture of each text on a page of its own."""
+def scan(*texts: str, **info: str) -> bytes:
+    """A PDF with a picture of each text on a page of its own; `info` is such as its title."""
     first, *rest = [picture(text, "RGB") for text in texts]
-    return encoded(first, "PDF", save_all=True, append_images=rest, resolution=150)
+    return encoded(first, "PDF", save_all=True, append_images=rest, resolution=150, **info)
 
 
 def saved(pdf: pikepdf.Pdf, **options: Any) -> bytes:

@@ -51,9 +51,12 @@ def answers(status: int, **headers: str) -> Callable[[http.server.BaseHTTPReques
 def receiving(host: str = "127.0.0.1") -> Iterator[Receiver]:
     """A receiver that runs."""
     server = Receiver(host)
-    thread = threading.Thread(target=server.serve_forever)
+    # The interval is how long `shutdown` waits at most.
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

@@ -1,22 +1,33 @@
-"""`scripts/setup` on machines where it cannot install anything."""
+"""`scripts/setup` where it cannot install anything, and `scripts/install-locked` where it can."""
 
 from __future__ import annotations
 
+import contextlib
+import http.server
+import os
 import re
 import shutil
 import subprocess
+import sys
+import threading
+import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 import yaml
+from packaging.requirements import Requirement
 
-SETUP = Path(__file__).parent.parent / "scripts" / "setup"
+ROOT = Path(__file__).parent.parent
+SETUP = ROOT / "scripts" / "setup"
+LOCKS = ROOT / "requirements"
 
 
 def run(tmp_path: Path, *programs: str) -> subprocess.CompletedProcess[str]:
-    """Runs it with these programs only."""
+    """Runs scripts/setup with only these programs on PATH."""
     folder = tmp_path / "bin"
     folder.mkdir()
-    for name in ("bash", "dirname", *programs):
+    for name in ("bash", "dirname", "mktemp", "rm", *programs):
         found = shutil.which(name)
         assert found
         (folder / Path(name).name).symlink_to(found)
@@ -38,7 +49,7 @@ def test_a_machine_without_apt_is_told_what_to_install(tmp_path: Path) -> None:
     assert "no apt-get" in told.stderr
 
 
-def test_who_is_not_root_and_has_no_sudo_is_told_what_to_ask_for(tmp_path: Path) -> None:
+def test_a_user_without_root_or_sudo_gets_one_command_to_copy(tmp_path: Path) -> None:
     for name, words in (("apt-get", "exit 1"), ("id", "echo 1000")):
         program = tmp_path / name
         program.write_text(f"#!/bin/sh\n{words}\n")
@@ -46,8 +57,10 @@ def test_who_is_not_root_and_has_no_sudo_is_told_what_to_ask_for(tmp_path: Path)
     told = run(tmp_path, "python3", str(tmp_path / "apt-get"), str(tmp_path / "id"))
 
     assert told.returncode == 1
-    assert "neither root nor sudo" in told.stderr
-    assert "apt-get install tesseract-ocr" in told.stderr
+    assert "you are not root" in told.stderr
+    (command,) = [line.strip() for line in told.stderr.splitlines() if "apt-get install" in line]
+    assert command.startswith("apt-get update && apt-get install -y --no-install-recommends ")
+    assert " tesseract-ocr " in command
 
 
 def test_python_itself_is_named_where_it_is_missing(tmp_path: Path) -> None:
@@ -58,13 +71,12 @@ def test_an_option_that_there_is_not_changes_nothing() -> None:
     told = subprocess.run([SETUP, "--ocr"], capture_output=True, text=True, check=False)
 
     assert told.returncode == 2
-    assert told.stderr == "usage: scripts/setup [--dev] [--ocrd]\n"
+    assert told.stderr == "usage: scripts/setup [--dev] [--ocrd] [--then TEXT]\n"
 
 
 def test_the_hooks_of_commits_run_the_tools_that_lint_runs() -> None:
-    root = SETUP.parent.parent
-    (repository,) = yaml.safe_load((root / ".pre-commit-config.yaml").read_text())["repos"]
-    (lint,) = re.findall(r"^lint:\n((?:\t.*\n)+)", (root / "Makefile").read_text(), re.M)
+    (repository,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    (lint,) = re.findall(r"^lint:\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.M)
 
     assert repository["repo"] == "local"  # nothing is fetched from elsewhere
     entries = " ".join(hook["entry"] for hook in repository["hooks"])
@@ -72,3 +84,113 @@ def test_the_hooks_of_commits_run_the_tools_that_lint_runs() -> None:
     assert len(tools) == 4
     for tool in tools:
         assert tool in entries
+
+
+def pinned(lock: Path) -> dict[str, str]:
+    """The versions that a lock file lists for this interpreter and platform, by package name."""
+    rows = re.findall(r"^([a-z0-9][^\\\n]*==[^\\\n]*)", lock.read_text(), re.M)
+    requirements = [Requirement(row) for row in rows]
+    return {
+        requirement.name: str(requirement.specifier).removeprefix("==")
+        for requirement in requirements
+        if requirement.marker is None or requirement.marker.evaluate()
+    }
+
+
+def wheel(folder: Path, name: str, version: str, extra: str) -> Path:
+    """A wheel of a package that has nothing but an extra."""
+    path = folder / f"{name}-{version}-py3-none-any.whl"
+    info = f"{name}-{version}.dist-info"
+    with zipfile.ZipFile(path, "w") as file:
+        words = (
+            f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\nProvides-Extra: {extra}\n"
+        )
+        file.writestr(f"{info}/METADATA", words)
+        file.writestr(
+            f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        file.writestr(f"{info}/RECORD", "")
+    return path
+
+
+@contextlib.contextmanager
+def serving(folder: Path) -> Iterator[str]:
+    """A package index (PEP 503) of the files below this folder, one folder a package."""
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args: object) -> None:
+            """Writes no log."""
+
+    server = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), lambda *args: Handler(*args, directory=str(folder))
+    )
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_address[1]}/"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.mark.parametrize(
+    "pip",
+    [
+        "pip==23.0.1",
+        pytest.param("pip==24.0", marks=pytest.mark.slow),
+        pytest.param("pip", marks=pytest.mark.slow),
+    ],
+)  # of Debian 12, of Ubuntu 24.04, and the newest
+def test_the_lock_is_installed_with_every_pip_although_a_newer_release_has_the_extra(
+    pip: str, tmp_path: Path
+) -> None:
+    # Before pip 25, pip resolved OCRmyPDF's `pikepdf[pdfa]` against the newest pikepdf.
+    index, environment = tmp_path / "index", tmp_path / "venv"
+    (index / "pikepdf").mkdir(parents=True)
+    version = pinned(LOCKS / "runtime.txt")["pikepdf"]
+    download = [sys.executable, "-m", "pip", "download", "-qq", "--no-deps", "--only-binary=:all:"]
+    subprocess.run([*download, f"pikepdf=={version}", "-d", index / "pikepdf"], check=True)
+    wheel(index / "pikepdf", "pikepdf", "9999.0", "pdfa")
+    subprocess.run([sys.executable, "-m", "venv", environment], check=True)
+    python = environment / "bin" / "python"
+    subprocess.run([python, "-m", "pip", "install", "-qq", "--no-compile", pip], check=True)
+
+    with serving(index) as url:
+        settings = {"UV_INDEX": url, "PIP_EXTRA_INDEX_URL": url, "UV_COMPILE_BYTECODE": "false"}
+        ran = subprocess.run(
+            [ROOT / "scripts" / "install-locked", environment, LOCKS / "runtime.txt"],
+            env=os.environ | settings,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    assert ran.returncode == 0, ran.stderr
+    assert "warning" not in ran.stderr.lower()
+    frozen = subprocess.run(
+        [environment / "bin" / "uv", "pip", "freeze", "--python", python],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    installed = dict(line.split("==") for line in frozen.stdout.splitlines())
+    installed.pop("pip", None)  # the environment's own
+    assert installed == pinned(LOCKS / "runtime.txt") | pinned(LOCKS / "uv.txt")
+
+
+@pytest.mark.parametrize("lock", sorted(LOCKS.glob("*.txt")), ids=lambda path: path.stem)
+def test_a_lock_file_is_complete(lock: Path, tmp_path: Path) -> None:
+    # Here uv resolves, with nothing but the pinned versions: a missing one is an error.
+    uv = Path(sys.executable).parent / "uv"
+    subprocess.run([uv, "venv", "-q", "--python", sys.executable, tmp_path / "venv"], check=True)
+    ran = subprocess.run(
+        [
+            *(uv, "pip", "install", "--dry-run", "--require-hashes", "--no-config"),
+            *("--python", tmp_path / "venv" / "bin" / "python", "-r", lock),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert ran.returncode == 0, ran.stderr
+    assert set(re.findall(r"^ \+ (\S+)==", ran.stderr, re.M)) == set(pinned(lock))

@@ -41,8 +41,9 @@ def _end(response: Response) -> Response:
     waited = "wait" in request.args or "Prefer" in request.headers or "waited" in g
     timed = None if waited else seconds
     tally.count_request(request.method, _route(), response.status_code, timed)
-    # Polls are many, and say nothing.
-    quiet = request.method in ("GET", "HEAD", "OPTIONS") and response.status_code < 400
+    # Polls are many, and say nothing; that a part is missing is what /readyz is asked for.
+    polls = request.method in ("GET", "HEAD", "OPTIONS")
+    quiet = polls and (response.status_code < 400 or request.endpoint == "health.ready")
     level = logging.DEBUG if quiet else logging.INFO
     if log.isEnabledFor(level):
         milliseconds = round(seconds * 1000, 1)

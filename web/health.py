@@ -3,17 +3,33 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 
+import redis
 from flask import Response
 from flask_openapi3 import APIBlueprint, Tag
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from ocr_tasks import errors, jobs, metrics, store, tally, workers
+from ocr_tasks import errors, jobs, metrics, settings, store, tally, workers
 
 blueprint = APIBlueprint(
     "health", __name__, abp_tags=[Tag(name="Operation", description="For those who run it")]
 )
+
+
+#: Seconds after the start of this server for which a part that is not there counts as starting.
+START_SECONDS = 30
+
+_began = time.monotonic()
+
+#: What an operator does about a part that is not there.
+_ADVICE = {
+    "redis": "Start Redis, or correct OCR_REDIS_URL.",
+    "storage": "Make OCR_DATA_DIR and the bucket of OCR_STORAGE_URL writable, or free some space.",
+    "workers": "Start one with `ocr-tasks worker`, or see its log.",
+    "processors": "Start them with `ocr-tasks worker --processors NAMES`, or see its log.",
+}
 
 
 @blueprint.get("/healthz")
@@ -24,11 +40,28 @@ def live() -> Response:
 
 @blueprint.get("/readyz")
 def ready() -> Response:
-    """Redis, workers and storage are there; 503 and which is not, if one is not."""
-    parts = {"redis": _check(jobs.counts), "storage": _check(store.get().check_writable)}
-    parts["workers"] = _check(_need_workers) if parts["redis"] == "ok" else "unknown"
+    """Redis, workers, storage and OCR-D's processors are there; else 503, and what is missing why.
+
+    `starting` lists the missing parts that are normal to miss in the first seconds. Processors that
+    are still missing after that are reported in `parts` alone: documents do not need them.
+    """
+    parts = {
+        "redis": _check("redis", jobs.counts),
+        "storage": _check("storage", store.get().check_writable),
+    }
+    parts["workers"] = _check("workers", _need_workers) if parts["redis"] == "ok" else _UNKNOWN
     missing = [name for name, state in parts.items() if state != "ok"]
-    body = {"status": "not ready" if missing else "ready", "missing": missing, "parts": parts}
+    if settings.get().processor_names:
+        there = parts["workers"] == "ok"
+        parts["processors"] = _check("processors", _need_processors) if there else _UNKNOWN
+        if _starts(parts["processors"]):
+            missing.append("processors")
+    body = {
+        "status": "not ready" if missing else "ready",
+        "missing": missing,
+        "starting": [name for name in missing if _starts(parts[name])],
+        "parts": parts,
+    }
     return _json(body, 503 if missing else 200)
 
 
@@ -39,16 +72,51 @@ def metrics_page() -> Response:
     return Response(generate_latest(metrics.registry()), content_type=CONTENT_TYPE_LATEST)
 
 
+class _Starting(Exception):
+    """The part is not there yet; the text says what is going on."""
+
+
+#: Not asked for, as another part is missing.
+_UNKNOWN = "unknown"
+
+_PREFIX = "starting: "
+
+
+def _starts(state: str) -> bool:
+    return state.startswith(_PREFIX)
+
+
 def _need_workers() -> None:
     if not workers.readers():
-        raise errors.ServiceError("no worker has been heard of for 15 seconds")
+        _raise_if_starting("no worker has reported yet, which takes some seconds")
+        raise errors.ServiceError(f"no worker has been heard of for {workers.LIFETIME} seconds")
 
 
-def _check(question: Callable[[], object]) -> str:
+def _need_processors() -> None:
+    wanted = settings.get().processor_names
+    offered = {name for worker in workers.living() for name in worker.processors}
+    lost = [name for name in wanted if name not in offered]
+    if len(lost) == len(wanted):
+        _raise_if_starting(f"no worker offers {', '.join(lost)} yet, which takes some seconds")
+    if lost:
+        raise errors.ServiceError(f"no living worker offers {', '.join(lost)}")
+
+
+def _raise_if_starting(what: str) -> None:
+    if time.monotonic() - _began < START_SECONDS:
+        raise _Starting(what)
+
+
+def _check(part: str, question: Callable[[], object]) -> str:
+    """How a part is: ok, or what is wrong and what to do."""
     try:
         question()
+    except _Starting as starting:
+        return f"{_PREFIX}{starting}"
     except errors.ServiceError as error:
-        return error.detail
+        if isinstance(error.__cause__, redis.BusyLoadingError):
+            return f"{_PREFIX}Redis is loading its data"
+        return f"{error.detail or error.title}. {_ADVICE[part]}"
     return "ok"
 
 

@@ -18,7 +18,21 @@ def stamp(seconds: float | None) -> datetime | None:
     return None if seconds is None else datetime.fromtimestamp(round(seconds, 3), UTC)
 
 
-class JobPath(BaseModel):
+class Described(BaseModel):
+    """A model whose schema is made once: flask-openapi3 asks for it at every route that has it."""
+
+    @classmethod
+    def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """See pydantic."""
+        return cls._schema(*args, **kwargs)
+
+    @classmethod
+    @cache
+    def _schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        return super().model_json_schema(*args, **kwargs)
+
+
+class JobPath(Described):
     job_id: str = Field(description="Id of the job; also the id of its Celery task.")
 
 
@@ -34,20 +48,8 @@ class ArtifactPath(JobPath):
     artifact: str = Field(description="One of: " + ", ".join(ARTIFACTS))
 
 
-class Query(BaseModel):
-    """Parameters of a query. flask-openapi3 asks for their schema at every request."""
-
-    @classmethod
-    def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """See pydantic; the plain one is made once."""
-        if args or kwargs:
-            return super().model_json_schema(*args, **kwargs)
-        return cls._schema()
-
-    @classmethod
-    @cache
-    def _schema(cls) -> dict[str, Any]:
-        return super().model_json_schema()
+class Query(Described):
+    """Parameters of a query. flask-openapi3 asks for their schema at every request as well."""
 
 
 class ListQuery(Query):
@@ -141,7 +143,7 @@ class LinksBody(BaseModel):
 _LINKS = [name for name in LinksBody.model_fields if name != "self"]
 
 
-class JobBody(BaseModel):
+class JobBody(Described):
     """A job."""
 
     id: str
@@ -306,7 +308,7 @@ class UploadBody(BaseModel):
         )
 
 
-class ProblemBody(BaseModel):
+class ProblemBody(Described):
     """An error, after RFC 9457."""
 
     type: str

@@ -13,6 +13,8 @@ bind = (
     f"[{_config.host}]:{_config.port}" if ":" in _config.host else f"{_config.host}:{_config.port}"
 )
 worker_class = "web.pace.PacedWorker"
+# The processes are forked from one that has loaded the application, and share its memory.
+preload_app = True
 workers = _config.web_processes
 threads = _config.web_threads
 # With threads this only catches a process that is stuck as a whole; requests may take longer.
@@ -40,6 +42,7 @@ def on_starting(arbiter: Any) -> None:
     for handler in arbiter.log.error_log.handlers:
         logs.dress(handler)
     gc.freeze()  # what is loaded stays, and is shared with the children
+    gc.enable()  # `ocr-tasks web` has disabled it while it loaded
 
 
 def post_worker_init(worker: Any) -> None:

@@ -2,7 +2,8 @@
 """The health check of a container, whatever its role: exit code 0 says that it does its work.
 
 A worker or courier touches a file while it does; the web server answers, and reaches Redis and the
-storage. That there is no worker is no fault of a web server. Another address to ask can be given.
+storage. That there is no worker, or no processor of OCR-D, is no fault of a web server. Another
+address to ask can be given.
 Only the standard library, as this runs every few seconds.
 """
 
@@ -27,7 +28,7 @@ def main() -> int:
         with urllib.request.urlopen(url, timeout=4):  # noqa: S310  # who may run it here chose it
             return 0
     except urllib.error.HTTPError as error:
-        return int(json.load(error)["missing"] != ["workers"])
+        return int(not set(json.load(error)["missing"]) <= {"workers", "processors"})
 
 
 if __name__ == "__main__":

@@ -94,6 +94,7 @@ def _server(url: str) -> Iterator[Client]:
             **{name: value for name, value in os.environ.items() if name not in private},
             **{"OCR_DATA_DIR": f"{folder}/data", "OCR_REDIS_URL": "", "OCR_HOST": "127.0.0.1"},
             **{"OCR_PORT": str(port), "OCR_WEB_PROCESSES": "1", "OCR_REDIS_PASSWORD": ""},
+            "OCR_PROCESSORS": "",
         }
         command = [sys.executable, "-m", "ocr_tasks.cli", "up"]
         with log.open("wb") as words:

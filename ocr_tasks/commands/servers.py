@@ -10,7 +10,7 @@ import sys
 
 from ocr_tasks.commands.exits import UNAVAILABLE, complain
 
-_PROCESSORS = "offer these OCR-D processors, and read no documents (default: OCR_PROCESSORS)"
+_PROCESSORS = "offer these OCR-D processors and take no documents (default: OCR_PROCESSORS)"
 
 
 def up(parser: argparse.ArgumentParser) -> None:
@@ -49,13 +49,12 @@ def _up(options: argparse.Namespace) -> int:
     from ocr_tasks.supervisor import StartError, Supervisor, say
 
     config = settings.get()
-    environment = {**os.environ, "OCR_DATA_DIR": str(config.data_dir), "OCR_PROCESSORS": ""}
+    environment = {**os.environ, "OCR_DATA_DIR": str(config.data_dir)}
     supervisor = Supervisor(config, environment)
     gc.freeze()  # what is loaded stays: Python need not look for garbage there as it ends
     try:
         _check_free(config.host, config.port)
         with supervisor.running():
-            say(f"http://{config.host}:{config.port}  (Ctrl-C ends it)")
             supervisor.watch()
             say("stopping")
     except StartError as error:
@@ -78,13 +77,15 @@ def _check_free(host: str, port: int) -> None:
 def _worker(options: argparse.Namespace) -> int:
     if options.processors is not None:  # before anything reads the settings
         os.environ["OCR_PROCESSORS"] = options.processors
+    gc.disable()  # what is loaded stays, so looking for garbage there is a waste; `main` enables it
     from ocr_tasks import redis_client, worker
 
     redis_client.check()
-    return worker.main()
+    return worker.main(processors_alone=bool(options.processors))
 
 
 def _web(options: argparse.Namespace) -> int:
+    gc.disable()  # as in `_worker`; `web.server` enables it
     from ocr_tasks import redis_client, settings
     from ocr_tasks.commands import tokens
 

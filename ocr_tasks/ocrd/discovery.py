@@ -5,18 +5,19 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from functools import cache
+from collections.abc import Collection
 from typing import Any
 
 import psutil
 
 from ocr_tasks import workers
+from ocr_tasks.ocrd.model import RECOGNIZE
 
 
-@cache
-def machine() -> dict[str, Any]:
-    """What this machine has: bytes of memory, cores, CUDA."""
-    version = _cuda_version()
+def machine(processors: Collection[str]) -> dict[str, Any]:
+    """What this machine has for these processors: bytes of memory, cores, CUDA."""
+    # Ours uses no graphics card, and asking about one takes a second.
+    version = _cuda_version() if set(processors) != {RECOGNIZE} else None
     return {
         "ram": psutil.virtual_memory().total,
         "cpu_cores": len(os.sched_getaffinity(0)),

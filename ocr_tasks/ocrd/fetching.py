@@ -6,13 +6,15 @@ import re
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 from urllib.parse import quote
-
-import httpx
 
 from ocr_tasks import addresses, errors, fetching, storage
 from ocr_tasks.formats.mets import File, Mets, is_group_name
 from ocr_tasks.formats.paths import fault, is_url, is_web_address
+
+if TYPE_CHECKING:
+    import httpx
 
 _ENDINGS = {
     "image/tiff": ".tif",
@@ -72,7 +74,7 @@ def fill(
         errors.WorkspaceInvalid: if a file is neither on the web nor beside METS.
         errors.MetsNotFetched, errors.StorageFull, errors.StorageUnavailable
     """
-    base = httpx.URL(url)
+    base = addresses.url(url)
     wanted = {path.name: url}
     for file in mets.files():
         address = _address(file, base)
@@ -111,7 +113,7 @@ def _name(file: File) -> str:
     if "xml" in file.media_type:
         ending = ".xml"
     elif not ending:
-        suffix = PurePosixPath(httpx.URL(file.href).path).suffix
+        suffix = PurePosixPath(addresses.url(file.href).path).suffix
         ending = suffix if re.fullmatch(r"\.[A-Za-z0-9]{1,8}", suffix) else ""
     return f"{file.group}/{file.id}{ending}"
 

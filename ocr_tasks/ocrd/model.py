@@ -7,8 +7,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from ocr_tasks import settings
+
 #: The name of our own processor, which needs nothing else to be installed.
-RECOGNIZE = "ocrd-ocr-tasks-recognize"
+RECOGNIZE = settings.OWN_PROCESSOR
 
 #: What a worker that runs Nextflow scripts offers, and the name of its queue.
 NEXTFLOW = "nextflow"

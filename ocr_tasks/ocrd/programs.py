@@ -6,15 +6,9 @@ import os
 import re
 import shlex
 import shutil
-import sys
 from pathlib import Path
 
-import ocr_tasks
 from ocr_tasks import orphans, settings
-from ocr_tasks.ocrd.model import RECOGNIZE
-
-#: Where our own processor is.
-OURS = Path(__file__).with_name("recognize.py")
 
 #: Variables that processors may know, and beginnings of such. Others may be secrets.
 _KEPT = frozenset({"PATH", "LANG", "LANGUAGE", "TZ", "TESSDATA_PREFIX", "LD_LIBRARY_PATH"})
@@ -35,17 +29,21 @@ def kept(variables: dict[str, str] | os._Environ[str]) -> dict[str, str]:
 
 def home() -> Path:
     """The folder that processors take for their home, which is made where it is missing."""
-    folder = settings.get().data_dir / "ocrd-home"
+    folder = _home()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder
 
 
+def _home() -> Path:
+    return settings.get().data_dir / "ocrd-home"
+
+
 def temporary(run_id: str) -> Path:
-    """The folder for the temporary files of a run."""
-    return home() / "tmp" / run_id
+    """The folder for the temporary files of a run, which is not made."""
+    return _home() / "tmp" / run_id
 
 
-def environment(path: Path, **more: str) -> dict[str, str]:
+def environment(**more: str) -> dict[str, str]:
     """The variables for a processor: none with a secret, and nothing outside of its home."""
     folder = home()
     found = kept(os.environ) | {
@@ -63,25 +61,7 @@ def environment(path: Path, **more: str) -> dict[str, str]:
     }
     if orphans.MARK in os.environ:
         found[orphans.MARK] = os.environ[orphans.MARK]
-    if path == OURS:
-        found |= {name: value for name, value in os.environ.items() if name in _FOR_OURS}
-        found["OCR_DATA_DIR"] = str(settings.get().data_dir)
-        found["PYTHONPATH"] = str(Path(ocr_tasks.__file__).parents[1])
     return found | more
-
-
-#: Settings by which our own processor reads pages.
-_FOR_OURS = frozenset({"OCR_GREY", "OCR_PAGE_SECONDS", "OCR_MAX_IMAGE_MEGAPIXELS", "OCR_LOG_LEVEL"})
-
-
-def name(path: Path) -> str:
-    """The name of the processor that is called by this path."""
-    return RECOGNIZE if path == OURS else path.name
-
-
-def command(path: Path) -> list[str]:
-    """What to call for a processor, before its options."""
-    return [sys.executable, "-m", "ocr_tasks.ocrd.recognize"] if path == OURS else [str(path)]
 
 
 def interpreter(path: Path) -> str | None:

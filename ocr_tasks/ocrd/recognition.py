@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -30,6 +31,9 @@ from ocr_tasks.ocrd import bridge, engine
 from ocr_tasks.ocrd.model import RECOGNIZE
 
 log = logging.getLogger("ocr_tasks.recognize")
+
+#: The form of OCR-D's logs: https://ocr-d.de/en/spec/cli#logging
+LOG_FORMAT, LOG_TIME = "%(asctime)s.%(msecs)03d %(levelname)s %(name)s - %(message)s", "%H:%M:%S"
 
 STEP = "recognition/text-recognition"
 
@@ -100,8 +104,11 @@ def tool() -> dict[str, Any]:
     }
 
 
-def run(order: Order) -> None:
+def run(order: Order, turn_is_over: Callable[[], bool] = lambda: False) -> bool:
     """Reads the pages, writes their files, and then METS, once.
+
+    `turn_is_over` says, after each page, whether to leave the others for later. Then, and only
+    then, this returns False.
 
     Raises:
         errors.OcrTasksError: and METS is as it was.
@@ -109,13 +116,18 @@ def run(order: Order) -> None:
     """
     mets = Mets.read(order.mets)
     reading = _Reading(order, mets, engine.check_languages(order.parameters["languages"]))
-    failed, pages = 0, _wanted(order, mets)
-    for page in pages:
+    failed, finished, pages = 0, True, _wanted(order, mets)
+    for number, page in enumerate(pages, 1):
         try:
             reading.read(page)
         except (errors.OcrTasksError, ValueError) as error:
             log.error("page %s could not be read: %s", page, error)  # noqa: TRY400  # one line
             failed += 1
+            continue  # else the same page could be all that any turn gets to
+        if number < len(pages) and turn_is_over():
+            log.info("other jobs have their turn before the %d pages left", len(pages) - number)
+            finished = False
+            break
     if failed * _ONE_IN > len(pages):
         raise errors.ProcessorFailed(f"{failed} of {len(pages)} pages could not be read")
     notes = {
@@ -126,6 +138,7 @@ def run(order: Order) -> None:
     }
     mets.add_agent(f"{RECOGNIZE} v{version('ocr-tasks')}", STEP, notes)
     mets.write(order.mets)
+    return finished
 
 
 def _wanted(order: Order, mets: Mets) -> list[str]:

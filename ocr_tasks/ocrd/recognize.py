@@ -3,7 +3,7 @@
     ocrd-ocr-tasks-recognize -I OCR-D-IMG -O OCR-D-OCR -P languages deu+eng
 
 https://ocr-d.de/en/spec/cli says what the options mean. It ends with 0 if all went well, else with
-1. With `--serve FD` it stays loaded and takes one order after the other, as `warm` says.
+1. Workers run `recognition` themselves.
 """
 
 from __future__ import annotations
@@ -11,18 +11,15 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
 import re
-import resource
 import sys
-import tempfile
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ocr_tasks import errors, limits
-from ocr_tasks.ocrd import recognition, warm
+from ocr_tasks import errors
+from ocr_tasks.ocrd import recognition
 from ocr_tasks.ocrd.model import RECOGNIZE
 
 log = logging.getLogger("ocr_tasks.recognize")
@@ -50,8 +47,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"Version {version('ocr-tasks')}")
     elif asked.dump_json:
         print(json.dumps(recognition.tool(), indent=1))
-    elif asked.serve is not None:
-        return serve(asked.serve)
     elif not asked.input_file_grp or not asked.output_file_grp:
         parser.print_help()
         return 0 if asked.help else 1
@@ -84,7 +79,6 @@ def _parser() -> argparse.ArgumentParser:
     add("-p", "--parameter", action="append", default=[], metavar="JSON", help="an object or file")
     add("-P", "--param-override", action="append", nargs=2, default=[], metavar=("NAME", "VALUE"))
     add("-l", "--log-level", choices=_LEVELS, default="INFO")
-    add("--serve", type=int, metavar="FD", help="stay loaded; orders come on standard input")
     add("-J", "--dump-json", action="store_true", help="print the description of this processor")
     add("-h", "--help", action="store_true", help="print this")
     add("-V", "--version", action="store_true", help="print the version")
@@ -150,52 +144,9 @@ def _log(level: str) -> None:
     """Has this process say things as OCR-D does."""
     logging.basicConfig(
         level=_LEVELS[level],
-        format="%(asctime)s.%(msecs)03d %(levelname)s %(name)s - %(message)s",
-        datefmt="%H:%M:%S",
+        format=recognition.LOG_FORMAT,
+        datefmt=recognition.LOG_TIME,
         force=True,
-    )
-
-
-def serve(descriptor: int) -> int:
-    """Takes orders until the input ends, or this process is no longer fit for another one."""
-    orders = warm.listen()
-    with os.fdopen(descriptor, "w", encoding="utf-8", buffering=1) as answers:
-        os.set_inheritable(descriptor, False)
-        warm.say(answers, {"ready": True})
-        warm.point_output_to(os.devnull)
-        seconds, _ = resource.getrlimit(resource.RLIMIT_CPU)
-        while not limits.worn_out():
-            order = orders.get()
-            warm.allow_cpu(seconds)
-            tempfile.tempdir = order["tmp"]
-            warm.say(answers, {"run": order["run"], **_answer(order)})
-    return 0
-
-
-def _answer(order: dict[str, Any]) -> dict[str, Any]:
-    with warm.words_in(order["log"]):
-        try:
-            recognition.run(_from_line(order))
-        except Exception as error:  # whatever it is, the next order is another one
-            known = isinstance(error, errors.OcrTasksError)
-            log.critical("%s", warm.in_a_line(error), exc_info=not known)
-            return {"ok": False, "error": str(error) if known else warm.in_a_line(error)}
-    return {"ok": True}
-
-
-def _from_line(order: dict[str, Any]) -> recognition.Order:
-    inputs, outputs = order["input_file_grps"], order["output_file_grps"]
-    if (len(inputs), len(outputs)) != (1, 1):
-        raise errors.ProcessingInvalid("one input and one output file group are needed")
-    folder = Path(order["folder"])
-    return recognition.Order(
-        folder=folder,
-        mets=folder / order["mets"],
-        input_file_grp=inputs[0],
-        output_file_grp=outputs[0],
-        page_id=order["page_id"],
-        parameters=order["parameters"],
-        existing=order["existing_output"],
     )
 
 

@@ -14,6 +14,7 @@ import re
 import shutil
 import subprocess
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,9 @@ from typing import Any
 from ocr_tasks import errors, settings, storage
 from ocr_tasks.formats import mets
 from ocr_tasks.formats.mets import Mets
-from ocr_tasks.ocrd import mets_files, programs, tools, warm_pool
+from ocr_tasks.ocrd import built_in, mets_files, programs, recognition, tools, warm_pool
+from ocr_tasks.ocrd.model import RECOGNIZE
+from ocr_tasks.ocrd.recognition import Existing
 
 #: Bytes at the end of a log in which the error is looked for, and characters of it that are told.
 _TAIL = 1 << 16
@@ -66,11 +69,21 @@ class _Work:
     """What is left to do: pages as OCR-D is told of them, and what happens to old output."""
 
     page_id: str
-    existing_output: str
+    existing_output: Existing
 
 
-def run(order: Order, log: Path) -> None:
+def run(
+    order: Order,
+    log: Path,
+    scratch: Path | None = None,
+    turn_is_over: Callable[[], bool] = lambda: False,
+) -> bool:
     """Runs a processor; what it prints is appended to the log.
+
+    The built-in processor runs in this process, with its temporary files in the folder `scratch`;
+    others, and this one where none is given, have a folder in their home. It alone asks after each
+    page whether its turn is over. If so, and if existing output is skipped, this returns False: the
+    next run of the order does the other pages.
 
     Raises:
         errors.ProcessorFailed: with the last error of the log.
@@ -79,26 +92,32 @@ def run(order: Order, log: Path) -> None:
     """
     if not _RUN_ID.fullmatch(order.run_id):
         raise ValueError(f"not an id of a run: {order.run_id!r}")
-    path = tools.find(order.executable)
-    if path is None:
+    path = tools.find(order.executable) if order.executable != RECOGNIZE else None
+    if path is None and order.executable != RECOGNIZE:
         raise errors.ToolMissing(f"{order.executable} is not installed on this worker.")
+    temporary = programs.temporary(order.run_id) if path or scratch is None else scratch
     forget(order.mets, order.run_id)
     try:
         with storage.failures():
-            programs.temporary(order.run_id).mkdir(mode=0o700, parents=True)
+            temporary.mkdir(mode=0o700, parents=True, exist_ok=True)
         groups = (*order.input_file_grps, *order.output_file_grps)
         before = mets_files.excerpt(order.mets, order.pages, groups)
         work = _work(order, before)
         if work is None:
             _note(log, "All pages have output already; nothing is left to do.")
-            return
+            return True
         with storage.failures():
             before.write(order.own_mets)
-        _process(path, order, work, log)
+        finished = True
+        if path:
+            _process(path, order, work, log)
+        else:
+            finished = _recognize(order, work, log, temporary, turn_is_over)
         changes = Mets.read(order.own_mets)
         changes.drop_all_but_changes(before)
         page = order.pages[0] if order.one_of_many and order.pages else ""
         mets_files.put(order.mets, order.key, order.run_id, changes, page)
+        return finished
     finally:
         forget(order.mets, order.run_id)
 
@@ -225,12 +244,11 @@ def _call(path: Path, order: Order, work: _Work, log: Path) -> int:
         "--parameter": json.dumps(order.parameters),
         "--log-level": _LEVELS.get(settings.get().log_level, "INFO"),
     }
-    command = programs.command(path)
+    command = [str(path)]
     for option, value in options.items():
         command += [option, value] if value else []
     command += ["--overwrite"] if work.existing_output == "OVERWRITE" else []
     environment = programs.environment(
-        path,
         TMPDIR=str(programs.temporary(order.run_id)),
         OCRD_EXISTING_OUTPUT=work.existing_output,
     )
@@ -252,6 +270,31 @@ def _call(path: Path, order: Order, work: _Work, log: Path) -> int:
             except BaseException:
                 process.kill()
                 raise
+
+
+def _recognize(
+    order: Order, work: _Work, log: Path, temporary: Path, turn_is_over: Callable[[], bool]
+) -> bool:
+    """Runs the built-in processor, in this process. False: pages are left.
+
+    Raises:
+        errors.ProcessorFailed
+    """
+    asked = recognition.Order(
+        folder=order.mets.parent,
+        mets=order.own_mets,
+        input_file_grp=order.input_file_grps[0],
+        output_file_grp=order.output_file_grps[0],
+        page_id=work.page_id,
+        parameters=order.parameters,
+        existing=work.existing_output,
+    )
+    if settings.get().ocrd_existing_output != "skip" or work.existing_output != "SKIP":
+        turn_is_over = bool  # the next run would not know which pages are done
+    try:
+        return built_in.run(asked, log, temporary, turn_is_over)
+    except errors.ProcessorFailed as error:
+        raise errors.ProcessorFailed(_for_others(error.detail, order)) from error
 
 
 # The log

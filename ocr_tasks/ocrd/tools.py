@@ -15,14 +15,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from jsonschema import Draft201909Validator
-from jsonschema.exceptions import SchemaError
-from referencing import Registry
-from referencing.exceptions import Unresolvable
-
 from ocr_tasks import errors, keys, redis_client, settings, workers
 from ocr_tasks.ocrd import programs
-from ocr_tasks.ocrd.model import NEXTFLOW, RECOGNIZE
+from ocr_tasks.ocrd.model import NEXTFLOW
 
 log = logging.getLogger("ocr_tasks.ocrd.tools")
 
@@ -47,14 +42,12 @@ _ELSEWHERE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:|[/~]|(.*/)?\.\.(/|$)|.*[\\\x0
 
 
 def find(name: str) -> Path | None:
-    """The program of a processor: in a folder of OCR_OCRD_PATH, then of PATH; ours is always here.
+    """The program of a processor: in a folder of OCR_OCRD_PATH, then of PATH.
 
     None if there is no such processor, or none that may be offered.
     """
     if not _NAME.fullmatch(name):
         return None
-    if name == RECOGNIZE:
-        return programs.OURS if programs.OURS.exists() else None
     folders = [*settings.get().ocrd_path.split(":"), *os.environ.get("PATH", "").split(":")]
     for folder in folders:
         path = Path(folder, name)
@@ -85,8 +78,8 @@ def describe(path: Path) -> dict[str, Any]:
 
 @lru_cache(maxsize=1024)
 def _describe(path: Path, _version: int) -> dict[str, Any]:
-    name = programs.name(path)
-    said = _said([*programs.command(path), "--dump-json"], programs.environment(path))
+    name = path.name
+    said = _said([str(path), "--dump-json"], programs.environment())
     try:
         tool = json.loads(said)
     except (ValueError, RecursionError):
@@ -143,8 +136,16 @@ def _wrong(name: str, tool: Any) -> str:
         return "parameters is no object"
     if not all(isinstance(parameter, dict) for parameter in parameters.values()):
         return "a parameter is no object"
+    return _wrong_schema(_schema(tool))
+
+
+def _wrong_schema(schema: dict[str, Any]) -> str:
+    # Only now: it takes a twentieth of the time in which a server starts.
+    from jsonschema import Draft201909Validator
+    from jsonschema.exceptions import SchemaError
+
     try:
-        Draft201909Validator.check_schema(_schema(tool))
+        Draft201909Validator.check_schema(schema)
     except SchemaError as error:
         return f"parameters: {error.message[:_LENGTH]}"
     return ""
@@ -240,12 +241,7 @@ def check_parameters(tool: dict[str, Any], parameters: dict[str, Any]) -> dict[s
     for name, value in parameters.items():
         if _is_file(described.get(name, {})) and any(map(_ELSEWHERE.match, _texts(value))):
             raise errors.ParametersInvalid(f"{name}: give the name of an installed resource only.")
-    # A registry that fetches nothing: the one that is used by default does.
-    validator = Draft201909Validator(_schema(tool), registry=Registry())
-    try:
-        wrong = [_in_words(error) for error in validator.iter_errors(parameters)]
-    except (Unresolvable, RecursionError, re.error):
-        raise errors.ParametersInvalid("The processor describes its parameters wrongly.") from None
+    wrong = _wrong_parameters(_schema(tool), parameters)
     if wrong:
         raise errors.ParametersInvalid("; ".join(wrong[:_ERRORS]) + ".")
     defaults = {
@@ -254,6 +250,19 @@ def check_parameters(tool: dict[str, Any], parameters: dict[str, Any]) -> dict[s
         if "default" in parameter
     }
     return defaults | parameters
+
+
+def _wrong_parameters(schema: dict[str, Any], parameters: dict[str, Any]) -> list[str]:
+    from jsonschema import Draft201909Validator
+    from referencing import Registry
+    from referencing.exceptions import Unresolvable
+
+    # A registry that fetches nothing: the one that is used by default does.
+    validator = Draft201909Validator(schema, registry=Registry())
+    try:
+        return [_in_words(error) for error in validator.iter_errors(parameters)]
+    except (Unresolvable, RecursionError, re.error):
+        raise errors.ParametersInvalid("The processor describes its parameters wrongly.") from None
 
 
 def _schema(tool: dict[str, Any]) -> dict[str, Any]:

@@ -52,7 +52,7 @@ class _Warm:
                     stdout=words,
                     stderr=words,
                     pass_fds=[writing],
-                    env=programs.environment(path),
+                    env=programs.environment(),
                     cwd=programs.home(),
                 )
         except OSError as error:
@@ -126,8 +126,6 @@ def _command(path: Path) -> list[str]:
     Raises:
         CannotBeKept
     """
-    if path == programs.OURS:
-        return programs.command(path)
     python = programs.interpreter(path)
     if python is None:
         raise CannotBeKept("it is no script of Python")

@@ -14,9 +14,20 @@ from typing import Any
 from redis import RedisError
 
 from ocr_tasks import errors, jobs, lanes, leases, settings, storage
+from ocr_tasks.app import SHARED_PROCESSORS
 from ocr_tasks.model import Progress, Stage, State
-from ocr_tasks.ocrd import mets_files, nextflow, processing, programs, running, tools, workspaces
-from ocr_tasks.ocrd.model import NEXTFLOW, ProcessorJob, Workspace
+from ocr_tasks.ocrd import (
+    mets_files,
+    nextflow,
+    processing,
+    programs,
+    recognition,
+    running,
+    tools,
+    workspaces,
+)
+from ocr_tasks.ocrd.model import NEXTFLOW, RECOGNIZE, ProcessorJob, Workspace
+from ocr_tasks.plugin.context import StepAside
 
 log = logging.getLogger("ocr_tasks.ocrd")
 
@@ -28,7 +39,9 @@ _PAUSE = 0.5
 
 def prepare(names: list[str]) -> dict[str, dict[str, Any]]:
     """The processors that this worker offers, of those that it is to, with their descriptions."""
-    offered = tools.offer([name for name in names if name != NEXTFLOW])
+    offered = tools.offer([name for name in names if name not in (RECOGNIZE, NEXTFLOW)])
+    if RECOGNIZE in names:
+        offered[RECOGNIZE] = recognition.tool()
     if NEXTFLOW in names and nextflow.program():
         offered[NEXTFLOW] = nextflow.TOOL
     return offered
@@ -68,6 +81,7 @@ def run(job: ProcessorJob, token: str) -> None:
     """Runs the processor of a job, up to OCR_OCRD_TRIES times; what it says goes to the job's log.
 
     Raises:
+        StepAside: if it makes place for other jobs; its next run does the pages that are left.
         errors.JobError
     """
     folder = storage.job(job.id)
@@ -80,7 +94,8 @@ def run(job: ProcessorJob, token: str) -> None:
             nextflow.run(script, job.path_to_mets, folder.work(token), folder.log)
             return
         _sweep(job)
-        _try_often(_order(job, token), folder.log)
+        if not _try_often(_order(job, token), folder, token):
+            raise StepAside
     except OSError as error:
         raise errors.JobStorageError(f"{type(error).__name__}: {error.strerror}") from error
     except errors.RequestError as error:  # what was right when it was asked for no longer is
@@ -123,11 +138,17 @@ def _key(job: ProcessorJob) -> str:
     return workspaces.key(Workspace(job.workspace_id, job.path_to_mets))
 
 
-def _try_often(order: running.Order, log_file: Path) -> None:
+def _try_often(order: running.Order, folder: storage.JobFolder, token: str) -> bool:
+    """False: pages are left for another turn."""
+    log_file, scratch = folder.log, folder.work(token)
+    # A worker that takes no documents makes no place for any.
+    turn = lanes.Turn("normal") if SHARED_PROCESSORS else None
     most = settings.get().ocrd_tries
     for number in range(1, most + 1):
         try:
-            running.run(order, log_file)
+            return running.run(
+                order, log_file, scratch, lambda: turn.is_over(0) if turn else lanes.stopping()
+            )
         except errors.ProcessorFailed as error:
             if number == most or lanes.stopping():
                 raise
@@ -136,8 +157,7 @@ def _try_often(order: running.Order, log_file: Path) -> None:
                 words.write(f"Try {number} of {most} failed; the next one is in {pause} s.\n")
             log.warning("%s failed, try %d of %d: %s", order.executable, number, most, error)
             time.sleep(pause)
-        else:
-            return
+    return True
 
 
 def commit(job: ProcessorJob, token: str) -> dict[str, Any] | None:

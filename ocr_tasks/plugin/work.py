@@ -186,7 +186,7 @@ class Work:
         self._asked = True
         with self._lock:
             count = len(self._waiting)
-            if count < 2 or self._ended.is_set():
+            if count < 2:
                 return
             try:
                 help_.files.write(self._task, self._initializer, self._arguments)

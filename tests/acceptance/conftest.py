@@ -1,4 +1,10 @@
-"""A browser, and tokens of a running stack."""
+"""A browser, the stacks that several files share, and their tokens.
+
+A stack takes seconds of two cores to start, so files share one by its settings: `closed`,
+`featured`, or `stack`, `faulty` and `single` of `tests/conftest.py`. Files that share one name it
+as their group (`pytest.mark.xdist_group`), and leave it as they found it: what they break they
+mend, and no test counts on jobs, tokens or counters being its own.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +13,34 @@ import io
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
+import httpx
+import psutil
 import pytest
 from PIL import Image, ImageDraw, ImageFont
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    ConsoleMessage,
+    Error,
+    Locator,
+    Page,
+    Request,
+    expect,
+    sync_playwright,
+)
 
-from tests.conftest import Stack
+from bench.upload_memory import web_processes
+from ocr_tasks import tokens
+from ocr_tasks.model import Scope
+from tests.commands import operating
+from tests.conftest import Stack, running_stack, wait_until
+from tests.dashboards import redis_with_password
+from tests.receivers import SECRET
 
 #: Without these Chromium calls home, again and again.
 QUIET = [
@@ -30,47 +56,177 @@ QUIET = [
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    program = shutil.which("chromium") or shutil.which("google-chrome")
-    assert program, "Chromium is not installed; scripts/setup --dev installs it"
+    found = shutil.which("chromium") or shutil.which("google-chrome")
+    assert found, "Chromium is not installed; scripts/setup --dev installs it"
+    program = Path(__file__).with_name("chromium")
     with sync_playwright() as playwright:
         launched = playwright.chromium.launch(executable_path=program, args=QUIET)
         yield launched
         launched.close()
 
 
+@pytest.fixture(scope="session")
+def closed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A stack that asks for tokens, and speaks Azure's dialect."""
+    with running_stack(
+        tmp_path_factory.mktemp("closed"),
+        OCR_ACCESS="tokens",
+        OCR_DIALECTS="azure",
+        OCR_CALLBACK_NETWORKS="127.0.0.0/8",
+        OCR_LOG_LEVEL="DEBUG",
+        OCR_MAX_UPLOAD_BYTES="3000000",
+        OCR_PLUGINS="tests.plugins.faults",
+        OCR_WORKER_PROCESSES="2",
+    ) as running:
+        yield running
+
+
+class OtherSite(ThreadingHTTPServer):
+    """Another web site, with the pages of `pages` by path."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Pages)
+        self.pages: dict[str, str] = {}
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class _Pages(BaseHTTPRequestHandler):
+    server: OtherSite
+
+    def do_GET(self) -> None:
+        page = self.server.pages.get(self.path, "").encode()
+        self.send_response(200 if page else 404)
+        self.send_header("Content-Type", "text/html; charset=utf-8")
+        self.send_header("Content-Length", str(len(page)))
+        self.end_headers()
+        self.wfile.write(page)
+
+    def log_message(self, *_: object) -> None:
+        """Says nothing."""
+
+
+@pytest.fixture(scope="session")
+def other_site() -> Iterator[OtherSite]:
+    """A site whose pages may use `featured`."""
+    with OtherSite() as server:
+        thread = threading.Thread(target=server.serve_forever, args=[0.05])
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(scope="session")
+def featured(tmp_path_factory: pytest.TempPathFactory, other_site: OtherSite) -> Iterator[Stack]:
+    """An open stack of two worker processes, with all that is off where nothing is set.
+
+    It has a Redis with a password, as in containers, webhooks to this machine, large uploads in
+    pieces, dialects, another site that may use it, and faults of the engine on demand.
+    """
+    folder = tmp_path_factory.mktemp("featured")
+    with (
+        redis_with_password(folder / "redis") as redis,
+        running_stack(
+            folder,
+            **redis,
+            OCR_CALLBACK_NETWORKS="127.0.0.0/8",
+            OCR_CORS_ORIGINS=other_site.url,
+            OCR_DIALECTS="nextcloud,demo",
+            OCR_PLUGINS="tests.plugins.faults",
+            OCR_RESUMABLE_BYTES="1000000",
+            OCR_WEBHOOK_SECRETS=SECRET,
+            OCR_WORKER_PROCESSES="2",
+        ) as running,
+    ):
+        yield running
+
+
 #: Seconds are generous: nothing here is about speed.
 PATIENCE = 90_000
 
 
-@contextlib.contextmanager
-def visit(browser: Browser, stack: Stack, path: str = "/", **options: Any) -> Iterator[Page]:
-    """The web page in a browser of its own; it must ask nobody else, and have nothing to complain.
+#: What a browser is like where nothing else is asked for.
+PLAIN: dict[str, Any] = {"accept_downloads": True, "viewport": {"width": 1100, "height": 900}}
 
-    `options` are those of the browser's context, such as `locale`.
+_plain_pages: dict[Browser, Page] = {}
+
+
+@contextlib.contextmanager
+def visit(
+    browser: Browser, stack: Stack, path: str = "/", *, fresh: bool = False, **options: Any
+) -> Iterator[Page]:
+    """The web page as somebody sees it who comes for the first time.
+
+    It must ask nobody else, and have nothing to complain. `options` are those of the browser's
+    context, such as `locale`. Without any, tests share a context, which is emptied after each, as a
+    new one takes a second of a core; `fresh` is for those that leave more than cookies, storage and
+    permissions behind, such as scripts, or want an empty cache.
     """
-    size = {"width": 1100, "height": 900}
-    context = browser.new_context(**{"accept_downloads": True, "viewport": size, **options})
-    opened = context.new_page()
+    shared = not (fresh or options)
+    opened = _plain_page(browser) if shared else browser.new_context(**PLAIN | options).new_page()
     errors: list[str] = []
     foreign: list[str] = []
-    opened.on("pageerror", lambda error: errors.append(str(error)))
-    opened.on(
-        "console",
-        lambda said: errors.append(said.text) if "Content Security Policy" in said.text else None,
-    )
-    opened.on(
-        "request",
-        lambda request: None if request.url.startswith(stack.url) else foreign.append(request.url),
-    )
+
+    def see_console(said: ConsoleMessage) -> None:
+        if "Content Security Policy" in said.text:
+            errors.append(said.text)
+
+    def see_request(request: Request) -> None:
+        if not request.url.startswith(stack.url):
+            foreign.append(request.url)
+
+    def see_error(error: Error) -> None:
+        errors.append(str(error))
+
+    opened.on("pageerror", see_error)
+    opened.on("console", see_console)
+    opened.on("request", see_request)
     opened.set_default_timeout(PATIENCE)
     expect.set_options(timeout=PATIENCE)
     opened.goto(f"{stack.url}{path}")
     try:
         yield opened
+    except BaseException:
+        shared = False
+        raise
     finally:
-        context.close()
+        opened.remove_listener("pageerror", see_error)
+        opened.remove_listener("console", see_console)
+        opened.remove_listener("request", see_request)
+        if shared:
+            _empty(opened, stack)
+        else:
+            opened.context.close()
     assert errors == []
     assert foreign == []
+
+
+def _plain_page(browser: Browser) -> Page:
+    page = _plain_pages.get(browser)
+    if page is None or page.is_closed():
+        page = _plain_pages[browser] = browser.new_context(**PLAIN).new_page()
+    return page
+
+
+def _empty(page: Page, stack: Stack) -> None:
+    """Leaves the page, and makes its context as it was when it was new."""
+    context = page.context
+    for other in context.pages:
+        if other is not page:
+            other.close()
+    context.set_offline(False)
+    context.clear_permissions()
+    page.goto("about:blank")
+    context.clear_cookies()
+    devtools = context.new_cdp_session(page)
+    everything = {"origin": stack.url, "storageTypes": "all"}
+    devtools.send("Storage.clearDataForOrigin", everything)
+    devtools.detach()
+    page.set_viewport_size(PLAIN["viewport"])
+    page.emulate_media(color_scheme="light", reduced_motion="no-preference")
 
 
 def picture(name: str, text: str) -> dict[str, str | bytes]:
@@ -82,17 +238,29 @@ def picture(name: str, text: str) -> dict[str, str | bytes]:
     return {"name": name, "mimeType": "image/png", "buffer": buffer.getvalue()}
 
 
+def ask_for_fault(page: Page, title: str) -> None:
+    """Has what the page sends next be read with a fault of the engine, as its title asks for."""
+    page.locator("#send [name=title]").evaluate("(field, title) => { field.value = title }", title)
+
+
 def row(page: Page, name: str) -> Locator:
     """The newest document of this name in the list."""
     heading = page.get_by_role("heading", name=name, exact=True)
     return page.locator("li.job:not(.batch)").filter(has=heading).first
 
 
-def make_token(stack: Stack, *scopes: str, name: str = "test", **more: object) -> str:
-    """A token of a stack, as its operator makes one; further words are options of the command."""
-    options = [f"--{option.replace('_', '-')}={value}" for option, value in more.items()]
-    command = ["create", name, "--scopes", ",".join(scopes), *options]
-    return run_tokens(stack, *command).strip()
+def make_token(
+    stack: Stack, *scopes: str, name: str = "test", days: float | None = None, **limits: int
+) -> str:
+    """A token of a stack; limits are those of `ocr-tasks tokens create`."""
+    with operating(stack):
+        return tokens.create(name, map(Scope, scopes), days, limits)[1]
+
+
+def revoke(stack: Stack, token: str) -> None:
+    """Ends a token of a stack."""
+    with operating(stack):
+        assert tokens.revoke(id_of(token))
 
 
 def run_tokens(stack: Stack, *words: str) -> str:
@@ -102,6 +270,60 @@ def run_tokens(stack: Stack, *words: str) -> str:
         command, env=stack.environment, capture_output=True, text=True, check=True, timeout=60
     )
     return ran.stdout
+
+
+def kill_web(stack: Stack) -> None:
+    """Kills all processes of the web server at once; the supervisor starts it again."""
+    assert stack.process
+    workers = web_processes(stack)
+    killed = [psutil.Process(workers[0].ppid()), *workers]
+    for process in killed:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    # One that has ended and was not waited for yet has let go of its port.
+    wait_until(lambda: all(_has_ended(process) for process in killed))
+
+
+def _has_ended(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
+
+
+@contextlib.contextmanager
+def away(stack: Stack) -> Iterator[None]:
+    """The web server is not there, for the time of the block."""
+    assert stack.process
+    supervisor = psutil.Process(stack.process.pid)
+    supervisor.suspend()
+    try:
+        kill_web(stack)
+        yield
+    finally:
+        supervisor.resume()
+        wait_until(stack.ready)
+
+
+def open_gate(stack: Stack, job: dict[str, Any], *pages: int) -> None:
+    """Lets pages of a job go on that wait because its title is "fault: gate …"; by default all."""
+    folder = stack.data_dir / "jobs" / job["id"][:2] / job["id"]
+    for name in [f"open-{page}" for page in pages] or ["open"]:
+        (folder / name).touch()
+
+
+def cancel_all(http: httpx.Client) -> None:
+    """Ends the jobs that a test has left, as one that failed does: they may wait at a gate."""
+    for state in ("running", "queued"):
+        for job in http.get("/v1/jobs", params={"state": state}).json()["jobs"]:
+            http.post(f"{job['links']['self']}/cancel")
+
+
+def newest_job(stack: Stack, name: str) -> dict[str, Any]:
+    """The newest job of a document of this name, in a stack that is open."""
+    with stack.client() as http:
+        jobs = http.get("/v1/jobs").json()["jobs"]
+    return next(job for job in jobs if job["input"]["name"] == name)
 
 
 def id_of(token: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import socket
 import subprocess
@@ -15,18 +16,17 @@ import httpx
 import pytest
 import redis
 
-from tests.acceptance.conftest import id_of, make_token, run_tokens
-from tests.conftest import DATA, Stack, free_port, running_stack, submit, wait_for_end, wait_until
+from tests import documents
+from tests.acceptance.conftest import id_of, make_token, open_gate, revoke, run_tokens
+from tests.conftest import SIX_PAGES, Stack, free_port, submit, wait_for_end, wait_until
 from tests.hostile.outcomes import refused
 from tests.hostile.test_uploads import PNG
 from tests.ocr_tasks.test_tokens import everything_in
 from web import auth, scopes
 from web.app import create_app
 
-pytestmark = pytest.mark.acceptance
+pytestmark = [pytest.mark.acceptance, pytest.mark.xdist_group("closed")]
 
-SIX_PAGES = DATA / "multipage.pdf"
-PAGE = DATA / "huckleberry-finn-p22.pdf"
 ALL = ("submit", "read", "admin", "swarm", "ocrd")
 #: What the owner of the job may do.
 OWN = ("submit", "read", "swarm")
@@ -47,7 +47,7 @@ class Cast:
     others: dict[tuple[str, ...], str] = field(default_factory=dict)
 
     def with_scopes(self, *scopes: str) -> str:
-        """A token with these scopes, made once: making one starts a program."""
+        """A token with these scopes."""
         if scopes not in self.others:
             self.others[scopes] = make_token(self.stack, *scopes)
         return self.others[scopes]
@@ -63,30 +63,27 @@ class Cast:
 
 
 @pytest.fixture(scope="module")
-def cast(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cast]:
-    folder = tmp_path_factory.mktemp("closed")
-    with running_stack(folder, OCR_ACCESS="tokens", OCR_LOG_LEVEL="DEBUG") as stack:
-        owner = make_token(stack, *OWN, name="owner")
-        revoked = make_token(stack, *ALL)
-        run_tokens(stack, "revoke", id_of(revoked))
-        with httpx.Client(
-            base_url=stack.url, timeout=90, headers={"Authorization": f"Bearer {owner}"}
-        ) as http:
-            job = wait_for_end(http, submit(http, ("own.png", PNG)).json())
-        yield Cast(
-            stack=stack,
-            owner=owner,
-            stranger=make_token(stack, "submit", "read", "swarm", "ocrd", name="stranger"),
-            admin=make_token(stack, "admin", name="admin"),
-            expired=make_token(stack, *ALL, days=1e-7),
-            revoked=revoked,
-            job=job["id"],
-        )
+def cast(closed: Stack) -> Cast:
+    owner = run_tokens(closed, "create", "owner", "--scopes", ",".join(OWN)).strip()
+    revoked = make_token(closed, *ALL)
+    run_tokens(closed, "revoke", id_of(revoked))
+    with closed.client(headers={"Authorization": f"Bearer {owner}"}) as http:
+        job = wait_for_end(http, submit(http, ("own.png", PNG)).json())
+    return Cast(
+        stack=closed,
+        owner=owner,
+        stranger=make_token(closed, "submit", "read", "swarm", "ocrd", name="stranger"),
+        admin=make_token(closed, "admin", name="admin"),
+        expired=make_token(closed, *ALL, days=1e-7),
+        revoked=revoked,
+        job=job["id"],
+    )
 
 
 # The matrix: every route, by everybody
 
 
+@functools.cache
 def routes() -> list[tuple[str, str, str]]:
     """All but those of docr/smd, which refuse in its own way (tests/swarm/test_docr.py)."""
     return [
@@ -160,7 +157,7 @@ def _job_for(cast: Cast, token: str, method: str, rule: str) -> str:
 
 def test_a_document_goes_in_and_its_results_come_out_to_its_owner_alone(cast: Cast) -> None:
     with cast.client(cast.owner) as http:
-        job = wait_for_end(http, submit(http, PAGE).json())
+        job = wait_for_end(http, submit(http, ("own.png", PNG)).json())
         assert job["state"] == "succeeded"
         assert job["owner"] == id_of(cast.owner)
         assert http.get(f"{job['links']['self']}/pdf").content.startswith(b"%PDF-")
@@ -192,14 +189,14 @@ def test_a_token_in_the_address_is_ignored(cast: Cast) -> None:
         refused(http.get("/v1/jobs", params={"token": cast.owner}), 401, "not_authenticated")
 
 
-def test_a_thousand_wrong_tokens_are_too_many(cast: Cast) -> None:
+def test_many_wrong_tokens_are_too_many(cast: Cast) -> None:
     with cast.client("ocrt_000000000000_" + "0" * 64, "127.0.2.1") as http:
-        answers = [http.get("/v1/jobs") for _ in range(1000)]
+        answers = [http.get("/v1/jobs")]
+        while answers[-1].status_code == 401:
+            answers.append(http.get("/v1/jobs"))
 
-    assert {answer.status_code for answer in answers} == {401, 429}
-    assert answers[0].status_code == 401
-    assert [answer.status_code for answer in answers].count(429) >= 900
-    limited = next(answer for answer in answers if answer.status_code == 429)
+    limited = answers[-1]
+    assert len(answers) > 30  # OCR_LIMIT_FAILURES_MINUTE
     assert refused(limited, 429, "limit_reached")["limit"] == "failures_minute"
     assert 1 <= int(limited.headers["Retry-After"]) <= 60
     with cast.client(cast.owner, "127.0.2.1") as http:
@@ -233,36 +230,34 @@ def test_a_token_that_is_revoked_during_an_upload_makes_no_job(cast: Cast) -> No
         yield PNG
         yield b"\0" * 1024 * 1024
         wait_until(lambda: list(uploads.glob("*/*")))
-        run_tokens(cast.stack, "revoke", id_of(token))
+        revoke(cast.stack, token)
         yield b"\r\n--b--\r\n"
 
-    before = _count(cast)
     with cast.client(token, "127.0.2.2") as http:
         kind = {"Content-Type": "multipart/form-data; boundary=b"}
         answer = http.post("/v1/jobs", content=body(), headers=kind)
 
     refused(answer, 401, "not_authenticated")
-    assert _count(cast) == before
-    wait_until(lambda: not list(uploads.glob("*/*")), 10)
-
-
-def _count(cast: Cast) -> int:
     with cast.client(cast.admin) as http:
-        return len(http.get("/v1/jobs?limit=200").json()["jobs"])
+        newest = http.get("/v1/jobs").json()["jobs"]
+    assert newest
+    assert id_of(token) not in {job["owner"] for job in newest}
+    wait_until(lambda: not list(uploads.glob("*/*")))
 
 
 def test_a_token_that_is_revoked_during_a_stream_ends_it_and_not_the_job(cast: Cast) -> None:
     token = make_token(cast.stack, "submit", "read")
     with cast.client(token, "127.0.2.3") as http:
-        job = submit(http, SIX_PAGES, mode="force").json()
+        job = submit(http, ("gate.png", PNG), title="fault: gate").json()
         with http.stream("GET", job["links"]["events"]) as stream:
             lines = stream.iter_lines()
             next(line for line in lines if line == "event: job")
-            run_tokens(cast.stack, "revoke", id_of(token))
+            revoke(cast.stack, token)
             rest = list(lines)
         refused(http.get(job["links"]["self"]), 401, "not_authenticated")
 
     assert ": not_authenticated" in rest
+    open_gate(cast.stack, job)
     with cast.client(cast.admin) as http:
         assert wait_for_end(http, job)["state"] == "succeeded"
 
@@ -353,7 +348,7 @@ def test_pages_a_day_are_limited_and_nothing_is_left_of_what_was_refused(cast: C
         assert (problem["limit"], problem["most"]) == ("pages_day", 6)
         assert 86000 < problem["retry_after"] <= 86400
         assert len(http.get("/v1/jobs").json()["jobs"]) == 1
-        wait_until(lambda: set(folders.glob("*/*")) <= before, 10)
+        wait_until(lambda: set(folders.glob("*/*")) <= before)
         assert submit(http, ("two.png", PNG)).status_code == 202
 
 
@@ -371,7 +366,9 @@ def test_submits_a_minute_are_limited(cast: Cast) -> None:
 
 
 def ocr(stack: Stack, target: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "ocr_tasks.cli", "ocr", str(PAGE)]
+    page = target.with_name("in.pdf")
+    page.write_bytes(documents.scan("garden"))
+    command = [sys.executable, "-m", "ocr_tasks.cli", "ocr", str(page)]
     clean = {name: value for name, value in os.environ.items() if not name.startswith("OCR_")}
     return subprocess.run(
         [*command, "--url", stack.url, "-o", str(target)],
@@ -396,6 +393,7 @@ def test_the_command_line_takes_its_token_from_the_environment(cast: Cast, tmp_p
     assert target.read_bytes().startswith(b"%PDF-")
 
 
+@pytest.mark.slow  # `test_up.py` has a server of a command line in each run
 def test_the_command_lines_own_server_is_for_its_user(cast: Cast, tmp_path: Path) -> None:
     """Whatever the environment says of access: it is about a server that runs for others."""
     target = tmp_path / "out.pdf"
@@ -444,7 +442,7 @@ def test_no_secret_is_in_logs_redis_or_the_data_folder(cast: Cast) -> None:
         http.get("/v1/jobs", headers={"Cookie": f"{auth.COOKIE}={token}"})
     for line in (b"Authorization: Bearer %s\0", b"Authorization Bearer %s", b"%s: x", b" %s"):
         raw(cast, b"GET /v1/jobs HTTP/1.1\r\n" + line % token.encode() + b"\r\n\r\n")
-    run_tokens(cast.stack, "revoke", id_of(token))
+    revoke(cast.stack, token)
 
     log = cast.stack.log.read_bytes()
     socket_path = str(cast.stack.data_dir / "redis" / "redis.sock")

@@ -10,10 +10,10 @@ import httpx
 import pytest
 
 from tests import documents
-from tests.conftest import SIX_PAGES, Stack, submit, wait_for_end
+from tests.conftest import Stack, submit, wait_for_end
 from tests.hostile.outcomes import refused
 
-pytestmark = pytest.mark.acceptance
+pytestmark = [pytest.mark.acceptance, pytest.mark.xdist_group("stack")]
 
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
 
@@ -83,7 +83,7 @@ def test_what_cannot_be_packed_is_said_before_anything_is_sent(
     refused(archive(http, [good] * 101), 400, "malformed_request")
     refused(archive(http, [good], "docx"), 400, "malformed_request")
     assert UNKNOWN in refused(archive(http, [good, UNKNOWN]), 404, "job_not_found")["detail"]
-    running = submit(http, SIX_PAGES, mode="force").json()
+    running = submit(http, ("b.pdf", documents.scan("b")), title="fault: gate").json()
     assert (
         refused(archive(http, [good, running["id"]]), 409, "job_not_finished")["job"]
         == running["id"]

@@ -33,26 +33,19 @@ from azure.core.exceptions import (
 from tests import documents
 from tests.acceptance.conftest import make_token
 from tests.acceptance.test_main_job import text_of
-from tests.conftest import SIX_PAGES, Stack, run_async, running_stack
+from tests.conftest import SIX_PAGES, Stack, run_async
 from tests.ocr_tasks.formats.test_analyze_result import check_spans
 from tests.ocr_tasks.test_document import full_page
 
-pytestmark = pytest.mark.acceptance
+pytestmark = [pytest.mark.acceptance, pytest.mark.xdist_group("closed")]
 
 MODEL = "prebuilt-read"
 GUIDE = Path(__file__).parents[2] / "docs" / "how-to" / "paperless.md"
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with running_stack(
-        tmp_path_factory.mktemp("azure"),
-        OCR_DIALECTS="azure",
-        OCR_ACCESS="tokens",
-        OCR_CALLBACK_NETWORKS="127.0.0.0/8",
-        OCR_MAX_UPLOAD_BYTES="3000000",
-    ) as running:
-        yield running
+def stack(closed: Stack) -> Stack:
+    return closed
 
 
 @pytest.fixture(scope="module")
@@ -190,8 +183,10 @@ def refused(client: DocumentIntelligenceClient, body: Any, model: str = MODEL) -
     return codes
 
 
-def test_the_sdk_sees_why_something_is_refused(client: DocumentIntelligenceClient) -> None:
-    large = bytes(3_000_001)
+def test_the_sdk_sees_why_something_is_refused(
+    stack: Stack, client: DocumentIntelligenceClient
+) -> None:
+    large = bytes(int(stack.settings["OCR_MAX_UPLOAD_BYTES"]) + 1)
     too_large = ["InvalidRequest", "InvalidContentLength", "upload_too_large"]
     not_there = ["InvalidRequest", "ContentSourceNotAccessible", "source_not_fetched"]
     not_known = ["NotFound", "ModelNotFound", "model_not_found"]

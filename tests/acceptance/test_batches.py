@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from tests.acceptance.conftest import picture, row, visit
 from tests.conftest import Stack
 
-pytestmark = pytest.mark.acceptance
+pytestmark = [pytest.mark.acceptance, pytest.mark.xdist_group("stack")]
 
 
 @pytest.fixture

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import base64
 import socket
-import threading
 from collections.abc import Iterator
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +17,14 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from bench.upload_memory import web_processes
 from tests import documents
+from tests.acceptance.conftest import OtherSite, newest_job, open_gate
 from tests.acceptance.test_main_job import text_of
-from tests.conftest import DATA, SIX_PAGES, Stack, free_port, running_stack, wait_until
+from tests.conftest import DATA, SIX_PAGES, Stack, wait_until
 
-pytestmark = pytest.mark.acceptance
+pytestmark = [pytest.mark.acceptance, pytest.mark.xdist_group("featured")]
 
-DEMO = (DATA / "progress-page.html").read_text()
+#: It asks more often than the demo's own, so that tests need not wait for it.
+DEMO = (DATA / "progress-page.html").read_text().replace("resolve, 1000", "resolve, 100")
 PATIENCE = 90_000
 
 #: What the page has shown so far, and how far its bar was.
@@ -39,29 +39,16 @@ WATCH = """() => {
 }"""
 
 
-@pytest.fixture(scope="module")
-def other_site() -> int:
-    """The port of another web site."""
-    return free_port()
-
-
-@pytest.fixture(scope="module")
-def people(tmp_path_factory: pytest.TempPathFactory, other_site: int) -> Iterator[Stack]:
-    """A stack that speaks to both, and reads slowly enough for a bar to be seen moving."""
-    folder = tmp_path_factory.mktemp("people")
-    settings = {
-        "OCR_DIALECTS": "nextcloud,demo",
-        "OCR_WORKER_PROCESSES": "1",
-        "OCR_CORS_ORIGINS": f"http://127.0.0.1:{other_site}",
-    }
-    with running_stack(folder, **settings) as running:
-        yield running
-
-
 @pytest.fixture
-def http(people: Stack) -> Iterator[httpx.Client]:
-    with people.client() as client:
+def http(featured: Stack) -> Iterator[httpx.Client]:
+    with featured.client() as client:
         yield client
+
+
+def newest(http: httpx.Client, name: str, state: str) -> Any:
+    """The newest job of a document of this name, if it is in this state."""
+    jobs = http.get(f"/v1/jobs?state={state}").json()["jobs"]
+    return next((job for job in jobs if job["input"]["name"] == name), None)
 
 
 # Nextcloud
@@ -110,27 +97,27 @@ def test_a_language_that_is_not_installed_is_refused(http: httpx.Client) -> None
     assert answer.json()["message"].endswith("[language_unavailable]")
 
 
-def start(people: Stack, http: httpx.Client) -> tuple[socket.socket, str]:
-    """A client's connection, by which it has sent a document that is being read; and the job."""
+def start(featured: Stack, http: httpx.Client) -> tuple[socket.socket, str]:
+    """A client's connection, by which it has sent a document that is being read; and the job.
+
+    It is read for as long as its gate is closed.
+    """
     request = httpx.Request(
         "POST",
-        f"{people.url}/process_ocr",
-        files={"file": ("long.pdf", (DATA / "multipage.pdf").read_bytes())},
-        data={"ocrmypdf_parameters": "--force-ocr"},
+        f"{featured.url}/process_ocr",
+        files={"file": ("long.pdf", documents.scan("long"))},
+        data={"ocrmypdf_parameters": "--title 'fault: gate'"},
     )
     head = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
-    connection = socket.create_connection(("127.0.0.1", people.port), timeout=90)
+    connection = socket.create_connection(("127.0.0.1", featured.port), timeout=90)
     connection.sendall(f"POST /process_ocr HTTP/1.1\r\n{head}\r\n".encode() + request.read())
 
-    def running() -> Any:
-        jobs = http.get("/v1/jobs?state=running").json()["jobs"]
-        return jobs[0]["id"] if jobs else None
-
-    return connection, wait_until(running)
+    job = wait_until(lambda: newest(http, "long.pdf", "running"))
+    return connection, job["id"]
 
 
-def test_a_client_that_goes_away_cancels_its_job(people: Stack, http: httpx.Client) -> None:
-    connection, job_id = start(people, http)
+def test_a_client_that_goes_away_cancels_its_job(featured: Stack, http: httpx.Client) -> None:
+    connection, job_id = start(featured, http)
 
     connection.close()
 
@@ -138,16 +125,16 @@ def test_a_client_that_goes_away_cancels_its_job(people: Stack, http: httpx.Clie
 
 
 def test_a_client_that_waits_is_told_that_the_server_is_stopped(
-    people: Stack, http: httpx.Client
+    featured: Stack, http: httpx.Client
 ) -> None:
-    connection, job_id = start(people, http)
+    connection, job_id = start(featured, http)
     with connection, connection.makefile("rb") as answers:
-        for server in web_processes(people):
+        for server in web_processes(featured):
             server.terminate()
         answer = answers.read()
 
     assert b"[server_stopping]" in answer
-    wait_until(people.ready)
+    wait_until(featured.ready)
     assert http.get(f"/v1/jobs/{job_id}").json()["state"] == "cancelled"
 
 
@@ -180,54 +167,46 @@ def downloaded(page: Page, folder: Path) -> bytes:
 
 
 def test_two_browsers_at_once_each_see_their_own_progress(
-    browser: Browser, people: Stack, tmp_path: Path
+    browser: Browser, featured: Stack, tmp_path: Path
 ) -> None:
-    address = f"{people.url}/its-own-page"
-    html = DEMO.replace("API_URL", people.url)
+    address = f"{featured.url}/its-own-page"
+    html = DEMO.replace("API_URL", featured.url)
     pages: list[Page] = []
     for _ in range(2):
         context = browser.new_context(accept_downloads=True)
         context.route(address, lambda route: route.fulfill(body=html, content_type="text/html"))
         pages.append(demo_page(context, address))
-    six, two = pages
+    three, two = pages
 
-    choose(six, "six.pdf", SIX_PAGES.read_bytes())
+    choose(three, "three.pdf", documents.scan("one", "two", "three", title="fault: gate"))
     choose(two, "two.pdf", documents.scan("garden", "spade"))
+    expect(two.get_by_text("Download PDF")).to_be_visible()
+    for done in (1, 2):
+        open_gate(featured, newest_job(featured, "three.pdf"), done)
+        expect(three.get_by_text(f"OCR — {done} / 3 page")).to_be_visible()
+    open_gate(featured, newest_job(featured, "three.pdf"))
     for page in pages:
         expect(page.get_by_text("Download PDF")).to_be_visible()
 
-    shown_six, shown_two = (page.evaluate("window.shown") for page in pages)
-    assert shown_six[-1] == ["Done — 6 / 6 page", 100]
+    shown_three, shown_two = (page.evaluate("window.shown") for page in pages)
+    assert shown_three[-1] == ["Done — 3 / 3 page", 100]
     assert shown_two[-1] == ["Done — 2 / 2 page", 100]
-    assert not any("/ 2 page" in text for text, _ in shown_six)
-    assert not any("/ 6 page" in text for text, _ in shown_two)
-    assert len({width for _, width in shown_six}) > 2  # the bar has moved
-    assert any(text.startswith("OCR — ") for text, _ in shown_six)
+    assert not any("/ 2 page" in text for text, _ in shown_three)
+    assert not any("/ 3 page" in text for text, _ in shown_two)
+    assert len({width for _, width in shown_three}) > 2  # the bar has moved
+    assert any(text.startswith("OCR — ") for text, _ in shown_three)
     assert text_of(downloaded(two, tmp_path)).split() == ["garden", "spade"]
     for page in pages:
         page.context.close()
 
 
 @pytest.fixture
-def page_elsewhere(
-    people: Stack, other_site: int, browser: Browser, tmp_path: Path
-) -> Iterator[Page]:
+def page_elsewhere(featured: Stack, other_site: OtherSite, browser: Browser) -> Iterator[Page]:
     """The page as another web site has it."""
-    (tmp_path / "demo.html").write_text(DEMO.replace("API_URL", people.url))
-
-    class Handler(SimpleHTTPRequestHandler):
-        def __init__(self, *given: Any) -> None:
-            super().__init__(*given, directory=str(tmp_path))
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", other_site), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        context = browser.new_context(accept_downloads=True)
-        yield demo_page(context, f"http://127.0.0.1:{other_site}/demo.html")
-        context.close()
-        server.shutdown()
+    other_site.pages["/demo.html"] = DEMO.replace("API_URL", featured.url)
+    context = browser.new_context(accept_downloads=True)
+    yield demo_page(context, f"{other_site.url}/demo.html")
+    context.close()
 
 
 def test_the_page_works_from_a_site_that_is_allowed(page_elsewhere: Page, tmp_path: Path) -> None:
@@ -245,9 +224,9 @@ def test_the_page_works_from_a_site_that_is_allowed(page_elsewhere: Page, tmp_pa
 
 
 def test_the_page_shows_why_a_job_has_no_result(page_elsewhere: Page, http: httpx.Client) -> None:
-    choose(page_elsewhere, "long.pdf", (DATA / "multipage.pdf").read_bytes())
+    choose(page_elsewhere, "demo.pdf", documents.scan("long", title="fault: gate"))
     expect(page_elsewhere.locator("#progressText")).to_contain_text("OCR")
-    (job,) = http.get("/v1/jobs?state=running").json()["jobs"]
+    job = newest(http, "demo.pdf", "running")
     http.post(f"/v1/jobs/{job['id']}/cancel")
 
     expect(page_elsewhere.get_by_text("No download URL provided.")).to_be_visible()

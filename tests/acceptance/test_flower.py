@@ -15,27 +15,22 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.conftest import DATA, Stack, free_port, running_stack, submit, wait_for_end, wait_until
-from tests.dashboards import FLOWER_PASSWORD, REDIS_PASSWORD, Flower, flower, redis_with_password
+from ocr_tasks import cli
+from ocr_tasks import settings as ours
+from tests import documents
+from tests.conftest import Stack, free_port, submit, wait_for_end, wait_until
+from tests.dashboards import FLOWER_PASSWORD, REDIS_PASSWORD, Flower, flower
 
-pytestmark = pytest.mark.acceptance
+pytestmark = [pytest.mark.acceptance, pytest.mark.xdist_group("featured")]
 
-PAGE = DATA / "huckleberry-finn-p22.pdf"
-SIX_PAGES = DATA / "multipage.pdf"
+PAGE = ("page.pdf", documents.scan("garden"))
+PAGES = ("pages.pdf", documents.scan("garden", "window"))
 EVIL = '<img src=x onerror="window.evil=1">\u202e\n'
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A worker of two processes, with a Redis as it is in containers."""
-    folder = tmp_path_factory.mktemp("flower")
-    with (
-        redis_with_password(folder / "redis") as settings,
-        running_stack(
-            folder, **settings, OCR_WORKER_PROCESSES="2", OCR_PLUGINS="tests.plugins.faults"
-        ) as running,
-    ):
-        yield running
+def stack(featured: Stack) -> Stack:
+    return featured
 
 
 @pytest.fixture(scope="module")
@@ -48,11 +43,19 @@ def dashboard(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 @pytest.fixture
 def http(stack: Stack) -> Iterator[httpx.Client]:
+    """A client; at the beginning nothing waits, and what it leaves is deleted."""
     with stack.client() as client:
-        yield client
-        for job in client.get("/v1/jobs?limit=100").json()["jobs"]:
-            client.delete(job["links"]["self"])
         wait_until(lambda: not lengths(client))
+        before = {job["id"] for job in jobs(client)}
+        yield client
+        for job in jobs(client):
+            if job["id"] not in before:
+                client.delete(job["links"]["self"])
+        wait_until(lambda: not lengths(client))
+
+
+def jobs(http: httpx.Client) -> list[dict[str, Any]]:
+    return list(http.get("/v1/jobs?limit=200").json()["jobs"])
 
 
 @pytest.fixture
@@ -79,20 +82,19 @@ def shown_as(shown: httpx.Client, task_id: str, state: str) -> dict[str, Any]:
         found = answer.json() if answer.status_code == 200 else None
         return found if found and found["state"] == state else None
 
-    return dict(wait_until(task, 30))
+    return dict(wait_until(task))
 
 
-def blocked(http: httpx.Client, *files: Path) -> dict[str, Any]:
+def blocked(http: httpx.Client, file: tuple[str, bytes] = PAGE) -> dict[str, Any]:
     """A job that runs and does not come to its end."""
-    chosen = {"mode": "force", "pages": "1-2"} if files else {}
-    job = submit(http, *(files or (PAGE,)), title="fault: hang", **chosen).json()
+    job = submit(http, file, title="fault: hang").json()
     wait_until(lambda: state_of(http, job) == "running")
     return dict(job)
 
 
 def test_a_job_is_shown_by_its_id_and_what_it_is(http: httpx.Client, shown: httpx.Client) -> None:
     name = f"{EVIL}{'x' * 100}.pdf"
-    job = wait_for_end(http, submit(http, (name, PAGE.read_bytes()), priority="bulk").json())
+    job = wait_for_end(http, submit(http, (name, PAGE[1]), priority="bulk").json())
 
     task = shown_as(shown, job["id"], "SUCCESS")
 
@@ -143,7 +145,7 @@ def test_what_flower_ends_is_cancelled_and_can_be_run_again(
 
 
 def test_a_helper_is_not_ended(http: httpx.Client, stack: Stack, shown: httpx.Client) -> None:
-    job = blocked(http, SIX_PAGES)
+    job = blocked(http, PAGES)
 
     def helper() -> dict[str, Any] | None:
         """The task that helps, as the worker itself describes it."""
@@ -242,22 +244,23 @@ def test_without_a_password_the_api_is_closed(stack: Stack, tmp_path: Path) -> N
     ids=["reachable", "writable", "user"],
 )
 def test_it_does_not_start_where_anybody_could_use_it(
-    stack: Stack, settings: dict[str, str], words: str
+    settings: dict[str, str],
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    told = subprocess.run(
-        [sys.executable, "-m", "ocr_tasks.cli", "flower"],
-        env=stack.environment | settings,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert told.returncode == 2
-    assert words in told.stderr
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    ours.get.cache_clear()
+    try:
+        assert cli.main(["flower"]) == 2
+    finally:
+        ours.get.cache_clear()
+    assert words in capsys.readouterr().err
 
 
 def test_its_pages_in_a_browser(browser: Browser, http: httpx.Client, dashboard: Flower) -> None:
-    done = wait_for_end(http, submit(http, (f"{EVIL}.pdf", PAGE.read_bytes())).json())
+    done = wait_for_end(http, submit(http, (f"{EVIL}.pdf", PAGE[1])).json())
     job = blocked(http)
     context = browser.new_context(
         http_credentials={"username": "ocr", "password": FLOWER_PASSWORD},
@@ -266,7 +269,7 @@ def test_its_pages_in_a_browser(browser: Browser, http: httpx.Client, dashboard:
     page = context.new_page()
     page.on("dialog", lambda dialog: dialog.accept())
     page.goto(f"{dashboard.url}/tasks")
-    expect(page.locator("#tasks-table")).to_contain_text("huckleberry-finn-p22.pdf · 1 page · eng")
+    expect(page.locator("#tasks-table")).to_contain_text("page.pdf · 1 page · eng")
     expect(page.locator("#tasks-table")).to_contain_text(done["id"])
     picture(page, "flower-tasks")
 

@@ -14,9 +14,9 @@ from playwright.sync_api import Browser, Page, expect
 from tests import documents
 from tests.acceptance.accessibility import check
 from tests.acceptance.conftest import picture, row, visit
-from tests.conftest import Stack, submit, wait_for_end
+from tests.conftest import Stack, submit, wait_for_end, wait_until
 
-pytestmark = pytest.mark.acceptance
+pytestmark = [pytest.mark.acceptance, pytest.mark.xdist_group("stack")]
 
 #: Bytes of all that a first visit needs but the documents themselves, as they are on disk.
 MOST_BYTES = 100_000
@@ -40,10 +40,11 @@ VISITORS = {
 
 @contextlib.contextmanager
 def waiting(stack: Stack) -> Iterator[None]:
-    """A document that waits a while, as it is for devices, and there are none."""
+    """A document that is being read for the time of the block, and whose row stays as it is."""
     with stack.client() as http:
-        made = submit(http, ("waits.pdf", documents.scan("w")), engine="swarm").json()
+        made = submit(http, ("waits.pdf", documents.scan("w")), title="fault: gate").json()
         try:
+            wait_until(lambda: http.get(made["links"]["self"]).json()["stage"] == "ocr")
             yield
         finally:
             http.delete(made["links"]["self"])
@@ -187,7 +188,7 @@ def test_the_page_speaks_german_and_remembers_what_was_chosen(
 def test_a_first_visit_is_light(browser: Browser, stack: Stack) -> None:
     """By the longest of the languages, with what is loaded for reading a document apart."""
     sizes: dict[str, int] = {}
-    with visit(browser, stack, "/docs", locale="de") as page:
+    with visit(browser, stack, "/docs", fresh=True, locale="de") as page:
         page.on("response", lambda answer: sizes.update({answer.url: len(answer.body())}))
         page.goto(stack.url)
         expect(page.get_by_label("Englisch")).to_be_visible()

@@ -17,9 +17,10 @@ import pytest
 import trustme
 
 from tests import documents
-from tests.conftest import Stack, free_port, running_stack, submit, wait_for_end, wait_until
+from tests.conftest import Stack, free_port, submit, wait_for_end, wait_until
+from tests.parts import another_web
 
-pytestmark = pytest.mark.acceptance
+pytestmark = [pytest.mark.acceptance, pytest.mark.xdist_group("stack")]
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "proxy.md"
 
@@ -63,8 +64,7 @@ def nginx(folder: Path, stack: Stack, certificate: Path, port: int) -> list[str]
 def caddy(folder: Path, stack: Stack, certificate: Path, port: int) -> list[str]:
     """The command that runs Caddy with the page's site."""
     program = shutil.which("caddy")
-    if program is None:
-        pytest.skip("Caddy is not installed")
+    assert program, "Caddy is not installed; scripts/setup --dev installs it"
     site = block("caddy").replace("127.0.0.1:8000", stack.url)
     site = site.replace(
         "ocr.example {", f"https://ocr.example:{port} {{\n tls {certificate} {certificate}"
@@ -74,12 +74,11 @@ def caddy(folder: Path, stack: Stack, certificate: Path, port: int) -> list[str]
 
 
 @pytest.fixture(scope="module")
-def behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A stack that knows of a proxy in front of it."""
-    folder = tmp_path_factory.mktemp("behind")
+def behind(stack: Stack) -> Iterator[Stack]:
+    """A web server that knows of a proxy in front of it."""
     settings = {"OCR_TRUSTED_PROXIES": "1", "OCR_HOSTS": "ocr.example", "OCR_ACCESS": "open"}
-    with running_stack(folder, **settings, OCR_LOG_LEVEL="DEBUG", OCR_LOG_FORMAT="json") as stack:
-        yield stack
+    with another_web(stack, **settings, OCR_LOG_LEVEL="DEBUG", OCR_LOG_FORMAT="json") as web:
+        yield web
 
 
 @pytest.fixture(params=[nginx, caddy], ids=["nginx", "caddy"])

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,7 +14,9 @@ from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.acceptance.conftest import PATIENCE, make_token
 from tests.acceptance.test_sign_in import dialog, sign_in
-from tests.conftest import Stack, running_stack, wait_until
+from tests.commands import run
+from tests.conftest import Stack, wait_until
+from tests.parts import another_web, web_server
 
 pytestmark = pytest.mark.acceptance
 
@@ -32,12 +32,12 @@ def assets() -> None:
 
 
 @pytest.fixture(scope="module")
-def quiet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A stack whose pages nobody else reads, and each of them once."""
+def quiet(redis_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A web server whose pages nobody else reads, and each of them once."""
     folder = tmp_path_factory.mktemp("swarm")
     once = {"OCR_SWARM_CHECK_SHARE": "0", "OCR_SWARM_FAILURES_MAX": "1"}
-    with running_stack(folder, **once) as stack:
-        yield stack
+    with web_server(folder, f"{redis_server}?db=9", **once) as web:
+        yield web
 
 
 @pytest.fixture
@@ -73,11 +73,7 @@ def _expected(text: str) -> bool:
 
 def manage(stack: Stack, *words: str) -> str:
     """What `ocr-tasks swarm …` says."""
-    command = [sys.executable, "-m", "ocr_tasks.cli", "swarm", *words]
-    ran = subprocess.run(
-        command, env=stack.environment, capture_output=True, text=True, check=True, timeout=60
-    )
-    return ran.stdout
+    return run(stack, "swarm", *words)
 
 
 def draw(path: Path, words: str, **options: object) -> None:
@@ -312,9 +308,9 @@ def test_nothing_runs_out_of_a_phone(page: Page, quiet: Stack, tmp_path: Path, s
 
 
 def test_where_tokens_are_needed_it_asks_for_one_that_may_read_pages(
-    browser: Browser, tmp_path: Path
+    browser: Browser, quiet: Stack, tmp_path: Path
 ) -> None:
-    with running_stack(tmp_path, OCR_ACCESS="tokens", OCR_SWARM_CHECK_SHARE="0") as closed:
+    with another_web(quiet, OCR_ACCESS="tokens") as closed:
         context = browser.new_context()
         held: list[Route] = []
         for page in opened(context.new_page(), closed):
@@ -342,3 +338,4 @@ def test_where_tokens_are_needed_it_asks_for_one_that_may_read_pages(
             expect(dialog(page)).to_be_visible()
             expect(page.get_by_role("alert").filter(has_text="the scope read")).to_be_visible()
         context.close()
+        manage(closed, "purge", "--all")

@@ -1,7 +1,11 @@
-"""A stack whose Redis is on another host: by TLS, as a user that may not administer it."""
+"""A stack whose Redis is on another host: by TLS, as a user that may not administer it.
+
+It also is the one that logs in JSON.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -11,17 +15,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import redis
 import trustme
 from celery import Celery
 
 from ocr_tasks import app, settings
-from tests.conftest import DATA, RIGHTS, free_port, running_stack, submit, wait_for_end, wait_until
+from tests import documents
+from tests.conftest import (
+    DATA,
+    RIGHTS,
+    Stack,
+    free_port,
+    running_stack,
+    submit,
+    wait_for_end,
+    wait_until,
+)
 
 pytestmark = pytest.mark.acceptance
 
 PASSWORD = "password-of-ocr"
+PAGE = DATA / "huckleberry-finn-p22.pdf"
 
 
 @dataclass
@@ -96,20 +112,55 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     process.wait()
 
 
+@pytest.fixture(scope="module")
+def stack(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A stack that uses it, and logs in JSON."""
+    with running_stack(
+        tmp_path_factory.mktemp("stack"),
+        OCR_REDIS_URL=server.trusted,
+        OCR_LOG_FORMAT="json",
+        OCR_PLUGINS="tests.plugins.faults",
+    ) as running:
+        yield running
+
+
 def test_a_document_is_read_over_tls_without_rights_to_administer(
-    server: Server, tmp_path: Path
+    server: Server, stack: Stack, http: httpx.Client
 ) -> None:
-    with (
-        running_stack(tmp_path, OCR_REDIS_URL=server.trusted, OCR_LOG_FORMAT="json") as stack,
-        stack.client() as http,
-    ):
-        job = submit(http, DATA / "huckleberry-finn-p22.pdf").json()
-        assert wait_for_end(http, job)["state"] == "succeeded"
-        assert "stooping" in http.get(f"/v1/jobs/{job['id']}/text").text
-        names = {client["user"] for client in server.admin().client_list()}
-        assert names == {"ocr", "admin"}
+    job = submit(http, PAGE).json()
+    assert wait_for_end(http, job)["state"] == "succeeded"
+    assert "stooping" in http.get(f"/v1/jobs/{job['id']}/text").text
+    names = {client["user"] for client in server.admin().client_list()}
+    assert names == {"ocr", "admin"}
     assert server.admin().acl_log() == []
     assert "insecure" not in stack.log.read_text()
+
+
+def test_each_line_of_the_log_is_json_with_its_job_and_without_secrets(
+    stack: Stack, http: httpx.Client
+) -> None:
+    seen = len(stack.log.read_text())
+    good = submit(http, PAGE).json()
+    bad = submit(http, PAGE, title="fault: crash", on_page_error="fail").json()
+    assert wait_for_end(http, good)["state"] == "succeeded"
+    assert wait_for_end(http, bad)["state"] == "failed"
+    name = "a\nforged line.pdf"
+    refused = submit(http, (name, documents.encrypted("x")))
+    assert refused.status_code == 422
+    wait_until(lambda: "raised expected" in stack.log.read_text()[seen:])
+    words = stack.log.read_text().rpartition("\n")[0]  # without a line that is being written
+
+    assert [line for line in words.splitlines() if line[:1] != "{"] == []
+    rows: list[dict[str, Any]] = [json.loads(line) for line in words.splitlines()]
+    assert all({"time", "level", "logger", "message"} <= set(row) for row in rows)
+    for job in (good, bad):
+        about = [row["logger"] for row in rows if row.get("job") == job["id"]]
+        assert {"celery.worker.strategy", "celery.app.trace"} <= set(about)
+    access = [row for row in rows if row["logger"] == "web.access"]
+    assert [row["status"] for row in access if row["method"] == "POST"][-3:] == [202, 202, 422]
+    assert PASSWORD not in words
+    assert "stooping" not in words
+    assert "forged line" not in words
 
 
 @pytest.mark.parametrize("command", ["worker", "web", "up"])

@@ -8,12 +8,15 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import psutil
 import pytest
 
+from tests import documents
+from tests.acceptance.conftest import open_gate
 from tests.conftest import (
     DATA,
     SIX_PAGES,
@@ -25,10 +28,11 @@ from tests.conftest import (
     wait_until,
 )
 
-pytestmark = pytest.mark.acceptance
+pytestmark = [pytest.mark.acceptance, pytest.mark.xdist_group("stack")]
 
 PAGE = DATA / "huckleberry-finn-p22.pdf"
 WORD = "garden"
+SCAN = ("scan.pdf", documents.scan("garden", "orchard"))
 
 
 def family(stack: Stack) -> list[psutil.Process]:
@@ -66,51 +70,68 @@ def ocr(*arguments: str | Path, env: dict[str, str]) -> subprocess.CompletedProc
     )
 
 
-def test_one_ctrl_c_ends_everything_and_a_restart_finds_what_was_done(tmp_path: Path) -> None:
-    with running_stack(tmp_path) as stack:
-        with stack.client() as http:
-            finished = wait_for_end(http, submit(http, PAGE).json())
-            running = submit(http, SIX_PAGES, mode="force").json()
-            link = running["links"]["self"]
-            wait_until(lambda: http.get(link).json()["progress"]["pages_done"] >= 1)
-            before = http.get(link).json()["progress"]["percent"]
-        processes = family(stack)
-        assert redis_servers(stack)
-
-        assert stack.stop() == 0
-
-        assert alive(processes) == []
-        assert not (stack.data_dir / "redis" / "redis.sock").exists()
-
-        stack.start()
-        with stack.client() as http:
-            found = http.get(finished["links"]["self"]).json()
-            assert found["state"] == "succeeded"
-            assert http.get(f"{found['links']['self']}/pdf").status_code == 200
-            resumed = http.get(link).json()
-            assert resumed["progress"]["percent"] >= before
-            assert wait_for_end(http, running)["state"] == "succeeded"
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with running_stack(
+        tmp_path_factory.mktemp("up"),
+        OCR_PLUGINS="tests.plugins.faults",
+        OCR_WORKER_PROCESSES="1",
+    ) as running:
+        yield running
 
 
-def test_what_a_killed_supervisor_started_ends_too(tmp_path: Path) -> None:
-    with running_stack(tmp_path) as stack:
-        processes = family(stack)
-        assert stack.process is not None
-        stack.process.kill()
-        stack.process.wait()
+@pytest.fixture
+def own(started: Stack) -> Stack:
+    """A stack for tests to end, which runs again for the next one."""
+    assert started.process
+    if started.process.poll() is not None:
+        started.start()
+    return started
 
-        wait_until(lambda: not alive(processes), 30)
+
+def test_a_part_that_dies_is_started_again(own: Stack) -> None:
+    (server,) = redis_servers(own)
+    server.kill()
+    wait_until(lambda: [p for p in redis_servers(own) if p != server])
+
+    wait_until(own.ready)
+    with own.client() as http:
+        assert wait_for_end(http, submit(http, SCAN).json())["state"] == "succeeded"
 
 
-def test_a_part_that_dies_is_started_again(tmp_path: Path) -> None:
-    with running_stack(tmp_path) as stack:
-        (server,) = redis_servers(stack)
-        server.kill()
-        wait_until(lambda: [p for p in redis_servers(stack) if p != server])
+def test_one_ctrl_c_ends_everything_and_a_restart_finds_what_was_done(own: Stack) -> None:
+    with own.client() as http:
+        finished = wait_for_end(http, submit(http, SCAN).json())
+        running = submit(http, SCAN, title="fault: gate 2").json()
+        link = running["links"]["self"]
+        wait_until(lambda: http.get(link).json()["progress"]["pages_done"] == 1)
+        before = http.get(link).json()["progress"]["percent"]
+    processes = family(own)
+    assert redis_servers(own)
 
-        wait_until(stack.ready)
-        with stack.client() as http:
-            assert wait_for_end(http, submit(http, PAGE).json())["state"] == "succeeded"
+    assert own.stop() == 0
+
+    assert alive(processes) == []
+    assert not (own.data_dir / "redis" / "redis.sock").exists()
+
+    own.start()
+    with own.client() as http:
+        found = http.get(finished["links"]["self"]).json()
+        assert found["state"] == "succeeded"
+        assert http.get(f"{found['links']['self']}/pdf").status_code == 200
+        resumed = http.get(link).json()
+        assert resumed["progress"]["percent"] >= before
+        open_gate(own, running)
+        assert wait_for_end(http, running)["state"] == "succeeded"
+
+
+def test_what_a_killed_supervisor_started_ends_too(own: Stack) -> None:
+    processes = family(own)
+    assert own.process is not None
+    own.process.kill()
+    own.process.wait()
+
+    wait_until(lambda: not alive(processes))
 
 
 def test_a_second_stack_on_the_same_folder_is_refused(stack: Stack) -> None:
@@ -196,8 +217,10 @@ def test_ocr_tells_what_is_wrong(
 
 
 def test_ctrl_c_cancels_the_job_of_ocr(stack: Stack, http: httpx.Client, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "ocr_tasks.cli", "ocr", SIX_PAGES, SIX_PAGES]
-    command += ["--option", "mode=force", "-o", tmp_path / "out.pdf", "--url", stack.url]
+    scan = tmp_path / "held.pdf"
+    scan.write_bytes(SCAN[1])
+    command = [sys.executable, "-m", "ocr_tasks.cli", "ocr", scan, scan]
+    command += ["--option", "title=fault: gate", "-o", tmp_path / "out.pdf", "--url", stack.url]
     process = subprocess.Popen(command, env=stack.environment, stderr=subprocess.DEVNULL)
 
     def running() -> str | None:
@@ -207,6 +230,6 @@ def test_ctrl_c_cancels_the_job_of_ocr(stack: Stack, http: httpx.Client, tmp_pat
     link = wait_until(running)
     os.kill(process.pid, signal.SIGINT)
 
-    assert process.wait(20) == 130
+    assert process.wait(60) == 130
     assert http.get(link).json()["state"] == "cancelled"
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [scan]

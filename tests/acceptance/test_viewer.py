@@ -14,29 +14,27 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests import documents
 from tests.acceptance.conftest import row, visit
-from tests.conftest import Stack, running_stack, submit, wait_for_end, wait_until
+from tests.conftest import Stack, submit, wait_for_end, wait_until
 
-pytestmark = pytest.mark.acceptance
+pytestmark = [pytest.mark.acceptance, pytest.mark.xdist_group("featured")]
 
 LINES = ("The garden gate", "A kitchen door", "Another garden")
 
 
 @pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def library(featured: Stack) -> Stack:
     """A stack with documents that were read."""
-    folder = tmp_path_factory.mktemp("library")
-    with running_stack(folder, OCR_PLUGINS="tests.plugins.faults") as stack:
-        with stack.client() as http:
-            sent = [
-                submit(http, ("long.pdf", documents.many_pages(60)), pages="1"),
-                submit(http, ("spoilt.pdf", documents.scan("a", "b")), title="fault: crash 2"),
-                submit(http, ("signed.pdf", documents.signed()), allow_signed="true"),
-                submit(http, ("unsure.png", blurred("Hardly to be read"))),
-                submit(http, ("book.pdf", documents.scan(*LINES)), mode="force"),
-            ]
-            for answer in sent:
-                assert wait_for_end(http, answer.json())["state"] == "succeeded"
-        yield stack
+    with featured.client() as http:
+        sent = [
+            submit(http, ("many.pdf", documents.many_pages(60)), pages="1"),
+            submit(http, ("spoilt.pdf", documents.scan("a", "b")), title="fault: crash 2"),
+            submit(http, ("signed.pdf", documents.signed()), allow_signed="true"),
+            submit(http, ("unsure.png", blurred("Hardly to be read"))),
+            submit(http, ("book.pdf", documents.scan(*LINES)), mode="force"),
+        ]
+        for answer in sent:
+            assert wait_for_end(http, answer.json())["state"] == "succeeded"
+    return featured
 
 
 def blurred(text: str) -> bytes:
@@ -46,7 +44,15 @@ def blurred(text: str) -> bytes:
 
 @pytest.fixture
 def page(browser: Browser, library: Stack) -> Iterator[Page]:
-    with visit(browser, library, permissions=["clipboard-read", "clipboard-write"]) as opened:
+    with visit(browser, library) as opened:
+        opened.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        yield opened
+
+
+@pytest.fixture
+def fresh_page(browser: Browser, library: Stack) -> Iterator[Page]:
+    """The page in a context of its own."""
+    with visit(browser, library, fresh=True) as opened:
         yield opened
 
 
@@ -277,7 +283,7 @@ def test_after_a_document_is_deleted_the_focus_is_on_the_next_one(
 def test_of_many_pages_only_those_in_view_are_asked_for(page: Page) -> None:
     asked: set[str] = set()
     page.on("request", lambda request: asked.add(request.url) if "/image" in request.url else None)
-    viewer = read(page, "long.pdf")
+    viewer = read(page, "many.pdf")
     cells = viewer.locator("#strip li")
     expect(viewer.get_by_role("button", name="Page 1, read")).to_be_visible()
     expect(viewer.locator("#strip img").first).to_be_visible()
@@ -327,7 +333,8 @@ def test_warnings_are_shown(page: Page, library: Stack) -> None:
     expect(shown.get_by_role("listitem")).to_have_text(warnings)
 
 
-def test_a_hidden_tab_keeps_no_stream_open(page: Page, library: Stack) -> None:
+def test_a_hidden_tab_keeps_no_stream_open(fresh_page: Page, library: Stack) -> None:
+    page = fresh_page
     page.add_init_script(
         """window.streams = [];
         window.EventSource = class extends EventSource {

@@ -6,37 +6,27 @@ import contextlib
 import os
 import signal
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
-import pikepdf
 import psutil
 import pytest
 
-from tests.conftest import DATA, SIX_PAGES, Stack, running_stack, submit, wait_for_end, wait_until
+from tests import documents
+from tests.acceptance.conftest import cancel_all
+from tests.conftest import Stack, submit, wait_for_end, wait_until
 
-pytestmark = pytest.mark.acceptance
+pytestmark = [pytest.mark.acceptance, pytest.mark.xdist_group("faulty")]
 
-PAGE = DATA / "huckleberry-finn-p22.pdf"
-
-
-@pytest.fixture(scope="module")
-def faulty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """Two processes, whose engine fails as the title of a document says (tests/plugins/faults)."""
-    with running_stack(
-        tmp_path_factory.mktemp("faulty"),
-        OCR_PLUGINS="tests.plugins.faults",
-        OCR_LEASE_SECONDS="2",
-        OCR_WORKER_PROCESSES="2",
-    ) as running:
-        yield running
+TEXT = "stooping down so as"
+PAGE = ("page.pdf", documents.scan(TEXT))
 
 
 @pytest.fixture
 def http(faulty: Stack) -> Iterator[httpx.Client]:
     with faulty.client() as client:
         yield client
+        cancel_all(client)
 
 
 def programs(stack: Stack) -> list[psutil.Process]:
@@ -50,13 +40,9 @@ def programs(stack: Stack) -> list[psutil.Process]:
     return found
 
 
-def repeated(path: Path, page: Path, times: int) -> Path:
-    """A document with the same page several times."""
-    with pikepdf.open(page) as source, pikepdf.new() as target:
-        for _ in range(times):
-            target.pages.append(source.pages[0])
-        target.save(path)
-    return path
+def pages(count: int) -> tuple[str, bytes]:
+    """A document with the same text on each page, which costs little to read."""
+    return ("in.pdf", documents.scan(*[TEXT] * count))
 
 
 def failures(job: dict[str, Any]) -> list[tuple[int, str]]:
@@ -70,10 +56,10 @@ def processes(stack: Stack, status: str) -> list[psutil.Process]:
 
 
 def test_the_pages_of_a_document_are_read_by_several_processes(
-    faulty: Stack, http: httpx.Client, tmp_path: Path
+    faulty: Stack, http: httpx.Client
 ) -> None:
     seen = len(faulty.log.read_text())
-    job = submit(http, repeated(tmp_path / "in.pdf", PAGE, 6), title="fault: slow").json()
+    job = submit(http, pages(6), title="fault: slow").json()
 
     ended = wait_for_end(http, job)
 
@@ -81,17 +67,15 @@ def test_the_pages_of_a_document_are_read_by_several_processes(
     assert failures(ended) == []
     texts = {http.get(f"{job['links']['self']}/pages/{n}/text").text for n in range(1, 7)}
     assert len(texts) == 1
-    assert "stooping down so as" in http.get(f"{job['links']['self']}/text").text
+    assert TEXT in http.get(f"{job['links']['self']}/text").text
     log = faulty.log.read_text()[seen:]
     assert "read_pages" in log
     assert "is given back" not in log
 
 
-def test_chosen_pages_and_options_reach_the_helpers(
-    faulty: Stack, http: httpx.Client, tmp_path: Path
-) -> None:
+def test_chosen_pages_and_options_reach_the_helpers(faulty: Stack, http: httpx.Client) -> None:
     seen = len(faulty.log.read_text())
-    source = repeated(tmp_path / "in.pdf", PAGE, 6)
+    source = pages(6)
     options = {"pages": "1,3-end", "deskew": "true", "rotate_pages": "true", "mode": "force"}
 
     ended = wait_for_end(
@@ -99,10 +83,7 @@ def test_chosen_pages_and_options_reach_the_helpers(
     )
 
     assert (ended["state"], failures(ended)) == ("succeeded", [])
-    read = [
-        "stooping down so as" in http.get(f"{ended['links']['self']}/pages/{n}/text").text
-        for n in range(1, 7)
-    ]
+    read = [TEXT in http.get(f"{ended['links']['self']}/pages/{n}/text").text for n in range(1, 7)]
     assert read == [True, False, True, True, True, True]
     log = faulty.log.read_text()[seen:]
     assert "read_pages" in log
@@ -110,22 +91,20 @@ def test_chosen_pages_and_options_reach_the_helpers(
     assert "is given back" not in log
 
 
-def test_a_small_document_does_not_wait_for_a_large_one(http: httpx.Client, tmp_path: Path) -> None:
-    large = submit(http, repeated(tmp_path / "in.pdf", PAGE, 12), title="fault: slow").json()
+def test_a_small_document_does_not_wait_for_a_large_one(http: httpx.Client) -> None:
+    large = submit(http, pages(12), title="fault: slow").json()
     link = large["links"]["self"]
     wait_until(lambda: http.get(link).json()["progress"]["pages_done"] >= 1)
 
     small = wait_for_end(http, submit(http, PAGE).json())
+    large = wait_for_end(http, large)
 
-    assert small["state"] == "succeeded"
-    assert http.get(link).json()["state"] == "running"
-    assert wait_for_end(http, large)["state"] == "succeeded"
+    assert (small["state"], large["state"]) == ("succeeded", "succeeded")
+    assert small["ended_at"] < large["ended_at"]
 
 
-def test_a_page_that_kills_its_helpers_does_not_spoil_the_document(
-    http: httpx.Client, tmp_path: Path
-) -> None:
-    job = submit(http, repeated(tmp_path / "in.pdf", PAGE, 6), title="fault: die 2").json()
+def test_a_page_that_kills_its_helpers_does_not_spoil_the_document(http: httpx.Client) -> None:
+    job = submit(http, pages(6), title="fault: die 2").json()
 
     ended = wait_for_end(http, job)
 
@@ -135,9 +114,9 @@ def test_a_page_that_kills_its_helpers_does_not_spoil_the_document(
 
 
 def test_a_page_of_a_helper_that_stands_still_is_read_by_somebody_else(
-    faulty: Stack, http: httpx.Client, tmp_path: Path
+    faulty: Stack, http: httpx.Client
 ) -> None:
-    job = submit(http, repeated(tmp_path / "in.pdf", PAGE, 4), title="fault: stop 2").json()
+    job = submit(http, pages(4), title="fault: stop 2").json()
     try:
         ended = wait_for_end(http, job)
     finally:
@@ -147,61 +126,14 @@ def test_a_page_of_a_helper_that_stands_still_is_read_by_somebody_else(
     assert ended["state"] == "succeeded"
     assert failures(ended) == []
     # What it goes on with counts no more, and it is of use again.
-    again = submit(http, repeated(tmp_path / "in.pdf", PAGE, 2)).json()
+    again = submit(http, pages(2)).json()
     assert wait_for_end(http, again)["state"] == "succeeded"
-
-
-def test_priorities_are_kept(tmp_path: Path) -> None:
-    with (
-        running_stack(
-            tmp_path, OCR_PLUGINS="tests.plugins.faults", OCR_WORKER_PROCESSES="1"
-        ) as stack,
-        stack.client() as http,
-    ):
-        first = submit(http, PAGE, title="fault: slow").json()
-        wait_until(lambda: http.get(first["links"]["self"]).json()["state"] == "running")
-        jobs = [
-            submit(http, PAGE, priority=priority).json()
-            for priority in ("bulk", "normal", "interactive")
-        ]
-        ended = [wait_for_end(http, job) for job in jobs]
-    ended.sort(key=lambda job: job["started_at"])
-    assert [job["options"]["priority"] for job in ended] == ["interactive", "normal", "bulk"]
-
-
-def test_a_document_steps_aside_where_every_process_has_one(tmp_path: Path) -> None:
-    with (
-        running_stack(
-            tmp_path,
-            OCR_PLUGINS="tests.plugins.faults",
-            OCR_WORKER_PROCESSES="1",
-            OCR_TURN_SECONDS="1",
-        ) as stack,
-        stack.client() as http,
-    ):
-        large = submit(http, repeated(tmp_path / "in.pdf", PAGE, 8), title="fault: slow").json()
-        link = large["links"]["self"]
-        wait_until(lambda: http.get(link).json()["progress"]["pages_done"] >= 1)
-
-        small = wait_for_end(http, submit(http, PAGE).json())
-
-        assert small["state"] == "succeeded"
-        halted = http.get(link).json()
-        assert halted["state"] in ("queued", "running")
-        done = halted["progress"]["pages_done"]
-        assert 1 <= done < 8
-        ended = wait_for_end(http, large)
-        assert ended["state"] == "succeeded"
-        assert failures(ended) == []
-        log = http.get(f"{link}/log").text
-    assert "steps aside" in log
-    assert "is given back" not in stack.log.read_text()
 
 
 def test_a_running_job_is_cancelled_with_everything_it_runs_and_can_be_run_again(
     faulty: Stack, http: httpx.Client
 ) -> None:
-    job = submit(http, SIX_PAGES, mode="force", title="fault: hang").json()
+    job = submit(http, pages(6), title="fault: hang").json()
     link = job["links"]["self"]
     wait_until(lambda: len(programs(faulty)) == min(os.cpu_count() or 1, 6))
 
@@ -210,17 +142,17 @@ def test_a_running_job_is_cancelled_with_everything_it_runs_and_can_be_run_again
     assert cancelled.status_code == 200
     assert cancelled.json()["state"] == "cancelled"
     assert cancelled.json()["error"]["code"] == "job_cancelled"
-    wait_until(lambda: not programs(faulty), 10)
+    wait_until(lambda: not programs(faulty))
     again = http.post(f"{link}/cancel")
     assert (again.status_code, again.json()["code"]) == (409, "job_ended")
     nothing = http.get(f"{link}/pdf")
     assert (nothing.status_code, nothing.json()["code"]) == (409, "job_without_result")
     folder = faulty.data_dir / "jobs" / job["id"][:2] / job["id"]
-    wait_until(lambda: not (folder / "work").exists(), 10)
+    wait_until(lambda: not (folder / "work").exists())
 
     retried = http.post(f"{link}/retry")
     assert retried.status_code == 202
     assert retried.json()["attempt"] == 2
     wait_until(lambda: programs(faulty))
     assert http.delete(link).status_code == 204
-    wait_until(lambda: not folder.exists() and not programs(faulty), 10)
+    wait_until(lambda: not folder.exists() and not programs(faulty))

@@ -7,7 +7,7 @@ import pytest
 
 from tests.hostile.outcomes import refused
 
-pytestmark = pytest.mark.acceptance
+pytestmark = [pytest.mark.acceptance, pytest.mark.xdist_group("stack")]
 
 
 @pytest.mark.parametrize(

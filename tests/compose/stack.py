@@ -38,32 +38,44 @@ def gateway(network: str) -> str:
 
 @dataclass
 class Compose:
-    """A compose project in a folder."""
+    """A compose project in a folder. Its secrets are in volumes, unless make_env() is called."""
 
     folder: Path
     project: str
     files: tuple[str, ...] = FILES[:1]
     port: int = field(default_factory=free_port)
     flower_port: int = field(default_factory=free_port)
+    #: Variables of the shell in which Compose runs.
+    shell: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.folder.mkdir()
+        self.folder.mkdir(exist_ok=True)
         for name in FILES:
             shutil.copy(ROOT / name, self.folder)
+        self.shell |= {
+            "OCR_PUBLISHED_PORT": str(self.port),
+            "FLOWER_PUBLISHED_PORT": str(self.flower_port),
+        }
+
+    def make_env(self) -> None:
+        """Makes .env and secrets/."""
         subprocess.run([ROOT / "scripts" / "make-env", self.folder], check=True)
-        self.set(OCR_PUBLISHED_PORT=str(self.port), FLOWER_PUBLISHED_PORT=str(self.flower_port))
 
     def set(self, **variables: str) -> None:
         """Adds to .env; the last of a name counts."""
         with (self.folder / ".env").open("a") as file:
             file.writelines(f"{name}={value}\n" for name, value in variables.items())
 
-    def secret(self, name: str) -> str:
-        return (self.folder / "secrets" / name).read_text()
+    def secret(self, service: str, name: str) -> str:
+        """A secret as a running service has it."""
+        read = self.inside(service, "cat", f"/run/secrets/{name}")
+        assert read.returncode == 0, read.stderr
+        return read.stdout
 
     def put_secret(self, name: str, value: str) -> None:
-        """Gives a secret another value, before anything is started."""
+        """Writes a file in secrets/, before anything is started."""
         file = self.folder / "secrets" / name
+        file.parent.mkdir(mode=0o700, exist_ok=True)
         file.unlink(missing_ok=True)
         file.write_text(value)
         file.chmod(0o444)
@@ -76,14 +88,22 @@ class Compose:
     def flower_url(self) -> str:
         return f"http://127.0.0.1:{self.flower_port}"
 
-    def run(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """A command of docker compose."""
+    def run(
+        self, *words: str, check: bool = True, stdin: str = ""
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs a command of docker compose."""
         files = [word for name in self.files for word in ("--file", name)]
         command = ["docker", "compose", "--project-name", self.project, *files, *words]
-        # Only what stands in .env counts, as a shell's variables would go before it.
+        # Variables of the shell take precedence over .env: pass only ours.
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("OCR_", "COMPOSE_"))}
         ran = subprocess.run(
-            command, cwd=self.folder, env=clean, capture_output=True, text=True, check=False
+            command,
+            cwd=self.folder,
+            env=clean | self.shell,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert not check or ran.returncode == 0, f"{' '.join(command)}: {ran.stderr}"
         return ran
@@ -95,10 +115,14 @@ class Compose:
     def down(self, *options: str) -> None:
         self.run("down", *options)
 
-    def containers(self, service: str = "", everything: bool = False) -> list[str]:
-        """The ids of the containers that run."""
-        words = ["--all"] if everything else []
-        return self.run("ps", "--quiet", *words, *([service] if service else [])).stdout.split()
+    def containers(self, service: str = "") -> list[str]:
+        """The ids of the containers that run. `docker compose ps` takes six times as long."""
+        label = "label=com.docker.compose"
+        filters = [f"{label}.project={self.project}", f"{label}.oneoff=False"]
+        if service:
+            filters.append(f"{label}.service={service}")
+        words = [word for each in filters for word in ("--filter", each)]
+        return docker("ps", "--quiet", "--no-trunc", *words).split()
 
     def inspect(self, service: str) -> dict[str, Any]:
         """What Docker knows of the first container of a service."""
@@ -106,8 +130,9 @@ class Compose:
         return found[0]
 
     def inside(self, service: str, *command: str) -> subprocess.CompletedProcess[str]:
-        """A command in a container of a service."""
-        return self.run("exec", "--no-TTY", service, *command, check=False)
+        """A command in the first container of a service."""
+        words = ["docker", "exec", self.containers(service)[0], *command]
+        return subprocess.run(words, capture_output=True, text=True, check=False)
 
     def ready(self, workers: int = 1) -> bool:
         """Whether the API answers, and so many workers are known."""

@@ -17,6 +17,7 @@ from tests.conftest import DATA, free_port, submit, wait_until
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Compose, bucket.Bucket]]:
     folder = tmp_path_factory.mktemp("bucket")
     made = Compose(folder / "ocr-tasks", "ocr-tasks-bucket")
+    made.make_env()
     with gone_afterwards(made):
         made.run("create", "--no-build", "web", "worker")  # makes the networks
         address, port = gateway(f"{made.project}_objects"), free_port()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ def services(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 def test_all_services_are_held(services: dict[str, Any]) -> None:
     assert set(services) == {
-        *("redis", "web", "worker", "courier", "flower"),
+        *("secrets", "redis", "web", "worker", "courier", "flower"),
         *("processors", "device", "prometheus", "grafana", "objects", "room", "bucket"),
     }
     for name, service in services.items():
@@ -33,7 +34,8 @@ def test_all_services_are_held(services: dict[str, Any]) -> None:
         assert service["init"] is True, name
         assert int(service["mem_limit"]) == int(service["memswap_limit"]) > 0, name
         assert service["pids_limit"] > 0, name
-        assert service["cpus"] > 0, name
+        # Workers may use all cores if WORKER_CPUS is not set.
+        assert service.get("cpus", 0) > 0 or name in ("worker", "processors", "device"), name
         assert not any((service["ulimits"]["core"] or {}).values()), name  # {} is how it says 0
         assert service["logging"]["options"] == {"max-size": "10m", "max-file": "3"}, name
         assert service["restart"] in ("unless-stopped", "no"), name
@@ -65,3 +67,24 @@ def test_each_variable_that_must_be_set_is_asked_for(tmp_path: Path) -> None:
         worker.set(**{name: "x"})
         missing.remove(name)
     assert worker.run("config", check=False).returncode == 0
+
+
+def test_make_env_makes_random_secrets_and_keeps_them(tmp_path: Path) -> None:
+    first, second = (Compose(tmp_path / name, "none") for name in ("first", "second"))
+
+    def made(stack: Compose) -> dict[str, str]:
+        stack.make_env()
+        files = (stack.folder / "secrets").iterdir()
+        return {file.name: file.read_text() for file in (*files, stack.folder / ".env")}
+
+    before = made(first)
+    same = {name for name, value in made(second).items() if value == before[name]}
+    assert same == {".env", "ocr_metrics_token", "swarm_token"}  # there are no tokens yet
+    assert made(first) == before
+    assert (first.folder / "secrets").stat().st_mode & 0o777 == 0o700
+
+    (first.folder / "secrets/ocr_redis_password").unlink()
+    after = made(first)
+    changed = {name for name, value in after.items() if value != before[name]}
+    assert changed == {"ocr_redis_password", "redis_acl"}
+    assert hashlib.sha256(after["ocr_redis_password"].encode()).hexdigest() in after["redis_acl"]

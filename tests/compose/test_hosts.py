@@ -35,8 +35,8 @@ def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Compose, C
         first.up("redis", "web", "worker")
         wait_until(lambda: first.ready(), 120)
         share = docker("volume", "inspect", "-f", "{{.Mountpoint}}", f"{first.project}_data")
-        for name in ("ocr_redis_password", "redis_ca"):
-            second.put_secret(name, first.secret(name))
+        second.put_secret("ocr_redis_password", first.secret("web", "ocr_redis_password"))
+        second.put_secret("redis_ca", (first.folder / "secrets/redis_ca").read_text())
         second.set(
             REDIS_HOST=address,
             OCR_WORKER_PROCESSES="1",

@@ -56,7 +56,7 @@ def nothing_is_left(stack: Stack) -> Iterator[None]:
         now, submitted = _footprint(stack)
         return now <= files and submitted == jobs  # what a test before deleted may go meanwhile
 
-    wait_until(nothing_new, 10)
+    wait_until(nothing_new)
 
 
 def _footprint(stack: Stack) -> tuple[set[Path], int]:

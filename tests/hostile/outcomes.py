@@ -68,6 +68,6 @@ def programs(stack: Stack) -> list[str]:
 def assert_nothing_is_left(stack: Stack, http: httpx.Client, job: dict[str, Any]) -> None:
     """No program, no temporary file; and the next job is read."""
     work = folder_of(stack, job) / "work"
-    wait_until(lambda: not programs(stack) and not work.exists(), 20)
+    wait_until(lambda: not programs(stack) and not work.exists())
     following = wait_for_end(http, submit(http, ("next.pdf", documents.scan("next"))).json())
     assert (following["state"], following["failed_pages"]) == ("succeeded", [])

@@ -20,7 +20,7 @@ from tests import documents
 from tests.conftest import Stack, submit, wait_for_end, wait_until
 from tests.hostile.outcomes import code, refused
 
-pytestmark = pytest.mark.acceptance
+pytestmark = [pytest.mark.acceptance, pytest.mark.xdist_group("hostile")]
 
 ID = "00000000-0000-4000-8000-000000000000"
 

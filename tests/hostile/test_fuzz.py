@@ -20,14 +20,19 @@ from tests.hostile import files
 from tests.ocr_tasks.test_images import HEIC, gradient
 from web.app import create_app
 
-#: Nothing is made smaller: what is found is told as it is, and the time is bounded.
-BOUNDED = settings(
-    max_examples=60,
-    deadline=None,
-    derandomize=True,
-    phases=[Phase.explicit, Phase.generate],
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+#: How many examples are tried of each kind: a few in each run, and many in `make test-all`.
+EXAMPLES = pytest.mark.parametrize("examples", [3, pytest.param(60, marks=pytest.mark.slow)])
+
+
+def bounded(examples: int) -> settings:
+    """Nothing is made smaller: what is found is told as it is, and the time is bounded."""
+    return settings(
+        max_examples=examples,
+        deadline=None,
+        derandomize=True,
+        phases=[Phase.explicit, Phase.generate],
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    )
 
 
 def animation() -> bytes:
@@ -93,11 +98,14 @@ def asked(folder: Path, content: bytes) -> dict[str, Any]:
     return checker.ask(order, folder, 30)
 
 
+@EXAMPLES
 @pytest.mark.parametrize("name", WHOLE)
-def test_a_damaged_file_is_taken_or_refused(folder: Path, tally: Any, name: str) -> None:
+def test_a_damaged_file_is_taken_or_refused(
+    folder: Path, tally: Any, name: str, examples: int
+) -> None:
     """Any answer is one of ours; `NoAnswer` would mean that the check itself came down."""
 
-    @BOUNDED
+    @bounded(examples)
     @given(DAMAGE)
     def check(damage: tuple[list[tuple[float, int]], float]) -> None:
         tally.tried += 1
@@ -123,11 +131,12 @@ VALUES = st.one_of(
 FORMS = st.lists(st.tuples(NAMES | st.text(max_size=20), VALUES), max_size=6)
 
 
-def test_any_form_is_taken_or_refused(service: Any, tally: Any) -> None:
+@EXAMPLES
+def test_any_form_is_taken_or_refused(service: Any, tally: Any, examples: int) -> None:
     client = create_app().test_client()
     picture = documents.encoded(Image.new("1", (40, 40)), "PNG")
 
-    @BOUNDED
+    @bounded(examples)
     @given(FORMS)
     def check(form: list[tuple[str, str]]) -> None:
         tally.tried += 1

@@ -12,7 +12,7 @@ from tests import documents
 from tests.conftest import submit
 from tests.hostile.outcomes import refused
 
-pytestmark = [pytest.mark.acceptance]
+pytestmark = [pytest.mark.acceptance, pytest.mark.xdist_group("hostile")]
 leaves_nothing = pytest.mark.usefixtures("nothing_is_left")
 
 PNG = documents.encoded(documents.picture("picture"), "PNG", dpi=(150, 150))

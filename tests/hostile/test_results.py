@@ -20,7 +20,7 @@ from tests.hostile import files
 from tests.hostile.outcomes import folder_of, refused
 from web.app import create_app
 
-pytestmark = pytest.mark.acceptance
+pytestmark = [pytest.mark.acceptance, pytest.mark.xdist_group("hostile")]
 
 
 @pytest.fixture(scope="module")

@@ -33,15 +33,17 @@ TOO_MUCH = {"job_timeout", "job_out_of_memory", "worker_lost", "all_pages_failed
 
 @pytest.fixture(scope="module")
 def bounded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """Two processes that may take little."""
+    """Six processes that may take little.
+
+    The time is long enough for innocent documents on a busy machine.
+    """
     with running_stack(
         tmp_path_factory.mktemp("bounded"),
         OCR_PLUGINS=FAULTS,
-        OCR_WORKER_PROCESSES="2",
+        OCR_WORKER_PROCESSES="6",
         OCR_WORKER_MEMORY_BYTES=str(GIB),
-        OCR_JOB_SECONDS="8",
+        OCR_JOB_SECONDS="20",
         OCR_LOSSES_MAX="2",
-        OCR_LEASE_SECONDS="3",
     ) as running:
         yield running
 
@@ -88,51 +90,49 @@ def test_a_file_that_grows_without_end(bounded: Stack, http: httpx.Client) -> No
 
 
 @pytest.fixture(scope="module")
-def hung(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, dict[str, Any]]]:
-    """Documents that hang in different places, all at once, as they ended; and one beside them."""
-    faults = ("hang", "deaf", "stuck", "draw")
-    with (
-        running_stack(
-            tmp_path_factory.mktemp("hung"),
-            OCR_PLUGINS=FAULTS,
-            OCR_WORKER_PROCESSES=str(len(faults) + 1),
-            OCR_JOB_SECONDS="4",
-        ) as stack,
-        stack.client() as http,
-    ):
-        jobs = {fault: submit(http, SCAN, title=f"fault: {fault}").json() for fault in faults}
+def hung(bounded: Stack) -> dict[str, dict[str, Any]]:
+    """Documents that take too long in different places, all at once, as they ended.
+
+    There is a neighbour beside them.
+    """
+    long = ("long.pdf", documents.scan(*["long"] * 60))
+    with bounded.client() as http:
+        jobs = {
+            fault: submit(http, SCAN, title=f"fault: {fault}").json()
+            for fault in ("hang", "deaf", "stuck", "draw")
+        }
+        jobs["slow"] = submit(http, long, title="fault: slow").json()
         jobs["neighbour"] = submit(http, NEIGHBOUR).json()
-        yield stack, {name: wait_for_end(http, job) for name, job in jobs.items()}
+        return {name: wait_for_end(http, job) for name, job in jobs.items()}
 
 
 @pytest.mark.parametrize(
     "where",
-    ["hang", "deaf", "stuck", "draw"],
-    ids=["program", "program-deaf-to-SIGTERM", "library", "drawing"],
+    ["hang", "deaf", "stuck", "draw", "slow"],
+    ids=["program", "program-deaf-to-SIGTERM", "library", "drawing", "many-pages"],
 )
-def test_what_hangs_is_ended_with_its_job(hung: tuple[Stack, dict[str, Any]], where: str) -> None:
-    stack, ended = hung
-    assert code(ended[where]) == "job_timeout"
-    assert ended["neighbour"]["state"] == "succeeded"
-    with stack.client() as http:
-        assert_nothing_is_left(stack, http, ended[where])
+def test_what_takes_too_long_is_ended_with_its_job(
+    bounded: Stack, http: httpx.Client, hung: dict[str, dict[str, Any]], where: str
+) -> None:
+    assert code(hung[where]) == "job_timeout"
+    assert hung["neighbour"]["state"] == "succeeded"
+    assert_nothing_is_left(bounded, http, hung[where])
 
 
-def test_a_process_that_tesseract_goes_on_computing_in_is_replaced(tmp_path: Path) -> None:
+@pytest.mark.xdist_group("single")
+def test_a_process_that_tesseract_goes_on_computing_in_is_replaced(single: Stack) -> None:
     """After its job, and without losing one that waits for just that process."""
-    with (
-        running_stack(tmp_path, OCR_PLUGINS=FAULTS, OCR_WORKER_PROCESSES="1") as stack,
-        stack.client() as http,
-    ):
-        (before,) = wait_until(lambda: readers(stack))
+    seen = len(single.log.read_text())
+    with single.client() as http:
+        (before,) = wait_until(lambda: readers(single))
         hostile = submit(http, SCAN, title="fault: overrun").json()
         waiting = [submit(http, NEIGHBOUR).json() for _ in range(4)]
 
         assert code(wait_for_end(http, hostile)) == "all_pages_failed"
         for job in waiting:
             assert wait_for_end(http, job)["state"] == "succeeded"
-        assert before not in readers(stack)
-        assert "died with job" not in stack.log.read_text()
+        assert before not in readers(single)
+        assert "died with job" not in single.log.read_text()[seen:]
         page = http.get(f"{hostile['links']['self']}/pages").json()["pages"][0]
         assert page["state"] in ("failed", "waiting")
 

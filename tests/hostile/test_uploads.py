@@ -25,7 +25,7 @@ from tests.hostile import files
 from tests.hostile.outcomes import code, refused
 from tests.ocr_tasks.test_images import HEIC
 
-pytestmark = pytest.mark.acceptance
+pytestmark = [pytest.mark.acceptance, pytest.mark.xdist_group("hostile")]
 leaves_nothing = pytest.mark.usefixtures("nothing_is_left")
 
 MIB = 1024 * 1024

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,9 +10,10 @@ import pytest
 import redis
 from celery.worker import state as celery_state
 
-from ocr_tasks import caretaker, jobs, leases
+from ocr_tasks import caretaker, jobs, keys, lanes, leases, redis_client
 from ocr_tasks.app import OCR_DOCUMENT
 from ocr_tasks.caretaker import Caretaker
+from ocr_tasks.model import State
 from tests.ocr_tasks.test_jobs import run_to_end, submit
 
 
@@ -44,7 +46,7 @@ class Consumer:
 def keeper(service: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> Iterator[Caretaker]:
     found = Caretaker()
     monkeypatch.setattr(found, "_consumer", Consumer())
-    monkeypatch.setattr(caretaker, "_sweep", lambda job_id: True)
+    monkeypatch.setattr(caretaker, "_sweep", lambda job_id, scratch: True)
     yield found
     celery_state.active_requests.clear()
 
@@ -98,3 +100,64 @@ def test_a_request_that_has_ended_meanwhile_is_not_killed(keeper: Caretaker) -> 
     keeper._kill(request)
 
     assert not request.killed
+
+
+@pytest.fixture
+def ended_child(keeper: Caretaker, monkeypatch: pytest.MonkeyPatch) -> int:
+    """The process id of a child of the pool that has died."""
+    monkeypatch.setattr(caretaker, "_kill_group", lambda pid: None)
+    child = subprocess.Popen(["true"])
+    child.wait()
+    keeper.note_birth(child.pid)
+    return child.pid
+
+
+@pytest.fixture
+def stopping() -> Iterator[None]:
+    """This worker is being stopped."""
+    lanes.stop()
+    yield
+    lanes._stopping[0] = 0
+
+
+def owned_by(keeper: Caretaker, pid: int) -> str:
+    """A job that runs in a child of the pool."""
+    job_id = submit(priority="bulk")
+    leases.claim(job_id, "run", caretaker._holder(pid))
+    keeper._owned[pid] = job_id
+    return job_id
+
+
+def losses(job_id: str) -> str | None:
+    found: str | None = redis_client.client().hget(keys.task(job_id), "losses")  # type: ignore[assignment]
+    return found
+
+
+def test_a_job_whose_process_died_has_lost_a_worker(keeper: Caretaker, ended_child: int) -> None:
+    job_id = owned_by(keeper, ended_child)
+
+    keeper._note_deaths()
+
+    job = jobs.read(job_id)
+    assert (job.state, job.attempt, losses(job_id)) == (State.QUEUED, 2, "1")
+
+
+@pytest.mark.usefixtures("stopping")
+def test_a_job_whose_worker_is_stopped_has_lost_none(keeper: Caretaker, ended_child: int) -> None:
+    job_id = owned_by(keeper, ended_child)
+
+    keeper._note_deaths()
+
+    job = jobs.read(job_id)
+    assert (job.state, job.attempt, losses(job_id)) == (State.QUEUED, 1, "0")
+
+
+def test_a_worker_that_says_good_bye_gives_its_jobs_back_without_a_loss(
+    keeper: Caretaker, ended_child: int
+) -> None:
+    job_id = owned_by(keeper, ended_child)
+
+    keeper._give_all_back()
+
+    job = jobs.read(job_id)
+    assert (job.state, job.attempt, losses(job_id)) == (State.QUEUED, 1, "0")

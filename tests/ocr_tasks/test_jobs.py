@@ -17,6 +17,7 @@ from ocr_tasks import errors, jobs, keys, leases, options, redis_client, setting
 from ocr_tasks.app import LANES, app
 from ocr_tasks.backend import NotWritten
 from ocr_tasks.model import Artifact, JobInput, Outcome, Progress, Stage, State, WorkerInfo
+from tests.conftest import wait_until
 
 pytestmark = pytest.mark.usefixtures("service")
 
@@ -447,3 +448,66 @@ def test_a_progress_survives_the_way_through_json() -> None:
     progress = Progress(Stage.OCR, 1, 2, 50.5, 3.5, 1.0, 2.0)
 
     assert Progress.from_dict(json.loads(json.dumps(progress.to_dict()))) == progress
+
+
+@pytest.mark.parametrize("state", [State.QUEUED, State.RUNNING, State.CANCELLED])
+def test_a_deleted_job_is_in_no_index(state: State, service: redis.Redis) -> None:
+    job_id = submit()
+    if state is State.RUNNING:
+        leases.claim(job_id, "worker", "worker")
+    elif state is State.CANCELLED:
+        jobs.cancel(job_id)
+    assert _indexes_with(job_id, service)
+
+    jobs.delete(job_id)
+
+    assert _indexes_with(job_id, service) == set()
+
+
+def _indexes_with(job_id: str, service: redis.Redis) -> set[str]:
+    sets = service.scan_iter("ocr:*", _type="zset")
+    return {key for key in sets if service.zscore(key, job_id) is not None}
+
+
+def test_redis_keeps_nothing_of_the_document_of_a_deleted_job(service: redis.Redis) -> None:
+    job_id = submit(owner="me")
+    assert INPUT.name in str(service.hgetall(keys.task(job_id)))
+
+    jobs.delete(job_id)
+
+    record = service.hgetall(keys.task(job_id))
+    assert INPUT.name not in str(record)
+    assert not {"job", "progress"} & record.keys()
+    assert (record["state"], record["token"], record["holder"]) == ("deleted", "", "")
+
+
+def test_the_deletion_of_a_job_is_announced(service: redis.Redis) -> None:
+    job_id = submit()
+    revision = int(service.hget(keys.task(job_id), "revision") or 0)
+    with redis_client.subscription() as channel:
+        channel.subscribe(keys.task(job_id))
+        jobs.delete(job_id)
+        announced = wait_until(lambda: channel.get_message(timeout=1))
+
+    assert json.loads(announced["data"])["status"] == "REVOKED"
+    assert service.hget(keys.task(job_id), "revision") == str(revision + 1)
+
+
+def test_all_jobs_of_an_owner_are_restored_whatever_their_limit(service: redis.Redis) -> None:
+    made = {submit(owner="me") for _ in range(3)}
+    service.flushall()
+
+    for job_id in made:
+        jobs.restore(job_id)
+
+    assert {job.id for job in jobs.list_jobs(State.QUEUED, owner="me").jobs} == made
+    assert {json.loads(row)["headers"]["id"] for row in service.lrange("ocr", 0, -1)} == made
+
+
+def test_a_client_with_too_many_waiting_jobs_is_told_how_many_may_wait() -> None:
+    submit(owner="me")
+
+    with pytest.raises(errors.LimitReached) as refused:
+        jobs.check_queue("me", 1)
+
+    assert (refused.value.extra["limit"], refused.value.extra["most"]) == ("waiting_jobs", 1)

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from typing import Any
 
 import pytest
 import redis
 
-from ocr_tasks import jobs, keys, lanes, leases, reconciler, redis_client, settings
+from ocr_tasks import (
+    errors,
+    jobs,
+    keys,
+    lanes,
+    leases,
+    reconciler,
+    redis_client,
+    settings,
+    storage,
+)
 from ocr_tasks.app import LANES, app
 from ocr_tasks.backend import NotWritten
 from ocr_tasks.model import State
@@ -277,3 +288,61 @@ def test_one_reconciler_looks_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None
         reconciler.Reconciler().look()
 
     assert calls == [1]
+
+
+# What is known of a run
+
+
+def test_a_job_tells_when_its_first_run_began_and_when_it_was_claimed_last(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    job_id = submit()
+    assert jobs.read(job_id).started_at is None
+    monkeypatch.setattr(time, "time", lambda: 1000.0)
+    first = leases.claim(job_id, "first", "host:1:2")
+    assert first is not None
+    assert (first.started_at, first.updated_at, first.pages_total) == (1000.0, 1000.0, 7)
+    taken_over(job_id)
+    monkeypatch.setattr(time, "time", lambda: 2000.0)
+
+    second = leases.claim(job_id, "second", "host:4:5")
+
+    assert second is not None
+    assert (second.started_at, second.updated_at) == (1000.0, 2000.0)
+    assert jobs.read(job_id).started_at == 1000.0
+
+
+def test_the_end_of_an_earlier_run_is_forgotten_when_a_job_runs_again() -> None:
+    job_id = submit()
+    leases.claim(job_id, "first", "host:1:2")
+    leases.note_failure(job_id, errors.ToolFailed())
+    assert storage.job(job_id).end.exists()
+    taken_over(job_id)
+
+    assert leases.claim(job_id, "second", "host:4:5")
+
+    assert not storage.job(job_id).end.exists()
+
+
+def test_the_end_of_a_job_that_killed_its_workers_is_known_when_redis_forgets_it(
+    service: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OCR_LOSSES_MAX", "1")
+    settings.get.cache_clear()
+    job_id = submit()
+    leases.claim(job_id, "run", "host:1:2")
+    storage.job(job_id).work("run").mkdir(parents=True)
+
+    assert not leases.give_back(job_id, "host:1:2", lost=True)
+
+    assert not (storage.job(job_id).path / "work").exists()
+    service.flushall()
+    jobs.restore(job_id)
+    job = jobs.read(job_id)
+    assert job.state is State.FAILED
+    assert job.failure is not None
+    assert job.failure.code == "worker_lost"
+
+
+def test_a_job_that_nobody_knows_is_not_given_back() -> None:
+    assert not leases.give_back(storage.new_id(), "host:1:2", lost=True)

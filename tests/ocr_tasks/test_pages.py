@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import redis
 
-from ocr_tasks import keys, lanes, pages, settings
+from ocr_tasks import app, keys, lanes, pages, settings
 from ocr_tasks.app import LANES, LAST_LANE_EVERY, LaneOrder
 from ocr_tasks.plugin import helper
 from ocr_tasks.plugin.batch import Files
@@ -148,6 +148,32 @@ def test_queues_of_others_are_asked_too() -> None:
     order.update({"reply", *LANES.values()})
 
     assert order.consume(5) == ["reply", *LANES.values()]
+
+
+def test_documents_and_pages_of_workspaces_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "SHARED_PROCESSORS", ["ocrd-made-up"])
+    order = LaneOrder()
+    order.update({"ocrd-made-up", *LANES.values()})
+    assert order.consume(1) == [LANES["interactive"]]
+
+    # Where both wait, and nobody else.
+    both = {LANES["normal"], "ocrd-made-up"}
+    taken = []
+    for _ in range(2 * LAST_LANE_EVERY):
+        taken.append(next(lane for lane in order.consume(5) if lane in both))
+        order.rotate(taken[-1])
+    assert min(taken.count(lane) for lane in both) >= LAST_LANE_EVERY - 1
+    assert order.consume(5)[-2:] == [LANES["pages"], LANES["bulk"]]
+
+
+def test_processors_of_a_worker_take_turns() -> None:
+    order = LaneOrder()
+    order.update(["ocrd-b", "ocrd-a"])
+    firsts = []
+    for _ in range(LAST_LANE_EVERY - 1):
+        firsts.append(order.consume(2)[0])
+        order.rotate(firsts[-1])
+    assert firsts == ["ocrd-b", "ocrd-a", "ocrd-b", "ocrd-a"]
 
 
 def test_small_documents_go_before_pages_of_large_ones() -> None:
@@ -377,3 +403,76 @@ def test_a_batch_that_its_owner_keeps_lives_on(queue: redis.Redis) -> None:
     pages.keep("b")
 
     assert all(queue.ttl(key) > 1 for key in queue.keys("*"))
+
+
+def test_a_turn_lasts_its_seconds_where_the_way_back_took_none(
+    queue: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OCR_TURN_SECONDS", "3600")
+    settings.get.cache_clear()
+    queue.lpush(LANES["normal"], "a message")
+    turn = lanes.Turn("normal")
+
+    assert not any(turn.is_over(back=0) for _ in range(3))
+
+
+def test_an_item_that_was_handed_back_is_not_lost_with_its_next_reader(queue: redis.Redis) -> None:
+    pages.open_batch(BATCH, [0])
+    for _ in range(3):
+        assert pages.lease(BATCH, "hands back") == 0
+        assert pages.hand_back(BATCH, 0, "hands back")
+    assert pages.lease(BATCH, "is lost") == 0
+    run_out(queue, 0)
+
+    assert pages.lease(BATCH, "next") == 0
+
+
+def test_an_item_that_is_done_is_done_once_and_not_leased_again(queue: redis.Redis) -> None:
+    pages.open_batch(BATCH, [0])
+    assert pages.lease(BATCH, "a") == 0
+    assert pages.complete(BATCH, 0, "a")
+
+    assert not pages.complete(BATCH, 0, "a")
+    assert not pages.hand_back(BATCH, 0, "a")
+    run_out(queue, 0)
+    assert pages.lease(BATCH, "b") is None
+    assert pages.collect(BATCH, 1) == pages.Done(0, "a")
+    assert pages.collect(BATCH, 0.1) is None
+
+
+def test_an_item_that_was_handed_back_waits_once(queue: redis.Redis) -> None:
+    pages.open_batch(BATCH, [0])
+    assert pages.lease(BATCH, "a") == 0
+    assert pages.hand_back(BATCH, 0, "a")
+    run_out(queue, 0)
+
+    assert not pages.hand_back(BATCH, 0, "a")
+    assert pages.lease(BATCH, "b") == 0
+    assert pages.lease(BATCH, "c") is None
+
+
+def test_a_reader_that_was_given_up_comes_too_late(queue: redis.Redis) -> None:
+    pages.open_batch(BATCH, [0])
+    for reader in ("first", "second"):
+        assert pages.lease(BATCH, reader) == 0
+        run_out(queue, 0)
+    assert pages.lease(BATCH, "third") is None
+
+    assert not pages.complete(BATCH, 0, "second")
+    assert pages.collect(BATCH, 1) == pages.Done(0, None)
+    assert pages.collect(BATCH, 0.1) is None
+
+
+@pytest.mark.parametrize("step", ["leased", "handed back", "done"])
+def test_no_key_of_a_batch_outlives_it_whatever_its_last_step(
+    step: str, queue: redis.Redis
+) -> None:
+    pages.open_batch(BATCH, [0])
+    pages.lease(BATCH, "a", lasting=True)
+    if step == "handed back":
+        pages.hand_back(BATCH, 0, "a")
+    elif step == "done":
+        pages.complete(BATCH, 0, "a")
+
+    assert len(queue.keys("*")) == 2
+    assert all(queue.ttl(key) > 0 for key in queue.keys("*"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import http.server
 import json
 import socket
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ import pytest
 from standardwebhooks import Webhook
 
 from ocr_tasks import errors, jobs, keys, leases, options, redis_client, settings, storage, webhooks
-from ocr_tasks.model import Callback, Job, Progress, Stage
+from ocr_tasks.model import Callback, Job, PageFailure, Progress, Stage
 from tests import examples
 from tests.examples import ROOT
 from tests.ocr_tasks.test_jobs import INPUT, OUTCOME, report
@@ -393,3 +395,120 @@ def test_a_callback_is_taken_out_of_the_form() -> None:
     assert webhooks.wanted(form) == Callback("http://a.example/", "end")
     assert form == {"languages": ["eng"]}
     assert webhooks.wanted(form) is None
+
+
+def message_of(job: Job, event: str) -> webhooks.Message:
+    return webhooks.Message(job.id, job.attempt, event, 0)
+
+
+def test_what_is_told_of_a_job_that_succeeded_is_all_of_this() -> None:
+    job_id = submit("http://127.0.0.1:1/hook")
+    leases.claim(job_id, "run", "host:1:2")
+    failed = tuple(PageFailure(number, "page_timeout", "") for number in range(1, 601))
+    leases.commit(job_id, "run", dataclasses.replace(OUTCOME, failed_pages=failed))
+    job = jobs.read(job_id)
+
+    before = int(time.time())
+    told = webhooks.payload(message_of(job, "succeeded"), job)
+
+    assert before <= datetime.fromisoformat(told.pop("timestamp")).timestamp() <= time.time()
+    assert told == {
+        "type": "job.succeeded",
+        "data": {
+            "id": job_id,
+            "state": "succeeded",
+            "attempt": 1,
+            "name": "scan.pdf",
+            "pages": 7,
+            "pages_done": 7,
+            "failed_pages": list(range(1, 501)),
+            "artifacts": [
+                {"name": "pdf", "media_type": "application/pdf", "bytes": 5, "sha256": "1" * 64}
+            ],
+            "error": None,
+            "href": f"/v1/jobs/{job_id}",
+        },
+    }
+
+
+def test_what_is_told_of_a_job_that_runs_or_failed_has_no_results() -> None:
+    job_id = submit("http://127.0.0.1:1/hook", "stages")
+    leases.claim(job_id, "run", "host:1:2")
+    report(job_id, "run", "PROGRESS", Progress(Stage.OCR, pages_done=3, pages_total=7).to_dict())
+    job = jobs.read(job_id)
+    told = webhooks.payload(message_of(job, "ocr"), job)["data"]
+    assert (told["pages"], told["pages_done"], told["state"]) == (7, 3, "running")
+    assert (told["failed_pages"], told["artifacts"], told["error"]) == ([], [], None)
+
+    report(job_id, "run", "FAILURE", errors.ToolFailed("it broke"))
+    job = jobs.read(job_id)
+
+    told = webhooks.payload(message_of(job, "failed"), job)["data"]
+    assert told["error"] == {"code": "tool_failed", "message": "it broke"}
+    assert (told["pages_done"], told["artifacts"]) == (3, [])
+
+
+@pytest.mark.parametrize(
+    ("status", "delivered"), [(None, False), (199, False), (200, True), (299, True), (300, False)]
+)
+def test_an_answer_of_the_two_hundreds_is_a_delivery(status: int | None, delivered: bool) -> None:
+    assert webhooks.Attempt("succeeded", 0, status, "", None).delivered is delivered
+
+
+def test_a_message_of_a_job_that_is_gone_goes() -> None:
+    job = finished("http://127.0.0.1:1/hook")
+    (message,) = webhooks.take(10)
+    redis_client.client().hset(keys.OUTBOX_TRIES, message.member, 3)
+    jobs.delete(job.id)
+
+    assert webhooks.told(message) is None
+    webhooks.drop(message)
+
+    assert not redis_client.client().exists(keys.OUTBOX, keys.OUTBOX_TRIES)
+
+
+def test_a_message_that_is_postponed_costs_no_try() -> None:
+    finished("http://127.0.0.1:1/hook")
+    (message,) = webhooks.take(10)
+
+    before = redis_client.now()
+    webhooks.postpone(message, 500)
+
+    due = redis_client.client().zscore(keys.OUTBOX, message.member)
+    assert due is not None
+    assert before <= due - 500 <= redis_client.now()
+    due_now()
+    assert webhooks.take(10) == [message]
+
+
+def test_a_message_that_was_sent_meanwhile_is_not_put_back_by_postponing_it() -> None:
+    finished("http://127.0.0.1:1/hook")
+    (message,) = webhooks.take(10)
+    webhooks.drop(message)
+
+    webhooks.postpone(message, 0)
+
+    assert webhooks.take(10) == []
+
+
+def test_as_many_messages_are_taken_as_are_asked_for() -> None:
+    for _ in range(3):
+        finished("http://127.0.0.1:1/hook")
+
+    assert webhooks.take(0) == []
+    assert [len(webhooks.take(2)) for _ in range(3)] == [2, 1, 0]
+
+
+def test_a_job_remembers_its_last_twenty_tries() -> None:
+    job = finished("http://127.0.0.1:1/hook")
+    (message,) = webhooks.take(10)
+    for number in range(25):
+        attempt = dataclasses.asdict(webhooks.Attempt("succeeded", number, 500, "", 1.0))
+        names = [keys.task(job.id), keys.OUTBOX, keys.OUTBOX_TRIES, keys.STATS]
+        args = [message.member, json.dumps(attempt), "1", "failed"]
+        redis_client.run("delivered", names, args)
+
+    callback = jobs.read(job.id).callback
+    assert callback is not None
+    assert [row["at"] for row in callback.deliveries] == list(range(5, 25))
+    assert redis_client.client().hget(keys.OUTBOX_TRIES, message.member) == "25"

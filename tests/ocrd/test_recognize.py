@@ -464,7 +464,7 @@ def test_the_program_logs_as_ocrd_does(folder: Path) -> None:
 # As a worker runs it
 
 
-def test_a_worker_runs_it_and_keeps_it_loaded(
+def test_a_worker_runs_it_in_its_own_process(
     processors: redis.Redis, kant: Path, tmp_path: Path, ocrd_bin: Path
 ) -> None:
     log = tmp_path / "log"
@@ -483,10 +483,39 @@ def test_a_worker_runs_it_and_keeps_it_loaded(
     with pytest.raises(errors.ProcessorFailed, match="not installed: tlh"):
         running.run(wrong, log)
 
-    assert "page PHYS_0017 is read" in log.read_text()
+    assert re.search(r"^[\d:.]+ INFO [\w.]+ - page PHYS_0017 is read$", log.read_text(), re.M)
     (file,) = Mets.read(kant).files("OCR-D-OCR")
     assert (file.id, file.page) == ("OCR-D-OCR_PHYS_0017", "PHYS_0017")
     words = etree.parse(kant.parent / file.href).iter(f"{PAGE}Word")
     texts = {word.findtext(f"{PAGE}TextEquiv/{PAGE}Unicode") for word in words}
     assert {"der", "Natur", "Theil"} <= texts
     assert "WRONG" not in Mets.read(kant).groups
+
+
+def test_other_jobs_have_their_turn_between_two_pages(
+    service: redis.Redis, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = running.Order(
+        *(RECOGNIZE, folder / "mets.xml", "0" * 16, ("IMG",), ("OUT",), None, PARAMETERS),
+        "00000000-0000-4000-8000-000000000003",
+    )
+
+    def run(order: running.Order) -> bool:
+        return running.run(order, tmp_path / "log", turn_is_over=lambda: True)
+
+    assert not run(order)
+    assert _texts(folder) == {"P1": "harbour"}
+    assert run(order)
+    assert _texts(folder) == {"P1": "harbour", "P2": "garden"}
+
+    # Where output is made again, the next run would begin from the first page.
+    monkeypatch.setenv("OCR_OCRD_EXISTING_OUTPUT", "overwrite")
+    settings.get.cache_clear()
+    assert run(replace(order, output_file_grps=("MORE",)))
+    assert _texts(folder, "MORE") == {"P1": "harbour", "P2": "garden"}
+
+
+def test_a_turn_does_not_end_with_a_page_that_cannot_be_read(order: Order) -> None:
+    (order.folder / "IMG" / "P1.png").write_bytes(b"broken")
+    with pytest.raises(errors.ProcessorFailed, match="1 of 2 pages"):
+        recognition.run(order, turn_is_over=lambda: True)

@@ -1,7 +1,8 @@
 """An OCRmyPDF plugin whose engine misbehaves where the document's title asks for it.
 
 `title="fault: crash 2"` has page 2 raise; the faults are the methods of `Faults`, and `draw`, which
-hangs in the drawing of the page. Documents with other titles are read as always.
+hangs in the drawing of the page. The title is that of the job, or else of the PDF itself. Documents
+with other titles are read as always.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ import signal
 import subprocess
 import tempfile
 import time
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+import pikepdf
 from ocrmypdf import hookimpl
 from ocrmypdf.builtin_plugins import pypdfium
 
@@ -109,6 +111,18 @@ class Faults:
         (job.folder.path / "tried.json").write_text(json.dumps(found))
 
     @staticmethod
+    def gate() -> None:
+        """The page waits until a test opens its gate, or that of all pages of the job.
+
+        See `open_gate` in tests/acceptance/conftest.py.
+        """
+        job = context.current()
+        assert job
+        gates = [job.folder.path / name for name in ("open", f"open-{context.page()}")]
+        while not any(gate.exists() for gate in gates):
+            time.sleep(0.05)
+
+    @staticmethod
     def slow() -> None:
         """The page takes a second longer."""
         time.sleep(1)
@@ -149,10 +163,17 @@ class FaultyEngine(ReplayEngine):
 
 def _asked_for(options: Any, page: int) -> str | None:
     """The fault that the title asks for on this page."""
-    marker, _, rest = (options.title or "").partition(": ")
+    marker, _, rest = (options.title or _own_title(options.input_file)).partition(": ")
     fault, _, pages = rest.partition(" ")
     wanted = pages.split(",") if pages else [str(page)]
     return fault if marker == "fault" and str(page) in wanted else None
+
+
+@cache
+def _own_title(file: Path) -> str:
+    """The title that a PDF has already."""
+    with pikepdf.open(file) as pdf:
+        return str(pdf.docinfo.get("/Title", ""))
 
 
 @hookimpl
@@ -164,5 +185,6 @@ def rasterize_pdf_page(pageno: int, options: Any) -> None:
 
 
 @hookimpl
-def get_ocr_engine(options: Any) -> FaultyEngine:
-    return FaultyEngine()
+def get_ocr_engine(options: Any) -> FaultyEngine | None:
+    job = context.owner()
+    return None if job and job.devices else FaultyEngine()  # what devices read is theirs

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -13,47 +15,77 @@ import pytest
 from PIL import Image
 
 from tests import documents
-from tests.conftest import Stack, running_stack, wait_until
+from tests.commands import run
+from tests.conftest import Stack, free_port, wait_until
+from tests.parts import web_server
 
 pytestmark = pytest.mark.acceptance
 
-ALONE = {"OCR_WORKER_PROCESSES": "1", "OCR_SWARM_CHECK_SHARE": "0"}
+Start = Callable[..., Stack]
+Run = Callable[..., str]
 
 
-def manage(stack: Stack, *arguments: str) -> str:
-    command = [sys.executable, "-m", "ocr_tasks.cli", *arguments]
+@pytest.fixture(scope="module")
+def start(redis_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
+    """Starts web servers that share a Redis, each with a database of its own."""
+    with contextlib.ExitStack() as life:
+        databases = itertools.count(1)
+
+        def make(port: int = 0, **settings: str) -> Stack:
+            folder = tmp_path_factory.mktemp("docr")
+            url = f"{redis_server}?db={next(databases)}"
+            return life.enter_context(
+                web_server(folder, url, port, OCR_SWARM_CHECK_SHARE="0", **settings)
+            )
+
+        yield make
+
+
+@pytest.fixture(scope="module")
+def stack(start: Start) -> Stack:
+    return start()
+
+
+@pytest.fixture(scope="module")
+def guarded(start: Start) -> Stack:
+    """A server that asks for tokens, and is for some networks only."""
+    return start(OCR_ACCESS="tokens", OCR_ALLOWED_NETWORKS="127.0.0.1/32,10.0.0.0/8")
+
+
+@pytest.fixture(scope="module")
+def ring(start: Start) -> tuple[Stack, Stack]:
+    """Two servers that name each other, and wait a short time for devices."""
+    ports = free_port(), free_port()
+    first, second = (
+        start(
+            port=port,
+            OCR_SWARM_PEERS=f"http://127.0.0.1:{other}",
+            OCR_SWARM_DOCR_SECONDS="5",
+        )
+        for port, other in (ports, reversed(ports))
+    )
+    return first, second
+
+
+def load(stack: Stack, folder: Path, *names: str, run: Run = run) -> None:
+    """Has images wait, and no others."""
+    for name in names:
+        path = folder / "Scans" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (60, 40), "white").save(path)
+    run(stack, "swarm", "purge", "--all")
+    where = ["--transcripts", str(folder / "transcripts"), "--name", folder.name.lower()[:40]]
+    run(stack, "swarm", "load", str(folder / "Scans"), *where)
+
+
+def run_program(stack: Stack, *words: str) -> str:
+    """What a command says, in a process of its own."""
+    command = [sys.executable, "-m", "ocr_tasks.cli", *words]
     done = subprocess.run(
         command, env=stack.environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
-
-
-def load(stack: Stack, folder: Path, *names: str) -> None:
-    for name in names:
-        path = folder / "Scans" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.new("L", (60, 40), "white").save(path)
-    manage(stack, "swarm", "purge", "--all")
-    where = ["--transcripts", str(folder / "transcripts"), "--name", folder.name.lower()[:40]]
-    manage(stack, "swarm", "load", str(folder / "Scans"), *where)
-
-
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with running_stack(tmp_path_factory.mktemp("docr"), **ALONE) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A server that asks for tokens."""
-    with running_stack(
-        tmp_path_factory.mktemp("guarded"),
-        **ALONE,
-        OCR_ACCESS="tokens",
-    ) as running:
-        yield running
 
 
 def get(stack: Stack, key: str = "", path: str = "/page") -> httpx.Response:
@@ -87,7 +119,7 @@ def published_put(answer: httpx.Response, body: bytes) -> int:
 
 
 def test_the_exchange_of_the_published_client(stack: Stack, tmp_path: Path) -> None:
-    load(stack, tmp_path, "sub dir/b.tif")
+    load(stack, tmp_path, "sub dir/b.tif", run=run_program)
     answer = get(stack)
     name = tmp_path.name.lower()[:40]
 
@@ -193,8 +225,8 @@ def test_a_transcript_of_50_megabytes_is_refused(stack: Stack, tmp_path: Path) -
 
 def test_tokens_are_asked_for_but_not_with_the_transcript(guarded: Stack, tmp_path: Path) -> None:
     load(guarded, tmp_path, "a.jpg", "b.jpg")
-    good = manage(guarded, "tokens", "create", "tablet", "--scopes", "swarm").strip()
-    other = manage(guarded, "tokens", "create", "reader", "--scopes", "read").strip()
+    good = run(guarded, "tokens", "create", "tablet", "--scopes", "swarm").strip()
+    other = run(guarded, "tokens", "create", "reader", "--scopes", "read").strip()
     for wrong in ("", "wrong", f"{good[:-1]}x", other):
         refused = get(guarded, wrong)
         assert (refused.status_code, refused.content) == (403, b"")
@@ -207,82 +239,63 @@ def test_tokens_are_asked_for_but_not_with_the_transcript(guarded: Stack, tmp_pa
 
 def test_the_key_alone_will_not_do_where_tokens_are_needed(guarded: Stack, tmp_path: Path) -> None:
     load(guarded, tmp_path, "a.jpg")
-    good = manage(guarded, "tokens", "create", "tablet", "--scopes", "swarm").strip()
+    good = run(guarded, "tokens", "create", "tablet", "--scopes", "swarm").strip()
     answer = get(guarded, good)
     for headers, status in (({}, 403), ({"X_Auth_Key": good}, 200)):
         told = put(guarded, b"words", Content_Disposition=key_of(answer), **headers)
         assert told.status_code == status
 
 
-def test_a_device_that_never_answers_keeps_no_page(tmp_path: Path) -> None:
-    with running_stack(tmp_path, **ALONE, OCR_SWARM_DOCR_SECONDS="5") as stack:
-        load(stack, tmp_path, "a.jpg")
-        assert get(stack).status_code == 200
-        assert get(stack).status_code == 204
-        wait_until(lambda: get(stack).status_code == 200, 30)
+def test_a_device_that_never_answers_keeps_no_page(
+    ring: tuple[Stack, Stack], tmp_path: Path
+) -> None:
+    stack, _ = ring
+    load(stack, tmp_path, "a.jpg")
+    assert get(stack).status_code == 200
+    assert get(stack).status_code == 303  # nothing is left here
+    wait_until(lambda: get(stack).status_code == 200)
+    run(stack, "swarm", "purge", "--all")
 
 
-def test_addresses_that_are_not_allowed_get_403(tmp_path: Path) -> None:
-    with (
-        running_stack(tmp_path, **ALONE, OCR_ALLOWED_NETWORKS="127.0.0.1/32,10.0.0.0/8") as stack,
-        httpx.Client(transport=httpx.HTTPTransport(local_address="127.0.0.2")) as other,
-    ):
-        forged = {"X-Forwarded-For": "10.0.0.1", "Client-IP": "10.0.0.1"}
-        assert other.get(f"{stack.url}/page", headers=forged).status_code == 403
-        assert get(stack).status_code == 204
+def test_addresses_that_are_not_allowed_get_403(guarded: Stack) -> None:
+    run(guarded, "swarm", "purge", "--all")
+    token = run(guarded, "tokens", "create", "tablet", "--scopes", "swarm").strip()
+    forged = {"X-Forwarded-For": "10.0.0.1", "Client-IP": "10.0.0.1", "X-Auth-Key": token}
+    with httpx.Client(transport=httpx.HTTPTransport(local_address="127.0.0.2")) as other:
+        assert other.get(f"{guarded.url}/page", headers=forged).status_code == 403
+    assert get(guarded, token).status_code == 204
 
 
-def test_three_servers_in_a_row_hand_a_client_on_to_the_one_with_pages(tmp_path: Path) -> None:
-    for name in "abc":
-        (tmp_path / name).mkdir()
-    with (
-        running_stack(tmp_path / "c", **ALONE) as third,
-        running_stack(
-            tmp_path / "b",
-            **ALONE,
-            OCR_SWARM_PEERS=third.url,
-        ) as second,
-        running_stack(
-            tmp_path / "a",
-            **ALONE,
-            OCR_SWARM_PEERS=second.url,
-        ) as first,
-    ):
-        load(third, tmp_path, "a.jpg")
-        documents.picture("words").save(tmp_path / "Scans/page.png")
-        manage(third, "swarm", "load", str(tmp_path / "Scans"), "--name", "more")
-        seen = []
-        answer = get(first)
-        while answer.status_code == 303:
-            where = answer.headers["Location"]
-            seen.append(where.partition("?")[0])
-            server = second if where.startswith(second.url) else third
-            answer = get(server, path=where.partition(server.url)[2])
+def test_three_servers_in_a_row_hand_a_client_on_to_the_one_with_pages(
+    stack: Stack, start: Start, tmp_path: Path
+) -> None:
+    second = start(OCR_SWARM_PEERS=stack.url)
+    first = start(OCR_SWARM_PEERS=second.url)
+    load(stack, tmp_path, "a.jpg")
+    documents.picture("words").save(tmp_path / "Scans/page.png")
+    run(stack, "swarm", "load", str(tmp_path / "Scans"), "--name", "more")
+    seen = []
+    answer = get(first)
+    while answer.status_code == 303:
+        where = answer.headers["Location"]
+        seen.append(where.partition("?")[0])
+        server = second if where.startswith(second.url) else stack
+        answer = get(server, path=where.partition(server.url)[2])
 
-        assert seen == [f"{second.url}/page", f"{third.url}/page"]
-        assert answer.status_code == 200
-        assert published_put(answer, b"words") == 200
-        # Our own client goes the same way, and finds the other page.
-        manage(first, "swarm", "join", first.url, "--until-empty")
-        assert "waiting      0" in manage(third, "swarm", "stats")
+    assert seen == [f"{second.url}/page", f"{stack.url}/page"]
+    assert answer.status_code == 200
+    assert published_put(answer, b"words") == 200
+    # Our own client goes the same way, and finds the other page.
+    run_program(first, "swarm", "join", first.url, "--until-empty")
+    assert "waiting      0" in run(stack, "swarm", "stats")
 
 
-def test_servers_that_name_each_other_do_not_hand_a_client_round_and_round(tmp_path: Path) -> None:
-    for name in "ab":
-        (tmp_path / name).mkdir()
-    with (
-        running_stack(tmp_path / "b", **ALONE) as second,
-        running_stack(
-            tmp_path / "a",
-            **ALONE,
-            OCR_SWARM_PEERS=second.url,
-        ) as first,
-    ):
-        second.stop()
-        second.settings["OCR_SWARM_PEERS"] = first.url
-        second.start()
-        answer = get(first)
-        assert answer.status_code == 303
-        path = answer.headers["Location"].partition(second.url)[2]
+def test_servers_that_name_each_other_do_not_hand_a_client_round_and_round(
+    ring: tuple[Stack, Stack],
+) -> None:
+    first, second = ring
+    answer = get(first)
+    assert answer.status_code == 303
+    path = answer.headers["Location"].partition(second.url)[2]
 
-        assert get(second, path=path).status_code == 204
+    assert get(second, path=path).status_code == 204

@@ -16,7 +16,6 @@ from tests.ocr_tasks.test_owners import submit
 from tests.web.conftest import Configure
 from web import auth, scopes
 from web.app import create_app
-from web.dialects import rooms
 
 pytestmark = pytest.mark.usefixtures("service")
 
@@ -44,7 +43,7 @@ def refused(answer: TestResponse, status: int, code: str) -> dict[str, Any]:
 
 
 def test_each_route_says_which_scope_it_needs(configure: Configure) -> None:
-    app = configure(dialects=",".join(rooms._BLUEPRINTS)).application
+    app = configure(dialects=",".join(settings.DIALECTS)).application
     routes = {rule.endpoint for rule in app.url_map.iter_rules()}
 
     assert routes == set(scopes.SCOPES)

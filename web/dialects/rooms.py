@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import importlib
 
-from flask_openapi3 import APIBlueprint, OpenAPI
+from flask_openapi3 import OpenAPI
 
 from ocr_tasks import settings
-from web.dialects import azure, demo, nextcloud
-
-#: By the name that OCR_DIALECTS has for it.
-_BLUEPRINTS: Mapping[str, APIBlueprint] = {
-    "azure": azure.blueprint,
-    "nextcloud": nextcloud.blueprint,
-    "demo": demo.blueprint,
-}
 
 
 def install(app: OpenAPI) -> None:
     """Makes an application speak what the settings want it to."""
     for name in settings.get().dialect_names:
-        app.register_api(_BLUEPRINTS[name])
+        # Named like its module, which is loaded only where it is wanted.
+        app.register_api(importlib.import_module(f"web.dialects.{name}").blueprint)

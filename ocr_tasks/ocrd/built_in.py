@@ -1,0 +1,63 @@
+"""Runs the built-in processor in this process, as workers do."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from billiard.exceptions import SoftTimeLimitExceeded
+
+from ocr_tasks import errors, failures, settings
+from ocr_tasks.ocrd import recognition, warm
+
+
+def run(
+    order: recognition.Order, log: Path, temporary: Path, turn_is_over: Callable[[], bool]
+) -> bool:
+    """Reads the pages of an order; what is said about them is appended to the log.
+
+    `temporary` is a folder for temporary files. False: pages are left, see `recognition.run`.
+
+    Raises:
+        errors.ProcessorFailed
+    """
+    with _log_to(log), _temporary_files_in(temporary):
+        try:
+            with failures.as_job_errors():
+                return recognition.run(order, turn_is_over)
+        except SoftTimeLimitExceeded:
+            raise
+        except Exception as error:  # whatever a client's files set off, its job alone fails
+            known = isinstance(error, errors.OcrTasksError)
+            text = str(error) if known else warm.in_a_line(error)
+            recognition.log.critical("%s", text, exc_info=not known)
+            raise errors.ProcessorFailed(text) from error
+
+
+@contextmanager
+def _temporary_files_in(folder: Path) -> Iterator[None]:
+    before, tempfile.tempdir = tempfile.tempdir, str(folder)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
+
+
+@contextmanager
+def _log_to(file: Path) -> Iterator[None]:
+    """Appends what is said about pages to a file, and leaves it out of the worker's own log."""
+    log = recognition.log
+    handler = logging.FileHandler(file, encoding="utf-8")
+    handler.setFormatter(logging.Formatter(recognition.LOG_FORMAT, recognition.LOG_TIME))
+    log.setLevel(settings.get().log_level)
+    log.addHandler(handler)
+    log.propagate = False
+    try:
+        yield
+    finally:
+        log.propagate = True
+        log.removeHandler(handler)
+        handler.close()

@@ -1,0 +1,89 @@
+"""Changes a module in small ways, one at a time, and shows the changes that no test notices.
+
+    make mutants MODULE=leases [MOST=60]
+    .venv/bin/python -m scripts.mutants plugin/work 60 is_slow    # only functions of such names
+
+It works in a copy of the repository in build/mutants, with mutmut (https://mutmut.readthedocs.io),
+which it installs there. It runs only the tests that `TESTS` names for the module.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+TOOLS = "mutmut==3.8.1 libcst==1.9.0 setproctitle==1.3.8 textual==8.2.8 coverage==7.17.5"
+
+#: The tests of a module, by the names of their files in tests/ocr_tasks, or in another folder.
+TESTS = {
+    "jobs": "jobs owners repeats retention",
+    "leases": "leases jobs ocrd/waiting",
+    "pages": "pages work",
+    "lanes": "lanes pages leases jobs ocrd/waiting",
+    "storage": "storage retention intake jobs",
+    "backend": "backend jobs leases owners repeats control ocrd/waiting",
+    "webhooks": "webhooks courier",
+    "plugin": "executor work pages progress plugin",
+    "plugin/engine": "engine",
+    "plugin/tesseract": "engine",
+}
+
+#: Lines that are left alone: what the log says, and types.
+LEFT_ALONE = r"^\s*log\.|cast\("
+
+#: What mutmut calls a change that the tests pass with, and one that none of them comes across.
+NOT_NOTICED = (0, 33)
+
+
+def main(module: str, most: int = 60, only: str = "") -> None:
+    """Tries at most so many changes of a module: a random choice that is the same each time."""
+    work = Path("build/mutants").absolute()
+    tools = work / "tools"
+    if not tools.exists():
+        install = f"-m pip install -q --no-deps --target {tools} {TOOLS}"
+        subprocess.run([sys.executable, *install.split()], check=True)
+    list_files = ["git", "ls-files", "-co", "--exclude-standard"]
+    for name in subprocess.check_output(list_files, text=True).splitlines():
+        (work / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(name, work / name)
+    os.chdir(work)
+    shutil.rmtree("mutants", ignore_errors=True)
+    path = f"ocr_tasks/{module}.py"
+    names = [f"ocr_tasks/{name}" for name in TESTS.get(module, TESTS["plugin"]).split()]
+    tests = [Path("tests", *name.split("/")[-2:]) for name in names]
+    tests = [test.with_name(f"test_{test.name}.py") for test in tests]
+    Path("setup.cfg").write_text(
+        f"[mutmut]\nsource_paths=ocr_tasks\nonly_mutate={path}\nalso_copy=\n web\n docs\n"
+        # So no test finds connections of an earlier run: of Celery, to a Redis that has gone.
+        "process_isolation=forkserver\n"
+        f"do_not_mutate_patterns={LEFT_ALONE}\npytest_add_cli_args_test_selection=\n "
+        + "\n ".join(str(test) for test in tests if test.exists())
+    )
+    os.environ["PYTHONPATH"] = str(tools)
+    sys.path.insert(0, str(tools))
+    mutmut = importlib.import_module("mutmut.__main__")
+    mutmut.copy_src_dir()
+    mutmut.create_file_mutants(Path(path))
+    results = Path(f"mutants/{path}.meta")
+    made = [name for name in sorted(_codes(results)) if only in name]
+    chosen = random.Random(16).sample(made, min(most, len(made)))
+    mutmut.run.callback(chosen, max_children=1)
+    survived = [name for name in chosen if _codes(results)[name] in NOT_NOTICED]
+    for name in survived:
+        mutmut.show.callback(name)
+    print(f"{module}: of {len(made)} changes {len(chosen)} were tried, {len(survived)} not noticed")
+
+
+def _codes(results: Path) -> dict[str, int]:
+    codes: dict[str, int] = json.loads(results.read_text())["exit_code_by_key"]
+    return codes
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int((*sys.argv, "60")[2]), "".join(sys.argv[3:]))

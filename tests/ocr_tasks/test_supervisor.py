@@ -1,0 +1,120 @@
+"""What `ocr-tasks up` says of a stack that is ready, and of one that is not."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
+
+import pytest
+
+from ocr_tasks import settings, supervisor
+
+WAITING = {"missing": ["workers"], "parts": {"redis": "ok", "workers": "starting: soon"}}
+GONE = {"missing": ["workers"], "parts": {"redis": "ok", "workers": "nobody is there"}}
+
+
+class Web:
+    """A web server that gives the answers it is told to, the last one again and again."""
+
+    def __init__(self) -> None:
+        self.answers: list[tuple[int, Any]] = []
+        self.asked = 0
+        web = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                web.asked += 1
+                status, body = web.answers[0] if len(web.answers) == 1 else web.answers.pop(0)
+                self.send_response(status)
+                self.end_headers()
+                self.wfile.write(body if isinstance(body, bytes) else json.dumps(body).encode())
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.server = HTTPServer(("127.0.0.1", 0), Handler)
+
+
+@pytest.fixture
+def web() -> Iterator[Web]:
+    made = Web()
+    # Asked often, so that it ends at once.
+    thread = threading.Thread(target=made.server.serve_forever, args=[0.01])
+    thread.start()
+    yield made
+    made.server.shutdown()
+    thread.join()
+    made.server.server_close()
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    lines: list[str] = []
+    monkeypatch.setattr(supervisor, "say", lines.append)
+    return lines
+
+
+def readiness(web: Web, **changed: str) -> supervisor._Readiness:
+    port = web.server.server_port
+    return supervisor._Readiness(settings.Settings(port=port, **changed))  # type: ignore[arg-type]
+
+
+def test_it_says_once_that_the_stack_is_ready(web: Web, said: list[str]) -> None:
+    web.answers = [(503, WAITING), (200, {"missing": [], "parts": {}})]
+    found = readiness(web, host="0.0.0.0")
+    found.look()
+    assert said == []
+    found.look()
+    found.look()
+    assert said == [f"ready: http://0.0.0.0:{web.server.server_port}  (Ctrl-C ends it)"]
+    assert web.asked == 2
+
+
+def test_it_says_what_is_missing_for_long(
+    web: Web, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "PATIENCE", -1)
+    web.answers = [
+        (503, WAITING),
+        (503, WAITING),
+        (503, GONE),
+        (403, b"no"),
+        (403, {"title": "No"}),
+    ]
+    found = readiness(web)
+    for _ in range(5):
+        found.look()
+    assert said == [
+        "not ready yet: workers: starting: soon",
+        "not ready yet: workers: nobody is there",
+        "not ready yet: the web server answers with 403",
+        "not ready yet: No",
+    ]
+
+
+def test_it_waits_for_a_web_server_that_does_not_answer(
+    web: Web, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "PATIENCE", -1)
+    found = readiness(web)
+    web.server.server_close()
+    found.look()
+    assert said == ["not ready yet: the web server does not answer yet"]
+
+
+def test_the_embedded_redis_is_asked_without_a_library(redis_server: str, tmp_path: Any) -> None:
+    silent = settings.Settings(data_dir=tmp_path)
+    assert supervisor._why_embedded_is_silent(silent)
+
+    (tmp_path / "redis").mkdir()
+    (tmp_path / "redis" / "redis.sock").symlink_to(redis_server.removeprefix("unix://"))
+    assert supervisor._why_embedded_is_silent(silent) == ""
+
+
+def test_a_redis_elsewhere_is_asked(redis_server: str, tmp_path: Any) -> None:
+    assert supervisor._why_remote_is_silent(settings.Settings(redis_url=redis_server)) == ""
+    away = settings.Settings(redis_url=f"unix://{tmp_path}/none.sock")
+    assert supervisor._why_remote_is_silent(away)
