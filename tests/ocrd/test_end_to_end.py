@@ -142,7 +142,9 @@ def ocrd_stack(
         OCRD_TEST_FOLDER=str(workspaces),
         TESSDATA_PREFIX=str(tessdata),
     ) as stack:
-        wait_until(lambda: len(httpx.get(f"{stack.url}/ocrd/processor", verify=False).json()) == 4)
+        # Each of them is started once, to be asked what it is.
+        address = f"{stack.url}/ocrd/processor"
+        wait_until(lambda: len(httpx.get(address, verify=False).json()) == 4, 180)
         yield stack
 
 
@@ -414,19 +416,60 @@ def client_environment(ocrd_stack: Stack) -> dict[str, str]:
     }
 
 
+#: Runs commands of `ocrd` and then a script one after the other in one process, as it takes seconds
+#: to start; JOB in a command is the job that one before it named.
+_COMMANDS = """
+import contextlib, io, json, re, sys
+from ocrd.cli import cli
+said, job = [], ""
+for command in json.loads(sys.argv[1]):
+    spoken = io.StringIO()
+    with contextlib.redirect_stdout(spoken):
+        try:
+            cli.main([word.replace("JOB", job) for word in command], "ocrd", standalone_mode=False)
+        except SystemExit as end:
+            assert not end.code, spoken.getvalue()
+    said.append(spoken.getvalue())
+    job = "".join(re.findall("Processing job id: (.*)", said[-1])) or job
+print(json.dumps(said))
+"""
+
+
+def commands(
+    ocrd_bin: Path, *asked: list[str | Path], env: dict[str, str], then: str = ""
+) -> list[str]:
+    """What OCR-D's program says to each of these commands, and a script of Python at the end."""
+    done = subprocess.run(
+        [ocrd_bin / "python", "-c", _COMMANDS + then, json.dumps(asked, default=str)],
+        env=os.environ | env,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    said, _, rest = done.stdout.partition("\n")
+    return [*json.loads(said), rest]
+
+
 def test_ocr_ds_client_finds_runs_and_follows_processors(
     local: Path, ocrd_bin: Path, client_environment: dict[str, str]
 ) -> None:
-    def client(*arguments: str | Path) -> str:
-        return ocrd(ocrd_bin, "network", "client", *arguments, env=client_environment)
-
-    assert DUMMY in client("discovery", "processors")
-    said = client(
-        *("processing", "run", DUMMY, "-m", local, "-I", "OCR-D-IMG", "-O", "OCR-D-D", "--block")
+    client = ["network", "client"]
+    run = ["processing", "run", DUMMY, "-m", local, "-I", "OCR-D-IMG", "-O", "OCR-D-D", "--block"]
+    found, said, status, log, _ = commands(
+        ocrd_bin,
+        [*client, "discovery", "processors"],
+        [*client, *run],
+        [*client, "processing", "check-status", "-j", "JOB"],
+        [*client, "processing", "check-log", "-j", "JOB"],
+        env=client_environment,
     )
-    (job_id,) = set(re.findall(r"Processing job id: ([0-9a-f-]{36})", said))
-    assert "SUCCESS" in client("processing", "check-status", "-j", job_id)
-    assert "ocrd" in client("processing", "check-log", "-j", job_id)
+
+    assert DUMMY in found
+    assert re.search(r"Processing job id: [0-9a-f-]{36}\n", said)
+    assert "SUCCESS" in status
+    assert "ocrd" in log
     assert 'USE="OCR-D-D"' in local.read_text()
 
 
@@ -435,38 +478,25 @@ def test_ocr_ds_client_runs_workflows_and_its_class_works_too(
 ) -> None:
     workflow = tmp_path / "workflow.txt"
     workflow.write_text("dummy -I OCR-D-IMG -O OCR-D-A\ndummy -I OCR-D-A -O OCR-D-B\n")
-    said = ocrd(
-        ocrd_bin,
-        *("network", "client", "workflow", "run", "-m", local, "-w", workflow),
-        *("--page-wise", "--block"),
-        env=client_environment,
-    )
-    assert "Workflow succeeded" in said
-    assert 'USE="OCR-D-B"' in local.read_text()
-
     script = (
-        "import sys\nfrom ocrd_network import Client\n"
-        "client = Client(server_addr_processing=sys.argv[1])\n"
+        "from ocrd_network import Client\n"
+        f"client = Client({client_environment['OCRD_NETWORK_SERVER_ADDR_PROCESSING']!r})\n"
         f"assert {DUMMY!r} in client.check_deployed_processors()\n"
         f"print(client.check_deployed_processor_ocrd_tool({DUMMY!r})['executable'])\n"
-        f"job = client.send_processing_job_request({DUMMY!r}, dict(path_to_mets=sys.argv[2],"
+        f"job = client.send_processing_job_request({DUMMY!r}, dict(path_to_mets={str(local)!r},"
         " input_file_grps=['OCR-D-IMG'], output_file_grps=['OCR-D-C'], parameters={}))\n"
         "print(client.poll_job_status(job))\n"
     )
-    done = subprocess.run(
-        [
-            ocrd_bin / "python",
-            *("-c", script, client_environment["OCRD_NETWORK_SERVER_ADDR_PROCESSING"], local),
-        ],
-        env=os.environ | client_environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
+    run = ["network", "client", "workflow", "run", "-m", local, "-w", workflow]
+
+    said, by_class = commands(
+        ocrd_bin, [*run, "--page-wise", "--block"], env=client_environment, then=script
     )
-    assert done.returncode == 0, done.stderr
-    assert DUMMY in done.stdout
-    assert "success" in done.stdout.lower()
+
+    assert "Workflow succeeded" in said
+    assert 'USE="OCR-D-B"' in local.read_text()
+    assert DUMMY in by_class
+    assert "success" in by_class.lower()
 
 
 # Workspaces and documents
