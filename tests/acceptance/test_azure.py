@@ -243,12 +243,12 @@ def test_a_page_that_lies_on_its_side_is_read_and_told_as_it_was_sent(
         MODEL, documents.encoded(image, "PNG", dpi=(200, 200))
     ).result()
 
-    assert result.content.count("went on to speak") > 20
+    assert result.content.count("went on to speak") == 10
     (page,) = result.pages
     assert (page.angle, page.width, page.height) == (90, *image.size)
     # It begins at the upper right, and runs down.
     x1, y1, x2, y2 = ((page.words or [])[0].polygon or [])[:4]
-    assert x1 == x2 > 2000
+    assert x1 == x2 > 500
     assert y1 < y2 < 400
 
 

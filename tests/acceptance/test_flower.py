@@ -115,12 +115,10 @@ def test_lengths_of_queues_are_true(http: httpx.Client, shown: httpx.Client) -> 
 
     queues = shown.get("/api/queues/length").json()["active_queues"]
 
-    assert {row["name"]: row["messages"] for row in queues} == {
-        "ocr.interactive": 1,
-        "ocr": 2,
-        "ocr.pages": 0,
-        "ocr.bulk": 3,
-    }
+    lengths = {row["name"]: row["messages"] for row in queues}
+    assert (
+        lengths.items() >= {"ocr.interactive": 1, "ocr": 2, "ocr.pages": 0, "ocr.bulk": 3}.items()
+    )
     page = shown.get("/broker").text
     assert re.search(r"ocr\.bulk.*?>\s*3\s*<", page, re.S)
 
