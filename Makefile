@@ -1,6 +1,8 @@
 # The commands people need. Each installs what it lacks first.
 PY := .venv/bin/python
 export PYTHONDONTWRITEBYTECODE :=
+# npm and node, where the machine has none (scripts/setup).
+export PATH := $(PATH):$(CURDIR)/.venv-node/bin
 
 .PHONY: run ocr test test-all lint pytest bench chaos mutants docs site swarm-assets env certificate test-compose help
 .DEFAULT_GOAL := help
