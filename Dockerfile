@@ -30,7 +30,6 @@ ENV DEBIAN_FRONTEND=noninteractive \
     UV_COMPILE_BYTECODE=1 \
     UV_LINK_MODE=copy \
     UV_NO_CONFIG=1 \
-    UV_NO_PROGRESS=1 \
     PATH=/opt/tools/bin:/usr/local/bin:/usr/bin:/bin
 RUN apt-get update -qq \
  && apt-get install -y -qq --no-install-recommends -o Dpkg::Options::=--force-unsafe-io \
@@ -48,10 +47,16 @@ RUN --mount=type=cache,target=/var/cache/python \
  && printf '%s\n' /opt/ocr-tasks/app /opt/ocr-tasks/engine > "$(echo /opt/ocr-tasks/lib/python3*/site-packages)/app.pth"
 
 # tesserocr, built for the Tesseract of the image.
-FROM tools AS engine
+FROM ${BASE} AS engine
+ENV DEBIAN_FRONTEND=noninteractive \
+    UV_CACHE_DIR=/var/cache/python/uv \
+    UV_COMPILE_BYTECODE=1 \
+    UV_LINK_MODE=copy \
+    UV_NO_CONFIG=1
 RUN apt-get update -qq \
  && apt-get install -y -qq --no-install-recommends -o Dpkg::Options::=--force-unsafe-io \
         g++ libtesseract-dev pkg-config python3-dev >/dev/null
+COPY --from=tools /opt/tools/bin/uv /usr/local/bin/
 COPY requirements/build.txt requirements/engine.txt /src/requirements/
 # The compiler's optimizations would triple the time; the work is done in Tesseract's library.
 RUN --mount=type=cache,target=/var/cache/python \
