@@ -27,7 +27,6 @@ FROM ${BASE} AS tools
 ENV DEBIAN_FRONTEND=noninteractive \
     PIP_CACHE_DIR=/var/cache/python/pip \
     UV_CACHE_DIR=/var/cache/python/uv \
-    UV_COMPILE_BYTECODE=1 \
     UV_LINK_MODE=copy \
     UV_NO_CONFIG=1 \
     PATH=/opt/tools/bin:/usr/local/bin:/usr/bin:/bin
@@ -39,18 +38,19 @@ RUN --mount=type=cache,target=/var/cache/python \
     python3 -m venv /opt/tools \
  && pip install -q --disable-pip-version-check --no-deps --require-hashes -r /src/requirements/uv.txt
 
+# Compiled to bytecode: otherwise each start of a process would take a second longer, as containers
+# cannot write it.
 FROM tools AS packages
 COPY requirements/runtime.txt /src/requirements/
 RUN --mount=type=cache,target=/var/cache/python \
     uv venv -q /opt/ocr-tasks \
- && uv pip sync -q --python /opt/ocr-tasks/bin/python --require-hashes /src/requirements/runtime.txt \
+ && uv pip sync -q --compile-bytecode --python /opt/ocr-tasks/bin/python --require-hashes /src/requirements/runtime.txt \
  && printf '%s\n' /opt/ocr-tasks/app /opt/ocr-tasks/engine > "$(echo /opt/ocr-tasks/lib/python3*/site-packages)/app.pth"
 
 # tesserocr, built for the Tesseract of the image.
 FROM ${BASE} AS engine
 ENV DEBIAN_FRONTEND=noninteractive \
     UV_CACHE_DIR=/var/cache/python/uv \
-    UV_COMPILE_BYTECODE=1 \
     UV_LINK_MODE=copy \
     UV_NO_CONFIG=1
 RUN apt-get update -qq \
@@ -71,7 +71,7 @@ FROM tools AS processors
 COPY requirements/ocrd.txt /src/requirements/
 RUN --mount=type=cache,target=/var/cache/python \
     uv venv -q /opt/ocrd \
- && uv pip sync -q --python /opt/ocrd/bin/python --require-hashes /src/requirements/ocrd.txt
+ && uv pip sync -q --compile-bytecode --python /opt/ocrd/bin/python --require-hashes /src/requirements/ocrd.txt
 
 # npm, for what browsers read pages with.
 FROM tools AS node
@@ -95,7 +95,7 @@ RUN --mount=type=cache,target=/var/cache/python \
 COPY pyproject.toml README.md LICENSE /src/
 COPY ocr_tasks /src/ocr_tasks
 COPY web /src/web
-RUN uv pip install -q --python /opt/build/bin/python --target /opt/app --no-deps --no-build-isolation /src \
+RUN uv pip install -q --compile-bytecode --python /opt/build/bin/python --target /opt/app --no-deps --no-build-isolation /src \
  && sed -i '1s|.*|#!/opt/ocr-tasks/bin/python|' /opt/app/bin/*
 
 FROM base AS runtime
@@ -108,7 +108,7 @@ LABEL org.opencontainers.image.title="OCR Tasks" \
       org.opencontainers.image.revision="${REVISION}"
 # The number is fixed: hosts that share a folder must agree on whose its files are.
 RUN groupadd --gid 10001 ocr && useradd --uid 10001 --gid ocr --no-create-home --home-dir /nonexistent ocr \
- && mkdir /run/secrets \
+ && mkdir -p /run/secrets \
  && install -d -o ocr -g ocr -m 0700 /data /secrets/all \
  # Mount points of the service `secrets`: a new volume gets the owner of the folder it is mounted on.
  && for name in redis documents courier flower device objects prometheus grafana; do \
