@@ -101,20 +101,26 @@ class Held:
             return bool(self.images)
 
         wait_until(held)
-        self.page.unroute("**/image")
+        # `unroute` ends interception, after which a route that is held cannot be continued.
         for route in self.images:
             route.continue_()
+        self.page.unroute("**/image")
 
 
-def joined_page(browser: Browser, stack: Stack, name: str) -> Held:
-    page = browser.new_context().new_page()
+@contextlib.contextmanager
+def joined_page(browser: Browser, stack: Stack, name: str) -> Iterator[Held]:
+    context = browser.new_context()
+    page = context.new_page()
     held = Held(page)
     page.route("**/image", lambda route: held.images.append(route))
     page.goto(f"{stack.url}/swarm")
     page.get_by_label("Name of this device").fill(name)
     page.get_by_label("Pages at once").select_option("1")
     page.get_by_role("button", name="Join").click()
-    return held
+    try:
+        yield held
+    finally:
+        context.close()
 
 
 def document() -> tuple[str, bytes]:
@@ -135,16 +141,14 @@ def test_clients_and_browsers_read_a_document_although_some_die(
     with device(stack, "victim") as victim:
         wait_until(lambda: open_pages(http).get("victim"), 240)
         victim.process.kill()
-    closed = joined_page(browser, stack, "closed")
-    wait_until(lambda: open_pages(http).get("closed"))
-    closed.page.context.close()
-    stays = joined_page(browser, stack, "stays")
-    wait_until(lambda: open_pages(http).get("stays"))
-    with device(stack, "leaves"):
-        wait_until(lambda: done_by(http).get("leaves", 0) > before["leaves"], 240)
-    stays.release()
-    job = wait_for_end(http, job, 240)
-    stays.page.context.close()
+    with joined_page(browser, stack, "closed"):
+        wait_until(lambda: open_pages(http).get("closed"))
+    with joined_page(browser, stack, "stays") as stays:
+        wait_until(lambda: open_pages(http).get("stays"))
+        with device(stack, "leaves"):
+            wait_until(lambda: done_by(http).get("leaves", 0) > before["leaves"], 240)
+        stays.release()
+        job = wait_for_end(http, job, 240)
 
     assert (job["state"], job["failed_pages"]) == ("succeeded", [])
     found = Counter(done_by(http)) - before
