@@ -93,10 +93,13 @@ def _need_workers() -> None:
 
 
 def _need_processors() -> None:
-    wanted = settings.get().processor_names
+    config = settings.get()
+    wanted = config.processor_names
     offered = {name for worker in workers.living() for name in worker.processors}
     lost = [name for name in wanted if name not in offered]
-    if len(lost) == len(wanted):
+    # Where workers for documents do not offer the built-in one, perhaps no worker does.
+    awaited = config.processors_share_worker or not config.only_own_processor
+    if awaited and len(lost) == len(wanted):
         _raise_if_starting(f"no worker offers {', '.join(lost)} yet, which takes some seconds")
     if lost:
         raise errors.ServiceError(f"no living worker offers {', '.join(lost)}")

@@ -64,6 +64,10 @@ def test_nothing_else_is_needed_to_read_a_scan(stack: Compose) -> None:
         job = submit(client, SCAN).json()
         wait_for_state(client, job["id"], "succeeded")
         assert "stooping" in text_of(client.get(f"/v1/jobs/{job['id']}/pdf").content)
+        ready = client.get("/readyz").json()
+        assert ready["status"] == "ready"
+        assert set(ready["parts"].values()) == {"ok"}
+        assert client.get("/ocrd/processor").json() == ["ocrd-ocr-tasks-recognize"]
 
 
 def test_the_documented_command_prints_the_password_of_flower(stack: Compose) -> None:

@@ -25,11 +25,10 @@ from tests.compose.stack import (
     gone_afterwards,
     wait_for_state,
 )
-from tests.conftest import DATA, submit, wait_until
+from tests.conftest import DATA, SIX_PAGES, submit, wait_until
 from tests.receivers import receiving
 
 SCAN = DATA / "huckleberry-finn-p22.pdf"
-SIX_PAGES = DATA / "multipage.pdf"
 OURS = ("web", "worker", "courier", "flower")
 ALL = ("redis", *OURS)
 _DOCUMENTS = {"ocr_redis_password", "ocr_s3_access_key_id", "ocr_s3_secret_access_key"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -85,6 +86,16 @@ def test_a_processor_that_cannot_be_offered_holds_nobody_up(
     workers.announce(WorkerInfo("two", 1, processors=[OURS]))
     body = ask(http, 200)
     assert body["parts"]["processors"].startswith("no living worker offers ocrd-absent.")
+
+
+@pytest.mark.usefixtures("just_started")
+def test_a_processor_that_workers_for_documents_do_not_offer_holds_nobody_up(
+    service: redis.Redis, configure: Configure, tmp_path: Path
+) -> None:
+    http = configure(ocrd_folders=str(tmp_path))
+    workers.announce(WorkerInfo("one", 1, ["eng"]))
+    body = ask(http, 200)
+    assert body["parts"]["processors"].startswith(f"no living worker offers {OURS}. Start")
 
 
 @pytest.mark.usefixtures("just_started")
