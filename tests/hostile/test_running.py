@@ -170,7 +170,19 @@ BOMBS: dict[str, tuple[Callable[[], bytes], set[str]]] = {
 }
 
 
-@pytest.mark.parametrize("name", BOMBS)
+#: One of each case for every run; the others take up to OCR_JOB_SECONDS of a core.
+QUICK = {
+    "case-23-PNG-unpacks-to-1-GiB",
+    "case-24-many-pixels-on-one-point",
+    "case-26-form-in-itself",
+    "case-27-content-of-2-GiB",
+}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in BOMBS],
+)
 def test_a_bomb(bounded: Stack, http: httpx.Client, name: str) -> None:
     make, ends = BOMBS[name]
     ended = end_beside_a_neighbour(bounded, http, (f"{name}.pdf", make()))
