@@ -152,8 +152,9 @@ class Caretaker(threading.Thread):
     def _keep_deadline(self) -> None:
         late = time.monotonic() - self._deadline
         # Idle children would take a second to notice that they are to end. Until the pool is closed
-        # it would replace them.
-        closed = self._consumer.pool._pool._state != RUN
+        # it would replace them; once it has ended, it is None.
+        pool = self._consumer.pool._pool
+        closed = pool is None or pool._state != RUN
         if late >= 0 or (closed and not celery_state.reserved_requests):
             for pid in self._children:
                 _kill_group(pid)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import redis
+from billiard.pool import RUN, TERMINATE
 from celery.worker import state as celery_state
 
 from ocr_tasks import caretaker, jobs, keys, lanes, leases, redis_client
@@ -161,3 +163,26 @@ def test_a_worker_that_says_good_bye_gives_its_jobs_back_without_a_loss(
 
     job = jobs.read(job_id)
     assert (job.state, job.attempt, losses(job_id)) == (State.QUEUED, 1, "0")
+
+
+@pytest.mark.parametrize(
+    ("pool", "killed"),
+    [
+        (None, True),
+        (SimpleNamespace(_state=TERMINATE), True),
+        (SimpleNamespace(_state=RUN), False),
+    ],
+    ids=["ended", "closed", "running"],
+)
+def test_idle_children_are_killed_as_soon_as_their_pool_replaces_none(
+    keeper: Caretaker, monkeypatch: pytest.MonkeyPatch, pool: object, killed: bool
+) -> None:
+    groups: list[int] = []
+    monkeypatch.setattr(caretaker, "_kill_group", groups.append)
+    monkeypatch.setattr(keeper, "_consumer", SimpleNamespace(pool=SimpleNamespace(_pool=pool)))
+    monkeypatch.setattr(keeper, "_children", {4711})
+    monkeypatch.setattr(celery_state, "reserved_requests", set())
+
+    keeper._keep_deadline()
+
+    assert groups == ([4711] if killed else [])
