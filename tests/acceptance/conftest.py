@@ -320,10 +320,14 @@ def cancel_all(http: httpx.Client) -> None:
 
 
 def newest_job(stack: Stack, name: str) -> dict[str, Any]:
-    """The newest job of a document of this name, in a stack that is open."""
+    """The newest job of a document of this name, in a stack that is open; waits for the first."""
     with stack.client() as http:
-        jobs = http.get("/v1/jobs").json()["jobs"]
-    return next(job for job in jobs if job["input"]["name"] == name)
+
+        def found() -> dict[str, Any] | None:
+            jobs = http.get("/v1/jobs").json()["jobs"]
+            return next((job for job in jobs if job["input"]["name"] == name), None)
+
+        return dict(wait_until(found))
 
 
 def id_of(token: str) -> str:

@@ -17,7 +17,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from bench.upload_memory import web_processes
 from tests import documents
-from tests.acceptance.conftest import OtherSite, newest_job, open_gate
+from tests.acceptance.conftest import OtherSite, cancel_all, newest_job, open_gate
 from tests.acceptance.test_main_job import text_of
 from tests.conftest import DATA, SIX_PAGES, Stack, wait_until
 
@@ -148,6 +148,13 @@ def demo_page(context: BrowserContext, address: str) -> Page:
     page.goto(address)
     page.evaluate(WATCH)
     return page
+
+
+@pytest.fixture(autouse=True)
+def no_job_is_left(featured: Stack) -> Iterator[None]:
+    yield
+    with featured.client() as http:
+        cancel_all(http)
 
 
 def choose(page: Page, name: str, document: bytes) -> None:
