@@ -195,8 +195,9 @@ class JobBackend(RedisBackend):  # type: ignore[misc]  # Celery has no types
     ) -> str | int:
         """Makes a job in the state queued, and gives its id.
 
-        Where the client has sent the same request before, that job's id; 0 if the queue is full, -2
-        if too many of the owner's jobs wait (`own_max`, 0 for no limit).
+        Where the client has sent the same request before, that job's id; -1 if there is a job of
+        this id, 0 if the queue is full, -2 if too many of the owner's jobs wait (`own_max`, 0 for
+        no limit).
 
         Raises:
             errors.IdempotencyMismatch: if the client has sent another request under its key.

@@ -180,9 +180,10 @@ def _sweep_leftovers(folder: storage.JobFolder, record: dict[str, str], swept: S
 
 def _restore(job_id: str, swept: Swept) -> None:
     try:
-        jobs.restore(job_id)
+        restored = jobs.restore(job_id)
     except (OSError, ValueError, KeyError, TypeError, errors.QueueFull) as error:
         log.warning("job %s cannot be restored: %s", job_id, error)
-    else:
+        return
+    if restored:
         log.warning("job %s was restored from its folder: Redis had forgotten it", job_id)
         swept.restored += 1

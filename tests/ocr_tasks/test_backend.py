@@ -119,6 +119,31 @@ def test_what_celery_reads_of_a_job_has_its_id() -> None:
     assert (meta["task_id"], meta["status"], meta["result"]["pages"]) == (job_id, "SUCCESS", 7)
 
 
+def test_celery_sees_that_a_job_waits_again() -> None:
+    job_id = claimed()
+
+    leases.give_back(job_id, "host:1:2")
+    given_back = app.backend.get_task_meta(job_id, cache=False)
+    jobs.cancel(job_id)
+    jobs.retry(job_id)
+    retried = app.backend.get_task_meta(job_id, cache=False)
+
+    for meta in (given_back, retried):
+        assert (meta["task_id"], meta["status"]) == (job_id, "QUEUED")
+        assert meta["result"]["percent"] == 0.0
+
+
+def test_celery_sees_the_failure_of_a_job_that_lost_its_workers() -> None:
+    job_id = submit()
+    for _ in range(settings.get().losses_max):
+        leases.claim(job_id, "worker", "host:1:2")
+        leases.give_back(job_id, "host:1:2", lost=True)
+
+    meta = app.backend.get_task_meta(job_id)
+    assert (meta["task_id"], meta["status"]) == (job_id, "FAILURE")
+    assert meta["result"].args == (errors.WorkerLost().detail,)
+
+
 # Counters
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import redis
+from billiard.exceptions import TimeLimitExceeded
 from celery.result import AsyncResult
 from celery.worker.state import revoked
 
@@ -191,6 +192,43 @@ def test_a_final_state_is_written_once(end: str, late: str) -> None:
         )
 
     assert jobs.read(job_id) == before
+
+
+@pytest.mark.parametrize("end", ["SUCCESS", "FAILURE"])
+def test_whoever_needs_no_token_comes_too_late_as_well(end: str, service: redis.Redis) -> None:
+    job_id = submit()
+    leases.claim(job_id, "worker", "worker")
+    report(job_id, "worker", end, OUTCOME.to_dict() if end == "SUCCESS" else errors.ToolFailed())
+    before, counted = jobs.read(job_id), service.hgetall(keys.STATS)
+
+    app.backend.mark_as_failure(job_id, TimeLimitExceeded(10))
+
+    assert not app.backend.cancel(job_id)
+    assert (jobs.read(job_id), service.hgetall(keys.STATS)) == (before, counted)
+
+
+def test_nobody_writes_onto_a_job_that_was_deleted_while_it_ran(service: redis.Redis) -> None:
+    job_id = submit()
+    leases.claim(job_id, "worker", "worker")
+    jobs.delete(job_id)
+    before = service.hgetall(keys.task(job_id))
+
+    app.backend.mark_as_failure(job_id, TimeLimitExceeded(10))
+    report(job_id, "worker", "SUCCESS", OUTCOME.to_dict())
+
+    assert not app.backend.cancel(job_id)
+    assert service.hgetall(keys.task(job_id)) == before
+
+
+def test_a_record_that_is_there_is_not_made_again(service: redis.Redis) -> None:
+    job_id = submit()
+    leases.claim(job_id, "worker", "worker")
+    before = service.hgetall(keys.task(job_id))
+
+    assert not jobs.restore(job_id)
+
+    assert service.hgetall(keys.task(job_id)) == before
+    assert jobs.counts()[State.QUEUED] == 0
 
 
 def test_a_cancelled_job_cannot_be_claimed() -> None:

@@ -346,3 +346,19 @@ def test_the_end_of_a_job_that_killed_its_workers_is_known_when_redis_forgets_it
 
 def test_a_job_that_nobody_knows_is_not_given_back() -> None:
     assert not leases.give_back(storage.new_id(), "host:1:2", lost=True)
+
+
+@pytest.mark.parametrize("state", [State.QUEUED, State.SUCCEEDED, State.CANCELLED])
+def test_only_a_job_that_runs_is_given_back(state: State, service: redis.Redis) -> None:
+    job_id = submit(priority="bulk")
+    if state is State.CANCELLED:
+        jobs.cancel(job_id)
+    elif state is State.SUCCEEDED:
+        leases.claim(job_id, "run", "host:1:2")
+        leases.commit(job_id, "run", OUTCOME)
+    before, counted = service.hgetall(keys.task(job_id)), service.hgetall(keys.STATS)
+
+    assert not leases.give_back(job_id, lost=True)
+
+    assert (service.hgetall(keys.task(job_id)), service.hgetall(keys.STATS)) == (before, counted)
+    assert (messages("bulk"), messages("interactive")) == (1, 0)
