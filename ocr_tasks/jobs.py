@@ -11,7 +11,6 @@ from __future__ import annotations
 import base64
 import binascii
 import dataclasses
-import json
 import time
 from contextlib import suppress
 
@@ -111,30 +110,6 @@ def submit(
     if request:
         repeats.remember_result(request, job_id)
     return read(job_id)
-
-
-def restore(job_id: str) -> bool:
-    """Makes the record of a job anew from its files, and queues it if it has not ended.
-
-    False: there is a record, somebody else was first.
-
-    Raises:
-        OSError, ValueError, KeyError, TypeError: if what its files say is of no use.
-        errors.QueueFull, errors.StorageUnavailable, redis.RedisError
-    """
-    new = NewJob(**json.loads(store.get().read(job_id, "job.json") or b""))
-    made = backend().create(new, settings.get().queue_max, 0, None)
-    if made == -1:
-        return False
-    if made != new.id:
-        raise _queue_full()
-    written = store.get().read(job_id, "end.json")
-    if written is not None:
-        end = json.loads(written)
-        backend().end(new.id, State(end["state"]), end["result"])
-    else:
-        lanes.publish(new.id, new.input, new.options, new.lane)
-    return True
 
 
 def sent_before(request: Repeatable) -> Job | None:

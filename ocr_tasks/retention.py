@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 
-from ocr_tasks import errors, jobs, keys, redis_client, resumable, settings, storage, store
+from ocr_tasks import errors, jobs, keys, lanes, redis_client, resumable, settings, storage, store
+from ocr_tasks.backend import NewJob
 from ocr_tasks.model import State
 
 log = logging.getLogger("ocr_tasks.retention")
@@ -178,9 +179,33 @@ def _sweep_leftovers(folder: storage.JobFolder, record: dict[str, str], swept: S
             swept.leftovers += 1
 
 
+def restore(job_id: str) -> bool:
+    """Makes the record of a job anew from its files, and queues it if it has not ended.
+
+    False: there is a record, somebody else was first.
+
+    Raises:
+        OSError, ValueError, KeyError, TypeError: if what its files say is of no use.
+        errors.QueueFull, errors.StorageUnavailable, redis.RedisError
+    """
+    new = NewJob(**json.loads(store.get().read(job_id, "job.json") or b""))
+    made = jobs.backend().create(new, settings.get().queue_max, 0, None)
+    if made == -1:
+        return False
+    if made != new.id:
+        raise errors.QueueFull()
+    written = store.get().read(job_id, "end.json")
+    if written is not None:
+        end = json.loads(written)
+        jobs.backend().end(new.id, State(end["state"]), end["result"])
+    else:
+        lanes.publish(new.id, new.input, new.options, new.lane)
+    return True
+
+
 def _restore(job_id: str, swept: Swept) -> None:
     try:
-        restored = jobs.restore(job_id)
+        restored = restore(job_id)
     except (OSError, ValueError, KeyError, TypeError, errors.QueueFull) as error:
         log.warning("job %s cannot be restored: %s", job_id, error)
         return

@@ -13,7 +13,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ocr_tasks import errors, settings
+from redis import RedisError
+
+from ocr_tasks import errors, keys, redis_client, settings
 from ocr_tasks.formats.page import Page
 from ocr_tasks.model import Artifact
 from ocr_tasks.stores.folder import FolderStore
@@ -168,10 +170,15 @@ def write_manifest(job_id: str, content: dict[str, Any]) -> None:
 
 
 def write_end(job_id: str, state: str, result: dict[str, Any]) -> None:
-    """Writes down how a job ended; it is not told where that fails, as it is not needed."""
-    with suppress(errors.ServiceError):
+    """Writes down how a job ended; it is not told where that fails, as it is not needed.
+
+    Of a job that was deleted in between, nothing is left.
+    """
+    with suppress(errors.ServiceError, RedisError):
         content = json.dumps({"state": state, "result": result})
         get().write(job_id, "end.json", content.encode())
+        if redis_client.client().hget(keys.task(job_id), "state") == "deleted":
+            get().delete(job_id)
 
 
 def page(job_id: str, number: int) -> Page | None:

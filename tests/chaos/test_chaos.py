@@ -17,7 +17,7 @@ from tests.conftest import wait_until
 pytestmark = pytest.mark.acceptance
 
 #: `make chaos` kills 300.
-KILLS = 8
+KILLS = 5
 SEED = 7
 
 

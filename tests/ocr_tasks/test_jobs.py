@@ -14,7 +14,18 @@ from billiard.exceptions import TimeLimitExceeded
 from celery.result import AsyncResult
 from celery.worker.state import revoked
 
-from ocr_tasks import errors, jobs, keys, leases, options, redis_client, settings, storage, workers
+from ocr_tasks import (
+    errors,
+    jobs,
+    keys,
+    leases,
+    options,
+    redis_client,
+    retention,
+    settings,
+    storage,
+    workers,
+)
 from ocr_tasks.app import LANES, app
 from ocr_tasks.backend import NotWritten
 from ocr_tasks.model import Artifact, JobInput, Outcome, Progress, Stage, State, WorkerInfo
@@ -225,7 +236,7 @@ def test_a_record_that_is_there_is_not_made_again(service: redis.Redis) -> None:
     leases.claim(job_id, "worker", "worker")
     before = service.hgetall(keys.task(job_id))
 
-    assert not jobs.restore(job_id)
+    assert not retention.restore(job_id)
 
     assert service.hgetall(keys.task(job_id)) == before
     assert jobs.counts()[State.QUEUED] == 0
@@ -536,7 +547,7 @@ def test_all_jobs_of_an_owner_are_restored_whatever_their_limit(service: redis.R
     service.flushall()
 
     for job_id in made:
-        jobs.restore(job_id)
+        retention.restore(job_id)
 
     assert {job.id for job in jobs.list_jobs(State.QUEUED, owner="me").jobs} == made
     assert {json.loads(row)["headers"]["id"] for row in service.lrange("ocr", 0, -1)} == made

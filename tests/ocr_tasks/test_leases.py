@@ -17,6 +17,7 @@ from ocr_tasks import (
     leases,
     reconciler,
     redis_client,
+    retention,
     settings,
     storage,
 )
@@ -337,7 +338,7 @@ def test_the_end_of_a_job_that_killed_its_workers_is_known_when_redis_forgets_it
 
     assert not (storage.job(job_id).path / "work").exists()
     service.flushall()
-    jobs.restore(job_id)
+    retention.restore(job_id)
     job = jobs.read(job_id)
     assert job.state is State.FAILED
     assert job.failure is not None

@@ -90,6 +90,18 @@ def submit_in_bucket() -> str:
     return jobs.submit(job_id, INPUT, jobs.JobOptions(languages=["eng"])).id
 
 
+@pytest.mark.usefixtures("bucket")
+def test_the_end_of_a_job_that_was_deleted_meanwhile_leaves_nothing() -> None:
+    kept_job, deleted = submit_in_bucket(), submit_in_bucket()
+    jobs.delete(deleted)
+
+    for job_id in (kept_job, deleted):
+        store.write_end(job_id, "succeeded", {})
+
+    assert store.get().read(kept_job, "end.json") == b'{"state": "succeeded", "result": {}}'
+    assert not store.get().has(deleted, "end.json")
+
+
 def test_small_files_are_written_read_found_and_removed(kept: BucketStore) -> None:
     assert kept.read(JOB, "job.json") is None
     assert not kept.has(JOB, "job.json")
