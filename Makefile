@@ -22,7 +22,7 @@ test: ## lint, types, floors and all tests
 
 test-all: ## all of `make test`, and the slow tests: parity with OCRmyPDF, chaos, bombs, fuzzing
 	@scripts/setup --dev
-	$(PY) -m pytest -n 3 --dist loadgroup --no-loadscope-reorder --durations=15 -m ''
+	$(PY) -m pytest -n 4 --dist loadgroup --no-loadscope-reorder --durations=15 -m ''
 	@$(MAKE) --no-print-directory chaos
 
 lint:
@@ -32,7 +32,7 @@ lint:
 	.venv/bin/lint-imports
 
 pytest:
-	$(PY) -m pytest -n 3 --dist loadgroup --no-loadscope-reorder --durations=15
+	$(PY) -m pytest -n 4 --dist loadgroup --no-loadscope-reorder --durations=15
 
 env: ## make .env and secrets/ for docker-compose.yml
 	@scripts/make-env
