@@ -132,14 +132,15 @@ def serving(folder: Path) -> Iterator[str]:
     server.server_close()
 
 
+#: The pips of Debian 12, Ubuntu 24.04 and Debian 13, and the newest, each with its Python. Not
+#: every pip runs with a newer Python.
+PIPS = {"pip==23.0.1": (3, 11), "pip==24.0": (3, 12), "pip==25.1.1": (3, 13), "pip": (3, 14)}
+OWN, *NEWER = [pip for pip, since in PIPS.items() if sys.version_info[:2] <= since or pip == "pip"]
+
+
 @pytest.mark.parametrize(
-    "pip",
-    [
-        "pip==23.0.1",
-        pytest.param("pip==24.0", marks=pytest.mark.slow),
-        pytest.param("pip", marks=pytest.mark.slow),
-    ],
-)  # of Debian 12, of Ubuntu 24.04, and the newest
+    "pip", [OWN, *(pytest.param(pip, marks=pytest.mark.slow) for pip in NEWER)]
+)
 def test_the_lock_is_installed_with_every_pip_although_a_newer_release_has_the_extra(
     pip: str, tmp_path: Path
 ) -> None:
