@@ -140,14 +140,15 @@ class Caretaker(threading.Thread):
         with suppress(BlockingIOError):
             while born := os.read(self._births[0], 8):
                 self._children.add(int.from_bytes(born))
-        present = {child.pid for child in psutil.Process().children()}
-        for pid in self._children - present:
+        for pid in self._children - _alive():
             _kill_group(pid)
+            # Redis knows of a job that was claimed since the last look.
+            for job_id in leases.held_by(_holder(pid)):
+                # In a worker that is being stopped it is no fault of the job.
+                if leases.give_back(job_id, _holder(pid), lost=not lanes.stopping()):
+                    log.warning("process %d died with job %s, which goes on elsewhere", pid, job_id)
             self._children.discard(pid)
-            job_id = self._owned.pop(pid, None)
-            # In a worker that is being stopped it is no fault of the job.
-            if job_id and leases.give_back(job_id, _holder(pid), lost=not lanes.stopping()):
-                log.warning("process %d died with job %s, which goes on elsewhere", pid, job_id)
+            self._owned.pop(pid, None)
 
     def _keep_deadline(self) -> None:
         late = time.monotonic() - self._deadline
@@ -168,7 +169,7 @@ class Caretaker(threading.Thread):
         self._owned = {
             request.worker_pid: job_id
             for request, job_id in requests.items()
-            if request.name != READ_PAGES and request.worker_pid
+            if request.name != READ_PAGES and request.worker_pid in self._children
         }
         self._renew()
         running = set(requests.values())
@@ -222,6 +223,20 @@ class Caretaker(threading.Thread):
         self._consumer.hub.call_soon(workers.show_alive)
         if killed := orphans.kill():
             log.warning("killed what a lost worker had left running: %s", ", ".join(killed))
+
+
+def _alive() -> set[int]:
+    """The children of this process that have not died.
+
+    Celery learns of a death only when the last program that the child started has ended, as these
+    keep the child's end of a pipe open; until then the child is a zombie.
+    """
+    children = set()
+    for child in psutil.Process().children():
+        with suppress(psutil.NoSuchProcess):
+            if child.status() != psutil.STATUS_ZOMBIE:
+                children.add(child.pid)
+    return children
 
 
 def _holder(pid: int) -> str:

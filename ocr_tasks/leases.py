@@ -112,6 +112,17 @@ def send(job_id: str, record: Mapping[str, str], lane: str) -> None:
         lanes.publish(job_id, job["input"], job["options"], lane)
 
 
+def held_by(holder: str) -> list[str]:
+    """The job that a process holds, if it holds one."""
+    client = redis_client.client()
+    running: list[str] = client.zrange(keys.LEASES, 0, -1)  # type: ignore[assignment]
+    with client.pipeline(transaction=False) as pipe:
+        for job_id in running:
+            pipe.hget(keys.task(job_id), "holder")
+        holders = pipe.execute()
+    return [job_id for job_id, found in zip(running, holders, strict=True) if found == holder]
+
+
 def ended(job_ids: Sequence[str]) -> set[str]:
     """Those of the jobs that have ended, or that nobody knows: nothing should run for them."""
     return {job_id for job_id, state in states(job_ids).items() if state not in OPEN}

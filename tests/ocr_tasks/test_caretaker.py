@@ -6,7 +6,9 @@ import subprocess
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
+import psutil
 import pytest
 import redis
 from billiard.pool import RUN, TERMINATE
@@ -16,6 +18,7 @@ from ocr_tasks import caretaker, jobs, keys, lanes, leases, redis_client
 from ocr_tasks.app import OCR_DOCUMENT
 from ocr_tasks.caretaker import Caretaker
 from ocr_tasks.model import State
+from tests.conftest import wait_until
 from tests.ocr_tasks.test_jobs import run_to_end, submit
 
 
@@ -142,6 +145,59 @@ def test_a_job_whose_process_died_has_lost_a_worker(keeper: Caretaker, ended_chi
 
     job = jobs.read(job_id)
     assert (job.state, job.attempt, losses(job_id)) == (State.QUEUED, 2, "1")
+
+
+def test_a_process_that_died_before_anybody_looked_gives_its_job_back(
+    keeper: Caretaker, ended_child: int
+) -> None:
+    job_id, other = submit(), submit()
+    leases.claim(job_id, "run", caretaker._holder(ended_child))
+    leases.claim(other, "run", "host:1:2")
+
+    keeper._note_deaths()
+
+    assert (jobs.read(job_id).state, losses(job_id)) == (State.QUEUED, "1")
+    assert (jobs.read(other).state, losses(other)) == (State.RUNNING, "0")
+
+
+def test_a_process_that_celery_does_not_know_to_be_dead_gives_its_job_back(
+    keeper: Caretaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(caretaker, "_kill_group", lambda pid: None)
+    child = subprocess.Popen(["true"])  # a zombie until somebody waits for it
+    wait_until(lambda: psutil.Process(child.pid).status() == psutil.STATUS_ZOMBIE)
+    keeper.note_birth(child.pid)
+    job_id = owned_by(keeper, child.pid)
+
+    keeper._note_deaths()
+
+    assert jobs.read(job_id).state is State.QUEUED
+    child.wait()
+
+
+def test_the_death_of_a_process_is_remembered_while_redis_is_away(
+    keeper: Caretaker, ended_child: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = owned_by(keeper, ended_child)
+    with monkeypatch.context() as away:
+        away.setattr(leases, "held_by", Mock(side_effect=redis.ConnectionError))
+        with pytest.raises(redis.ConnectionError):
+            keeper._note_deaths()
+
+    keeper._note_deaths()
+
+    assert jobs.read(job_id).state is State.QUEUED
+
+
+def test_a_process_that_lives_keeps_its_job(keeper: Caretaker) -> None:
+    with subprocess.Popen(["sleep", "60"]) as child:
+        keeper.note_birth(child.pid)
+        job_id = owned_by(keeper, child.pid)
+
+        keeper._note_deaths()
+        child.kill()
+
+    assert jobs.read(job_id).state is State.RUNNING
 
 
 @pytest.mark.usefixtures("stopping")
