@@ -373,6 +373,9 @@ def test_a_document_steps_aside_for_one_that_nobody_takes(
         ("bulk", "normal", True),
         ("interactive", "normal", False),
         ("interactive", "interactive", True),
+        ("interactive", "ocrd-dummy", False),
+        ("normal", "ocrd-dummy", True),
+        ("bulk", "ocrd-dummy", True),
     ],
 )
 def test_a_document_steps_aside_for_what_is_as_urgent(
@@ -380,7 +383,8 @@ def test_a_document_steps_aside_for_what_is_as_urgent(
 ) -> None:
     monkeypatch.setenv("OCR_TURN_SECONDS", "0")
     settings.get.cache_clear()
-    queue.lpush(LANES[waiting], "a message")
+    monkeypatch.setattr(lanes, "SHARED_PROCESSORS", ["ocrd-dummy"])
+    queue.lpush(LANES.get(waiting, waiting), "a message")
     turn = lanes.Turn(mine)
 
     assert any(turn.is_over(0) for _ in range(3)) is over

@@ -262,8 +262,8 @@ def test_a_finished_file_becomes_a_result(tmp_path: Path) -> None:
 
     artifact = storage.take_artifact(storage.job(JOB), "run", "pdf", tmp_path / "result.pdf")
 
-    assert artifact.bytes == 8
-    assert artifact.media_type == "application/pdf"
+    sha256 = hashlib.sha256(b"%PDF-1.7").hexdigest()
+    assert artifact == Artifact("pdf", "application/pdf", 8, sha256)
     assert not (tmp_path / "result.pdf").exists()
     storage.check_artifact(storage.job(JOB).artifact("run", "pdf"), artifact)
 

@@ -69,6 +69,7 @@ def test_the_end_of_a_job_is_told_signed(receiver: Receiver) -> None:
 
     assert attempt.delivered
     ((headers, body),) = receiver.got
+    assert headers["Content-Type"] == "application/json"
     told = Webhook(SECRET).verify(body, headers)
     assert told["type"] == "job.succeeded"
     assert told["data"]["id"] == job.id
