@@ -44,6 +44,7 @@ def _page(code: tuple[str, ...], number: int) -> Image.Image:
     image = Image.new("L", _SIZE, 245)
     draw = ImageDraw.Draw(image)
     font = ImageFont.load_default(size=56)
-    draw.text((60, 80), " ".join(code), font=font, fill=20)
+    # Wide apart: Tesseract reads "DELTA INDIA" as one word.
+    draw.text((60, 80), "   ".join(code), font=font, fill=20)
     draw.text((60, 240), f"PAGE {_NUMBERS[number - 1]}", font=font, fill=20)
     return image
