@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import redis
 
-from ocr_tasks import keys, settings
+from ocr_tasks import keys, pages, settings
 from ocr_tasks.plugin import work
 from ocr_tasks.plugin.batch import Files
 from ocr_tasks.plugin.work import Help, Work
@@ -31,40 +31,57 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return found
 
 
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits looks again after a hundredth of a second."""
+    for name in ("TICK", "_PAUSE"):
+        monkeypatch.setattr(work, name, 0.01)
+
+
 class Stage:
     """A stage of so many items, done by one thread; `do(item)` is called for each.
 
-    `called` has the number of helpers for which each call asks.
+    `called` has the number of helpers for which each call asks. The answer to an item is its
+    number, of one whose readers were lost a negative one.
     """
 
     def __init__(self, folder: Path, count: int, do: Callable[[int], None]) -> None:
         self.called: list[int] = []
+        self.done: list[int] = []
         self.answered: list[int] = []
         self._files = Files(folder)
         self._count = count
         self._do = do
 
-    def go(self, at_once: bool = True, after_each: Callable[[], None] = lambda: None) -> None:
-        done = Work(self._task, self._task, lambda: None, [(n,) for n in range(self._count)], 1)
+    def go(
+        self,
+        at_once: bool = True,
+        after_each: Callable[[], None] = lambda: None,
+        tick: Callable[[], None] = lambda: None,
+    ) -> None:
+        items = [(n,) for n in range(self._count)]
+        done = Work(self._task, lambda item: -item, lambda: None, items, 1)
         # What helpers would need cannot leave this process, and none of them comes.
         files: Any = SimpleNamespace(write=lambda *_: None, take_answer=self._files.take_answer)
         help_ = Help(BATCH, files, self.called.append, at_once)
-        for answer in done.answers(lambda: None, help_):
+        for answer in done.answers(tick, help_):
             self.answered.append(answer)
             after_each()
 
     def _task(self, item: int) -> int:
+        self.done.append(item)
         self._do(item)
         return item
 
 
-def test_helpers_are_called_for_all_items_but_one(tmp_path: Path) -> None:
-    stage = Stage(tmp_path, 5, lambda item: None)
+@pytest.mark.parametrize("count", [2, 5])
+def test_helpers_are_called_for_all_items_but_one(count: int, tmp_path: Path) -> None:
+    stage = Stage(tmp_path, count, lambda item: None)
 
     stage.go()
 
-    assert stage.called == [4]
-    assert sorted(stage.answered) == [0, 1, 2, 3, 4]
+    assert stage.called == [count - 1]
+    assert sorted(stage.answered) == list(range(count))
 
 
 @pytest.mark.parametrize("count", [0, 1])
@@ -129,3 +146,72 @@ def test_a_batch_is_kept_for_as_long_as_the_stage_takes(
     stage.go()
 
     assert stage.answered == [0, 1, 2]
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_owner_does_what_a_helper_gives_back_when_nothing_else_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[int | None] = []
+    idle = threading.Event()
+    lease = pages.lease
+
+    def noting(batch: str, reader: str, lasting: bool = False) -> int | None:
+        item = lease(batch, reader, lasting)
+        if item is None:
+            idle.set()
+        return item
+
+    def do(item: int) -> None:
+        if item == 0:
+            held.append(lease(BATCH, "helper"))
+
+    def tick() -> None:
+        if idle.is_set() and held:
+            pages.hand_back(BATCH, held.pop() or 0, "helper")
+
+    monkeypatch.setattr(pages, "lease", noting)
+    stage = Stage(tmp_path, 3, do)
+    stage.go(tick=tick)
+
+    assert stage.done == [0, 2, 1]
+
+
+def test_an_item_whose_readers_were_lost_is_answered_without_being_tried(
+    tmp_path: Path, service: redis.Redis
+) -> None:
+    def do(item: int) -> None:
+        if item == 0:
+            assert pages.lease(BATCH, "helper") == 1
+            service.rpush(keys.batch(BATCH)[-1], "1 lost")
+
+    stage = Stage(tmp_path, 3, do)
+    stage.go()
+
+    assert stage.done == [0, 2]
+    assert sorted(stage.answered) == [-1, 0, 2]
+
+
+def test_no_item_is_done_twice_because_redis_lost_the_batch(
+    tmp_path: Path, service: redis.Redis
+) -> None:
+    def do(item: int) -> None:
+        if item == 0:
+            service.delete(*keys.batch(BATCH))
+
+    stage = Stage(tmp_path, 4, do)
+    # No answer is taken before the last item is done.
+    stage.go(tick=lambda: wait_until(lambda: 3 in stage.done) and None)
+
+    assert stage.done == [0, 1, 2, 3]
+    assert stage.answered == [0, 1, 2, 3]
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_caller_hears_of_the_time_that_passes_without_an_answer(tmp_path: Path) -> None:
+    ticks: list[int] = []
+    stage = Stage(tmp_path, 1, lambda item: wait_until(lambda: len(ticks) > 3) and None)
+
+    stage.go(tick=lambda: ticks.append(1))
+
+    assert stage.answered == [0]
