@@ -56,6 +56,7 @@ chaos: ## kill everything at random, 300 times, and check every job; into docs/e
 	$(PY) -m tests.chaos --kills 300 --write
 
 mutants: ## change a module in small ways, and show what no test notices: make mutants MODULE=leases [MOST=60]
+	@test -n "$(MODULE)" || { echo 'usage: make mutants MODULE=leases [MOST=60] [ONLY=claim]' >&2; exit 2; }
 	@scripts/setup --dev
 	$(PY) -m scripts.mutants "$(MODULE)" $(or $(MOST),60) $(ONLY)
 
@@ -72,4 +73,4 @@ swarm-assets: ## what the page /swarm reads with, for browsers that join (needs 
 	@scripts/swarm-assets
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 8
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 15

@@ -150,6 +150,9 @@ class Supervisor:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     child.process.wait(self._config.stop_seconds + STOP_GRACE)
         _kill_descendants()
+        sockets = self._config.redis_socket.parent
+        if sockets != self._config.data_dir / "redis":
+            shutil.rmtree(sockets, ignore_errors=True)
 
 
 class _Readiness:
@@ -295,12 +298,14 @@ def _lock(data_dir: Path) -> Iterator[None]:
         data_dir.mkdir(parents=True, exist_ok=True)
         file = (data_dir / "lock").open("w")
     except OSError as error:
-        raise StartError(f"cannot write to {data_dir} ({error.strerror})") from None
+        reason = f"cannot write to {data_dir} ({error.strerror}); set OCR_DATA_DIR"
+        raise StartError(reason) from None
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise StartError(f"another `ocr-tasks up` already works on {data_dir}") from None
+            reason = f"another `ocr-tasks up` works on {data_dir}; stop it, or set OCR_DATA_DIR"
+            raise StartError(reason) from None
         yield
 
 

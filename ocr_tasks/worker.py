@@ -12,6 +12,7 @@ import logging
 import os
 import socket
 import sys
+import warnings
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from typing import Any
 from billiard.pool import EX_RECYCLE
 from billiard.process import current_process
 from billiard.util import get_logger
+from celery.exceptions import SecurityWarning
 from celery.signals import (
     setup_logging,
     task_prerun,
@@ -120,6 +122,8 @@ def _set_up_logging(loglevel: int = logging.INFO, **_: Any) -> None:
     logs.set_up(loglevel)
     # The caretaker tells of children that died, with their jobs; what the pool says has no handler.
     get_logger().setLevel(logging.CRITICAL)
+    # That root runs a worker: its children are shut in, and the advice names an option of Celery's.
+    warnings.filterwarnings("ignore", category=SecurityWarning)
     # OCRmyPDF's own words go to the log of the job; the libraries below it say too much.
     logging.getLogger("ocrmypdf").propagate = False
     for name, level in (("fontTools", "ERROR"), ("pdfminer", "ERROR"), ("PIL", "INFO")):

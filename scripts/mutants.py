@@ -43,18 +43,20 @@ NOT_NOTICED = (0, 33)
 
 def main(module: str, most: int = 60, only: str = "") -> None:
     """Tries at most so many changes of a module: a random choice that is the same each time."""
+    path = f"ocr_tasks/{module}.py"
+    if not Path(path).is_file():
+        sys.exit(f"there is no {path}; MODULE is a name such as leases, or plugin/work")
     work = Path("build/mutants").absolute()
     tools = work / "tools"
     if not tools.exists():
-        install = f"-m pip install -q --no-deps --target {tools} {TOOLS}"
-        subprocess.run([sys.executable, *install.split()], check=True)
+        install = ["-m", "pip", "install", "-q", "--no-deps", "--target"]
+        subprocess.run([sys.executable, *install, tools, *TOOLS.split()], check=True)
     list_files = ["git", "ls-files", "-co", "--exclude-standard"]
     for name in subprocess.check_output(list_files, text=True).splitlines():
         (work / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(name, work / name)
     os.chdir(work)
     shutil.rmtree("mutants", ignore_errors=True)
-    path = f"ocr_tasks/{module}.py"
     names = [f"ocr_tasks/{name}" for name in TESTS.get(module, TESTS["plugin"]).split()]
     tests = [Path("tests", *name.split("/")[-2:]) for name in names]
     tests = [test.with_name(f"test_{test.name}.py") for test in tests]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import http.server
 import os
 import re
@@ -24,7 +25,9 @@ LOCKS = ROOT / "requirements"
 
 
 def run(tmp_path: Path, *programs: str) -> subprocess.CompletedProcess[str]:
-    """Runs scripts/setup with only these programs on PATH."""
+    """Runs scripts/setup in a folder of its own with only these programs on PATH."""
+    (tmp_path / "scripts").mkdir()
+    setup = shutil.copy(SETUP, tmp_path / "scripts")
     folder = tmp_path / "bin"
     folder.mkdir()
     for name in ("bash", "dirname", "mktemp", "rm", *programs):
@@ -32,7 +35,7 @@ def run(tmp_path: Path, *programs: str) -> subprocess.CompletedProcess[str]:
         assert found
         (folder / Path(name).name).symlink_to(found)
     return subprocess.run(
-        [folder / "bash", SETUP],
+        [folder / "bash", setup],
         env={"PATH": str(folder)},
         capture_output=True,
         text=True,
@@ -67,11 +70,164 @@ def test_python_itself_is_named_where_it_is_missing(tmp_path: Path) -> None:
     assert "python3 python3-venv" in run(tmp_path).stderr
 
 
-def test_an_option_that_there_is_not_changes_nothing() -> None:
-    told = subprocess.run([SETUP, "--ocr"], capture_output=True, text=True, check=False)
+@pytest.mark.parametrize(
+    ("script", "arguments"),
+    [
+        ("setup", ["--ocr"]),
+        ("setup", ["--then"]),
+        ("install-locked", []),
+        ("install-locked", ["--help"]),
+        ("install-locked", ["--add", ".venv"]),
+    ],
+)
+def test_arguments_that_cannot_be_change_nothing(script: str, arguments: list[str]) -> None:
+    program = SETUP.with_name(script)
+    told = subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
 
     assert told.returncode == 2
-    assert told.stderr == "usage: scripts/setup [--dev] [--ocrd] [--then TEXT]\n"
+    assert told.stderr.startswith(f"usage: scripts/{script} [--")
+
+
+#: Takes the place of scripts/install-locked: an environment whose Python is the one that is given.
+INSTALL = """#!/bin/sh
+[ "$1" != --add ] || exit 0
+mkdir -p "$1/bin"
+ln -sf "$PYTHON" "$1/bin/python"
+ln -sf /bin/true "$1/bin/uv"
+"""
+
+
+class Checkout:
+    """A folder in which `scripts/setup` installs next to nothing. `.venv/mark` is in no new one."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.venv = folder / ".venv"
+        self.mark = self.venv / "mark"
+        shutil.copytree(LOCKS, folder / "requirements")
+        shutil.copy(ROOT / "pyproject.toml", folder)
+        (folder / "scripts").mkdir()
+        self.setup = Path(shutil.copy(SETUP, folder / "scripts"))
+        self.program("scripts/install-locked", INSTALL)
+
+    def program(self, name: str, text: str) -> Path:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        path.chmod(0o755)
+        return path
+
+    def start(self, **environment: str) -> subprocess.Popen[str]:
+        known = {name: value for name, value in os.environ.items() if name != "PYTHON"}
+        return subprocess.Popen(
+            [self.setup], env=known | environment, stderr=subprocess.PIPE, text=True
+        )
+
+    def run(self, **environment: str) -> tuple[int, str]:
+        """The exit code, and what is said."""
+        with self.start(**environment) as process:
+            said = process.communicate(timeout=60)[1]
+            return process.returncode, said
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Checkout:
+    """A checkout in a folder with a space in its name, that has been set up."""
+    found = Checkout(tmp_path / "check out")
+    code, said = found.run(PYTHON=sys.executable)
+    assert code == 0, said
+    found.mark.touch()
+    return found
+
+
+def test_a_second_run_changes_nothing(checkout: Checkout) -> None:
+    code, said = checkout.run()
+
+    assert (code, checkout.mark.exists()) == (0, True)
+    assert "Python packages: all there" in said
+
+
+def test_an_environment_that_was_not_finished_is_made_anew(checkout: Checkout) -> None:
+    (checkout.venv / ".installed").unlink()
+    (checkout.venv / "bin" / "uv").unlink()
+
+    code, said = checkout.run()
+
+    assert (code, checkout.mark.exists()) == (0, False), said
+    assert (checkout.venv / ".installed").exists()
+
+
+def test_a_new_lock_is_installed_into_the_environment_that_is_there(checkout: Checkout) -> None:
+    with (checkout.folder / "requirements" / "runtime.txt").open("a") as file:
+        file.write("# newer\n")
+
+    code, said = checkout.run()
+
+    assert (code, checkout.mark.exists()) == (0, True), said
+    assert "all there" not in said.partition("Python packages")[2]
+
+
+def test_the_interpreter_of_the_environment_stays_where_none_is_named(checkout: Checkout) -> None:
+    asked = checkout.folder / "asked"
+    other = checkout.program("other/python3", f"#!/bin/sh\ntouch '{asked}'\nexit 1\n")
+
+    code, said = checkout.run(PATH=f"{other.parent}:{os.environ['PATH']}")
+
+    assert (code, checkout.mark.exists(), asked.exists()) == (0, True, False), said
+
+
+def test_an_environment_is_not_replaced_while_a_program_runs_from_it(checkout: Checkout) -> None:
+    (checkout.venv / "bin" / "python").unlink()
+    checkout.program(".venv/bin/python", "#!/bin/sh\necho Python 3.99.0\n")
+    (checkout.venv / ".installed").write_text("for Python 3.99.0\n")
+    running = checkout.venv / "bin" / "running"
+    shutil.copy("/bin/sleep", running)
+    with subprocess.Popen([running, "600"]) as process:
+        code, said = checkout.run(PYTHON=sys.executable)
+        process.kill()
+    assert (code, checkout.mark.exists()) == (1, True)
+    assert f"process {process.pid} runs from it" in said
+
+    code, said = checkout.run(PYTHON=sys.executable)
+
+    assert (code, checkout.mark.exists()) == (0, False), said
+
+
+def test_two_at_once_take_turns(checkout: Checkout) -> None:
+    folder = os.open(checkout.folder, os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_EX)
+    with checkout.start() as process:
+        assert process.stderr
+        assert "another one is at work" in process.stderr.readline()
+        os.close(folder)
+        assert process.wait(60) == 0
+
+
+def test_an_interpreter_that_there_is_not_is_named_before_anything_is_installed(
+    checkout: Checkout,
+) -> None:
+    code, said = checkout.run(PYTHON="/nowhere/python")
+
+    assert code == 1
+    assert said == "setup: PYTHON names /nowhere/python, and there is no such program.\n"
+
+
+def test_whoever_cannot_write_to_the_folder_is_told_to_clone(checkout: Checkout) -> None:
+    (checkout.venv / ".installed").unlink()
+    # Root may write anywhere, but for file systems that are read-only.
+    command = [
+        "unshare",
+        "-m",
+        "sh",
+        "-c",
+        'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$0/scripts/setup"',
+        checkout.folder,
+    ]
+    told = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert told.returncode == 1
+    assert "Clone the repository into a folder of your own." in told.stderr
+    assert checkout.mark.exists()
 
 
 def test_the_hooks_of_commits_run_the_tools_that_lint_runs() -> None:

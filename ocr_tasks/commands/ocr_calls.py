@@ -34,6 +34,12 @@ def ocr(options: argparse.Namespace) -> int:
     except ValueError as error:
         return complain(str(error), USAGE)
     output = options.output or options.files[0].with_name(f"{options.files[0].stem}-ocr.pdf")
+    for folder in {output.parent, *([options.text.parent] if options.text else [])}:
+        if not os.access(folder, os.W_OK):
+            return complain(
+                f"cannot write to {folder}; name another place with -o or --text", USAGE
+            )
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with _server(options.url) as client:
             return _read(client, options.files, fields, output, options.text)

@@ -42,7 +42,7 @@ def _add(
     command.add_argument(
         "--url",
         default=environment.url(),
-        help=f"server to use (OCR_URL, default {environment.DEFAULT_URL}); "
+        help=f"server to use (OCR_URL, or at OCR_PORT; default {environment.DEFAULT_URL}); "
         "the token is in OCR_TOKEN",
     )
     command.set_defaults(run=lambda options: calls.act(act, options))

@@ -22,8 +22,8 @@ def add_options(parser: argparse.ArgumentParser, otherwise: str = "") -> None:
     parser.add_argument(
         "--url",
         default=environment.url(),
-        help=f"server to use (OCR_URL, default {environment.DEFAULT_URL}), with the token in "
-        f"OCR_TOKEN if that is set{otherwise}",
+        help=f"server to use (OCR_URL, or at OCR_PORT; default {environment.DEFAULT_URL}), with "
+        f"the token in OCR_TOKEN if that is set{otherwise}",
     )
 
 

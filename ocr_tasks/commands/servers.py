@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import multiprocessing
 import os
 import socket
 import sys
@@ -53,6 +54,10 @@ def _up(options: argparse.Namespace) -> int:
     supervisor = Supervisor(config, environment)
     gc.freeze()  # what is loaded stays: Python need not look for garbage there as it ends
     try:
+        _check_shared_memory()
+    except OSError as error:
+        return _no_shared_memory(error)
+    try:
         _check_free(config.host, config.port)
         with supervisor.running():
             supervisor.watch()
@@ -74,6 +79,20 @@ def _check_free(host: str, port: int) -> None:
         probe.bind((host, port))
 
 
+def _check_shared_memory() -> None:
+    """Fails early and clearly where the pool of a worker could not start.
+
+    Raises:
+        OSError
+    """
+    multiprocessing.get_context("fork").Semaphore()
+
+
+def _no_shared_memory(error: OSError) -> int:
+    reason = "there must be a /dev/shm that can be written to and is not full"
+    return complain(f"no shared memory for processes ({error.strerror}): {reason}", UNAVAILABLE)
+
+
 def _worker(options: argparse.Namespace) -> int:
     if options.processors is not None:  # before anything reads the settings
         os.environ["OCR_PROCESSORS"] = options.processors
@@ -81,6 +100,10 @@ def _worker(options: argparse.Namespace) -> int:
     from ocr_tasks import redis_client, worker
 
     redis_client.check()
+    try:
+        _check_shared_memory()
+    except OSError as error:
+        return _no_shared_memory(error)
     return worker.main(processors_alone=bool(options.processors))
 
 

@@ -143,7 +143,8 @@ def test_a_second_stack_on_the_same_folder_is_refused(stack: Stack) -> None:
         check=False,
     )
     assert second.returncode == 69
-    assert "already works on" in second.stderr
+    assert "works on" in second.stderr
+    assert "OCR_DATA_DIR" in second.stderr
 
 
 def test_a_port_in_use_is_named(stack: Stack, tmp_path: Path) -> None:
@@ -201,11 +202,21 @@ def test_ocr_brings_its_own_stack_where_none_runs(stack: Stack, tmp_path: Path) 
     [
         (["missing.pdf"], 2, "there is no file"),
         ([PAGE, "--option", "deskew"], 2, "NAME=VALUE"),
+        ([PAGE, "-o", "/nowhere/out.pdf"], 2, "cannot write to /nowhere"),
+        ([PAGE, "--text", "/nowhere/text"], 2, "cannot write to /nowhere"),
         ([PAGE, "--option", "nosuch=1"], 65, "[invalid_options]"),
         ([PAGE, "-l", "tlh"], 65, "[language_unavailable]"),
         ([SIX_PAGES, "--option", "mode=refuse"], 70, "[prior_text]"),
     ],
-    ids=["no file", "no value", "unknown option", "unknown language", "failed job"],
+    ids=[
+        "no file",
+        "no value",
+        "no folder",
+        "no folder for the text",
+        "unknown option",
+        "unknown language",
+        "failed job",
+    ],
 )
 def test_ocr_tells_what_is_wrong(
     stack: Stack, arguments: list[str | Path], code: int, words: str
@@ -214,6 +225,59 @@ def test_ocr_tells_what_is_wrong(
 
     assert told.returncode == code
     assert words in told.stderr
+
+
+def test_ocr_asks_a_server_at_the_port_that_is_set(stack: Stack, tmp_path: Path) -> None:
+    environment = {name: text for name, text in stack.environment.items() if name != "OCR_URL"}
+    output = tmp_path / "out.pdf"
+
+    done = ocr(PAGE, "-o", output, env=environment | {"OCR_PORT": str(stack.port)})
+
+    assert done.returncode == 0, done.stderr
+    with stack.client() as http:
+        newest = http.get("/v1/jobs?limit=1").json()["jobs"][0]
+        assert http.get(f"{newest['links']['self']}/pdf").content == output.read_bytes()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ocr_that_is_ended_leaves_nothing(
+    number: signal.Signals, stack: Stack, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "ocr_tasks.cli", "ocr", PAGE, "-o", tmp_path / "out.pdf"]
+    command += ["--url", "http://127.0.0.1:9"]
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    process = subprocess.Popen(
+        command, env=stack.environment | {"TMPDIR": str(folder)}, stderr=subprocess.DEVNULL
+    )
+    wait_until(lambda: list(folder.glob("*/data/redis/*")))
+    started = psutil.Process(process.pid).children(recursive=True)
+
+    process.send_signal(number)
+
+    assert process.wait(60) == 130
+    assert list(folder.iterdir()) == []
+    assert started
+    assert alive(started) == []
+
+
+def test_shared_memory_that_is_full_is_named(stack: Stack, tmp_path: Path) -> None:
+    # A file system that has room for its own root alone.
+    mount = "mount -t tmpfs -o nr_inodes=1 tmpfs /dev/shm"
+    environment = stack.environment | {
+        "OCR_DATA_DIR": str(tmp_path),
+        "OCR_PORT": str(free_port()),
+    }
+    told = subprocess.run(
+        ["unshare", "-m", "sh", "-c", f'{mount} && exec "$0" -m ocr_tasks.cli up', sys.executable],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert told.returncode == 69
+    assert "/dev/shm" in told.stderr
+    assert "Traceback" not in told.stderr
 
 
 def test_ctrl_c_cancels_the_job_of_ocr(stack: Stack, http: httpx.Client, tmp_path: Path) -> None:
