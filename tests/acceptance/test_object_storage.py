@@ -323,6 +323,7 @@ def test_redis_that_lost_its_data_gets_the_jobs_back(site: Site, http: httpx.Cli
     job = wait_for_end(http, submit(http, PAGE).json())
     site.store.flushall()
     wait_until(lambda: http.get(job["links"]["self"]).status_code == 200)
+    assert wait_for_end(http, job)["state"] == "succeeded"  # its record is there a moment earlier
     assert TEXT in http.get(f"{job['links']['self']}/text").text
 
 
