@@ -7,20 +7,21 @@ import errno
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ocr_tasks import cli
 from ocr_tasks.client import AsyncClient
 from ocr_tasks.commands.exits import UNAVAILABLE
-from ocr_tasks.folders import documents, moving
+from ocr_tasks.folders import documents, inbox, moving
 from ocr_tasks.folders.inbox import Inbox, Manners
 from ocr_tasks.folders.ledger import Entry, Ledger, Stamp
 from ocr_tasks.folders.reader import Reader
 from tests.conftest import free_port, run_async
-from tests.unsteady import Request, Server, refuses
+from tests.unsteady import Request, Server, hangs_up, refuses
 
 # Moving
 
@@ -211,8 +212,8 @@ def watch_until(
             ledger = Ledger(out / "ledger")
             reader = Reader(client, out, ledger, {}, ["pdf"])
             manners = Manners(archive, out / "failed", False, 0, 0, 0.05, 2)
-            inbox = Inbox(folder, reader, ledger, manners, set(), said.append)
-            task = asyncio.ensure_future(inbox.watch())
+            watched = Inbox(folder, reader, ledger, manners, set(), said.append)
+            task = asyncio.ensure_future(watched.watch())
             while not seen(said):
                 assert not task.done(), task.exception()
                 await asyncio.sleep(0.02)
@@ -261,24 +262,37 @@ def test_what_stays_is_known_although_its_date_has_changed(tmp_path: Path) -> No
     assert (folder / "scan.pdf").exists()
 
 
-def test_a_server_that_is_away_is_said_once_and_a_folder_that_is_away_as_well(
-    tmp_path: Path,
-) -> None:
+def test_a_server_that_is_away_is_said_once(tmp_path: Path, server: Server) -> None:
     folder, out = tmp_path / "in", tmp_path / "out"
     folder.mkdir()
     for name in ("a.pdf", "b.pdf", "c.pdf"):
         (folder / name).write_text(f"{name} %%EOF")
+    server.script = [hangs_up] * 9
 
-    def away(said: list[str]) -> bool:
-        if any("does not answer" in line for line in said) and folder.exists():
-            folder.rename(tmp_path / "away")
-        return any("cannot be read" in line for line in said)
+    said = watch_until(folder, out, None, lambda _: len(server.got) >= 3, server.url)
 
-    said = watch_until(folder, out, None, away)
+    assert len(said) == 1
+    assert "does not answer" in said[0]
+    assert len(list(folder.iterdir())) == 3
 
-    assert len([line for line in said if "does not answer" in line]) == 1
-    assert len([line for line in said if "cannot be read" in line]) == 1
-    assert len(list((tmp_path / "away").iterdir())) == 3
+
+def test_a_folder_that_is_away_is_said_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[Path] = []
+    walk = documents.walk
+
+    def counting(folder: Path, *more: Any) -> Iterator[documents.Found]:
+        looks.append(folder)
+        return walk(folder, *more)
+
+    monkeypatch.setattr(documents, "walk", counting)
+    monkeypatch.setattr(inbox, "_AGAIN_FIRST", 0.02)
+
+    said = watch_until(tmp_path / "in", tmp_path / "out", None, lambda _: len(looks) > 3)
+
+    assert len(said) == 1
+    assert f"{tmp_path / 'in'} cannot be read" in said[0]
 
 
 def test_a_document_that_was_sent_too_early_is_not_set_aside(
