@@ -22,8 +22,8 @@ TOOLS = "mutmut==3.8.1 libcst==1.9.0 setproctitle==1.3.8 textual==8.2.8 coverage
 
 #: The tests of a module, by the names of their files in tests/ocr_tasks, or in another folder.
 TESTS = {
-    "jobs": "jobs owners repeats retention",
-    "leases": "leases jobs ocrd/waiting",
+    "jobs": "jobs backend owners repeats retention webhooks",
+    "leases": "leases jobs caretaker ocrd/waiting",
     "pages": "pages work",
     "lanes": "lanes pages leases jobs ocrd/waiting",
     "storage": "storage retention intake jobs",
