@@ -219,7 +219,11 @@ def _empty(page: Page, stack: Stack) -> None:
             other.close()
     context.set_offline(False)
     context.clear_permissions()
-    page.goto("about:blank")
+    try:
+        page.goto("about:blank")
+    except Error:  # the page is about to go back by itself, as the viewer does when it is closed
+        context.close()
+        return
     context.clear_cookies()
     devtools = context.new_cdp_session(page)
     everything = {"origin": stack.url, "storageTypes": "all"}
