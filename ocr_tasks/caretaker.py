@@ -146,7 +146,7 @@ class Caretaker(threading.Thread):
             for job_id in leases.held_by(_holder(pid)):
                 # In a worker that is being stopped it is no fault of the job.
                 if leases.give_back(job_id, _holder(pid), lost=not lanes.stopping()):
-                    log.warning("process %d died with job %s, which goes on elsewhere", pid, job_id)
+                    log.warning("process %d died; job %s is queued again", pid, job_id)
             self._children.discard(pid)
             self._owned.pop(pid, None)
 

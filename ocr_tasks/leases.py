@@ -13,6 +13,7 @@ import socket
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from typing import cast
 
 from ocr_tasks import errors, failpoints, jobs, keys, lanes, redis_client, storage, store
 from ocr_tasks.model import Outcome, Progress, State
@@ -115,7 +116,7 @@ def send(job_id: str, record: Mapping[str, str], lane: str) -> None:
 def held_by(holder: str) -> list[str]:
     """The job that a process holds, if it holds one."""
     client = redis_client.client()
-    running: list[str] = client.zrange(keys.LEASES, 0, -1)  # type: ignore[assignment]
+    running = cast("list[str]", client.zrange(keys.LEASES, 0, -1))
     with client.pipeline(transaction=False) as pipe:
         for job_id in running:
             pipe.hget(keys.task(job_id), "holder")

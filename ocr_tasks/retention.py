@@ -180,9 +180,9 @@ def _sweep_leftovers(folder: storage.JobFolder, record: dict[str, str], swept: S
 
 
 def restore(job_id: str) -> bool:
-    """Makes the record of a job anew from its files, and queues it if it has not ended.
+    """Recreates the record of a job from its files, and queues the job if it has not ended.
 
-    False: there is a record, somebody else was first.
+    False: the record exists, as another host recreated it first.
 
     Raises:
         OSError, ValueError, KeyError, TypeError: if what its files say is of no use.

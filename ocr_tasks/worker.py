@@ -122,7 +122,7 @@ def _set_up_logging(loglevel: int = logging.INFO, **_: Any) -> None:
     logs.set_up(loglevel)
     # The caretaker tells of children that died, with their jobs; what the pool says has no handler.
     get_logger().setLevel(logging.CRITICAL)
-    # That root runs a worker: its children are shut in, and the advice names an option of Celery's.
+    # Celery warns that it runs as root, and advises an option that `ocr-tasks` does not have.
     warnings.filterwarnings("ignore", category=SecurityWarning)
     # OCRmyPDF's own words go to the log of the job; the libraries below it say too much.
     logging.getLogger("ocrmypdf").propagate = False

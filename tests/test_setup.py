@@ -8,6 +8,7 @@ import http.server
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -120,13 +121,21 @@ class Checkout:
     def start(self, **environment: str) -> subprocess.Popen[str]:
         known = {name: value for name, value in os.environ.items() if name != "PYTHON"}
         return subprocess.Popen(
-            [self.setup], env=known | environment, stderr=subprocess.PIPE, text=True
+            [self.setup],
+            env=known | environment,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
         )
 
     def run(self, **environment: str) -> tuple[int, str]:
         """The exit code, and what is said."""
         with self.start(**environment) as process:
-            said = process.communicate(timeout=60)[1]
+            try:
+                said = process.communicate(timeout=60)[1]
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                raise
             return process.returncode, said
 
 
@@ -198,9 +207,24 @@ def test_two_at_once_take_turns(checkout: Checkout) -> None:
     fcntl.flock(folder, fcntl.LOCK_EX)
     with checkout.start() as process:
         assert process.stderr
-        assert "another one is at work" in process.stderr.readline()
+        assert "another scripts/setup is running" in process.stderr.readline()
         os.close(folder)
         assert process.wait(60) == 0
+
+
+def test_a_daemon_that_a_package_starts_does_not_hold_up_the_next_run(checkout: Checkout) -> None:
+    number = checkout.folder / "daemon"
+    start = f"sleep 600 >/dev/null 2>&1 &\necho $! >'{number}'\n"
+    checkout.program("scripts/install-locked", INSTALL.replace("mkdir", start + "mkdir"))
+    (checkout.venv / ".installed").unlink()
+    try:
+        assert checkout.run()[0] == 0
+        code, said = checkout.run()
+    finally:
+        os.kill(int(number.read_text()), signal.SIGKILL)
+
+    assert code == 0
+    assert "waiting" not in said
 
 
 def test_an_interpreter_that_there_is_not_is_named_before_anything_is_installed(

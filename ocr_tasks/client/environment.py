@@ -11,8 +11,9 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 
 def url() -> str:
     """The address of the server: OCR_URL, else that of one on this machine, at OCR_PORT."""
-    port = os.environ.get("OCR_PORT") or "8000"
-    return os.environ.get("OCR_URL") or f"http://127.0.0.1:{port}"
+    port = os.environ.get("OCR_PORT")
+    here = f"http://127.0.0.1:{port}" if port else DEFAULT_URL
+    return os.environ.get("OCR_URL") or here
 
 
 def token() -> str:

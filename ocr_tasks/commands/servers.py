@@ -53,10 +53,8 @@ def _up(options: argparse.Namespace) -> int:
     environment = {**os.environ, "OCR_DATA_DIR": str(config.data_dir)}
     supervisor = Supervisor(config, environment)
     gc.freeze()  # what is loaded stays: Python need not look for garbage there as it ends
-    try:
-        _check_shared_memory()
-    except OSError as error:
-        return _no_shared_memory(error)
+    if code := _check_shared_memory():
+        return code
     try:
         _check_free(config.host, config.port)
         with supervisor.running():
@@ -79,18 +77,15 @@ def _check_free(host: str, port: int) -> None:
         probe.bind((host, port))
 
 
-def _check_shared_memory() -> None:
-    """Fails early and clearly where the pool of a worker could not start.
-
-    Raises:
-        OSError
-    """
-    multiprocessing.get_context("fork").Semaphore()
-
-
-def _no_shared_memory(error: OSError) -> int:
-    reason = "there must be a /dev/shm that can be written to and is not full"
-    return complain(f"no shared memory for processes ({error.strerror}): {reason}", UNAVAILABLE)
+def _check_shared_memory() -> int:
+    """Complains and gives an exit code where the pool of a worker could not start; else 0."""
+    try:
+        multiprocessing.get_context("fork").Semaphore()
+    except OSError as error:
+        reason = f"cannot create a semaphore ({error.strerror})"
+        needed = "workers need a /dev/shm that they can write to, with free space"
+        return complain(f"{reason}; {needed}", UNAVAILABLE)
+    return 0
 
 
 def _worker(options: argparse.Namespace) -> int:
@@ -100,10 +95,8 @@ def _worker(options: argparse.Namespace) -> int:
     from ocr_tasks import redis_client, worker
 
     redis_client.check()
-    try:
-        _check_shared_memory()
-    except OSError as error:
-        return _no_shared_memory(error)
+    if code := _check_shared_memory():
+        return code
     return worker.main(processors_alone=bool(options.processors))
 
 

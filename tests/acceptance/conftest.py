@@ -221,7 +221,10 @@ def _empty(page: Page, stack: Stack) -> None:
     context.clear_permissions()
     try:
         page.goto("about:blank")
-    except Error:  # the page is about to go back by itself, as the viewer does when it is closed
+    except Error as error:
+        if "ERR_ABORTED" not in error.message:
+            raise
+        # The viewer calls history.back() when it is closed, and that navigation came first.
         context.close()
         return
     context.clear_cookies()

@@ -100,6 +100,7 @@ def test_a_job_goes_on_when_its_process_is_killed(stack: Stack, http: httpx.Clie
     os.kill(holder(stack, job), signal.SIGKILL)
 
     wait_until(lambda: http.get(job["links"]["self"]).json()["attempt"] == 2)
+    wait_until(lambda: f"died; job {job['id']}" in stack.log.read_text())
     open_gate(stack, job)
     ended = wait_for_end(http, job)
     assert ended["attempt"] == 2
@@ -187,7 +188,7 @@ def test_a_worker_that_is_stopped_gives_its_jobs_back_with_their_pages(
     assert ended["attempt"] == 1
     log = http.get(f"{job['links']['self']}/log").text
     assert "steps aside" in log
-    assert "died with job" not in stack.log.read_text()[seen:]
+    assert "died; job" not in stack.log.read_text()[seen:]
 
 
 def test_a_job_that_hangs_is_given_back_when_its_worker_is_stopped(
