@@ -92,27 +92,32 @@ class Work:
         Raises:
             what the task raises in this process.
         """
+        # In a frame of its own: where a signal is handled as a loop jumps back to the first line of
+        # a `try`, CPython 3.11 looks for the handler one instruction too early, and skips it.
+        try:
+            yield from self._answers_as_they_come(tick, help_)
+        finally:
+            self._end()
+
+    def _answers_as_they_come(self, tick: Callable[[], None], help_: Help | None) -> Iterator[Any]:
         started = time.monotonic()
         if help_ and help_.at_once:
             self._call_help(help_)
         for thread in self._threads:
             thread.start()
-        try:
-            while self._unanswered:
-                tick()
-                if help_ and not self._asked and self._is_slow(time.monotonic() - started):
-                    self._call_help(help_)
-                try:
-                    item, answer, error = self._answers.get(timeout=TICK)
-                except queue.Empty:
-                    continue
-                if error is not None:
-                    raise error
-                if item in self._unanswered:
-                    self._unanswered.discard(item)
-                    yield answer
-        finally:
-            self._end()
+        while self._unanswered:
+            tick()
+            if help_ and not self._asked and self._is_slow(time.monotonic() - started):
+                self._call_help(help_)
+            try:
+                item, answer, error = self._answers.get(timeout=TICK)
+            except queue.Empty:
+                continue
+            if error is not None:
+                raise error
+            if item in self._unanswered:
+                self._unanswered.discard(item)
+                yield answer
 
     def _is_slow(self, seconds: float) -> bool:
         done = len(self._arguments) - len(self._unanswered)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -215,3 +216,35 @@ def test_the_caller_hears_of_the_time_that_passes_without_an_answer(tmp_path: Pa
     stage.go(tick=lambda: ticks.append(1))
 
     assert stage.answered == [0]
+
+
+def test_a_stage_has_ended_before_its_caller_hears_of_a_time_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A signal may be handled at any jump back, where CPython 3.11 can skip a `finally`."""
+    monkeypatch.setattr(work, "TICK", 1e-6)
+    main = threading.get_ident()
+
+    def interrupt(number: int, frame: object) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    try:
+        for _ in range(500):
+            released, ticked = threading.Event(), threading.Event()
+
+            def send(ticked: threading.Event = ticked) -> None:
+                ticked.wait()
+                signal.pthread_kill(main, signal.SIGUSR1)
+
+            done = Work(lambda wait: wait(), lambda: None, lambda: None, [(released.wait,)], 1)
+            monkeypatch.setattr(done, "_at_end", released.set)
+            sender = threading.Thread(target=send)
+            sender.start()
+            with pytest.raises(TimeoutError):
+                list(done.answers(ticked.set, None))
+            assert released.is_set()
+            sender.join()
+    finally:
+        released.set()
+        signal.signal(signal.SIGUSR1, before)
