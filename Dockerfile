@@ -123,7 +123,7 @@ ENV PATH=/opt/ocr-tasks/app/bin:/opt/ocr-tasks/bin:/usr/local/bin:/usr/bin:/bin 
     OCR_LOG_FORMAT=json
 COPY --from=packages /opt/ocr-tasks /opt/ocr-tasks
 COPY --from=engine /opt/engine /opt/ocr-tasks/engine
-COPY --from=assets /src/web/static/swarm/vendor /opt/ocr-tasks/app/web/static/swarm/vendor
+COPY --from=assets /src/web/site/static/swarm/vendor /opt/ocr-tasks/app/web/site/static/swarm/vendor
 COPY deploy/docker/healthy.py /usr/local/bin/healthy
 COPY deploy/docker/secrets scripts/make-secrets /usr/local/bin/
 COPY --from=code /opt/app /opt/ocr-tasks/app

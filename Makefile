@@ -55,8 +55,8 @@ chaos: ## kill everything at random, 300 times, and check every job; into docs/e
 	@scripts/setup --dev
 	$(PY) -m tests.chaos --kills 300 --write
 
-mutants: ## change a module in small ways, and show what no test notices: make mutants MODULE=leases [MOST=60]
-	@test -n "$(MODULE)" || { echo 'usage: make mutants MODULE=leases [MOST=60] [ONLY=claim]' >&2; exit 2; }
+mutants: ## change a module in small ways, and show what no test notices: make mutants MODULE=jobs/leases [MOST=60]
+	@test -n "$(MODULE)" || { echo 'usage: make mutants MODULE=jobs/leases [MOST=60] [ONLY=claim]' >&2; exit 2; }
 	@scripts/setup --dev
 	$(PY) -m scripts.mutants "$(MODULE)" $(or $(MOST),60) $(ONLY)
 

@@ -28,7 +28,7 @@ html_theme = "furo"
 html_static_path = ["site/static"]
 html_extra_path = ["site/root"]
 html_css_files = ["site.css"]
-html_favicon = html_logo = "../web/static/icon.svg"
+html_favicon = html_logo = "../web/site/static/icon.svg"
 html_copy_source = False
 html_show_copyright = False
 html_show_sphinx = False

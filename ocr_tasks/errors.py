@@ -10,7 +10,7 @@
         └── PageError           … why a page could not be read
 
 Errors are raised where they are known and translated at the edges only: `tasks` stores a `JobError`
-with its job, `web.problems` makes a problem document, `cli` an exit code.
+with its job, `web.http.problems` makes a problem document, `cli` an exit code.
 """
 
 from __future__ import annotations

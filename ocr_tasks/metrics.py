@@ -22,9 +22,11 @@ from prometheus_client.core import (
 from prometheus_client.metrics_core import Metric
 from redis import RedisError
 
-from ocr_tasks import errors, keys, redis_client, settings, tally, workers
-from ocr_tasks.app import LANES
+from ocr_tasks import errors, settings
+from ocr_tasks.jobs import worker_registry
+from ocr_tasks.jobs.celery_app import LANES
 from ocr_tasks.model import Stage, State
+from ocr_tasks.redis import connection, counters, keys
 from ocr_tasks.swarm import devices, queue
 
 _ENDED = (State.SUCCEEDED, State.FAILED, State.CANCELLED)
@@ -92,9 +94,9 @@ class _Seen:
     """What Redis answers, in one round trip. Times are seconds of its clock."""
 
     def __init__(self) -> None:
-        now = redis_client.now()
+        now = connection.now()
         self.now = now
-        with redis_client.client().pipeline(transaction=False) as pipe:
+        with connection.client().pipeline(transaction=False) as pipe:
             pipe.hgetall(keys.STATS)
             pipe.hgetall(keys.REQUESTS)
             pipe.zrange(keys.AWAITED, 0, 0, withscores=True)
@@ -156,13 +158,13 @@ def _jobs(seen: _Seen) -> Iterator[Metric]:
     text = "Seconds for which jobs that succeeded were worked on, in the run that ended them"
     took = seen.counts("took_")
     yield _histogram(
-        "ocr_job_duration_seconds", text, (), tally.DURATION_BOUNDS,
+        "ocr_job_duration_seconds", text, (), counters.DURATION_BOUNDS,
         [((), took, seen.count("seconds_total"))],
     )  # fmt: skip
     text = "Seconds for which jobs had waited when a process took them"
     waited = {name: n for name, n in seen.counts("waited_").items() if name != "seconds"}
     yield _histogram(
-        "ocr_job_wait_seconds", text, (), tally.WAIT_BOUNDS,
+        "ocr_job_wait_seconds", text, (), counters.WAIT_BOUNDS,
         [((), waited, seen.count("waited_seconds"))],
     )  # fmt: skip
     yield GaugeMetricFamily("ocr_job_leases", "Jobs that a worker holds", seen.leases)
@@ -191,7 +193,7 @@ def _pages(seen: _Seen) -> Iterator[Metric]:
 
 def _workers(seen: _Seen) -> Iterator[Metric]:
     totals = {kind: [0, 0, 0] for kind in ("documents", "processors")}
-    for worker in workers.living():
+    for worker in worker_registry.living():
         total = totals["documents" if worker.takes_documents else "processors"]
         for place, number in enumerate((1, worker.processes, min(worker.busy, worker.processes))):
             total[place] += number
@@ -266,7 +268,7 @@ def _http(seen: _Seen) -> Iterator[Metric]:
     rows = [(labels, found, seconds.get(labels, 0.0)) for labels, found in classes.items()]
     names = ("method", "route")
     name = "ocr_http_request_duration_seconds"
-    yield _histogram(name, text, names, tally.REQUEST_BOUNDS, rows)
+    yield _histogram(name, text, names, counters.REQUEST_BOUNDS, rows)
 
 
 # Families
@@ -299,7 +301,7 @@ def _histogram(
 ) -> Metric:
     """Rows are the values of the labels, how many fell into each class, and the sum."""
     family = HistogramMetricFamily(name, text, labels=labels)
-    classes = [*map(str, bounds), tally.MORE]
+    classes = [*map(str, bounds), counters.MORE]
     for values, counts, total in rows:
         running = accumulate(counts.get(bound, 0.0) for bound in classes)
         family.add_metric(values, list(zip(classes, running, strict=True)), total)

@@ -181,17 +181,17 @@ class _Readiness:
 
     def _ask(self) -> tuple[int, str]:
         """The status of the answer, and the parts that are missing with the reasons."""
-        connection = http.client.HTTPConnection(*self._server, timeout=2)
+        http_connection = http.client.HTTPConnection(*self._server, timeout=2)
         try:
-            connection.request("GET", "/readyz", headers={"Host": "localhost"})
-            answer = connection.getresponse()
+            http_connection.request("GET", "/readyz", headers={"Host": "localhost"})
+            answer = http_connection.getresponse()
             body = json.loads(answer.read())
         except (OSError, http.client.HTTPException):
             return 0, "the web server does not answer yet"
         except ValueError:
             return 0, f"the web server answers with {answer.status}"
         finally:
-            connection.close()
+            http_connection.close()
         parts = body.get("parts", {})
         missing = (f"{name}: {parts.get(name)}" for name in body.get("missing", ()))
         return answer.status, "; ".join(missing) or str(body.get("title", answer.status))
@@ -200,7 +200,7 @@ class _Readiness:
 def say(text: str) -> None:
     """A line for the person at the terminal, or for the log."""
     if logs.is_json():
-        logging.getLogger("ocr_tasks.supervisor").info(text)
+        logging.getLogger(__name__).info(text)
     else:
         print(f"ocr-tasks: {text}", file=sys.stderr, flush=True)
 
@@ -273,7 +273,7 @@ def _why_remote_is_silent(config: settings.Settings) -> str:
     """
     import redis
 
-    from ocr_tasks import redis_client
+    from ocr_tasks.redis import connection
 
     try:
         with redis.Redis.from_url(
@@ -281,7 +281,7 @@ def _why_remote_is_silent(config: settings.Settings) -> str:
         ) as client:
             client.ping()
     except redis.RedisError as error:
-        if why := redis_client.misfit(error):
+        if why := connection.misfit(error):
             raise StartError(f"OCR_REDIS_URL: {why}") from None
         return str(error) or type(error).__name__
     return ""

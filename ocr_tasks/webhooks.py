@@ -24,12 +24,16 @@ from typing import Any
 
 import httpcore
 
-from ocr_tasks import addresses, errors, jobs, keys, redis_client, settings, store
+from ocr_tasks import errors, settings
+from ocr_tasks.jobs import lifecycle
 from ocr_tasks.model import Callback, Job
 from ocr_tasks.ocrd import messages as ocrd_messages
 from ocr_tasks.ocrd import processing, workflows
+from ocr_tasks.redis import connection, keys
+from ocr_tasks.security import url_guard
+from ocr_tasks.storage import store
 
-log = logging.getLogger("ocr_tasks.webhooks")
+log = logging.getLogger(__name__)
 
 #: Seconds after each try that failed until the next one; then the message is given up.
 DELAYS = (5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400)
@@ -108,7 +112,7 @@ def wanted(form: dict[str, list[str]]) -> Callback | None:
         raise errors.InvalidOptions(
             f"callback_url comes once, callback_events is one of {', '.join(sorted(EVENTS))}"
         )
-    addresses.parse(urls[0])
+    url_guard.parse(urls[0])
     return Callback(urls[0], events[0] if events else "end")
 
 
@@ -118,7 +122,7 @@ def take(most: int) -> list[Message]:
     Raises:
         redis.RedisError
     """
-    rows = redis_client.run("due", [keys.OUTBOX, keys.OUTBOX_TRIES], [most, _LEASE])
+    rows = connection.run("due", [keys.OUTBOX, keys.OUTBOX_TRIES], [most, _LEASE])
     messages = []
     for member, tries in zip(rows[::2], rows[1::2], strict=True):
         job_id, attempt, event = member.split(" ")
@@ -128,8 +132,8 @@ def take(most: int) -> list[Message]:
 
 def postpone(message: Message, seconds: float) -> None:
     """Has a message wait without a try."""
-    due = redis_client.now() + seconds
-    redis_client.client().zadd(keys.OUTBOX, {message.member: due}, xx=True)
+    due = connection.now() + seconds
+    connection.client().zadd(keys.OUTBOX, {message.member: due}, xx=True)
 
 
 def told(message: Message) -> Told | None:
@@ -139,7 +143,7 @@ def told(message: Message) -> Told | None:
         errors.QueueUnavailable
     """
     with suppress(errors.JobNotFound, errors.JobDeleted):
-        job = jobs.read(message.job_id)
+        job = lifecycle.read(message.job_id)
         return Told(job.callback.url, payload(message, job)) if job.callback else None
     with suppress(errors.ProcessingNotFound):
         processed = processing.read(message.job_id)
@@ -152,20 +156,20 @@ def told(message: Message) -> Told | None:
 
 
 def deliver(
-    message: Message, told: Told, resolve: addresses.Resolve = addresses.resolve
+    message: Message, told: Told, resolve: url_guard.Resolve = url_guard.resolve
 ) -> Attempt:
     """Tries once to tell, and notes what came of it."""
     body = json.dumps(told.content, ensure_ascii=False).encode()
     status, reason, wait = None, "", 0
     try:
         status, wait = _post(told.url, message.id, body, resolve)
-    except (addresses.Refused, errors.CallbackRefused) as refused:
+    except (url_guard.Refused, errors.CallbackRefused) as refused:
         reason = f"blocked: {refused}"
     except (httpcore.TimeoutException, TimeoutError):
         reason = "no answer in time"
     except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.UnsupportedProtocol, OSError):
         reason = "the connection failed"
-    now = redis_client.now()
+    now = connection.now()
     attempt = Attempt(message.event, now, status, reason, None)
     if not attempt.delivered and status != _GONE and message.tries < len(DELAYS):
         delay = DELAYS[message.tries] * random.uniform(0.9, 1.1)  # noqa: S311  # no secret
@@ -174,14 +178,14 @@ def deliver(
     ended = "delivered" if attempt.delivered else "given_up"
     names = [keys.task(message.job_id), keys.OUTBOX, keys.OUTBOX_TRIES, keys.STATS]
     args = [message.member, json.dumps(asdict(attempt)), due, "failed" if due else ended]
-    redis_client.run("delivered", names, args)
+    connection.run("delivered", names, args)
     return attempt
 
 
 def drop(message: Message) -> None:
     """Forgets a message whose job is gone."""
-    redis_client.client().zrem(keys.OUTBOX, message.member)
-    redis_client.client().hdel(keys.OUTBOX_TRIES, message.member)
+    connection.client().zrem(keys.OUTBOX, message.member)
+    connection.client().hdel(keys.OUTBOX_TRIES, message.member)
 
 
 def replay(job: Job) -> None:
@@ -194,7 +198,7 @@ def replay(job: Job) -> None:
     if job.callback is None or not job.state.final:
         raise errors.NoCallback()
     member = Message(job.id, job.attempt, job.state, 0).member
-    with redis_client.errors_as_ours(), redis_client.client().pipeline() as pipe:
+    with connection.errors_as_ours(), connection.client().pipeline() as pipe:
         pipe.hdel(keys.OUTBOX_TRIES, member)
         pipe.zadd(keys.OUTBOX, {member: time.time()})
         pipe.execute()
@@ -221,9 +225,9 @@ def payload(message: Message, job: Job) -> dict[str, Any]:
     }
 
 
-def _post(text: str, message_id: str, body: bytes, resolve: addresses.Resolve) -> tuple[int, int]:
+def _post(text: str, message_id: str, body: bytes, resolve: url_guard.Resolve) -> tuple[int, int]:
     """Status, and the seconds that the receiver asks to wait."""
-    url = addresses.parse(text)
+    url = url_guard.parse(text)
     stamp = str(int(time.time()))
     headers = {
         "Content-Type": "application/json",
@@ -232,7 +236,7 @@ def _post(text: str, message_id: str, body: bytes, resolve: addresses.Resolve) -
         "webhook-timestamp": stamp,
         "webhook-signature": " ".join(sign(message_id, stamp, body)),
     }
-    backend = addresses.VettedBackend(_IN_ALL, resolve)
+    backend = url_guard.VettedBackend(_IN_ALL, resolve)
     limits = {"connect": _CONNECT, "read": _IN_ALL, "write": _IN_ALL, "pool": _IN_ALL}
     with (
         httpcore.ConnectionPool(network_backend=backend) as pool,

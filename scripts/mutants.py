@@ -1,7 +1,7 @@
 """Changes a module in small ways, one at a time, and shows the changes that no test notices.
 
-    make mutants MODULE=leases [MOST=60]
-    .venv/bin/python -m scripts.mutants plugin/work 60 is_slow    # only functions of such names
+    make mutants MODULE=jobs/leases [MOST=60]
+    .venv/bin/python -m scripts.mutants plugin/parallel 60 is_slow    # only functions of such names
 
 It works in a copy of the repository in build/mutants, with mutmut (https://mutmut.readthedocs.io),
 which it installs there. It runs only the tests that `TESTS` names for the module.
@@ -20,18 +20,20 @@ from pathlib import Path
 
 TOOLS = "mutmut==3.8.1 libcst==1.9.0 setproctitle==1.3.8 textual==8.2.8 coverage==7.17.5"
 
-#: The tests of a module, by the names of their files in tests/ocr_tasks, or in another folder.
+#: The tests of a module: paths below tests/ocr_tasks or tests, without `test_` and `.py`.
 TESTS = {
-    "jobs": "jobs backend owners repeats retention webhooks",
-    "leases": "leases jobs caretaker ocrd/waiting",
-    "pages": "pages work",
-    "lanes": "lanes pages leases jobs ocrd/waiting",
-    "storage": "storage retention intake jobs",
-    "backend": "backend jobs leases owners repeats control ocrd/waiting",
-    "webhooks": "webhooks courier",
-    "plugin": "executor work pages progress plugin",
-    "plugin/engine": "engine",
-    "plugin/tesseract": "engine",
+    "jobs/lifecycle": "jobs/lifecycle jobs/result_backend jobs/owners jobs/idempotency "
+    "jobs/retention webhooks",
+    "jobs/leases": "jobs/leases jobs/lifecycle worker/heartbeat ocrd/waiting",
+    "jobs/page_queue": "jobs/page_queue plugin/parallel",
+    "jobs/queues": "jobs/queues jobs/page_queue jobs/leases jobs/lifecycle ocrd/waiting",
+    "jobs/result_backend": "jobs/result_backend jobs/lifecycle jobs/leases jobs/owners "
+    "jobs/idempotency worker/remote_control ocrd/waiting",
+    "storage/layout": "storage/layout jobs/retention uploads/receive jobs/lifecycle",
+    "webhooks": "webhooks worker/webhook_sender",
+    "plugin": "plugin/executor plugin/parallel jobs/page_queue plugin/progress plugin/plugin",
+    "plugin/engine": "plugin/engine",
+    "plugin/tesseract": "plugin/engine",
 }
 
 #: Lines that are left alone: what the log says, and types.
@@ -45,7 +47,7 @@ def main(module: str, most: int = 60, only: str = "") -> None:
     """Tries at most so many changes of a module: a random choice that is the same each time."""
     path = f"ocr_tasks/{module}.py"
     if not Path(path).is_file():
-        sys.exit(f"there is no {path}; MODULE is a name such as leases, or plugin/work")
+        sys.exit(f"there is no {path}; MODULE is a path such as jobs/leases")
     work = Path("build/mutants").absolute()
     tools = work / "tools"
     if not tools.exists():
@@ -57,9 +59,9 @@ def main(module: str, most: int = 60, only: str = "") -> None:
         shutil.copy2(name, work / name)
     os.chdir(work)
     shutil.rmtree("mutants", ignore_errors=True)
-    names = [f"ocr_tasks/{name}" for name in TESTS.get(module, TESTS["plugin"]).split()]
-    tests = [Path("tests", *name.split("/")[-2:]) for name in names]
-    tests = [test.with_name(f"test_{test.name}.py") for test in tests]
+    names = [Path(name) for name in TESTS.get(module, TESTS["plugin"]).split()]
+    files = [name.with_name(f"test_{name.name}.py") for name in names]
+    tests = [Path("tests", folder, name) for name in files for folder in ("", "ocr_tasks")]
     Path("setup.cfg").write_text(
         f"[mutmut]\nsource_paths=ocr_tasks\nonly_mutate={path}\nalso_copy=\n web\n docs\n"
         # So no test finds connections of an earlier run: of Celery, to a Redis that has gone.

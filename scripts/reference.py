@@ -14,11 +14,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ocr_tasks import cli, command_line, errors, metrics, settings
+from ocr_tasks import cli, errors, metrics, settings
 from ocr_tasks.options import JobOptions
 from ocr_tasks.settings import Settings
 from web.app import create_app
-from web.problems import STATUS
+from web.dialects import ocrmypdf_args
+from web.http.problems import STATUS
 
 FOLDER = Path(__file__).parent.parent / "docs" / "reference"
 _NOTE = "<!-- Written by `make docs` from the code. -->\n\n"
@@ -65,7 +66,7 @@ def options_page() -> str:
     ]  # fmt: skip
     arguments = [
         (", ".join(f"`{name}`" for name in names.split(", ")), meaning)
-        for names, meaning in command_line.understood()
+        for names, meaning in ocrmypdf_args.understood()
     ]
     return (
         "# Options\n\nForm fields of `POST /v1/jobs`; `GET /v1/options` gives them as a JSON "

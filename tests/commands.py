@@ -13,7 +13,8 @@ from unittest import mock
 
 from PIL import Image
 
-from ocr_tasks import cli, redis_client, settings
+from ocr_tasks import cli, settings
+from ocr_tasks.redis import connection
 from tests.conftest import Stack
 
 
@@ -39,12 +40,12 @@ def operating(stack: Stack) -> Iterator[None]:
         try:
             yield
         finally:
-            redis_client.client().close()
+            connection.client().close()
             _forget()
             Image.MAX_IMAGE_PIXELS = pixels
 
 
 def _forget() -> None:
     settings.get.cache_clear()
-    redis_client.client.cache_clear()
-    redis_client._script.cache_clear()
+    connection.client.cache_clear()
+    connection._script.cache_clear()

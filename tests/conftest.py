@@ -324,24 +324,26 @@ def service(
     redis_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[redis.Redis]:
     """Our modules with an empty Redis and an empty data folder; gives an administrator's client."""
-    from ocr_tasks import app, redis_client, settings, tally
+    from ocr_tasks import settings
+    from ocr_tasks.jobs import celery_app
+    from ocr_tasks.redis import connection, counters
 
     monkeypatch.setenv("OCR_REDIS_URL", redis_server)
     monkeypatch.setenv("OCR_DATA_DIR", str(tmp_path / "data"))
 
     def forget() -> None:
         settings.get.cache_clear()
-        redis_client.client.cache_clear()
-        redis_client._script.cache_clear()
-        tally._requests.clear()
-        tally._seconds.clear()
-        app.app.pool.force_close_all()
+        connection.client.cache_clear()
+        connection._script.cache_clear()
+        counters._requests.clear()
+        counters._seconds.clear()
+        celery_app.app.pool.force_close_all()
 
     forget()
-    app.app.conf.update(app._configuration(settings.get()))
-    app.app._local.__dict__.clear()
-    app.app._backend_cache = None
-    ours, client = redis_client.client(), admin_of(redis_server)
+    celery_app.app.conf.update(celery_app._configuration(settings.get()))
+    celery_app.app._local.__dict__.clear()
+    celery_app.app._backend_cache = None
+    ours, client = connection.client(), admin_of(redis_server)
     client.flushall()
     before = set(threading.enumerate())
     yield client

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from ocr_tasks import errors
-from web.problems import STATUS
+from web.http.problems import STATUS
 
 ROOT = Path(__file__).parent.parent
 MODULES = sorted([*ROOT.glob("ocr_tasks/**/*.py"), *ROOT.glob("web/**/*.py")])
 
-MOST_LINES = 350
+MOST_LINES = 500
 MOST_LINES_OF_A_FUNCTION = 60
 
 #: What is not there where only a client is installed.

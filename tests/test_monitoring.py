@@ -14,8 +14,10 @@ import yaml
 from prometheus_client import Metric, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from ocr_tasks import errors, leases, metrics, tally
-from tests.ocr_tasks.test_jobs import report, submit
+from ocr_tasks import errors, metrics
+from ocr_tasks.jobs import leases
+from ocr_tasks.redis import counters
+from tests.ocr_tasks.jobs.test_lifecycle import report, submit
 
 ROOT = Path(__file__).parent.parent
 MONITORING = ROOT / "deploy" / "monitoring"
@@ -53,8 +55,8 @@ def families(service: redis.Redis) -> dict[str, Metric]:
     job_id = submit()
     leases.claim(job_id, "run", "worker")
     report(job_id, "run", "FAILURE", errors.JobTimeout())
-    tally.count_request("GET", "/v1/jobs/{job_id}", 200, 0.001)
-    tally.flush()
+    counters.count_request("GET", "/v1/jobs/{job_id}", 200, 0.001)
+    counters.flush()
     text = generate_latest(metrics.registry()).decode()
     return {family.name: family for family in text_string_to_metric_families(text)}
 

@@ -10,26 +10,15 @@ from flask import Flask
 from flask.json.provider import DefaultJSONProvider
 from flask_openapi3 import Info, OpenAPI, SecurityScheme
 
-from web import (
-    access_log,
-    archive,
-    auth,
-    docr,
-    headers,
-    health,
-    jobs,
-    origins,
-    problems,
-    resumable,
-    scopes,
-    session,
-    site,
-    swarm,
-    uploads,
-)
-from web.dialects import rooms as dialects
+from web.access import authentication, request_origin, scopes, session
+from web.api import archive, health, jobs, uploads
+from web.dialects import registry as dialects
+from web.http import access_log, headers, problems, streaming
 from web.ocrd import blueprints as ocrd
 from web.ocrd import discovery, processing, workflows, workspaces
+from web.site import pages
+from web.swarm import api as swarm
+from web.swarm import docr
 
 DESCRIPTION = (
     "Send PDFs and images, follow the progress page by page, fetch searchable PDFs. "
@@ -49,7 +38,7 @@ _SECURITY: dict[str, SecurityScheme | dict[str, Any]] = {
     "cookie": {
         "type": "apiKey",
         "in": "cookie",
-        "name": auth.COOKIE,
+        "name": authentication.COOKIE,
         "description": "Set by POST /v1/session; what changes something must be of same origin.",
     },
 }
@@ -83,17 +72,17 @@ def create_app() -> Flask:
     problems.install(app)
     access_log.install(app)
     headers.install(app)
-    origins.install(app)
-    auth.install(app)
+    request_origin.install(app)
+    authentication.install(app)
+    streaming.install(app)
     uploads.install(app)
-    resumable.install(app)
     ocrd.install(app)
     for blueprint in (
-        *(jobs.blueprint, resumable.blueprint, archive.blueprint),
+        *(jobs.blueprint, uploads.blueprint, archive.blueprint),
         *(swarm.blueprint, docr.blueprint),
         *(discovery.blueprint, processing.blueprint),
         *(workflows.blueprint, workspaces.blueprint),
-        *(session.blueprint, site.blueprint, health.blueprint),
+        *(session.blueprint, pages.blueprint, health.blueprint),
     ):
         app.register_api(blueprint)
     dialects.install(app)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import gc
 from typing import Any
 
-from ocr_tasks import logs, settings, tally
+from ocr_tasks import logs, settings
+from ocr_tasks.redis import counters
 
 _config = settings.get()
 
 bind = (
     f"[{_config.host}]:{_config.port}" if ":" in _config.host else f"{_config.host}:{_config.port}"
 )
-worker_class = "web.pace.PacedWorker"
+worker_class = "web.http.slow_clients.PacedWorker"
 # The processes are forked from one that has loaded the application, and share its memory.
 preload_app = True
 workers = _config.web_processes
@@ -33,7 +34,7 @@ worker_tmp_dir = "/dev/shm"  # noqa: S108  # gunicorn's heartbeat file, which mu
 
 def worker_exit(server: Any, worker: Any) -> None:
     """Writes what the process has counted and not written yet."""
-    tally.flush()
+    counters.flush()
 
 
 def on_starting(arbiter: Any) -> None:
@@ -50,5 +51,5 @@ def post_worker_init(worker: Any) -> None:
 
     The application is loaded, and stays: nobody looks for garbage there, now or at the end.
     """
-    tally.keep_flushing()
+    counters.keep_flushing()
     gc.freeze()

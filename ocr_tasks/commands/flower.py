@@ -9,11 +9,12 @@ import signal
 import sys
 from typing import Any
 
-from ocr_tasks import logs, redis_client, settings, tally
+from ocr_tasks import logs, settings
 from ocr_tasks.commands.exits import UNAVAILABLE, USAGE, complain
+from ocr_tasks.redis import connection, counters
 from ocr_tasks.settings import Settings
 
-log = logging.getLogger("ocr_tasks.flower")
+log = logging.getLogger(__name__)
 
 #: Tasks that Flower remembers; more only take its memory.
 _TASKS = 5000
@@ -39,7 +40,7 @@ def _flower(options: argparse.Namespace) -> int:
         return complain(f"set OCR_FLOWER_PASSWORD: Flower would listen {where}", USAGE)
     if config.flower_writable and not config.flower_password:
         return complain("OCR_FLOWER_WRITABLE needs OCR_FLOWER_PASSWORD", USAGE)
-    redis_client.check()
+    connection.check()
     logs.set_up()
     dashboard = _dashboard(config)
     try:
@@ -71,7 +72,7 @@ def _dashboard(config: Settings) -> Any:
     from flower.views import monitor
     from kombu.utils.url import parse_url
 
-    from ocr_tasks.app import app
+    from ocr_tasks.jobs.celery_app import app
 
     chosen.address, chosen.port = config.flower_host, config.flower_port
     chosen.url_prefix = config.flower_url_prefix
@@ -80,7 +81,7 @@ def _dashboard(config: Settings) -> Any:
     chosen.read_only = not config.flower_writable
     chosen.max_tasks, chosen.purge_offline_workers = _TASKS, _GONE_SECONDS
     chosen.inspect_timeout, chosen.tasks_columns = _ANSWER_MILLISECONDS, _COLUMNS
-    chosen.task_runtime_metric_buckets = list(tally.DURATION_BOUNDS)
+    chosen.task_runtime_metric_buckets = list(counters.DURATION_BOUNDS)
     command.extract_settings()
     # Without a password the pages are open and the API is closed. This would open it.
     os.environ.pop("FLOWER_UNAUTHENTICATED_API", None)

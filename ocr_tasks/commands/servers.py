@@ -92,21 +92,23 @@ def _worker(options: argparse.Namespace) -> int:
     if options.processors is not None:  # before anything reads the settings
         os.environ["OCR_PROCESSORS"] = options.processors
     gc.disable()  # what is loaded stays, so looking for garbage there is a waste; `main` enables it
-    from ocr_tasks import redis_client, worker
+    from ocr_tasks.redis import connection
+    from ocr_tasks.worker import main
 
-    redis_client.check()
+    connection.check()
     if code := _check_shared_memory():
         return code
-    return worker.main(processors_alone=bool(options.processors))
+    return main.main(processors_alone=bool(options.processors))
 
 
 def _web(options: argparse.Namespace) -> int:
     gc.disable()  # as in `_worker`; `web.server` enables it
-    from ocr_tasks import redis_client, settings
+    from ocr_tasks import settings
     from ocr_tasks.commands import tokens
+    from ocr_tasks.redis import connection
 
     config = settings.get()
-    redis_client.check()
+    connection.check()
     for warning in tokens.warnings(config):
         complain(warning, 0)
     os.environ["OCR_DATA_DIR"] = str(config.data_dir)
@@ -119,16 +121,18 @@ def _web(options: argparse.Namespace) -> int:
 
 
 def _courier(options: argparse.Namespace) -> int:
-    from ocr_tasks import courier, redis_client
+    from ocr_tasks.redis import connection
+    from ocr_tasks.worker import webhook_sender
 
-    redis_client.check()
-    return courier.main()
+    connection.check()
+    return webhook_sender.main()
 
 
 def _sweep(options: argparse.Namespace) -> int:
     from redis import RedisError
 
-    from ocr_tasks import errors, retention, settings
+    from ocr_tasks import errors, settings
+    from ocr_tasks.jobs import retention
 
     swept = retention.Swept()
     try:

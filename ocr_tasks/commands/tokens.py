@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 
-from ocr_tasks import errors, tokens
+from ocr_tasks import errors
 from ocr_tasks.model import Scope, Token
+from ocr_tasks.security import tokens
 from ocr_tasks.settings import Settings
 
 _MAKE = "ocr-tasks tokens create NAME --scopes submit,read"

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from ocr_tasks import errors
 from ocr_tasks.formats import page_xml
-from ocr_tasks.formats.mets import File, Mets
-from ocr_tasks.formats.paths import fault, is_url
 from ocr_tasks.ocrd import mets_files
+from ocr_tasks.ocrd.mets.mets import File, Mets
+from ocr_tasks.ocrd.mets.paths import fault, is_url
 from ocr_tasks.ocrd.model import Workspace
 
 #: Bytes of a PAGE document at most; a newspaper's page has some megabytes.

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from billiard.exceptions import SoftTimeLimitExceeded
 
-from ocr_tasks import errors, failures, settings
+from ocr_tasks import errors, settings
 from ocr_tasks.ocrd import recognition, warm
+from ocr_tasks.pipeline import ocrmypdf_errors
 
 
 def run(
@@ -26,7 +27,7 @@ def run(
     """
     with _log_to(log), _temporary_files_in(temporary):
         try:
-            with failures.as_job_errors():
+            with ocrmypdf_errors.as_job_errors():
                 return recognition.run(order, turn_is_over)
         except SoftTimeLimitExceeded:
             raise

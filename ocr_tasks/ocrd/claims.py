@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import redis
 
-from ocr_tasks import errors, keys, redis_client
+from ocr_tasks import errors
+from ocr_tasks.redis import connection, keys
 
 #: Seconds for which the METS file belongs to one, counted anew by `MetsLease.keep`.
 LEASE = 15.0
@@ -35,7 +36,7 @@ class MetsLease:
                 again.
             errors.QueueUnavailable: if Redis is away.
         """
-        with redis_client.errors_as_ours():
+        with connection.errors_as_ours():
             if not self._ask("keep"):
                 raise errors.ProcessorFailed(
                     "Others have written the METS file while the output was put into it."
@@ -43,7 +44,7 @@ class MetsLease:
 
     def _ask(self, what: str) -> bool:
         arguments = (self.token, what, int(LEASE * 1000))
-        return bool(redis_client.run("mets_lease", [keys.mets_lease(self.key)], arguments))
+        return bool(connection.run("mets_lease", [keys.mets_lease(self.key)], arguments))
 
 
 @contextmanager
@@ -56,7 +57,7 @@ def mets_lease(key: str) -> Iterator[MetsLease]:
     """
     lease = MetsLease(key, secrets.token_hex(16))
     deadline = time.monotonic() + PATIENCE
-    with redis_client.errors_as_ours():
+    with connection.errors_as_ours():
         while not lease._ask("take"):
             if time.monotonic() > deadline:
                 raise errors.ProcessorFailed("Others kept the METS file for too long.")
@@ -74,5 +75,5 @@ def open_jobs(key: str) -> int:
     Raises:
         errors.QueueUnavailable: if Redis is away.
     """
-    with redis_client.errors_as_ours():
-        return int(redis_client.client().scard(keys.ocrd_open(key)))
+    with connection.errors_as_ours():
+        return int(connection.client().scard(keys.ocrd_open(key)))

@@ -10,7 +10,7 @@ from typing import Any
 
 import psutil
 
-from ocr_tasks import workers
+from ocr_tasks.jobs import worker_registry
 from ocr_tasks.ocrd.model import RECOGNIZE
 
 
@@ -49,7 +49,7 @@ def describe() -> dict[str, Any]:
     """
     hosts = {
         worker.name.partition(":")[0]: worker.machine
-        for worker in workers.living()
+        for worker in worker_registry.living()
         if worker.processors
     }
     found = list(hosts.values())

@@ -9,9 +9,11 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from ocr_tasks import addresses, errors, fetching, storage
-from ocr_tasks.formats.mets import File, Mets, is_group_name
-from ocr_tasks.formats.paths import fault, is_url, is_web_address
+from ocr_tasks import errors
+from ocr_tasks.ocrd.mets.mets import File, Mets, is_group_name
+from ocr_tasks.ocrd.mets.paths import fault, is_url, is_web_address
+from ocr_tasks.security import fetch, url_guard
+from ocr_tasks.storage import layout
 
 if TYPE_CHECKING:
     import httpx
@@ -27,11 +29,11 @@ _ENDINGS = {
 }
 
 
-class Fetcher(fetching.Fetcher):
+class Fetcher(fetch.Fetcher):
     """Fetches the files of a workspace within limits that hold for all of them together."""
 
     def __init__(
-        self, seconds: float, most_bytes: int, resolve: addresses.Resolve = addresses.resolve
+        self, seconds: float, most_bytes: int, resolve: url_guard.Resolve = url_guard.resolve
     ) -> None:
         """`most_bytes` is for all files."""
         super().__init__(
@@ -48,7 +50,7 @@ class Fetcher(fetching.Fetcher):
         """
         with self.open(url) as (address, pieces):
             size = 0
-            with storage.failures():
+            with layout.failures():
                 path.parent.mkdir(parents=True, exist_ok=True)
                 file = path.open("xb")
             with file:
@@ -56,7 +58,7 @@ class Fetcher(fetching.Fetcher):
                     size += len(piece)
                     if most is not None and size > most:
                         raise errors.WorkspaceInvalid(f"{url:.200} has more than {most} bytes")
-                    with storage.failures():
+                    with layout.failures():
                         file.write(piece)
             return address
 
@@ -74,7 +76,7 @@ def fill(
         errors.WorkspaceInvalid: if a file is neither on the web nor beside METS.
         errors.MetsNotFetched, errors.StorageFull, errors.StorageUnavailable
     """
-    base = addresses.url(url)
+    base = url_guard.url(url)
     wanted = {path.name: url}
     for file in mets.files():
         address = _address(file, base)
@@ -113,7 +115,7 @@ def _name(file: File) -> str:
     if "xml" in file.media_type:
         ending = ".xml"
     elif not ending:
-        suffix = PurePosixPath(addresses.url(file.href).path).suffix
+        suffix = PurePosixPath(url_guard.url(file.href).path).suffix
         ending = suffix if re.fullmatch(r"\.[A-Za-z0-9]{1,8}", suffix) else ""
     return f"{file.group}/{file.id}{ending}"
 
@@ -130,7 +132,7 @@ def _all(fetcher: Fetcher, wanted: list[tuple[str, Path]]) -> None:
             failures.append(error)
             fetcher.give_up()
 
-    with ThreadPoolExecutor(fetching.AT_ONCE) as pool:
+    with ThreadPoolExecutor(fetch.AT_ONCE) as pool:
         for row in wanted:
             pool.submit(save, *row)
     # Those after the first one failed because of it.

@@ -11,8 +11,9 @@ import re
 import time
 from collections.abc import Iterator
 
-from ocr_tasks import errors, keys, redis_client
+from ocr_tasks import errors
 from ocr_tasks.ocrd.model import ProcessorJob, WorkflowJob, Workspace
+from ocr_tasks.redis import connection, keys
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
 
@@ -67,15 +68,15 @@ def results(name: str, owner: str, seconds: float) -> Iterator[dict[str, str]]:
     check_name(name)
     key = keys.ocrd_results(owner, name)
     deadline = time.monotonic() + seconds
-    with redis_client.errors_as_ours():
+    with connection.errors_as_ours():
         while True:
-            message = redis_client.client().lpop(key)
+            message = connection.client().lpop(key)
             if message is not None:
                 yield _parsed(str(message))
                 deadline = 0.0  # what is there already, and no more
             elif (left := deadline - time.monotonic()) > 0:
                 # Shorter than the client waits for an answer of Redis.
-                found = redis_client.client().blpop([key], timeout=min(left, 2.0))
+                found = connection.client().blpop([key], timeout=min(left, 2.0))
                 if found:
                     yield _parsed(str(found[1]))
                     deadline = 0.0

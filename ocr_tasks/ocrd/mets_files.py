@@ -21,9 +21,9 @@ from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
-from ocr_tasks import storage
-from ocr_tasks.formats.mets import Mets
 from ocr_tasks.ocrd import claims
+from ocr_tasks.ocrd.mets.mets import Mets
+from ocr_tasks.storage import layout
 
 #: Changes that are kept beside a METS file, and seconds for which it is not written then; with so
 #: few open jobs of a workspace, each writes it at once: the last one must.
@@ -94,7 +94,7 @@ def put(mets: Path, key: str, run_id: str, changes: Mets, page: str = "") -> Non
         errors.QueueUnavailable
     """
     name = f"{run_id}--{page}.xml" if 0 < len(page) <= _LONGEST else f"{run_id}.xml"
-    with storage.failures():
+    with layout.failures():
         _keep(_folder(mets), name, changes)
     if not page or _is_time(mets, key):
         settle(mets, key)
@@ -138,15 +138,15 @@ def settle(mets: Path, key: str) -> None:
         merged = Mets.read(mets)
         for name in names:
             merged.merge(Mets.read(_folder(mets) / name))
-        part = mets.with_name(f".{mets.name}.{storage.new_id()}")
+        part = mets.with_name(f".{mets.name}.{layout.new_id()}")
         try:
-            with storage.failures():
+            with layout.failures():
                 merged.write(part)
                 shutil.copymode(mets, part)
             lease.keep()
-            with storage.failures():
+            with layout.failures():
                 part.replace(mets)
-                storage.make_last(mets.parent)
+                layout.make_last(mets.parent)
         finally:
             part.unlink(missing_ok=True)
         for name in names:

@@ -14,13 +14,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ocr_tasks import addresses, errors, jobs, keys, lanes, redis_client, settings, storage
-from ocr_tasks.backend import PlannedRun
-from ocr_tasks.formats.mets import Mets, is_group_name
-from ocr_tasks.formats.paths import fault
+from ocr_tasks import errors, settings
+from ocr_tasks.jobs import lifecycle, queues
+from ocr_tasks.jobs.result_backend import PlannedRun
 from ocr_tasks.model import Progress
 from ocr_tasks.ocrd import messages, mets_files, tools, workspaces
+from ocr_tasks.ocrd.mets.mets import Mets, is_group_name
+from ocr_tasks.ocrd.mets.paths import fault
 from ocr_tasks.ocrd.model import ProcessingState, ProcessorJob, Run, Workspace
+from ocr_tasks.redis import connection, keys
+from ocr_tasks.security import url_guard
+from ocr_tasks.storage import layout
 
 #: Our states in OCR-D's words.
 STATES = {
@@ -61,7 +65,7 @@ def check_room(wanted: int) -> None:
     Raises:
         errors.QueueFull, errors.QueueUnavailable
     """
-    with redis_client.errors_as_ours(), redis_client.client().pipeline(transaction=False) as pipe:
+    with connection.errors_as_ours(), connection.client().pipeline(transaction=False) as pipe:
         for state in ("deferred", "queued", "running"):
             pipe.zcard(keys.processing_in(state))
         there = sum(pipe.execute())
@@ -91,7 +95,7 @@ def checked(run: Run) -> Run:
         raise errors.ProcessingInvalid("a file group cannot be both read and written")
     tools.check_groups(tool, run.input_file_grps, run.output_file_grps)
     if run.callback_url:
-        addresses.parse(run.callback_url)
+        url_guard.parse(run.callback_url)
     if run.result_queue_name:
         messages.check_name(run.result_queue_name)
     parameters = tools.check_parameters(tool, run.parameters)
@@ -131,8 +135,8 @@ def check_groups(run: Run, mets: Mets, workspace: Workspace, owner: str) -> None
 
 def _groups_to_come(workspace: str) -> set[str]:
     """The file groups that open jobs of a workspace make."""
-    client = redis_client.client()
-    with redis_client.errors_as_ours():
+    client = connection.client()
+    with connection.errors_as_ours():
         found: list[str] = client.srandmember(keys.ocrd_open(workspace), _MOST_ASKED)  # type: ignore[assignment]
         with client.pipeline(transaction=False) as pipe:
             for job_id in found:
@@ -155,7 +159,7 @@ def plan(
     run: Run, workspace: Workspace, owner: str, pages: Sequence[str] | None, workflow: str = ""
 ) -> PlannedRun:
     """A job to be, with an id of its own."""
-    job_id = storage.new_id()
+    job_id = layout.new_id()
     fixed = {
         "run": asdict(run),
         "mets": str(workspace.mets),
@@ -188,9 +192,9 @@ def put(planned: Iterable[PlannedRun]) -> None:
         errors.ProcessingInvalid: if a job that one of them waits for has gone.
         errors.QueueUnavailable
     """
-    with redis_client.errors_as_ours():
-        answers = jobs.backend().put_processing(planned)
-        lanes.publish_ready()
+    with connection.errors_as_ours():
+        answers = lifecycle.backend().put_processing(planned)
+        queues.publish_ready()
     if any(answer < 0 for answer in answers):
         raise errors.ProcessingInvalid("a job that it waits for has been deleted")
 
@@ -213,9 +217,9 @@ def read_all(job_ids: Sequence[str], owner: str | None = None) -> dict[str, Proc
     Raises:
         errors.QueueUnavailable
     """
-    wanted = [job_id for job_id in job_ids if storage.is_id(job_id)]
-    with redis_client.errors_as_ours():
-        rows = jobs.backend().records(wanted)
+    wanted = [job_id for job_id in job_ids if layout.is_id(job_id)]
+    with connection.errors_as_ours():
+        rows = lifecycle.backend().records(wanted)
     return {
         job_id: from_record(job_id, record)
         for job_id, (record, _) in zip(wanted, rows, strict=True)
@@ -260,10 +264,10 @@ def cancel(job_id: str, owner: str | None = None) -> ProcessorJob:
         errors.ProcessingNotFound, errors.JobEnded, errors.QueueUnavailable
     """
     read(job_id, owner)
-    with redis_client.errors_as_ours():
-        if not jobs.backend().cancel(job_id):
+    with connection.errors_as_ours():
+        if not lifecycle.backend().cancel(job_id):
             raise errors.JobEnded()
-        lanes.publish_ready()
+        queues.publish_ready()
     return read(job_id, owner)
 
 
@@ -274,4 +278,4 @@ def log_file(job_id: str, owner: str | None = None) -> Path:
         errors.ProcessingNotFound, errors.QueueUnavailable
     """
     read(job_id, owner)
-    return storage.job(job_id).log
+    return layout.job(job_id).log

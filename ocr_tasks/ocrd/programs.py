@@ -8,7 +8,8 @@ import shlex
 import shutil
 from pathlib import Path
 
-from ocr_tasks import orphans, settings
+from ocr_tasks import settings
+from ocr_tasks.sandbox import orphans
 
 #: Variables that processors may know, and beginnings of such. Others may be secrets.
 _KEPT = frozenset({"PATH", "LANG", "LANGUAGE", "TZ", "TESSDATA_PREFIX", "LD_LIBRARY_PATH"})

@@ -23,12 +23,14 @@ from typing import Any, Literal
 
 from PIL import Image
 
-from ocr_tasks import errors, images, settings, storage
+from ocr_tasks import errors, settings
 from ocr_tasks.formats import page_xml
-from ocr_tasks.formats.mets import File, Mets, is_group_name
 from ocr_tasks.formats.page_lines import Lines
 from ocr_tasks.ocrd import bridge, engine
+from ocr_tasks.ocrd.mets.mets import File, Mets, is_group_name
 from ocr_tasks.ocrd.model import RECOGNIZE
+from ocr_tasks.storage import layout
+from ocr_tasks.uploads import images
 
 log = logging.getLogger("ocr_tasks.recognize")
 
@@ -189,7 +191,7 @@ class _Reading:
         href = f"{group}/{file_id}.xml"
         target = bridge.below(order.folder, href)
         target.parent.mkdir(exist_ok=True)
-        storage.write(target, document)
+        layout.write(target, document)
         self._mets.add_file(group, file_id, page_id, page_xml.MEDIA_TYPE, href)
         log.info("page %s is read", page_id)
 

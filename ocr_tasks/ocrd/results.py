@@ -18,13 +18,15 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from ocr_tasks import errors, images, storage
+from ocr_tasks import errors
 from ocr_tasks.formats import alto, hocr, page_xml, placement
-from ocr_tasks.formats.mets import Mets, is_group_name
 from ocr_tasks.formats.page import Page
 from ocr_tasks.model import Artifact, Job, State
 from ocr_tasks.ocrd import bridge, claims, mets_files, workspaces
+from ocr_tasks.ocrd.mets.mets import Mets, is_group_name
 from ocr_tasks.ocrd.model import Workspace
+from ocr_tasks.storage import layout
+from ocr_tasks.uploads import images
 
 #: By the end of the group's name: media type, ending of the files' names.
 _KINDS = {
@@ -92,7 +94,7 @@ def _check(job: Job, pages: Sequence[str], prefix: str) -> Artifact:
 
 def _words(job: Job, number: int) -> Page | None:
     """What was read on a page, counted from 1; None if it was not read."""
-    content = storage.job(job.id).page_words(number)
+    content = layout.job(job.id).page_words(number)
     if content is None:
         return None
     try:
@@ -128,18 +130,18 @@ def _write(
         else:
             chunks = hocr.document([page], page_id, software)
         href = f"{group}/{file_id}{ending}"
-        storage.write(_target(folder, href), "".join(chunks).encode())
+        layout.write(_target(folder, href), "".join(chunks).encode())
         yield group, file_id, page_id, media_type, href
 
 
 def _write_pdf(folder: Path, job: Job, artifact: Artifact, group: str) -> _Entry:
     assert job.outcome  # noqa: S101  # _check has made sure of it
-    path = storage.job(job.id).artifact(job.outcome.run, artifact.name)
-    storage.check_artifact(path, artifact)
+    path = layout.job(job.id).artifact(job.outcome.run, artifact.name)
+    layout.check_artifact(path, artifact)
     file_id = f"{group}_{job.id}"
     href = f"{group}/{file_id}.pdf"
     target = _target(folder, href)
-    part = target.with_name(f".{target.name}.{storage.new_id()}")
+    part = target.with_name(f".{target.name}.{layout.new_id()}")
     shutil.copyfile(path, part)
     part.replace(target)
     return group, file_id, "", artifact.media_type, href

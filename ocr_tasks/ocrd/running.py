@@ -20,12 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ocr_tasks import errors, settings, storage
-from ocr_tasks.formats import mets
-from ocr_tasks.formats.mets import Mets
+from ocr_tasks import errors, settings
 from ocr_tasks.ocrd import built_in, mets_files, programs, recognition, tools, warm_pool
+from ocr_tasks.ocrd.mets import mets
+from ocr_tasks.ocrd.mets.mets import Mets
 from ocr_tasks.ocrd.model import RECOGNIZE
 from ocr_tasks.ocrd.recognition import Existing
+from ocr_tasks.storage import layout
 
 #: Bytes at the end of a log in which the error is looked for, and characters of it that are told.
 _TAIL = 1 << 16
@@ -98,7 +99,7 @@ def run(
     temporary = programs.temporary(order.run_id) if path or scratch is None else scratch
     forget(order.mets, order.run_id)
     try:
-        with storage.failures():
+        with layout.failures():
             temporary.mkdir(mode=0o700, parents=True, exist_ok=True)
         groups = (*order.input_file_grps, *order.output_file_grps)
         before = mets_files.excerpt(order.mets, order.pages, groups)
@@ -106,7 +107,7 @@ def run(
         if work is None:
             _note(log, "All pages have output already; nothing is left to do.")
             return True
-        with storage.failures():
+        with layout.failures():
             before.write(order.own_mets)
         finished = True
         if path:

@@ -15,11 +15,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from ocr_tasks import errors, keys, redis_client, settings, workers
+from ocr_tasks import errors, settings
+from ocr_tasks.jobs import worker_registry
 from ocr_tasks.ocrd import programs
 from ocr_tasks.ocrd.model import NEXTFLOW
+from ocr_tasks.redis import connection, keys
 
-log = logging.getLogger("ocr_tasks.ocrd.tools")
+log = logging.getLogger(__name__)
 
 #: Seconds that a processor has to describe itself, and bytes that it may say.
 DESCRIBE_SECONDS = 60.0
@@ -180,9 +182,9 @@ def offer(names: Iterable[str]) -> dict[str, dict[str, Any]]:
 
 def announce(tools: dict[str, dict[str, Any]]) -> None:
     """Says that a living worker offers these processors; to be said again in `workers.LIFETIME`."""
-    with redis_client.client().pipeline(transaction=False) as pipe:
+    with connection.client().pipeline(transaction=False) as pipe:
         for name, tool in tools.items():
-            pipe.set(keys.processor(name), json.dumps(tool), ex=workers.LIFETIME)
+            pipe.set(keys.processor(name), json.dumps(tool), ex=worker_registry.LIFETIME)
         pipe.execute()
 
 
@@ -192,8 +194,8 @@ def offered() -> list[str]:
     Raises:
         errors.QueueUnavailable: if Redis is away.
     """
-    with redis_client.errors_as_ours():
-        found = redis_client.client().scan_iter(keys.processor("*"), count=1000)
+    with connection.errors_as_ours():
+        found = connection.client().scan_iter(keys.processor("*"), count=1000)
         names = {key.removeprefix(keys.PROCESSOR_PREFIX) for key in found}
         return sorted(name for name in names if _NAME.fullmatch(name))
 
@@ -216,9 +218,9 @@ def tool(name: str) -> dict[str, Any]:
         errors.ProcessorNotFound: if none does.
         errors.QueueUnavailable: if Redis is away.
     """
-    with redis_client.errors_as_ours():
+    with connection.errors_as_ours():
         known = _NAME.fullmatch(name) or name == NEXTFLOW
-        text = redis_client.client().get(keys.processor(name)) if known else None
+        text = connection.client().get(keys.processor(name)) if known else None
     if text is None:
         raise errors.ProcessorNotFound(f"No living worker offers {name[:_LENGTH]!r}.")
     found: dict[str, Any] = json.loads(str(text))

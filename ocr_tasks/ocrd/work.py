@@ -13,8 +13,9 @@ from typing import Any
 
 from redis import RedisError
 
-from ocr_tasks import errors, jobs, lanes, leases, settings, storage
-from ocr_tasks.app import SHARED_PROCESSORS
+from ocr_tasks import errors, settings
+from ocr_tasks.jobs import leases, lifecycle, queues
+from ocr_tasks.jobs.celery_app import SHARED_PROCESSORS
 from ocr_tasks.model import Progress, Stage, State
 from ocr_tasks.ocrd import (
     mets_files,
@@ -28,8 +29,9 @@ from ocr_tasks.ocrd import (
 )
 from ocr_tasks.ocrd.model import NEXTFLOW, RECOGNIZE, ProcessorJob, Workspace
 from ocr_tasks.plugin.context import StepAside
+from ocr_tasks.storage import layout
 
-log = logging.getLogger("ocr_tasks.ocrd")
+log = logging.getLogger(__name__)
 
 _OWN_METS = re.compile(r"\.mets-(?P<run>(?P<job>[0-9a-f-]{36})-[0-9a-f-]{36})\.xml")
 
@@ -74,7 +76,7 @@ def begin(job_id: str, token: str, holder: str) -> ProcessorJob | None:
         return None
     now = time.time()
     progress = Progress(Stage.OCR, started_at=job.started_at or now, updated_at=now)
-    return job if jobs.backend().claim(job_id, token, holder, progress) else None
+    return job if lifecycle.backend().claim(job_id, token, holder, progress) else None
 
 
 def run(job: ProcessorJob, token: str) -> None:
@@ -84,7 +86,7 @@ def run(job: ProcessorJob, token: str) -> None:
         StepAside: if it makes place for other jobs; its next run does the pages that are left.
         errors.JobError
     """
-    folder = storage.job(job.id)
+    folder = layout.job(job.id)
     try:
         folder.path.mkdir(parents=True, exist_ok=True)
         if not job.path_to_mets.is_file():
@@ -101,7 +103,7 @@ def run(job: ProcessorJob, token: str) -> None:
     except errors.RequestError as error:  # what was right when it was asked for no longer is
         raise errors.ProcessorFailed(error.detail) from error
     finally:
-        storage.discard(folder.work(token))
+        layout.discard(folder.work(token))
         # Where that fails, whoever works on the workspace next, or fetches it, does it.
         with suppress(errors.OcrTasksError, OSError):
             mets_files.settle_if_few(job.path_to_mets, _key(job))
@@ -138,19 +140,19 @@ def _key(job: ProcessorJob) -> str:
     return workspaces.key(Workspace(job.workspace_id, job.path_to_mets))
 
 
-def _try_often(order: running.Order, folder: storage.JobFolder, token: str) -> bool:
+def _try_often(order: running.Order, folder: layout.JobFolder, token: str) -> bool:
     """False: pages are left for another turn."""
     log_file, scratch = folder.log, folder.work(token)
     # A worker that takes no documents makes no place for any.
-    turn = lanes.Turn("normal") if SHARED_PROCESSORS else None
+    turn = queues.Turn("normal") if SHARED_PROCESSORS else None
     most = settings.get().ocrd_tries
     for number in range(1, most + 1):
         try:
             return running.run(
-                order, log_file, scratch, lambda: turn.is_over(0) if turn else lanes.stopping()
+                order, log_file, scratch, lambda: turn.is_over(0) if turn else queues.stopping()
             )
         except errors.ProcessorFailed as error:
-            if number == most or lanes.stopping():
+            if number == most or queues.stopping():
                 raise
             pause = _PAUSE * 2 ** (number - 1)
             with log_file.open("a") as words:
@@ -171,7 +173,7 @@ def commit(job: ProcessorJob, token: str) -> dict[str, Any] | None:
         "path_to_mets": str(job.path_to_mets),
         "output_file_grps": list(job.run.output_file_grps),
     }
-    if not jobs.backend().end_processing(job.id, token, State.SUCCEEDED, result):
+    if not lifecycle.backend().end_processing(job.id, token, State.SUCCEEDED, result):
         return None
     _go_on()
     return result
@@ -183,9 +185,9 @@ def fail(job: ProcessorJob, token: str, error: errors.JobError) -> None:
     Raises:
         redis.RedisError: after some minutes without Redis.
     """
-    result = jobs.backend().prepare_exception(error)
-    jobs.backend().end_processing(job.id, token, State.FAILED, result)
-    with suppress(OSError), storage.job(job.id).log.open("a") as words:
+    result = lifecycle.backend().prepare_exception(error)
+    lifecycle.backend().end_processing(job.id, token, State.FAILED, result)
+    with suppress(OSError), layout.job(job.id).log.open("a") as words:
         words.write(f"The job failed: {error.detail} {json.dumps({'code': error.code})}\n")
     _go_on()
 
@@ -193,4 +195,4 @@ def fail(job: ProcessorJob, token: str, error: errors.JobError) -> None:
 def _go_on() -> None:
     """Has those begin that waited for this one."""
     with suppress(RedisError):  # the reconciler does it then
-        lanes.publish_ready()
+        queues.publish_ready()

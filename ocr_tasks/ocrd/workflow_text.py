@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from ocr_tasks import errors
-from ocr_tasks.formats.mets import is_group_name
+from ocr_tasks.ocrd.mets.mets import is_group_name
 from ocr_tasks.ocrd.model import Step
 
 MAX_BYTES = 64 * 1024

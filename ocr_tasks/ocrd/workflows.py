@@ -15,10 +15,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
-from ocr_tasks import addresses, errors, keys, redis_client, settings, storage
-from ocr_tasks.backend import PlannedRun
-from ocr_tasks.formats.mets import Mets
+from ocr_tasks import errors, settings
+from ocr_tasks.jobs.result_backend import PlannedRun
 from ocr_tasks.ocrd import mets_files, processing, tools, workflow_text
+from ocr_tasks.ocrd.mets.mets import Mets
 from ocr_tasks.ocrd.model import (
     NEXTFLOW,
     ProcessingState,
@@ -28,6 +28,9 @@ from ocr_tasks.ocrd.model import (
     WorkflowJob,
     Workspace,
 )
+from ocr_tasks.redis import connection, keys
+from ocr_tasks.security import url_guard
+from ocr_tasks.storage import layout
 
 _FOLDER = "workflows"
 
@@ -44,8 +47,8 @@ def save(text: str, owner: str) -> str:
         errors.StorageFull, errors.StorageUnavailable
     """
     check(text)
-    workflow_id = storage.new_id()
-    with storage.failures():
+    workflow_id = layout.new_id()
+    with layout.failures():
         mark = _mark(text, owner)
         mark.parent.mkdir(parents=True, exist_ok=True)
         _write(workflow_id, text, owner)
@@ -58,12 +61,12 @@ def save(text: str, owner: str) -> str:
             return workflow_id
         with suppress(errors.WorkflowNotFound):
             if _read(known, owner)["text"] == text:
-                storage.discard(_path(workflow_id))
+                layout.discard(_path(workflow_id))
                 raise errors.WorkflowExists(
                     f"The same workflow script already exists, workflow id: {known}",
                     workflow_id=known,
                 )
-        storage.write(mark, workflow_id.encode())  # the other one has another text by now
+        layout.write(mark, workflow_id.encode())  # the other one has another text by now
     return workflow_id
 
 
@@ -76,7 +79,7 @@ def replace(workflow_id: str, text: str, owner: str | None) -> None:
     """
     kept = _read(workflow_id, owner)
     check(text)
-    with storage.failures():
+    with layout.failures():
         _write(workflow_id, text, kept["owner"])
 
 
@@ -112,11 +115,11 @@ def _mark(text: str, owner: str) -> Path:
 
 def _write(workflow_id: str, text: str, owner: str) -> None:
     content = json.dumps({"text": text, "owner": owner, "changed": time.time()})
-    storage.write(_path(workflow_id), content.encode())
+    layout.write(_path(workflow_id), content.encode())
 
 
 def _read(workflow_id: str, owner: str | None) -> dict[str, Any]:
-    if not storage.is_id(workflow_id):
+    if not layout.is_id(workflow_id):
         raise errors.WorkflowNotFound()
     try:
         kept: dict[str, Any] = json.loads(_path(workflow_id).read_bytes())
@@ -152,13 +155,13 @@ def run(
         errors.CallbackRefused, errors.WorkspaceInvalid, errors.QueueUnavailable
     """
     if callback_url:
-        addresses.parse(callback_url)
+        url_guard.parse(callback_url)
     mets = mets_files.read(workspace.mets)
     if page_wise and workflow_text.is_nextflow(text, ""):
         raise errors.ProcessingInvalid("a Nextflow script is run once, for all pages")
     runs = _runs_of(text, mets, workspace, owner)
     pages = processing.pages_of(mets, page_id)
-    job_id = storage.new_id()
+    job_id = layout.new_id()
     chains: dict[str, Sequence[str] | None] = {page_id: pages}
     if page_wise:
         chains = {page: [page] for page in (mets.pages if pages is None else pages)}
@@ -241,8 +244,8 @@ def _keep(job: WorkflowJob) -> None:
         "left": sum(map(len, job.jobs.values())),
         "keep": settings.get().keep_jobs_seconds,
     }
-    with redis_client.errors_as_ours():
-        redis_client.client().hset(keys.workflow_job(job.id), mapping=fields)
+    with connection.errors_as_ours():
+        connection.client().hset(keys.workflow_job(job.id), mapping=fields)
 
 
 def read_job(job_id: str, owner: str | None = None) -> WorkflowJob:
@@ -251,10 +254,10 @@ def read_job(job_id: str, owner: str | None = None) -> WorkflowJob:
     Raises:
         errors.ProcessingNotFound, errors.QueueUnavailable
     """
-    if not storage.is_id(job_id):
+    if not layout.is_id(job_id):
         raise errors.ProcessingNotFound()
-    with redis_client.errors_as_ours():
-        fixed = redis_client.client().hget(keys.workflow_job(job_id), "job")
+    with connection.errors_as_ours():
+        fixed = connection.client().hget(keys.workflow_job(job_id), "job")
     if fixed is None:
         raise errors.ProcessingNotFound()
     found = json.loads(str(fixed))
@@ -297,7 +300,7 @@ def simple_state(job_id: str, owner: str | None = None) -> ProcessingState:
 
 
 def _counts(job_id: str) -> tuple[dict[str, dict[str, int]], list[str]]:
-    with redis_client.errors_as_ours(), redis_client.client().pipeline(transaction=False) as pipe:
+    with connection.errors_as_ours(), connection.client().pipeline(transaction=False) as pipe:
         pipe.hgetall(keys.workflow_job(job_id))
         pipe.lrange(keys.workflow_failures(job_id), 0, -1)
         fields, failures = cast("tuple[Mapping[str, str], list[str]]", pipe.execute())

@@ -20,10 +20,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ocr_tasks import bags, checker, errors, settings, storage
-from ocr_tasks.formats.mets import Mets
+from ocr_tasks import errors, settings
 from ocr_tasks.ocrd import claims, fetching, mets_files
+from ocr_tasks.ocrd.mets.mets import Mets
 from ocr_tasks.ocrd.model import Workspace
+from ocr_tasks.ocrd.zip import ocrd_zip
+from ocr_tasks.sandbox import forkserver
+from ocr_tasks.storage import layout
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _BASENAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
@@ -62,7 +65,7 @@ def receive(
             raise errors.WorkspaceInvalid("an id has at most 64 letters, digits, and ._- in it")
         _check_replaceable(workspace_id, owner)
     found = _look(upload_folder, archive=archive.name)
-    return _keep(upload_folder, found, owner, workspace_id or storage.new_id())
+    return _keep(upload_folder, found, owner, workspace_id or layout.new_id())
 
 
 def fetch(
@@ -77,8 +80,8 @@ def fetch(
     """
     if not _BASENAME.fullmatch(basename):
         raise errors.WorkspaceInvalid(f"that is no name for a METS file: {basename!r:.100}")
-    storage.check_room()
-    folder = storage.new_upload()
+    layout.check_room()
+    folder = layout.new_upload()
     config = settings.get()
     fetcher = fetching.Fetcher(config.ocrd_fetch_seconds, config.ocrd_max_bytes)
     path = folder / "data" / basename
@@ -90,13 +93,13 @@ def fetch(
             if group not in mets.groups:
                 raise errors.FileGroupUnknown(f"METS has no file group {group!r:.100}")
         fetching.fill(fetcher, mets, url, path, groups or mets.groups, config.ocrd_max_files)
-        with storage.failures():
+        with layout.failures():
             mets.write(path)
         found = _look(folder, mets=f"data/{basename}")
-        return _keep(folder, found, owner, storage.new_id())
+        return _keep(folder, found, owner, layout.new_id())
     finally:
         fetcher.close()
-        storage.discard(folder)
+        layout.discard(folder)
 
 
 def _look(folder: Path, archive: str = "", mets: str = "", complete: bool = True) -> dict[str, Any]:
@@ -116,7 +119,7 @@ def _look(folder: Path, archive: str = "", mets: str = "", complete: bool = True
         "memory_bytes": config.check_memory_bytes,
         "file_bytes": config.ocrd_max_bytes,
     }
-    answer = checker.look(order, folder, config.check_seconds)
+    answer = forkserver.look(order, folder, config.check_seconds)
     if "code" in answer:
         raise errors.by_code()[str(answer["code"])](str(answer["detail"]))
     return answer
@@ -132,13 +135,13 @@ def _keep(folder: Path, found: dict[str, Any], owner: str, workspace_id: str) ->
         "owner": owner,
         "created_at": time.time(),
     }
-    with storage.failures():
+    with layout.failures():
         for path in folder.iterdir():
             if path.name != "data":
-                storage.discard(path)
-        storage.write(folder / _RECORD, json.dumps(record).encode())
+                layout.discard(path)
+        layout.write(folder / _RECORD, json.dumps(record).encode())
         for path in (*folder.rglob("*"), folder):
-            storage.make_last(path)
+            layout.make_last(path)
         all_workspaces().mkdir(parents=True, exist_ok=True)
         _swap(folder, workspace_id, owner)
     return _workspace(record)
@@ -161,14 +164,14 @@ def _swap(folder: Path, workspace_id: str, owner: str) -> None:
             continue
         finally:
             if old:
-                storage.discard(old)
-        storage.make_last(target.parent)
+                layout.discard(old)
+        layout.make_last(target.parent)
         return
 
 
 def _drop(path: Path) -> Path:
     """Moves something to where it is swept, should nobody come to delete it."""
-    place = storage.new_upload() / "old"
+    place = layout.new_upload() / "old"
     path.rename(place)
     return place.parent
 
@@ -198,7 +201,7 @@ def listed(owner: str | None) -> list[Workspace]:
         errors.StorageUnavailable
     """
     found = []
-    with storage.failures(), suppress(FileNotFoundError):
+    with layout.failures(), suppress(FileNotFoundError):
         for row in os.scandir(all_workspaces()):
             with suppress(FileNotFoundError):  # replaced this very moment
                 record = _record(Path(row.path))
@@ -217,7 +220,7 @@ def read(workspace_id: str, owner: str | None) -> Workspace:
     """
     if not is_id(workspace_id):
         raise errors.WorkspaceNotFound()
-    with storage.failures():
+    with layout.failures():
         try:
             record = _record(all_workspaces() / workspace_id)
         except FileNotFoundError:
@@ -296,7 +299,7 @@ def pack(workspace: Workspace) -> Iterator[bytes]:
     """
     mets_files.settle(workspace.mets, key(workspace))
     identifier = workspace.identifier or workspace.id or key(workspace)
-    return bags.pack(workspace.folder, workspace.mets.name, identifier)
+    return ocrd_zip.pack(workspace.folder, workspace.mets.name, identifier)
 
 
 def delete(workspace_id: str, owner: str | None) -> Workspace:
@@ -310,8 +313,8 @@ def delete(workspace_id: str, owner: str | None) -> Workspace:
     _check_idle(workspace)
     folder = all_workspaces() / workspace_id
     record = {"id": workspace_id, "owner": workspace.owner, "deleted_at": time.time()}
-    with storage.failures():
-        storage.write(folder / _RECORD, json.dumps(record).encode())
+    with layout.failures():
+        layout.write(folder / _RECORD, json.dumps(record).encode())
         with suppress(FileNotFoundError):
-            storage.discard(_drop(folder / "data"))
+            layout.discard(_drop(folder / "data"))
     return workspace

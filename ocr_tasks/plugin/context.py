@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from ocr_tasks import storage
 from ocr_tasks.model import PageFailure
-from ocr_tasks.plugin.pages import PageStore
+from ocr_tasks.plugin.page_results import PageStore
 from ocr_tasks.plugin.progress import Reporter
+from ocr_tasks.storage import layout
 
 
 class StepAside(Exception):
@@ -29,7 +29,7 @@ class JobContext:
     `warnings` are the texts of OCRmyPDF's warnings, as they come.
     """
 
-    folder: storage.JobFolder
+    folder: layout.JobFolder
     preview_pixels: int
     warnings: dict[str, None] = field(default_factory=dict, kw_only=True)
 

@@ -17,8 +17,8 @@ from ocr_tasks import errors, failpoints, settings
 from ocr_tasks.model import Stage
 from ocr_tasks.plugin import context, helper, reading
 from ocr_tasks.plugin.batch import Initializer, Task
+from ocr_tasks.plugin.parallel import Help, Work
 from ocr_tasks.plugin.progress import STAGES
-from ocr_tasks.plugin.work import Help, Work
 
 #: Of these stages the items can be done in another process. (`Deflating JPEGs` works on the open
 #: PDF.) All but the reading itself are only spread once they prove to be slow.

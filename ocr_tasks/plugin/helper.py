@@ -7,12 +7,13 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from ocr_tasks import pages, storage
+from ocr_tasks.jobs import page_queue
 from ocr_tasks.plugin import context
 from ocr_tasks.plugin.batch import Files, Task
 from ocr_tasks.plugin.reading import Reading
+from ocr_tasks.storage import layout
 
-log = logging.getLogger("ocr_tasks.helper")
+log = logging.getLogger(__name__)
 
 
 def batch_name(run: str, number: int) -> str:
@@ -20,7 +21,7 @@ def batch_name(run: str, number: int) -> str:
     return f"{run}:{number}"
 
 
-def files(folder: storage.JobFolder, batch: str) -> Files:
+def files(folder: layout.JobFolder, batch: str) -> Files:
     """The files of a batch.
 
     Raises:
@@ -35,7 +36,7 @@ def help_out(job: context.JobContext, batch: str, others_wait: Callable[[], bool
 
     True: some are left, so ask again later. What this process cannot do, it gives back.
     """
-    reader = storage.new_id()
+    reader = layout.new_id()
     store = files(job.folder, batch)
     try:
         task, initializer = store.task()
@@ -44,8 +45,8 @@ def help_out(job: context.JobContext, batch: str, others_wait: Callable[[], bool
     initializer()
     while True:
         try:
-            item = pages.lease(batch, reader)
-        except pages.NoBatch:
+            item = page_queue.lease(batch, reader)
+        except page_queue.NoBatch:
             return False
         if item is None or not _do(job, store, batch, item, reader, task):
             return False
@@ -58,15 +59,15 @@ def _do(
 ) -> bool:
     """Does one item. False: this process should not go on."""
     try:
-        with pages.renewing(batch, item, reader):
+        with page_queue.renewing(batch, item, reader):
             answer = _with_warnings(task(*store.argument(item)), job)
             store.write_answer(item, reader, answer)
     except Exception:  # the owner tries it too, and then says what is wrong
         if store.folder.exists():  # else the run has ended meanwhile
             log.exception("item %d of %s is given back", item, batch)
-        pages.hand_back(batch, item, reader)
+        page_queue.hand_back(batch, item, reader)
         return False
-    return pages.complete(batch, item, reader)
+    return page_queue.complete(batch, item, reader)
 
 
 def _with_warnings(answer: Any, job: context.JobContext) -> Any:

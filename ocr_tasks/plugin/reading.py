@@ -16,10 +16,11 @@ from typing import Any
 from ocrmypdf._pipelines._common import PageResult
 from ocrmypdf.exceptions import MissingDependencyError, TesseractConfigError
 
-from ocr_tasks import errors, tally
+from ocr_tasks import errors
 from ocr_tasks.model import PageFailure
 from ocr_tasks.plugin import context
-from ocr_tasks.plugin.pages import PageStore
+from ocr_tasks.plugin.page_results import PageStore
+from ocr_tasks.redis import counters
 
 log = logging.getLogger("ocrmypdf.pages")
 
@@ -62,11 +63,11 @@ def read_page(pages: PageStore, task: Callable[..., PageResult], page: Any) -> R
         page.work_folder = whole / f"page-{number:06d}-{uuid.uuid4().hex[:8]}"
         page.work_folder.mkdir()
         try:
-            with tally.reading_page():
+            with counters.reading_page():
                 result = task(page)
             if result.ocr is None:
                 return Reading(result, read=_brought_text(page))
-            tally.count_page()
+            counters.count_page()
             return Reading(pages.save(result), read=True)
         except (*NOT_THE_PAGE, context.StepAside):
             raise

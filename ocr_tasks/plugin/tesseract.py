@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from PIL import Image
 
-from ocr_tasks import limits
+from ocr_tasks.sandbox import rlimits
 
 # Tesseract's own threads make a page hardly faster and all pages together much slower. OpenMP reads
 # this when the library is loaded.
@@ -180,7 +180,7 @@ def _call(task: Callable[[Any], Answer], model: Model, seconds: float) -> Answer
     if failure:
         raise failure[0]
     if not outcome:
-        limits.wear_out("a call of Tesseract is left behind, and goes on computing")
+        rlimits.wear_out("a call of Tesseract is left behind, and goes on computing")
         raise TimeLimit
     return outcome[0]
 

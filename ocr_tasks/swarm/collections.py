@@ -16,7 +16,8 @@ import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ocr_tasks import errors, settings, storage
+from ocr_tasks import errors, settings
+from ocr_tasks.storage import layout
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}", re.ASCII)
 
@@ -83,8 +84,8 @@ class Collection:
         target = self.transcript(page)
         target.parent.mkdir(parents=True, exist_ok=True)
         if hocr is not None:
-            storage.write(target.with_suffix(".hocr"), hocr.encode())
-        storage.write(target, text.encode())
+            layout.write(target.with_suffix(".hocr"), hocr.encode())
+        layout.write(target, text.encode())
         return target
 
 
@@ -146,7 +147,7 @@ def save(collection: Collection) -> None:
             f"the name {collection.name} belongs to {known.images}; choose another by --name"
         )
     file.parent.mkdir(parents=True, exist_ok=True)
-    storage.write(file, json.dumps(asdict(collection), indent=1).encode())
+    layout.write(file, json.dumps(asdict(collection), indent=1).encode())
 
 
 def name_of(folder: Path) -> str:

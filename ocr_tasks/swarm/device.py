@@ -24,7 +24,7 @@ from PIL import Image
 
 from ocr_tasks.plugin import engine, tesseract
 
-log = logging.getLogger("ocr_tasks.device")
+log = logging.getLogger(__name__)
 
 #: Seconds that one page may take, and between two looks at what has happened.
 _PAGE_SECONDS, _TICK = 300.0, 0.5

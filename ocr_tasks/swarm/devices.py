@@ -11,7 +11,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import cast
 
-from ocr_tasks import errors, keys, redis_client
+from ocr_tasks import errors
+from ocr_tasks.redis import connection, keys
 
 #: Devices that are remembered; of more, those that have not been seen for longest are forgotten.
 _MOST = 10_000
@@ -61,8 +62,8 @@ def check(device: str) -> None:
     Raises:
         errors.DeviceDistrusted, errors.QueueUnavailable
     """
-    with redis_client.errors_as_ours():
-        found = redis_client.client().hmget(_key(device), ["checked", "disagreed"])
+    with connection.errors_as_ours():
+        found = connection.client().hmget(_key(device), ["checked", "disagreed"])
     checked, disagreed = (int(value or 0) for value in found)
     if not Device(device, 0, 0, checked=checked, disagreed=disagreed).trusted:
         raise errors.DeviceDistrusted(f"{disagreed} of {checked} pages differed")
@@ -76,7 +77,7 @@ def note_check(device: str, agreed: bool) -> None:
     """
     if not device:
         return
-    with redis_client.client().pipeline(transaction=False) as pipe:
+    with connection.client().pipeline(transaction=False) as pipe:
         pipe.hincrby(_key(device), "checked", 1)
         pipe.hincrby(_key(device), "disagreed", 0 if agreed else 1)
         pipe.execute()
@@ -88,9 +89,9 @@ def forget(device: str) -> bool:
     Raises:
         errors.QueueUnavailable
     """
-    with redis_client.errors_as_ours():
-        redis_client.client().zrem(_ALL, device)
-        return bool(redis_client.client().delete(_key(device)))
+    with connection.errors_as_ours():
+        connection.client().zrem(_ALL, device)
+        return bool(connection.client().delete(_key(device)))
 
 
 def latest(most: int = 100) -> list[Device]:
@@ -99,8 +100,8 @@ def latest(most: int = 100) -> list[Device]:
     Raises:
         errors.QueueUnavailable
     """
-    with redis_client.errors_as_ours():
-        client = redis_client.client()
+    with connection.errors_as_ours():
+        client = connection.client()
         surplus = cast("list[str]", client.zrange(_ALL, 0, -_MOST - 1))
         with client.pipeline(transaction=False) as pipe:
             for device in surplus:
@@ -121,9 +122,9 @@ def present() -> int:
     Raises:
         errors.QueueUnavailable
     """
-    with redis_client.errors_as_ours():
-        since = redis_client.now() - PRESENT_SECONDS
-        return int(redis_client.client().zcount(_ALL, since, "+inf"))
+    with connection.errors_as_ours():
+        since = connection.now() - PRESENT_SECONDS
+        return int(connection.client().zcount(_ALL, since, "+inf"))
 
 
 def likeness(one: str, other: str) -> float:

@@ -23,7 +23,7 @@ from ocr_tasks.plugin.engine import PageEngine, keep_preview
 from ocr_tasks.swarm import devices, readers, transcripts
 from ocr_tasks.swarm.model import SwarmPage
 
-log = logging.getLogger("ocr_tasks.swarm")
+log = logging.getLogger(__name__)
 
 
 @hookimpl

@@ -16,7 +16,8 @@ import secrets
 from collections.abc import Collection, Sequence
 from typing import Any, cast
 
-from ocr_tasks import errors, keys, redis_client, settings
+from ocr_tasks import errors, settings
+from ocr_tasks.redis import connection, keys
 from ocr_tasks.swarm.model import Abilities, Accepted, Lease, SwarmPage
 
 #: Seconds in which a transcript has to be stored once it has been accepted.
@@ -45,7 +46,7 @@ def put(pages: Sequence[SwarmPage]) -> list[bool]:
 
 def keep_batch(run: str) -> None:
     """Keeps the pages of a run of a job wanted for a while."""
-    redis_client.client().set(f"{keys.SWARM}batch:{run}", "1", ex=BATCH_SECONDS)
+    connection.client().set(f"{keys.SWARM}batch:{run}", "1", ex=BATCH_SECONDS)
 
 
 def lease(device: str, abilities: Abilities, seconds: int) -> Lease | None:
@@ -57,8 +58,8 @@ def lease(device: str, abilities: Abilities, seconds: int) -> Lease | None:
     """
     config = settings.get()
     secret = secrets.token_hex(16)
-    with redis_client.errors_as_ours():
-        groups = cast("set[str]", redis_client.client().smembers(f"{keys.SWARM}groups"))
+    with connection.errors_as_ours():
+        groups = cast("set[str]", connection.client().smembers(f"{keys.SWARM}groups"))
         wanted = sorted(group for group in groups if abilities.can_read(group))
         most = (config.swarm_leases_max, config.swarm_failures_max)
         found = _run("lease", [device, seconds, secret, *most, *wanted])
@@ -77,9 +78,9 @@ def find(lease_id: str) -> SwarmPage:
         errors.LeaseUnknown, errors.LeaseLost, errors.PageWithdrawn, errors.QueueUnavailable
     """
     page_id, secret = _parts(lease_id)
-    with redis_client.errors_as_ours():
+    with connection.errors_as_ours():
         names = ["page", "lease", f"given:{secret}"]
-        row = redis_client.client().hmget(_page(page_id), names)
+        row = connection.client().hmget(_page(page_id), names)
     text, current, given = cast("list[str | None]", row)
     if text is None:
         raise errors.PageWithdrawn()
@@ -129,7 +130,7 @@ def set_aside(lease_id: str, reason: str) -> None:
 def _keep(lease_id: str, seconds: int, reason: str = "", most: int | None = None) -> None:
     page_id, secret = _parts(lease_id)
     most = most or settings.get().swarm_failures_max
-    with redis_client.errors_as_ours():
+    with connection.errors_as_ours():
         kept = _run("keep", [page_id, secret, seconds, reason, most])
     if not kept:
         find(lease_id)  # says what is wrong with it
@@ -159,7 +160,7 @@ def accept_for(page_id: str) -> Accepted:
 
 
 def _accept(page_id: str, secret: str) -> Accepted:
-    with redis_client.errors_as_ours():
+    with connection.errors_as_ours():
         found = _run("accept", [page_id, secret, STORING_SECONDS])
     if found == "gone":
         raise errors.PageWithdrawn()
@@ -181,7 +182,7 @@ def finish(accepted: Accepted, again: bool = False) -> None:
         errors.QueueUnavailable
     """
     page_id, _, secret = accepted.lease.partition("-")
-    with redis_client.errors_as_ours():
+    with connection.errors_as_ours():
         if not _run("finish", [page_id, secret, int(again)]):
             raise errors.LeaseLost()
 
@@ -193,7 +194,7 @@ def abandon(accepted: Accepted) -> None:
         errors.QueueUnavailable
     """
     page_id, _, secret = accepted.lease.partition("-")
-    with redis_client.errors_as_ours():
+    with connection.errors_as_ours():
         _run("abandon", [page_id, secret])
 
 
@@ -212,7 +213,7 @@ def wait_for_answer(page: SwarmPage, seconds: float) -> str | None:
     Raises:
         redis.RedisError
     """
-    row = redis_client.client().blpop([f"{keys.SWARM}answer:{page.id}"], timeout=seconds)
+    row = connection.client().blpop([f"{keys.SWARM}answer:{page.id}"], timeout=seconds)
     return cast("list[str]", row)[1] if row else None
 
 
@@ -222,7 +223,7 @@ def state(page_id: str) -> dict[str, str]:
     Raises:
         redis.RedisError
     """
-    return cast("dict[str, str]", redis_client.client().hgetall(_page(page_id)))
+    return cast("dict[str, str]", connection.client().hgetall(_page(page_id)))
 
 
 def ids(state: str | None = None, start: int = 0, most: int = 500) -> list[str]:
@@ -233,7 +234,7 @@ def ids(state: str | None = None, start: int = 0, most: int = 500) -> list[str]:
         redis.RedisError
     """
     name = keys.SWARM + (_SETS[state] if state else "pages")
-    found = redis_client.client().zrange(name, start, start + most - 1)
+    found = connection.client().zrange(name, start, start + most - 1)
     return cast("list[str]", found)
 
 
@@ -243,7 +244,7 @@ def states(page_ids: Collection[str]) -> list[dict[str, str]]:
     Raises:
         redis.RedisError
     """
-    with redis_client.client().pipeline(transaction=False) as pipe:
+    with connection.client().pipeline(transaction=False) as pipe:
         for page_id in page_ids:
             pipe.hgetall(_page(page_id))
         return cast("list[dict[str, str]]", pipe.execute())
@@ -255,8 +256,8 @@ def counts() -> dict[str, int]:
     Raises:
         errors.QueueUnavailable
     """
-    with redis_client.errors_as_ours():
-        client = redis_client.client()
+    with connection.errors_as_ours():
+        client = connection.client()
         groups = cast("set[str]", client.smembers(f"{keys.SWARM}groups"))
         with client.pipeline(transaction=False) as pipe:
             for group in groups:
@@ -286,4 +287,4 @@ def _page(page_id: str) -> str:
 
 
 def _run(name: str, arguments: Sequence[str | int]) -> Any:
-    return redis_client.run(f"swarm_{name}", [keys.SWARM], arguments)
+    return connection.run(f"swarm_{name}", [keys.SWARM], arguments)

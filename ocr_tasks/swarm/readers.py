@@ -10,13 +10,14 @@ from dataclasses import dataclass
 
 from redis import RedisError
 
-from ocr_tasks import errors, jobs, lanes, settings, workers
+from ocr_tasks import errors, settings
+from ocr_tasks.jobs import lifecycle, queues, worker_registry
 from ocr_tasks.model import State
 from ocr_tasks.plugin.context import StepAside
 from ocr_tasks.swarm import devices, queue, transcripts
 from ocr_tasks.swarm.model import SwarmPage
 
-log = logging.getLogger("ocr_tasks.swarm")
+log = logging.getLogger(__name__)
 
 #: Seconds for which one look for an answer waits, and between two signs that pages are wanted.
 _LOOK_SECONDS, _KEEP_SECONDS = 1.0, queue.BATCH_SECONDS / 4
@@ -30,8 +31,8 @@ def pages_out(engine: str) -> int:
     if engine == "swarm":
         return most
     with contextlib.suppress(errors.ServiceError, RedisError):
-        processes = sum(worker.processes for worker in workers.readers())
-        if jobs.counts()[State.RUNNING] >= processes:
+        processes = sum(worker.processes for worker in worker_registry.readers())
+        if lifecycle.counts()[State.RUNNING] >= processes:
             return min(most, 2 * devices.present())
     return 0
 
@@ -63,7 +64,7 @@ def ask(
         log.warning("page %d cannot be handed out: %s", page.number, error)
         return None
     while True:
-        if is_over() or lanes.stopping():
+        if is_over() or queues.stopping():
             _withdraw(page)
             raise StepAside
         now = time.monotonic()

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ocr_tasks import errors, settings, storage
+from ocr_tasks import errors, settings
 from ocr_tasks.formats import alto, hocr, text
+from ocr_tasks.storage import layout
 from ocr_tasks.swarm import collections, devices, queue
 from ocr_tasks.swarm.model import Accepted, SwarmPage
 
@@ -104,7 +105,7 @@ def take(accepted: Accepted, body: bytes, form: Sent) -> None:
 
 def answer_file(page: SwarmPage) -> Path:
     """Where the hOCR of a page of a job goes."""
-    return storage.job(page.job_id).work(page.run) / f"swarm-{page.number:06d}.hocr"
+    return layout.job(page.job_id).work(page.run) / f"swarm-{page.number:06d}.hocr"
 
 
 def image_file(page: SwarmPage) -> Path:
@@ -122,15 +123,15 @@ def _store_for_job(page: SwarmPage, found: Transcript) -> None:
     target = answer_file(page)
     if not target.parent.is_dir():
         raise errors.PageWithdrawn()
-    with storage.failures():
-        storage.write(target, (found.hocr or "").encode())
+    with layout.failures():
+        layout.write(target, (found.hocr or "").encode())
 
 
 def _store_in_collection(page: SwarmPage, found: Transcript, accepted: Accepted) -> None:
     collection = collections.get(page.collection)
     readings = collection.readings(page.name)
     again = False
-    with storage.failures():
+    with layout.failures():
         if readings.exists() or (wants_check() and devices.present() > 1):
             chosen = _compared(readings, found, accepted.device)
             found, again = chosen or found, chosen is None
@@ -165,7 +166,7 @@ def _compared(file: Path, found: Transcript, device: str) -> Transcript | None:
     likest = max(pairs, default=(0.0, 0, 0))
     if likest[0] < devices.AGREEMENT and len(rows) < _READINGS:
         file.parent.mkdir(parents=True, exist_ok=True)
-        storage.write(file, json.dumps(rows).encode())
+        layout.write(file, json.dumps(rows).encode())
         return None
     agreeing = set(likest[1:]) if likest[0] >= devices.AGREEMENT else set()
     for place, row in enumerate(rows):

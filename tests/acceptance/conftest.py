@@ -35,8 +35,8 @@ from playwright.sync_api import (
 )
 
 from bench.upload_memory import web_processes
-from ocr_tasks import tokens
 from ocr_tasks.model import Scope
+from ocr_tasks.security import tokens
 from tests.commands import operating
 from tests.conftest import Stack, running_stack, wait_until
 from tests.dashboards import redis_with_password

@@ -21,8 +21,8 @@ from tests.acceptance.conftest import id_of, make_token, open_gate, revoke, run_
 from tests.conftest import SIX_PAGES, Stack, free_port, submit, wait_for_end, wait_until
 from tests.hostile.outcomes import refused
 from tests.hostile.test_uploads import PNG
-from tests.ocr_tasks.test_tokens import everything_in
-from web import auth, scopes
+from tests.ocr_tasks.security.test_tokens import everything_in
+from web.access import authentication, scopes
 from web.app import create_app
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.xdist_group("closed")]
@@ -439,7 +439,7 @@ def test_no_secret_is_in_logs_redis_or_the_data_folder(cast: Cast) -> None:
         http.get("/v1/jobs", headers={"Authorization": f"Bearer {token}\tx"})
         http.get("/v1/jobs", headers={"Authorization": f"Basic {token}"})
     with cast.client(address="127.0.2.4") as http:
-        http.get("/v1/jobs", headers={"Cookie": f"{auth.COOKIE}={token}"})
+        http.get("/v1/jobs", headers={"Cookie": f"{authentication.COOKIE}={token}"})
     for line in (b"Authorization: Bearer %s\0", b"Authorization Bearer %s", b"%s: x", b" %s"):
         raw(cast, b"GET /v1/jobs HTTP/1.1\r\n" + line % token.encode() + b"\r\n\r\n")
     revoke(cast.stack, token)

@@ -34,8 +34,8 @@ from tests import documents
 from tests.acceptance.conftest import make_token
 from tests.acceptance.test_main_job import text_of
 from tests.conftest import SIX_PAGES, Stack, run_async
-from tests.ocr_tasks.formats.test_analyze_result import check_spans
-from tests.ocr_tasks.test_document import full_page
+from tests.ocr_tasks.pipeline.test_document import full_page
+from tests.web.dialects.test_azure_result import check_spans
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.xdist_group("closed")]
 

@@ -20,7 +20,7 @@ from tests.parts import another_web, web_server
 
 pytestmark = pytest.mark.acceptance
 
-VENDOR = Path(__file__).parents[2] / "web" / "static" / "swarm" / "vendor"
+VENDOR = Path(__file__).parents[2] / "web" / "site" / "static" / "swarm" / "vendor"
 
 #: An entry of EXIF that says that the image lies on its side. It does not.
 ON_ITS_SIDE = 6

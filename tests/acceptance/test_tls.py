@@ -21,7 +21,8 @@ import redis
 import trustme
 from celery import Celery
 
-from ocr_tasks import app, settings
+from ocr_tasks import settings
+from ocr_tasks.jobs import celery_app
 from tests import documents
 from tests.conftest import (
     DATA,
@@ -196,7 +197,7 @@ def test_options_of_tls_that_cannot_be_are_refused(address: str, expected: str) 
 
 def _broker(address: str) -> Any:
     configured = Celery()
-    configured.config_from_object(app._configuration(settings.Settings(redis_url=address)))
+    configured.config_from_object(celery_app._configuration(settings.Settings(redis_url=address)))
     return configured.connection_for_write()
 
 

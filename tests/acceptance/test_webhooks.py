@@ -11,7 +11,7 @@ import httpx
 import psutil
 import pytest
 
-from ocr_tasks import redis_client
+from ocr_tasks.redis import connection
 from tests import documents
 from tests.acceptance.conftest import operating
 from tests.acceptance.test_takeover import main_process
@@ -89,7 +89,7 @@ def test_what_a_killed_worker_did_not_send_is_sent_by_the_next_one(
     # It dies in the very moment of the end, before it could have sent anything.
     children = main.children(recursive=True)
     with operating(stack):
-        wait_until(lambda: redis_client.client().hget(key, "state") == "succeeded")
+        wait_until(lambda: connection.client().hget(key, "state") == "succeeded")
     for process in (main, *children):
         try:
             process.kill()

@@ -16,7 +16,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from ocr_tasks import cli, rights, settings, supervisor
+from ocr_tasks import cli, settings, supervisor
+from ocr_tasks.sandbox import landlock
 from tests import documents
 from tests.conftest import DATA, free_port, submit, wait_for_end, wait_until
 
@@ -253,4 +254,4 @@ def test_the_units_run_read_a_document_and_stop(host: Host) -> None:
     host.systemctl("stop", "ocr-tasks.target")
     wait_until(lambda: all(host.state(unit) == "inactive" for unit in [*UNITS, WATCHED]))
     # All that a kernel with Landlock can do is done in there as well.
-    assert not rights.landlock() or "Landlock" not in host.log()
+    assert not landlock.landlock() or "Landlock" not in host.log()

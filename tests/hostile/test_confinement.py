@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ocr_tasks import rights
+from ocr_tasks.sandbox import landlock
 from tests import documents
 from tests.conftest import running_stack, submit, wait_for_end
 from tests.plugins.confinement import CANARY, SECRET
@@ -40,7 +40,7 @@ def tried(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
 
 def test_this_kernel_can_shut_processes_in() -> None:
     """Else the tests below say nothing: they need Linux 6.12 or newer."""
-    assert rights.landlock() >= 6
+    assert landlock.landlock() >= 6
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ import kombu
 import pytest
 import redis
 
-from ocr_tasks import keys
-from ocr_tasks.app import LANES, OCR_DOCUMENT, READ_PAGES
+from ocr_tasks.jobs.celery_app import LANES, OCR_DOCUMENT, READ_PAGES
+from ocr_tasks.redis import keys
 from ocr_tasks.settings import Settings
 from tests import documents
 from tests.conftest import Stack, submit, wait_for_end, wait_until

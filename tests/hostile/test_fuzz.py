@@ -13,11 +13,12 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from ocr_tasks import checker, errors
+from ocr_tasks import errors
 from ocr_tasks.options import JobOptions
+from ocr_tasks.sandbox import forkserver
 from tests import documents
 from tests.hostile import files
-from tests.ocr_tasks.test_images import HEIC, gradient
+from tests.ocr_tasks.uploads.test_images import HEIC, gradient
 from web.app import create_app
 
 #: How many examples are tried of each kind: a few in each run, and many in `make test-all`.
@@ -95,7 +96,7 @@ def asked(folder: Path, content: bytes) -> dict[str, Any]:
         "memory_bytes": 1 << 30,
         "file_bytes": 1 << 28,
     }
-    return checker.ask(order, folder, 30)
+    return forkserver.ask(order, folder, 30)
 
 
 @EXAMPLES

@@ -23,7 +23,7 @@ from tests.acceptance.test_main_job import text_of
 from tests.conftest import Stack, submit, wait_for_end, wait_until
 from tests.hostile import files
 from tests.hostile.outcomes import code, refused
-from tests.ocr_tasks.test_images import HEIC
+from tests.ocr_tasks.uploads.test_images import HEIC
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.xdist_group("hostile")]
 leaves_nothing = pytest.mark.usefixtures("nothing_is_left")

@@ -9,9 +9,11 @@ import redis
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from ocr_tasks import errors, jobs, keys, leases, metrics, redis_client, settings, tally, workers
+from ocr_tasks import errors, metrics, settings
+from ocr_tasks.jobs import leases, lifecycle, worker_registry
 from ocr_tasks.model import WorkerInfo
-from tests.ocr_tasks.test_jobs import OUTCOME, report, submit
+from ocr_tasks.redis import connection, counters, keys
+from tests.ocr_tasks.jobs.test_lifecycle import OUTCOME, report, submit
 
 pytestmark = pytest.mark.usefixtures("service")
 
@@ -69,8 +71,8 @@ def test_what_happens_to_a_job_again_is_counted() -> None:
     leases.give_back(job_id, "worker")
     leases.claim(job_id, "run2", "worker")
     leases.give_back(job_id, "worker", lost=True)
-    jobs.cancel(job_id)
-    jobs.backend().again(job_id, 10, 0, "normal")
+    lifecycle.cancel(job_id)
+    lifecycle.backend().again(job_id, 10, 0, "normal")
 
     found = values()
 
@@ -85,7 +87,7 @@ def test_a_lease_that_has_run_out_is_seen(service: redis.Redis) -> None:
     leases.claim(job_id, "run", "worker")
     assert values()["ocr_job_leases_expired"] == 0
 
-    service.zadd(keys.LEASES, {job_id: redis_client.now() - 1})
+    service.zadd(keys.LEASES, {job_id: connection.now() - 1})
 
     assert values()["ocr_job_leases_expired"] == 1
 
@@ -93,7 +95,7 @@ def test_a_lease_that_has_run_out_is_seen(service: redis.Redis) -> None:
 def test_the_queue_has_a_length_and_an_age(service: redis.Redis) -> None:
     assert values()["ocr_queue_oldest_job_age_seconds"] == 0
     first, _ = submit(), submit()
-    service.zadd(keys.AWAITED, {first: redis_client.now() - 100})
+    service.zadd(keys.AWAITED, {first: connection.now() - 100})
 
     assert values(lane="normal")["ocr_queue_messages"] == 2
     assert values(lane="bulk")["ocr_queue_messages"] == 0
@@ -101,23 +103,23 @@ def test_the_queue_has_a_length_and_an_age(service: redis.Redis) -> None:
 
 
 def test_a_page_counts_while_it_is_read(service: redis.Redis) -> None:
-    with tally.reading_page(), tally.reading_page():
+    with counters.reading_page(), counters.reading_page():
         assert values()["ocr_pages_in_progress"] == 2
-        tally.count_page()
+        counters.count_page()
     assert values()["ocr_pages_in_progress"] == 0
     assert values()["ocr_pages_read_total"] == 1
 
     # One whose process died does not count for ever.
     service.zadd(keys.READING, {"of a dead process": time.time() - 1})
     assert values()["ocr_pages_in_progress"] == 0
-    with tally.reading_page():
+    with counters.reading_page():
         assert service.zcard(keys.READING) == 1
 
 
 def test_workers_and_their_processes_are_counted_until_they_go(service: redis.Redis) -> None:
-    workers.announce(WorkerInfo("one", 4, ["eng"], busy=3))
-    workers.announce(WorkerInfo("two", 2, ["eng"], busy=0))
-    workers.announce(WorkerInfo("three", 1, processors=["ocrd-dummy"]))
+    worker_registry.announce(WorkerInfo("one", 4, ["eng"], busy=3))
+    worker_registry.announce(WorkerInfo("two", 2, ["eng"], busy=0))
+    worker_registry.announce(WorkerInfo("three", 1, processors=["ocrd-dummy"]))
 
     found = values(kind="documents")
     assert found["ocr_workers"] == 2
@@ -134,19 +136,19 @@ def test_processes_are_wanted_for_what_runs_and_for_what_waits() -> None:
     assert values()["ocr_worker_processes_wanted"] == 0
     submit()
     submit()
-    workers.announce(WorkerInfo("one", 4, ["eng"], busy=3))
-    workers.announce(WorkerInfo("three", 1, processors=["ocrd-dummy"], busy=1))
+    worker_registry.announce(WorkerInfo("one", 4, ["eng"], busy=3))
+    worker_registry.announce(WorkerInfo("three", 1, processors=["ocrd-dummy"], busy=1))
 
     assert values()["ocr_worker_processes_wanted"] == 5
 
 
 def test_requests_of_all_processes_add_up(service: redis.Redis) -> None:
     for _ in range(2):
-        tally.count_request("GET", "/v1/jobs/{job_id}", 200, 0.002)
-        tally.count_request("GET", "/v1/jobs/{job_id}", 200, 0.3)
-        tally.count_request("GET", "/v1/jobs/{job_id}", 404, None)
-        tally.flush()
-    tally.flush()
+        counters.count_request("GET", "/v1/jobs/{job_id}", 200, 0.002)
+        counters.count_request("GET", "/v1/jobs/{job_id}", 200, 0.3)
+        counters.count_request("GET", "/v1/jobs/{job_id}", 404, None)
+        counters.flush()
+    counters.flush()
 
     route = {"method": "GET", "route": "/v1/jobs/{job_id}"}
     assert values(**route, status="200")["ocr_http_requests_total"] == 4
@@ -162,21 +164,21 @@ def test_requests_of_all_processes_add_up(service: redis.Redis) -> None:
 def test_what_redis_did_not_take_is_counted_when_it_is_back(
     service: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tally.count_request("GET", "/healthz", 200, 0.001)
+    counters.count_request("GET", "/healthz", 200, 0.001)
     away = redis.Redis(unix_socket_path="/nonexistent/redis.sock")
     with monkeypatch.context() as patched:
-        patched.setattr(redis_client, "client", lambda: away)
-        tally.flush()
-    tally.count_request("GET", "/healthz", 200, 0.001)
-    tally.flush()
+        patched.setattr(connection, "client", lambda: away)
+        counters.flush()
+    counters.count_request("GET", "/healthz", 200, 0.001)
+    counters.flush()
 
     assert values(route="/healthz", status="200")["ocr_http_requests_total"] == 2
 
 
 def test_a_client_cannot_make_up_methods() -> None:
     for number in range(50):
-        tally.count_request(f"M{number}", "none", 405, 0.001)
-    tally.flush()
+        counters.count_request(f"M{number}", "none", 405, 0.001)
+    counters.flush()
 
     assert values(route="none", method="other")["ocr_http_requests_total"] == 50
 
@@ -185,7 +187,7 @@ def test_without_redis_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     settings.get().data_dir.mkdir()
     away = redis.Redis(unix_socket_path="/nonexistent/redis.sock")
     with monkeypatch.context() as patched:
-        patched.setattr(redis_client, "client", lambda: away)
+        patched.setattr(connection, "client", lambda: away)
         found = values()
 
     assert found["ocr_up"] == 0

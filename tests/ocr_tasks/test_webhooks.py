@@ -18,11 +18,14 @@ from typing import Any
 import pytest
 from standardwebhooks import Webhook
 
-from ocr_tasks import errors, jobs, keys, leases, options, redis_client, settings, storage, webhooks
+from ocr_tasks import errors, options, settings, webhooks
+from ocr_tasks.jobs import leases, lifecycle
 from ocr_tasks.model import Callback, Job, PageFailure, Progress, Stage
+from ocr_tasks.redis import connection, keys
+from ocr_tasks.storage import layout
 from tests import examples
 from tests.examples import ROOT
-from tests.ocr_tasks.test_jobs import INPUT, OUTCOME, report
+from tests.ocr_tasks.jobs.test_lifecycle import INPUT, OUTCOME, report
 from tests.receivers import SECRET, Receiver, answers
 
 pytestmark = pytest.mark.usefixtures("service", "loopback")
@@ -31,11 +34,11 @@ OLDER = "whsec_ZmVkY2JhOTg3NjU0MzIxMGZlZGNiYTk4NzY1NDMyMTA="
 
 
 def submit(url: str, events: str = "end") -> str:
-    job_id = storage.new_id()
-    upload = storage.new_upload()
+    job_id = layout.new_id()
+    upload = layout.new_upload()
     (upload / "input.pdf").write_bytes(b"%PDF-")
-    storage.adopt(upload, job_id)
-    jobs.submit(job_id, INPUT, options.from_dict({}), callback=Callback(url, events))
+    layout.adopt(upload, job_id)
+    lifecycle.submit(job_id, INPUT, options.from_dict({}), callback=Callback(url, events))
     return job_id
 
 
@@ -43,7 +46,7 @@ def finished(url: str, events: str = "end") -> Job:
     job_id = submit(url, events)
     leases.claim(job_id, "run", "host:1:2")
     assert leases.commit(job_id, "run", OUTCOME)
-    return jobs.read(job_id)
+    return lifecycle.read(job_id)
 
 
 def deliver_all() -> list[webhooks.Attempt]:
@@ -58,8 +61,8 @@ def told(message: webhooks.Message) -> webhooks.Told:
 
 def due_now() -> None:
     """Has everything on the list be due."""
-    for member in redis_client.client().zrange(keys.OUTBOX, 0, -1):
-        redis_client.client().zadd(keys.OUTBOX, {member: 0})
+    for member in connection.client().zrange(keys.OUTBOX, 0, -1):
+        connection.client().zadd(keys.OUTBOX, {member: 0})
 
 
 def test_the_end_of_a_job_is_told_signed(receiver: Receiver) -> None:
@@ -77,10 +80,10 @@ def test_the_end_of_a_job_is_told_signed(receiver: Receiver) -> None:
     assert told["data"]["artifacts"][0]["name"] == "pdf"
     assert len(body) < 20_000
     assert webhooks.take(100) == []
-    callback = jobs.read(job.id).callback
+    callback = lifecycle.read(job.id).callback
     assert callback is not None
     assert [row["status"] for row in callback.deliveries] == [204]
-    assert redis_client.client().zcard(keys.OUTBOX) == 0
+    assert connection.client().zcard(keys.OUTBOX) == 0
 
 
 def in_python(code: str) -> str:
@@ -144,30 +147,30 @@ def test_tries_are_counted_by_what_came_of_them(receiver: Receiver) -> None:
         finished(receiver.url)
         deliver_all()
 
-    stats = redis_client.client().hgetall(keys.STATS)
+    stats = connection.client().hgetall(keys.STATS)
 
     counts = {name: int(stats[f"webhooks_{name}"]) for name in ("delivered", "failed", "given_up")}
     assert counts == {"delivered": 1, "failed": 1, "given_up": 1}
 
 
 def test_a_job_without_a_callback_tells_nobody() -> None:
-    job_id = storage.new_id()
-    upload = storage.new_upload()
+    job_id = layout.new_id()
+    upload = layout.new_upload()
     (upload / "input.pdf").write_bytes(b"%PDF-")
-    storage.adopt(upload, job_id)
-    jobs.submit(job_id, INPUT, options.from_dict({}))
-    jobs.cancel(job_id)
+    layout.adopt(upload, job_id)
+    lifecycle.submit(job_id, INPUT, options.from_dict({}))
+    lifecycle.cancel(job_id)
 
     assert webhooks.take(100) == []
     with pytest.raises(errors.NoCallback):
-        webhooks.replay(jobs.read(job_id))
+        webhooks.replay(lifecycle.read(job_id))
 
 
 def test_failures_and_cancellations_are_told_too(receiver: Receiver) -> None:
     failed, cancelled = submit(receiver.url), submit(receiver.url)
     leases.claim(failed, "run", "host:1:2")
     report(failed, "run", "FAILURE", errors.ToolFailed())
-    jobs.cancel(cancelled)
+    lifecycle.cancel(cancelled)
 
     deliver_all()
 
@@ -215,7 +218,7 @@ def test_a_receiver_that_fails_is_tried_again_over_hours_with_the_same_id(
     receiver.answer = answers(500)
     waits = []
     for _ in range(20):
-        before = redis_client.now()
+        before = connection.now()
         attempts = deliver_all()
         if not attempts:
             break
@@ -227,7 +230,7 @@ def test_a_receiver_that_fails_is_tried_again_over_hours_with_the_same_id(
     for waited, delay in zip(waits, webhooks.DELAYS, strict=False):
         assert 0.9 * delay - 1 <= waited <= 1.1 * delay + 1
     assert waits[-1] == 0
-    read = jobs.read(job.id)
+    read = lifecycle.read(job.id)
     assert read.state == "succeeded"
     assert read.callback is not None
     assert len(read.callback.deliveries) == 10
@@ -246,7 +249,7 @@ def test_a_receiver_that_is_gone_is_not_asked_again(receiver: Receiver) -> None:
     (attempt,) = deliver_all()
 
     assert (attempt.status, attempt.next_at) == (410, None)
-    assert redis_client.client().zcard(keys.OUTBOX) == 0
+    assert connection.client().zcard(keys.OUTBOX) == 0
 
 
 @pytest.mark.parametrize(("said", "waits"), [("120", 120), ("999999", 86400), ("soon", 5)])
@@ -366,8 +369,8 @@ def test_a_secret_is_made_once_and_for_nobody_else(
 
 def test_a_job_that_is_run_again_is_told_of_again(receiver: Receiver) -> None:
     job_id = submit(receiver.url)
-    jobs.cancel(job_id)
-    jobs.retry(job_id)
+    lifecycle.cancel(job_id)
+    lifecycle.retry(job_id)
     leases.claim(job_id, "run", "host:1:2")
     leases.commit(job_id, "run", OUTCOME)
 
@@ -407,7 +410,7 @@ def test_what_is_told_of_a_job_that_succeeded_is_all_of_this() -> None:
     leases.claim(job_id, "run", "host:1:2")
     failed = tuple(PageFailure(number, "page_timeout", "") for number in range(1, 601))
     leases.commit(job_id, "run", dataclasses.replace(OUTCOME, failed_pages=failed))
-    job = jobs.read(job_id)
+    job = lifecycle.read(job_id)
 
     before = int(time.time())
     told = webhooks.payload(message_of(job, "succeeded"), job)
@@ -436,13 +439,13 @@ def test_what_is_told_of_a_job_that_runs_or_failed_has_no_results() -> None:
     job_id = submit("http://127.0.0.1:1/hook", "stages")
     leases.claim(job_id, "run", "host:1:2")
     report(job_id, "run", "PROGRESS", Progress(Stage.OCR, pages_done=3, pages_total=7).to_dict())
-    job = jobs.read(job_id)
+    job = lifecycle.read(job_id)
     told = webhooks.payload(message_of(job, "ocr"), job)["data"]
     assert (told["pages"], told["pages_done"], told["state"]) == (7, 3, "running")
     assert (told["failed_pages"], told["artifacts"], told["error"]) == ([], [], None)
 
     report(job_id, "run", "FAILURE", errors.ToolFailed("it broke"))
-    job = jobs.read(job_id)
+    job = lifecycle.read(job_id)
 
     told = webhooks.payload(message_of(job, "failed"), job)["data"]
     assert told["error"] == {"code": "tool_failed", "message": "it broke"}
@@ -459,25 +462,25 @@ def test_an_answer_of_the_two_hundreds_is_a_delivery(status: int | None, deliver
 def test_a_message_of_a_job_that_is_gone_goes() -> None:
     job = finished("http://127.0.0.1:1/hook")
     (message,) = webhooks.take(10)
-    redis_client.client().hset(keys.OUTBOX_TRIES, message.member, 3)
-    jobs.delete(job.id)
+    connection.client().hset(keys.OUTBOX_TRIES, message.member, 3)
+    lifecycle.delete(job.id)
 
     assert webhooks.told(message) is None
     webhooks.drop(message)
 
-    assert not redis_client.client().exists(keys.OUTBOX, keys.OUTBOX_TRIES)
+    assert not connection.client().exists(keys.OUTBOX, keys.OUTBOX_TRIES)
 
 
 def test_a_message_that_is_postponed_costs_no_try() -> None:
     finished("http://127.0.0.1:1/hook")
     (message,) = webhooks.take(10)
 
-    before = redis_client.now()
+    before = connection.now()
     webhooks.postpone(message, 500)
 
-    due = redis_client.client().zscore(keys.OUTBOX, message.member)
+    due = connection.client().zscore(keys.OUTBOX, message.member)
     assert due is not None
-    assert before <= due - 500 <= redis_client.now()
+    assert before <= due - 500 <= connection.now()
     due_now()
     assert webhooks.take(10) == [message]
 
@@ -507,9 +510,9 @@ def test_a_job_remembers_its_last_twenty_tries() -> None:
         attempt = dataclasses.asdict(webhooks.Attempt("succeeded", number, 500, "", 1.0))
         names = [keys.task(job.id), keys.OUTBOX, keys.OUTBOX_TRIES, keys.STATS]
         args = [message.member, json.dumps(attempt), "1", "failed"]
-        redis_client.run("delivered", names, args)
+        connection.run("delivered", names, args)
 
-    callback = jobs.read(job.id).callback
+    callback = lifecycle.read(job.id).callback
     assert callback is not None
     assert [row["at"] for row in callback.deliveries] == list(range(5, 25))
-    assert redis_client.client().hget(keys.OUTBOX_TRIES, message.member) == "25"
+    assert connection.client().hget(keys.OUTBOX_TRIES, message.member) == "25"

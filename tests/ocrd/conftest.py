@@ -13,6 +13,7 @@ import redis
 from ocr_tasks import settings
 from ocr_tasks.ocrd import warm_pool
 from tests.conftest import DATA
+from tests.web.conftest import configure  # noqa: F401  # a fixture
 
 ROOT = Path(__file__).parents[2]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from ocr_tasks import errors
-from ocr_tasks.formats.mets import Mets
 from ocr_tasks.ocrd import bridge
+from ocr_tasks.ocrd.mets.mets import Mets
 from ocr_tasks.ocrd.model import Workspace
 
 PAGE = "application/vnd.prima.page+xml"

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import redis
 
-from ocr_tasks import errors, keys
+from ocr_tasks import errors
 from ocr_tasks.ocrd import claims
+from ocr_tasks.redis import keys
 
 
 def test_one_at_a_time_has_the_mets_file(

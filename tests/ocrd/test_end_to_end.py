@@ -107,9 +107,9 @@ class Api:
 
 def bag(folder: Path, identifier: str) -> bytes:
     """An OCRD-ZIP of a workspace, made by the service's own code, as a client would by OCR-D's."""
-    from ocr_tasks import bags
+    from ocr_tasks.ocrd.zip import ocrd_zip
 
-    return b"".join(bags.pack(folder, "mets.xml", identifier))
+    return b"".join(ocrd_zip.pack(folder, "mets.xml", identifier))
 
 
 @pytest.fixture(scope="module")

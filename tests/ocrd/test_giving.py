@@ -7,15 +7,17 @@ from dataclasses import replace
 import pytest
 import redis
 
-from ocr_tasks import errors, jobs, tasks
+from ocr_tasks import errors
+from ocr_tasks.jobs import lifecycle
 from ocr_tasks.model import WorkspacePages
 from ocr_tasks.ocrd import results, workspaces
-from tests.ocr_tasks.test_jobs import INPUT, OUTCOME, submit
+from ocr_tasks.worker import tasks
+from tests.ocr_tasks.jobs.test_lifecycle import INPUT, OUTCOME, submit
 
 
 def test_a_job_that_is_deleted_at_its_end_is_left_to_the_commit(service: redis.Redis) -> None:
     job_id = submit()
-    jobs.delete(job_id)
+    lifecycle.delete(job_id)
 
     assert tasks._give_to_workspace(job_id, OUTCOME) == OUTCOME
 
@@ -28,10 +30,10 @@ def test_a_job_that_is_deleted_at_its_end_is_left_to_the_commit(service: redis.R
 def test_a_workspace_that_cannot_be_given_anything_does_not_fail_the_document(
     service: redis.Redis, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    job = jobs.read(submit())
+    job = lifecycle.read(submit())
     source = WorkspacePages("w", "", ("P1",))
     of_workspace = replace(job, input=replace(INPUT, workspace=source))
-    monkeypatch.setattr(jobs, "read", lambda job_id: of_workspace)
+    monkeypatch.setattr(lifecycle, "read", lambda job_id: of_workspace)
     monkeypatch.setattr(workspaces, "read", lambda *asked: None)
 
     def fail(*asked: object) -> None:

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 import redis
 
-from ocr_tasks import keys, storage
-from ocr_tasks.formats.mets import Mets
 from ocr_tasks.ocrd import mets_files
+from ocr_tasks.ocrd.mets.mets import Mets
+from ocr_tasks.redis import keys
+from ocr_tasks.storage import layout
 from tests.bags import KANT
 
 KEY = "0123456789abcdef"
@@ -24,7 +25,7 @@ PAGE = "application/vnd.prima.page+xml"
 def kant(service: redis.Redis, tmp_path: Path) -> Path:
     shutil.copytree(KANT, tmp_path / "kant", copy_function=shutil.copyfile)  # as if just written
     # As many jobs as let changes wait.
-    service.sadd(keys.ocrd_open(KEY), *(storage.new_id() for _ in range(20)))
+    service.sadd(keys.ocrd_open(KEY), *(layout.new_id() for _ in range(20)))
     return tmp_path / "kant" / "mets.xml"
 
 
@@ -37,7 +38,7 @@ def change(kant: Path, group: str, page: str) -> Mets:
 
 
 def put(kant: Path, group: str, page: str) -> None:
-    mets_files.put(kant, KEY, storage.new_id(), change(kant, group, page), page)
+    mets_files.put(kant, KEY, layout.new_id(), change(kant, group, page), page)
 
 
 def pending(kant: Path) -> list[Path]:
@@ -79,7 +80,7 @@ def test_what_waits_is_put_into_mets_together(kant: Path) -> None:
 
 
 def test_a_run_of_all_pages_and_the_last_few_do_not_wait(kant: Path, service: redis.Redis) -> None:
-    mets_files.put(kant, KEY, storage.new_id(), change(kant, "ALL", ONE))
+    mets_files.put(kant, KEY, layout.new_id(), change(kant, "ALL", ONE))
     assert Mets.read(kant).pages_of("ALL") == {ONE}
 
     service.delete(keys.ocrd_open(KEY))

@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 import redis
 
-from ocr_tasks import errors, keys, settings, storage
+from ocr_tasks import errors, settings
 from ocr_tasks.ocrd import messages, nextflow, processing, tools, workflows, workspaces
 from ocr_tasks.ocrd.model import NEXTFLOW, ProcessingState, Run, Workspace
+from ocr_tasks.redis import keys
+from ocr_tasks.storage import layout
 from tests.bags import KANT
 
 ONE, TWO = "PHYS_0017", "PHYS_0020"
@@ -261,7 +263,7 @@ def test_a_workflow_is_kept_once_for_each_owner_and_can_be_replaced(kant: Worksp
 
     assert workflows.text(first, "anna") == "x -I OCR-D-IMG -O A"
     assert workflows.save(TEXT, "anna") != first
-    for unknown in (storage.new_id(), "../x", ""):
+    for unknown in (layout.new_id(), "../x", ""):
         with pytest.raises(errors.WorkflowNotFound):
             workflows.replace(unknown, TEXT, "anna")
 

@@ -19,9 +19,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ocr_tasks import errors, settings
 from ocr_tasks.formats import page_xml
-from ocr_tasks.formats.mets import Mets
 from ocr_tasks.formats.page import Page
 from ocr_tasks.ocrd import engine, recognition, recognize, running
+from ocr_tasks.ocrd.mets.mets import Mets
 from ocr_tasks.ocrd.model import RECOGNIZE
 from ocr_tasks.ocrd.recognition import Order
 from ocr_tasks.plugin import tesseract

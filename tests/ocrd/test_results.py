@@ -13,13 +13,16 @@ import pytest
 from lxml import etree
 from PIL import Image, ImageDraw, ImageFont
 
-from ocr_tasks import document, errors, images, options, storage
+from ocr_tasks import errors, options
 from ocr_tasks.formats import alto, hocr
-from ocr_tasks.formats.mets import Mets
 from ocr_tasks.formats.page import Block, Line, Page, Paragraph, Word
 from ocr_tasks.model import Job, JobInput, Outcome, Progress, State
 from ocr_tasks.ocrd import results
+from ocr_tasks.ocrd.mets.mets import Mets
 from ocr_tasks.ocrd.model import Workspace
+from ocr_tasks.pipeline import document
+from ocr_tasks.storage import layout
+from ocr_tasks.uploads import images
 
 pytestmark = pytest.mark.usefixtures("service")
 
@@ -39,8 +42,8 @@ def workspace(kant: Path) -> Workspace:
 
 def _job(pages: int, **chosen: object) -> Job:
     """A job that has ended well, with a PDF."""
-    job_id, run = storage.new_id(), storage.new_id()
-    made = storage.write_artifact(storage.job(job_id), run, "pdf", [b"%PDF-1.7 of the job"])
+    job_id, run = layout.new_id(), layout.new_id()
+    made = layout.write_artifact(layout.job(job_id), run, "pdf", [b"%PDF-1.7 of the job"])
     return Job(
         id=job_id,
         state=State.SUCCEEDED,
@@ -57,7 +60,7 @@ def _job(pages: int, **chosen: object) -> Job:
 
 def _words(job: Job, *pages: Page) -> None:
     for page in pages:
-        path = storage.job(job.id).page(page.number)
+        path = layout.job(job.id).page(page.number)
         path.mkdir(parents=True)
         (path / "page.json").write_text(json.dumps(page.to_dict()))
 
@@ -241,7 +244,7 @@ def test_a_real_job_finds_words_however_the_images_lie(tmp_path: Path) -> None:
     )
     boxes = {}
     job = _job(len(LYING), rotate_pages=True)
-    upload = storage.new_upload()
+    upload = layout.new_upload()
     with pikepdf.new() as pdf:
         for word, lying in LYING.items():
             page, alone = _picture(word)
@@ -258,12 +261,12 @@ def test_a_real_job_finds_words_however_the_images_lie(tmp_path: Path) -> None:
                     pdf.pages.extend(one.pages)
         pdf.save(upload / "input.pdf")
     mets.write(folder / "mets.xml")
-    shutil.rmtree(storage.job(job.id).path)
-    storage.adopt(upload, job.id)
+    shutil.rmtree(layout.job(job.id).path)
+    layout.adopt(upload, job.id)
     wanted = options.from_dict({"rotate_pages": True, "output_type": "pdf", "optimize": 0})
     start = Progress(pages_total=len(LYING))
     worker = document.Worker(lambda progress: None, threads=2)
-    outcome = document.run(job.id, storage.new_id(), wanted, start, worker)
+    outcome = document.run(job.id, layout.new_id(), wanted, start, worker)
 
     job = replace(job, outcome=outcome)
     workspace = Workspace("", folder / "mets.xml")

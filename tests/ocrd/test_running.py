@@ -19,8 +19,8 @@ import pytest
 import redis
 
 from ocr_tasks import errors, settings
-from ocr_tasks.formats.mets import Mets
 from ocr_tasks.ocrd import mets_files, programs, running, warm, warm_pool
+from ocr_tasks.ocrd.mets.mets import Mets
 from ocr_tasks.ocrd.running import Order
 from tests.conftest import wait_until
 from tests.ocrd.conftest import ROOT

@@ -20,8 +20,8 @@ from schemathesis.generation import GenerationMode
 from schemathesis.specs.openapi.checks import content_type_conformance, response_schema_conformance
 from schemathesis.transport.serialization import serialize_binary
 
+from tests.ocrd.behind import JOB, RUN, Behind
 from tests.web.conftest import application
-from tests.web.ocrd_behind import JOB, RUN, Behind
 
 schema = schemathesis.openapi.from_path(Path(__file__).parent / "openapi.yml")
 

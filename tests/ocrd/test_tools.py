@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import redis
 
-from ocr_tasks import errors, keys
+from ocr_tasks import errors
 from ocr_tasks.ocrd import programs, tools
+from ocr_tasks.redis import keys
 
 Maker = Callable[[str, str], Path]
 

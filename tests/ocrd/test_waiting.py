@@ -10,9 +10,13 @@ from typing import Any
 import pytest
 import redis
 
-from ocr_tasks import errors, jobs, keys, lanes, leases, reconciler, redis_client, storage
-from ocr_tasks.backend import PlannedRun
+from ocr_tasks import errors
+from ocr_tasks.jobs import leases, lifecycle, queues
+from ocr_tasks.jobs.result_backend import PlannedRun
 from ocr_tasks.model import Progress, State
+from ocr_tasks.redis import connection, keys
+from ocr_tasks.storage import layout
+from ocr_tasks.worker import recovery
 
 pytestmark = pytest.mark.usefixtures("service")
 
@@ -28,7 +32,7 @@ def planned(
 ) -> PlannedRun:
     fields = {"callback": False, "results": "", "told": "", "workflow": "", "owner": ""} | other
     return PlannedRun(
-        id=storage.new_id(),
+        id=layout.new_id(),
         job={"run": {}, "owner": fields["owner"]},
         created=time.time(),
         processor=DUMMY,
@@ -41,13 +45,13 @@ def planned(
 
 
 def put(*rows: PlannedRun) -> list[int]:
-    answers = jobs.backend().put_processing(rows)
-    lanes.publish_ready()
+    answers = lifecycle.backend().put_processing(rows)
+    queues.publish_ready()
     return answers
 
 
 def state(row: PlannedRun) -> str:
-    return str(redis_client.client().hget(keys.task(row.id), "state"))
+    return str(connection.client().hget(keys.task(row.id), "state"))
 
 
 def states(*rows: PlannedRun) -> list[str]:
@@ -55,23 +59,23 @@ def states(*rows: PlannedRun) -> list[str]:
 
 
 def messages() -> list[str]:
-    rows = redis_client.client().lrange(DUMMY, 0, -1)
+    rows = connection.client().lrange(DUMMY, 0, -1)
     return [json.loads(row)["headers"]["id"] for row in reversed(rows)]
 
 
 def claim(row: PlannedRun, token: str = "token", holder: str = "host:1:2") -> bool:
-    return jobs.backend().claim(row.id, token, holder, Progress(started_at=time.time()))
+    return lifecycle.backend().claim(row.id, token, holder, Progress(started_at=time.time()))
 
 
 def end(row: PlannedRun, how: State = State.SUCCEEDED) -> None:
     assert claim(row)
     result = {} if how is State.SUCCEEDED else error_of(errors.ProcessorFailed("why"))
-    assert jobs.backend().end_processing(row.id, "token", how, result)
-    lanes.publish_ready()
+    assert lifecycle.backend().end_processing(row.id, "token", how, result)
+    queues.publish_ready()
 
 
 def error_of(error: errors.JobError) -> Any:
-    return jobs.backend().prepare_exception(error)
+    return lifecycle.backend().prepare_exception(error)
 
 
 def test_a_job_that_nothing_is_in_the_way_of_waits_in_the_queue_of_its_processor() -> None:
@@ -107,7 +111,7 @@ def test_a_failure_cancels_all_that_wait_for_it_and_nothing_else() -> None:
     end(first, State.FAILED)
 
     assert states(first, second, third, other) == ["failed", "cancelled", "cancelled", "queued"]
-    record = redis_client.client().hgetall(keys.task(third.id))
+    record = connection.client().hgetall(keys.task(third.id))
     assert json.loads(record["meta"])["result"]["code"] == "dependency_failed"
 
 
@@ -143,7 +147,7 @@ def test_cancelling_a_job_that_waits_cancels_those_that_wait_for_it() -> None:
     third = planned("C", after=[second])
     put(first, second, third)
 
-    assert jobs.backend().cancel(second.id)
+    assert lifecycle.backend().cancel(second.id)
 
     assert states(first, second, third) == ["queued", "cancelled", "cancelled"]
     end(first)
@@ -166,7 +170,7 @@ def test_two_jobs_that_write_the_same_pages_of_a_group_never_run_at_once(
 
     assert states(first, second) == ["succeeded", "queued"]
     end(second)
-    assert redis_client.client().hgetall(f"{keys.OCRD}locks:w1").get("B #", "0") == "0"
+    assert connection.client().hgetall(f"{keys.OCRD}locks:w1").get("B #", "0") == "0"
 
 
 def test_other_pages_other_groups_and_other_workspaces_are_free() -> None:
@@ -197,14 +201,14 @@ def test_a_worker_that_is_lost_keeps_the_lock_of_its_job_which_goes_on_elsewhere
     first, second = planned("A"), planned("A")
     put(first, second)
     assert claim(first)
-    redis_client.client().delete(DUMMY)
-    redis_client.client().zadd(keys.LEASES, {first.id: redis_client.now() - 1})
+    connection.client().delete(DUMMY)
+    connection.client().zadd(keys.LEASES, {first.id: connection.now() - 1})
 
-    reconciler.take_over()
+    recovery.take_over()
 
     assert states(first, second) == ["queued", "deferred"]
     assert messages() == [first.id]
-    assert not jobs.backend().end_processing(first.id, "token", State.SUCCEEDED, {})
+    assert not lifecycle.backend().end_processing(first.id, "token", State.SUCCEEDED, {})
     end(first)
     assert state(second) == "queued"
 
@@ -214,7 +218,7 @@ def test_a_job_that_cost_too_many_workers_fails_and_so_do_those_that_wait_for_it
     second = planned("B", after=[first])
     put(first, second)
     while claim(first):
-        redis_client.client().zadd(keys.LEASES, {first.id: redis_client.now() - 1})
+        connection.client().zadd(keys.LEASES, {first.id: connection.now() - 1})
         leases.give_back(first.id, lost=True)
 
     assert states(first, second) == ["failed", "cancelled"]
@@ -223,10 +227,10 @@ def test_a_job_that_cost_too_many_workers_fails_and_so_do_those_that_wait_for_it
 def test_a_message_that_is_lost_is_sent_again() -> None:
     job = planned("A")
     put(job)
-    redis_client.client().delete(DUMMY)
-    redis_client.client().zadd(keys.AWAITED, {job.id: redis_client.now() - 60}, xx=True)
+    connection.client().delete(DUMMY)
+    connection.client().zadd(keys.AWAITED, {job.id: connection.now() - 60}, xx=True)
 
-    reconciler.publish_lost()
+    recovery.publish_lost()
 
     assert messages() == [job.id]
 
@@ -239,13 +243,13 @@ def test_a_large_workspace_keeps_no_other_waiting() -> None:
     put(small)
     sent = messages()
     for row in large[: len(sent) // 2]:
-        redis_client.client().rpop(DUMMY)
+        connection.client().rpop(DUMMY)
         end(row)
 
     assert 1 < len(sent) < 100
     assert small.id in messages()
-    assert redis_client.client().zcard(keys.AWAITED) < 100
-    reconciler.publish_lost()
+    assert connection.client().zcard(keys.AWAITED) < 100
+    recovery.publish_lost()
     assert len(messages()) < 100
 
 
@@ -256,8 +260,8 @@ def test_of_a_page_the_next_step_comes_before_the_first_one_of_other_pages() -> 
     waiting = len(messages())
 
     end(first[0])
-    redis_client.client().rpop(DUMMY)
-    lanes.publish_ready()
+    connection.client().rpop(DUMMY)
+    queues.publish_ready()
 
     assert second.id in messages()
     assert len(messages()) <= waiting + 1
@@ -267,8 +271,8 @@ def test_messages_of_jobs_that_were_cancelled_meanwhile_are_not_sent() -> None:
     rows = [planned("A", pages=[f"P{number}"]) for number in range(300)]
     put(*rows)
     for row in rows:
-        jobs.backend().cancel(row.id)
-    redis_client.client().delete(DUMMY)
+        lifecycle.backend().cancel(row.id)
+    connection.client().delete(DUMMY)
     last = planned("B")
 
     put(last)
@@ -278,10 +282,10 @@ def test_messages_of_jobs_that_were_cancelled_meanwhile_are_not_sent() -> None:
 
 def test_jobs_that_became_ready_when_nobody_could_send_messages_are_sent_later() -> None:
     job = planned("A")
-    jobs.backend().put_processing([job])
+    lifecycle.backend().put_processing([job])
     assert messages() == []
 
-    lanes.publish_ready()
+    queues.publish_ready()
 
     assert messages() == [job.id]
 
@@ -294,45 +298,45 @@ def test_the_end_is_told_on_a_list_and_to_an_address_but_not_of_a_cancelled_job(
 
     end(one)
     end(two, State.FAILED)
-    jobs.backend().cancel(three.id)
+    lifecycle.backend().cancel(three.id)
 
-    rows = redis_client.client().lrange(results, 0, -1)
+    rows = connection.client().lrange(results, 0, -1)
     words = ("SUCCESS", "FAILED")
     assert rows == [f'job_id: "x"\nstate: {word}\nstatus: {word}\n' for word in words]
-    outbox = redis_client.client().zrange(keys.OUTBOX, 0, -1)
+    outbox = connection.client().zrange(keys.OUTBOX, 0, -1)
     assert set(outbox) == {f"{one.id} 1 succeeded", f"{two.id} 1 failed"}
 
 
 def test_the_jobs_of_a_workflow_are_counted_and_its_end_is_told_once() -> None:
-    workflow = storage.new_id()
+    workflow = layout.new_id()
     name = keys.workflow_job(workflow)
     fields = {"job": "{}", "callback": "http://x", "left": 3, "keep": 100}
-    redis_client.client().hset(name, mapping=fields)
+    connection.client().hset(name, mapping=fields)
     first = planned("A", workflow=workflow)
     second = planned("B", after=[first], workflow=workflow)
     third = planned("C", workflow=workflow)
     put(first, second, third)
 
     end(third)
-    assert redis_client.client().zcard(keys.OUTBOX) == 0
+    assert connection.client().zcard(keys.OUTBOX) == 0
     end(first, State.FAILED)
 
-    assert redis_client.client().zrange(keys.OUTBOX, 0, -1) == [f"{workflow} 1 failed"]
-    assert redis_client.client().lrange(keys.workflow_failures(workflow), 0, -1) == [first.id]
-    counts = redis_client.client().hgetall(name)
+    assert connection.client().zrange(keys.OUTBOX, 0, -1) == [f"{workflow} 1 failed"]
+    assert connection.client().lrange(keys.workflow_failures(workflow), 0, -1) == [first.id]
+    counts = connection.client().hgetall(name)
     found = {row: int(n) for row, n in counts.items() if " " in row and int(n)}
     assert found == {f"{DUMMY} {how}": 1 for how in ("succeeded", "failed", "cancelled")}
-    assert 0 < redis_client.client().ttl(name) <= 100
+    assert 0 < connection.client().ttl(name) <= 100
 
 
 def test_jobs_of_processors_are_not_among_documents(service: redis.Redis) -> None:
     job = planned("A")
     put(job)
 
-    assert jobs.list_jobs().jobs == []
-    assert jobs.counts()[State.QUEUED] == 0
+    assert lifecycle.list_jobs().jobs == []
+    assert lifecycle.counts()[State.QUEUED] == 0
     with pytest.raises(errors.JobNotFound):
-        jobs.read(job.id)
+        lifecycle.read(job.id)
     assert service.zcard(keys.processing_in("queued")) == 1
     assert service.smembers(keys.ocrd_open("w1")) == {job.id}
     end(job)

@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 import redis
 
-from ocr_tasks import errors, keys, settings, storage
-from ocr_tasks.formats.mets import Mets
+from ocr_tasks import errors, settings
 from ocr_tasks.ocrd import workspaces
+from ocr_tasks.ocrd.mets.mets import Mets
 from ocr_tasks.ocrd.model import Workspace
+from ocr_tasks.redis import keys
+from ocr_tasks.storage import layout
 from tests.bags import KANT, Builder, contents, kant, mets
 from tests.ocrd.sites import Site, serving
 
@@ -22,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("service")
 def received(
     content: bytes | None = None, owner: str = "me", workspace_id: str | None = None
 ) -> Workspace:
-    folder = storage.new_upload()
+    folder = layout.new_upload()
     archive = folder / "upload-00001"
     archive.write_bytes(kant().build() if content is None else content)
     return workspaces.receive(folder, archive, owner, workspace_id)
@@ -30,13 +32,13 @@ def received(
 
 def left() -> list[Path]:
     """What lies below `uploads`."""
-    return [path for folder in storage.uploads() for path in folder.iterdir()]
+    return [path for folder in layout.uploads() for path in folder.iterdir()]
 
 
 def test_a_bag_becomes_a_workspace(tmp_path: Path) -> None:
     workspace = received()
 
-    assert storage.is_id(workspace.id)
+    assert layout.is_id(workspace.id)
     assert (workspace.identifier, workspace.owner) == ("a:work", "me")
     assert workspace.mets == tmp_path / "data/workspaces" / workspace.id / "data/mets.xml"
     assert contents(workspace.folder) == contents(KANT)

@@ -145,7 +145,7 @@ def _keep(image: Image.Image, hocr: str, text: str) -> None:
 
 def main() -> None:
     from tests.conftest import DATA, SIX_PAGES
-    from tests.ocr_tasks.test_document import WORDS, scan
+    from tests.ocr_tasks.pipeline.test_document import WORDS, scan
 
     with tempfile.TemporaryDirectory() as name:
         for path in FOLDER.glob("*"):

@@ -9,8 +9,8 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from ocr_tasks import tokens
 from ocr_tasks.model import Scope
+from ocr_tasks.security import tokens
 from ocr_tasks.swarm import devices
 from tests.swarm.conftest import Load, hocr
 from tests.web.conftest import Configure

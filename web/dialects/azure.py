@@ -22,14 +22,15 @@ from flask_openapi3 import APIBlueprint, Tag
 from pydantic import BaseModel, Field
 from werkzeug.exceptions import MethodNotAllowed, NotFound
 
-from ocr_tasks import errors, jobs, store
-from ocr_tasks.formats import analyze_result
-from ocr_tasks.formats.analyze_result import API_VERSION, MODEL
+from ocr_tasks import errors
 from ocr_tasks.formats.page import Page
+from ocr_tasks.jobs import lifecycle
 from ocr_tasks.model import Job, State
 from ocr_tasks.options import JobOptions
-from web import auth, downloads, submitting, uploads
-from web.dialects import azure_errors
+from ocr_tasks.storage import store
+from web.access import authentication
+from web.api import submission
+from web.dialects import azure_errors, azure_result
 from web.dialects.azure_requests import (
     AnalyzeQuery,
     Asked,
@@ -39,6 +40,8 @@ from web.dialects.azure_requests import (
     job_options,
     take,
 )
+from web.dialects.azure_result import API_VERSION, MODEL
+from web.http import downloads, streaming
 
 _PREFIX = "/documentintelligence"
 
@@ -95,12 +98,12 @@ def analyze(path: ModelPath, query: AnalyzeQuery) -> Response:
     The body is the document itself, or JSON with `base64Source` or `urlSource`. Operation-Location
     of the answer says where the result will be.
     """
-    upload = cast("uploads.UploadRequest", request)
-    with submitting.admitting(upload) as caller:
+    upload = cast("streaming.UploadRequest", request)
+    with submission.admitting(upload) as caller:
         check_version(query)
         check_model(path.model_id)
         asked, chosen = Asked.of(query), job_options(query)
-        job = submitting.submit(caller, take(upload), chosen, reuse=False)
+        job = submission.submit(caller, take(upload), chosen, reuse=False)
         asked.keep(job.id)
     response = Response(status=202)
     response.headers["Operation-Location"] = (
@@ -149,14 +152,14 @@ def delete(path: ResultPath, query: VersionQuery) -> Response:
     """Delete an analysis: the job and its files; once more is fine."""
     with suppress(errors.JobDeleted):
         job, _ = _read(path, query)
-        jobs.delete(job.id, auth.caller().sees)
+        lifecycle.delete(job.id, authentication.caller().sees)
     return Response(status=204)
 
 
 def _read(path: ResultPath, query: VersionQuery) -> tuple[Job, Asked]:
     check_version(query)
     check_model(path.model_id)
-    job = jobs.read(path.job_id, auth.caller().sees)
+    job = lifecycle.read(path.job_id, authentication.caller().sees)
     return job, Asked.read(job.id)
 
 
@@ -171,15 +174,15 @@ def _with_result(status: dict[str, object], job: Job, asked: Asked) -> Iterator[
                 raise errors.ResultGone()
             yield page
 
-    form = analyze_result.Form(
+    form = azure_result.Form(
         index=asked.index,
         in_pixels=job.input.media_type.startswith("image/"),
         languages=asked.languages,
-        warnings=[analyze_result.Warned(row.code, row.message, row.page) for row in failed],
+        warnings=[azure_result.Warned(row.code, row.message, row.page) for row in failed],
     )
     next(pages())
     yield json.dumps(status)[:-1] + ',"analyzeResult":'
-    yield from analyze_result.document(pages, form)
+    yield from azure_result.document(pages, form)
     yield "}"
 
 

@@ -19,7 +19,7 @@ from werkzeug.exceptions import HTTPException
 
 from ocr_tasks import errors
 from ocr_tasks.model import Failure
-from web import problems
+from web.http import problems
 
 #: The outer code by the status that an error has elsewhere, and the status that goes with it here.
 _BY_STATUS: Mapping[int, tuple[str, int]] = {

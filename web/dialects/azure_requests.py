@@ -10,12 +10,16 @@ from typing import Any, cast, get_args
 
 from pydantic import Field
 
-from ocr_tasks import errors, intake, options, settings, store, workers
-from ocr_tasks.fetching import Fetcher
-from ocr_tasks.formats import base64_json, language
-from ocr_tasks.formats.analyze_result import API_VERSION, MODEL, StringIndex
-from web import uploads
-from web.schemas import Query
+from ocr_tasks import errors, options, settings
+from ocr_tasks.formats import language
+from ocr_tasks.jobs import worker_registry
+from ocr_tasks.security.fetch import Fetcher
+from ocr_tasks.storage import store
+from ocr_tasks.uploads import receive
+from web.dialects import base64_json
+from web.dialects.azure_result import API_VERSION, MODEL, StringIndex
+from web.http import streaming
+from web.http.schemas import Query
 
 #: Features that change nothing, as pages are read in the resolution that they have, or that we
 #: know something of; the others are refused.
@@ -146,13 +150,13 @@ def job_options(query: AnalyzeQuery) -> options.JobOptions:
     wanted: dict[str, Any] = {"rotate_pages": True, "allow_signed": True}
     if query.pages:
         wanted["pages"] = query.pages
-    code = language.tesseract(query.locale, workers.languages()) if query.locale else None
+    code = language.tesseract(query.locale, worker_registry.languages()) if query.locale else None
     if code:
         wanted["languages"] = [code]
     return options.from_dict(wanted)
 
 
-def take(upload: uploads.UploadRequest) -> intake.Incoming:
+def take(upload: streaming.UploadRequest) -> receive.Incoming:
     """Takes the document in: the body, or what its JSON holds or names.
 
     Raises:
@@ -162,9 +166,9 @@ def take(upload: uploads.UploadRequest) -> intake.Incoming:
         errors.UploadTooLarge, errors.StorageFull, errors.StorageUnavailable
     """
     if upload.mimetype == "application/json":
-        return uploads.read_body(upload, intake.documents(), _document)
+        return streaming.read_body(upload, receive.documents(), _document)
     if _BINARY.fullmatch(upload.mimetype):
-        return uploads.read_body(upload, intake.documents())
+        return streaming.read_body(upload, receive.documents())
     raise errors.UnsupportedMediaType(f"Content-Type is {upload.mimetype!r:.80}")
 
 

@@ -17,10 +17,15 @@ from flask import Response, after_this_request, request
 from flask_openapi3 import APIBlueprint, Tag
 from pydantic import BaseModel, Field
 
-from ocr_tasks import errors, intake, jobs, latest, options, settings
+from ocr_tasks import errors, options, settings
+from ocr_tasks.jobs import lifecycle
 from ocr_tasks.model import Job, Stage, State
-from web import auth, downloads, submitting, uploads
-from web.forms import file_form
+from ocr_tasks.uploads import receive
+from web.access import authentication
+from web.api import submission
+from web.dialects import latest
+from web.http import downloads, streaming
+from web.http.forms import file_form
 
 blueprint = APIBlueprint(
     "demo",
@@ -69,17 +74,17 @@ def _in_its_shape(response: Response) -> Response:
 @blueprint.post("", openapi_extensions={"requestBody": _FORM})
 def create() -> Response:
     """Send a PDF or an image. All of its pages are made images and read, as with mode=force."""
-    upload = cast("uploads.UploadRequest", request)
-    with submitting.admitting(upload) as caller:
-        limits = intake.Limits(settings.get().max_upload_bytes, files=1)
-        incoming, form = uploads.read(upload, limits=limits)
+    upload = cast("streaming.UploadRequest", request)
+    with submission.admitting(upload) as caller:
+        limits = receive.Limits(settings.get().max_upload_bytes, files=1)
+        incoming, form = streaming.read(upload, limits=limits)
         name = form.pop("name", [""])[0]
         if form:
             raise errors.MalformedRequest("besides `file` there is one field, `name`")
         if name and incoming.names:
             incoming.names[0] = name
         chosen = options.from_dict({"mode": "force"})
-        job = submitting.submit(caller, incoming, chosen, reuse=False)
+        job = submission.submit(caller, incoming, chosen, reuse=False)
     _remember(job)
     return _json({"id": job.id})
 
@@ -91,7 +96,7 @@ def progress() -> Response:
     if job_id is None:
         return _json({})
     try:
-        job = jobs.read(job_id, auth.caller().sees)
+        job = lifecycle.read(job_id, authentication.caller().sees)
     except errors.StateError as error:
         return _json(_bar(_sentence(error.detail, error.advice), terminated=True))
     return _json(_progress(job))
@@ -100,7 +105,7 @@ def progress() -> Response:
 @blueprint.get("/results/<job_id>")
 def results(path: ResultPath) -> Response:
     """Whether a job has ended, and where its PDF is; `error` says why there is none."""
-    job = jobs.read(path.job_id, auth.caller().sees)
+    job = lifecycle.read(path.job_id, authentication.caller().sees)
     if not job.state.final:
         return _json({"extracted_text": "", "finished": False, "download_url": ""})
     if job.state is not State.SUCCEEDED:
@@ -115,7 +120,7 @@ def download(path: DownloadPath) -> Response:
     job_id = path.filename.removesuffix(_ENDING)
     if job_id == path.filename:
         raise errors.NotFound()
-    job = jobs.read(job_id, auth.caller().sees)
+    job = lifecycle.read(job_id, authentication.caller().sees)
     return downloads.artifact(job, "pdf", "result.pdf")
 
 
@@ -149,12 +154,12 @@ def _browser() -> str:
     cookie = request.cookies.get(_COOKIE)
     if cookie is not None:
         return _by_cookie(cookie)
-    caller = auth.caller()
+    caller = authentication.caller()
     return f"{caller.id} {caller.address} {request.user_agent.string}"
 
 
 def _by_cookie(cookie: str) -> str:
-    return f"{auth.caller().id} cookie {cookie}"
+    return f"{authentication.caller().id} cookie {cookie}"
 
 
 def _progress(job: Job) -> dict[str, Any]:

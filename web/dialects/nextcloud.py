@@ -20,11 +20,15 @@ from typing import cast
 from flask import Response, request
 from flask_openapi3 import APIBlueprint, Tag
 
-from ocr_tasks import command_line, errors, intake, settings, workers
+from ocr_tasks import errors, settings
+from ocr_tasks.jobs import worker_registry
 from ocr_tasks.model import Job, State
 from ocr_tasks.options import JobOptions
-from web import access_log, downloads, events, submitting, uploads
-from web.forms import file_form
+from ocr_tasks.uploads import receive
+from web.api import events, submission
+from web.dialects import ocrmypdf_args
+from web.http import access_log, downloads, streaming
+from web.http.forms import file_form
 
 blueprint = APIBlueprint(
     "nextcloud", __name__, abp_tags=[Tag(name="Nextcloud", description="Its OCR back end")]
@@ -98,14 +102,14 @@ def process() -> Response:
     cancelled.
     """
     access_log.waits()
-    upload = cast("uploads.UploadRequest", request)
+    upload = cast("streaming.UploadRequest", request)
     with events.place() as may_wait:
-        with submitting.admitting(upload) as caller:
+        with submission.admitting(upload) as caller:
             if not may_wait:
                 raise errors.TooManyWaiting()
-            limits = intake.Limits(settings.get().max_upload_bytes, files=1)
-            incoming, form = uploads.read(upload, limits=limits)
-            job = submitting.submit(caller, incoming, _options(form), reuse=False)
+            limits = receive.Limits(settings.get().max_upload_bytes, files=1)
+            incoming, form = streaming.read(upload, limits=limits)
+            job = submission.submit(caller, incoming, _options(form), reuse=False)
         ended = events.stay(job, request)
     if ended is None:
         return Response(status=_CLIENT_LEFT)
@@ -115,7 +119,7 @@ def process() -> Response:
 @blueprint.get("/installed_languages")
 def installed_languages() -> Response:
     """The codes of the languages that can be read."""
-    return _json(workers.languages())
+    return _json(worker_registry.languages())
 
 
 @blueprint.get("/heartbeat")
@@ -143,7 +147,7 @@ def _options(form: dict[str, list[str]]) -> JobOptions:
     if len(sent) > 1:
         raise errors.MalformedRequest(f"the field `{_FIELD}` was sent more than once")
     # Somebody waits, with a limit of time; and the answer has the text.
-    return command_line.parse(sent[0], priority="interactive", sidecar=True)
+    return ocrmypdf_args.parse(sent[0], priority="interactive", sidecar=True)
 
 
 # Answers

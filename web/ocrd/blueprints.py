@@ -16,8 +16,8 @@ from flask_openapi3 import APIBlueprint, Tag
 from pydantic import BaseModel
 
 from ocr_tasks import errors
-from web import problems
-from web.schemas import ProblemBody
+from web.http import problems
+from web.http.schemas import ProblemBody
 
 PREFIX = "/ocrd"
 

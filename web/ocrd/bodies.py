@@ -8,8 +8,8 @@ from pydantic import BaseModel, Field, RootModel, model_validator
 
 from ocr_tasks import errors
 from ocr_tasks.ocrd.model import ProcessingState, ProcessorJob, Run, WorkflowJob, Workspace
+from web.http.schemas import Query
 from web.ocrd import naming
-from web.schemas import Query
 
 
 class HomeBody(BaseModel):

@@ -7,7 +7,7 @@ from flask import request
 from ocr_tasks import errors
 from ocr_tasks.ocrd import workspaces
 from ocr_tasks.ocrd.model import Workspace
-from web import auth
+from web.access import authentication
 from web.ocrd.blueprints import PREFIX
 
 
@@ -23,8 +23,8 @@ def workspace(path_to_mets: str | None, workspace_id: str | None) -> Workspace:
             "a path of a METS file or a workspace_id is needed, not both"
         )
     if path_to_mets:
-        return workspaces.find(path_to_mets, auth.caller().sees)
-    return workspaces.read(workspace_id or "", auth.caller().sees)
+        return workspaces.find(path_to_mets, authentication.caller().sees)
+    return workspaces.read(workspace_id or "", authentication.caller().sees)
 
 
 def address(found: Workspace) -> str:

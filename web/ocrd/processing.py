@@ -6,7 +6,9 @@ from flask import Response, request
 
 from ocr_tasks import errors, settings
 from ocr_tasks.ocrd import messages, processing, tools
-from web import auth, downloads, events
+from web.access import authentication
+from web.api import events
+from web.http import downloads
 from web.ocrd import blueprints, naming
 from web.ocrd.blueprints import answer
 from web.ocrd.bodies import (
@@ -41,7 +43,7 @@ def show(path: ProcessingPath) -> Response:
 @blueprint.delete("/processor/job/<job_id>", responses={200: ProcessorJobBody})
 def cancel(path: ProcessingPath) -> Response:
     """Cancel a job of a processor, and those that depend on it."""
-    return answer(ProcessorJobBody.of(processing.cancel(path.job_id, auth.caller().sees)))
+    return answer(ProcessorJobBody.of(processing.cancel(path.job_id, authentication.caller().sees)))
 
 
 @blueprint.get("/processor/log/<job_id>")
@@ -57,7 +59,7 @@ def results(path: QueuePath, query: WaitQuery) -> Response:
         raise errors.MethodNotAllowed()
     wait = min(query.wait, settings.get().wait_max)
     with events.place() as may_wait:
-        found = messages.results(path.name, auth.caller().id, wait if may_wait else 0)
+        found = messages.results(path.name, authentication.caller().id, wait if may_wait else 0)
         return answer(list(found))
 
 
@@ -91,7 +93,7 @@ def older_log(path: OlderPath) -> Response:
 
 
 def _run(executable: str, asked: ProcessorArgs) -> Response:
-    caller = auth.caller()
+    caller = authentication.caller()
     caller.spend("submits_minute")
     wanted = asked.run(executable)
     workspace = naming.workspace(asked.path_to_mets, asked.workspace_id)
@@ -99,11 +101,11 @@ def _run(executable: str, asked: ProcessorArgs) -> Response:
 
 
 def _show(job_id: str) -> Response:
-    return answer(ProcessorJobBody.of(processing.read(job_id, auth.caller().sees)))
+    return answer(ProcessorJobBody.of(processing.read(job_id, authentication.caller().sees)))
 
 
 def _log(job_id: str) -> Response:
-    file = processing.log_file(job_id, auth.caller().sees)
+    file = processing.log_file(job_id, authentication.caller().sees)
     name = f"{job_id}.log"
     if file.exists():
         return downloads.file(file, _LOG_TYPE, name, etag=True)

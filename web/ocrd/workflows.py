@@ -8,7 +8,8 @@ from flask import Response, request
 
 from ocr_tasks import errors
 from ocr_tasks.ocrd import workflows
-from web import auth, problems, uploads
+from web.access import authentication
+from web.http import problems, streaming
 from web.ocrd import blueprints, naming
 from web.ocrd.blueprints import answer
 from web.ocrd.bodies import (
@@ -64,7 +65,9 @@ def _unavailable(error: errors.OcrTasksError) -> Response:
 )
 def create() -> Response:
     """Store a workflow: a file, a field of a form, or the body itself as text/plain."""
-    return answer(WorkflowBody(workflow_id=workflows.save(_needed_text(), auth.caller().id)))
+    return answer(
+        WorkflowBody(workflow_id=workflows.save(_needed_text(), authentication.caller().id))
+    )
 
 
 @blueprint.put(
@@ -74,14 +77,14 @@ def create() -> Response:
 )
 def replace(path: WorkflowPath) -> Response:
     """Store another text under the id of a workflow."""
-    workflows.replace(path.workflow_id, _needed_text(), auth.caller().sees)
+    workflows.replace(path.workflow_id, _needed_text(), authentication.caller().sees)
     return answer(WorkflowId(path.workflow_id))
 
 
 @blueprint.get("/workflow/<workflow_id>")
 def show(path: WorkflowPath) -> Response:
     """The text of a workflow."""
-    return blueprints.plain(workflows.text(path.workflow_id, auth.caller().sees))
+    return blueprints.plain(workflows.text(path.workflow_id, authentication.caller().sees))
 
 
 # Runs
@@ -106,13 +109,15 @@ def job(path: ProcessingPath) -> Response:
 @blueprint.get("/workflow/job-simple/<job_id>", responses={200: StateBody})
 def job_state(path: ProcessingPath) -> Response:
     """The state of a run of a workflow in one word."""
-    return answer(StateBody(state=workflows.simple_state(path.job_id, auth.caller().sees)))
+    return answer(
+        StateBody(state=workflows.simple_state(path.job_id, authentication.caller().sees))
+    )
 
 
 @blueprint.delete("/workflow/job/<job_id>", responses={200: WorkflowJobBody})
 def cancel(path: ProcessingPath) -> Response:
     """Cancel all jobs of a run of a workflow that have not ended."""
-    return answer(WorkflowJobBody.of(workflows.cancel(path.job_id, auth.caller().sees)))
+    return answer(WorkflowJobBody.of(workflows.cancel(path.job_id, authentication.caller().sees)))
 
 
 # Version 0.0.1
@@ -133,7 +138,7 @@ def older_job(path: OlderWorkflowPath) -> Response:
 
 
 def _run(asked: WorkflowRunQuery) -> Response:
-    caller = auth.caller()
+    caller = authentication.caller()
     caller.spend("submits_minute")
     stored = asked.workflow_id
     text = workflows.text(stored, caller.sees) if stored else _needed_text()
@@ -150,7 +155,7 @@ def _run(asked: WorkflowRunQuery) -> Response:
 
 
 def _job(job_id: str) -> Response:
-    return answer(workflows.summary(job_id, auth.caller().sees))
+    return answer(workflows.summary(job_id, authentication.caller().sees))
 
 
 def _needed_text() -> str:
@@ -159,10 +164,10 @@ def _needed_text() -> str:
     Raises:
         errors.WorkflowInvalid
     """
-    upload = cast("uploads.UploadRequest", request)
-    with uploads.taking(upload):
+    upload = cast("streaming.UploadRequest", request)
+    with streaming.taking(upload):
         try:
-            sent = uploads.read_text(upload, "workflow", MOST_BYTES)
+            sent = streaming.read_text(upload, "workflow", MOST_BYTES)
         except errors.UploadTooLarge:
             raise errors.WorkflowInvalid(f"more than {MOST_BYTES} bytes") from None
     if sent is None:

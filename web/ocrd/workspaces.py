@@ -9,10 +9,12 @@ from typing import Any, cast
 from flask import Response, request
 from pydantic import ValidationError
 
-from ocr_tasks import errors, intake, settings
+from ocr_tasks import errors, settings
 from ocr_tasks.ocrd import workspaces
 from ocr_tasks.ocrd.model import Workspace
-from web import auth, problems, uploads
+from ocr_tasks.uploads import receive
+from web.access import authentication
+from web.http import problems, streaming
 from web.ocrd import blueprints
 from web.ocrd.blueprints import answer
 from web.ocrd.bodies import ImportBody, ImportQuery, WorkspaceBody, WorkspaceList, WorkspacePath
@@ -41,7 +43,7 @@ def _archive(*, by_address: bool) -> dict[str, Any]:
 @blueprint.get("/workspace", responses={200: WorkspaceList})
 def index() -> Response:
     """List workspaces."""
-    rows = [WorkspaceBody.of(found) for found in workspaces.listed(auth.caller().sees)]
+    rows = [WorkspaceBody.of(found) for found in workspaces.listed(authentication.caller().sees)]
     return answer(WorkspaceList(rows))
 
 
@@ -62,7 +64,7 @@ def create() -> Response:
 @blueprint.post("/import_external_workspace", responses={201: WorkspaceBody})
 def import_external(query: ImportQuery) -> Response:
     """Make a workspace of what a METS file elsewhere names."""
-    auth.caller().spend("submits_minute")
+    authentication.caller().spend("submits_minute")
     asked = ImportBody.model_validate(query, from_attributes=True)
     return answer(WorkspaceBody.of(_fetch(asked)), 201)
 
@@ -80,7 +82,7 @@ def replace(path: WorkspacePath) -> Response:
 @blueprint.get("/workspace/<workspace_id>", responses={200: WorkspaceBody})
 def show(path: WorkspacePath) -> Response:
     """A workspace as an OCRD-ZIP, or what it is, with `Accept: application/json`."""
-    found = workspaces.read(path.workspace_id, auth.caller().sees)
+    found = workspaces.read(path.workspace_id, authentication.caller().sees)
     response = answer(WorkspaceBody.of(found)) if _wants_json() else _packed(found)
     response.vary.add("Accept")
     return response
@@ -89,20 +91,22 @@ def show(path: WorkspacePath) -> Response:
 @blueprint.delete("/workspace/<workspace_id>", responses={200: WorkspaceBody})
 def delete(path: WorkspacePath) -> Response:
     """Delete a workspace, when no job works on it."""
-    return answer(WorkspaceBody.of(workspaces.delete(path.workspace_id, auth.caller().sees)))
+    return answer(
+        WorkspaceBody.of(workspaces.delete(path.workspace_id, authentication.caller().sees))
+    )
 
 
 def _take(workspace_id: str | None) -> Workspace:
     """The workspace that the request brings, as a new one or in place of one."""
-    upload = cast("uploads.UploadRequest", request)
-    caller = auth.caller()
-    limits = intake.Limits(settings.get().ocrd_max_bytes, 1)
-    with uploads.taking(upload):
+    upload = cast("streaming.UploadRequest", request)
+    caller = authentication.caller()
+    limits = receive.Limits(settings.get().ocrd_max_bytes, 1)
+    with streaming.taking(upload):
         caller.spend("submits_minute")
         if upload.mimetype in _ZIP_TYPES:
-            incoming = uploads.read_body(upload, limits)
+            incoming = streaming.read_body(upload, limits)
         elif upload.mimetype == "multipart/form-data":
-            incoming, form = uploads.read(upload, _FIELD, limits)
+            incoming, form = streaming.read(upload, _FIELD, limits)
             if not incoming.names and workspace_id is None:
                 return _fetch(_parse({name: values[-1] for name, values in form.items()}))
         elif workspace_id is None:
@@ -116,7 +120,7 @@ def _take(workspace_id: str | None) -> Workspace:
         return workspaces.receive(incoming.folder, incoming.path(1), caller.id, workspace_id)
 
 
-def _fields(upload: uploads.UploadRequest) -> Any:
+def _fields(upload: streaming.UploadRequest) -> Any:
     if upload.mimetype in _FORMS:
         return upload.form.to_dict()
     found = upload.get_json(silent=True)
@@ -139,7 +143,7 @@ def _fetch(asked: ImportBody) -> Workspace:
     chosen: Sequence[str] | None = groups.split(",") if isinstance(groups, str) else groups
     names = [name.strip() for name in chosen or () if name.strip()]
     basename = asked.mets_basename or "mets.xml"
-    return workspaces.fetch(asked.mets_url, auth.caller().id, names or None, basename)
+    return workspaces.fetch(asked.mets_url, authentication.caller().id, names or None, basename)
 
 
 def _wants_json() -> bool:

@@ -1,0 +1,322 @@
+"""The life of a job as its client sees it: submit, read, list, cancel, retry, delete.
+
+Where a function takes an `owner`, it sees the jobs of that owner only, '' meaning nobody's; with
+None it sees all of them. Somebody else's job is as unknown as one that never was.
+
+Reads what `AsyncResult(job_id)` shows to anybody else. The worker's side is `leases`.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import dataclasses
+import time
+from contextlib import suppress
+
+from redis import RedisError
+
+from ocr_tasks import errors, failpoints, settings
+from ocr_tasks.jobs import idempotency, queues, records, worker_registry
+from ocr_tasks.jobs.celery_app import app
+from ocr_tasks.jobs.idempotency import Repeatable
+from ocr_tasks.jobs.result_backend import JobBackend, NewJob
+from ocr_tasks.model import Callback, Job, JobInput, JobList, State
+from ocr_tasks.options import JobOptions
+from ocr_tasks.redis import connection, keys
+from ocr_tasks.storage import layout, store
+
+
+def backend() -> JobBackend:
+    """The store of all jobs."""
+    store = app.backend
+    assert isinstance(store, JobBackend)  # noqa: S101  # set in app.py; for the type checker
+    return store
+
+
+# Submit
+
+
+def check_queue(owner: str = "", own_max: int = 0) -> None:
+    """Makes sure that one more job may wait; cheap, to be asked before an upload is read.
+
+    `own_max`: most jobs of the owner's that may wait; 0 for no limit.
+
+    Raises:
+        errors.QueueFull: with the seconds after which a place may be free.
+        errors.LimitReached: likewise, if the owner has too many waiting.
+        errors.QueueUnavailable: if Redis is away.
+    """
+    with connection.errors_as_ours(), connection.client().pipeline(transaction=False) as pipe:
+        pipe.zcard(keys.jobs_in(State.QUEUED))
+        pipe.zcard(keys.jobs_in(State.QUEUED, owner))
+        waiting, own = pipe.execute()
+    if waiting >= settings.get().queue_max:
+        raise _queue_full()
+    if own_max and own >= own_max:
+        raise _own_queue_full(own_max)
+
+
+def submit(
+    job_id: str,
+    job_input: JobInput,
+    options: JobOptions,
+    owner: str = "",
+    own_max: int = 0,
+    request: Repeatable | None = None,
+    callback: Callback | None = None,
+) -> Job:
+    """Makes a job of a document that lies in its folder, and queues it.
+
+    The record is made before the message is published, so a known id never reads as unknown, and a
+    message that gets lost is found missing. Where the client has sent the same request before, it
+    gets the job that it has. The folder goes if it becomes no job. `own_max`: as in `check_queue`.
+
+    Raises:
+        errors.QueueFull, errors.LimitReached, errors.QueueUnavailable, errors.IdempotencyMismatch
+    """
+    new = NewJob(
+        id=job_id,
+        input=dataclasses.asdict(job_input),
+        options=options.model_dump(mode="json"),
+        owner=owner,
+        created=time.time(),
+        callback={"url": callback.url, "events": callback.events} if callback else None,
+    )
+    try:
+        with connection.errors_as_ours():
+            made = backend().create(new, settings.get().queue_max, own_max, request)
+        if isinstance(made, int):
+            raise _queue_full() if made == 0 else _own_queue_full(own_max)
+    except errors.OcrTasksError:
+        _take_back(job_id)
+        raise
+    if made != job_id:
+        store.get().delete(job_id)
+        return read(made)
+    failpoints.hit("after_record")
+    store.write_manifest(job_id, dataclasses.asdict(new))
+    queues.publish(job_id, new.input, new.options, new.lane)
+    failpoints.hit("after_publish")
+    if request:
+        idempotency.remember_result(request, job_id)
+    return read(job_id)
+
+
+def sent_before(request: Repeatable) -> Job | None:
+    """The job that the client has for the same request, or the same document and options.
+
+    Raises:
+        errors.IdempotencyMismatch: if the key was used for another request.
+        errors.JobDeleted, errors.QueueUnavailable
+    """
+    with connection.errors_as_ours():
+        job_id = idempotency.by_key(request)
+        if job_id:
+            return read(job_id)
+        job_id = idempotency.by_content(request)
+    try:
+        job = read(job_id) if job_id else None
+    except (errors.JobNotFound, errors.JobDeleted):
+        return None
+    return job if job and _is_good(job) else None
+
+
+def _is_good(job: Job) -> bool:
+    """Whether there is nothing to be gained by reading the document of a job again."""
+    if job.outcome is None:
+        return not job.state.final
+    if job.outcome.failed_pages:
+        return False
+    return store.get().has(job.id, f"runs/{job.outcome.run}/")
+
+
+def _take_back(job_id: str) -> None:
+    store.get().delete(job_id)
+    # Where Redis is away, it may not have taken the record in the first place.
+    with suppress(RedisError):
+        backend().remove(job_id, 0)
+
+
+def _queue_full() -> errors.QueueFull:
+    return errors.QueueFull(retry_after=seconds_until_place())
+
+
+def _own_queue_full(most: int) -> errors.LimitReached:
+    return errors.LimitReached("waiting_jobs", most, seconds_until_place())
+
+
+def seconds_until_place() -> int:
+    """Seconds after which the queue has moved by one: a job's mean time over the processes."""
+    with connection.errors_as_ours():
+        names = ["seconds_total", "jobs_succeeded"]
+        total, ended = connection.client().hmget(keys.STATS, names)
+    mean = float(total or 0) / float(ended) if ended else 30.0
+    processes = sum(worker.processes for worker in worker_registry.readers())
+    return max(1, min(3600, round(mean / max(1, processes)) + 1))
+
+
+# Read
+
+
+def read(job_id: str, owner: str | None = None) -> Job:
+    """The job.
+
+    Raises:
+        errors.JobNotFound, errors.JobDeleted, errors.QueueUnavailable
+    """
+    if not layout.is_id(job_id):
+        raise errors.JobNotFound()
+    with connection.errors_as_ours():
+        ((record, rank),) = backend().records([job_id])
+    if not record or not (owner is None or record["suffix"] == keys.owned_by(owner)):
+        raise errors.JobNotFound()
+    if "processor" in record:
+        raise errors.JobNotFound("That is the job of a processor: see /ocrd/processor/job")
+    if record["state"] == "deleted":
+        raise errors.JobDeleted()
+    return records.job(job_id, record, rank)
+
+
+def wait(job_id: str, revision: int, seconds: float, owner: str | None = None) -> Job:
+    """The job as soon as its revision differs from the one given, at the latest after `seconds`.
+
+    Raises:
+        errors.JobNotFound, errors.JobDeleted, errors.QueueUnavailable
+    """
+    job = read(job_id, owner)
+    deadline = time.monotonic() + seconds
+    if job.revision != revision or seconds <= 0:
+        return job
+    with connection.errors_as_ours(), connection.subscription() as channel:
+        channel.subscribe(keys.task(job_id))
+        job = read(job_id)  # what happened before the subscription
+        while job.revision == revision and (left := deadline - time.monotonic()) > 0:
+            # A place in the queue changes without an event of the job's own.
+            channel.get_message(timeout=min(left, 2.0))
+            previous, job = job, read(job_id)
+            if job.queue_position != previous.queue_position:
+                break
+    return job
+
+
+def list_jobs(
+    state: State | None = None,
+    limit: int = 50,
+    cursor: str | None = None,
+    owner: str | None = None,
+) -> JobList:
+    """Jobs, newest first, at most `limit`, those after the cursor.
+
+    Raises:
+        errors.MalformedRequest: if the cursor is none of ours.
+        errors.QueueUnavailable
+    """
+    index = keys.jobs_in(state, owner)
+    before = _decode_cursor(cursor) if cursor else None
+    with connection.errors_as_ours():
+        # A few more than asked for, as jobs of one microsecond stand on both sides of a cursor.
+        rows: list[tuple[str, float]] = connection.client().zrevrangebyscore(  # type: ignore[assignment]
+            index, before[0] if before else "+inf", "-inf", 0, limit + 11, withscores=True
+        )
+        if before:
+            rows = [(job_id, score) for job_id, score in rows if (score, job_id) < before]
+        shown = rows[:limit]
+        found = backend().records([job_id for job_id, _ in shown])
+    jobs = [
+        records.job(job_id, record, rank)
+        for (job_id, _), (record, rank) in zip(shown, found, strict=True)
+        if record.get("job")  # deleted in between
+    ]
+    more = len(rows) > limit
+    return JobList(jobs, _encode_cursor(shown[-1]) if more else None)
+
+
+def _encode_cursor(row: tuple[str, float]) -> str:
+    return base64.urlsafe_b64encode(f"{int(row[1])}:{row[0]}".encode()).decode().rstrip("=")
+
+
+def _decode_cursor(cursor: str) -> tuple[float, str]:
+    try:
+        padded = cursor + "=" * (-len(cursor) % 4)
+        score, _, job_id = base64.urlsafe_b64decode(padded).decode().partition(":")
+        if layout.is_id(job_id):
+            return float(int(score)), job_id
+    except (ValueError, binascii.Error):
+        pass
+    raise errors.MalformedRequest("the cursor is not one of this service")
+
+
+# Change
+
+
+def cancel(job_id: str, owner: str | None = None) -> Job:
+    """Ends a job that waits or runs as cancelled; its worker kills what runs for it.
+
+    Raises:
+        errors.JobEnded: if it has ended before.
+        errors.JobNotFound, errors.JobDeleted, errors.QueueUnavailable
+    """
+    job = read(job_id, owner)
+    with connection.errors_as_ours():
+        if job.state.final or not backend().cancel(job_id):
+            raise errors.JobEnded()
+    store.write_end(job_id, State.CANCELLED, backend().prepare_exception(errors.JobCancelled()))
+    return read(job_id)
+
+
+def retry(job_id: str, owner: str | None = None, own_max: int = 0) -> Job:
+    """Queues a job that has ended again. Pages that were read are not read again.
+
+    Raises:
+        errors.JobNotRetryable: if it runs, or succeeded in full.
+        errors.ResultGone: if its input is no longer there.
+        errors.QueueFull, errors.LimitReached: as `check_queue`.
+        errors.JobNotFound, errors.JobDeleted, errors.QueueUnavailable
+    """
+    job = read(job_id, owner)
+    if not job.retryable:
+        raise errors.JobNotRetryable()
+    if not store.get().has(job_id, "input.pdf"):
+        raise errors.ResultGone("The uploaded document is no longer on storage")
+    lane = job.options["priority"]
+    with connection.errors_as_ours():
+        answer = backend().again(job_id, settings.get().queue_max, own_max, lane)
+    if answer == 0:
+        raise _queue_full()
+    if answer == -3:
+        raise _own_queue_full(own_max)
+    if answer < 0:
+        raise errors.JobNotRetryable()
+    store.get().remove(job_id, "end.json")
+    queues.publish(job_id, dataclasses.asdict(job.input), job.options, lane)
+    return read(job_id)
+
+
+def delete(job_id: str, owner: str | None = None) -> None:
+    """Deletes a job, its files and its record; one that runs is cancelled first.
+
+    Deleting what is deleted is fine.
+
+    Raises:
+        errors.JobNotFound, errors.QueueUnavailable
+    """
+    try:
+        read(job_id, owner)
+    except errors.JobDeleted:
+        return
+    with connection.errors_as_ours():
+        backend().remove(job_id, settings.get().tombstone_seconds)
+    store.get().delete(job_id)
+
+
+def counts() -> dict[State, int]:
+    """How many jobs are in each state.
+
+    Raises:
+        errors.QueueUnavailable
+    """
+    with connection.errors_as_ours(), connection.client().pipeline(transaction=False) as pipe:
+        for state in State:
+            pipe.zcard(keys.jobs_in(state))
+        return dict(zip(State, pipe.execute(), strict=True))

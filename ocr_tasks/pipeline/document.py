@@ -1,0 +1,327 @@
+"""Reads one document: the table of contents of a job."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import ocrmypdf
+import pypdfium2
+from ocrmypdf import exceptions
+
+from ocr_tasks import errors, failpoints, settings
+from ocr_tasks.model import Artifact, Outcome, Progress, Stage
+from ocr_tasks.options import JobOptions
+from ocr_tasks.pipeline import artifacts, ocrmypdf_errors
+from ocr_tasks.plugin import context, engine, helper, previews, textlayer
+from ocr_tasks.plugin.context import StepAside
+from ocr_tasks.plugin.progress import Reporter
+from ocr_tasks.storage import layout
+
+log = logging.getLogger("ocrmypdf.job")
+
+PLUGIN = "ocr_tasks.plugin"
+
+#: Has devices read pages. By name: nothing here knows it.
+_SWARM_PLUGIN = "ocr_tasks.swarm.plugin"
+
+#: How sure Tesseract must be to turn a page. OCRmyPDF's own 14 turns next to none; from 8 on no
+#: page of the test documents was turned wrongly (docs/decisions.md).
+_ROTATION_CONFIDENCE = 8.0
+
+
+@dataclass(frozen=True)
+class Worker:
+    """The process that a run takes place in, and what it may ask of it.
+
+    `report` takes each progress. `threads` is the number of pages that are read at the same time.
+    `call_helpers(batch, count)` asks other processes to `help_out`; None: there are none.
+    `turn_is_over(back)` says whether to make place for another document, `back` being the seconds
+    that it took to get to where an earlier run ended. `pages_out` is the number of pages that
+    devices of the swarm may have at the same time. `page_kept(number)` is told when a page is done.
+    """
+
+    report: Callable[[Progress], None]
+    threads: int = 1
+    call_helpers: Callable[[str, int], None] | None = None
+    turn_is_over: Callable[[float], bool] = lambda back: False
+    pages_out: int = 0
+    page_kept: Callable[[int], None] = lambda number: None
+
+
+def run(job_id: str, run_id: str, options: JobOptions, start: Progress, worker: Worker) -> Outcome:
+    """Reads the document of a job and stores its results under this run's name.
+
+    `start` is the progress to go on from.
+
+    Raises:
+        StepAside: if this run made place. What it read is kept for the next one.
+        errors.JobError: saying why there is no result.
+    """
+    folder = layout.job(job_id)
+    config = settings.get()
+    devices = _devices(options, worker)
+    job = context.OwnerContext(
+        folder=folder,
+        preview_pixels=config.preview_pixels,
+        run=run_id,
+        reporter=Reporter(worker.report, start, config.progress_interval),
+        keep_bad_pages=options.on_page_error == "keep",
+        threads=_threads(worker, devices),
+        devices=devices,
+        call_helpers=worker.call_helpers,
+        turn_is_over=worker.turn_is_over,
+    )
+    total = start.pages_total
+    try:
+        with ocrmypdf_errors.as_job_errors(), _new_work_folder(folder, run_id), _job_log(job):
+            made, pdf_warning = _read(job, options, total, worker.page_kept)
+    except BaseException:
+        layout.discard(folder.run(run_id))
+        raise
+    finally:
+        layout.discard(folder.work(run_id))
+        with contextlib.suppress(OSError):  # another run of the job has its own folder there
+            folder.work(run_id).parent.rmdir()
+    if not job.failures:
+        job.pages.drop_intermediate(total)
+    seconds = job.reporter.finish()
+    return Outcome(
+        run=run_id,
+        artifacts=made,
+        pages=total,
+        seconds=seconds | {"total": round(sum(seconds.values()), 3)},
+        versions=versions(),
+        warnings=(*pdf_warning, *job.warnings),
+        failed_pages=tuple(job.failures[number] for number in sorted(job.failures)),
+    )
+
+
+def _devices(options: JobOptions, worker: Worker) -> context.Devices | None:
+    if options.engine == "local" or not worker.pages_out:
+        return None
+    slots = threading.Semaphore(worker.threads)
+    return context.Devices(worker.pages_out, options.engine == "swarm", slots)
+
+
+def _threads(worker: Worker, devices: context.Devices | None) -> int:
+    """Pages that are at hand at the same time; those that are out take a thread that waits."""
+    if devices is None:
+        return worker.threads
+    return devices.out if devices.first else worker.threads + devices.out
+
+
+def _read(
+    job: context.OwnerContext,
+    options: JobOptions,
+    total: int,
+    page_kept: Callable[[int], None],
+) -> tuple[tuple[Artifact, ...], list[str]]:
+    """Makes all artifacts; gives them, and what is worth a warning."""
+
+    def page_ready(number: int) -> None:
+        writer.page_ready(number)
+        page_kept(number)
+
+    folder, run_id = job.folder, job.run
+    with artifacts.Writer(folder, run_id, options, total, versions()) as writer:
+        job.page_ready = page_ready
+        job.reporter.enter(Stage.SCANNING)
+        with context.job(job):
+            pdf_warning = _make_pdf(job, options, total)
+        _check_failures(job)
+        job.reporter.enter(Stage.STORING)
+        _complete_pages(job, writer.is_ready, total)
+        failpoints.hit("before_store")
+        pdf = layout.take_artifact(folder, run_id, "pdf", folder.work(run_id) / "result.pdf")
+        failpoints.hit("after_store")
+        return (pdf, *writer.finish()), pdf_warning
+
+
+def help_out(job_id: str, batch: str, others_wait: Callable[[], bool]) -> bool:
+    """Helps the owner of a job with a batch, until there is nothing to do or another message waits.
+
+    True: there is more to do, so ask again later.
+    """
+    folder = layout.job(job_id)
+    work = helper.files(folder, batch).folder
+    if not work.exists():
+        return False  # it is over, or this host does not share the folder
+    job = context.JobContext(folder, settings.get().preview_pixels)
+    with _job_log(job), _temporary_files_in(work), context.job(job):
+        return helper.help_out(job, batch, others_wait)
+
+
+@cache
+def versions() -> dict[str, str]:
+    """The versions of the programs that read."""
+    return {"ocrmypdf": version("ocrmypdf"), "tesseract": engine.version()}
+
+
+def _make_pdf(job: context.OwnerContext, options: JobOptions, total: int) -> list[str]:
+    """Runs OCRmyPDF; what is worth a warning comes back.
+
+    Raises:
+        errors.OutputInvalid: if its own check of the result fails.
+    """
+    wanted = options.for_ocrmypdf(total)
+    # `auto` makes a PDF/A where that is possible and keeps a plain PDF where it is not.
+    wanted["output_type"] = "auto" if options.output_type == "pdfa" else "pdf"
+    if options.rotate_pages:
+        wanted["rotate_pages_threshold"] = _ROTATION_CONFIDENCE
+    config = settings.get()
+    ocr_options = ocrmypdf.OcrOptions(
+        input_file=job.folder.input,
+        output_file=job.folder.work(job.run) / "result.pdf",
+        jobs=settings.cores(),
+        progress_bar=True,
+        tesseract_timeout=config.page_seconds,
+        tesseract_non_ocr_timeout=config.page_seconds,
+        max_image_mpixels=config.max_image_megapixels,
+        remove_background=options.remove_background,
+        **{name: value for name, value in wanted.items() if value is not None},
+    )
+    swarm = [_SWARM_PLUGIN] if job.devices else []
+    code = ocrmypdf.ocr(ocr_options, plugins=[PLUGIN, *swarm, *config.plugin_names])
+    if code == exceptions.ExitCode.invalid_output_pdf:
+        raise errors.OutputInvalid()
+    if options.output_type == "pdfa" and ocr_options.extra_attrs["_actual_output_type"] != "pdfa":
+        return ["The document could not be made a PDF/A; it is a plain PDF."]
+    return []
+
+
+def _check_failures(job: context.OwnerContext) -> None:
+    """Makes sure that something was read if something was to be read.
+
+    Raises:
+        errors.AllPagesFailed
+    """
+    if job.failures and not job.read:
+        first = job.failures[min(job.failures)]
+        raise errors.AllPagesFailed(
+            f"{len(job.failures)} of {len(job.failures)} pages failed; page {first.page}: "
+            f"{first.message}"
+        )
+
+
+def _complete_pages(job: context.OwnerContext, is_ready: Callable[[int], bool], total: int) -> None:
+    """Gives the pages that were not read what the PDF itself says of them."""
+    missing = [number for number in range(1, total + 1) if not is_ready(number)]
+    if not missing:
+        return
+    with textlayer.document(job.folder.input) as pdf:
+        for number in missing:
+            if not job.pages.has_words(number):
+                _take_words(job, pdf, number)
+            job.page_ready(number)
+            job.reporter.tick()
+
+
+def _take_words(job: context.OwnerContext, pdf: pypdfium2.PdfDocument, number: int) -> None:
+    if job.preview_pixels:
+        picture = textlayer.picture(pdf, number, job.preview_pixels)
+        previews.from_picture(picture, job.pages.preview(number), job.preview_pixels)
+    job.pages.save_words(textlayer.words(pdf, number))
+
+
+# Surroundings of a run
+
+
+@contextlib.contextmanager
+def _new_work_folder(folder: layout.JobFolder, run_id: str) -> Iterator[None]:
+    """Makes the folder of a run. What earlier runs left goes: the job is this run's."""
+    for leftover in ("work", "runs"):
+        layout.discard(folder.path / leftover)
+    work = folder.work(run_id)
+    work.mkdir(parents=True, exist_ok=True)
+    with _temporary_files_in(work):
+        yield
+
+
+@contextlib.contextmanager
+def _temporary_files_in(work: Path) -> Iterator[None]:
+    """Has all temporary files, also those of programs, made in the job's own folder.
+
+    So they go with it, and other folders need not be written to.
+    """
+    before = tempfile.tempdir
+    tempfile.tempdir = os.environ["TMPDIR"] = str(work)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
+        del os.environ["TMPDIR"]
+
+
+class _Warnings(logging.Handler):
+    """Keeps what OCRmyPDF warns of, each text once."""
+
+    most = 50
+
+    def __init__(self, texts: dict[str, None]) -> None:
+        super().__init__(logging.WARNING)
+        self._texts = texts
+
+    def emit(self, record: logging.LogRecord) -> None:
+        page = getattr(record, "pageno", None)
+        where = f"page {page}: " if page and record.name != "ocrmypdf.pages" else ""
+        if len(self._texts) < self.most:
+            self._texts[f"{where}{record.getMessage()}"] = None
+
+
+@contextlib.contextmanager
+def _job_log(job: context.JobContext) -> Iterator[None]:
+    """Writes OCRmyPDF's log into the job's folder, and its warnings into the context."""
+    file = logging.FileHandler(job.folder.log, encoding="utf-8")
+    file.setFormatter(_LogFormat())
+    warnings = _Warnings(job.warnings)
+    logger = logging.getLogger("ocrmypdf")
+    logger.setLevel(logging.INFO)
+    for handler in (file, warnings):
+        logger.addHandler(handler)
+    try:
+        yield
+    except StepAside:
+        log.info("the document steps aside for another one")
+        raise
+    except BaseException as error:
+        # Without a traceback: this log is for the client.
+        log.error("the job ended with %s: %s", type(error).__name__, error)  # noqa: TRY400
+        raise
+    finally:
+        for handler in (file, warnings):
+            logger.removeHandler(handler)
+        file.close()
+
+
+class _LogFormat(logging.Formatter):
+    """Time in UTC, level, page, message; without paths of this machine."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        page = getattr(record, "pageno", None)
+        where = f" page {page}:" if page else ""
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created))
+        message = record.getMessage().replace(str(settings.get().data_dir), "…")
+        return f"{stamp} {record.levelname}{where} {message}"
+
+
+def page_threads(running: int) -> int:
+    """Pages that one process may read at a time, when so many jobs run on all workers.
+
+    Where processes help each other, each has its share of the cores; else each job has.
+    """
+    config = settings.get()
+    return max(1, settings.cores() // (config.processes if config.helpers_max else max(1, running)))
+
+
+__all__: list[Any] = ["page_threads", "run", "versions"]

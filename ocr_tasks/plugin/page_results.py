@@ -1,0 +1,130 @@
+"""What was read on each page, kept in the job's folder from the moment it was read.
+
+pages/000001/page.json     the words (`formats.page`); what the API shows of a page
+             summary.json  how many, how sure, where from, and read on which host
+             preview.jpg   a small image of it
+             result.json   that the page is done, and what a later run of the job needs of it:
+             ocr.hocr, text.txt, visible.pdf   OCRmyPDF's files of the page
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import socket
+import uuid
+from pathlib import Path
+from typing import Any
+
+from ocrmypdf._pipelines._common import PageResult
+
+from ocr_tasks.formats import hocr
+from ocr_tasks.formats.page import Page
+from ocr_tasks.storage import layout
+
+#: Taken where neither the hOCR nor the image say a resolution.
+_DEFAULT_DPI = 300.0
+
+_FILES = {"ocr": "ocr.hocr", "text": "text.txt", "pdf_page_from_image": "visible.pdf"}
+
+
+class PageStore:
+    """The page results of one job. Pages are counted from 1."""
+
+    def __init__(self, folder: layout.JobFolder) -> None:
+        self._folder = folder
+
+    def path(self, number: int) -> Path:
+        """The folder of a page, made if it is missing."""
+        path = self._folder.page(number)
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def preview(self, number: int) -> Path:
+        """Where the preview of a page goes."""
+        self.path(number)
+        return self._folder.page_preview(number)
+
+    def load(self, number: int) -> PageResult | None:
+        """What an earlier run of the job read on the page."""
+        path = self._folder.page(number)
+        try:
+            record = json.loads((path / "result.json").read_text())
+        except FileNotFoundError:
+            return None
+        files: dict[str, Any] = {field: path / _FILES[field] for field in record["files"]}
+        if not all(file.exists() for file in files.values()):
+            return None
+        return PageResult(
+            pageno=number - 1, orientation_correction=record["orientation_correction"], **files
+        )
+
+    def save(self, result: PageResult) -> PageResult:
+        """Keeps a page that OCR has read; gives the result with the files that are kept.
+
+        Its words come first, as they are what others see.
+        """
+        number = result.pageno + 1
+        path = self.path(number)
+        rotation = result.orientation_correction
+        self.save_words(_words(result, number))
+        kept: dict[str, Any] = {}
+        for field, name in _FILES.items():
+            source: Path | None = getattr(result, field)
+            if source is not None and source.exists():
+                _link(source, path / name)
+                kept[field] = path / name
+        record = {"orientation_correction": rotation, "files": list(kept)}
+        layout.write(path / "result.json", json.dumps(record).encode())
+        return PageResult(
+            pageno=result.pageno, orientation_correction=rotation, ocr_tree=result.ocr_tree, **kept
+        )
+
+    def save_words(self, page: Page) -> None:
+        """Shows the words of a page to others."""
+        path = self.path(page.number)
+        confidence = page.confidence
+        summary = {
+            "source": page.source,
+            "confidence": None if confidence is None else round(confidence, 3),
+            "words": sum(1 for _ in page.words),
+            "worker": socket.gethostname(),
+        }
+        layout.write(path / "page.json", _compact(page.to_dict()))
+        layout.write(path / "summary.json", _compact(summary))
+
+    def has_words(self, number: int) -> bool:
+        return (self._folder.page(number) / "page.json").exists()
+
+    def words(self, number: int) -> Page:
+        """The words of a page."""
+        return Page.from_dict(json.loads((self._folder.page(number) / "page.json").read_bytes()))
+
+    def drop_intermediate(self, total: int) -> None:
+        """Deletes what only another run would need."""
+        for number in range(1, total + 1):
+            for name in ("result.json", *_FILES.values()):
+                (self._folder.page(number) / name).unlink(missing_ok=True)
+
+
+def _compact(data: object) -> bytes:
+    return json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _words(result: PageResult, number: int) -> Page:
+    if result.ocr is None or result.ocr.stat().st_size == 0:
+        return Page.empty(number, 0, 0, _DEFAULT_DPI)
+    page = hocr.parse(result.ocr.read_bytes(), number, None)
+    return dataclasses.replace(page, rotation=result.orientation_correction)
+
+
+def _link(source: Path, target: Path) -> None:
+    """Makes the file appear under another name; by a copy where links cannot be made."""
+    part = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+    try:
+        os.link(source, part)
+    except OSError:
+        shutil.copyfile(source, part)
+    part.replace(target)

@@ -1,0 +1,57 @@
+"""How much of something may be had in a time: counted in Redis by the `limits` library.
+
+The windows are fixed ones: they begin with the first use and end a minute or a day later, so that
+the time to come back can be told to the second. Where Redis is away nothing is let through, as
+elsewhere: nothing would come of it.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from functools import lru_cache
+
+import redis
+from limits import RateLimitItem, RateLimitItemPerDay, RateLimitItemPerMinute
+from limits.storage import RedisStorage
+from limits.strategies import FixedWindowRateLimiter
+
+from ocr_tasks import errors
+from ocr_tasks.redis import connection, keys
+
+_WINDOWS: dict[str, type[RateLimitItem]] = {
+    "requests_minute": RateLimitItemPerMinute,
+    "submits_minute": RateLimitItemPerMinute,
+    "failures_minute": RateLimitItemPerMinute,
+    "pages_day": RateLimitItemPerDay,
+}
+
+
+def spend(who: str, limit: str, most: int, cost: int = 1) -> None:
+    """Counts `cost` uses by somebody; `most` are allowed in the window of the limit, 0: any number.
+
+    What is refused does not count.
+
+    Raises:
+        errors.LimitReached: with the seconds until the window ends.
+        errors.QueueUnavailable
+    """
+    if not most:
+        return
+    item = _WINDOWS[limit](most)
+    with connection.errors_as_ours():
+        limiter = _limiter(connection.client())
+        if limiter.hit(item, limit, who, cost=cost):
+            return
+        limiter.hit(item, limit, who, cost=-cost)
+        ends = limiter.get_window_stats(item, limit, who).reset_time
+    raise errors.LimitReached(limit, most, max(1, math.ceil(ends - time.time())))
+
+
+@lru_cache(maxsize=1)
+def _limiter(client: redis.Redis) -> FixedWindowRateLimiter:
+    # The pool is ours already, so that any address works that redis-py knows, unix:// as well.
+    storage = RedisStorage(
+        "redis://", connection_pool=client.connection_pool, key_prefix=keys.LIMITS
+    )
+    return FixedWindowRateLimiter(storage)

@@ -1,0 +1,251 @@
+"""Looks into uploaded files, in a process of its own with limits (`checker` starts it).
+
+Takes an order for documents (see `intake`), writes `input.pdf` into the folder and answers with
+`{"pages": …, "media_type": …}` or `{"code": …, "detail": …, "file": …}`. An order for a workspace
+(see `ocrd.workspaces`) is answered with what `bags` found, or in the same way.
+
+What a file is, is decided by its content. A single PDF stays as it is, byte for byte; images become
+pages, without recompression where PDF can hold them as they are; several files become one PDF.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pikepdf
+
+from ocr_tasks import errors
+from ocr_tasks.ocrd.zip import ocrd_zip
+from ocr_tasks.sandbox import forkserver, rlimits
+
+POINTS_PER_INCH = 72
+
+#: What the system says, and whose fault it is. A file that is too large is one that we make.
+_OF_SYSTEM: dict[int | None, type[errors.OcrTasksError]] = {
+    errno.ENOSPC: errors.StorageFull,
+    errno.EDQUOT: errors.StorageFull,
+    errno.EFBIG: errors.CheckFailed,
+    errno.ENOMEM: errors.CheckFailed,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is to be done, and within which limits. `files` is their number.
+
+    `data_dir` is the folder of which nothing but `folder` may be read, with `confine`.
+    """
+
+    folder: Path
+    data_dir: Path
+    confine: bool
+    files: int
+    image_dpi: int | None
+    allow_signed: bool
+    max_pages: int
+    max_page_inches: float
+    max_image_megapixels: float
+    seconds: int
+    memory_bytes: int
+    file_bytes: int
+
+    @property
+    def paths(self) -> list[Path]:
+        return [self.folder / f"upload-{number:05d}" for number in range(1, self.files + 1)]
+
+
+@dataclass(frozen=True, slots=True)
+class BagOrder:
+    """A workspace to be looked into: as the bag `archive`, or where METS is in `folder`.
+
+    With `complete`, all that METS names must be there.
+    """
+
+    folder: Path
+    data_dir: Path
+    confine: bool
+    archive: str
+    mets: str
+    complete: bool
+    max_bytes: int
+    max_files: int
+    max_mets_bytes: int
+    seconds: int
+    memory_bytes: int
+    file_bytes: int
+
+
+def answer(data: dict[str, Any]) -> dict[str, Any]:
+    """What is to be said to an order, which is done within its limits."""
+    kind = data.pop("kind", "document")
+    data |= {name: Path(data[name]) for name in ("folder", "data_dir")}
+    try:
+        if kind == "workspace":
+            bag_order = BagOrder(**data)
+            _limit(bag_order)
+            return look(bag_order)
+        order = Order(**data)
+        _limit(order)
+        return run(order)
+    except _Refused as refused:
+        error = refused.error
+        return {"code": error.code, "detail": error.detail, "file": refused.number}
+    except MemoryError:
+        return {"code": errors.CheckFailed.code, "detail": "not enough memory", "file": 1}
+    except OSError as error:
+        cls = _OF_SYSTEM.get(error.errno, errors.StorageUnavailable)
+        return {"code": cls.code, "detail": cls.title, "file": 1}
+
+
+def _limit(order: Order | BagOrder) -> None:
+    rlimits.bound(order.memory_bytes, order.file_bytes)
+    rlimits.allow_cpu(order.seconds)
+    if order.confine:
+        rlimits.confine([order.folder], order.data_dir)
+
+
+class _Refused(Exception):
+    """A file cannot be taken; `number` is its place in the request, from 1."""
+
+    def __init__(self, number: int, error: errors.OcrTasksError) -> None:
+        super().__init__(number, error)
+        self.number = number
+        self.error = error
+
+
+def look(order: BagOrder) -> dict[str, Any]:
+    """Unpacks a workspace, if it is packed, and says what is in it."""
+    most = ocrd_zip.Limits(order.max_bytes, order.max_files, order.max_mets_bytes)
+    try:
+        if order.archive:
+            return asdict(ocrd_zip.unpack(order.folder / order.archive, order.folder, most))
+        pages = ocrd_zip.look(order.folder, order.mets, most, order.complete)
+        return asdict(ocrd_zip.Found(order.mets, "", "", pages))
+    except errors.OcrTasksError as error:
+        raise _Refused(1, error) from error
+
+
+def run(order: Order) -> dict[str, Any]:
+    """Makes `input.pdf` of the files, deletes them, and says what came out."""
+    parts: list[Path] = []
+    pages = 0
+    media_types = set()
+    for number, path in enumerate(order.paths, start=1):
+        try:
+            for media_type, part, count in _parts(path, order, order.max_pages - pages):
+                media_types.add(media_type)
+                parts.append(part)
+                pages += count
+        except errors.OcrTasksError as error:
+            raise _Refused(number, error) from error
+    target = order.folder / "input.pdf"
+    if len(parts) == 1:
+        parts[0].replace(target)
+    else:
+        _merge(parts, target)
+    for path in {*parts, *order.paths}:
+        path.unlink(missing_ok=True)
+    return {
+        "pages": pages,
+        "media_type": media_types.pop() if len(media_types) == 1 else "multipart/mixed",
+    }
+
+
+def _parts(path: Path, order: Order, pages_left: int) -> Iterator[tuple[str, Path, int]]:
+    """Media type, PDF and number of pages of each part of a file."""
+    with path.open("rb") as file:
+        head = file.read(1024)
+    if not head:
+        raise errors.EmptyFile()
+    if b"%PDF-" in head:
+        yield "application/pdf", path, check_pdf(path, order, pages_left)
+        return
+    from ocr_tasks.uploads import images
+
+    pictures = images.to_pdfs(path, order.image_dpi, partial(check_pixels, order), pages_left)
+    for media_type, part in pictures:
+        yield media_type, part, 1
+
+
+def check_pdf(path: Path, order: Order, pages_left: int) -> int:
+    """The number of pages of a PDF that can be read.
+
+    Raises:
+        errors.UploadError: if it cannot.
+    """
+    try:
+        with pikepdf.open(path, suppress_warnings=True) as pdf:
+            return _check_document(pdf, order, pages_left)
+    except pikepdf.PasswordError:
+        raise errors.PdfEncrypted() from None
+    except (errors.OcrTasksError, MemoryError, OSError):
+        raise
+    except Exception as error:  # whatever the parser stumbles over is the document's fault
+        raise errors.PdfInvalid() from error
+
+
+def _check_document(pdf: pikepdf.Pdf, order: Order, pages_left: int) -> int:
+    if pdf.is_encrypted:
+        raise errors.PdfEncrypted()
+    pages = len(pdf.pages)
+    if pages == 0:
+        raise errors.NoPages()
+    if pages > pages_left:
+        raise errors.TooManyPages(f"more than {order.max_pages} pages", limit=order.max_pages)
+    _check_form(pdf, order)
+    for number, page in enumerate(pdf.pages, start=1):
+        _check_page(number, page, order)
+    return pages
+
+
+def _check_form(pdf: pikepdf.Pdf, order: Order) -> None:
+    if pdf.Root.get("/NeedsRendering", False):
+        raise errors.PdfDynamicForm()
+    form = pdf.Root.get("/AcroForm")
+    # Bit 1 of SigFlags: the document holds a signature (PDF 32000-1, 12.7.2, table 219).
+    if form is not None and int(form.get("/SigFlags", 0)) & 1 and not order.allow_signed:
+        raise errors.PdfSigned()
+
+
+def _check_page(number: int, page: pikepdf.Page, order: Order) -> None:
+    left, bottom, right, top = (float(edge) for edge in page.mediabox)
+    unit = float(page.obj.get("/UserUnit", 1))
+    longest = max(abs(right - left), abs(top - bottom)) * unit / POINTS_PER_INCH
+    if not longest <= order.max_page_inches:
+        raise errors.PageTooLarge(
+            f"page {number} measures {longest:.0f} inches, more than {order.max_page_inches:g}"
+        )
+    for image in page.get_images().values():
+        check_pixels(order, int(image.get("/Width", 0)), int(image.get("/Height", 0)))
+
+
+def check_pixels(order: Order, width: int, height: int) -> None:
+    """Makes sure that an image is within the limit, before anything decodes it.
+
+    Raises:
+        errors.ImageTooLarge
+    """
+    if width * height > order.max_image_megapixels * 1_000_000:
+        raise errors.ImageTooLarge(
+            f"an image claims {width} × {height} pixels, more than "
+            f"{order.max_image_megapixels:g} million"
+        )
+
+
+def _merge(parts: list[Path], target: Path) -> None:
+    with pikepdf.new() as merged:
+        for part in parts:
+            with pikepdf.open(part, suppress_warnings=True) as pdf:
+                merged.pages.extend(pdf.pages)
+        merged.save(target)
+
+
+if __name__ == "__main__":
+    import ocr_tasks.uploads.images  # noqa: F401  # loaded here, so that the children need not
+
+    forkserver.serve(answer)

@@ -1,0 +1,187 @@
+"""Appends the pieces of an upload that may break off and go on; see `resumable`."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import os
+import time
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+
+from ocr_tasks import errors, settings
+from ocr_tasks.storage import layout
+from ocr_tasks.uploads import tus
+
+#: Algorithms of checksums, by the names that the protocol has for them.
+CHECKSUMS = ("sha1", "sha256", "sha512")
+
+#: After so many bytes what has come is written to the disk.
+_SYNC_BYTES = 32 * settings.MIB
+
+
+@dataclass(frozen=True, slots=True)
+class Checksum:
+    """What the bytes of a piece must come to."""
+
+    algorithm: str
+    digest: bytes
+
+    @classmethod
+    def parse(cls, text: str) -> Checksum:
+        """Reads the header Upload-Checksum.
+
+        Raises:
+            errors.MalformedRequest: if that is none, or its algorithm is not known.
+        """
+        algorithm, _, encoded = text.partition(" ")
+        if algorithm not in CHECKSUMS:
+            known = ", ".join(CHECKSUMS)
+            raise errors.MalformedRequest(f"checksums are of {known}, not {algorithm[:50]!r}")
+        try:
+            return cls(algorithm, base64.b64decode(encoded, validate=True))
+        except binascii.Error:
+            raise errors.MalformedRequest("the checksum is not Base64") from None
+
+
+class Writer:
+    """Appends to an upload what one request brings."""
+
+    def __init__(self, upload: tus.Upload, checksum: Checksum | None) -> None:
+        self._upload = upload
+        self._checksum = checksum
+        self._hash = hashlib.new(checksum.algorithm, usedforsecurity=False) if checksum else None
+        self._file = upload.content.open("ab", buffering=0)
+        self._wanted = upload.file("wanted")
+        self._looked = 0.0
+        self._unsynced = 0
+        self._written = 0
+
+    def is_wanted(self) -> bool:
+        """Whether another request waits, so that this one has to stop."""
+        if time.monotonic() < self._looked + tus.LOOK:
+            return False
+        self._looked = time.monotonic()
+        return self._wanted.exists()
+
+    def write(self, data: bytes) -> None:
+        """Appends a piece.
+
+        Raises:
+            errors.UploadTooLarge: if it goes beyond the length; nothing of it is written.
+            errors.StorageFull, errors.StorageUnavailable
+        """
+        most = self._upload.most
+        if self._upload.offset + self._written + len(data) > most:
+            raise errors.UploadTooLarge(f"more than the {most} bytes of the upload", limit=most)
+        if self._hash:
+            self._hash.update(data)
+        view = memoryview(data)
+        with layout.failures():
+            while view:
+                count = self._file.write(view) or 0
+                view = view[count:]
+                self._written += count
+                self._unsynced += count
+            if self._unsynced >= _SYNC_BYTES:
+                self.sync()
+
+    def sync(self) -> None:
+        os.fsync(self._file.fileno())
+        self._unsynced = 0
+
+    def close(self) -> None:
+        self._file.close()
+
+    def check(self) -> None:
+        """Makes sure that the piece is what its checksum says.
+
+        Raises:
+            errors.ChecksumMismatch
+        """
+        if self._hash and self._checksum and self._hash.digest() != self._checksum.digest:
+            raise errors.ChecksumMismatch()
+
+
+@contextmanager
+def writing(
+    upload_id: str,
+    sees: str | None,
+    offset: int,
+    size: int | None,
+    length: int | None = None,
+    checksum: Checksum | None = None,
+) -> Iterator[Writer]:
+    """Has one request append to an upload from this offset on; it brings `size` bytes, if known.
+
+    What it has written stays, however it ends; with a checksum only if it ends well and is right.
+    `length` tells that of an upload whose length was not known.
+
+    Raises:
+        errors.UploadNotFound, errors.UploadExpired, errors.UploadTaken, errors.UploadBusy
+        errors.OffsetMismatch, errors.ChecksumMismatch, errors.MalformedRequest
+        errors.UploadTooLarge, errors.StorageFull, errors.StorageUnavailable
+    """
+    tus.read(upload_id, sees)
+    with tus.locked(upload_id):
+        upload = tus.read(upload_id, sees)
+        _drop_unchecked(upload)
+        if offset != upload.offset:
+            detail = f"The upload has {upload.offset} bytes, the piece begins at {offset}"
+            raise errors.OffsetMismatch(detail, offset=upload.offset)
+        upload = _with_length(upload, length)
+        if offset + (size or 0) > upload.most:
+            raise errors.UploadTooLarge(f"more than {upload.most} bytes", limit=upload.most)
+        layout.check_room(size or 0)
+        yield from _appending(upload, checksum)
+
+
+def _appending(upload: tus.Upload, checksum: Checksum | None) -> Generator[Writer, None, None]:
+    unchecked = upload.file("unchecked")
+    with layout.failures():
+        if checksum:
+            tus.write(unchecked, str(upload.offset))
+        writer = Writer(upload, checksum)
+    try:
+        yield writer
+        writer.check()
+    except BaseException:
+        # What came before a line broke counts, if there is no checksum to say otherwise.
+        with layout.failures():
+            writer.sync()
+            writer.close()
+            _drop_unchecked(upload)
+        raise
+    with layout.failures():
+        writer.sync()
+        writer.close()
+        if checksum:
+            unchecked.unlink()
+            layout.make_last(unchecked.parent)
+
+
+def _with_length(upload: tus.Upload, length: int | None) -> tus.Upload:
+    if length is None or length == upload.length:
+        return upload
+    if upload.length is not None:
+        raise errors.MalformedRequest("the length of an upload cannot be changed")
+    limit = settings.get().max_upload_bytes
+    if length > limit:
+        raise errors.UploadTooLarge(f"more than {limit} bytes", limit=limit)
+    if length < upload.offset:
+        raise errors.MalformedRequest(f"the upload has {upload.offset} bytes already")
+    changed = replace(upload, length=length)
+    with layout.failures():
+        tus.save(changed)
+    return changed
+
+
+def _drop_unchecked(upload: tus.Upload) -> None:
+    """Forgets a piece whose checksum is not known to be right."""
+    unchecked = upload.file("unchecked")
+    with layout.failures(), suppress(FileNotFoundError):
+        os.truncate(upload.content, int(unchecked.read_text()))
+        layout.make_last(upload.content)
+        unchecked.unlink()

@@ -1,0 +1,221 @@
+"""Messages on a real Redis: what they say, where they wait, and how many there are."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import pytest
+import redis
+from kombu.exceptions import OperationalError
+
+from ocr_tasks import settings
+from ocr_tasks.jobs import queues, worker_registry
+from ocr_tasks.jobs.celery_app import LANES, app
+from ocr_tasks.model import WorkerInfo
+from ocr_tasks.redis import keys
+from ocr_tasks.storage import store
+
+JOB = "0b0e0000-0000-4000-8000-000000000001"
+OTHER = "0b0e0000-0000-4000-8000-000000000002"
+INPUT = {"name": "scan.pdf", "pages": 3}
+OPTIONS = {"languages": ["deu", "eng"], "mode": "skip", "priority": "normal"}
+
+
+@pytest.fixture(autouse=True)
+def queue(service: redis.Redis) -> redis.Redis:
+    return service
+
+
+def waiting(queue: redis.Redis, name: str) -> list[dict[str, Any]]:
+    """The messages in a queue, the one that waits longest first."""
+    return [json.loads(text) for text in queue.lrange(name, 0, -1)][::-1]
+
+
+def arguments(message: dict[str, Any]) -> Any:
+    return json.loads(base64.b64decode(message["body"]))[0]
+
+
+@pytest.mark.parametrize("lane", ["interactive", "normal", "bulk"])
+def test_the_message_of_a_job_waits_at_the_end_of_its_lane(lane: str, queue: redis.Redis) -> None:
+    queues.publish(JOB, INPUT, OPTIONS, lane)
+    queues.publish(OTHER, INPUT, OPTIONS, lane)
+
+    first, second = waiting(queue, LANES[lane])
+    assert (first["headers"]["id"], second["headers"]["id"]) == (JOB, OTHER)
+    assert first["headers"]["task"] == "ocr_tasks.tasks.ocr_document"
+    assert arguments(first) == [JOB, OPTIONS]
+    assert queues.oldest(lane) == JOB
+
+
+def test_nothing_waits_in_an_empty_lane() -> None:
+    assert queues.oldest("normal") is None
+    assert not queues.others_wait()
+
+
+@pytest.mark.parametrize("lane", LANES)
+def test_a_message_in_any_lane_waits(lane: str, queue: redis.Redis) -> None:
+    queue.lpush(LANES[lane], "a message")
+
+    assert queues.others_wait()
+
+
+@pytest.mark.parametrize(
+    ("name", "pages", "shown"),
+    [
+        ("scan.pdf", 1, "scan.pdf · 1 page · deu+eng"),
+        ("scan.pdf", 2, "scan.pdf · 2 pages · deu+eng"),
+        ("a\nb\u202ec", 0, "a\N{REPLACEMENT CHARACTER}b\N{REPLACEMENT CHARACTER}c · 0 pages"),
+        ("n" * 80, 1, "n" * 80 + " · 1 page"),
+        ("n" * 81, 1, "n" * 79 + "… · 1 page"),
+    ],
+)
+def test_flower_shows_a_document_in_a_line(
+    name: str, pages: int, shown: str, queue: redis.Redis
+) -> None:
+    queues.publish(JOB, {"name": name, "pages": pages}, OPTIONS, "bulk")
+
+    (message,) = waiting(queue, LANES["bulk"])
+    assert message["headers"]["argsrepr"].startswith(shown)
+    assert message["headers"]["kwargsrepr"] == "skip, bulk"
+
+
+# Helpers
+
+
+def test_as_many_helpers_are_called_as_can_come(
+    queue: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OCR_HELPERS_MAX", "3")
+    settings.get.cache_clear()
+
+    queues.call_helpers(JOB, "pages", "run:1", 2)
+    assert len(waiting(queue, LANES["pages"])) == 2
+    queues.call_helpers(JOB, "bulk", "run:1", 50)
+    assert len(waiting(queue, LANES["bulk"])) == 3
+
+    message = waiting(queue, LANES["pages"])[0]
+    assert message["headers"]["task"] == "ocr_tasks.tasks.read_pages"
+    assert arguments(message) == [JOB, "pages", "run:1"]
+    assert message["headers"]["argsrepr"] == f"helps {JOB}"
+
+
+def test_helpers_of_a_large_import_wait_behind_everything_else() -> None:
+    assert queues.for_helpers("bulk") == "bulk"
+    assert queues.for_helpers("normal") == "pages"
+    assert queues.for_helpers("interactive") == "pages"
+
+
+def test_helpers_on_hosts_with_folders_of_their_own_have_one_lane_that_goes(
+    queue: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(store.get()), "in_folder", False)
+
+    lane = queues.for_helpers("bulk")
+    queues.call_helpers(JOB, lane, "run:1", 1)
+
+    assert lane == "pages"
+    assert 0 < queue.ttl(LANES["pages"]) <= 24 * 3600
+
+
+def test_messages_to_helpers_in_a_shared_folder_stay(queue: redis.Redis) -> None:
+    queues.call_helpers(JOB, "pages", "run:1", 1)
+
+    assert queue.ttl(LANES["pages"]) == -1
+
+
+def test_a_document_is_read_without_helpers_where_none_can_be_called(
+    queue: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise OperationalError
+
+    monkeypatch.setattr(app, "send_task", refuse)
+    queues.call_helpers(JOB, "pages", "run:1", 1)
+
+    assert not queues.others_wait()
+
+
+# Jobs of processors
+
+
+def test_the_message_of_a_processors_job_waits_in_the_processors_queue(queue: redis.Redis) -> None:
+    queues.publish_processing({JOB: "ocrd-one", OTHER: "ocrd-two"})
+
+    (one,), (two,) = waiting(queue, "ocrd-one"), waiting(queue, "ocrd-two")
+    assert (one["headers"]["id"], two["headers"]["id"]) == (JOB, OTHER)
+    assert one["headers"]["task"] == "ocr_tasks.tasks.run_processor"
+    assert arguments(one) == [JOB]
+    assert one["headers"]["argsrepr"] == "ocrd-one"
+
+
+def test_a_queue_of_a_processor_is_as_long_as_its_workers_need() -> None:
+    queues._processes.cache_clear()
+    assert queues._long_enough() == 16
+
+    worker_registry.announce(WorkerInfo("reads", 8, ["eng"]))
+    worker_registry.announce(WorkerInfo("runs", 3, processors=["ocrd-one"]))
+    queues._processes.cache_clear()
+
+    assert queues._long_enough() == 16 + 2 * 3
+
+
+# Turns
+
+
+@pytest.fixture
+def short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OCR_TURN_SECONDS", "0")
+    settings.get.cache_clear()
+
+
+@pytest.mark.usefixtures("short_turns")
+def test_a_place_is_made_once_in_a_while(
+    queue: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queues, "_ONE_AT_A_TIME", 3600)
+    queue.lpush(LANES["normal"], "a message")
+    turn = queues.Turn("normal")
+    assert [turn.is_over(0), turn.is_over(0)] == [False, True]
+
+    assert 0 < queue.ttl(keys.ASIDE) <= 3600
+    assert not turn.is_over(0)
+    queue.delete(keys.ASIDE)
+    assert turn.is_over(0)
+
+
+@pytest.mark.usefixtures("short_turns")
+def test_a_message_that_another_takes_ends_no_turn(queue: redis.Redis) -> None:
+    turn = queues.Turn("normal")
+    for number in range(3):
+        queue.lpush(LANES["normal"], f"message {number}")
+        assert not turn.is_over(0)
+        queue.rpop(LANES["normal"])
+
+
+def test_in_a_worker_that_is_stopped_every_turn_is_over() -> None:
+    turn = queues.Turn("normal")
+    assert not queues.stopping()
+    assert not turn.is_over(0)
+    queues.stop()
+    try:
+        assert queues.stopping()
+        assert turn.is_over(0)
+    finally:
+        queues._stopping[0] = 0
+
+
+@pytest.mark.usefixtures("short_turns")
+def test_a_document_is_gone_on_with_while_redis_is_away(
+    queue: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue.lpush(LANES["normal"], "a message")
+    turn = queues.Turn("normal")
+
+    def away(self: queues.Turn) -> None:
+        raise redis.ConnectionError
+
+    monkeypatch.setattr(queues.Turn, "_next_message", away)
+
+    assert not any(turn.is_over(0) for _ in range(3))

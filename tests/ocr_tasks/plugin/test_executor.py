@@ -1,0 +1,219 @@
+"""Pages of a job in this process, through OCRmyPDF's executor protocol, with a task made up."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import pytest
+from ocrmypdf._pipelines._common import PageResult
+
+from ocr_tasks import errors, settings
+from ocr_tasks.model import Progress
+from ocr_tasks.plugin import context, executor, helper
+from ocr_tasks.plugin.executor import PageExecutor
+from ocr_tasks.plugin.parallel import Help, Work
+from ocr_tasks.plugin.progress import ProgressBar, Reporter
+from ocr_tasks.storage import layout
+from tests.conftest import wait_until
+from tests.ocr_tasks.plugin.test_progress import Clock
+
+pytestmark = pytest.mark.usefixtures("service")
+
+
+class Run:
+    """One run of a job of so many pages, the first `kept` of which an earlier run has read.
+
+    `task(number)` is called for each page that is read now, counted from 1.
+    """
+
+    def __init__(self, total: int, kept: int) -> None:
+        self.clock = Clock()
+        self.sent: list[Progress] = []
+        self.finished: list[int] = []
+        self.read: list[int] = []
+        self.task: Callable[[int], None] = lambda number: None
+        self.total = total
+        self.job = context.OwnerContext(
+            folder=layout.job(layout.new_id()),
+            preview_pixels=0,
+            run=layout.new_id(),
+            reporter=Reporter(self.sent.append, Progress(pages_total=total), 0, self.clock),
+            keep_bad_pages=True,
+            threads=1,
+            call_helpers=None,
+        )
+        self.executor = PageExecutor(self.job, pbar_class=self.bar)
+        for number in range(1, kept + 1):
+            self.job.pages.save(PageResult(pageno=number - 1))
+
+    def go(self, stage: str = "OCR") -> None:
+        self.executor(
+            use_threads=True,
+            max_workers=1,
+            progress_kwargs={"desc": stage, "total": self.total, "unit": "page"},
+            task=self._read,
+            task_arguments=[(self._page(number),) for number in range(self.total)],
+            task_finished=self._finish,
+        )
+
+    def bar(self, **more: Any) -> ProgressBar:
+        return ProgressBar(reporter=self.job.reporter, **more)
+
+    def _page(self, number: int) -> Any:
+        folder = self.job.folder.path / "work"
+        folder.mkdir(parents=True, exist_ok=True)
+        return SimpleNamespace(
+            pageno=number,
+            work_folder=folder,
+            options=SimpleNamespace(pages=None),
+            pageinfo=SimpleNamespace(has_text=False),
+        )
+
+    def _read(self, page: Any) -> PageResult:
+        self.read.append(page.pageno + 1)
+        self.task(page.pageno + 1)
+        text: Path = page.work_folder / "ocr.hocr"
+        text.touch()
+        return PageResult(pageno=page.pageno, ocr=text)
+
+    def _finish(self, result: PageResult, bar: ProgressBar) -> None:
+        bar.update()
+        self.finished.append(result.pageno + 1)
+
+
+def test_a_run_yields_only_after_a_page_that_it_has_read_itself() -> None:
+    run = Run(total=9, kept=5)
+    run.job.turn_is_over = lambda back: True
+
+    with pytest.raises(context.StepAside):
+        run.go()
+
+    assert run.read == [6]
+
+
+def test_the_way_back_is_the_time_until_the_last_page_that_was_kept() -> None:
+    run = Run(total=7, kept=5)
+    asked: list[float] = []
+    caught_up = threading.Event()
+
+    def turn_is_over(back: float) -> bool:
+        asked.append(back)
+        return False
+
+    def task(number: int) -> None:
+        wait_until(lambda: len(run.finished) >= 5)
+        caught_up.set()
+
+    run.job.turn_is_over, run.task = turn_is_over, task
+    run.go()
+
+    assert caught_up.is_set()
+    assert len(asked) == 2
+    assert 0 < asked[0] == asked[1]
+
+
+def test_pages_of_an_earlier_run_say_nothing_of_the_time_that_a_page_takes() -> None:
+    run = Run(total=10, kept=8)
+
+    def task(number: int) -> None:
+        wait_until(lambda: len(run.finished) == number - 1)
+        run.clock.now += 10
+
+    run.task = task
+    run.go()
+
+    etas = {progress.pages_done: progress.eta_seconds for progress in run.sent}
+    assert etas[8] is None
+    # A page takes ten seconds; after the pages comes a tail, for all ten of them.
+    tail = 10 * 10 * 12 / 85
+    assert etas[9] == pytest.approx(10 + tail, abs=0.1)
+
+
+def unreadable(number: int) -> Callable[[int], None]:
+    """A task that fails with this page."""
+
+    def task(page: int) -> None:
+        if page == number:
+            raise errors.PageTimeout
+
+    return task
+
+
+def test_a_bad_page_is_noted_and_the_others_are_told_of() -> None:
+    run, ready = Run(total=4, kept=1), []
+    run.job.page_ready, run.task = ready.append, unreadable(3)
+
+    run.go()
+
+    assert run.finished == [1, 2, 3, 4]
+    assert [(number, row.code) for number, row in run.job.failures.items()] == [(3, "page_timeout")]
+    assert run.job.failures[3].page == 3
+    assert run.job.read == {1, 2, 4}
+    assert ready == [2, 4]
+
+
+def test_a_bad_page_ends_a_job_that_wants_all_of_them() -> None:
+    run = Run(total=3, kept=0)
+    run.job.keep_bad_pages, run.task = False, unreadable(2)
+
+    with pytest.raises(errors.PageFailed, match=r"page 2: .") as failed:
+        run.go()
+
+    assert failed.value.page == 2
+    assert run.job.failures == {}
+
+
+class Helped(Work):
+    """Work that keeps what help it gets, and does without."""
+
+    offers: ClassVar[list[Help | None]] = []
+
+    def answers(self, tick: Callable[[], None], help_: Help | None) -> Iterator[Any]:
+        self.offers.append(help_)
+        return super().answers(tick, None)
+
+
+@pytest.fixture
+def offers(monkeypatch: pytest.MonkeyPatch) -> list[Help | None]:
+    """The help that stages get from other workers, in their order."""
+    monkeypatch.setattr(executor, "Work", Helped)
+    monkeypatch.setattr(Helped, "offers", [])
+    return Helped.offers
+
+
+def test_each_stage_that_others_can_help_with_is_a_batch_of_its_own(
+    offers: list[Help | None],
+) -> None:
+    run, called = Run(total=2, kept=0), []
+    run.job.call_helpers = lambda batch, count: called.append((batch, count))
+
+    for stage in ("Scanning contents", "OCR", "Deflating JPEGs"):
+        run.go(stage)
+
+    scanning, reading, deflating = offers
+    assert scanning is not None
+    assert reading is not None
+    assert deflating is None
+    assert (scanning.at_once, reading.at_once) == (False, True)
+    assert reading.batch.startswith(f"{run.job.run}:")
+    assert scanning.batch != reading.batch
+    assert reading.files == helper.files(run.job.folder, reading.batch)
+    reading.call(7)
+    assert called == [(reading.batch, 7)]
+
+
+def test_nobody_is_asked_to_help_with_less_than_is_worth_it(
+    offers: list[Help | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OCR_SPREAD_PAGES", "3")
+    settings.get.cache_clear()
+    for total in (2, 3):
+        run = Run(total, kept=0)
+        run.job.call_helpers = lambda batch, count: None
+        run.go()
+
+    assert [offer is not None for offer in offers] == [False, True]

@@ -1,0 +1,252 @@
+"""When a stage calls helpers, and what it does for them meanwhile, on a real Redis."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import redis
+
+from ocr_tasks import settings
+from ocr_tasks.jobs import page_queue
+from ocr_tasks.plugin import parallel
+from ocr_tasks.plugin.batch import Files
+from ocr_tasks.plugin.parallel import Help, Work
+from ocr_tasks.redis import keys
+from tests.conftest import wait_until
+from tests.ocr_tasks.plugin.test_progress import Clock
+
+BATCH = "run:1"
+
+pytestmark = pytest.mark.usefixtures("service")
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clock that `work` looks at; it stands still unless a test turns it on."""
+    found = Clock()
+    monkeypatch.setattr(parallel, "time", SimpleNamespace(monotonic=found))
+    return found
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits looks again after a hundredth of a second."""
+    for name in ("TICK", "_PAUSE"):
+        monkeypatch.setattr(parallel, name, 0.01)
+
+
+class Stage:
+    """A stage of so many items, done by one thread; `do(item)` is called for each.
+
+    `called` has the number of helpers for which each call asks. The answer to an item is its
+    number, of one whose readers were lost a negative one.
+    """
+
+    def __init__(self, folder: Path, count: int, do: Callable[[int], None]) -> None:
+        self.called: list[int] = []
+        self.done: list[int] = []
+        self.answered: list[int] = []
+        self._files = Files(folder)
+        self._count = count
+        self._do = do
+
+    def go(
+        self,
+        at_once: bool = True,
+        after_each: Callable[[], None] = lambda: None,
+        tick: Callable[[], None] = lambda: None,
+    ) -> None:
+        items = [(n,) for n in range(self._count)]
+        done = Work(self._task, lambda item: -item, lambda: None, items, 1)
+        # What helpers would need cannot leave this process, and none of them comes.
+        files: Any = SimpleNamespace(write=lambda *_: None, take_answer=self._files.take_answer)
+        help_ = Help(BATCH, files, self.called.append, at_once)
+        for answer in done.answers(tick, help_):
+            self.answered.append(answer)
+            after_each()
+
+    def _task(self, item: int) -> int:
+        self.done.append(item)
+        self._do(item)
+        return item
+
+
+@pytest.mark.parametrize("count", [2, 5])
+def test_helpers_are_called_for_all_items_but_one(count: int, tmp_path: Path) -> None:
+    stage = Stage(tmp_path, count, lambda item: None)
+
+    stage.go()
+
+    assert stage.called == [count - 1]
+    assert sorted(stage.answered) == list(range(count))
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_nobody_is_called_for_what_the_owner_does_itself(
+    count: int, tmp_path: Path, service: redis.Redis
+) -> None:
+    stage = Stage(tmp_path, count, lambda item: None)
+
+    stage.go()
+
+    assert stage.called == []
+    assert stage.answered == list(range(count))
+
+
+def test_nobody_is_called_for_the_rest_of_a_second(tmp_path: Path, clock: Clock) -> None:
+    """Twenty of thirty items take more than half a second, the ten to come will take less."""
+    taken = threading.Semaphore(1)
+
+    def do(item: int) -> None:
+        assert taken.acquire(timeout=60)
+        clock.now += 0.026
+
+    stage = Stage(tmp_path, 30, do)
+    stage.go(at_once=False, after_each=taken.release)
+
+    assert stage.called == []
+    assert stage.answered == list(range(30))
+
+
+def test_helpers_are_called_once_for_a_slow_stage(tmp_path: Path, clock: Clock) -> None:
+    reached = threading.Event()
+
+    def do(item: int) -> None:
+        if item == 1:
+            clock.now += 1
+            reached.set()
+            wait_until(lambda: stage.called)
+
+    stage = Stage(tmp_path, 8, do)
+    stage.go(at_once=False)
+
+    assert reached.is_set()
+    assert stage.called == [5]
+
+
+def test_a_batch_is_kept_for_as_long_as_the_stage_takes(
+    tmp_path: Path, clock: Clock, service: redis.Redis
+) -> None:
+    """Redis would forget it after six times OCR_LEASE_SECONDS."""
+    lasting = 6 * settings.get().lease_seconds
+    names = keys.batch(BATCH)[:3]
+
+    def do(item: int) -> None:
+        if item == 0:
+            wait_until(lambda: service.exists(*names[:2]) == 2)
+            for name in names:
+                service.expire(name, 100 * lasting)
+            clock.now += settings.get().lease_seconds + 1
+            wait_until(lambda: all(service.ttl(name) <= lasting for name in names))
+
+    stage = Stage(tmp_path, 3, do)
+    stage.go()
+
+    assert stage.answered == [0, 1, 2]
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_owner_does_what_a_helper_gives_back_when_nothing_else_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[int | None] = []
+    idle = threading.Event()
+    lease = page_queue.lease
+
+    def noting(batch: str, reader: str, lasting: bool = False) -> int | None:
+        item = lease(batch, reader, lasting)
+        if item is None:
+            idle.set()
+        return item
+
+    def do(item: int) -> None:
+        if item == 0:
+            held.append(lease(BATCH, "helper"))
+
+    def tick() -> None:
+        if idle.is_set() and held:
+            page_queue.hand_back(BATCH, held.pop() or 0, "helper")
+
+    monkeypatch.setattr(page_queue, "lease", noting)
+    stage = Stage(tmp_path, 3, do)
+    stage.go(tick=tick)
+
+    assert stage.done == [0, 2, 1]
+
+
+def test_an_item_whose_readers_were_lost_is_answered_without_being_tried(
+    tmp_path: Path, service: redis.Redis
+) -> None:
+    def do(item: int) -> None:
+        if item == 0:
+            assert page_queue.lease(BATCH, "helper") == 1
+            service.rpush(keys.batch(BATCH)[-1], "1 lost")
+
+    stage = Stage(tmp_path, 3, do)
+    stage.go()
+
+    assert stage.done == [0, 2]
+    assert sorted(stage.answered) == [-1, 0, 2]
+
+
+def test_no_item_is_done_twice_because_redis_lost_the_batch(
+    tmp_path: Path, service: redis.Redis
+) -> None:
+    def do(item: int) -> None:
+        if item == 0:
+            service.delete(*keys.batch(BATCH))
+
+    stage = Stage(tmp_path, 4, do)
+    # No answer is taken before the last item is done.
+    stage.go(tick=lambda: wait_until(lambda: 3 in stage.done) and None)
+
+    assert stage.done == [0, 1, 2, 3]
+    assert stage.answered == [0, 1, 2, 3]
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_caller_hears_of_the_time_that_passes_without_an_answer(tmp_path: Path) -> None:
+    ticks: list[int] = []
+    stage = Stage(tmp_path, 1, lambda item: wait_until(lambda: len(ticks) > 3) and None)
+
+    stage.go(tick=lambda: ticks.append(1))
+
+    assert stage.answered == [0]
+
+
+def test_a_stage_has_ended_before_its_caller_hears_of_a_time_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A signal may be handled at any jump back, where CPython 3.11 can skip a `finally`."""
+    monkeypatch.setattr(parallel, "TICK", 1e-6)
+    main = threading.get_ident()
+
+    def interrupt(number: int, frame: object) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    try:
+        for _ in range(500):
+            released, ticked = threading.Event(), threading.Event()
+
+            def send(ticked: threading.Event = ticked) -> None:
+                ticked.wait()
+                signal.pthread_kill(main, signal.SIGUSR1)
+
+            done = Work(lambda wait: wait(), lambda: None, lambda: None, [(released.wait,)], 1)
+            monkeypatch.setattr(done, "_at_end", released.set)
+            sender = threading.Thread(target=send)
+            sender.start()
+            with pytest.raises(TimeoutError):
+                list(done.answers(ticked.set, None))
+            assert released.is_set()
+            sender.join()
+    finally:
+        released.set()
+        signal.signal(signal.SIGUSR1, before)

@@ -1,0 +1,69 @@
+"""Programs that outlive the worker that had started them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+import psutil
+import pytest
+
+from ocr_tasks.sandbox import orphans
+
+#: A worker that starts a program and waits to be killed.
+WORKER = """
+import subprocess, sys
+from ocr_tasks import orphans
+orphans.mark()
+program = subprocess.Popen(["sleep", "600"])
+print(program.pid, flush=True)
+program.wait()
+"""
+
+
+def test_what_a_killed_worker_left_running_is_killed_and_nothing_else() -> None:
+    command = [sys.executable, "-c", WORKER]
+    with (
+        subprocess.Popen(command, stdout=subprocess.PIPE) as living,
+        subprocess.Popen(command, stdout=subprocess.PIPE) as lost,
+    ):
+        assert living.stdout is not None
+        assert lost.stdout is not None
+        kept, orphan = (psutil.Process(int(w.stdout.readline())) for w in (living, lost))  # type: ignore[union-attr]
+        lost.send_signal(signal.SIGKILL)
+        lost.wait()
+        assert orphan.is_running()
+
+        killed = orphans.kill()
+
+        assert killed == ["sleep"]
+        psutil.wait_procs([orphan], timeout=10)
+        assert not orphan.is_running() or orphan.status() == psutil.STATUS_ZOMBIE
+        assert kept.is_running()
+        assert orphans.kill() == []
+        for process in (living, kept):
+            process.kill()
+
+
+def test_a_clock_that_is_set_makes_no_orphans(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(orphans.MARK, raising=False)
+    orphans.mark()
+    mark = os.environ[orphans.MARK]
+    with subprocess.Popen(["sleep", "600"], env=os.environ | {orphans.MARK: mark}) as program:
+        booted = psutil.boot_time()
+        # What psutil goes by: the kernel's idea of when it started, which follows the clock.
+        monkeypatch.setattr("psutil._pslinux.boot_time", lambda: booted + 5)
+        assert orphans.kill() == []
+        assert program.poll() is None
+        program.kill()
+
+
+def test_programs_of_containers_are_left_alone() -> None:
+    """A host sees them, but the process ids that they name mean others here."""
+    mark = "4194303 1@pid:[1]"
+    with subprocess.Popen(["sleep", "600"], env=os.environ | {orphans.MARK: mark}) as program:
+        assert orphans.kill() == []
+        assert program.poll() is None
+        program.kill()

@@ -1,0 +1,299 @@
+"""Images become pages: without loss where that can be, upright, of a sane size."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+
+import pikepdf
+import pypdfium2
+import pytest
+from PIL import Image
+
+from ocr_tasks import errors
+from ocr_tasks.uploads import images
+from tests import documents
+
+
+def any_size(width: int, height: int) -> None:
+    """No limit."""
+
+
+def pages(path: Path, content: bytes, image_dpi: int | None = None) -> list[tuple[str, Path]]:
+    source = path / "upload"
+    source.write_bytes(content)
+    return list(images.to_pdfs(source, image_dpi, any_size, 1000))
+
+
+def page(path: Path, content: bytes, image_dpi: int | None = None) -> Path:
+    ((_, made),) = pages(path, content, image_dpi)
+    return made
+
+
+def seen(pdf: Path, scale: float = 1.0) -> Image.Image:
+    opened = pypdfium2.PdfDocument(pdf)
+    try:
+        image: Image.Image = opened[0].render(scale=scale).to_pil().convert("RGB")
+        return image
+    finally:
+        opened.close()
+
+
+def filters(pdf: Path) -> list[str]:
+    with pikepdf.open(pdf) as opened:
+        found = opened.pages[0].get_images().values()
+        return [str(pikepdf.PdfImage(image).filters[0]) for image in found]
+
+
+def gradient(mode: str = "RGB", size: tuple[int, int] = (300, 200)) -> Image.Image:
+    """Red grows to the right, green downwards: shows which side is up."""
+    image = Image.new("RGB", size)
+    image.putdata(
+        [
+            (255 * x // size[0], 255 * y // size[1], 0)
+            for y in range(size[1])
+            for x in range(size[0])
+        ]
+    )
+    return image.convert(mode)
+
+
+def corners(image: Image.Image) -> list[tuple[bool, bool]]:
+    """Whether red and green are strong in the four corners: top left, top right, bottom…"""
+    width, height = image.size
+    points = [(4, 4), (width - 5, 4), (4, height - 5), (width - 5, height - 5)]
+    return [(image.getpixel(point)[0] > 128, image.getpixel(point)[1] > 128) for point in points]
+
+
+UPRIGHT = [(False, False), (True, False), (False, True), (True, True)]
+
+FORMATS = {
+    "JPEG": ("image/jpeg", documents.encoded(gradient(), "JPEG", quality=95), "/DCTDecode"),
+    "JPEG in CMYK": ("image/jpeg", documents.encoded(gradient("CMYK"), "JPEG"), "/DCTDecode"),
+    "grey JPEG": ("image/jpeg", documents.encoded(gradient("L"), "JPEG"), "/DCTDecode"),
+    "PNG": ("image/png", documents.encoded(gradient(), "PNG"), "/FlateDecode"),
+    "palette PNG": ("image/png", documents.encoded(gradient("P"), "PNG"), "/FlateDecode"),
+    "16-bit PNG": ("image/png", documents.encoded(gradient("I;16"), "PNG"), "/FlateDecode"),
+    "TIFF": ("image/tiff", documents.encoded(gradient(), "TIFF"), "/FlateDecode"),
+    "bilevel TIFF": ("image/tiff", documents.encoded(gradient("1"), "TIFF"), "/CCITTFaxDecode"),
+    "lossless WebP": (
+        "image/webp",
+        documents.encoded(gradient(), "WEBP", lossless=True),
+        "/FlateDecode",
+    ),
+    "lossy WebP": ("image/webp", documents.encoded(gradient(), "WEBP"), "/DCTDecode"),
+    "GIF": ("image/gif", documents.encoded(gradient("P"), "GIF"), "/FlateDecode"),
+    "BMP": ("image/bmp", documents.encoded(gradient(), "BMP"), "/FlateDecode"),
+    "JPEG 2000": ("image/jp2", documents.encoded(gradient(), "JPEG2000"), "/JPXDecode"),
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_each_format_becomes_a_page_by_the_right_filter(tmp_path: Path, name: str) -> None:
+    media_type, content, wanted = FORMATS[name]
+    ((told, made),) = pages(tmp_path, content)
+
+    assert told == media_type
+    assert filters(made) == [wanted]
+    with pikepdf.open(made) as pdf:
+        assert len(pdf.pages) == 1
+    assert seen(made).getextrema()[0] != (255, 255)
+
+
+def test_jpeg_and_jpeg_2000_are_taken_as_they_are(tmp_path: Path) -> None:
+    for form in ("JPEG", "JPEG2000"):
+        content = documents.encoded(gradient(), form)
+        with pikepdf.open(page(tmp_path, content)) as pdf:
+            (image,) = pdf.pages[0].get_images().values()
+            raw = image.read_raw_bytes()
+        # img2pdf drops markers of a JPEG that mean nothing to a PDF, and no picture data.
+        assert raw[-1000:] == content[-1000:]
+
+
+def test_what_is_lossless_stays_so(tmp_path: Path) -> None:
+    picture = gradient()
+    for form in ("PNG", "TIFF", "BMP"):
+        made = page(tmp_path, documents.encoded(picture, form))
+        with pikepdf.open(made) as pdf:
+            (image,) = pdf.pages[0].get_images().values()
+            extracted = pikepdf.PdfImage(image).as_pil_image().convert("RGB")
+            assert extracted.tobytes() == picture.tobytes(), form
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "TIFF", "WEBP"])
+def test_pictures_come_out_upright(tmp_path: Path, form: str, orientation: int) -> None:
+    undo = {
+        2: [Image.Transpose.FLIP_LEFT_RIGHT],
+        3: [Image.Transpose.ROTATE_180],
+        4: [Image.Transpose.FLIP_TOP_BOTTOM],
+        5: [Image.Transpose.TRANSPOSE],
+        6: [Image.Transpose.ROTATE_90],
+        7: [Image.Transpose.TRANSVERSE],
+        8: [Image.Transpose.ROTATE_270],
+    }
+    stored = gradient()
+    for step in undo.get(orientation, []):
+        stored = stored.transpose(step)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+
+    made = page(tmp_path, documents.encoded(stored, form, exif=exif))
+
+    shown = seen(made)
+    assert shown.width > shown.height
+    assert corners(shown) == UPRIGHT
+
+
+def test_what_is_transparent_becomes_white(tmp_path: Path) -> None:
+    for form in ("PNG", "WEBP", "GIF"):
+        clear = Image.new("RGBA", (100, 100), (200, 0, 0, 0))
+        made = page(tmp_path, documents.encoded(clear, form))
+        assert seen(made).getpixel((20, 20)) == (255, 255, 255), form
+
+
+def test_frames_become_pages(tmp_path: Path) -> None:
+    frames = [documents.picture(text, "P", (400, 300)) for text in "abc"]
+    for form in ("TIFF", "GIF"):
+        content = documents.encoded(frames[0], form, save_all=True, append_images=frames[1:])
+        assert len(pages(tmp_path, content)) == 3, form
+
+
+def test_frames_are_made_one_at_a_time(tmp_path: Path) -> None:
+    frames = [Image.new("1", (80, 60)) for _ in range(50)]
+    content = documents.encoded(frames[0], "TIFF", save_all=True, append_images=frames[1:])
+    source = tmp_path / "upload"
+    source.write_bytes(content)
+
+    made = images.to_pdfs(source, None, any_size, 1000)
+    next(made)
+
+    assert len(list(tmp_path.glob("*.pdf"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("pixels", "declared", "wanted", "dpi"),
+    [
+        ((2480, 3508), 300, None, 300),
+        ((2480, 3508), None, None, 300),
+        ((4000, 3000), 72, None, 342),
+        ((4000, 3000), 96, None, 342),
+        ((800, 600), 96, None, 96),
+        ((400, 300), None, None, 100),
+        ((12000, 9000), None, None, 600),
+        ((2480, 3508), 300, 150, 150),
+        ((14000, 9900), 300, None, 300),
+        ((2480, 3508), 1, None, 300),
+    ],
+)
+def test_resolutions_are_sane(
+    tmp_path: Path,
+    pixels: tuple[int, int],
+    declared: int | None,
+    wanted: int | None,
+    dpi: int,
+) -> None:
+    options = {"dpi": (declared, declared)} if declared else {}
+    content = documents.encoded(Image.new("1", pixels, 1), "PNG", **options)
+    with pikepdf.open(page(tmp_path, content, wanted)) as pdf:
+        box = [float(edge) for edge in pdf.pages[0].mediabox]
+
+    assert box[2] == pytest.approx(pixels[0] * 72 / dpi, rel=0.01)
+    assert box[3] == pytest.approx(pixels[1] * 72 / dpi, rel=0.01)
+
+
+def test_the_size_is_asked_before_anything_is_decoded(tmp_path: Path) -> None:
+    asked: list[tuple[int, int]] = []
+
+    def refuse(width: int, height: int) -> None:
+        asked.append((width, height))
+        raise errors.ImageTooLarge
+
+    source = tmp_path / "upload"
+    source.write_bytes(documents.huge_png(100_000, 90_000))
+    with pytest.raises(errors.ImageTooLarge):
+        list(images.to_pdfs(source, None, refuse, 1000))
+
+    assert asked == [(100_000, 90_000)]
+
+
+@pytest.mark.parametrize("content", [b"", b"x", b"GIF89a", b"\x89PNG\r\n\x1a\n", b"RIFF1234WEBP"])
+def test_what_is_no_image_is_refused(tmp_path: Path, content: bytes) -> None:
+    with pytest.raises((errors.UnsupportedType, errors.ImageInvalid)):
+        pages(tmp_path, content)
+
+
+#: 64 by 48 grey pixels; libraries that may be shipped only read HEIC, so this was made elsewhere.
+HEIC = base64.b64decode(
+    "AAAAHGZ0eXBoZWljAAAAAG1pZjFoZWljbWlhZgAAAX1tZXRhAAAAAAAAACFoZGxyAAAAAAAAAABwaWN0AAAAAAAAAA"
+    "AAAAAAAAAAACJpbG9jAAAAAERAAAEAAQAAAAABoQABAAAAAAAAABQAAAAjaWluZgAAAAAAAQAAABVpbmZlAgAAAAAB"
+    "AABodmMxAAAAAA5waXRtAAAAAAABAAAA/WlwcnAAAADdaXBjbwAAAHZodmNDAQNwAAAAkAAAAAAAHvAA/P34+AAADw"
+    "NgAAEAGEABDAH//wNwAAADAJAAAAMAAAMAHroCQGEAAQAqQgEBA3AAAAMAkAAAAwAAAwAeoCCBBZbq5Ka5uAhoMCAA"
+    "AAMDIAAAAwAhYgABAAZEAcFzwIkAAAATY29scm5jbHgAAQANAAaAAAAAFGlzcGUAAAAAAAAAQAAAAEAAAAAoY2xhcA"
+    "AAAEAAAAABAAAAMAAAAAEAAAAAAAAAAv////AAAAACAAAAEHBpeGkAAAAAAwgICAAAABhpcG1hAAAAAAAAAAEAAQWB"
+    "AgMFhAAAABxtZGF0AAAAECgBrxmA7iRKX/+2asAGHMA="
+)
+
+
+def test_heic_becomes_a_page(tmp_path: Path) -> None:
+    ((media_type, made),) = pages(tmp_path, HEIC)
+
+    assert media_type == "image/heic"
+    assert filters(made) == ["/DCTDecode"]
+    assert seen(made).getpixel((10, 10)) == pytest.approx((90, 90, 90), abs=6)
+
+
+# To be read rather than shown
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "F"])
+def test_an_image_of_any_mode_can_be_read(tmp_path: Path, mode: str) -> None:
+    image = Image.new("L", (40, 20), 255)
+    image.paste(0, (10, 5, 20, 15))
+    if mode == "I;16":
+        image = image.convert("I").point(lambda value: value * 257).convert("I;16")
+    else:
+        image = image.convert(mode)
+    image.save(tmp_path / "in.tif", dpi=(300, 300))
+
+    loaded = images.load(tmp_path / "in.tif", any_size)
+
+    assert loaded.mode in ("1", "L", "P", "RGB")
+    assert loaded.size == (40, 20)
+    assert [round(float(value)) for value in loaded.info["dpi"]] == [300, 300]
+    grey = loaded.convert("L")
+    assert grey.getpixel((15, 10)) == 0
+    assert grey.getpixel((30, 10)) == 255
+
+
+def test_paper_is_white_where_an_image_is_transparent(tmp_path: Path) -> None:
+    Image.new("RGBA", (4, 4), (0, 0, 0, 0)).save(tmp_path / "in.png")
+    assert images.load(tmp_path / "in.png", any_size).getpixel((1, 1)) == (255, 255, 255)
+
+
+def test_an_image_is_loaded_as_it_is_stored(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("L", (40, 20)).save(tmp_path / "in.jpg", exif=exif)
+    assert images.load(tmp_path / "in.jpg", any_size).size == (40, 20)
+    assert images.geometry(tmp_path / "in.jpg") == (40, 20, 6)
+
+
+def test_a_nonsensical_orientation_is_none(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 99
+    Image.new("L", (40, 20)).save(tmp_path / "in.jpg", exif=exif)
+    assert images.geometry(tmp_path / "in.jpg") == (40, 20, 1)
+
+
+def test_the_limit_is_asked_before_an_image_is_decoded(tmp_path: Path) -> None:
+    def refuse(width: int, height: int) -> None:
+        raise errors.ImageTooLarge(f"{width} by {height}")
+
+    path = tmp_path / "in.png"
+    Image.effect_noise((40, 20), 50).save(path)
+    path.write_bytes(path.read_bytes()[:200])  # what is behind its head is missing
+    with pytest.raises(errors.ImageTooLarge, match="40 by 20"):
+        images.load(path, refuse)
+    with pytest.raises(errors.ImageInvalid):
+        images.load(path, any_size)

@@ -1,0 +1,86 @@
+"""What Celery's remote control does to jobs, on a real Redis. With workers: `test_flower`."""
+
+from __future__ import annotations
+
+import dataclasses
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from celery.worker import state as celery_state
+from celery.worker.control import Panel
+
+from ocr_tasks.jobs import leases, lifecycle
+from ocr_tasks.model import State
+from ocr_tasks.ocrd.model import Run
+from ocr_tasks.redis import connection, keys
+from ocr_tasks.storage import layout
+from ocr_tasks.worker import remote_control
+from tests.ocr_tasks.jobs.test_lifecycle import run_to_end, submit
+from tests.ocrd.test_waiting import planned, put, states
+
+pytestmark = pytest.mark.usefixtures("service")
+
+
+class Events:
+    """Notes the events that a worker would send."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, str]] = []
+
+    def send(self, kind: str, uuid: str, **_: Any) -> None:
+        self.sent.append((kind, uuid))
+
+
+def ask(command: str, *ids: str, **arguments: Any) -> tuple[str, list[tuple[str, str]]]:
+    """Has a worker do a command, as kombu calls it; gives the answer and the events."""
+    events = Events()
+    state = SimpleNamespace(consumer=SimpleNamespace(event_dispatcher=events))
+    answer = Panel.data[command](state, task_id=list(ids), **arguments)
+    return answer["ok"], events.sent
+
+
+def test_both_commands_are_ours() -> None:
+    assert Panel.data["revoke"] is remote_control.revoke
+    assert Panel.data["terminate"] is remote_control.terminate
+
+
+@pytest.mark.parametrize("command", ["revoke", "terminate"])
+def test_jobs_are_cancelled_whether_they_wait_or_run(command: str) -> None:
+    waiting, running, ended = submit(), submit(), submit()
+    leases.claim(running, "run", "worker")
+    run_to_end(ended)
+
+    said, events = ask(command, waiting, running, ended, signal="SIGTERM")
+
+    assert [lifecycle.read(name).state for name in (waiting, running)] == [State.CANCELLED] * 2
+    assert lifecycle.read(ended).state is State.SUCCEEDED
+    assert f"{ended}: has ended before" in said
+    assert events == [("task-revoked", waiting), ("task-revoked", running)]
+    # A cancelled job stays one if Redis forgets it, and may be run again by any worker.
+    assert layout.job(waiting).end.exists()
+    assert not {waiting, running, ended} & set(celery_state.revoked)
+
+
+def test_a_job_of_a_processor_is_cancelled_with_those_that_wait_for_it() -> None:
+    first = planned("B")
+    second = planned("C", after=[first])
+    run = dataclasses.asdict(Run("ocrd-dummy", ("A",), ("B",)))
+    fixed = {"mets": "/mets.xml", "workspace_id": "", "pages": None, "owner": "", "workflow": ""}
+    first = dataclasses.replace(first, job={"run": run, **fixed})
+    put(first, second)
+
+    ask("revoke", first.id)
+
+    assert states(first, second) == ["cancelled", "cancelled"]
+
+
+def test_what_is_no_job_is_left_alone() -> None:
+    job_id = submit()
+    lifecycle.delete(job_id)
+
+    said, events = ask("revoke", job_id, layout.new_id(), "../../etc/passwd")
+
+    assert said.count("no job") == 3
+    assert events == []
+    assert connection.client().zcard(keys.jobs_in(None)) == 0

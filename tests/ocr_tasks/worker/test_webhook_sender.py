@@ -1,0 +1,122 @@
+"""The thread that sends webhooks: to each host a few at a time, to none at the cost of others."""
+
+from __future__ import annotations
+
+import http.server
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ocr_tasks.redis import connection, keys
+from ocr_tasks.worker.webhook_sender import Courier
+from tests.conftest import wait_until
+from tests.ocr_tasks.test_webhooks import finished
+from tests.receivers import Receiver, answers
+
+pytestmark = pytest.mark.usefixtures("service", "loopback")
+
+
+@pytest.fixture
+def courier() -> Iterator[Courier]:
+    """A courier that has ended before the next test begins, and with it what it sends."""
+    thread = Courier()
+    yield thread
+    thread.stop()
+    thread.join(30)
+    assert not thread.is_alive()
+
+
+@pytest.fixture
+def deaf(courier: Courier) -> Iterator[str]:
+    """The address of a host that takes connections and never answers, until it goes away.
+
+    It goes before the courier is waited for, so that nothing waits for its answers any more.
+    """
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.2", 0))
+        listening.listen(64)
+        yield f"http://127.0.0.2:{listening.getsockname()[1]}/"
+
+
+def undelivered() -> int:
+    return connection.client().zcard(keys.OUTBOX)
+
+
+def test_many_messages_to_one_host_are_sent_once_each_and_two_at_a_time(
+    receiver: Receiver,
+    courier: Courier,
+) -> None:
+    lock, at_once, most = threading.Lock(), 0, 0
+    pair = threading.Barrier(2, timeout=60)
+
+    def answer(handler: http.server.BaseHTTPRequestHandler) -> None:
+        nonlocal at_once, most
+        with lock:
+            at_once += 1
+            most = max(most, at_once)
+        pair.wait()
+        with lock:
+            at_once -= 1
+        answers(204)(handler)
+
+    receiver.answer = answer
+    sent = {finished(receiver.url).id for _ in range(100)}
+    courier.begin()
+
+    wait_until(lambda: not undelivered(), 60)
+    courier.stop()
+    courier.join()
+
+    ids = [headers["webhook-id"] for headers, _ in receiver.got]
+    assert len(ids) == len(set(ids)) == len(sent)
+    assert most == 2
+
+
+def test_a_host_that_never_answers_holds_up_nobody_else(
+    deaf: str,
+    receiver: Receiver,
+    courier: Courier,
+) -> None:
+    for _ in range(300):
+        finished(deaf)
+    finished(receiver.url)
+    courier.begin()
+
+    wait_until(lambda: receiver.got)
+
+
+def test_what_a_courier_that_stops_has_not_begun_is_due_for_others(
+    deaf: str, courier: Courier
+) -> None:
+    for _ in range(5):
+        finished(deaf)
+    courier.begin()
+    wait_until(lambda: courier._senders["127.0.0.2"] == 2, 10)
+    courier.stop()
+
+    def due() -> int:
+        return connection.client().zcount(keys.OUTBOX, 0, connection.now())
+
+    wait_until(lambda: due() >= 3, 10)
+
+
+def test_a_courier_of_its_own_sends_and_shows_that_it_lives(
+    receiver: Receiver, tmp_path: Path
+) -> None:
+    alive = tmp_path / "alive"
+    environment = os.environ | {"OCR_ALIVE_FILE": str(alive)}
+    courier = subprocess.Popen([sys.executable, "-m", "ocr_tasks.cli", "courier"], env=environment)
+    try:
+        finished(receiver.url)
+        wait_until(lambda: receiver.got and alive.exists())
+        first = alive.stat().st_mtime_ns
+        wait_until(lambda: alive.stat().st_mtime_ns > first)
+    finally:
+        courier.terminate()
+    assert courier.wait(20) == 0

@@ -1,0 +1,150 @@
+"""OCR-D's syntax for pages, and regular expressions that cannot hang."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ocr_tasks import errors
+from ocr_tasks.ocrd.mets.expressions import Expression, TooMuchWork, Work
+from ocr_tasks.ocrd.mets.mets import Mets
+
+METS = """<m:mets xmlns:m="http://www.loc.gov/METS/" xmlns:x="http://www.w3.org/1999/xlink">
+<m:structMap TYPE="LOGICAL"><m:div ID="LOG_1" TYPE="book" LABEL="Was ist Aufklärung?">
+ <m:div ID="LOG_2" TYPE="chapter" DMDID="D1"/><m:div ID="LOG_3" TYPE="chapter"/></m:div>
+</m:structMap>
+<m:structMap TYPE="PHYSICAL"><m:div TYPE="physSequence">
+ <m:div TYPE="page" ID="P1_1" ORDER="1" ORDERLABEL="i" LABEL="Titel"/>
+ <m:div TYPE="page" ID="P1_2" ORDER="2" ORDERLABEL="ii"/>
+ <m:div TYPE="page" ID="P1_3" ORDER="3" ORDERLABEL="1"/>
+ <m:div TYPE="page" ID="P2_09" ORDER="4" ORDERLABEL="2" LABEL="Titel"/>
+ <m:div TYPE="page" ID="P2_10" ORDER="5" CONTENTIDS="urn:5"/>
+</m:div></m:structMap>
+<m:structLink><m:smLink x:from="LOG_1" x:to="P1_1"/><m:smLink x:from="LOG_2" x:to="P1_2"/>
+ <m:smLink x:from="LOG_2" x:to="P1_3"/><m:smLink x:from="LOG_3" x:to="P2_09"/>
+ <m:smLink x:from="LOG_3" x:to="GONE"/></m:structLink>
+</m:mets>"""
+ALL = ["P1_1", "P1_2", "P1_3", "P2_09", "P2_10"]
+
+
+@pytest.mark.parametrize(
+    ("page_id", "pages"),
+    [
+        ("", "P1_1 P1_2 P1_3 P2_09 P2_10"),
+        ("P1_2", "P1_2"),
+        ("P2_10,P1_2,P1_2", "P1_2 P2_10"),
+        ("P1_1..P1_3", "P1_1 P1_2 P1_3"),
+        ("P1_2..P1_99999999999", "P1_2 P1_3"),
+        ("P2_09..P2_10", "P2_09 P2_10"),
+        ("P2_00..P2_09", "P2_09"),
+        ("//P1_.*", "P1_1 P1_2 P1_3"),
+        (r"//.*_\d{2}", "P2_09 P2_10"),
+        ("//P1_1|P2_10", "P1_1 P2_10"),
+        ("~P1_2", "P1_1 P1_3 P2_09 P2_10"),
+        ("P1_1..P1_3,~P1_2", "P1_1 P1_3"),
+        ("~//P1.*,~P2_09", "P2_10"),
+        ("4", "P2_09"),
+        ("physical:order:2..4", "P1_2 P1_3 P2_09"),
+        ("physical:orderlabel:2", "P2_09"),
+        ("physical:Titel", "P1_1 P2_09"),
+        ("Titel", "P1_1 P2_09"),
+        ("urn:5", "P2_10"),
+        ("physical:order:~1", "P1_2 P1_3 P2_09 P2_10"),
+        ("logical:LOG_2", "P1_2 P1_3"),
+        ("logical:type:chapter", "P1_2 P1_3 P2_09"),
+        ("logical:id:LOG_2..LOG_3", "P1_2 P1_3 P2_09"),
+        ("logical:label://Was ist.*", "P1_1"),
+        ("logical:dmdid:D1", "P1_2 P1_3"),
+        ("chapter,~LOG_3", "P1_2 P1_3"),
+    ],
+)
+def test_pages_are_named_in_all_of_these_ways(page_id: str, pages: str) -> None:
+    assert Mets.parse(METS.encode()).resolve(page_id) == pages.split()
+
+
+@pytest.mark.parametrize(
+    ("page_id", "reason"),
+    [
+        ("P9", "no page is 'P9'"),
+        ("P1_1,P9", "no page is 'P9'"),
+        ("P1_1,~P9", "no page is '~P9'"),
+        ("P7_1..P7_9", r"no page is 'P7_1\.\.P7_9'"),
+        ("P1_3..P1_1", "no page"),
+        ("P1_1..P2_10", "same text before"),
+        ("P1_1..", "from one number"),
+        ("a..b", "from one number"),
+        ("//P3.*", "no page"),
+        ("//P", "no page"),
+        ("//", "expression is empty"),
+        ("//(", "is missing"),
+        ("P1_1,", "it is empty"),
+        (",", "it is empty"),
+        ("~", "it is empty"),
+        ("physical:", "it is empty"),
+        ("logical:type:chapter1..chapter2", "no page"),
+        ("P1_1,~P1_1", "no page is left"),
+        ("x" * (1 << 20) + "x", "more than"),
+    ],
+    ids=lambda text: text[:20],
+)
+def test_what_names_no_page_is_refused(page_id: str, reason: str) -> None:
+    with pytest.raises(errors.PageIdsInvalid, match=reason):
+        Mets.parse(METS.encode()).resolve(page_id)
+
+
+def matches(expression: str, text: str, steps: int = 1_000_000) -> bool:
+    return Expression(expression, Work(steps)).matches(text)
+
+
+ATOMS = st.sampled_from(
+    ["a", "b", ".", "[ab]", "[^a]", r"\d", r"\.", "1", "^", "$", "(?:a|b)", "()"]
+)
+EXPRESSIONS = st.recursive(
+    ATOMS,
+    lambda inner: st.one_of(
+        st.tuples(inner, inner).map("".join),
+        st.tuples(inner, inner).map(lambda two: f"({two[0]}|{two[1]})"),
+        st.tuples(inner, st.sampled_from(["*", "+", "?", "{2}", "*?", "+?"])).map(
+            lambda two: f"(?:{two[0]}){two[1]}"
+        ),
+    ),
+    max_leaves=6,
+)
+
+
+@given(EXPRESSIONS, st.text("ab1.", max_size=6))
+def test_expressions_mean_what_they_mean_to_python(expression: str, text: str) -> None:
+    assert matches(expression, text) == (re.fullmatch(expression, text) is not None)
+
+
+@pytest.mark.parametrize(
+    "expression", ["(a*)*b", "(a|a)*b", "(a|aa)+$b", "(.*)*(.*)*(.*)*b", "a*" * 99]
+)
+def test_expressions_that_would_take_for_ever_do_not(expression: str) -> None:
+    assert not matches(expression, "a" * 50 + "c")
+
+
+def test_too_many_steps_end_with_a_refusal() -> None:
+    with pytest.raises(TooMuchWork):
+        matches("((((a?){99}){99}){99}){99}", "a" * 100)
+    pages = "".join(f'<m:div TYPE="page" ID="{"a" * 150}{n}"/>' for n in range(1000))
+    document = METS.replace('<m:div TYPE="physSequence">', f'<m:div TYPE="physSequence">{pages}')
+    with pytest.raises(errors.PageIdsInvalid, match="takes too long"):
+        Mets.parse(document.encode()).resolve("//" + "(.*.*)*" * 25 + "x")
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        *("(", ")", "a)", "[", "[a", "*", "a**", "+a", "a{", "a{x}", "{2}", "a++", "\\"),
+        *("(?=a)", "(?!a)", "(?<=a)", "(?i)a", "(?P<x>a)", r"(a)\1", r"\ba", r"\Z", "[z-a]"),
+        *("[[a]]", "a" * 201),
+    ],
+    ids=lambda text: text[:20],
+)
+def test_other_expressions_are_refused(expression: str) -> None:
+    with pytest.raises(ValueError, match=r"\w"):
+        matches(expression, "a")

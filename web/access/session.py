@@ -1,0 +1,81 @@
+"""/v1/session: how the web page uses a token, which the browser keeps where no script can read."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from flask import Response, request
+from flask_openapi3 import APIBlueprint, Tag
+from pydantic import BaseModel, Field
+
+from ocr_tasks import settings
+from ocr_tasks.model import Scope, Token
+from web.access import authentication
+from web.http.schemas import ProblemBody, stamp
+
+blueprint = APIBlueprint(
+    "session",
+    __name__,
+    url_prefix="/v1/session",
+    abp_tags=[Tag(name="Session", description="Who asks, and signing in by cookie")],
+    abp_responses={"default": ProblemBody},
+)
+
+
+class SignInBody(BaseModel):
+    token: str = Field(max_length=200, description="An API token.")
+
+
+class SessionBody(BaseModel):
+    """Who asks."""
+
+    access: Literal["open", "tokens"] = Field(description="Whether a token is needed.")
+    by_cookie: bool = Field(description="Whether the token came as a cookie.")
+    token: str = Field(description="Id of the token; empty without one.")
+    name: str = Field(description="What the operator calls it.")
+    scopes: list[Scope] = Field(description="What may be done; everything where access is open.")
+    expires_at: datetime | None
+
+    @classmethod
+    def of(cls, token: Token | None, needed: bool, by_cookie: bool) -> SessionBody:
+        return cls(
+            access="tokens" if needed else "open",
+            by_cookie=by_cookie,
+            token=token.id if token else "",
+            name=token.name if token else "",
+            scopes=sorted(token.scopes if token else Scope),
+            expires_at=stamp(token.expires_at) if token else None,
+        )
+
+
+@blueprint.get("", responses={200: SessionBody})
+def show() -> Response:
+    """Who asks, as the service sees it."""
+    caller = authentication.caller()
+    return _answer(caller.token, caller.by_cookie)
+
+
+@blueprint.post("", responses={200: SessionBody})
+def sign_in(body: SignInBody) -> Response:
+    """Have the browser send a token as a cookie, which no script can read."""
+    text = body.token.strip()
+    response = _answer(authentication.identify(text), by_cookie=True)
+    # Without an end of its own: it goes with the browser's session.
+    response.set_cookie(
+        authentication.COOKIE, text, httponly=True, samesite="Strict", secure=request.is_secure
+    )
+    return response
+
+
+@blueprint.delete("", responses={204: None})
+def sign_out() -> Response:
+    """Have the browser forget the token."""
+    return authentication.without_cookie(Response(status=204))
+
+
+def _answer(token: Token | None, by_cookie: bool) -> Response:
+    body = SessionBody.of(token, settings.get().needs_tokens, by_cookie)
+    response = Response(body.model_dump_json(), content_type="application/json")
+    response.headers["Cache-Control"] = "no-store"
+    return response

@@ -1,0 +1,134 @@
+"""Whether the service lives, whether it can work, and its counters."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+
+import redis
+from flask import Response
+from flask_openapi3 import APIBlueprint, Tag
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from ocr_tasks import errors, metrics, settings
+from ocr_tasks.jobs import lifecycle, worker_registry
+from ocr_tasks.redis import counters
+from ocr_tasks.storage import store
+
+blueprint = APIBlueprint(
+    "health", __name__, abp_tags=[Tag(name="Operation", description="For those who run it")]
+)
+
+
+#: Seconds after the start of this server for which a part that is not there counts as starting.
+START_SECONDS = 30
+
+_began = time.monotonic()
+
+#: What an operator does about a part that is not there.
+_ADVICE = {
+    "redis": "Start Redis, or correct OCR_REDIS_URL.",
+    "storage": "Make OCR_DATA_DIR and the bucket of OCR_STORAGE_URL writable, or free some space.",
+    "workers": "Start one with `ocr-tasks worker`, or see its log.",
+    "processors": "Start them with `ocr-tasks worker --processors NAMES`, or see its log.",
+}
+
+
+@blueprint.get("/healthz")
+def live() -> Response:
+    """The web server answers."""
+    return _json({"status": "ok", "service": "ocr-tasks"}, 200)
+
+
+@blueprint.get("/readyz")
+def ready() -> Response:
+    """Redis, workers, storage and OCR-D's processors are there; else 503, and what is missing why.
+
+    `starting` lists the missing parts that are normal to miss in the first seconds. Processors that
+    are still missing after that are reported in `parts` alone: documents do not need them.
+    """
+    parts = {
+        "redis": _check("redis", lifecycle.counts),
+        "storage": _check("storage", store.get().check_writable),
+    }
+    parts["workers"] = _check("workers", _need_workers) if parts["redis"] == "ok" else _UNKNOWN
+    missing = [name for name, state in parts.items() if state != "ok"]
+    if settings.get().processor_names:
+        there = parts["workers"] == "ok"
+        parts["processors"] = _check("processors", _need_processors) if there else _UNKNOWN
+        if _starts(parts["processors"]):
+            missing.append("processors")
+    body = {
+        "status": "not ready" if missing else "ready",
+        "missing": missing,
+        "starting": [name for name in missing if _starts(parts[name])],
+        "parts": parts,
+    }
+    return _json(body, 503 if missing else 200)
+
+
+@blueprint.get("/metrics")
+def metrics_page() -> Response:
+    """Counters in the format of Prometheus."""
+    counters.flush()
+    return Response(generate_latest(metrics.registry()), content_type=CONTENT_TYPE_LATEST)
+
+
+class _Starting(Exception):
+    """The part is not there yet; the text says what is going on."""
+
+
+#: Not asked for, as another part is missing.
+_UNKNOWN = "unknown"
+
+_PREFIX = "starting: "
+
+
+def _starts(state: str) -> bool:
+    return state.startswith(_PREFIX)
+
+
+def _need_workers() -> None:
+    if not worker_registry.readers():
+        _raise_if_starting("no worker has reported yet, which takes some seconds")
+        raise errors.ServiceError(
+            f"no worker has been heard of for {worker_registry.LIFETIME} seconds"
+        )
+
+
+def _need_processors() -> None:
+    config = settings.get()
+    wanted = config.processor_names
+    offered = {name for worker in worker_registry.living() for name in worker.processors}
+    lost = [name for name in wanted if name not in offered]
+    # Where workers for documents do not offer the built-in one, perhaps no worker does.
+    awaited = config.processors_share_worker or not config.only_own_processor
+    if awaited and len(lost) == len(wanted):
+        _raise_if_starting(f"no worker offers {', '.join(lost)} yet, which takes some seconds")
+    if lost:
+        raise errors.ServiceError(f"no living worker offers {', '.join(lost)}")
+
+
+def _raise_if_starting(what: str) -> None:
+    if time.monotonic() - _began < START_SECONDS:
+        raise _Starting(what)
+
+
+def _check(part: str, question: Callable[[], object]) -> str:
+    """How a part is: ok, or what is wrong and what to do."""
+    try:
+        question()
+    except _Starting as starting:
+        return f"{_PREFIX}{starting}"
+    except errors.ServiceError as error:
+        if isinstance(error.__cause__, redis.BusyLoadingError):
+            return f"{_PREFIX}Redis is loading its data"
+        return f"{error.detail or error.title}. {_ADVICE[part]}"
+    return "ok"
+
+
+def _json(body: object, status: int) -> Response:
+    response = Response(json.dumps(body), status, content_type="application/json")
+    response.headers["Cache-Control"] = "no-store"
+    return response

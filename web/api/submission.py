@@ -1,0 +1,75 @@
+"""How a document that a client sends becomes a job: one way, whatever it speaks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ocr_tasks import errors, options
+from ocr_tasks.jobs import idempotency, lifecycle, worker_registry
+from ocr_tasks.model import Callback, Job, WorkspacePages
+from ocr_tasks.storage import store
+from ocr_tasks.uploads import receive
+from web.access import authentication
+from web.http import streaming
+from web.ocrd import from_workspace
+
+
+@contextmanager
+def admitting(upload: streaming.UploadRequest) -> Iterator[authentication.Caller]:
+    """Who sends a document, for as long as it is taken in; it must be allowed one more job.
+
+    What the request brought is deleted at the end, if it became no job.
+
+    Raises:
+        errors.QueueFull, errors.LimitReached, errors.QueueUnavailable
+    """
+    caller = authentication.caller()
+    with streaming.taking(upload):
+        caller.spend("submits_minute")
+        lifecycle.check_queue(caller.id, caller.most_waiting)
+        yield caller
+
+
+def submit(
+    caller: authentication.Caller,
+    incoming: receive.Incoming,
+    chosen: options.JobOptions,
+    *,
+    idempotency_key: str | None = None,
+    callback: Callback | None = None,
+    pages: WorkspacePages | None = None,
+    reuse: bool = True,
+) -> Job:
+    """A job that reads the files of a request; `reuse`: an earlier one of the same would do.
+
+    Raises:
+        errors.UploadError, errors.UploadTaken
+        errors.InvalidOptions, errors.LanguageUnavailable
+        errors.QueueFull, errors.LimitReached, errors.IdempotencyMismatch, errors.MalformedRequest
+        errors.NotAuthenticated, errors.QueueUnavailable
+        errors.StorageFull, errors.StorageUnavailable
+    """
+    chosen.check_languages(worker_registry.languages())
+    worker_registry.check_engine(chosen.engine)
+    asked = idempotency.request(
+        owner=caller.id,
+        idempotency_key=idempotency_key,
+        sha256=incoming.fingerprint,
+        options=f"{chosen.model_dump_json()} {callback} {pages}",
+        reuse=reuse and callback is None and pages is None,
+    )
+    caller.check()  # the upload may have taken hours
+    earlier = lifecycle.sent_before(asked)
+    if earlier:
+        return earlier
+    received = from_workspace.received(receive.receive(incoming, chosen), pages)
+    try:
+        caller.spend("pages_day", received.input.pages)
+    except errors.ServiceError:
+        store.get().delete(received.job_id)
+        raise
+    most = caller.most_waiting
+    return lifecycle.submit(
+        received.job_id, received.input, chosen, caller.id, most, asked, callback
+    )

@@ -1,0 +1,249 @@
+"""/v1/uploads: files sent in pieces over lines that break, by the tus protocol 1.0.0.
+
+https://tus.io/protocols/resumable-upload, with its extensions creation, creation-with-upload,
+creation-defer-length, termination, checksum and expiration.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Iterable
+from contextlib import closing, suppress
+from typing import TYPE_CHECKING
+
+from flask import Flask, Response, request
+from flask_openapi3 import APIBlueprint, Tag
+from werkzeug.http import http_date
+
+from ocr_tasks import errors, settings
+from ocr_tasks.uploads import tus, tus_writer
+from ocr_tasks.uploads.tus import Upload
+from ocr_tasks.uploads.tus_writer import Checksum
+from web.access import authentication
+from web.http import streaming
+from web.http.schemas import ProblemBody, UploadBody, UploadPath
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+PREFIX = "/v1/uploads"
+
+blueprint = APIBlueprint(
+    "resumable",
+    __name__,
+    url_prefix=PREFIX,
+    abp_tags=[Tag(name="Uploads", description="Large files, sent so that nothing is sent twice")],
+    abp_responses={"default": ProblemBody},
+)
+
+_VERSION = "1.0.0"
+_EXTENSIONS = "creation,creation-with-upload,creation-defer-length,termination,checksum,expiration"
+_PIECE_TYPE = "application/offset+octet-stream"
+
+#: Of a piece that is refused no more than this is read: over a bad line the rest would take hours.
+_READ_AWAY_BYTES = 1024 * 1024
+
+_NUMBER = re.compile(r"[0-9]{1,18}")
+#: Pairs of a key and a value in Base64, which may be left out.
+_METADATA = re.compile(r"[!-+\--~]+( [A-Za-z0-9+/=]*)?(, ?[!-+\--~]+( [A-Za-z0-9+/=]*)?)*")
+_METADATA_LENGTH = 4096
+
+#: By which of these a client names the file, the first that there is.
+_NAMES = ("filename", "name")
+
+
+def install(app: Flask) -> None:
+    """Has the application heed X-HTTP-Method-Override, before it asks who may do what."""
+    inner = app.wsgi_app
+
+    def overridden(environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
+        method = environ.get("HTTP_X_HTTP_METHOD_OVERRIDE")
+        path = environ.get("PATH_INFO", "")
+        if method and (path == PREFIX or path.startswith(f"{PREFIX}/")):
+            environ["REQUEST_METHOD"] = method.upper()
+        return inner(environ, start)
+
+    app.wsgi_app = overridden  # type: ignore[method-assign,assignment]  # as Flask has it
+
+
+@blueprint.before_request
+def _check_version() -> None:
+    # GET is not of the protocol.
+    if request.method not in ("GET", "OPTIONS"):
+        version = request.headers.get("Tus-Resumable", "")
+        if version != _VERSION:
+            raise errors.TusVersionUnsupported(f"{version[:20]!r} is not {_VERSION}")
+
+
+@blueprint.after_request
+def _complete(response: Response) -> Response:
+    response.headers["Tus-Resumable"] = _VERSION
+    response.headers["Cache-Control"] = "no-store"
+    if request.method == "OPTIONS" or response.status_code == 412:
+        response.headers["Tus-Version"] = _VERSION
+    if request.method == "OPTIONS":
+        response.headers["Tus-Extension"] = _EXTENSIONS
+        response.headers["Tus-Max-Size"] = str(settings.get().max_upload_bytes)
+        response.headers["Tus-Checksum-Algorithm"] = ",".join(tus_writer.CHECKSUMS)
+    return response
+
+
+@blueprint.post("", responses={201: None})
+def create() -> Response:
+    """Begin an upload that can go on after the line broke.
+
+    By the tus protocol 1.0.0: `Upload-Length` says how many bytes will come, or
+    `Upload-Defer-Length: 1` that this is not known yet; `Upload-Metadata` may hold a `filename`.
+    The first piece may come with it. The answer names the upload's address in `Location`.
+    """
+    try:
+        caller = authentication.caller()
+        length = _length(required=True)
+        metadata, name = _metadata()
+        first = bool(request.content_length) or "Transfer-Encoding" in request.headers
+        if first:
+            _check_type()
+        most = caller.most("open_uploads")
+        upload = tus.create(caller.id, length, metadata, name, most)
+        if first:
+            upload = _first_piece(upload)
+    except errors.OcrTasksError:
+        streaming.read_away(request, _READ_AWAY_BYTES)
+        raise
+    response = Response(status=201)
+    response.headers["Location"] = f"{PREFIX}/{upload.id}"
+    _describe(response, upload)
+    return response
+
+
+def _first_piece(upload: Upload) -> Upload:
+    try:
+        return _append(upload.id, 0, None)
+    except errors.OcrTasksError:
+        # Its sender does not know its address.
+        with suppress(errors.OcrTasksError):
+            tus.delete(upload.id, None)
+        raise
+
+
+@blueprint.get("/<upload_id>", responses={200: UploadBody})
+def show(path: UploadPath) -> Response:
+    """How much of an upload is here.
+
+    HEAD tells it in `Upload-Offset`, to go on from there: it ends a request that is still sending.
+    """
+    # Who asks by HEAD knows that the line broke, which we may learn much later.
+    read = tus.read if request.method == "GET" else tus.settle
+    upload = read(path.upload_id, authentication.caller().sees)
+    # An answer to another method by X-HTTP-Method-Override must not seem to have a body either.
+    body = UploadBody.of(upload).model_dump_json() if request.method == "GET" else ""
+    response = Response(body, content_type="application/json")
+    if upload.length is None:
+        response.headers["Upload-Defer-Length"] = "1"
+    else:
+        response.headers["Upload-Length"] = str(upload.length)
+    if upload.metadata:
+        response.headers["Upload-Metadata"] = upload.metadata
+    _describe(response, upload)
+    return response
+
+
+@blueprint.patch("/<upload_id>", responses={204: None})
+def append(path: UploadPath) -> Response:
+    """Send a piece of an upload, which begins at `Upload-Offset`.
+
+    What has arrived when the line breaks is kept. With `Upload-Checksum` (sha1, sha256 or sha512)
+    the piece counts only if it is whole and right. A piece that comes while another one is being
+    sent ends that one.
+    """
+    try:
+        _check_type()
+        offset = _number("Upload-Offset")
+        if offset is None:
+            raise errors.MalformedRequest("the header Upload-Offset is missing")
+        upload = _append(path.upload_id, offset, _length())
+    except errors.OcrTasksError:
+        streaming.read_away(request, _READ_AWAY_BYTES)
+        raise
+    response = Response(status=204)
+    _describe(response, upload)
+    return response
+
+
+@blueprint.delete("/<upload_id>", responses={204: None})
+def delete(path: UploadPath) -> Response:
+    """Delete an upload that has not become a job."""
+    tus.delete(path.upload_id, authentication.caller().sees)
+    return Response(status=204)
+
+
+def _append(upload_id: str, offset: int, length: int | None) -> Upload:
+    sees = authentication.caller().sees
+    text = request.headers.get("Upload-Checksum")
+    checksum = None if text is None else Checksum.parse(text)
+    size = request.content_length
+    with (
+        tus_writer.writing(upload_id, sees, offset, size, length, checksum) as writer,
+        closing(streaming.pieces(request, writer.is_wanted)) as arriving,
+    ):
+        for piece in arriving:
+            writer.write(piece)
+    return tus.read(upload_id, sees)
+
+
+def _describe(response: Response, upload: Upload) -> None:
+    response.headers["Upload-Offset"] = str(upload.offset)
+    response.headers["Upload-Expires"] = http_date(upload.expires)
+
+
+# What a request says
+
+
+def _check_type() -> None:
+    if request.mimetype != _PIECE_TYPE:
+        raise errors.ContentTypeWrong(f"{request.mimetype[:100]!r} is not {_PIECE_TYPE}")
+
+
+def _number(header: str) -> int | None:
+    text = request.headers.get(header)
+    if text is None:
+        return None
+    if not _NUMBER.fullmatch(text):
+        raise errors.MalformedRequest(f"{header} is a number of bytes, not {text[:50]!r}")
+    return int(text)
+
+
+def _length(required: bool = False) -> int | None:
+    """The length that the request tells; None: it is not known yet."""
+    if "Upload-Concat" in request.headers:
+        raise errors.MalformedRequest("uploads cannot be joined; a job takes several of them")
+    length, deferred = _number("Upload-Length"), request.headers.get("Upload-Defer-Length")
+    if deferred not in (None, "1"):
+        raise errors.MalformedRequest("Upload-Defer-Length can only be 1")
+    if required and (length is None) == (deferred is None):
+        raise errors.MalformedRequest("send either Upload-Length or Upload-Defer-Length: 1")
+    return length
+
+
+def _metadata() -> tuple[str, str]:
+    """The metadata as it was sent, and the name of the file in it, which is not to be trusted."""
+    text = request.headers.get("Upload-Metadata", "")
+    if not text:
+        return "", ""
+    if len(text) > _METADATA_LENGTH or not _METADATA.fullmatch(text):
+        raise errors.MalformedRequest(
+            "Upload-Metadata is pairs of a key and a value in Base64, joined by commas; "
+            f"{_METADATA_LENGTH} characters at most"
+        )
+    pairs = [pair.strip().partition(" ")[::2] for pair in text.split(",")]
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        raise errors.MalformedRequest("a key comes twice in Upload-Metadata")
+    try:
+        decoded = {key: base64.b64decode(value, validate=True) for key, value in values.items()}
+    except binascii.Error:
+        raise errors.MalformedRequest("a value in Upload-Metadata is not Base64") from None
+    names = (decoded[key].decode(errors="replace") for key in _NAMES if decoded.get(key))
+    return text, next(names, "")

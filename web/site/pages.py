@@ -1,0 +1,129 @@
+"""The web page, the readable API pages, and what they ask for besides jobs."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from flask import Response, current_app, render_template
+from flask_openapi3 import APIBlueprint, Tag
+from markupsafe import Markup, escape
+
+from ocr_tasks import errors, settings
+from ocr_tasks.jobs import worker_registry
+from ocr_tasks.options import JobOptions
+from web.http import problems
+from web.http.schemas import LanguageBody, LanguageListBody
+from web.site import languages, texts
+
+blueprint = APIBlueprint(
+    "site", __name__, abp_tags=[Tag(name="Discovery", description="What can be asked for")]
+)
+
+_CODE = re.compile("`([^`]+)`")
+
+_CSP = (
+    "default-src 'self'; img-src 'self' data: blob:; style-src 'self'; script-src 'self'; "
+    "connect-src 'self'; object-src 'none'; base-uri 'none'; frame-ancestors 'none'"
+)
+
+_STATIC = Path(__file__).parent / "static"
+
+_IMPORT = re.compile(r'^import .*"\./(\w+\.js)";$', re.M)
+
+
+def _modules(name: str, found: frozenset[str] = frozenset()) -> frozenset[str]:
+    """A script of the page, and all that it imports, directly or not."""
+    found |= {name}
+    for imported in _IMPORT.findall((_STATIC / name).read_text()):
+        if imported not in found:
+            found |= _modules(imported, found)
+    return found
+
+
+#: Named in the page, as a browser would else find them one after another.
+_MODULES = sorted(_modules("app.js"))
+
+#: What the page of the swarm reads with, as scripts/swarm-assets puts it there.
+_VENDOR = _STATIC / "swarm" / "vendor"
+
+#: Its workers run WebAssembly; some browsers ask the page's policy for that, others the worker's.
+_SWARM_CSP = _CSP.replace("script-src 'self'", "script-src 'self' 'wasm-unsafe-eval'")
+
+
+@blueprint.app_template_filter("code")
+def _code(text: str) -> Markup:
+    """What stands in backticks as code."""
+    return Markup(_CODE.sub(r"<code>\1</code>", str(escape(text))))  # noqa: S704  # escaped before
+
+
+@blueprint.get("/", doc_ui=False)
+def page() -> Response:
+    """The web page."""
+    return _html("index.html", resumable_from=settings.get().resumable_bytes)
+
+
+@blueprint.get("/swarm", doc_ui=False)
+def swarm() -> Response:
+    """The page that makes a browser a device of the swarm."""
+    codes = sorted(path.name.partition(".")[0] for path in _VENDOR.glob("*.traineddata.gz"))
+    names = sorted(languages.name(code) for code in codes)
+    response = _html("swarm.html", languages=codes, names=names)
+    response.headers["Content-Security-Policy"] = _SWARM_CSP
+    return response
+
+
+@blueprint.get("/docs", doc_ui=False)
+def docs() -> Response:
+    """The API in words: addresses, options, errors."""
+    spec: dict[str, Any] = current_app.api_doc  # type: ignore[attr-defined]  # flask-openapi3's
+    rows = [(code, cls, problems.STATUS.get(cls)) for code, cls in errors.by_code().items()]
+    return _html("docs.html", spec=spec, errors=rows, options=JobOptions.model_json_schema())
+
+
+@blueprint.get("/openapi.json", doc_ui=False)
+def openapi() -> Response:
+    """The API as an OpenAPI 3.1 document."""
+    return _json(current_app.api_doc)  # type: ignore[attr-defined]
+
+
+@blueprint.get("/v1/options")
+def options_schema() -> Response:
+    """The options of a job, as a JSON schema."""
+    schema = JobOptions.model_json_schema()
+    schema["properties"]["languages"]["default"] = settings.get().default_languages.split("+")
+    return _json({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema})
+
+
+@blueprint.get("/v1/languages", responses={200: LanguageListBody})
+def installed_languages() -> Response:
+    """The languages that can be read."""
+    body = LanguageListBody(
+        languages=[
+            LanguageBody(code=code, name=languages.name(code))
+            for code in worker_registry.languages()
+        ],
+        default=settings.get().default_languages.split("+"),
+    )
+    return _json(body.model_dump())
+
+
+def _html(template: str, **values: Any) -> Response:
+    language = texts.language()
+    said = texts.table(language)
+    content = render_template(
+        template, t=said, language=language, spoken=texts.LANGUAGES, modules=_MODULES, **values
+    )
+    response = Response(content, content_type="text/html; charset=utf-8")
+    response.headers["Content-Security-Policy"] = _CSP
+    response.headers["Cache-Control"] = "no-cache"
+    response.vary.update(("Accept-Language", "Cookie"))
+    return response
+
+
+def _json(body: Any) -> Response:
+    response = Response(json.dumps(body, ensure_ascii=False), content_type="application/json")
+    response.headers["Cache-Control"] = "no-cache"
+    return response
