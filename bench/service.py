@@ -64,11 +64,7 @@ class Service:
         return shown
 
     def read(self, *files: Path, **options: Any) -> dict[str, Any]:
-        """Sends a document and waits for the end.
-
-        Raises:
-            RuntimeError: if it fails.
-        """
+        """Sends a document and waits for the end."""
         job = self.wait(self.submit(*files, **options))
         if job["state"] != "succeeded":
             raise RuntimeError(job["error"])

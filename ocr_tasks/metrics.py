@@ -73,11 +73,7 @@ def _storage() -> Iterator[Metric]:
 
 
 def _service() -> Iterator[Metric]:
-    """What Redis knows.
-
-    Raises:
-        errors.QueueUnavailable, redis.RedisError
-    """
+    """What Redis knows."""
     seen = _Seen()
     yield from _jobs(seen)
     yield from _queue(seen)

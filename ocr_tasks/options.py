@@ -179,21 +179,13 @@ class JobOptions(BaseModel):
         return self
 
     def check_pages(self, total: int) -> None:
-        """Makes sure that the pages asked for are in a document of so many pages.
-
-        Raises:
-            errors.InvalidOptions: if one is not.
-        """
+        """Makes sure that the pages asked for are in a document of so many pages."""
         for first, last in _ranges(self.pages or ""):
             if first > total or (last is not None and last > total):
                 raise invalid("pages", f"the document has {total} pages")
 
     def check_languages(self, installed: Collection[str]) -> None:
-        """Makes sure that the languages are installed; knowing of none means not knowing.
-
-        Raises:
-            errors.LanguageUnavailable: if one is not.
-        """
+        """Makes sure that the languages are installed; knowing of none means not knowing."""
         missing = [language for language in self.languages if language not in installed]
         if installed and missing:
             raise errors.LanguageUnavailable(
@@ -240,11 +232,7 @@ def invalid(option: str, detail: str) -> errors.InvalidOptions:
 
 
 def parse(form: Mapping[str, Sequence[str]]) -> JobOptions:
-    """Options from the fields of a form, each with the values it was sent with.
-
-    Raises:
-        errors.InvalidOptions: naming each field that is wrong.
-    """
+    """Options from the fields of a form, each with the values it was sent with."""
     values: dict[str, Any] = {}
     for name, sent in form.items():
         if name == "languages":
@@ -257,11 +245,7 @@ def parse(form: Mapping[str, Sequence[str]]) -> JobOptions:
 
 
 def from_dict(values: Mapping[str, Any]) -> JobOptions:
-    """Options from a mapping, such as a job's record.
-
-    Raises:
-        errors.InvalidOptions: naming each option that is wrong.
-    """
+    """Options from a mapping, such as a job's record."""
     try:
         return JobOptions.model_validate(_numbers(values))
     except ValidationError as error:

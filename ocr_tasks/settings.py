@@ -790,12 +790,7 @@ def _core_seconds(root: Path) -> float:
 
 @lru_cache(maxsize=1)
 def get() -> Settings:
-    """The settings of this process.
-
-    Raises:
-        SettingsError: if a variable or a file of OCR_SECRETS_DIR has a value that cannot be, or
-            cannot be read.
-    """
+    """The settings of this process."""
     secrets = os.environ.get("OCR_SECRETS_DIR") or None
     if secrets and not Path(secrets).is_dir():
         raise SettingsError(f"OCR_SECRETS_DIR: {secrets} is no folder")

@@ -69,11 +69,7 @@ class Supervisor:
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
-        """The stack runs for the time of the block.
-
-        Raises:
-            StartError: if it cannot be started; then nothing is left running.
-        """
+        """The stack runs for the time of the block."""
         logs.set_up()
         with _lock(self._config.data_dir), _signals(self._on_signal) as self._signals:
             _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
@@ -237,11 +233,7 @@ def _redis_command(config: settings.Settings) -> list[str]:
 def _wait_for_redis(
     config: settings.Settings, alive: Callable[[], bool], seconds: float = 60
 ) -> None:
-    """Waits until Redis answers; loading a large file of its own takes a while.
-
-    Raises:
-        StartError
-    """
+    """Waits until Redis answers; loading a large file of its own takes a while."""
     why_not = _why_remote_is_silent if config.redis_url else _why_embedded_is_silent
     deadline = time.monotonic() + seconds
     while why := why_not(config):
@@ -266,11 +258,7 @@ def _why_embedded_is_silent(config: settings.Settings) -> str:
 
 
 def _why_remote_is_silent(config: settings.Settings) -> str:
-    """Why the Redis of OCR_REDIS_URL does not answer, '' if it does.
-
-    Raises:
-        StartError: if it is none to work with.
-    """
+    """Why the Redis of OCR_REDIS_URL does not answer, '' if it does."""
     import redis
 
     from ocr_tasks.redis import connection
@@ -289,11 +277,7 @@ def _why_remote_is_silent(config: settings.Settings) -> str:
 
 @contextlib.contextmanager
 def _lock(data_dir: Path) -> Iterator[None]:
-    """Makes sure that only one stack works on a data folder.
-
-    Raises:
-        StartError
-    """
+    """Makes sure that only one stack works on a data folder."""
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
         file = (data_dir / "lock").open("w")

@@ -97,12 +97,7 @@ class Attempt:
 
 
 def wanted(form: dict[str, list[str]]) -> Callback | None:
-    """Who is to be told of a job, taken out of the fields of a request.
-
-    Raises:
-        errors.CallbackRefused: if the address is none that may be called.
-        errors.InvalidOptions
-    """
+    """Who is to be told of a job, taken out of the fields of a request."""
     urls, events = form.pop("callback_url", []), form.pop("callback_events", [])
     if not urls:
         if events:
@@ -117,11 +112,7 @@ def wanted(form: dict[str, list[str]]) -> Callback | None:
 
 
 def take(most: int) -> list[Message]:
-    """Messages that are due, now this worker's for a minute.
-
-    Raises:
-        redis.RedisError
-    """
+    """Messages that are due, now this worker's for a minute."""
     rows = connection.run("due", [keys.OUTBOX, keys.OUTBOX_TRIES], [most, _LEASE])
     messages = []
     for member, tries in zip(rows[::2], rows[1::2], strict=True):
@@ -137,11 +128,7 @@ def postpone(message: Message, seconds: float) -> None:
 
 
 def told(message: Message) -> Told | None:
-    """Whom a message goes to, and what it says; None: what it is about is gone.
-
-    Raises:
-        errors.QueueUnavailable
-    """
+    """Whom a message goes to, and what it says; None: what it is about is gone."""
     with suppress(errors.JobNotFound, errors.JobDeleted):
         job = lifecycle.read(message.job_id)
         return Told(job.callback.url, payload(message, job)) if job.callback else None
@@ -189,12 +176,7 @@ def drop(message: Message) -> None:
 
 
 def replay(job: Job) -> None:
-    """Tells the end of a job once more, from the first try on.
-
-    Raises:
-        errors.NoCallback: if the job names none, or has not ended.
-        errors.QueueUnavailable
-    """
+    """Tells the end of a job once more, from the first try on."""
     if job.callback is None or not job.state.final:
         raise errors.NoCallback()
     member = Message(job.id, job.attempt, job.state, 0).member
@@ -276,11 +258,7 @@ def sign(message_id: str, stamp: str, body: bytes) -> list[str]:
 
 
 def secret_texts() -> list[str]:
-    """The secrets as receivers need them, the newest first; made at random if none is set.
-
-    Raises:
-        errors.StorageUnavailable
-    """
+    """The secrets as receivers need them, the newest first; made at random if none is set."""
     chosen = settings.get().webhook_secret_list
     if chosen:
         return chosen

@@ -78,11 +78,7 @@ def _read(
 
 @contextmanager
 def _server(url: str) -> Iterator[Client]:
-    """A client of the server at the address, or of one that runs for the time of the block.
-
-    Raises:
-        TimeoutError: if that one does not start.
-    """
+    """A client of the server at the address, or of one that runs for the time of the block."""
     with Client(url) as client:
         if client.alive():
             yield client

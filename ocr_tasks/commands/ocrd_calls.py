@@ -33,11 +33,7 @@ class Api:
         )
 
     def ask(self, method: str, address: str, **sent: Any) -> httpx.Response:
-        """An answer that is no refusal.
-
-        Raises:
-            ApiError, httpx.TransportError
-        """
+        """An answer that is no refusal."""
         answer = self.http.request(method, address, **sent)
         _check(answer)
         return answer

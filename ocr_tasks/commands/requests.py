@@ -28,11 +28,7 @@ def add_options(parser: argparse.ArgumentParser, otherwise: str = "") -> None:
 
 
 def wanted(options: argparse.Namespace) -> dict[str, Option]:
-    """The options of a job that a command line asks for.
-
-    Raises:
-        ValueError: if they, or the address of the server, cannot be.
-    """
+    """The options of a job that a command line asks for."""
     if not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", options.url):
         raise ValueError(f"--url takes an address such as {environment.DEFAULT_URL}")
     fields: dict[str, Option] = {}
@@ -61,11 +57,7 @@ def add_results(parser: argparse.ArgumentParser) -> None:
 
 
 def artifacts(options: argparse.Namespace) -> list[str]:
-    """The results that a command line asks for, the PDF first.
-
-    Raises:
-        ValueError
-    """
+    """The results that a command line asks for, the PDF first."""
     names = ["pdf", *filter(None, options.also.split(",")), *(["text"] if options.text else [])]
     for name in names:
         if name not in ENDINGS:

@@ -75,11 +75,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _found(options: argparse.Namespace, ledger: Ledger) -> Iterator[Found]:
-    """The documents of a command line, each once.
-
-    Raises:
-        ValueError, OSError
-    """
+    """The documents of a command line, each once."""
     out = options.output.resolve()
     results = {out / row for entry in ledger.all() for row in entry.results}
     seen: set[Path] = set()

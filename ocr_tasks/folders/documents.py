@@ -40,9 +40,6 @@ def walk(
     """The documents of a folder and its folders, but for some; links are not followed.
 
     `unreadable` hears of folders in it that cannot be read.
-
-    Raises:
-        OSError: if the folder itself cannot be read.
     """
     for row in sorted(os.scandir(folder), key=lambda row: row.name):
         path = Path(row.path)
@@ -59,11 +56,7 @@ def walk(
 
 
 def finished(path: Path) -> bool:
-    """Whether a file looks complete: it is not empty, and a PDF has its end.
-
-    Raises:
-        OSError
-    """
+    """Whether a file looks complete: it is not empty, and a PDF has its end."""
     with path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - _PDF_TAIL))
@@ -72,10 +65,6 @@ def finished(path: Path) -> bool:
 
 
 def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file, in hex.
-
-    Raises:
-        OSError
-    """
+    """The SHA-256 of a file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

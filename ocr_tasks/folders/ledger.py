@@ -26,11 +26,7 @@ class Stamp:
 
     @classmethod
     def of(cls, path: Path) -> Stamp:
-        """The stamp of a file.
-
-        Raises:
-            OSError
-        """
+        """The stamp of a file."""
         found = path.stat()
         return cls(found.st_size, found.st_mtime_ns)
 
@@ -65,11 +61,7 @@ class Ledger:
         return _parsed(self._path(name))
 
     def write(self, entry: Entry) -> None:
-        """Stores an entry.
-
-        Raises:
-            OSError
-        """
+        """Stores an entry."""
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._path(entry.name)
         new = path.with_suffix(".new")
@@ -80,11 +72,7 @@ class Ledger:
         new.replace(path)
 
     def forget(self, name: str) -> None:
-        """Deletes an entry.
-
-        Raises:
-            OSError
-        """
+        """Deletes an entry."""
         self._path(name).unlink(missing_ok=True)
 
     def all(self) -> Iterator[Entry]:

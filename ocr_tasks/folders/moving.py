@@ -19,12 +19,7 @@ def free_names(path: Path) -> Iterator[Path]:
 
 
 def publish(new: Path, target: Path) -> None:
-    """Gives a file another name in the same file system.
-
-    Raises:
-        FileExistsError: if that name is taken.
-        OSError
-    """
+    """Gives a file another name in the same file system."""
     try:
         os.link(new, target)  # what no other program can come in between
     except FileExistsError:
@@ -45,11 +40,7 @@ def publish(new: Path, target: Path) -> None:
 
 
 def move(path: Path, target: Path) -> Path:
-    """Moves a file, also to another file system, and gives where it is: a free name.
-
-    Raises:
-        OSError
-    """
+    """Moves a file, also to another file system, and gives where it is: a free name."""
     target.parent.mkdir(parents=True, exist_ok=True)
     for candidate in free_names(target):
         try:
@@ -78,9 +69,5 @@ def _copy(path: Path, target: Path) -> Path:
 
 
 def write_beside(path: Path, text: str) -> None:
-    """Writes a text to a file of the same name and `.txt`.
-
-    Raises:
-        OSError
-    """
+    """Writes a text to a file of the same name and `.txt`."""
     path.with_name(f"{path.name}.txt").write_text(text, encoding="utf-8")

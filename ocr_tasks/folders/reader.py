@@ -83,11 +83,6 @@ class Reader:
         Those that are there already are left, if they are of the same document and options. With
         `renew` they are replaced by those of a document that has changed, and made again if they
         are gone; else new ones get another name.
-
-        Raises:
-            NotRead, Changed
-            ApiError, httpx.TransportError, TransferError: of the server.
-            OSError
         """
         entry = await self._entry(found.path, name, renew)
         if entry.done and self._is_there(entry, renew):

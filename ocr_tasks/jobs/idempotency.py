@@ -34,11 +34,7 @@ class Repeatable:
         return json.dumps([self.fingerprint, job_id])
 
     def job_of(self, remembered: str) -> str:
-        """The id of the job that an earlier request under its key has made.
-
-        Raises:
-            errors.IdempotencyMismatch: if that was another request.
-        """
+        """The id of the job that an earlier request under its key has made."""
         fingerprint, job_id = json.loads(remembered)
         if fingerprint != self.fingerprint:
             raise errors.IdempotencyMismatch()
@@ -52,9 +48,6 @@ def request(
 
     `sha256` is over the uploaded bytes, `options` is whatever else it asks for, as JSON. `reuse`:
     an earlier job would do.
-
-    Raises:
-        errors.MalformedRequest: if that is no key.
     """
     fingerprint = _digest(sha256, options)
     key = content = ""
@@ -66,11 +59,7 @@ def request(
 
 
 def by_key(request: Repeatable) -> str | None:
-    """The id of the job that was made under the same key.
-
-    Raises:
-        errors.IdempotencyMismatch: if the key was used for another request.
-    """
+    """The id of the job that was made under the same key."""
     found = _get(request.key)
     return request.job_of(found) if found else None
 

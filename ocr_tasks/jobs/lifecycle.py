@@ -41,11 +41,6 @@ def check_queue(owner: str = "", own_max: int = 0) -> None:
     """Makes sure that one more job may wait; cheap, to be asked before an upload is read.
 
     `own_max`: most jobs of the owner's that may wait; 0 for no limit.
-
-    Raises:
-        errors.QueueFull: with the seconds after which a place may be free.
-        errors.LimitReached: likewise, if the owner has too many waiting.
-        errors.QueueUnavailable: if Redis is away.
     """
     with connection.errors_as_ours(), connection.client().pipeline(transaction=False) as pipe:
         pipe.zcard(keys.jobs_in(State.QUEUED))
@@ -71,9 +66,6 @@ def submit(
     The record is made before the message is published, so a known id never reads as unknown, and a
     message that gets lost is found missing. Where the client has sent the same request before, it
     gets the job that it has. The folder goes if it becomes no job. `own_max`: as in `check_queue`.
-
-    Raises:
-        errors.QueueFull, errors.LimitReached, errors.QueueUnavailable, errors.IdempotencyMismatch
     """
     new = NewJob(
         id=job_id,
@@ -104,12 +96,7 @@ def submit(
 
 
 def sent_before(request: Repeatable) -> Job | None:
-    """The job that the client has for the same request, or the same document and options.
-
-    Raises:
-        errors.IdempotencyMismatch: if the key was used for another request.
-        errors.JobDeleted, errors.QueueUnavailable
-    """
+    """The job that the client has for the same request, or the same document and options."""
     with connection.errors_as_ours():
         job_id = idempotency.by_key(request)
         if job_id:
@@ -160,11 +147,7 @@ def seconds_until_place() -> int:
 
 
 def read(job_id: str, owner: str | None = None) -> Job:
-    """The job.
-
-    Raises:
-        errors.JobNotFound, errors.JobDeleted, errors.QueueUnavailable
-    """
+    """The job."""
     if not layout.is_id(job_id):
         raise errors.JobNotFound()
     with connection.errors_as_ours():
@@ -179,11 +162,7 @@ def read(job_id: str, owner: str | None = None) -> Job:
 
 
 def wait(job_id: str, revision: int, seconds: float, owner: str | None = None) -> Job:
-    """The job as soon as its revision differs from the one given, at the latest after `seconds`.
-
-    Raises:
-        errors.JobNotFound, errors.JobDeleted, errors.QueueUnavailable
-    """
+    """The job as soon as its revision differs from the one given, at the latest after `seconds`."""
     job = read(job_id, owner)
     deadline = time.monotonic() + seconds
     if job.revision != revision or seconds <= 0:
@@ -206,12 +185,7 @@ def list_jobs(
     cursor: str | None = None,
     owner: str | None = None,
 ) -> JobList:
-    """Jobs, newest first, at most `limit`, those after the cursor.
-
-    Raises:
-        errors.MalformedRequest: if the cursor is none of ours.
-        errors.QueueUnavailable
-    """
+    """Jobs, newest first, at most `limit`, those after the cursor."""
     index = keys.jobs_in(state, owner)
     before = _decode_cursor(cursor) if cursor else None
     with connection.errors_as_ours():
@@ -251,12 +225,7 @@ def _decode_cursor(cursor: str) -> tuple[float, str]:
 
 
 def cancel(job_id: str, owner: str | None = None) -> Job:
-    """Ends a job that waits or runs as cancelled; its worker kills what runs for it.
-
-    Raises:
-        errors.JobEnded: if it has ended before.
-        errors.JobNotFound, errors.JobDeleted, errors.QueueUnavailable
-    """
+    """Ends a job that waits or runs as cancelled; its worker kills what runs for it."""
     job = read(job_id, owner)
     with connection.errors_as_ours():
         if job.state.final or not backend().cancel(job_id):
@@ -266,14 +235,7 @@ def cancel(job_id: str, owner: str | None = None) -> Job:
 
 
 def retry(job_id: str, owner: str | None = None, own_max: int = 0) -> Job:
-    """Queues a job that has ended again. Pages that were read are not read again.
-
-    Raises:
-        errors.JobNotRetryable: if it runs, or succeeded in full.
-        errors.ResultGone: if its input is no longer there.
-        errors.QueueFull, errors.LimitReached: as `check_queue`.
-        errors.JobNotFound, errors.JobDeleted, errors.QueueUnavailable
-    """
+    """Queues a job that has ended again. Pages that were read are not read again."""
     job = read(job_id, owner)
     if not job.retryable:
         raise errors.JobNotRetryable()
@@ -297,9 +259,6 @@ def delete(job_id: str, owner: str | None = None) -> None:
     """Deletes a job, its files and its record; one that runs is cancelled first.
 
     Deleting what is deleted is fine.
-
-    Raises:
-        errors.JobNotFound, errors.QueueUnavailable
     """
     try:
         read(job_id, owner)
@@ -311,11 +270,7 @@ def delete(job_id: str, owner: str | None = None) -> None:
 
 
 def counts() -> dict[State, int]:
-    """How many jobs are in each state.
-
-    Raises:
-        errors.QueueUnavailable
-    """
+    """How many jobs are in each state."""
     with connection.errors_as_ours(), connection.client().pipeline(transaction=False) as pipe:
         for state in State:
             pipe.zcard(keys.jobs_in(state))

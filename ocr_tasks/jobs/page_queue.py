@@ -75,9 +75,6 @@ def lease(batch: str, reader: str, lasting: bool = False) -> int | None:
     """An item for a reader, for OCR_LEASE_SECONDS; None: none is left at the moment.
 
     `lasting`: until the batch is closed.
-
-    Raises:
-        NoBatch
     """
     seconds = 0 if lasting else settings.get().lease_seconds
     answer = int(connection.run("lease", keys.batch(batch), [reader, seconds, _MOST_LEASES]))

@@ -130,9 +130,6 @@ def publish_ready() -> None:
     """Sends messages of jobs of processors that wait for no other job any more.
 
     No more than keep all processes busy: what is in a queue cannot be overtaken by others.
-
-    Raises:
-        redis.RedisError, errors.QueueUnavailable
     """
     names = [keys.OCRD, keys.AWAITED, keys.TASK_PREFIX]
     rows = connection.run("take_ready", names, [_long_enough(), _MOST_READY])
@@ -188,11 +185,7 @@ def call_helpers(job_id: str, lane: str, batch: str, count: int) -> None:
 
 
 def send_event(task: Any, kind: str, **fields: Any) -> None:
-    """Sends one of Celery's events about a task that runs here.
-
-    Raises:
-        kombu.exceptions.OperationalError
-    """
+    """Sends one of Celery's events about a task that runs here."""
     with _sending:
         task.send_event(kind, retry=False, **fields)
 

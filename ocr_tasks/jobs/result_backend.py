@@ -161,11 +161,6 @@ class JobBackend(RedisBackend):  # type: ignore[misc]  # Celery has no types
         The token is found on the task's request, where `tasks` puts it after its claim. Celery's
         main process, which reports a time limit, has none and needs none. What it reports of a
         child that died is not written: the job is given back (`worker`).
-
-        Raises:
-            NotWritten: if a progress is refused. An end that is refused is not worth an exception:
-                what was there before holds.
-            redis.RedisError: if a progress cannot be written because Redis is away.
         """
         if state == ABORTED:
             # Somebody asks for its end, such as Flower: workers see to it (`control`).
@@ -202,9 +197,6 @@ class JobBackend(RedisBackend):  # type: ignore[misc]  # Celery has no types
         Where the client has sent the same request before, that job's id; -1 if there is a job of
         this id, 0 if the queue is full, -2 if too many of the owner's jobs wait (`own_max`, 0 for
         no limit).
-
-        Raises:
-            errors.IdempotencyMismatch: if the client has sent another request under its key.
         """
         progress = Progress().to_dict()
         record = {"input": new.input, "options": new.options, "owner": new.owner}

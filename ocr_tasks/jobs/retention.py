@@ -43,11 +43,7 @@ class Swept:
 
 
 def expire(swept: Swept) -> None:
-    """Deletes inputs, results and jobs whose time is over.
-
-    Raises:
-        redis.RedisError, errors.QueueUnavailable: if Redis is away.
-    """
+    """Deletes inputs, results and jobs whose time is over."""
     config = settings.get()
     swept.inputs += _each_due(
         keys.ENDED_WITH_INPUT, config.keep_inputs_seconds, lambda job: _drop_input(job, swept)
@@ -104,22 +100,13 @@ def _drop(job_id: str, swept: Swept) -> None:
 
 
 def sweep(swept: Swept) -> None:
-    """Looks at all jobs: deletes files that belong to nobody, restores jobs without a record.
-
-    Raises:
-        redis.RedisError, errors.QueueUnavailable: if Redis is away.
-        errors.StorageUnavailable
-    """
+    """Looks at all jobs: deletes files that belong to nobody, restores jobs without a record."""
     sweep_host(swept)
     _each_batch(store.get().jobs(), _sweep_jobs, swept)
 
 
 def sweep_host(swept: Swept) -> None:
-    """Looks at the data folder of this host: deletes what requests and runs that died left there.
-
-    Raises:
-        redis.RedisError, errors.QueueUnavailable: if Redis is away.
-    """
+    """Sweeps this host's data folder: deletes what dead requests and runs left there."""
     sweep_uploads(swept)
     if not store.get().in_folder:
         _each_batch((path.name for path in layout.folders()), _sweep_scratch, swept)
@@ -187,10 +174,6 @@ def restore(job_id: str) -> bool:
     """Recreates the record of a job from its files, and queues the job if it has not ended.
 
     False: the record exists, as another host recreated it first.
-
-    Raises:
-        OSError, ValueError, KeyError, TypeError: if what its files say is of no use.
-        errors.QueueFull, errors.StorageUnavailable, redis.RedisError
     """
     new = NewJob(**json.loads(store.get().read(job_id, "job.json") or b""))
     made = lifecycle.backend().create(new, settings.get().queue_max, 0, None)

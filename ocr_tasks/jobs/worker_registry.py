@@ -42,11 +42,7 @@ def leave(name: str) -> None:
 
 
 def living() -> list[WorkerInfo]:
-    """The workers that live.
-
-    Raises:
-        errors.QueueUnavailable: if Redis is away.
-    """
+    """The workers that live."""
     with connection.errors_as_ours():
         client = connection.client()
         names = sorted(cast("set[str]", client.smembers(keys.WORKERS)))
@@ -58,20 +54,12 @@ def living() -> list[WorkerInfo]:
 
 
 def readers() -> list[WorkerInfo]:
-    """The workers that live and read documents.
-
-    Raises:
-        errors.QueueUnavailable: if Redis is away.
-    """
+    """The workers that live and read documents."""
     return [worker for worker in living() if worker.takes_documents]
 
 
 def check_engine(engine: str) -> None:
-    """Makes sure that devices, who come to this server, can get the images of a job's pages.
-
-    Raises:
-        errors.InvalidOptions, errors.StorageUnavailable, errors.QueueUnavailable
-    """
+    """Makes sure that devices, who come to this server, can get the images of a job's pages."""
     if engine != "swarm" or store.get().in_folder:
         return
     folder = layout.folder_id()
@@ -82,11 +70,7 @@ def check_engine(engine: str) -> None:
 
 
 def languages() -> list[str]:
-    """Languages that every living worker has; those last seen where none lives.
-
-    Raises:
-        errors.QueueUnavailable: if Redis is away.
-    """
+    """Languages that every living worker has; those last seen where none lives."""
     workers = readers()
     if workers:
         return sorted(set.intersection(*(set(worker.languages) for worker in workers)))

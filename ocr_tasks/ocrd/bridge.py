@@ -32,10 +32,6 @@ def images(workspace: Workspace, group: str = "", page_id: str = "") -> list[tup
 
     A page of a group with PAGE documents has the image that its document names as its own. Without
     a group it is the first one that has an image for each of the pages, or a document.
-
-    Raises:
-        errors.WorkspaceInvalid: if a page has no image there, or one that is not in the workspace.
-        errors.FileGroupUnknown, errors.PageIdsInvalid
     """
     mets = mets_files.read(workspace.mets)
     pages = mets.resolve(page_id)
@@ -47,20 +43,12 @@ def images(workspace: Workspace, group: str = "", page_id: str = "") -> list[tup
 def images_of(
     workspace: Workspace, mets: Mets, group: str, pages: Iterable[str]
 ) -> list[tuple[str, Path, str]]:
-    """Id, image and media type of each of these pages, in this order.
-
-    Raises:
-        errors.WorkspaceInvalid: as `images` does.
-    """
+    """Id, image and media type of each of these pages, in this order."""
     return [(page, *_image(workspace.folder, mets, group, page)) for page in pages]
 
 
 def first_group(mets: Mets, pages: Iterable[str]) -> str:
-    """The first group with images of all these pages, else with documents or images of all.
-
-    Raises:
-        errors.WorkspaceInvalid: if there is none.
-    """
+    """The first group with images of all these pages, else with documents or images of all."""
     wanted = set(pages)
     for kinds in (("image/",), ("image/", page_xml.MEDIA_TYPE)):
         for group in mets.groups:
@@ -71,11 +59,7 @@ def first_group(mets: Mets, pages: Iterable[str]) -> str:
 
 
 def page_file(mets: Mets, group: str, page: str) -> File | None:
-    """The PAGE document of a page in a group, else its image; None if the group has nothing of it.
-
-    Raises:
-        errors.WorkspaceInvalid: if there are several, or only something else.
-    """
+    """Returns a page's PAGE document in a group, else its image; None if the group has neither."""
     files = mets.files(group, page)
     documents = [file for file in files if file.media_type == page_xml.MEDIA_TYPE]
     pictures = [file for file in files if file.media_type.startswith("image/")]
@@ -88,11 +72,7 @@ def page_file(mets: Mets, group: str, page: str) -> File | None:
 
 
 def source(folder: Path, file: File) -> page_xml.Source:
-    """The images that the page of a file is made of: itself, or those that the document names.
-
-    Raises:
-        errors.WorkspaceInvalid: if the file cannot be read, or names no image.
-    """
+    """The images that the page of a file is made of: itself, or those that the document names."""
     if not file.local:
         raise errors.WorkspaceInvalid(f"{file.href!r:.200} is not in the workspace")
     if file.media_type != page_xml.MEDIA_TYPE:
@@ -110,11 +90,7 @@ def source(folder: Path, file: File) -> page_xml.Source:
 
 
 def below(folder: Path, href: str) -> Path:
-    """The path of a file of a workspace, which may not be there; links are followed.
-
-    Raises:
-        errors.WorkspaceInvalid: if it leads out of the folder.
-    """
+    """The path of a file of a workspace, which may not be there; links are followed."""
     wrong = fault(href) or ("an address is not fetched" if is_url(href) else "")
     path = folder / href
     if not wrong and not path.resolve().is_relative_to(folder.resolve()):
@@ -125,11 +101,7 @@ def below(folder: Path, href: str) -> Path:
 
 
 def existing(folder: Path, href: str) -> Path:
-    """The path of a file of a workspace.
-
-    Raises:
-        errors.WorkspaceInvalid: if it leads out of the folder, or no file is there.
-    """
+    """The path of a file of a workspace."""
     path = below(folder, href)
     if not path.is_file():
         raise errors.WorkspaceInvalid(f"{href!r:.200} is not there")

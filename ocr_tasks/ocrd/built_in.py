@@ -21,9 +21,6 @@ def run(
     """Reads the pages of an order; what is said about them is appended to the log.
 
     `temporary` is a folder for temporary files. False: pages are left, see `recognition.run`.
-
-    Raises:
-        errors.ProcessorFailed
     """
     with _log_to(log), _temporary_files_in(temporary):
         try:

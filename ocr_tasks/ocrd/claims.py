@@ -29,13 +29,7 @@ class MetsLease:
     token: str
 
     def keep(self) -> None:
-        """Makes sure, right before the file is written, that it is this one's to write.
-
-        Raises:
-            errors.ProcessorFailed: if it has become somebody else's, so that all is to be done
-                again.
-            errors.QueueUnavailable: if Redis is away.
-        """
+        """Makes sure, right before the file is written, that it is this one's to write."""
         with connection.errors_as_ours():
             if not self._ask("keep"):
                 raise errors.ProcessorFailed(
@@ -49,12 +43,7 @@ class MetsLease:
 
 @contextmanager
 def mets_lease(key: str) -> Iterator[MetsLease]:
-    """Keeps others from writing the METS file of the workspace with this key (`workspaces.key`).
-
-    Raises:
-        errors.ProcessorFailed: if others have it for too long.
-        errors.QueueUnavailable: if Redis is away.
-    """
+    """Keeps others from writing the METS file of the workspace with this key (`workspaces.key`)."""
     lease = MetsLease(key, secrets.token_hex(16))
     deadline = time.monotonic() + PATIENCE
     with connection.errors_as_ours():
@@ -70,10 +59,6 @@ def mets_lease(key: str) -> Iterator[MetsLease]:
 
 
 def open_jobs(key: str) -> int:
-    """How many jobs of the workspace with this key have not ended.
-
-    Raises:
-        errors.QueueUnavailable: if Redis is away.
-    """
+    """How many jobs of the workspace with this key have not ended."""
     with connection.errors_as_ours():
         return int(connection.client().scard(keys.ocrd_open(key)))

@@ -42,11 +42,7 @@ def _cuda_version() -> str | None:
 
 
 def describe() -> dict[str, Any]:
-    """What the hosts of living workers with processors have in all.
-
-    Raises:
-        errors.QueueUnavailable
-    """
+    """What the hosts of living workers with processors have in all."""
     hosts = {
         worker.name.partition(":")[0]: worker.machine
         for worker in worker_registry.living()

@@ -24,11 +24,7 @@ _LEAST = 4
 
 
 def check_languages(languages: str) -> tuple[str, ...]:
-    """The languages that are named, joined by +, if they are installed.
-
-    Raises:
-        errors.ParametersInvalid
-    """
+    """The languages that are named, joined by +, if they are installed."""
     names = tuple(languages.split("+"))
     installed = engine.languages() - INTERNAL_LANGUAGES
     missing = [name for name in names if name not in installed]
@@ -41,11 +37,7 @@ def check_languages(languages: str) -> tuple[str, ...]:
 
 
 def read(image: Image.Image, languages: tuple[str, ...], pagesegmode: int, seconds: float) -> Page:
-    """What is read in an image, in its pixels; `dpi` in its `info` is believed, if it is there.
-
-    Raises:
-        errors.PageTimeout, errors.PageUnreadable
-    """
+    """What is read in an image, in its pixels; `dpi` in its `info` is believed, if it is there."""
     found: str | bytes
     try:
         if tesseract.available():
@@ -67,11 +59,7 @@ def read_lines(
     languages: tuple[str, ...],
     seconds: float,
 ) -> list[tuple[Word, ...]]:
-    """What is read in each of the lines of an image, whose places are known.
-
-    Raises:
-        errors.PageTimeout: if all lines together take longer than so many seconds.
-    """
+    """What is read in each of the lines of an image, whose places are known."""
     deadline = time.monotonic() + seconds
     found = []
     for polygon in polygons:

@@ -41,13 +41,7 @@ class Fetcher(fetch.Fetcher):
         )
 
     def save(self, url: str, path: Path, most: int | None = None) -> str:
-        """Writes what is at an address to a file; gives the address that it came from in the end.
-
-        Raises:
-            errors.MetsNotFetched: saying why.
-            errors.WorkspaceInvalid: if that is more than `most` bytes, or than all may be.
-            errors.StorageFull, errors.StorageUnavailable
-        """
+        """Downloads a URL to a file and returns the final URL after redirects."""
         with self.open(url) as (address, pieces):
             size = 0
             with layout.failures():
@@ -71,10 +65,6 @@ def fill(
     `url` is where METS came from, `path` where it is now. Paths stay as they are, as the XML of
     pages may name them; what has an address becomes `<group>/<id>.<ending>`. Files of other groups
     keep their addresses.
-
-    Raises:
-        errors.WorkspaceInvalid: if a file is neither on the web nor beside METS.
-        errors.MetsNotFetched, errors.StorageFull, errors.StorageUnavailable
     """
     base = url_guard.url(url)
     wanted = {path.name: url}

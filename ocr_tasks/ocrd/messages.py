@@ -19,11 +19,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
 
 
 def check_name(name: str) -> None:
-    """Makes sure that a list of results may have this name.
-
-    Raises:
-        errors.ProcessingInvalid
-    """
+    """Makes sure that a list of results may have this name."""
     if not _NAME.fullmatch(name):
         raise errors.ProcessingInvalid(
             "result_queue_name: at most 100 letters, digits, dots, hyphens and underscores"
@@ -60,11 +56,7 @@ def of_workflow(job: WorkflowJob, event: str) -> dict[str, str]:
 
 
 def results(name: str, owner: str, seconds: float) -> Iterator[dict[str, str]]:
-    """Takes messages from a list, the oldest first; waits for one for so many seconds.
-
-    Raises:
-        errors.ProcessingInvalid, errors.QueueUnavailable
-    """
+    """Takes messages from a list, the oldest first; waits for one for so many seconds."""
     check_name(name)
     key = keys.ocrd_results(owner, name)
     deadline = time.monotonic() + seconds

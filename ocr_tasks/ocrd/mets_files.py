@@ -39,9 +39,6 @@ def read(mets: Path) -> Mets:
     """All that the METS file of a workspace says, with what is pending.
 
     It may be the one that others have: it must not be changed.
-
-    Raises:
-        errors.WorkspaceInvalid
     """
     # First these: what is put into the METS file meanwhile is there twice then, and never missing.
     changes = list(_changes(mets, None))
@@ -54,11 +51,7 @@ def read(mets: Path) -> Mets:
 
 
 def excerpt(mets: Path, pages: Collection[str] | None, groups: Collection[str]) -> Mets:
-    """A METS file for a run: of some pages, or of all; it is nobody else's.
-
-    Raises:
-        errors.WorkspaceInvalid
-    """
+    """A METS file for a run: of some pages, or of all; it is nobody else's."""
     changes = list(_changes(mets, pages))
     found = Mets.read(mets) if pages is None else _kept(mets).excerpt(pages, groups)
     for change in changes:
@@ -87,11 +80,6 @@ def put(mets: Path, key: str, run_id: str, changes: Mets, page: str = "") -> Non
     """Puts what a run changed into the METS file of a workspace with this key.
 
     With a page it is one of many runs, and may be kept beside it for a while.
-
-    Raises:
-        errors.ProcessorFailed: if others have the METS file for too long.
-        errors.WorkspaceInvalid, errors.StorageFull, errors.StorageUnavailable
-        errors.QueueUnavailable
     """
     name = f"{run_id}--{page}.xml" if 0 < len(page) <= _LONGEST else f"{run_id}.xml"
     with layout.failures():
@@ -116,19 +104,13 @@ def _is_time(mets: Path, key: str) -> bool:
 
 
 def settle_if_few(mets: Path, key: str) -> None:
-    """Puts what is pending into a METS file, if there are no more than a few open jobs.
-
-    Raises: as `put`.
-    """
+    """Puts what is pending into a METS file, if there are no more than a few open jobs."""
     if _folder(mets).exists() and claims.open_jobs(key) <= _FEW:
         settle(mets, key)
 
 
 def settle(mets: Path, key: str) -> None:
-    """Puts what is pending into a METS file.
-
-    Raises: as `put`.
-    """
+    """Puts what is pending into a METS file."""
     if not _folder(mets).exists():
         return
     with claims.mets_lease(key) as lease:

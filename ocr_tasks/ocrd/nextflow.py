@@ -36,12 +36,7 @@ def program() -> str | None:
 
 
 def run(script: str, mets: Path, folder: Path, log: Path) -> None:
-    """Runs a script, with the METS file as `--mets`, in a folder of its own for what lies between.
-
-    Raises:
-        errors.ProcessorFailed
-        OSError: if it cannot be started.
-    """
+    """Runs a script with the METS file as `--mets`, in a folder of its own for work files."""
     found = program()
     if found is None:
         raise errors.ProcessorFailed("nextflow is not here any more")

@@ -41,14 +41,7 @@ _MOST_DEPENDENCIES, _MOST_ASKED = 10_000, 10_000
 
 
 def submit(run: Run, workspace: Workspace, owner: str) -> ProcessorJob:
-    """Makes a job of a run, which is queued as soon as no other job is in its way.
-
-    Raises:
-        errors.ProcessorUnavailable, errors.ParametersInvalid, errors.ProcessingInvalid
-        errors.PageIdsInvalid, errors.FileGroupUnknown, errors.CallbackRefused
-        errors.WorkspaceInvalid: if the METS file of the workspace cannot be read.
-        errors.QueueUnavailable, errors.QueueFull
-    """
+    """Makes a job of a run, which is queued as soon as no other job is in its way."""
     mets = mets_files.read(workspace.mets)
     run = checked(run)
     _check_dependencies(run, owner)
@@ -60,11 +53,7 @@ def submit(run: Run, workspace: Workspace, owner: str) -> ProcessorJob:
 
 
 def check_room(wanted: int) -> None:
-    """Makes sure that so many jobs more may be open.
-
-    Raises:
-        errors.QueueFull, errors.QueueUnavailable
-    """
+    """Makes sure that so many jobs more may be open."""
     with connection.errors_as_ours(), connection.client().pipeline(transaction=False) as pipe:
         for state in ("deferred", "queued", "running"):
             pipe.zcard(keys.processing_in(state))
@@ -75,12 +64,7 @@ def check_room(wanted: int) -> None:
 
 
 def checked(run: Run) -> Run:
-    """The run with all its parameters, if its processor can be run so.
-
-    Raises:
-        errors.ProcessorUnavailable, errors.ParametersInvalid, errors.ProcessingInvalid
-        errors.CallbackRefused
-    """
+    """The run with all its parameters, if its processor can be run so."""
     try:
         tool = tools.tool(run.processor)
     except errors.ProcessorNotFound as error:
@@ -116,11 +100,7 @@ def _check_dependencies(run: Run, owner: str) -> None:
 
 
 def check_groups(run: Run, mets: Mets, workspace: Workspace, owner: str) -> None:
-    """Makes sure that what a run reads is there, or will be, and lies in the workspace.
-
-    Raises:
-        errors.FileGroupUnknown, errors.WorkspaceInvalid
-    """
+    """Makes sure that what a run reads is there, or will be, and lies in the workspace."""
     for file in mets.files():
         # Workspaces that were uploaded have been looked into; those named by their path have not.
         wrong = fault(file.href) if file.local and file.group in run.input_file_grps else ""
@@ -146,11 +126,7 @@ def _groups_to_come(workspace: str) -> set[str]:
 
 
 def pages_of(mets: Mets, page_id: str) -> list[str] | None:
-    """The pages that are meant; None: all of them.
-
-    Raises:
-        errors.PageIdsInvalid
-    """
+    """The pages that are meant; None: all of them."""
     pages = mets.resolve(page_id)
     return None if len(pages) == len(mets.pages) else pages
 
@@ -186,12 +162,7 @@ def plan(
 
 
 def put(planned: Iterable[PlannedRun]) -> None:
-    """Makes jobs, and sends the messages of those that nothing is in the way of.
-
-    Raises:
-        errors.ProcessingInvalid: if a job that one of them waits for has gone.
-        errors.QueueUnavailable
-    """
+    """Makes jobs, and sends the messages of those that nothing is in the way of."""
     with connection.errors_as_ours():
         answers = lifecycle.backend().put_processing(planned)
         queues.publish_ready()
@@ -200,11 +171,7 @@ def put(planned: Iterable[PlannedRun]) -> None:
 
 
 def read(job_id: str, owner: str | None = None) -> ProcessorJob:
-    """The job.
-
-    Raises:
-        errors.ProcessingNotFound, errors.QueueUnavailable
-    """
+    """The job."""
     found = read_all([job_id], owner)
     if job_id not in found:
         raise errors.ProcessingNotFound()
@@ -212,11 +179,7 @@ def read(job_id: str, owner: str | None = None) -> ProcessorJob:
 
 
 def read_all(job_ids: Sequence[str], owner: str | None = None) -> dict[str, ProcessorJob]:
-    """Those of the jobs that are there, by their ids.
-
-    Raises:
-        errors.QueueUnavailable
-    """
+    """Those of the jobs that are there, by their ids."""
     wanted = [job_id for job_id in job_ids if layout.is_id(job_id)]
     with connection.errors_as_ours():
         rows = lifecycle.backend().records(wanted)
@@ -258,11 +221,7 @@ def from_record(job_id: str, record: Mapping[str, str]) -> ProcessorJob:
 
 
 def cancel(job_id: str, owner: str | None = None) -> ProcessorJob:
-    """Ends a job that has not ended, and those that wait for it; its worker kills what runs.
-
-    Raises:
-        errors.ProcessingNotFound, errors.JobEnded, errors.QueueUnavailable
-    """
+    """Ends a job that has not ended, and those that wait for it; its worker kills what runs."""
     read(job_id, owner)
     with connection.errors_as_ours():
         if not lifecycle.backend().cancel(job_id):
@@ -272,10 +231,6 @@ def cancel(job_id: str, owner: str | None = None) -> ProcessorJob:
 
 
 def log_file(job_id: str, owner: str | None = None) -> Path:
-    """Where the log of a job is, once it has begun.
-
-    Raises:
-        errors.ProcessingNotFound, errors.QueueUnavailable
-    """
+    """Where the log of a job is, once it has begun."""
     read(job_id, owner)
     return layout.job(job_id).log

@@ -111,10 +111,6 @@ def run(order: Order, turn_is_over: Callable[[], bool] = lambda: False) -> bool:
 
     `turn_is_over` says, after each page, whether to leave the others for later. Then, and only
     then, this returns False.
-
-    Raises:
-        errors.OcrTasksError: and METS is as it was.
-        OSError
     """
     mets = Mets.read(order.mets)
     reading = _Reading(order, mets, engine.check_languages(order.parameters["languages"]))
@@ -168,11 +164,7 @@ class _Reading:
         self._ids = bridge.OutputIds(mets)
 
     def read(self, page_id: str) -> None:
-        """Reads a page, writes what was read and puts it into METS, which stays in memory.
-
-        Raises:
-            errors.OcrTasksError, ValueError: if the page cannot be read.
-        """
+        """Reads a page, writes what was read and puts it into METS, which stays in memory."""
         order = self._order
         file = bridge.page_file(self._mets, order.input_file_grp, page_id)
         if file is None:
@@ -231,11 +223,7 @@ class _Reading:
 
 
 def check_pixels(width: int, height: int) -> None:
-    """Makes sure that an image is within the limit, before anything decodes it.
-
-    Raises:
-        errors.ImageTooLarge
-    """
+    """Makes sure that an image is within the limit, before anything decodes it."""
     most = settings.get().max_image_megapixels
     if width * height > most * 1_000_000:
         raise errors.ImageTooLarge(

@@ -109,11 +109,7 @@ def _order(asked: argparse.Namespace) -> recognition.Order:
 
 
 def _parameters(objects: list[str], single: list[list[str]]) -> dict[str, Any]:
-    """The parameters of a command line: what is said later counts.
-
-    Raises:
-        errors.ParametersInvalid
-    """
+    """The parameters of a command line: what is said later counts."""
     # Only a command line needs it, and it loads much.
     from ocr_tasks.ocrd import tools
 

@@ -52,11 +52,6 @@ def give(
 
     `group` is the one that `bridge.images` was asked for. Gives the pages that were read; the
     others get no files. Doing it again replaces what is there.
-
-    Raises:
-        errors.JobNotFinished, errors.JobWithoutResult, errors.ProcessingInvalid: if the job is not
-            of these pages.
-        errors.WorkspaceInvalid, errors.FileGroupUnknown, errors.ResultGone, errors.ResultCorrupt
     """
     artifact = _check(job, pages, prefix)
     mets = mets_files.read(workspace.mets)

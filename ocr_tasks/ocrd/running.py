@@ -85,11 +85,6 @@ def run(
     others, and this one where none is given, have a folder in their home. It alone asks after each
     page whether its turn is over. If so, and if existing output is skipped, this returns False: the
     next run of the order does the other pages.
-
-    Raises:
-        errors.ProcessorFailed: with the last error of the log.
-        errors.ToolMissing: if there is no such processor on this machine.
-        errors.OcrTasksError: if Redis or the storage is away, or the METS file is damaged.
     """
     if not _RUN_ID.fullmatch(order.run_id):
         raise ValueError(f"not an id of a run: {order.run_id!r}")
@@ -138,11 +133,7 @@ def forget(mets_file: Path, run_id: str) -> None:
 
 
 def _work(order: Order, found: Mets) -> _Work | None:
-    """What is left to do; None if nothing is.
-
-    Raises:
-        errors.ProcessorFailed: if the run cannot be.
-    """
+    """What is left to do; None if nothing is."""
     _check(order, found)
     inputs = set[str]().union(*(found.pages_of(group) for group in order.input_file_grps))
     asked = [p for p in found.pages if p in inputs] if order.pages is None else order.pages
@@ -191,11 +182,7 @@ def _some(order: list[str], pages: set[str]) -> str:
 
 
 def _process(path: Path, order: Order, work: _Work, log: Path) -> None:
-    """Has the processor do it: one that is loaded, or a program of its own.
-
-    Raises:
-        errors.ProcessorFailed
-    """
+    """Has the processor do it: one that is loaded, or a program of its own."""
     begin = log.stat().st_size if log.exists() else 0
     try:
         answer = warm_pool.run(path, _in_json(order, work, log), log)
@@ -276,11 +263,7 @@ def _call(path: Path, order: Order, work: _Work, log: Path) -> int:
 def _recognize(
     order: Order, work: _Work, log: Path, temporary: Path, turn_is_over: Callable[[], bool]
 ) -> bool:
-    """Runs the built-in processor, in this process. False: pages are left.
-
-    Raises:
-        errors.ProcessorFailed
-    """
+    """Runs the built-in processor, in this process. False: pages are left."""
     asked = recognition.Order(
         folder=order.mets.parent,
         mets=order.own_mets,

@@ -70,11 +70,7 @@ def _runs_anything(path: Path) -> bool:
 
 
 def describe(path: Path) -> dict[str, Any]:
-    """What a processor says about itself (its part of ocrd-tool.json); asked once per version.
-
-    Raises:
-        errors.ProcessorUnavailable: if it says nothing that makes sense.
-    """
+    """What a processor says about itself (its part of ocrd-tool.json); asked once per version."""
     return _describe(path, path.stat().st_mtime_ns)
 
 
@@ -189,11 +185,7 @@ def announce(tools: dict[str, dict[str, Any]]) -> None:
 
 
 def offered() -> list[str]:
-    """The names of the processors that living workers offer, sorted.
-
-    Raises:
-        errors.QueueUnavailable: if Redis is away.
-    """
+    """The names of the processors that living workers offer, sorted."""
     with connection.errors_as_ours():
         found = connection.client().scan_iter(keys.processor("*"), count=1000)
         names = {key.removeprefix(keys.PROCESSOR_PREFIX) for key in found}
@@ -201,23 +193,14 @@ def offered() -> list[str]:
 
 
 def has(name: str) -> bool:
-    """Whether a living worker offers it.
-
-    Raises:
-        errors.QueueUnavailable: if Redis is away.
-    """
+    """Whether a living worker offers it."""
     with suppress(errors.ProcessorNotFound):
         return bool(tool(name))
     return False
 
 
 def tool(name: str) -> dict[str, Any]:
-    """The description of a processor that a living worker offers.
-
-    Raises:
-        errors.ProcessorNotFound: if none does.
-        errors.QueueUnavailable: if Redis is away.
-    """
+    """The description of a processor that a living worker offers."""
     with connection.errors_as_ours():
         known = _NAME.fullmatch(name) or name == NEXTFLOW
         text = connection.client().get(keys.processor(name)) if known else None
@@ -235,9 +218,6 @@ def check_parameters(tool: dict[str, Any], parameters: dict[str, Any]) -> dict[s
 
     A parameter that stands for a file is the name of one that the operator has installed: a client
     must not have the server read other files, or fetch any.
-
-    Raises:
-        errors.ParametersInvalid: if the processor does not take them.
     """
     described = tool.get("parameters", {})
     for name, value in parameters.items():
@@ -314,11 +294,7 @@ def _in_words(error: Any) -> str:
 
 
 def check_groups(tool: dict[str, Any], inputs: Iterable[str], outputs: Iterable[str]) -> None:
-    """Makes sure that a processor takes so many groups of files.
-
-    Raises:
-        errors.ProcessingInvalid: if it takes more or fewer.
-    """
+    """Makes sure that a processor takes so many groups of files."""
     for kind, groups in (("input", list(inputs)), ("output", list(outputs))):
         least, most = _bounds(tool.get(f"{kind}_file_grp_cardinality", 1))
         if len(groups) < least or 0 < most < len(groups):

@@ -104,11 +104,7 @@ def say(answers: IO[str], what: dict[str, Any]) -> None:
 
 
 def load(script: str) -> Any:
-    """The class of the processor, which its script hands to OCR-D as it starts a worker.
-
-    Raises:
-        Exception, SystemExit: if it is no processor of Python, or cannot be loaded.
-    """
+    """The class of the processor, which its script hands to OCR-D as it starts a worker."""
     decorators: Any = importlib.import_module("ocrd.decorators")
 
     def instead_of_a_worker(cls: Any, *_: Any) -> None:

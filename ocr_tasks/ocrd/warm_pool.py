@@ -35,11 +35,7 @@ class _Warm:
     """A processor that is loaded."""
 
     def __init__(self, path: Path, log: Path) -> None:
-        """Loads it; what it prints meanwhile goes to the log.
-
-        Raises:
-            CannotBeKept
-        """
+        """Loads it; what it prints meanwhile goes to the log."""
         command = _command(path)
         reading, writing = os.pipe()
         self._answers = os.fdopen(reading, "rb")
@@ -76,11 +72,7 @@ class _Warm:
         return self._process.poll() is None
 
     def run(self, order: dict[str, Any]) -> dict[str, Any]:
-        """The answer to an order; what interrupts it ends the processor as well.
-
-        Raises:
-            Died
-        """
+        """The answer to an order; what interrupts it ends the processor as well."""
         assert self._process.stdin  # noqa: S101  # for mypy
         try:
             with suppress(BrokenPipeError):  # it has died, and is found so below
@@ -121,11 +113,7 @@ class _Warm:
 
 
 def _command(path: Path) -> list[str]:
-    """What to call for a processor that stays.
-
-    Raises:
-        CannotBeKept
-    """
+    """What to call for a processor that stays."""
     python = programs.interpreter(path)
     if python is None:
         raise CannotBeKept("it is no script of Python")
@@ -145,11 +133,7 @@ _cold: set[Version] = set()
 
 
 def run(path: Path, order: dict[str, Any], log: Path) -> dict[str, Any]:
-    """The answer of a processor to an order (see `warm`); it is loaded if it is not yet.
-
-    Raises:
-        CannotBeKept, Died
-    """
+    """The answer of a processor to an order (see `warm`); it is loaded if it is not yet."""
     version = (path, path.stat().st_mtime_ns)
     if settings.get().ocrd_warm_processors == 0 or version in _cold:
         raise CannotBeKept

@@ -65,11 +65,7 @@ def readable() -> list[Path]:
 
 
 def begin(job_id: str, token: str, holder: str) -> ProcessorJob | None:
-    """Makes a job this process's, as `leases.claim` does. None: nothing is to be done.
-
-    Raises:
-        redis.RedisError, errors.QueueUnavailable
-    """
+    """Makes a job this process's, as `leases.claim` does. None: nothing is to be done."""
     try:
         job = processing.read(job_id)
     except errors.ProcessingNotFound:
@@ -80,12 +76,7 @@ def begin(job_id: str, token: str, holder: str) -> ProcessorJob | None:
 
 
 def run(job: ProcessorJob, token: str) -> None:
-    """Runs the processor of a job, up to OCR_OCRD_TRIES times; what it says goes to the job's log.
-
-    Raises:
-        StepAside: if it makes place for other jobs; its next run does the pages that are left.
-        errors.JobError
-    """
+    """Runs a job's processor, up to OCR_OCRD_TRIES times; its output goes to the job's log."""
     folder = layout.job(job.id)
     try:
         folder.path.mkdir(parents=True, exist_ok=True)
@@ -163,11 +154,7 @@ def _try_often(order: running.Order, folder: layout.JobFolder, token: str) -> bo
 
 
 def commit(job: ProcessorJob, token: str) -> dict[str, Any] | None:
-    """Ends a job as succeeded, and gives its result; None if it is this run's no more.
-
-    Raises:
-        redis.RedisError: after some minutes without Redis.
-    """
+    """Ends a job as succeeded, and gives its result; None if it is this run's no more."""
     result = {
         "processor": job.run.processor,
         "path_to_mets": str(job.path_to_mets),
@@ -180,11 +167,7 @@ def commit(job: ProcessorJob, token: str) -> dict[str, Any] | None:
 
 
 def fail(job: ProcessorJob, token: str, error: errors.JobError) -> None:
-    """Ends a job as failed, and those that wait for it as cancelled.
-
-    Raises:
-        redis.RedisError: after some minutes without Redis.
-    """
+    """Ends a job as failed, and those that wait for it as cancelled."""
     result = lifecycle.backend().prepare_exception(error)
     lifecycle.backend().end_processing(job.id, token, State.FAILED, result)
     with suppress(OSError), layout.job(job.id).log.open("a") as words:

@@ -61,11 +61,7 @@ class _Fault(ValueError):
 
 
 def parse(text: str) -> list[Step]:
-    """The steps of a workflow.
-
-    Raises:
-        errors.WorkflowInvalid: with `line` and `column`, from 1, where they are to blame.
-    """
+    """The steps of a workflow."""
     if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
         raise errors.WorkflowInvalid(f"a workflow may have {MAX_BYTES} bytes", limit=MAX_BYTES)
     steps: list[Step] = []
@@ -90,11 +86,7 @@ def is_nextflow(text: str, filename: str = "") -> bool:
 
 
 def split(line: str) -> list[Token]:
-    """The words of a line: the same that `shlex.split` finds, and where they stand.
-
-    Raises:
-        ValueError: with the column and what is wrong, for a quote or backslash that stands alone.
-    """
+    """The words of a line: the same that `shlex.split` finds, and where they stand."""
     words: list[Token] = []
     position = 0
     while position < len(line):

@@ -39,13 +39,7 @@ _FOLDER = "workflows"
 
 
 def save(text: str, owner: str) -> str:
-    """Keeps a workflow and gives its id.
-
-    Raises:
-        errors.WorkflowInvalid, errors.NextflowUnavailable
-        errors.WorkflowExists: with the `workflow_id` of the same text.
-        errors.StorageFull, errors.StorageUnavailable
-    """
+    """Keeps a workflow and gives its id."""
     check(text)
     workflow_id = layout.new_id()
     with layout.failures():
@@ -71,12 +65,7 @@ def save(text: str, owner: str) -> str:
 
 
 def replace(workflow_id: str, text: str, owner: str | None) -> None:
-    """Gives a workflow another text.
-
-    Raises:
-        errors.WorkflowInvalid, errors.NextflowUnavailable, errors.WorkflowNotFound
-        errors.StorageFull, errors.StorageUnavailable
-    """
+    """Gives a workflow another text."""
     kept = _read(workflow_id, owner)
     check(text)
     with layout.failures():
@@ -84,20 +73,12 @@ def replace(workflow_id: str, text: str, owner: str | None) -> None:
 
 
 def text(workflow_id: str, owner: str | None) -> str:
-    """The text of a workflow.
-
-    Raises:
-        errors.WorkflowNotFound
-    """
+    """The text of a workflow."""
     return str(_read(workflow_id, owner)["text"])
 
 
 def check(text: str) -> None:
-    """Makes sure that a text is a workflow that can be run here.
-
-    Raises:
-        errors.WorkflowInvalid, errors.NextflowUnavailable
-    """
+    """Makes sure that a text is a workflow that can be run here."""
     if not workflow_text.is_nextflow(text, ""):
         workflow_text.parse(text)
     elif not tools.has(NEXTFLOW):
@@ -148,11 +129,6 @@ def run(
 
     A step waits for the last step before it that writes what it reads. `page_wise`: every page goes
     through all steps by itself.
-
-    Raises:
-        errors.WorkflowInvalid, errors.ProcessorUnavailable, errors.ParametersInvalid
-        errors.ProcessingInvalid, errors.PageIdsInvalid, errors.FileGroupUnknown
-        errors.CallbackRefused, errors.WorkspaceInvalid, errors.QueueUnavailable
     """
     if callback_url:
         url_guard.parse(callback_url)
@@ -249,11 +225,7 @@ def _keep(job: WorkflowJob) -> None:
 
 
 def read_job(job_id: str, owner: str | None = None) -> WorkflowJob:
-    """A run of a workflow.
-
-    Raises:
-        errors.ProcessingNotFound, errors.QueueUnavailable
-    """
+    """A run of a workflow."""
     if not layout.is_id(job_id):
         raise errors.ProcessingNotFound()
     with connection.errors_as_ours():
@@ -268,11 +240,7 @@ def read_job(job_id: str, owner: str | None = None) -> WorkflowJob:
 
 
 def summary(job_id: str, owner: str | None = None) -> dict[str, Any]:
-    """How many jobs of each processor are in each state; those that failed with their pages.
-
-    Raises:
-        errors.ProcessingNotFound, errors.QueueUnavailable
-    """
+    """How many jobs of each processor are in each state; those that failed with their pages."""
     read_job(job_id, owner)
     counts, failures = _counts(job_id)
     answer: dict[str, Any] = dict(counts)
@@ -284,11 +252,7 @@ def summary(job_id: str, owner: str | None = None) -> dict[str, Any]:
 
 
 def simple_state(job_id: str, owner: str | None = None) -> ProcessingState:
-    """The state of a run as a whole. UNSET: nothing has begun, or something waits in between.
-
-    Raises:
-        errors.ProcessingNotFound, errors.QueueUnavailable
-    """
+    """The state of a run as a whole. UNSET: nothing has begun, or something waits in between."""
     read_job(job_id, owner)
     counts, _ = _counts(job_id)
     states = {state for row in counts.values() for state in row}
@@ -313,20 +277,12 @@ def _counts(job_id: str) -> tuple[dict[str, dict[str, int]], list[str]]:
 
 
 def states(job: WorkflowJob) -> dict[str, ProcessorJob]:
-    """The jobs of a run, by their ids.
-
-    Raises:
-        errors.QueueUnavailable
-    """
+    """The jobs of a run, by their ids."""
     return processing.read_all([job_id for chain in job.jobs.values() for job_id in chain])
 
 
 def cancel(job_id: str, owner: str | None = None) -> WorkflowJob:
-    """Ends all jobs of a run that have not ended.
-
-    Raises:
-        errors.ProcessingNotFound, errors.QueueUnavailable
-    """
+    """Ends all jobs of a run that have not ended."""
     job = read_job(job_id, owner)
     for chain in reversed(job.jobs.values()):  # those that run last, else the next ones begin
         for one in chain:  # the first takes those that wait for it along

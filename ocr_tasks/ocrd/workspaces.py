@@ -53,12 +53,6 @@ def receive(
     """Makes a workspace of an OCRD-ZIP in the folder of an upload, or replaces the one with an id.
 
     One with that id that is not there is made. The folder of the upload becomes the workspace's.
-
-    Raises:
-        errors.WorkspaceInvalid, errors.CheckFailed
-        errors.WorkspaceNotFound: if the id is another owner's.
-        errors.WorkspaceBusy: if jobs work on the one that would be replaced.
-        errors.StorageFull, errors.StorageUnavailable
     """
     if workspace_id is not None:
         if not is_id(workspace_id):
@@ -71,13 +65,7 @@ def receive(
 def fetch(
     mets_url: str, owner: str, groups: Sequence[str] | None, basename: str = "mets.xml"
 ) -> Workspace:
-    """Makes a workspace of a METS file on the web, with the files of some groups, or of all.
-
-    Raises:
-        errors.MetsNotFetched: if the METS file or another one cannot be fetched.
-        errors.WorkspaceInvalid, errors.CheckFailed, errors.FileGroupUnknown
-        errors.StorageFull, errors.StorageUnavailable
-    """
+    """Makes a workspace of a METS file on the web, with the files of some groups, or of all."""
     if not _BASENAME.fullmatch(basename):
         raise errors.WorkspaceInvalid(f"that is no name for a METS file: {basename!r:.100}")
     layout.check_room()
@@ -195,11 +183,7 @@ def _check_idle(workspace: Workspace) -> None:
 
 
 def listed(owner: str | None) -> list[Workspace]:
-    """The workspaces of an owner, or with None of all, the oldest first; deleted ones are not told.
-
-    Raises:
-        errors.StorageUnavailable
-    """
+    """Returns an owner's workspaces (None: everybody's), oldest first, without deleted ones."""
     found = []
     with layout.failures(), suppress(FileNotFoundError):
         for row in os.scandir(all_workspaces()):
@@ -211,13 +195,7 @@ def listed(owner: str | None) -> list[Workspace]:
 
 
 def read(workspace_id: str, owner: str | None) -> Workspace:
-    """The workspace with an id, if it is the owner's; None sees all.
-
-    Raises:
-        errors.WorkspaceNotFound: also if it is another owner's.
-        errors.WorkspaceDeleted
-        errors.StorageUnavailable
-    """
+    """The workspace with an id, if it is the owner's; None sees all."""
     if not is_id(workspace_id):
         raise errors.WorkspaceNotFound()
     with layout.failures():
@@ -233,12 +211,7 @@ def read(workspace_id: str, owner: str | None) -> Workspace:
 
 
 def find(path_to_mets: str, owner: str | None) -> Workspace:
-    """The workspace with a METS file: the owner's, or one in a folder of OCR_OCRD_FOLDERS.
-
-    Raises:
-        errors.WorkspaceNotFound: in the same words, whether such a file is there or not.
-        errors.StorageUnavailable
-    """
+    """The workspace with a METS file: the owner's, or one in a folder of OCR_OCRD_FOLDERS."""
     try:
         path = Path(os.path.realpath(path_to_mets)) if path_to_mets.startswith("/") else None
     except (OSError, ValueError):  # no path at all
@@ -291,24 +264,14 @@ def _workspace(record: dict[str, Any]) -> Workspace:
 
 
 def pack(workspace: Workspace) -> Iterator[bytes]:
-    """The workspace as OCRD-ZIP, a piece at a time; see `bags.pack`.
-
-    Raises:
-        errors.WorkspaceInvalid, errors.StorageFull, errors.StorageUnavailable
-        errors.QueueUnavailable
-    """
+    """The workspace as OCRD-ZIP, a piece at a time; see `bags.pack`."""
     mets_files.settle(workspace.mets, key(workspace))
     identifier = workspace.identifier or workspace.id or key(workspace)
     return ocrd_zip.pack(workspace.folder, workspace.mets.name, identifier)
 
 
 def delete(workspace_id: str, owner: str | None) -> Workspace:
-    """Deletes a workspace; that it was there is remembered.
-
-    Raises:
-        errors.WorkspaceNotFound, errors.WorkspaceDeleted, errors.WorkspaceBusy
-        errors.StorageFull, errors.StorageUnavailable
-    """
+    """Deletes a workspace; that it was there is remembered."""
     workspace = read(workspace_id, owner)
     _check_idle(workspace)
     folder = all_workspaces() / workspace_id

@@ -72,11 +72,7 @@ class Writer:
         return number in self._ready
 
     def finish(self) -> list[Artifact]:
-        """Waits for the last page to be written.
-
-        Raises:
-            OSError
-        """
+        """Waits for the last page to be written."""
         return [made.result() for made in self._made]
 
     def _documents(self) -> dict[str, Callable[[Iterable[Page]], Iterable[str]]]:

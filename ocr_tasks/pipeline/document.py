@@ -63,10 +63,6 @@ def run(job_id: str, run_id: str, options: JobOptions, start: Progress, worker: 
     """Reads the document of a job and stores its results under this run's name.
 
     `start` is the progress to go on from.
-
-    Raises:
-        StepAside: if this run made place. What it read is kept for the next one.
-        errors.JobError: saying why there is no result.
     """
     folder = layout.job(job_id)
     config = settings.get()
@@ -169,11 +165,7 @@ def versions() -> dict[str, str]:
 
 
 def _make_pdf(job: context.OwnerContext, options: JobOptions, total: int) -> list[str]:
-    """Runs OCRmyPDF; what is worth a warning comes back.
-
-    Raises:
-        errors.OutputInvalid: if its own check of the result fails.
-    """
+    """Runs OCRmyPDF; what is worth a warning comes back."""
     wanted = options.for_ocrmypdf(total)
     # `auto` makes a PDF/A where that is possible and keeps a plain PDF where it is not.
     wanted["output_type"] = "auto" if options.output_type == "pdfa" else "pdf"
@@ -201,11 +193,7 @@ def _make_pdf(job: context.OwnerContext, options: JobOptions, total: int) -> lis
 
 
 def _check_failures(job: context.OwnerContext) -> None:
-    """Makes sure that something was read if something was to be read.
-
-    Raises:
-        errors.AllPagesFailed
-    """
+    """Makes sure that something was read if something was to be read."""
     if job.failures and not job.read:
         first = job.failures[min(job.failures)]
         raise errors.AllPagesFailed(

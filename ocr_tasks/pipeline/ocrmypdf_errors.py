@@ -33,11 +33,7 @@ _OF_SYSTEM: dict[int | None, type[errors.JobError]] = {
 
 @contextlib.contextmanager
 def as_job_errors() -> Iterator[None]:
-    """Runs the block; what is known to go wrong in it becomes an error of ours, the rest passes.
-
-    Raises:
-        errors.JobError
-    """
+    """Runs the block; what is known to go wrong in it becomes an error of ours, the rest passes."""
     try:
         yield
     except MemoryError as error:

@@ -79,11 +79,7 @@ def misfit(error: redis.RedisError) -> str | None:
 
 
 def check() -> None:
-    """Makes sure that a Redis that answers is one to work with; one that is away may come later.
-
-    Raises:
-        errors.SettingsError: if it does not take the password, or is too old.
-    """
+    """Makes sure that a Redis that answers is one to work with; one that is away may come later."""
     try:
         version = str(client().info("server")["redis_version"])
     except redis.RedisError as error:
@@ -106,20 +102,12 @@ def _script(name: str) -> Any:
 
 
 def run(name: str, keys: Sequence[str], args: Sequence[str | int | float]) -> Any:
-    """Runs `lua/<name>.lua` and gives what it returns.
-
-    Raises:
-        redis.RedisError: what redis-py raises; see `errors_as_ours`.
-    """
+    """Runs `lua/<name>.lua` and gives what it returns."""
     return cast("Any", _script(name)(keys=list(keys), args=list(args)))
 
 
 def run_each(name: str, rows: Iterable[tuple[Sequence[str], Sequence[str | int | float]]]) -> Any:
-    """Runs a script once for each row of keys and arguments, in few round trips; gives the answers.
-
-    Raises:
-        redis.RedisError
-    """
+    """Runs a script once per row of keys and arguments, in few round trips; returns the results."""
     answers: list[Any] = []
     rows = iter(rows)
     while batch := list(islice(rows, _AT_ONCE)):
@@ -153,11 +141,7 @@ def subscription() -> PubSub:
 
 @contextmanager
 def errors_as_ours() -> Iterator[None]:
-    """Turns the errors of a Redis that is away or full into ours.
-
-    Raises:
-        errors.QueueUnavailable, errors.JobStoreFull
-    """
+    """Turns the errors of a Redis that is away or full into ours."""
     try:
         yield
     except UNAVAILABLE as error:

@@ -45,11 +45,7 @@ class _Zygote:
         self._owner = 0
 
     def child(self) -> socket.socket:
-        """A socket to a new child.
-
-        Raises:
-            OSError: if none can be started.
-        """
+        """A socket to a new child."""
         ours, theirs = socket.socketpair()
         with theirs, self._lock:
             try:
@@ -85,12 +81,7 @@ atexit.register(_zygote.end)
 
 
 def ask(order: dict[str, Any], folder: Path, seconds: float) -> dict[str, Any]:
-    """The answer of a new child to an order (see `triage`); its temporary files go into `folder`.
-
-    Raises:
-        NoAnswer, TimedOut
-        OSError: if no child can be started.
-    """
+    """Returns a new child's answer to an order; its temporary files go into `folder`."""
     deadline = time.monotonic() + seconds
     with _zygote.child() as child:
         child.sendall(json.dumps(order | {"folder": str(folder)}).encode())
@@ -116,12 +107,7 @@ def ask(order: dict[str, Any], folder: Path, seconds: float) -> dict[str, Any]:
 
 
 def look(order: dict[str, Any], folder: Path, seconds: float) -> dict[str, Any]:
-    """The answer of a new child, as `ask`, with what becomes of it in our words.
-
-    Raises:
-        errors.CheckFailed: if the child was ended by a limit, or crashed.
-        errors.StorageUnavailable: if none can be started.
-    """
+    """The answer of a new child, as `ask`, with what becomes of it in our words."""
     try:
         return ask(order, folder, seconds)
     except TimedOut:

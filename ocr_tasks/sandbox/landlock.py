@@ -68,9 +68,6 @@ def restrict(readable: Iterable[Path], writable: Iterable[Path], ports: Iterable
     `readable` are folders and files that may be read and run, `writable` those that may be read and
     changed, `ports` are TCP ports that may be connected to (from Linux 6.7 on). Paths that are not
     there are passed over.
-
-    Raises:
-        OSError: if the kernel refuses.
     """
     abi = landlock()
     write = _WRITE_FILE | _READ_FILE | _READ_DIR | _CHANGE_FOLDERS

@@ -55,12 +55,7 @@ class Fetcher:
 
     @contextmanager
     def open(self, url: str) -> Iterator[tuple[str, Iterator[bytes]]]:
-        """Where an address leads in the end, and what is there, a piece at a time.
-
-        Raises:
-            failed: saying why.
-            too_large: if that is more than all may be.
-        """
+        """Where an address leads in the end, and what is there, a piece at a time."""
         asked = url
         for _ in range(_MOST_HOPS + 1):
             with self._failures(asked):

@@ -31,10 +31,6 @@ def spend(who: str, limit: str, most: int, cost: int = 1) -> None:
     """Counts `cost` uses by somebody; `most` are allowed in the window of the limit, 0: any number.
 
     What is refused does not count.
-
-    Raises:
-        errors.LimitReached: with the seconds until the window ends.
-        errors.QueueUnavailable
     """
     if not most:
         return

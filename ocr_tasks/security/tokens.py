@@ -40,9 +40,6 @@ def create(
     """Makes a token that lives for so many days, or until it is revoked.
 
     Returns it and its text, which holds the secret and can be had only here.
-
-    Raises:
-        errors.QueueUnavailable
     """
     now = time.time()
     token_id, secret = secrets.token_hex(6), secrets.token_hex(32)
@@ -64,11 +61,7 @@ def create(
 
 
 def list_all() -> list[Token]:
-    """All tokens there ever were, the oldest first.
-
-    Raises:
-        errors.QueueUnavailable
-    """
+    """All tokens there ever were, the oldest first."""
     with connection.errors_as_ours():
         ids: list[str] = connection.client().zrange(keys.TOKENS, 0, -1)  # type: ignore[assignment]
         with connection.client().pipeline(transaction=False) as pipe:
@@ -81,11 +74,7 @@ def list_all() -> list[Token]:
 
 
 def revoke(token_id: str) -> bool:
-    """Ends a token: its next request is refused. False: there is no such token.
-
-    Raises:
-        errors.QueueUnavailable
-    """
+    """Ends a token: its next request is refused. False: there is no such token."""
     with connection.errors_as_ours():
         client = connection.client()
         if client.zscore(keys.TOKENS, token_id) is None:
@@ -97,13 +86,7 @@ def revoke(token_id: str) -> bool:
 
 
 def verify(text: str) -> Token:
-    """The token with this text.
-
-    Raises:
-        errors.NotAuthenticated: if there is none, or it has expired or was revoked; which of them
-            is not told.
-        errors.QueueUnavailable
-    """
+    """The token with this text."""
     match = TOKEN_TEXT.fullmatch(text)
     if match is None:
         raise errors.NotAuthenticated()
@@ -117,11 +100,7 @@ def verify(text: str) -> Token:
 
 
 def check(token_id: str) -> None:
-    """Makes sure that a token that was verified before is still good.
-
-    Raises:
-        errors.NotAuthenticated, errors.QueueUnavailable
-    """
+    """Makes sure that a token that was verified before is still good."""
     record = _read(token_id)
     if "digest" not in record or _has_ended(record):
         raise errors.NotAuthenticated()

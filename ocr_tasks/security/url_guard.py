@@ -49,21 +49,13 @@ Resolve = Callable[[str, int], Iterable[str]]
 
 
 def resolve(host: str, port: int) -> list[str]:
-    """All addresses of a host.
-
-    Raises:
-        OSError: if it has none.
-    """
+    """All addresses of a host."""
     rows = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return [str(row[4][0]) for row in rows]
 
 
 def url(text: str) -> httpx.URL:
-    """Parses a URL as whatever connects to it does.
-
-    Raises:
-        ValueError: if it is none.
-    """
+    """Parses a URL as whatever connects to it does."""
     import httpx  # only now: it takes a tenth of the time in which a server starts
 
     try:
@@ -73,11 +65,7 @@ def url(text: str) -> httpx.URL:
 
 
 def parse(text: str) -> httpx.URL:
-    """The URL, if it may be one that we ask; what its host's name means is seen when it is asked.
-
-    Raises:
-        errors.CallbackRefused: saying why not.
-    """
+    """Returns the URL if it may be requested; its host name is resolved on the request."""
     try:
         return _parse(text)
     except Refused as refused:
@@ -124,11 +112,7 @@ def _literal(host: str) -> str | None:
 
 
 def vet(addresses: Iterable[str]) -> str:
-    """The first of the addresses, if all of them may be asked.
-
-    Raises:
-        Refused
-    """
+    """The first of the addresses, if all of them may be asked."""
     found = list(addresses)
     allowed = settings.get().callback_allowed
     for text in found:
@@ -170,11 +154,7 @@ class VettedBackend(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Any = None,
     ) -> httpcore.NetworkStream:
-        """See httpcore.
-
-        Raises:
-            Refused
-        """
+        """See httpcore."""
         try:
             address = vet(self._resolve(host, port))
         except OSError as error:

@@ -138,11 +138,7 @@ def _said_to_be_over(asker: socket.socket) -> Iterator[None]:
 
 
 def _checked(name: str) -> str:
-    """The name, if it is of an object of a job.
-
-    Raises:
-        ValueError
-    """
+    """The name, if it is of an object of a job."""
     _job_of(name)
     return name
 
@@ -155,11 +151,7 @@ def _job_of(name: str) -> str:
 
 
 def _receive(asker: socket.socket) -> tuple[dict[str, Any], BinaryIO | None]:
-    """An order and the file that came with it.
-
-    Raises:
-        OSError, ValueError
-    """
+    """An order and the file that came with it."""
     asker.settimeout(_PATIENCE_WITH_CHILDREN)
     said, ends, _, _ = socket.recv_fds(asker, 65536, 1)
     try:
@@ -174,11 +166,7 @@ def _receive(asker: socket.socket) -> tuple[dict[str, Any], BinaryIO | None]:
 
 
 def _opened(end: int, what: str) -> BinaryIO:
-    """The file, if it is one: from a pipe, say, a thread would read for ever.
-
-    Raises:
-        ValueError
-    """
+    """The file, if it is one: from a pipe, say, a thread would read for ever."""
     if not stat.S_ISREG(os.fstat(end).st_mode):
         raise ValueError("not a file")
     return os.fdopen(end, "rb" if what == "put" else "wb")

@@ -55,9 +55,6 @@ class StoredObject:
 
         The last piece of a whole result is held back until its checksum is known to be right: one
         that was spoilt ends before its end, which every client notices.
-
-        Raises:
-            errors.ResultCorrupt, errors.StorageUnavailable
         """
         rows = self.objects.pieces(self.found, start, stop)
         if not self.sha256 or stop - start != self.size:

@@ -57,11 +57,7 @@ def is_id(text: str) -> bool:
 
 
 def _name(text: str) -> str:
-    """The text, if it is the name of a file: what comes from Redis is not believed either.
-
-    Raises:
-        ValueError: if it would lead elsewhere.
-    """
+    """The text, if it is the name of a file: what comes from Redis is not believed either."""
     if Path(text).name != text or text in ("", ".."):
         raise ValueError(f"not the name of a file: {text!r}")
     return text
@@ -69,12 +65,7 @@ def _name(text: str) -> str:
 
 @contextmanager
 def failures() -> Iterator[None]:
-    """Turns what the file system says into errors of ours.
-
-    Raises:
-        errors.StorageFull: if there is no room.
-        errors.StorageUnavailable: for everything else.
-    """
+    """Turns what the file system says into errors of ours."""
     try:
         yield
     except OSError as error:
@@ -139,22 +130,14 @@ def _read_if_there(path: Path) -> bytes | None:
 
 
 def job(job_id: str) -> JobFolder:
-    """The folder of a job; it may not exist.
-
-    Raises:
-        ValueError: if that is not an id of ours.
-    """
+    """The folder of a job; it may not exist."""
     if not is_id(job_id):
         raise ValueError(f"not a job id: {job_id!r}")
     return JobFolder(all_jobs() / job_id[:2] / job_id)
 
 
 def folder_id() -> str:
-    """An id of the data folder, the same for all who share it; made by whoever is first.
-
-    Raises:
-        errors.StorageFull, errors.StorageUnavailable
-    """
+    """An id of the data folder, the same for all who share it; made by whoever is first."""
     path = settings.get().data_dir / "folder.id"
     with failures():
         if not path.exists():
@@ -168,11 +151,7 @@ def folder_id() -> str:
 
 
 def new_upload() -> Path:
-    """An empty folder for the files of a request.
-
-    Raises:
-        errors.StorageFull, errors.StorageUnavailable
-    """
+    """An empty folder for the files of a request."""
     with failures():
         path = settings.get().data_dir / "uploads" / new_id()
         path.mkdir(parents=True)
@@ -258,12 +237,7 @@ def delete(job_id: str) -> None:
 
 
 def check_room(incoming: int = 0) -> None:
-    """Makes sure that so many bytes fit and the reserve stays free.
-
-    Raises:
-        errors.StorageFull: if they do not.
-        errors.StorageUnavailable: if the data folder cannot be asked.
-    """
+    """Makes sure that so many bytes fit and the reserve stays free."""
     config = settings.get()
     with failures():
         config.data_dir.mkdir(parents=True, exist_ok=True)
@@ -273,11 +247,7 @@ def check_room(incoming: int = 0) -> None:
 
 
 def check_writable() -> None:
-    """Makes sure that files can be made in the data folder.
-
-    Raises:
-        errors.StorageFull, errors.StorageUnavailable
-    """
+    """Makes sure that files can be made in the data folder."""
     check_room()
     probe = settings.get().data_dir / f".probe-{uuid.uuid4().hex}"
     with failures():
@@ -321,11 +291,7 @@ def take_artifact(folder: JobFolder, run: str, name: str, file: Path) -> Artifac
 
 
 def check_artifact(path: Path, artifact: Artifact) -> None:
-    """Makes sure that a result is what was made; a process reads it for that once, unless changed.
-
-    Raises:
-        errors.ResultGone, errors.ResultCorrupt, errors.StorageUnavailable
-    """
+    """Checks a result's checksum; once per process, unless the file changes."""
     with failures():
         try:
             state = path.stat()

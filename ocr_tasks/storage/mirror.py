@@ -71,11 +71,7 @@ class Mirror:
     # What a run calls
 
     def begin(self) -> None:
-        """Brings the document, and what earlier runs read of it; results of theirs go.
-
-        Raises:
-            errors.StorageFull, errors.StorageUnavailable
-        """
+        """Brings the document, and what earlier runs read of it; results of theirs go."""
         layout.discard(self._folder.path)  # what a run that was killed has left here
         prefix = key(self._job_id)
         found = {row.name.removeprefix(prefix): row for row in self._objects.below(prefix)}
@@ -97,11 +93,7 @@ class Mirror:
                 self._changed.notify_all()
 
     def end(self, succeeded: bool) -> None:
-        """Puts what is not there yet, results last of all, and deletes the scratch.
-
-        Raises:
-            errors.StorageFull, errors.StorageUnavailable: if it succeeded, and that did not.
-        """
+        """Puts what is not there yet, results last of all, and deletes the scratch."""
         try:
             self._stop()
             if self._begun:  # else what is here may be half of what is there

@@ -48,12 +48,7 @@ class Found:
 
 @contextmanager
 def failures() -> Iterator[None]:
-    """Turns what the client of the bucket says into errors of ours.
-
-    Raises:
-        errors.StorageFull, errors.StorageUnavailable
-        FileNotFoundError: if there is no such object.
-    """
+    """Turns what the client of the bucket says into errors of ours."""
     try:
         yield
     except FileNotFoundError as error:
@@ -79,11 +74,7 @@ class Objects:
         self._large = threading.Semaphore(_LARGE_AT_ONCE)
 
     def put(self, name: str, content: bytes | BinaryIO) -> None:
-        """Makes an object; it is there whole or not at all.
-
-        Raises:
-            errors.StorageFull, errors.StorageUnavailable
-        """
+        """Makes an object; it is there whole or not at all."""
         large = not isinstance(content, bytes) and os.fstat(content.fileno()).st_size > _PART
         with self._large if large else nullcontext(), failures():
             obstore.put(
@@ -91,11 +82,7 @@ class Objects:
             )
 
     def find(self, name: str) -> Found | None:
-        """The object of this name.
-
-        Raises:
-            errors.StorageUnavailable
-        """
+        """The object of this name."""
         try:
             with failures():
                 return _found(obstore.head(self._store, name))
@@ -106,9 +93,6 @@ class Objects:
         """The bytes of an object from `start` to before `stop`, a piece at a time.
 
         Goes on where a connection broke, as that of a slow reader does after a while.
-
-        Raises:
-            errors.StorageUnavailable: also if it became another object meanwhile.
         """
         at = start
         while at < stop:
@@ -133,21 +117,12 @@ class Objects:
             raise errors.StorageUnavailable("the object was deleted meanwhile") from None
 
     def get(self, found: Found, file: BinaryIO) -> None:
-        """Writes an object into a file.
-
-        Raises:
-            errors.StorageUnavailable
-            OSError: if the file cannot be written.
-        """
+        """Writes an object into a file."""
         for piece in self.pieces(found, 0, found.size):
             file.write(piece)
 
     def read(self, name: str) -> bytes | None:
-        """What is in a small object, in one request.
-
-        Raises:
-            errors.StorageUnavailable
-        """
+        """What is in a small object, in one request."""
         try:
             with failures():
                 return bytes(obstore.get(self._store, name).bytes())
@@ -155,41 +130,25 @@ class Objects:
             return None
 
     def below(self, prefix: str) -> Iterator[Found]:
-        """The objects below a folder.
-
-        Raises:
-            errors.StorageUnavailable
-        """
+        """The objects below a folder."""
         with failures():
             for rows in obstore.list(self._store, prefix):
                 yield from map(_found, rows)
 
     def folders(self, prefix: str) -> list[str]:
-        """The names of the folders in a folder.
-
-        Raises:
-            errors.StorageUnavailable
-        """
+        """The names of the folders in a folder."""
         with failures():
             paths = obstore.list_with_delimiter(self._store, prefix)["common_prefixes"]
         return [path.rpartition("/")[2] for path in paths]
 
     def delete(self, names: Sequence[str]) -> None:
-        """Deletes objects, those that are there.
-
-        Raises:
-            errors.StorageUnavailable
-        """
+        """Deletes objects, those that are there."""
         if names:
             with failures(), suppress(FileNotFoundError):
                 obstore.delete(self._store, list(names))
 
     def probe(self) -> None:
-        """Makes sure that the bucket can be written, by one small request.
-
-        Raises:
-            errors.StorageFull, errors.StorageUnavailable
-        """
+        """Makes sure that the bucket can be written, by one small request."""
         try:
             with failures():
                 obstore.put(self._quick, _PROBE, b"", use_multipart=False)

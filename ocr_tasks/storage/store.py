@@ -162,11 +162,7 @@ def ask_porter(control: socket.socket) -> None:
 
 
 def write_manifest(job_id: str, content: dict[str, Any]) -> None:
-    """Writes down what a job was asked for.
-
-    Raises:
-        errors.StorageFull, errors.StorageUnavailable
-    """
+    """Writes down what a job was asked for."""
     get().write(job_id, "job.json", json.dumps(content).encode())
 
 
@@ -183,11 +179,7 @@ def write_end(job_id: str, state: str, result: dict[str, Any]) -> None:
 
 
 def page(job_id: str, number: int) -> Page | None:
-    """The words of a page, None before it is read.
-
-    Raises:
-        errors.ResultCorrupt, errors.StorageUnavailable
-    """
+    """The words of a page, None before it is read."""
     stored = get().read(job_id, f"pages/{number:06d}/page.json")
     if stored is None:
         return None
@@ -198,11 +190,7 @@ def page(job_id: str, number: int) -> Page | None:
 
 
 def page_summaries(job_id: str, total: int) -> dict[int, dict[str, Any]]:
-    """`source`, `confidence`, number of `words` and `worker` of each page that was read.
-
-    Raises:
-        errors.ResultCorrupt, errors.StorageUnavailable
-    """
+    """`source`, `confidence`, number of `words` and `worker` of each page that was read."""
     try:
         return {
             number: {name: row[name] for name in ("source", "confidence", "words", "worker")}

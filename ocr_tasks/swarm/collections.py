@@ -76,11 +76,7 @@ class Collection:
         return _inside(_folder("readings", self.name), f"{page}.json")
 
     def store(self, page: str, text: str, hocr: str | None) -> Path:
-        """Writes the transcript of a page, and beside it its hOCR if there is one.
-
-        Raises:
-            OSError
-        """
+        """Writes the transcript of a page, and beside it its hOCR if there is one."""
         target = self.transcript(page)
         target.parent.mkdir(parents=True, exist_ok=True)
         if hocr is not None:
@@ -96,11 +92,7 @@ _ENDINGS = frozenset(
 
 
 def _inside(folder: Path, name: str) -> Path:
-    """The path of a name in a folder.
-
-    Raises:
-        errors.PageWithdrawn: if it leads out of the folder; names that we gave never do.
-    """
+    """The path of a name in a folder."""
     path = folder / name
     if not path.resolve().is_relative_to(folder.resolve()):
         raise errors.PageWithdrawn()
@@ -118,11 +110,7 @@ def _file(name: str) -> Path:
 
 
 def get(name: str) -> Collection:
-    """The collection of this name.
-
-    Raises:
-        errors.PageWithdrawn: if there is none.
-    """
+    """The collection of this name."""
     try:
         data = json.loads(_file(name).read_bytes())
         return Collection(**{**data, "languages": tuple(data["languages"])})
@@ -131,12 +119,7 @@ def get(name: str) -> Collection:
 
 
 def save(collection: Collection) -> None:
-    """Makes a collection, or changes how its pages are read.
-
-    Raises:
-        CollectionError: if the name belongs to another folder.
-        OSError
-    """
+    """Makes a collection, or changes how its pages are read."""
     file = _file(collection.name)
     try:
         known = get(collection.name)

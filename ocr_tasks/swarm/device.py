@@ -66,11 +66,7 @@ Read = Callable[[bytes, Sequence[str], float], str]
 
 
 def read(image: bytes, languages: Sequence[str], dpi: float) -> str:
-    """The hOCR of a page's image, by the Tesseract of this machine: its library, else its program.
-
-    Raises:
-        tesseract.Refused, tesseract.TimeLimit, OSError, subprocess.SubprocessError
-    """
+    """Returns a page image's hOCR from this machine's Tesseract: the library, else the program."""
     if not tesseract.available():
         command = ["tesseract", "stdin", "stdout", "-l", "+".join(languages)]
         command += ["--dpi", str(round(dpi)), "hocr"]
@@ -120,9 +116,6 @@ class Device:
         """Reads pages until it is told to leave, or `until_empty`.
 
         `tell(done, open)` is called all the time.
-
-        Raises:
-            Refused
         """
         ask_at, pause = 0.0, _AGAIN_FIRST
         running: set[Future[None]] = set()
@@ -159,11 +152,7 @@ class Device:
     # Asking
 
     def _ask(self, count: int) -> tuple[list[_Page], float]:
-        """Pages of this server, else of those that it names; and seconds until the next try.
-
-        Raises:
-            httpx.HTTPError, Refused
-        """
+        """Pages of this server, else of those that it names; and seconds until the next try."""
         url, seconds = self._home, 5.0
         via: list[str] = []
         for _ in range(20):

@@ -57,11 +57,7 @@ def name(who: str, own: str) -> str:
 
 
 def check(device: str) -> None:
-    """Makes sure that a device is believed.
-
-    Raises:
-        errors.DeviceDistrusted, errors.QueueUnavailable
-    """
+    """Makes sure that a device is believed."""
     with connection.errors_as_ours():
         found = connection.client().hmget(_key(device), ["checked", "disagreed"])
     checked, disagreed = (int(value or 0) for value in found)
@@ -70,11 +66,7 @@ def check(device: str) -> None:
 
 
 def note_check(device: str, agreed: bool) -> None:
-    """Notes that a page was read a second time, and whether that gave the same.
-
-    Raises:
-        redis.RedisError
-    """
+    """Notes that a page was read a second time, and whether that gave the same."""
     if not device:
         return
     with connection.client().pipeline(transaction=False) as pipe:
@@ -84,22 +76,14 @@ def note_check(device: str, agreed: bool) -> None:
 
 
 def forget(device: str) -> bool:
-    """Forgets a device, and that it is not believed. False: it is not known.
-
-    Raises:
-        errors.QueueUnavailable
-    """
+    """Forgets a device, and that it is not believed. False: it is not known."""
     with connection.errors_as_ours():
         connection.client().zrem(_ALL, device)
         return bool(connection.client().delete(_key(device)))
 
 
 def latest(most: int = 100) -> list[Device]:
-    """The devices that were seen last; those that are too many are forgotten.
-
-    Raises:
-        errors.QueueUnavailable
-    """
+    """The devices that were seen last; those that are too many are forgotten."""
     with connection.errors_as_ours():
         client = connection.client()
         surplus = cast("list[str]", client.zrange(_ALL, 0, -_MOST - 1))
@@ -117,11 +101,7 @@ def latest(most: int = 100) -> list[Device]:
 
 
 def present() -> int:
-    """How many devices were seen in the last minute.
-
-    Raises:
-        errors.QueueUnavailable
-    """
+    """How many devices were seen in the last minute."""
     with connection.errors_as_ours():
         since = connection.now() - PRESENT_SECONDS
         return int(connection.client().zcount(_ALL, since, "+inf"))

@@ -48,9 +48,6 @@ def load(collection: Collection, endings: Names[str], again: bool = False) -> It
 
     Those that are known are skipped, and unless `again` those that have a transcript. `endings` are
     endings of names without the dot, in small letters.
-
-    Raises:
-        redis.RedisError, OSError
     """
     Image.MAX_IMAGE_PIXELS = int(settings.get().max_image_megapixels * 1_000_000)
     waiting: list[tuple[Path, SwarmPage]] = []
@@ -92,11 +89,7 @@ def _walk(folder: Path, endings: Names[str]) -> Iterator[Path]:
 
 
 def _page(collection: Collection, path: Path) -> SwarmPage:
-    """The page of an image; one that devices could not open is converted first.
-
-    Raises:
-        OSError, ValueError, and what else Pillow raises for an image that cannot be read.
-    """
+    """The page of an image; one that devices could not open is converted first."""
     name = str(path.relative_to(collection.images))
     if not name.isprintable():
         raise ValueError("the name has characters that cannot be printed")
@@ -157,11 +150,7 @@ class Listed:
 
 
 def pages() -> Iterator[Listed]:
-    """All pages of collections, in the order of their loading.
-
-    Raises:
-        redis.RedisError
-    """
+    """All pages of collections, in the order of their loading."""
     start = 0
     while ids := queue.ids(start=start, most=_TOGETHER):
         start += len(ids)
@@ -181,9 +170,6 @@ def purge(everything: bool = False) -> int:
     """Forgets the pages that have transcripts, or all; gives their number.
 
     Images and transcripts stay; copies of ours in other formats go.
-
-    Raises:
-        redis.RedisError
     """
     count = 0
     while ids := queue.ids(None if everything else "done", most=_TOGETHER):
@@ -202,11 +188,7 @@ def _drop_copies(page: SwarmPage) -> None:
 
 
 def wait_again() -> int:
-    """Has the pages that were set aside wait once more; gives their number.
-
-    Raises:
-        redis.RedisError
-    """
+    """Has the pages that were set aside wait once more; gives their number."""
     count = 0
     while ids := queue.ids("aside", most=_TOGETHER):
         rows = queue.states(ids)

@@ -39,12 +39,7 @@ class SwarmEngine(PageEngine):
     def generate_hocr(
         input_file: Path, output_hocr: Path, output_text: Path, options: OcrOptions
     ) -> None:
-        """Has the image read.
-
-        Raises:
-            StepAside: if the run is to make place.
-            errors.PageTimeout, errors.PageUnreadable
-        """
+        """Has the image read."""
         job, number = context.owner(), context.page()
         if job is None or job.devices is None or number is None:
             raise AssertionError("this engine is for pages of jobs with devices")

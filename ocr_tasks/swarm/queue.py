@@ -33,11 +33,7 @@ _SETS = {"done": "done", "aside": "aside", "leased": "leases"}
 
 
 def put(pages: Sequence[SwarmPage]) -> list[bool]:
-    """Has pages of one group wait; False for those that are known.
-
-    Raises:
-        redis.RedisError
-    """
+    """Has pages of one group wait; False for those that are known."""
     if not pages:
         return []
     rows = [text for page in pages for text in (page.id, page.to_json())]
@@ -50,12 +46,7 @@ def keep_batch(run: str) -> None:
 
 
 def lease(device: str, abilities: Abilities, seconds: int) -> Lease | None:
-    """A page for a device, for so many seconds; None: none waits for it.
-
-    Raises:
-        errors.TooManyLeases: if it has as many as it may have.
-        errors.QueueUnavailable
-    """
+    """A page for a device, for so many seconds; None: none waits for it."""
     config = settings.get()
     secret = secrets.token_hex(16)
     with connection.errors_as_ours():
@@ -72,11 +63,7 @@ def lease(device: str, abilities: Abilities, seconds: int) -> Lease | None:
 
 
 def find(lease_id: str) -> SwarmPage:
-    """The page of a lease that holds.
-
-    Raises:
-        errors.LeaseUnknown, errors.LeaseLost, errors.PageWithdrawn, errors.QueueUnavailable
-    """
+    """The page of a lease that holds."""
     page_id, secret = _parts(lease_id)
     with connection.errors_as_ours():
         names = ["page", "lease", f"given:{secret}"]
@@ -92,38 +79,22 @@ def find(lease_id: str) -> SwarmPage:
 
 
 def renew(lease_id: str, seconds: int) -> None:
-    """Prolongs a lease.
-
-    Raises:
-        errors.LeaseUnknown, errors.LeaseLost, errors.PageWithdrawn, errors.QueueUnavailable
-    """
+    """Prolongs a lease."""
     _keep(lease_id, seconds)
 
 
 def release(lease_id: str) -> None:
-    """Gives a page back, unread and for others.
-
-    Raises:
-        errors.LeaseUnknown, errors.LeaseLost, errors.PageWithdrawn, errors.QueueUnavailable
-    """
+    """Gives a page back, unread and for others."""
     _keep(lease_id, 0)
 
 
 def fail(lease_id: str, reason: str) -> None:
-    """Gives a page back that the device cannot read.
-
-    Raises:
-        errors.LeaseUnknown, errors.LeaseLost, errors.PageWithdrawn, errors.QueueUnavailable
-    """
+    """Gives a page back that the device cannot read."""
     _keep(lease_id, 0, reason or "no reason given")
 
 
 def set_aside(lease_id: str, reason: str) -> None:
-    """Has a page be given to nobody any more, as its image cannot be had.
-
-    Raises:
-        errors.LeaseUnknown, errors.LeaseLost, errors.PageWithdrawn, errors.QueueUnavailable
-    """
+    """Has a page be given to nobody any more, as its image cannot be had."""
     _keep(lease_id, 0, reason, most=1)
 
 
@@ -138,21 +109,13 @@ def _keep(lease_id: str, seconds: int, reason: str = "", most: int | None = None
 
 
 def accept(lease_id: str) -> Accepted:
-    """Lets the transcript of a lease be stored now, by nobody else.
-
-    Raises:
-        errors.LeaseUnknown, errors.LeaseLost, errors.PageWithdrawn, errors.QueueUnavailable
-    """
+    """Lets the transcript of a lease be stored now, by nobody else."""
     page_id, secret = _parts(lease_id)
     return _accept(page_id, secret)
 
 
 def accept_for(page_id: str) -> Accepted:
-    """The same for a page of a collection, in the name of whoever has it.
-
-    Raises:
-        errors.LeaseUnknown, errors.LeaseLost, errors.QueueUnavailable
-    """
+    """The same for a page of a collection, in the name of whoever has it."""
     try:
         return _accept(page_id, "")
     except errors.PageWithdrawn:
@@ -175,12 +138,7 @@ def _accept(page_id: str, secret: str) -> Accepted:
 
 
 def finish(accepted: Accepted, again: bool = False) -> None:
-    """Says that a transcript is stored. `again`: another device is to read the page as well.
-
-    Raises:
-        errors.LeaseLost: if that took too long, and another was stored.
-        errors.QueueUnavailable
-    """
+    """Says that a transcript is stored. `again`: another device is to read the page as well."""
     page_id, _, secret = accepted.lease.partition("-")
     with connection.errors_as_ours():
         if not _run("finish", [page_id, secret, int(again)]):
@@ -188,50 +146,31 @@ def finish(accepted: Accepted, again: bool = False) -> None:
 
 
 def abandon(accepted: Accepted) -> None:
-    """Says that a transcript that was accepted is not stored after all, so others may be.
-
-    Raises:
-        errors.QueueUnavailable
-    """
+    """Says that a transcript that was accepted is not stored after all, so others may be."""
     page_id, _, secret = accepted.lease.partition("-")
     with connection.errors_as_ours():
         _run("abandon", [page_id, secret])
 
 
 def remove(page_id: str, even_done: bool = False) -> bool:
-    """Forgets a page. False: its transcript is there or just comes, so it stays.
-
-    Raises:
-        redis.RedisError
-    """
+    """Forgets a page. False: its transcript is there or just comes, so it stays."""
     return bool(_run("remove", [page_id, int(even_done)]))
 
 
 def wait_for_answer(page: SwarmPage, seconds: float) -> str | None:
-    """What has become of a page of a job: `done DEVICE`, `aside`, or None after so many seconds.
-
-    Raises:
-        redis.RedisError
-    """
+    """What has become of a page of a job: `done DEVICE`, `aside`, or None after so many seconds."""
     row = connection.client().blpop([f"{keys.SWARM}answer:{page.id}"], timeout=seconds)
     return cast("list[str]", row)[1] if row else None
 
 
 def state(page_id: str) -> dict[str, str]:
-    """All that is known of a page; empty if it is not known.
-
-    Raises:
-        redis.RedisError
-    """
+    """All that is known of a page; empty if it is not known."""
     return cast("dict[str, str]", connection.client().hgetall(_page(page_id)))
 
 
 def ids(state: str | None = None, start: int = 0, most: int = 500) -> list[str]:
     """The ids of some pages of collections: of all, by their loading, or of those `done`, `aside`
     or `leased`, by the time of that. `start` counts from 0.
-
-    Raises:
-        redis.RedisError
     """
     name = keys.SWARM + (_SETS[state] if state else "pages")
     found = connection.client().zrange(name, start, start + most - 1)
@@ -239,11 +178,7 @@ def ids(state: str | None = None, start: int = 0, most: int = 500) -> list[str]:
 
 
 def states(page_ids: Collection[str]) -> list[dict[str, str]]:
-    """All that is known of each page.
-
-    Raises:
-        redis.RedisError
-    """
+    """All that is known of each page."""
     with connection.client().pipeline(transaction=False) as pipe:
         for page_id in page_ids:
             pipe.hgetall(_page(page_id))
@@ -251,11 +186,7 @@ def states(page_ids: Collection[str]) -> list[dict[str, str]]:
 
 
 def counts() -> dict[str, int]:
-    """How many pages wait, are leased, done and set aside; and transcripts that ever came.
-
-    Raises:
-        errors.QueueUnavailable
-    """
+    """How many pages wait, are leased, done and set aside; and transcripts that ever came."""
     with connection.errors_as_ours():
         client = connection.client()
         groups = cast("set[str]", client.smembers(f"{keys.SWARM}groups"))

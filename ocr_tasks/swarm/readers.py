@@ -52,9 +52,6 @@ def ask(
 
     `may_read_here()` takes a place for reading it here, once nobody has taken the page for
     OCR_SWARM_TAKE_SECONDS. `is_over()` says whether the run is ending.
-
-    Raises:
-        StepAside: if the run is to make place, or is ending.
     """
     config = settings.get()
     began = kept = time.monotonic()

@@ -50,12 +50,7 @@ class Transcript:
 
 
 def read(page: SwarmPage, body: bytes, form: Sent = "text") -> Transcript:
-    """The transcript that a device sent.
-
-    Raises:
-        errors.TranscriptTooLarge
-        errors.TranscriptInvalid: saying what is wrong with it.
-    """
+    """The transcript that a device sent."""
     most = settings.get().swarm_transcript_bytes
     if len(body) > most:
         raise errors.TranscriptTooLarge(f"more than {most} bytes")
@@ -81,13 +76,7 @@ def clean(words: str) -> str:
 
 
 def take(accepted: Accepted, body: bytes, form: Sent) -> None:
-    """Stores the transcript of a page that was accepted, and says so.
-
-    Raises:
-        errors.TranscriptTooLarge, errors.TranscriptInvalid, errors.LeaseLost
-        errors.PageWithdrawn: if its job or collection is gone.
-        errors.StorageFull, errors.StorageUnavailable, errors.QueueUnavailable
-    """
+    """Stores the transcript of a page that was accepted, and says so."""
     page = accepted.page
     if page is None:
         return
@@ -109,11 +98,7 @@ def answer_file(page: SwarmPage) -> Path:
 
 
 def image_file(page: SwarmPage) -> Path:
-    """The image of a page that devices get; it may be gone.
-
-    Raises:
-        errors.PageWithdrawn: if its collection is.
-    """
+    """The image of a page that devices get; it may be gone."""
     if page.job_id:
         return answer_file(page).with_suffix(".png")
     return collections.get(page.collection).served(page.name)

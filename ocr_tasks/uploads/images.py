@@ -46,9 +46,6 @@ def to_pdfs(
 
     `image_dpi` counts more than what the file says. `check_pixels` is asked with width and height
     before anything is decoded. `most` is the number of pictures that there may be.
-
-    Raises:
-        errors.UnsupportedType, errors.ImageInvalid, errors.ImageTooLarge, errors.TooManyPages
     """
     with _opened(path) as image:
         media_type = FORMATS[image.format or ""]
@@ -66,9 +63,6 @@ def load(path: Path, check_pixels: Callable[[int, int], None]) -> Image.Image:
     """The first picture of a file, decoded, on white paper, not turned as the file may ask for.
 
     Its mode is 1, L, P or RGB; `dpi` in its `info` is what the file says.
-
-    Raises:
-        errors.UnsupportedType, errors.ImageInvalid, errors.ImageTooLarge
     """
     with _opened(path) as image:
         check_pixels(*image.size)
@@ -83,9 +77,6 @@ def geometry(path: Path) -> tuple[int, int, int]:
     """Width and height of the first picture of a file as it is stored, and how it is to be turned.
 
     That is EXIF's orientation, 1 for not at all. Nothing is decoded.
-
-    Raises:
-        errors.UnsupportedType, errors.ImageInvalid
     """
     with _opened(path) as image:
         orientation = image.getexif().get(_EXIF_ORIENTATION, 1)

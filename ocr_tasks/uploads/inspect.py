@@ -173,11 +173,7 @@ def _parts(path: Path, order: Order, pages_left: int) -> Iterator[tuple[str, Pat
 
 
 def check_pdf(path: Path, order: Order, pages_left: int) -> int:
-    """The number of pages of a PDF that can be read.
-
-    Raises:
-        errors.UploadError: if it cannot.
-    """
+    """The number of pages of a PDF that can be read."""
     try:
         with pikepdf.open(path, suppress_warnings=True) as pdf:
             return _check_document(pdf, order, pages_left)
@@ -225,11 +221,7 @@ def _check_page(number: int, page: pikepdf.Page, order: Order) -> None:
 
 
 def check_pixels(order: Order, width: int, height: int) -> None:
-    """Makes sure that an image is within the limit, before anything decodes it.
-
-    Raises:
-        errors.ImageTooLarge
-    """
+    """Makes sure that an image is within the limit, before anything decodes it."""
     if width * height > order.max_image_megapixels * 1_000_000:
         raise errors.ImageTooLarge(
             f"an image claims {width} × {height} pixels, more than "

@@ -40,12 +40,7 @@ class UploadFile(io.FileIO):
         self._incoming = incoming
 
     def write(self, data: bytes | bytearray | memoryview) -> int:  # type: ignore[override]
-        """Writes a piece of the upload.
-
-        Raises:
-            errors.UploadTooLarge: beyond the limit for the whole request.
-            errors.StorageFull, errors.StorageUnavailable
-        """
+        """Writes a piece of the upload."""
         self._incoming.count(data)
         with layout.failures():
             view = memoryview(data)
@@ -71,11 +66,7 @@ class Incoming:
     _open: list[UploadFile] = field(default_factory=list)
 
     def open(self, untrusted_name: str) -> UploadFile:
-        """A new file to write an upload to; the client's name is kept as a label only.
-
-        Raises:
-            errors.TooManyFiles
-        """
+        """A new file to write an upload to; the client's name is kept as a label only."""
         path = self._next(untrusted_name)
         with layout.failures():
             file = UploadFile(path, self)
@@ -83,11 +74,7 @@ class Incoming:
         return file
 
     def link(self, path: Path, untrusted_name: str) -> None:
-        """Takes a file of this disk without copying it; it stays where it is, too.
-
-        Raises:
-            errors.TooManyFiles, errors.UploadTooLarge, errors.StorageUnavailable
-        """
+        """Takes a file of this disk without copying it; it stays where it is, too."""
         target = self._next(untrusted_name)
         with layout.failures():
             target.hardlink_to(path)
@@ -148,9 +135,6 @@ def begin(content_length: int | None, limits: Limits | None = None) -> Incoming:
     """Prepares for the files of a request of so many bytes, where that is known.
 
     Without limits of their own they are those of a document.
-
-    Raises:
-        errors.UploadTooLarge, errors.StorageFull, errors.StorageUnavailable
     """
     limits = limits or documents()
     limit = limits.bytes
@@ -161,14 +145,7 @@ def begin(content_length: int | None, limits: Limits | None = None) -> Incoming:
 
 
 def receive(incoming: Incoming, options: JobOptions) -> Received:
-    """Looks into the files and makes them one PDF in the folder of a job to be.
-
-    Raises:
-        errors.UploadError: saying what is wrong with which file.
-        errors.InvalidOptions: if pages are asked for that the document has not.
-        errors.UploadTaken: if an earlier request has made a job of them.
-        errors.StorageFull, errors.StorageUnavailable
-    """
+    """Looks into the files and makes them one PDF in the folder of a job to be."""
     if incoming.taken:
         raise errors.UploadTaken(f"It became the job {incoming.taken[0]}", job=incoming.taken[0])
     if not incoming.names:

@@ -69,11 +69,7 @@ class Upload:
 
 
 def create(owner: str, length: int | None, metadata: str, name: str, most_open: int) -> Upload:
-    """An empty upload; of one owner `most_open` may be there at the same time, 0: any number.
-
-    Raises:
-        errors.UploadTooLarge, errors.LimitReached, errors.StorageFull, errors.StorageUnavailable
-    """
+    """An empty upload; of one owner `most_open` may be there at the same time, 0: any number."""
     limit = settings.get().max_upload_bytes
     if (length or 0) > limit:
         raise errors.UploadTooLarge(f"more than {limit} bytes", limit=limit)
@@ -93,12 +89,7 @@ def create(owner: str, length: int | None, metadata: str, name: str, most_open: 
 
 
 def read(upload_id: str, sees: str | None) -> Upload:
-    """An upload that can go on or be used; `sees`: the owner whose uploads count, None: anybody's.
-
-    Raises:
-        errors.UploadNotFound: also where it is somebody else's.
-        errors.UploadExpired, errors.UploadTaken, errors.StorageUnavailable
-    """
+    """Returns an upload that can resume or be used; `sees` is its owner, None for any."""
     upload = find(upload_id, sees)
     if upload.job:
         raise errors.UploadTaken(f"It became the job {upload.job}", job=upload.job)
@@ -106,22 +97,14 @@ def read(upload_id: str, sees: str | None) -> Upload:
 
 
 def settle(upload_id: str, sees: str | None) -> Upload:
-    """As `read`, once nobody writes to it any more: who does is stopped.
-
-    Raises: as `read`, and
-        errors.UploadBusy
-    """
+    """As `read`, once nobody writes to it any more: who does is stopped."""
     read(upload_id, sees)
     with locked(upload_id):
         return read(upload_id, sees)
 
 
 def find(upload_id: str, sees: str | None) -> Upload:
-    """As `read`, also one that became a job.
-
-    Raises:
-        errors.UploadNotFound, errors.UploadExpired, errors.StorageUnavailable
-    """
+    """As `read`, also one that became a job."""
     upload = _found(upload_id)
     if sees is not None and upload.owner != sees:
         raise errors.UploadNotFound()
@@ -131,12 +114,7 @@ def find(upload_id: str, sees: str | None) -> Upload:
 
 
 def delete(upload_id: str, sees: str | None) -> None:
-    """Deletes an upload; who is writing to it is stopped.
-
-    Raises:
-        errors.UploadNotFound, errors.UploadExpired, errors.UploadTaken
-        errors.UploadBusy, errors.StorageUnavailable
-    """
+    """Deletes an upload; who is writing to it is stopped."""
     read(upload_id, sees)
     with locked(upload_id):
         _discard(_folder(upload_id))
@@ -168,12 +146,7 @@ def sweep() -> tuple[int, int]:
 
 @contextmanager
 def locked(upload_id: str) -> Iterator[None]:
-    """Has an upload for oneself; whoever had it is asked to stop.
-
-    Raises:
-        errors.UploadBusy: if the other one does not.
-        errors.UploadNotFound, errors.StorageUnavailable
-    """
+    """Has an upload for oneself; whoever had it is asked to stop."""
     folder = _folder(upload_id)
     try:
         lock = (folder / "lock").open("ab")

@@ -31,11 +31,7 @@ class Checksum:
 
     @classmethod
     def parse(cls, text: str) -> Checksum:
-        """Reads the header Upload-Checksum.
-
-        Raises:
-            errors.MalformedRequest: if that is none, or its algorithm is not known.
-        """
+        """Reads the header Upload-Checksum."""
         algorithm, _, encoded = text.partition(" ")
         if algorithm not in CHECKSUMS:
             known = ", ".join(CHECKSUMS)
@@ -67,12 +63,7 @@ class Writer:
         return self._wanted.exists()
 
     def write(self, data: bytes) -> None:
-        """Appends a piece.
-
-        Raises:
-            errors.UploadTooLarge: if it goes beyond the length; nothing of it is written.
-            errors.StorageFull, errors.StorageUnavailable
-        """
+        """Appends a piece."""
         most = self._upload.most
         if self._upload.offset + self._written + len(data) > most:
             raise errors.UploadTooLarge(f"more than the {most} bytes of the upload", limit=most)
@@ -96,11 +87,7 @@ class Writer:
         self._file.close()
 
     def check(self) -> None:
-        """Makes sure that the piece is what its checksum says.
-
-        Raises:
-            errors.ChecksumMismatch
-        """
+        """Makes sure that the piece is what its checksum says."""
         if self._hash and self._checksum and self._hash.digest() != self._checksum.digest:
             raise errors.ChecksumMismatch()
 
@@ -118,11 +105,6 @@ def writing(
 
     What it has written stays, however it ends; with a checksum only if it ends well and is right.
     `length` tells that of an upload whose length was not known.
-
-    Raises:
-        errors.UploadNotFound, errors.UploadExpired, errors.UploadTaken, errors.UploadBusy
-        errors.OffsetMismatch, errors.ChecksumMismatch, errors.MalformedRequest
-        errors.UploadTooLarge, errors.StorageFull, errors.StorageUnavailable
     """
     tus.read(upload_id, sees)
     with tus.locked(upload_id):

@@ -71,11 +71,7 @@ class Reconciler(threading.Thread):
                 log.exception("a look for what is lost failed")
 
     def look(self) -> None:
-        """Puts back what is lost, and deletes what is due, if no other worker is at it.
-
-        Raises:
-            redis.RedisError, errors.QueueUnavailable: if Redis is away.
-        """
+        """Puts back what is lost, and deletes what is due, if no other worker is at it."""
         now = time.monotonic()
         gap = now - self._looked
         uptime = connection.uptime()

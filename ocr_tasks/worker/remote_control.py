@@ -55,11 +55,7 @@ def _cancel_all(state: Any, task_id: str | Sequence[str]) -> dict[str, str]:
 
 
 def _cancel(task_id: str) -> str:
-    """Cancels a job of either kind, and says what came of it.
-
-    Raises:
-        errors.QueueUnavailable
-    """
+    """Cancels a job of either kind, and says what came of it."""
     helper = next((r for r in celery_state.requests.values() if r.id == task_id), None)
     if helper is not None and helper.name == READ_PAGES:
         # Killing it would cost the page one of the readers that it may lose.

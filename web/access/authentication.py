@@ -44,11 +44,7 @@ class Caller:
         return None if self.token is None or Scope.ADMIN in self.token.scopes else self.token.id
 
     def check(self) -> None:
-        """Makes sure that the token is still good, for requests that take long.
-
-        Raises:
-            errors.NotAuthenticated, errors.QueueUnavailable
-        """
+        """Makes sure that the token is still good, for requests that take long."""
         if self.token:
             tokens.check(self.token.id)
 
@@ -63,11 +59,7 @@ class Caller:
         return self.most("waiting_jobs") if self.token else 0
 
     def spend(self, limit: str, cost: int = 1) -> None:
-        """Counts uses of what has a limit.
-
-        Raises:
-            errors.LimitReached, errors.QueueUnavailable
-        """
+        """Counts uses of what has a limit."""
         rate_limits.spend(self.who, limit, self.most(limit), cost)
 
 
@@ -83,13 +75,7 @@ def caller() -> Caller:
 
 
 def identify(text: str) -> Token:
-    """The token with this text; a wrong one counts against the client's address.
-
-    Raises:
-        errors.NotAuthenticated
-        errors.LimitReached: if there were too many wrong ones; a right one is taken even then.
-        errors.QueueUnavailable
-    """
+    """The token with this text; a wrong one counts against the client's address."""
     try:
         return tokens.verify(text)
     except errors.NotAuthenticated:
@@ -110,11 +96,7 @@ def _check() -> None:
 
 
 def demand(needed: scopes.Scopes) -> Caller:
-    """Makes sure that who makes the present request has one of these scopes.
-
-    Raises:
-        errors.NotAuthenticated, errors.ScopeMissing, errors.LimitReached, errors.QueueUnavailable
-    """
+    """Makes sure that who makes the present request has one of these scopes."""
     g.caller = _caller()
     if g.caller.token and not g.caller.token.scopes & (needed | {Scope.ADMIN}):
         names = " or ".join(sorted(needed))

@@ -70,11 +70,7 @@ def install(app: Flask) -> None:
 
 
 def client_address(asked: Request) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """The address of the client, that of an IPv4 client of an IPv6 server as IPv4.
-
-    Raises:
-        errors.AddressRefused: if a proxy in front tells one that is none.
-    """
+    """The address of the client, that of an IPv4 client of an IPv6 server as IPv4."""
     return _address(asked.remote_addr or "")
 
 

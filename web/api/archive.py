@@ -68,12 +68,7 @@ def download(query: ArchiveQuery) -> Response:
 
 
 def _result(job_id: str, name: str, sees: str | None) -> tuple[Job, Artifact]:
-    """A result with its job; errors say which job it is.
-
-    Raises:
-        errors.JobNotFound, errors.JobDeleted, errors.JobNotFinished, errors.JobWithoutResult
-        errors.ArtifactNotFound, errors.ResultGone, errors.QueueUnavailable
-    """
+    """A result with its job; errors say which job it is."""
     try:
         job = lifecycle.read(job_id, sees)
         run, artifact = downloads.result(job, name)

@@ -39,12 +39,7 @@ def place() -> Iterator[bool]:
 
 
 def wait(job: Job, seconds: float) -> Job:
-    """The job after its next change, or after so many seconds; as it is if too many wait already.
-
-    Raises:
-        errors.NotAuthenticated: if the token was revoked meanwhile.
-        errors.JobDeleted, errors.QueueUnavailable
-    """
+    """Returns the job after its next change or the time-out; at once if too many requests wait."""
     deadline = time.monotonic() + seconds
     before = job
     with place() as may_wait:
@@ -55,12 +50,7 @@ def wait(job: Job, seconds: float) -> Job:
 
 
 def wait_for_end(job: Job, seconds: float) -> Job:
-    """The job when it has ended, or after so many seconds; as it is if too many wait already.
-
-    Raises:
-        errors.NotAuthenticated: if the token was revoked meanwhile.
-        errors.JobDeleted, errors.QueueUnavailable
-    """
+    """The job when it has ended, or after so many seconds; as it is if too many wait already."""
     deadline = time.monotonic() + seconds
     with place() as may_wait:
         while may_wait and not job.state.final and (left := deadline - time.monotonic()) > 0:
@@ -74,11 +64,6 @@ def stay(job: Job, asked: Request) -> Job | None:
 
     For a client that gets the result by this answer or never: if it goes away or the server is
     stopped, the job is cancelled. While Redis is away it is waited on. Who calls holds a `place`.
-
-    Raises:
-        errors.ServerStopping
-        errors.NotAuthenticated: if the token was revoked meanwhile; the job goes on.
-        errors.JobDeleted
     """
     checked = time.monotonic()
     while not job.state.final:
@@ -109,9 +94,6 @@ def stream(job: Job, last_event_id: str | None) -> Response:
     Format: https://html.spec.whatwg.org/multipage/server-sent-events.html. The id of an event is
     the job's revision, so a client that comes back with its last one misses nothing and gets
     nothing twice. After the end there is nothing to stream: 204, which stops an EventSource.
-
-    Raises:
-        errors.TooManyWaiting
     """
     if job.state.final and last_event_id == str(job.revision):
         return Response(status=204)

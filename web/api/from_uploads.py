@@ -10,11 +10,7 @@ FIELD = "upload"
 
 
 def wanted(incoming: receive.Incoming, form: dict[str, list[str]]) -> list[str]:
-    """The ids of the uploads that a form names, by these or their addresses; it is taken out of it.
-
-    Raises:
-        errors.MalformedRequest: if files or a workspace come with them, or one comes twice.
-    """
+    """Takes the `upload` fields out of a form; returns the uploads' ids."""
     ids = [text.rpartition("/")[2] for text in form.pop(FIELD, [])]
     if ids and (incoming.names or "workspace" in form):
         raise errors.MalformedRequest(f"send either files, `{FIELD}` or `workspace`")
@@ -24,13 +20,7 @@ def wanted(incoming: receive.Incoming, form: dict[str, list[str]]) -> list[str]:
 
 
 def take(incoming: receive.Incoming, ids: list[str], sees: str | None) -> list[Upload]:
-    """Links the bytes of uploads to a request's files; they stay uploads until it is a job.
-
-    Raises:
-        errors.UploadNotFound, errors.UploadExpired, errors.UploadUnfinished
-        errors.UploadTaken: if one became a job, unless all of them became the same.
-        errors.UploadTooLarge, errors.TooManyFiles, errors.StorageUnavailable
-    """
+    """Links the bytes of uploads to a request's files; they stay uploads until it is a job."""
     uploads = [tus.find(upload_id, sees) for upload_id in ids]
     known = {(upload.job, upload.fingerprint) for upload in uploads}
     if len(known) == 1 and uploads[0].job:

@@ -20,9 +20,6 @@ def admitting(upload: streaming.UploadRequest) -> Iterator[authentication.Caller
     """Who sends a document, for as long as it is taken in; it must be allowed one more job.
 
     What the request brought is deleted at the end, if it became no job.
-
-    Raises:
-        errors.QueueFull, errors.LimitReached, errors.QueueUnavailable
     """
     caller = authentication.caller()
     with streaming.taking(upload):
@@ -41,15 +38,7 @@ def submit(
     pages: WorkspacePages | None = None,
     reuse: bool = True,
 ) -> Job:
-    """A job that reads the files of a request; `reuse`: an earlier one of the same would do.
-
-    Raises:
-        errors.UploadError, errors.UploadTaken
-        errors.InvalidOptions, errors.LanguageUnavailable
-        errors.QueueFull, errors.LimitReached, errors.IdempotencyMismatch, errors.MalformedRequest
-        errors.NotAuthenticated, errors.QueueUnavailable
-        errors.StorageFull, errors.StorageUnavailable
-    """
+    """A job that reads the files of a request; `reuse`: an earlier one of the same would do."""
     chosen.check_languages(worker_registry.languages())
     worker_registry.check_engine(chosen.engine)
     asked = idempotency.request(

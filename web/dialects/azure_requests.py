@@ -70,11 +70,7 @@ class Asked:
 
     @classmethod
     def of(cls, query: AnalyzeQuery) -> Asked:
-        """What is asked for.
-
-        Raises:
-            errors.InvalidParameter
-        """
+        """What is asked for."""
         index = cast("StringIndex", query.string_index_type or "textElements")
         outputs, features = _words(query.output), _words(query.features)
         _check("stringIndexType", [index], get_args(StringIndex))
@@ -85,43 +81,26 @@ class Asked:
 
     @classmethod
     def read(cls, job_id: str) -> Asked:
-        """What was asked for with a job.
-
-        Raises:
-            errors.JobNotFound: if it was not sent by this interface.
-            errors.StorageUnavailable
-        """
+        """What was asked for with a job."""
         stored = store.get().read(job_id, _FILE)
         if stored is None:
             raise errors.JobNotFound("The job was not sent by this interface")
         return cls(**json.loads(stored))
 
     def keep(self, job_id: str) -> None:
-        """Keeps it with a job.
-
-        Raises:
-            errors.StorageFull, errors.StorageUnavailable
-        """
+        """Keeps it with a job."""
         store.get().write(job_id, _FILE, json.dumps(asdict(self)).encode())
 
 
 def check_version(query: VersionQuery) -> None:
-    """Makes sure that the client speaks what is spoken here.
-
-    Raises:
-        errors.MissingParameter, errors.InvalidParameter
-    """
+    """Makes sure that the client speaks what is spoken here."""
     if not query.api_version:
         raise errors.MissingParameter("api-version is required")
     _check("api-version", [query.api_version], {API_VERSION})
 
 
 def check_model(model_id: str) -> None:
-    """Makes sure that there is such a model.
-
-    Raises:
-        errors.ModelNotFound
-    """
+    """Makes sure that there is such a model."""
     if model_id != MODEL:
         raise errors.ModelNotFound(f"There is no model {model_id!r:.80}, only {MODEL}")
 
@@ -142,10 +121,6 @@ def job_options(query: AnalyzeQuery) -> options.JobOptions:
 
     As Azure does: pages are read however they lie, and what is made of a signed document is no
     matter of its signature, as the client keeps what it sent.
-
-    Raises:
-        errors.InvalidOptions
-        errors.QueueUnavailable
     """
     wanted: dict[str, Any] = {"rotate_pages": True, "allow_signed": True}
     if query.pages:
@@ -157,14 +132,7 @@ def job_options(query: AnalyzeQuery) -> options.JobOptions:
 
 
 def take(upload: streaming.UploadRequest) -> receive.Incoming:
-    """Takes the document in: the body, or what its JSON holds or names.
-
-    Raises:
-        errors.UnsupportedMediaType, errors.MalformedRequest
-        errors.MissingParameter, errors.InvalidParameter, errors.SourceNotFetched
-        errors.TooManyWaiting, errors.UnsupportedEncoding, errors.TooSlow
-        errors.UploadTooLarge, errors.StorageFull, errors.StorageUnavailable
-    """
+    """Takes the document in: the body, or what its JSON holds or names."""
     if upload.mimetype == "application/json":
         return streaming.read_body(upload, receive.documents(), _document)
     if _BINARY.fullmatch(upload.mimetype):

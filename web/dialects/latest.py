@@ -12,21 +12,13 @@ _KEPT = 24 * 3600
 
 
 def remember(client: str, job_id: str) -> None:
-    """Has this be the last job of a client, whatever it is known by.
-
-    Raises:
-        errors.QueueUnavailable
-    """
+    """Has this be the last job of a client, whatever it is known by."""
     with connection.errors_as_ours():
         connection.client().set(_key(client), job_id, ex=_KEPT)
 
 
 def job_of(client: str) -> str | None:
-    """The id of the last job of a client; None: it has sent none, or not lately.
-
-    Raises:
-        errors.QueueUnavailable
-    """
+    """The id of the last job of a client; None: it has sent none, or not lately."""
     with connection.errors_as_ours():
         return cast("str | None", connection.client().get(_key(client)))
 

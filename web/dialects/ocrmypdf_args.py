@@ -91,9 +91,6 @@ def parse(words: str, **chosen: Any) -> JobOptions:
 
     The words are split as by a shell. Without an argument about pages that have text, a document
     that has such a page is refused, as by OCRmyPDF.
-
-    Raises:
-        errors.InvalidOptions: naming what is not understood, or cannot be.
     """
     if len(words) > _LONGEST:
         raise errors.InvalidOptions(f"more than {_LONGEST} characters of arguments")

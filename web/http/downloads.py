@@ -17,31 +17,19 @@ _PIECE_BYTES = 64 * 1024
 
 
 def artifact(job: Job, name: str, download_name: str | None = None) -> Response:
-    """A result of a job, to be saved under a name; without one it is that of the document.
-
-    Raises:
-        errors.JobNotFinished, errors.JobWithoutResult, errors.ArtifactNotFound, errors.ResultGone
-        errors.ResultCorrupt, errors.StorageUnavailable
-    """
+    """A result of a job, to be saved under a name; without one it is that of the document."""
     found, stored = opened(job, name)
     return file(stored, found.media_type, download_name or file_name(job, name), found.sha256)
 
 
 def opened(job: Job, name: str) -> tuple[Artifact, Path | Streamed]:
-    """A result of a job, and where its bytes are.
-
-    Raises: as `artifact`.
-    """
+    """A result of a job, and where its bytes are."""
     run, found = result(job, name)
     return found, store.get().open_artifact(job.id, run, found)
 
 
 def result(job: Job, name: str) -> tuple[str, Artifact]:
-    """The run of a job that made a result, and the result.
-
-    Raises:
-        errors.JobNotFinished, errors.JobWithoutResult, errors.ArtifactNotFound
-    """
+    """The run of a job that made a result, and the result."""
     if not job.state.final:
         raise errors.JobNotFinished(f"The job is {job.state}", state=job.state)
     if job.state is not State.SUCCEEDED or job.outcome is None:
@@ -58,11 +46,7 @@ def file_name(job: Job, name: str) -> str:
 
 
 def pieces(stored: Path | Streamed) -> Iterator[bytes]:
-    """The bytes of a file of ours, a piece at a time.
-
-    Raises:
-        errors.ResultCorrupt, errors.StorageUnavailable, OSError
-    """
+    """The bytes of a file of ours, a piece at a time."""
     if not isinstance(stored, Path):
         yield from stored.pieces(0, stored.size)
         return
@@ -74,11 +58,7 @@ def pieces(stored: Path | Streamed) -> Iterator[bytes]:
 def file(
     stored: Path | Streamed, media_type: str, download_name: str | None, etag: str | bool
 ) -> Response:
-    """A file of ours; without a name it is shown rather than saved.
-
-    Raises:
-        errors.ResultGone: if it is not there.
-    """
+    """A file of ours; without a name it is shown rather than saved."""
     try:
         response = send_file(
             # Of what is streamed only the headers are made here.

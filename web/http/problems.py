@@ -160,11 +160,7 @@ def respond(error: errors.OcrTasksError, status: int | None = None) -> Response:
 
 
 def validation_failed(error: ValidationError) -> NoReturn:
-    """Refuses a query, path or body that does not fit its model.
-
-    Raises:
-        errors.MalformedRequest
-    """
+    """Refuses a query, path or body that does not fit its model."""
     rows = [
         {"pointer": "#/" + "/".join(map(str, row["loc"])), "detail": row["msg"]}
         for row in error.errors(include_url=False, include_context=False, include_input=False)

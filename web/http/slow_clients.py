@@ -66,11 +66,7 @@ class PacedSocket(socket.socket):
         self._unwanted = unwanted
 
     def recv(self, *arguments: Any) -> bytes:
-        """See socket.
-
-        Raises:
-            Stalled
-        """
+        """See socket."""
         if self.broken:
             return b""
         if self._unwanted is None:

@@ -80,12 +80,6 @@ def read(
     """Takes the files of a form in, and gives them with its other fields.
 
     Files are in the field of that name, within the limits, which else are those of a document.
-
-    Raises:
-        errors.MalformedRequest: if it is no form, or its end is missing.
-        errors.TooManyWaiting: if as many clients as may are sending at the same time.
-        errors.UnsupportedEncoding, errors.TooSlow
-        errors.UploadTooLarge, errors.TooManyFiles, errors.StorageFull, errors.StorageUnavailable
     """
     if request.mimetype != "multipart/form-data":
         raise errors.MalformedRequest("the body is not multipart/form-data")
@@ -105,13 +99,7 @@ def read_body(
     limits: receive.Limits,
     decode: Callable[[Iterable[bytes]], Iterable[bytes]] | None = None,
 ) -> receive.Incoming:
-    """Takes the body of a request in as a file; `decode` makes the file of a body that holds it.
-
-    Raises:
-        errors.MalformedRequest: if its end is missing.
-        errors.TooManyWaiting, errors.UnsupportedEncoding, errors.TooSlow
-        errors.UploadTooLarge, errors.StorageFull, errors.StorageUnavailable
-    """
+    """Takes the body of a request in as a file; `decode` makes the file of a body that holds it."""
     # Base64 is a third more, and whatever is written as an escape.
     body = receive.Limits(limits.bytes * 3 // 2, limits.files) if decode else limits
     incoming = _begin(request, body)
@@ -125,12 +113,7 @@ def read_body(
 
 
 def read_text(request: UploadRequest, field: str, most_bytes: int) -> bytes | None:
-    """A short text: a file or a field of a form, or the body itself; None where there is none.
-
-    Raises:
-        errors.MalformedRequest: if its end is missing.
-        errors.TooManyWaiting, errors.UnsupportedEncoding, errors.TooSlow, errors.UploadTooLarge
-    """
+    """A short text: a file or a field of a form, or the body itself; None where there is none."""
     _check_encoding(request)
     request.limits, request.in_memory = receive.Limits(most_bytes, 1), True
     with _receiving(request):
@@ -150,10 +133,7 @@ def read_text(request: UploadRequest, field: str, most_bytes: int) -> bytes | No
 def pieces(request: Request, unwanted: Callable[[], bool]) -> Generator[bytes, None, None]:
     """The body of a request, up to where it breaks off, or soon after it is `unwanted`.
 
-    Raises: (after the last piece)
-        errors.MalformedRequest: if its end is missing.
-        errors.TooManyWaiting, errors.UnsupportedEncoding, errors.TooSlow
-        errors.UploadBusy: if it is unwanted.
+    An error is raised after the last piece.
     """
     _check_encoding(request)
     body, left = request.environ["wsgi.input"], request.content_length

@@ -72,11 +72,7 @@ class ProcessorArgs(BaseModel):
     job_id: str | None = Field(None, description="Must be left out: ids are made here.")
 
     def run(self, executable: str) -> Run:
-        """What is to be run.
-
-        Raises:
-            errors.ProcessingInvalid
-        """
+        """What is to be run."""
         if self.job_id is not None:
             raise errors.ProcessingInvalid("job_id must be left out: the answer tells it")
         return Run(

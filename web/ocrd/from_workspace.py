@@ -19,14 +19,7 @@ FIELDS = ("workspace", "workspace_group", "page_id")
 def take(
     incoming: receive.Incoming, form: dict[str, list[str]], owner: str | None
 ) -> WorkspacePages | None:
-    """Copies the images that the form asks for; its fields for that are taken out of it.
-
-    Raises:
-        errors.MalformedRequest: if files come with it, or a field comes twice.
-        errors.WorkspaceNotFound, errors.WorkspaceDeleted, errors.WorkspaceInvalid
-        errors.FileGroupUnknown, errors.PageIdsInvalid
-        errors.UploadTooLarge, errors.TooManyFiles, errors.StorageFull, errors.StorageUnavailable
-    """
+    """Copies the images that the form asks for; its fields for that are taken out of it."""
     asked = {name: form.pop(name) for name in FIELDS if name in form}
     if not asked:
         return None
@@ -44,22 +37,14 @@ def take(
 
 
 def check(chosen: JobOptions, pages: WorkspacePages | None) -> None:
-    """Makes sure that what is read can be given back to the workspace.
-
-    Raises:
-        errors.InvalidOptions
-    """
+    """Makes sure that what is read can be given back to the workspace."""
     for name in ("deskew", "pages"):
         if pages and getattr(chosen, name):
             raise errors.InvalidOptions(f"{name} does not go with a workspace")
 
 
 def received(document: receive.Received, pages: WorkspacePages | None) -> receive.Received:
-    """The document with the pages of the workspace that it was made of.
-
-    Raises:
-        errors.WorkspaceInvalid: if an image became several pages; its folder goes then.
-    """
+    """The document with the pages of the workspace that it was made of."""
     if pages is None:
         return document
     if document.input.pages != len(pages.pages):

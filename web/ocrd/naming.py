@@ -12,12 +12,7 @@ from web.ocrd.blueprints import PREFIX
 
 
 def workspace(path_to_mets: str | None, workspace_id: str | None) -> Workspace:
-    """The workspace of the caller's that a request names, one way or the other.
-
-    Raises:
-        errors.ProcessingInvalid: if it names none, or names it twice.
-        errors.WorkspaceNotFound, errors.WorkspaceDeleted
-    """
+    """The workspace of the caller's that a request names, one way or the other."""
     if bool(path_to_mets) == bool(workspace_id):
         raise errors.ProcessingInvalid(
             "a path of a METS file or a workspace_id is needed, not both"

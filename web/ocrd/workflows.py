@@ -159,11 +159,7 @@ def _job(job_id: str) -> Response:
 
 
 def _needed_text() -> str:
-    """The workflow that the request brings.
-
-    Raises:
-        errors.WorkflowInvalid
-    """
+    """The workflow that the request brings."""
     upload = cast("streaming.UploadRequest", request)
     with streaming.taking(upload):
         try:

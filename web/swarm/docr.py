@@ -80,11 +80,7 @@ def _accepted() -> Accepted:
 
 
 def _key() -> str:
-    """The name of the page, as it comes: bare, or as `inline; filename="…"`.
-
-    Raises:
-        errors.LeaseUnknown
-    """
+    """The name of the page, as it comes: bare, or as `inline; filename="…"`."""
     header = request.headers.get("Content-Disposition", "")
     name = header.partition('"')[2] if '"' in header else header
     if not name.strip('" '):

@@ -26,11 +26,7 @@ MOST_VISITED = 20
 
 
 def page_for(device: str, abilities: Abilities, seconds: int) -> tuple[Lease, Path] | None:
-    """A page for a device with its image; one whose image is gone is set aside.
-
-    Raises:
-        errors.TooManyLeases, errors.QueueUnavailable
-    """
+    """A page for a device with its image; one whose image is gone is set aside."""
     for _ in range(_PASSED_OVER):
         lease = queue.lease(device, abilities, seconds)
         if lease is None:
@@ -46,12 +42,7 @@ def page_for(device: str, abilities: Abilities, seconds: int) -> tuple[Lease, Pa
 
 
 def take(request: Request, accept: Callable[[], Accepted], form: transcripts.Sent) -> None:
-    """Takes the transcript that a request brings, if `accept` does once it is here.
-
-    Raises:
-        errors.TranscriptTooLarge, errors.TranscriptInvalid, errors.LeaseLost, errors.PageWithdrawn
-        errors.StorageFull, errors.StorageUnavailable, errors.QueueUnavailable
-    """
+    """Takes the transcript that a request brings, if `accept` does once it is here."""
     body = _body(request)  # however slowly it comes, it keeps nobody else's from being taken
     transcripts.take(accept(), body, form)
 

@@ -33,11 +33,7 @@ class Work:
         self._left = steps
 
     def spend(self, steps: int) -> None:
-        """Takes some steps away.
-
-        Raises:
-            TooMuchWork: if there are not so many.
-        """
+        """Takes some steps away."""
         self._left -= steps
         if self._left < 0:
             raise TooMuchWork
@@ -55,11 +51,7 @@ class Expression:
         self._node = _Reader(text, work).read()
 
     def matches(self, text: str) -> bool:
-        """Whether the whole text matches.
-
-        Raises:
-            TooMuchWork
-        """
+        """Whether the whole text matches."""
         return len(text) in self._node(text, {0})
 
 

@@ -77,20 +77,12 @@ class Mets:
 
     @classmethod
     def read(cls, path: Path, most_bytes: int | None = None) -> Mets:
-        """The METS file at a path, of no more bytes than OCR_OCRD_MAX_METS_BYTES or those given.
-
-        Raises:
-            errors.WorkspaceInvalid: if it is not there, too large, no XML, or no METS.
-        """
+        """The METS file at a path, of no more bytes than OCR_OCRD_MAX_METS_BYTES or those given."""
         return cls.parse(mets_content(path, most_bytes))
 
     @classmethod
     def parse(cls, content: bytes) -> Mets:
-        """METS that was read already.
-
-        Raises:
-            errors.WorkspaceInvalid
-        """
+        """METS that was read already."""
         try:
             return cls(large_tree(content, "METS"))
         except ValueError as error:
@@ -130,11 +122,7 @@ class Mets:
         }
 
     def resolve(self, page_id: str) -> list[str]:
-        """The pages that are meant in OCR-D's syntax (see `page_ids`), in order; '' means all.
-
-        Raises:
-            errors.PageIdsInvalid: naming the part that no page fits.
-        """
+        """The pages that are meant in OCR-D's syntax (see `page_ids`), in order; '' means all."""
         return page_ids.resolve(page_id, self.pages, self._values)
 
     def _values(self, attribute: str) -> Mapping[str, Sequence[str]]:
@@ -309,11 +297,7 @@ class Mets:
     # Whether it can be worked with
 
     def check(self, folder: Path) -> None:
-        """Makes sure that all names can be used, and that files are below `folder` or on the web.
-
-        Raises:
-            errors.WorkspaceInvalid: naming the first that is not.
-        """
+        """Checks that all names can be used and that files are below `folder` or on the web."""
         self.check_names()
         known: set[Path] = {folder}
         for href, local in self._hrefs():
@@ -323,11 +307,7 @@ class Mets:
                 raise WorkspaceInvalid(f"METS names {href!r:.200}, which is not on the web")
 
     def check_names(self) -> None:
-        """Makes sure that pages, groups and files have names that can be used.
-
-        Raises:
-            errors.WorkspaceInvalid: naming the first that has not.
-        """
+        """Makes sure that pages, groups and files have names that can be used."""
         for page in tree.page_names(self._root):
             if not is_page_id(page):
                 raise WorkspaceInvalid(f"METS has a page with the ID {page!r:.200}")

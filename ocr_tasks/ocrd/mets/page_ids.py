@@ -40,11 +40,7 @@ def is_page_id(text: str) -> bool:
 
 
 def resolve(page_id: str, pages: Sequence[str], values: Values) -> list[str]:
-    """The ids of the pages that are meant, in the order of `pages`; '' means all.
-
-    Raises:
-        errors.PageIdsInvalid: naming the part that no page fits, or that cannot be read.
-    """
+    """The ids of the pages that are meant, in the order of `pages`; '' means all."""
     if not page_id:
         return list(pages)
     if len(page_id) > _LONGEST:

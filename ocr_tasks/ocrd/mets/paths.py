@@ -46,9 +46,6 @@ def check_local(href: str, folder: Path, known: set[Path]) -> None:
     """Makes sure that a path that METS names is that of a file below a folder, without links.
 
     `known` are folders that need not be looked at again.
-
-    Raises:
-        errors.WorkspaceInvalid
     """
     wrong = fault(href) or ("it is an address" if is_url(href) else "")
     if wrong:

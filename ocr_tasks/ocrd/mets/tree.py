@@ -237,11 +237,7 @@ def _insert_before(root: etree._Element, element: etree._Element, names: Iterabl
 
 
 def mets_content(path: Path, most_bytes: int | None = None) -> bytes:
-    """What is in the METS file at a path, see `Mets.read`.
-
-    Raises:
-        errors.WorkspaceInvalid
-    """
+    """What is in the METS file at a path, see `Mets.read`."""
     most = settings.get().ocrd_max_mets_bytes if most_bytes is None else most_bytes
     try:
         with path.open("rb") as file:

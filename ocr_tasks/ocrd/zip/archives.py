@@ -62,11 +62,7 @@ class Archive:
         self._zip.close()
 
     def pieces(self, name: str) -> Iterator[bytes]:
-        """A file, a piece at a time, with its SHA-512 in `digests` in the end.
-
-        Raises:
-            errors.WorkspaceInvalid: if it is damaged, or more than may be.
-        """
+        """A file, a piece at a time, with its SHA-512 in `digests` in the end."""
         digest = hashlib.sha512()
         with _damage(name), self._zip.open(self.members[name]) as stream:
             while piece := stream.read(_PIECE):
@@ -83,11 +79,7 @@ class Archive:
             raise WorkspaceInvalid(f"{name} inflates to more than {_MOST_RATIO} times its size")
 
     def text(self, name: str, most: int = _SMALL) -> str:
-        """A small file.
-
-        Raises:
-            errors.WorkspaceInvalid: if it is not there, not so small, or not in UTF-8.
-        """
+        """A small file."""
         if name not in self.members:
             raise WorkspaceInvalid(f"there is no {name} at the top")
         content = bytearray()
@@ -102,11 +94,7 @@ class Archive:
 
 
 def _members(rows: list[zipfile.ZipInfo], limits: Limits) -> dict[str, zipfile.ZipInfo]:
-    """The files by name.
-
-    Raises:
-        errors.WorkspaceInvalid: if one is none that may be unpacked.
-    """
+    """The files by name."""
     if len(rows) > 2 * limits.files + 100:  # folders may have entries as well
         raise WorkspaceInvalid(f"more than {limits.files} files", limit=limits.files)
     found: dict[str, zipfile.ZipInfo] = {}

@@ -45,10 +45,6 @@ def unpack(archive: Path, folder: Path, limits: Limits) -> Found:
     """Checks a bag and makes its payload the folder `data` in `folder`.
 
     What was unpacked before something turned out to be wrong is left there.
-
-    Raises:
-        errors.WorkspaceInvalid: saying what is wrong, and where.
-        OSError: if it cannot be stored.
     """
     with closing(Archive(archive, limits)) as bag, _faults():
         _check_tops(bag)
@@ -75,9 +71,6 @@ def look(
     """Checks a workspace in a folder: METS, and unless it is incomplete, what that names.
 
     Gives the number of its pages. The XML of pages is looked at unless it has been `checked`.
-
-    Raises:
-        errors.WorkspaceInvalid
     """
     path = folder / mets
     found = Mets.read(path, limits.mets_bytes)
@@ -187,9 +180,6 @@ def pack(folder: Path, mets: str, identifier: str) -> Iterator[bytes]:
     """A workspace as OCRD-ZIP, a piece at a time: METS, and the files beside it that it names.
 
     Nothing is held in memory but METS. It is checked before the first piece is asked for.
-
-    Raises:
-        errors.WorkspaceInvalid: if a file is missing, or lies elsewhere.
     """
     content = mets_content(folder / mets)
     found = Mets.parse(content)
