@@ -22,16 +22,13 @@ from prometheus_client.core import (
 from prometheus_client.metrics_core import Metric
 from redis import RedisError
 
-from ocr_tasks import errors, settings
+from ocr_tasks import errors, extensions, settings
 from ocr_tasks.jobs import worker_registry
 from ocr_tasks.jobs.celery_app import LANES
 from ocr_tasks.model import Stage, State
 from ocr_tasks.redis import connection, counters, keys
-from ocr_tasks.swarm import devices, queue
 
 _ENDED = (State.SUCCEEDED, State.FAILED, State.CANCELLED)
-#: States of jobs of processors: those of documents, and waiting for other jobs.
-_PROCESSING = ("deferred", *State)
 
 
 class _Collector:
@@ -79,8 +76,8 @@ def _service() -> Iterator[Metric]:
     yield from _queue(seen)
     yield from _pages(seen)
     yield from _workers(seen)
-    yield from _swarm()
-    yield from _processing(seen)
+    for extension in extensions.installed():
+        yield from extension.metrics(seen.stats)
     yield from _webhooks(seen)
     yield from _redis(seen)
     yield from _http(seen)
@@ -104,8 +101,6 @@ class _Seen:
             pipe.info("memory")
             for state in State:
                 pipe.zcard(keys.jobs_in(state))
-            for name in _PROCESSING:
-                pipe.zcard(keys.processing_in(name))
             for lane in LANES.values():
                 pipe.llen(lane)
             answers = pipe.execute()
@@ -117,7 +112,6 @@ class _Seen:
         self.memory: Mapping[str, Any] = answers[8]
         lengths = iter(answers[9:])
         self.jobs = {state: next(lengths) for state in State}
-        self.processing = {name: next(lengths) for name in _PROCESSING}
         self.lanes = {lane: next(lengths) for lane in LANES}
 
     def count(self, name: str) -> float:
@@ -133,33 +127,33 @@ class _Seen:
 
 
 def _jobs(seen: _Seen) -> Iterator[Metric]:
-    yield _gauges("ocr_jobs", "Jobs in each state", "state", seen.jobs)
-    yield _counter("ocr_jobs_submitted", "Jobs that were taken in", seen.count("jobs_submitted"))
+    yield gauges_by("ocr_jobs", "Jobs in each state", "state", seen.jobs)
+    yield counter("ocr_jobs_submitted", "Jobs that were taken in", seen.count("jobs_submitted"))
     ended = {state: seen.count(f"jobs_{state}") for state in _ENDED}
-    yield _counters("ocr_jobs_ended", "Jobs that ended, by their state then", "state", ended)
+    yield counters_by("ocr_jobs_ended", "Jobs that ended, by their state then", "state", ended)
     # All errors, as Prometheus does not see a counter grow that begins with 1.
     codes = (code for code, error in errors.by_code().items() if issubclass(error, errors.JobError))
     failures = dict.fromkeys(sorted(codes), 0.0) | seen.counts("failed_")
-    yield _counters("ocr_job_failures", "Jobs that failed, by the error", "code", failures)
+    yield counters_by("ocr_job_failures", "Jobs that failed, by the error", "code", failures)
     for name, stat, help_text in (
         ("attempts", "attempts", "Times that a process took a job, for the first time or again"),
         ("retries", "retries", "Jobs that were run again as somebody asked for it"),
         ("takeovers", "takeovers", "Processes and workers that were lost with a job"),
         ("step_asides", "asides", "Jobs that made place for others, or left a worker that stopped"),
     ):
-        yield _counter(f"ocr_job_{name}", help_text, seen.count(stat))
+        yield counter(f"ocr_job_{name}", help_text, seen.count(stat))
     stages = {s: seen.count(f"seconds_{s}") for s in Stage if s is not Stage.QUEUED}
     text = "Seconds by stage, of jobs that succeeded"
-    yield _counters("ocr_job_stage_seconds", text, "stage", stages)
+    yield counters_by("ocr_job_stage_seconds", text, "stage", stages)
     text = "Seconds for which jobs that succeeded were worked on, in the run that ended them"
     took = seen.counts("took_")
-    yield _histogram(
+    yield histogram(
         "ocr_job_duration_seconds", text, (), counters.DURATION_BOUNDS,
         [((), took, seen.count("seconds_total"))],
     )  # fmt: skip
     text = "Seconds for which jobs had waited when a process took them"
     waited = {name: n for name, n in seen.counts("waited_").items() if name != "seconds"}
-    yield _histogram(
+    yield histogram(
         "ocr_job_wait_seconds", text, (), counters.WAIT_BOUNDS,
         [((), waited, seen.count("waited_seconds"))],
     )  # fmt: skip
@@ -170,7 +164,7 @@ def _jobs(seen: _Seen) -> Iterator[Metric]:
 
 def _queue(seen: _Seen) -> Iterator[Metric]:
     text = "Messages that wait in each lane: a job each, and in pages (or bulk) calls for help"
-    yield _gauges("ocr_queue_messages", text, "lane", seen.lanes)
+    yield gauges_by("ocr_queue_messages", text, "lane", seen.lanes)
     age = max(0.0, seen.now - seen.oldest[0][1]) if seen.oldest else 0.0
     text = "Seconds for which the job has waited that has waited longest, 0 where none waits"
     yield GaugeMetricFamily("ocr_queue_oldest_job_age_seconds", text, age)
@@ -180,11 +174,11 @@ def _queue(seen: _Seen) -> Iterator[Metric]:
 
 def _pages(seen: _Seen) -> Iterator[Metric]:
     text = "Pages that were read, as it happens; those that a retry reads anew count again"
-    yield _counter("ocr_pages_read", text, seen.count("pages_read"))
+    yield counter("ocr_pages_read", text, seen.count("pages_read"))
     yield GaugeMetricFamily("ocr_pages_in_progress", "Pages that are being read", seen.reading)
-    yield _counter("ocr_pages_done", "Pages of jobs that succeeded", seen.count("pages"))
+    yield counter("ocr_pages_done", "Pages of jobs that succeeded", seen.count("pages"))
     text = "Pages of jobs that succeeded that could not be read"
-    yield _counter("ocr_pages_failed", text, seen.count("pages_failed"))
+    yield counter("ocr_pages_failed", text, seen.count("pages_failed"))
 
 
 def _workers(seen: _Seen) -> Iterator[Metric]:
@@ -201,28 +195,11 @@ def _workers(seen: _Seen) -> Iterator[Metric]:
         )
     ):
         rows = {kind: total[place] for kind, total in totals.items()}
-        yield _gauges(name, text, "kind", rows)
+        yield gauges_by(name, text, "kind", rows)
     # By this workers are scaled. What waits alone would take away those that are at work.
     wanted = totals["documents"][2] + sum(seen.lanes.values())
     text = "Processes that documents would keep at work: those that are, and one for each message"
     yield GaugeMetricFamily("ocr_worker_processes_wanted", text, wanted)
-
-
-def _swarm() -> Iterator[Metric]:
-    pages = queue.counts()
-    transcripts = pages.pop("transcripts")
-    yield _gauges("ocr_swarm_pages", "Pages for devices, by state", "state", pages)
-    yield _counter("ocr_swarm_transcripts", "Pages that devices read", transcripts)
-    text = f"Devices seen in the last {devices.PRESENT_SECONDS} seconds"
-    yield GaugeMetricFamily("ocr_swarm_devices", text, devices.present())
-
-
-def _processing(seen: _Seen) -> Iterator[Metric]:
-    text = "Jobs of OCR-D processors in each state"
-    yield _gauges("ocr_processing_jobs", text, "state", seen.processing)
-    ended = {state: seen.count(f"processing_{state}") for state in _ENDED}
-    text = "Jobs of OCR-D processors that ended, by their state then"
-    yield _counters("ocr_processing_jobs_ended", text, "state", ended)
 
 
 def _webhooks(seen: _Seen) -> Iterator[Metric]:
@@ -232,7 +209,7 @@ def _webhooks(seen: _Seen) -> Iterator[Metric]:
     yield GaugeMetricFamily("ocr_webhooks_due", text, seen.outbox_due)
     results = {name: seen.count(f"webhooks_{name}") for name in ("delivered", "failed", "given_up")}
     text = "Tries to send a webhook; failed ones are tried again, unless it was given up"
-    yield _counters("ocr_webhook_attempts", text, "result", results)
+    yield counters_by("ocr_webhook_attempts", text, "result", results)
 
 
 def _redis(seen: _Seen) -> Iterator[Metric]:
@@ -264,31 +241,31 @@ def _http(seen: _Seen) -> Iterator[Metric]:
     rows = [(labels, found, seconds.get(labels, 0.0)) for labels, found in classes.items()]
     names = ("method", "route")
     name = "ocr_http_request_duration_seconds"
-    yield _histogram(name, text, names, counters.REQUEST_BOUNDS, rows)
+    yield histogram(name, text, names, counters.REQUEST_BOUNDS, rows)
 
 
 # Families
 
 
-def _counter(name: str, text: str, value: float) -> Metric:
+def counter(name: str, text: str, value: float) -> Metric:
     return CounterMetricFamily(name, text, value)
 
 
-def _gauges(name: str, text: str, label: str, rows: Mapping[Any, float]) -> Metric:
+def gauges_by(name: str, text: str, label: str, rows: Mapping[Any, float]) -> Metric:
     family = GaugeMetricFamily(name, text, labels=[label])
     for value, number in rows.items():
         family.add_metric([str(value)], number)
     return family
 
 
-def _counters(name: str, text: str, label: str, rows: Mapping[Any, float]) -> Metric:
+def counters_by(name: str, text: str, label: str, rows: Mapping[Any, float]) -> Metric:
     family = CounterMetricFamily(name, text, labels=[label])
     for value, number in rows.items():
         family.add_metric([str(value)], number)
     return family
 
 
-def _histogram(
+def histogram(
     name: str,
     text: str,
     labels: Sequence[str],

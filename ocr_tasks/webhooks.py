@@ -24,11 +24,9 @@ from typing import Any
 
 import httpcore
 
-from ocr_tasks import errors, settings
+from ocr_tasks import errors, extensions, settings
 from ocr_tasks.jobs import lifecycle
 from ocr_tasks.model import Callback, Job
-from ocr_tasks.ocrd import messages as ocrd_messages
-from ocr_tasks.ocrd import processing, workflows
 from ocr_tasks.redis import connection, keys
 from ocr_tasks.security import url_guard
 from ocr_tasks.storage import store
@@ -132,13 +130,9 @@ def told(message: Message) -> Told | None:
     with suppress(errors.JobNotFound, errors.JobDeleted):
         job = lifecycle.read(message.job_id)
         return Told(job.callback.url, payload(message, job)) if job.callback else None
-    with suppress(errors.ProcessingNotFound):
-        processed = processing.read(message.job_id)
-        return Told(processed.run.callback_url, ocrd_messages.of_job(processed))
-    with suppress(errors.ProcessingNotFound):
-        workflow = workflows.read_job(message.job_id)
-        content = ocrd_messages.of_workflow(workflow, message.event)
-        return Told(workflow.callback_url, content)
+    for extension in extensions.installed():
+        if found := extension.notification(message.job_id, message.event):
+            return Told(*found)
     return None
 
 

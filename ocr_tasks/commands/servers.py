@@ -98,7 +98,7 @@ def _worker(options: argparse.Namespace) -> int:
     connection.check()
     if code := _check_shared_memory():
         return code
-    return main.main(processors_alone=bool(options.processors))
+    return main.main(documents=not options.processors)
 
 
 def _web(options: argparse.Namespace) -> int:

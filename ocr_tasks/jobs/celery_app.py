@@ -12,7 +12,7 @@ from typing import Any
 from celery import Celery
 from redis.connection import parse_url
 
-from ocr_tasks import settings
+from ocr_tasks import extensions, settings
 
 #: The queues, by the priority of what waits there. `pages` is where helpers wait for pages of
 #: somebody else's document: any document goes first, as it may be a small one.
@@ -23,15 +23,14 @@ LANES = {
     "bulk": "ocr.bulk",
 }
 
-#: Names of the processors whose queues this worker takes messages from, in addition to the lanes.
-SHARED_PROCESSORS: list[str] = []
+#: Queues of extensions that this worker consumes in addition to those of documents.
+SHARED_QUEUES: list[str] = []
 
 #: One of so many messages is taken from the last lane that has any, so that no lane starves.
 LAST_LANE_EVERY = 5
 
 OCR_DOCUMENT = "ocr_tasks.tasks.ocr_document"
 READ_PAGES = "ocr_tasks.tasks.read_pages"
-RUN_PROCESSOR = "ocr_tasks.tasks.run_processor"
 
 #: Seconds between a job's soft end (an exception in its process) and its hard one (SIGKILL).
 HARD_LIMIT_GRACE = 10
@@ -47,7 +46,7 @@ def name_queue_of_pages(folder: str) -> None:
 
 
 def queue_of(lane: str) -> str:
-    """The queue of a lane. A job of an OCR-D processor waits in the queue of that name."""
+    """The queue of a lane; an extension's lane is the name of its queue."""
     return LANES.get(lane, lane)
 
 
@@ -57,7 +56,7 @@ def _configuration(config: settings.Settings) -> dict[str, object]:
         "broker_use_ssl": _tls(config.redis),
         "result_backend": "ocr_tasks.jobs.result_backend:JobBackend",
         "result_expires": None,  # a job is kept until it is deleted
-        "imports": ["ocr_tasks.worker.tasks"],
+        "imports": ["ocr_tasks.worker.tasks", *_extension_tasks()],
         "task_default_queue": LANES["normal"],
         # JSON only: whoever can write to Redis must not be able to run code in a worker.
         "task_serializer": "json",
@@ -92,6 +91,10 @@ def _configuration(config: settings.Settings) -> dict[str, object]:
     }
 
 
+def _extension_tasks() -> list[str]:
+    return [name for extension in extensions.installed() for name in extension.task_modules]
+
+
 def _tls(address: str) -> dict[str, Any] | None:
     """How the broker speaks TLS to Redis, None: not at all. As redis-py does by the same address.
 
@@ -118,9 +121,9 @@ class LaneOrder:
     @staticmethod
     def _rank(lane: str) -> int:
         order = {name: rank for rank, name in enumerate(LANES.values())}
-        if lane in SHARED_PROCESSORS:  # documents and workspaces take turns
+        if lane in SHARED_QUEUES:  # these take turns with documents
             return order[LANES["normal"]]
-        # Others are those of a worker for processors alone, or carry replies, e.g. to Flower.
+        # Others are the only ones of their worker, or carry replies, e.g. to Flower.
         return order.get(lane, -1)
 
     def update(self, lanes: Iterable[str]) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import cast
 
-from ocr_tasks import errors, failpoints
+from ocr_tasks import errors, extensions, failpoints
 from ocr_tasks.jobs import lifecycle, queues
 from ocr_tasks.model import Outcome, Progress, State
 from ocr_tasks.redis import connection, keys
@@ -93,8 +93,8 @@ def give_back(job_id: str, holder: str = "", lost: bool = False) -> bool:
     failpoints.hit("after_give_back")
     if answer == 1:
         send(job_id, record, lane)
-    elif answer == 2 and "processor" in record:
-        queues.publish_ready()
+    elif answer == 2 and (extension := extensions.owner_of(record)):
+        extension.publish_ready()
     elif answer == 2:
         layout.discard(layout.job(job_id).path / "work")  # the last run could not do it
         note_failure(job_id, errors.WorkerLost())
@@ -102,15 +102,15 @@ def give_back(job_id: str, holder: str = "", lost: bool = False) -> bool:
 
 
 def _lane_of_next_run(record: dict[str, str], lost: bool) -> str:
-    if "processor" in record:
-        return record["processor"]
+    if extension := extensions.owner_of(record):
+        return extension.queue_of(record)
     return "interactive" if lost else str(json.loads(record["job"])["options"]["priority"])
 
 
 def send(job_id: str, record: Mapping[str, str], lane: str) -> None:
-    """Sends the message of a job of either kind, given with its record."""
-    if "processor" in record:
-        queues.publish_processing({job_id: record["processor"]})
+    """Sends the message of a job, a document's or an extension's, given with its record."""
+    if extension := extensions.owner_of(record):
+        extension.publish(job_id, record)
     else:
         job = json.loads(record["job"])
         queues.publish(job_id, job["input"], job["options"], lane)

@@ -16,7 +16,7 @@ from contextlib import suppress
 
 from redis import RedisError
 
-from ocr_tasks import errors, failpoints, settings
+from ocr_tasks import errors, extensions, failpoints, settings
 from ocr_tasks.jobs import idempotency, queues, records, worker_registry
 from ocr_tasks.jobs.celery_app import app
 from ocr_tasks.jobs.idempotency import Repeatable
@@ -154,8 +154,8 @@ def read(job_id: str, owner: str | None = None) -> Job:
         ((record, rank),) = backend().records([job_id])
     if not record or not (owner is None or record["suffix"] == keys.owned_by(owner)):
         raise errors.JobNotFound()
-    if "processor" in record:
-        raise errors.JobNotFound("That is the job of a processor: see /ocrd/processor/job")
+    if extension := extensions.owner_of(record):
+        raise errors.JobNotFound(extension.jobs_hint)
     if record["state"] == "deleted":
         raise errors.JobDeleted()
     return records.job(job_id, record, rank)

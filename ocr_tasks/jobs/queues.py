@@ -16,20 +16,17 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from functools import lru_cache
 from typing import Any, cast
 
 from kombu.exceptions import OperationalError
 from redis import RedisError
 
 from ocr_tasks import settings
-from ocr_tasks.jobs import worker_registry
 from ocr_tasks.jobs.celery_app import (
     LANES,
     OCR_DOCUMENT,
     READ_PAGES,
-    RUN_PROCESSOR,
-    SHARED_PROCESSORS,
+    SHARED_QUEUES,
     app,
     queue_of,
 )
@@ -49,9 +46,6 @@ _PAGES_SECONDS = 24 * 3600
 
 #: Characters of a document's name that Flower shows.
 _MOST_OF_NAME = 80
-
-#: Messages of jobs of processors that are sent in one go.
-_MOST_READY = 64
 
 #: Held while a message is sent. A worker's main process forks children while its threads send
 #: messages: what one of them has locked in Celery at that moment stays locked in the child.
@@ -108,43 +102,25 @@ def _described(job_input: Mapping[str, Any], options: Mapping[str, Any]) -> str:
     return f"{name} · {count} · {'+'.join(options['languages'])}"
 
 
-def publish_processing(job_ids: Mapping[str, str]) -> None:
-    """Sends the messages of jobs of processors, given by their ids and processors."""
+def publish_to(task: str, queue_of_job: Mapping[str, str]) -> None:
+    """Sends a message for each job, by id, to its queue: `task` is called with the job's id.
+
+    The recovery thread sends what could not be sent.
+    """
     try:
         with _sending, app.producer_pool.acquire(block=True) as producer:
-            for job_id, processor in job_ids.items():
+            for job_id, queue in queue_of_job.items():
                 app.send_task(
-                    RUN_PROCESSOR,
+                    task,
                     args=[job_id],
-                    **_shown(processor),
+                    **_shown(queue),
                     task_id=job_id,
-                    queue=queue_of(processor),
+                    queue=queue,
                     producer=producer,
                     retry=False,
                 )
     except _unsent() as error:
-        log.warning("the messages of jobs of processors could not be sent: %s", error)
-
-
-def publish_ready() -> None:
-    """Sends messages of jobs of processors that wait for no other job any more.
-
-    No more than keep all processes busy: what is in a queue cannot be overtaken by others.
-    """
-    names = [keys.OCRD, keys.AWAITED, keys.TASK_PREFIX]
-    rows = connection.run("take_ready", names, [_long_enough(), _MOST_READY])
-    if rows:
-        publish_processing(dict(zip(rows[::2], rows[1::2], strict=True)))
-
-
-def _long_enough() -> int:
-    """The length from which on nobody runs out of messages before more are sent."""
-    return 16 + 2 * _processes(int(time.monotonic() / worker_registry.LIFETIME))
-
-
-@lru_cache(maxsize=1)
-def _processes(now: int) -> int:
-    return sum(worker.processes for worker in worker_registry.living() if worker.processors)
+        log.warning("%d messages for %s could not be sent: %s", len(queue_of_job), task, error)
 
 
 def oldest(lane: str) -> str | None:
@@ -198,7 +174,7 @@ def _unsent() -> tuple[type[Exception], ...]:
 def others_wait() -> bool:
     """Whether any message waits for a worker."""
     with connection.client().pipeline(transaction=False) as pipe:
-        for queue in (*LANES.values(), *SHARED_PROCESSORS):
+        for queue in (*LANES.values(), *SHARED_QUEUES):
             pipe.llen(queue)
         return any(pipe.execute())
 
@@ -211,7 +187,7 @@ class Turn:
         before_or_equal = names[: names.index(priority) + 1]
         self._lanes = [LANES[name] for name in before_or_equal]
         if "normal" in before_or_equal:
-            self._lanes += SHARED_PROCESSORS
+            self._lanes += SHARED_QUEUES
         self._begun = time.monotonic()
         self._waiting: str | None = None
 

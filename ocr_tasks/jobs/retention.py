@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 
-from ocr_tasks import errors, settings
+from ocr_tasks import errors, extensions, settings
 from ocr_tasks.jobs import lifecycle, queues
 from ocr_tasks.jobs.result_backend import NewJob
 from ocr_tasks.model import State
@@ -150,7 +150,7 @@ def _sweep_scratch(job_ids: list[str], swept: Swept) -> None:
     for job_id, (record, _) in zip(job_ids, lifecycle.backend().records(job_ids), strict=True):
         state, folder = record.get("state"), layout.job(job_id)
         over = state == "deleted" or (state is not None and State(state).final)
-        if over and "processor" in record:
+        if over and extensions.owner_of(record):
             _sweep_leftovers(folder, record, swept)  # whose log is kept here
         elif layout.age(folder.path) > (settings.get().lease_seconds if over else _ABANDONED):
             _free(folder.path, swept)

@@ -9,10 +9,9 @@ import json
 from dataclasses import asdict
 from typing import cast
 
-from ocr_tasks import errors, settings
+from ocr_tasks import settings
 from ocr_tasks.model import WorkerInfo
 from ocr_tasks.redis import connection, keys
-from ocr_tasks.storage import layout, store
 
 #: Seconds after which a worker that said nothing counts as gone.
 LIFETIME = 15
@@ -56,17 +55,6 @@ def living() -> list[WorkerInfo]:
 def readers() -> list[WorkerInfo]:
     """The workers that live and read documents."""
     return [worker for worker in living() if worker.takes_documents]
-
-
-def check_engine(engine: str) -> None:
-    """Makes sure that devices, who come to this server, can get the images of a job's pages."""
-    if engine != "swarm" or store.get().in_folder:
-        return
-    folder = layout.folder_id()
-    if any(worker.folder != folder for worker in readers()):
-        raise errors.InvalidOptions(
-            "engine=swarm needs a data folder that this server and its workers share"
-        )
 
 
 def languages() -> list[str]:

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from ocr_tasks import errors, settings
-from ocr_tasks.jobs import lifecycle, queues
+from ocr_tasks.jobs import lifecycle
 from ocr_tasks.jobs.result_backend import PlannedRun
 from ocr_tasks.model import Progress
-from ocr_tasks.ocrd import messages, mets_files, tools, workspaces
+from ocr_tasks.ocrd import messages, mets_files, queueing, tools, workspaces
 from ocr_tasks.ocrd.mets.mets import Mets, is_group_name
 from ocr_tasks.ocrd.mets.paths import fault
 from ocr_tasks.ocrd.model import ProcessingState, ProcessorJob, Run, Workspace
@@ -165,7 +165,7 @@ def put(planned: Iterable[PlannedRun]) -> None:
     """Makes jobs, and sends the messages of those that nothing is in the way of."""
     with connection.errors_as_ours():
         answers = lifecycle.backend().put_processing(planned)
-        queues.publish_ready()
+        queueing.publish_ready()
     if any(answer < 0 for answer in answers):
         raise errors.ProcessingInvalid("a job that it waits for has been deleted")
 
@@ -226,7 +226,7 @@ def cancel(job_id: str, owner: str | None = None) -> ProcessorJob:
     with connection.errors_as_ours():
         if not lifecycle.backend().cancel(job_id):
             raise errors.JobEnded()
-        queues.publish_ready()
+        queueing.publish_ready()
     return read(job_id, owner)
 
 

@@ -12,8 +12,10 @@ straightens pages (`deskew`) cannot be given back: by how much it turned them no
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -21,12 +23,15 @@ from pathlib import Path
 from ocr_tasks import errors
 from ocr_tasks.formats import alto, hocr, page_xml, placement
 from ocr_tasks.formats.page import Page
-from ocr_tasks.model import Artifact, Job, State
+from ocr_tasks.jobs import lifecycle
+from ocr_tasks.model import Artifact, Job, Outcome, State
 from ocr_tasks.ocrd import bridge, claims, mets_files, workspaces
 from ocr_tasks.ocrd.mets.mets import Mets, is_group_name
 from ocr_tasks.ocrd.model import Workspace
 from ocr_tasks.storage import layout
 from ocr_tasks.uploads import images
+
+log = logging.getLogger(__name__)
 
 #: By the end of the group's name: media type, ending of the files' names.
 _KINDS = {
@@ -159,3 +164,25 @@ def _enter(workspace: Workspace, job: Job, entries: Iterable[_Entry], prefix: st
             mets.add_agent(f"{_SOFTWARE} v{version('ocr-tasks')}", _STEP, {"job": job.id})
         lease.keep()
         mets.write(workspace.mets)
+
+
+def deliver(job_id: str, outcome: Outcome) -> Outcome:
+    """Gives what was read to the workspace whose images the document was made of, if any."""
+    try:
+        job = lifecycle.read(job_id)
+    except (errors.JobNotFound, errors.JobDeleted):
+        return outcome  # which does not count: the commit says so
+    source = job.input.workspace
+    if source is None:
+        return outcome
+    ended = replace(job, state=State.SUCCEEDED, outcome=outcome)
+    try:
+        workspace = workspaces.read(source.id, None)
+        give(workspace, ended, source.pages, source.group)
+    except (errors.RequestError, errors.ProcessorFailed, errors.ResultCorrupt, OSError) as error:
+        # The document is read all the same.
+        reason = error.strerror if isinstance(error, OSError) else error.detail
+        warning = f"The workspace did not get what was read: {reason}"
+        log.warning("job %s: %s", job_id, warning)
+        return replace(outcome, warnings=(*outcome.warnings, warning))
+    return outcome

@@ -14,14 +14,17 @@ from typing import Any
 from redis import RedisError
 
 from ocr_tasks import errors, settings
+from ocr_tasks.extensions import WorkerRole
 from ocr_tasks.jobs import leases, lifecycle, queues
-from ocr_tasks.jobs.celery_app import SHARED_PROCESSORS
+from ocr_tasks.jobs.celery_app import SHARED_QUEUES
 from ocr_tasks.model import Progress, Stage, State
 from ocr_tasks.ocrd import (
+    discovery,
     mets_files,
     nextflow,
     processing,
     programs,
+    queueing,
     recognition,
     running,
     tools,
@@ -47,6 +50,40 @@ def prepare(names: list[str]) -> dict[str, dict[str, Any]]:
     if NEXTFLOW in names and nextflow.program():
         offered[NEXTFLOW] = nextflow.TOOL
     return offered
+
+
+def role(documents: bool) -> tuple[WorkerRole | None, dict[str, dict[str, Any]]]:
+    """Returns what a worker does here, and the processors that it offers with descriptions.
+
+    `documents` is false in a worker that was started for processors. One that was not takes no
+    documents either if OCR_PROCESSORS names others than ours.
+    """
+    config = settings.get()
+    names = config.processor_names
+    alone = not documents or not (config.only_own_processor or not names)
+    if not alone and not config.processors_share_worker:
+        if names:
+            log.info(
+                "%s is not offered, as OCR_STORAGE_URL or OCR_OCRD_FOLDERS is set: "
+                "run `ocr-tasks worker --processors %s` for it",
+                *(config.processors, config.processors),
+            )
+        return None, {}
+    offered = prepare(names)
+    if alone and not offered:
+        log.error("none of OCR_PROCESSORS can be run here")
+    found = WorkerRole(
+        queues=tuple(offered if alone else names),
+        documents=not alone,
+        info={
+            "processors": sorted(offered),
+            "machine": discovery.machine(offered) if offered else {},
+        },
+        environment=frozenset(programs.kept(os.environ)) if alone else frozenset(),
+        writable=tuple(writable()) if alone else (),
+        readable=tuple(readable()) if alone else (),
+    )
+    return found, offered
 
 
 def writable() -> list[Path]:
@@ -135,7 +172,7 @@ def _try_often(order: running.Order, folder: layout.JobFolder, token: str) -> bo
     """False: pages are left for another turn."""
     log_file, scratch = folder.log, folder.work(token)
     # A worker that takes no documents makes no place for any.
-    turn = queues.Turn("normal") if SHARED_PROCESSORS else None
+    turn = queues.Turn("normal") if SHARED_QUEUES else None
     most = settings.get().ocrd_tries
     for number in range(1, most + 1):
         try:
@@ -178,4 +215,4 @@ def fail(job: ProcessorJob, token: str, error: errors.JobError) -> None:
 def _go_on() -> None:
     """Has those begin that waited for this one."""
     with suppress(RedisError):  # the reconciler does it then
-        queues.publish_ready()
+        queueing.publish_ready()

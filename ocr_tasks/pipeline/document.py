@@ -20,6 +20,7 @@ import pypdfium2
 from ocrmypdf import exceptions
 
 from ocr_tasks import errors, failpoints, settings
+from ocr_tasks.extensions import RemotePages
 from ocr_tasks.model import Artifact, Outcome, Progress, Stage
 from ocr_tasks.options import JobOptions
 from ocr_tasks.pipeline import artifacts, ocrmypdf_errors
@@ -32,8 +33,6 @@ log = logging.getLogger("ocrmypdf.job")
 
 PLUGIN = "ocr_tasks.plugin"
 
-#: Has devices read pages. By name: nothing here knows it.
-_SWARM_PLUGIN = "ocr_tasks.swarm.plugin"
 
 #: How sure Tesseract must be to turn a page. OCRmyPDF's own 14 turns next to none; from 8 on no
 #: page of the test documents was turned wrongly (docs/decisions.md).
@@ -47,15 +46,15 @@ class Worker:
     `report` takes each progress. `threads` is the number of pages that are read at the same time.
     `call_helpers(batch, count)` asks other processes to `help_out`; None: there are none.
     `turn_is_over(back)` says whether to make place for another document, `back` being the seconds
-    that it took to get to where an earlier run ended. `pages_out` is the number of pages that
-    devices of the swarm may have at the same time. `page_kept(number)` is told when a page is done.
+    that it took to get to where an earlier run ended. `remote` says which pages leave this process.
+    `page_kept(number)` is called when a page is done.
     """
 
     report: Callable[[Progress], None]
     threads: int = 1
     call_helpers: Callable[[str, int], None] | None = None
     turn_is_over: Callable[[float], bool] = lambda back: False
-    pages_out: int = 0
+    remote: RemotePages | None = None
     page_kept: Callable[[int], None] = lambda number: None
 
 
@@ -66,7 +65,7 @@ def run(job_id: str, run_id: str, options: JobOptions, start: Progress, worker: 
     """
     folder = layout.job(job_id)
     config = settings.get()
-    devices = _devices(options, worker)
+    devices = _devices(worker)
     job = context.OwnerContext(
         folder=folder,
         preview_pixels=config.preview_pixels,
@@ -103,11 +102,11 @@ def run(job_id: str, run_id: str, options: JobOptions, start: Progress, worker: 
     )
 
 
-def _devices(options: JobOptions, worker: Worker) -> context.Devices | None:
-    if options.engine == "local" or not worker.pages_out:
+def _devices(worker: Worker) -> context.Devices | None:
+    if worker.remote is None:
         return None
     slots = threading.Semaphore(worker.threads)
-    return context.Devices(worker.pages_out, options.engine == "swarm", slots)
+    return context.Devices(worker.remote.most, worker.remote.first, slots, worker.remote.plugin)
 
 
 def _threads(worker: Worker, devices: context.Devices | None) -> int:
@@ -183,8 +182,8 @@ def _make_pdf(job: context.OwnerContext, options: JobOptions, total: int) -> lis
         remove_background=options.remove_background,
         **{name: value for name, value in wanted.items() if value is not None},
     )
-    swarm = [_SWARM_PLUGIN] if job.devices else []
-    code = ocrmypdf.ocr(ocr_options, plugins=[PLUGIN, *swarm, *config.plugin_names])
+    remote = [job.devices.plugin] if job.devices else []
+    code = ocrmypdf.ocr(ocr_options, plugins=[PLUGIN, *remote, *config.plugin_names])
     if code == exceptions.ExitCode.invalid_output_pdf:
         raise errors.OutputInvalid()
     if options.output_type == "pdfa" and ocr_options.extra_attrs["_actual_output_type"] != "pdfa":

@@ -43,12 +43,13 @@ class Devices:
     """How devices outside take part in reading a document, by a plugin that knows about them.
 
     So many pages may be `out` at the same time. `first`: they get every page; else those that this
-    process has no time for. `slots` are for pages that are read here.
+    process has no time for. `slots` are for pages that are read here. `plugin` hands pages out.
     """
 
     out: int
     first: bool
     slots: threading.Semaphore
+    plugin: str
 
 
 @dataclass

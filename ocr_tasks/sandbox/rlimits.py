@@ -123,6 +123,22 @@ def confine(
     return True
 
 
+def sandbox(
+    folder: Path,
+    data_dir: Path,
+    *,
+    confine_files: bool,
+    cpu_seconds: int,
+    memory_bytes: int,
+    file_bytes: int,
+) -> None:
+    """Limits this process for good to what checking an upload needs: one folder of `data_dir`."""
+    bound(memory_bytes, file_bytes)
+    allow_cpu(cpu_seconds)
+    if confine_files:
+        confine([folder], data_dir)
+
+
 def _all_but(folder: Path, hidden: set[Path]) -> Iterator[Path]:
     """What is in a folder without what is hidden. Links are left out: what they lead to counts."""
     for path in folder.iterdir():

@@ -14,6 +14,7 @@ from ocr_tasks import errors, settings
 from ocr_tasks.jobs import lifecycle, queues, worker_registry
 from ocr_tasks.model import State
 from ocr_tasks.plugin.context import StepAside
+from ocr_tasks.storage import layout, store
 from ocr_tasks.swarm import devices, queue, transcripts
 from ocr_tasks.swarm.model import SwarmPage
 
@@ -35,6 +36,17 @@ def pages_out(engine: str) -> int:
         if lifecycle.counts()[State.RUNNING] >= processes:
             return min(most, 2 * devices.present())
     return 0
+
+
+def check_engine(engine: str) -> None:
+    """Makes sure that devices, who come to this server, can get the images of a job's pages."""
+    if engine != "swarm" or store.get().in_folder:
+        return
+    folder = layout.folder_id()
+    if any(worker.folder != folder for worker in worker_registry.readers()):
+        raise errors.InvalidOptions(
+            "engine=swarm needs a data folder that this server and its workers share"
+        )
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Looks into uploaded files, in a process of its own with limits (`checker` starts it).
 
 Takes an order for documents (see `intake`), writes `input.pdf` into the folder and answers with
-`{"pages": …, "media_type": …}` or `{"code": …, "detail": …, "file": …}`. An order for a workspace
-(see `ocrd.workspaces`) is answered with what `bags` found, or in the same way.
+`{"pages": …, "media_type": …}` or `{"code": …, "detail": …, "file": …}`. Orders of other kinds go
+to the extension that knows them.
 
 What a file is, is decided by its content. A single PDF stays as it is, byte for byte; images become
 pages, without recompression where PDF can hold them as they are; several files become one PDF.
@@ -11,16 +11,16 @@ pages, without recompression where PDF can hold them as they are; several files 
 from __future__ import annotations
 
 import errno
+import importlib
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pikepdf
 
-from ocr_tasks import errors
-from ocr_tasks.ocrd.zip import ocrd_zip
+from ocr_tasks import errors, extensions
 from ocr_tasks.sandbox import forkserver, rlimits
 
 POINTS_PER_INCH = 72
@@ -59,54 +59,33 @@ class Order:
         return [self.folder / f"upload-{number:05d}" for number in range(1, self.files + 1)]
 
 
-@dataclass(frozen=True, slots=True)
-class BagOrder:
-    """A workspace to be looked into: as the bag `archive`, or where METS is in `folder`.
-
-    With `complete`, all that METS names must be there.
-    """
-
-    folder: Path
-    data_dir: Path
-    confine: bool
-    archive: str
-    mets: str
-    complete: bool
-    max_bytes: int
-    max_files: int
-    max_mets_bytes: int
-    seconds: int
-    memory_bytes: int
-    file_bytes: int
-
-
 def answer(data: dict[str, Any]) -> dict[str, Any]:
     """What is to be said to an order, which is done within its limits."""
     kind = data.pop("kind", "document")
     data |= {name: Path(data[name]) for name in ("folder", "data_dir")}
     try:
-        if kind == "workspace":
-            bag_order = BagOrder(**data)
-            _limit(bag_order)
-            return look(bag_order)
+        if kind != "document":
+            return _check_other(kind, data)
         order = Order(**data)
-        _limit(order)
+        rlimits.sandbox(
+            order.folder,
+            order.data_dir,
+            confine_files=order.confine,
+            cpu_seconds=order.seconds,
+            memory_bytes=order.memory_bytes,
+            file_bytes=order.file_bytes,
+        )
         return run(order)
     except _Refused as refused:
         error = refused.error
         return {"code": error.code, "detail": error.detail, "file": refused.number}
+    except errors.OcrTasksError as error:
+        return {"code": error.code, "detail": error.detail, "file": 1}
     except MemoryError:
         return {"code": errors.CheckFailed.code, "detail": "not enough memory", "file": 1}
     except OSError as error:
         cls = _OF_SYSTEM.get(error.errno, errors.StorageUnavailable)
         return {"code": cls.code, "detail": cls.title, "file": 1}
-
-
-def _limit(order: Order | BagOrder) -> None:
-    rlimits.bound(order.memory_bytes, order.file_bytes)
-    rlimits.allow_cpu(order.seconds)
-    if order.confine:
-        rlimits.confine([order.folder], order.data_dir)
 
 
 class _Refused(Exception):
@@ -118,16 +97,13 @@ class _Refused(Exception):
         self.error = error
 
 
-def look(order: BagOrder) -> dict[str, Any]:
-    """Unpacks a workspace, if it is packed, and says what is in it."""
-    most = ocrd_zip.Limits(order.max_bytes, order.max_files, order.max_mets_bytes)
-    try:
-        if order.archive:
-            return asdict(ocrd_zip.unpack(order.folder / order.archive, order.folder, most))
-        pages = ocrd_zip.look(order.folder, order.mets, most, order.complete)
-        return asdict(ocrd_zip.Found(order.mets, "", "", pages))
-    except errors.OcrTasksError as error:
-        raise _Refused(1, error) from error
+def _check_other(kind: str, data: dict[str, Any]) -> dict[str, Any]:
+    """Has the extension that knows this kind of order check the upload."""
+    for extension in extensions.installed():
+        found = extension.check_upload(kind, data)
+        if found is not None:
+            return found
+    raise errors.CheckFailed(f"unknown kind of upload {kind!r}")
 
 
 def run(order: Order) -> dict[str, Any]:
@@ -238,6 +214,9 @@ def _merge(parts: list[Path], target: Path) -> None:
 
 
 if __name__ == "__main__":
-    import ocr_tasks.uploads.images  # noqa: F401  # loaded here, so that the children need not
+    import ocr_tasks.uploads.images  # noqa: F401  # imported here once, for all children
 
+    for extension in extensions.installed():
+        for name in extension.check_modules:
+            importlib.import_module(name)
     forkserver.serve(answer)

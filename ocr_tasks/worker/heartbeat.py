@@ -14,7 +14,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -24,11 +24,11 @@ from billiard.pool import RUN
 from celery.worker import state as celery_state
 from redis import RedisError
 
-from ocr_tasks import errors, settings
+from ocr_tasks import errors, extensions, settings
+from ocr_tasks.extensions import WorkerRole
 from ocr_tasks.jobs import leases, queues, worker_registry
 from ocr_tasks.jobs.celery_app import READ_PAGES
 from ocr_tasks.model import WorkerInfo
-from ocr_tasks.ocrd import discovery, tools
 from ocr_tasks.options import INTERNAL_LANGUAGES
 from ocr_tasks.pipeline import document
 from ocr_tasks.plugin import engine
@@ -77,7 +77,7 @@ class Caretaker(threading.Thread):
         self._renewed_at = 0.0
         self._announced_at = 0.0
         self._info: WorkerInfo | None = None
-        self._processors: dict[str, dict[str, Any]] = {}
+        self._roles: Sequence[WorkerRole] = ()
         self._documents = True
 
     def note_birth(self, pid: int) -> None:
@@ -91,12 +91,9 @@ class Caretaker(threading.Thread):
         if not self.is_alive():
             self.start()
 
-    def offer(self, processors: dict[str, dict[str, Any]], documents: bool = True) -> None:
-        """Announces these processors, given with their descriptions, from now on.
-
-        `documents`: the worker takes documents as well.
-        """
-        self._processors, self._documents = processors, documents
+    def offer(self, roles: Sequence[WorkerRole], documents: bool = True) -> None:
+        """Announces what the worker does for extensions, and whether it takes documents."""
+        self._roles, self._documents = roles, documents
 
     def end_within(self, seconds: float) -> None:
         """Has what runs here so many seconds to come to an end; then it is killed and given back.
@@ -187,8 +184,8 @@ class Caretaker(threading.Thread):
             if ended[requests[request]] not in _DONE or request in late:
                 self._consumer.hub.call_soon(self._kill, request)
         # A process that is being killed may still write for a moment: swept until nothing is left.
-        # The log of a processor's job is kept here in any case.
-        scratch = not (store.get().in_folder or self._processors)
+        # The logs of extensions' jobs are kept here in any case.
+        scratch = not (store.get().in_folder or self._roles)
         gone = self._gone.intersection(ended)
         self._gone = {job_id for job_id in gone if not _sweep(job_id, scratch)}
 
@@ -219,9 +216,10 @@ class Caretaker(threading.Thread):
         if now - self._announced_at < ANNOUNCE_INTERVAL and self._info:
             return
         if self._info is None:
-            self._info = _describe(self._processors, self._documents)
+            self._info = _describe(self._roles, self._documents)
         worker_registry.announce(replace(self._info, busy=len(celery_state.active_requests)))
-        tools.announce(self._processors)
+        for extension in extensions.installed():
+            extension.announce()
         self._announced_at = now
         # By Celery's event loop: one that is stuck takes no tasks.
         self._consumer.hub.call_soon(worker_registry.show_alive)
@@ -252,13 +250,12 @@ def _job_of(request: Any) -> str:
     return str(request.args[0]) if request.name == READ_PAGES else str(request.id)
 
 
-def _describe(processors: Collection[str], documents: bool) -> WorkerInfo:
+def _describe(roles: Sequence[WorkerRole], documents: bool) -> WorkerInfo:
     found = WorkerInfo(
-        name=f"{socket.gethostname()}:{os.getpid()}",
-        processes=settings.get().processes,
-        processors=sorted(processors),
-        machine=discovery.machine(processors) if processors else {},
+        name=f"{socket.gethostname()}:{os.getpid()}", processes=settings.get().processes
     )
+    for role in roles:
+        found = replace(found, **role.info)
     if not documents:
         return found
     return replace(

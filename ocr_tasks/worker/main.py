@@ -29,10 +29,10 @@ from celery.signals import (
     worker_shutting_down,
 )
 
-from ocr_tasks import logs, settings
+from ocr_tasks import extensions, logs, settings
+from ocr_tasks.extensions import WorkerRole
 from ocr_tasks.jobs import leases, queues
-from ocr_tasks.jobs.celery_app import LANES, SHARED_PROCESSORS, app, name_queue_of_pages
-from ocr_tasks.ocrd import programs, work, workspaces
+from ocr_tasks.jobs.celery_app import LANES, SHARED_QUEUES, app, name_queue_of_pages
 from ocr_tasks.sandbox import orphans, rlimits
 from ocr_tasks.storage import layout, store
 from ocr_tasks.worker.heartbeat import Caretaker
@@ -47,14 +47,14 @@ _CPU_GRACE = 60
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
-#: Whether this worker runs processors and takes no documents.
-_processors_alone = False
+#: What this worker does for extensions.
+_roles: list[WorkerRole] = []
 
 
-def main(processors_alone: bool = False) -> int:
+def main(documents: bool = True) -> int:
     """Runs a worker until it is told to stop (SIGTERM, or Ctrl-C).
 
-    `processors_alone`: it takes no documents, whatever OCR_PROCESSORS names.
+    `documents`: it takes documents, unless an extension needs it for itself.
     """
     config = settings.get()
     logs.set_up()
@@ -69,9 +69,8 @@ def main(processors_alone: bool = False) -> int:
     if _porter:
         # Who helps must see the data folder.
         name_queue_of_pages(layout.folder_id())
-    names = _choose_queues(processors_alone)
+    names = _choose_queues(documents)
     if not names:
-        log.error("none of OCR_PROCESSORS can be run here")
         return 1
     # `celery worker` as a command line would load all of Celery's other commands.
     worker = app.Worker(
@@ -97,27 +96,17 @@ def main(processors_alone: bool = False) -> int:
     return worker.exitcode or 0
 
 
-def _choose_queues(processors_alone: bool) -> list[str]:
-    """The queues that this worker takes messages from; empty if it has nothing to offer."""
-    global _processors_alone
-    config = settings.get()
-    _processors_alone = processors_alone or not (
-        config.only_own_processor or not config.processor_names
-    )
-    if _processors_alone:
-        offered = work.prepare(config.processor_names)
-        _caretaker.offer(offered, documents=False)
-        return list(offered)
-    if config.processors_share_worker:
-        _caretaker.offer(work.prepare(config.processor_names))
-        SHARED_PROCESSORS[:] = config.processor_names
-    elif config.processor_names:
-        log.info(
-            "%s is not offered, as OCR_STORAGE_URL or OCR_OCRD_FOLDERS is set: "
-            "run `ocr-tasks worker --processors %s` for it",
-            *(config.processors, config.processors),
-        )
-    return [*LANES.values(), *SHARED_PROCESSORS]
+def _choose_queues(documents: bool) -> list[str]:
+    """Returns the queues that this worker consumes; none if it has nothing to offer."""
+    offers = (extension.worker_role(documents) for extension in extensions.installed())
+    _roles[:] = filter(None, offers)
+    documents = documents and all(role.documents for role in _roles)
+    queues_of_roles = [queue for role in _roles for queue in role.queues]
+    _caretaker.offer(_roles, documents)
+    if not documents:
+        return queues_of_roles
+    SHARED_QUEUES[:] = queues_of_roles
+    return [*LANES.values(), *SHARED_QUEUES]
 
 
 @setup_logging.connect  # type: ignore[untyped-decorator]  # Celery has no types
@@ -154,17 +143,15 @@ def _shut_in() -> None:
     """Takes from a child what reading documents does not need; see `limits`."""
     config = settings.get()
     rlimits.bound(config.worker_memory_bytes, config.worker_file_bytes)
-    kept = programs.kept(os.environ) if _processors_alone else {}
+    kept = {name for role in _roles for name in role.environment}
     rlimits.forget_environment({orphans.MARK, *kept})
     if not config.confine:
         return
-    layout.all_jobs().mkdir(parents=True, exist_ok=True)
-    # Documents can be those of workspaces, which get what was read.
-    workspaces.all_workspaces().mkdir(parents=True, exist_ok=True)
-    writable, readable = [layout.all_jobs(), workspaces.all_workspaces()], []
-    if _processors_alone:
-        writable += work.writable()
-        readable += work.readable()
+    shared = [path for one in extensions.installed() for path in one.shared_folders()]
+    for path in (layout.all_jobs(), *shared):
+        path.mkdir(parents=True, exist_ok=True)
+    writable = [layout.all_jobs(), *shared, *(path for role in _roles for path in role.writable)]
+    readable = [path for role in _roles for path in role.readable]
     ports = [config.redis_port] if config.redis_port else []
     readable += config.redis_files
     readable += [Path(name).resolve().parent for name in config.plugin_names if "/" in name]

@@ -15,7 +15,7 @@ import time
 
 from redis import RedisError
 
-from ocr_tasks import errors, settings
+from ocr_tasks import errors, extensions, settings
 from ocr_tasks.jobs import leases, lifecycle, queues, retention
 from ocr_tasks.redis import connection, keys
 from ocr_tasks.storage import store
@@ -88,7 +88,7 @@ class Reconciler(threading.Thread):
             return
         if now >= self._calm_until:
             take_over()
-        queues.publish_ready()
+        extensions.publish_ready()
         publish_lost()
         swept = retention.Swept()
         if _turn("retention", _RETENTION_INTERVAL):

@@ -2,7 +2,7 @@
 
 Celery's own `revoke` marks an id in the memory of each worker, for hours, without a look at what
 the job is at: one that runs goes on, and one that is run again later is dropped. So the ids of jobs
-are cancelled here as `jobs` and `processing` do it, which is for good, whoever asks.
+are cancelled here as by the API, for good.
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ from celery.utils.functional import maybe_list
 from celery.worker import state as celery_state
 from celery.worker.control import control_command, nok, ok
 
-from ocr_tasks import errors
+from ocr_tasks import errors, extensions
 from ocr_tasks.jobs import lifecycle
 from ocr_tasks.jobs.celery_app import READ_PAGES
-from ocr_tasks.ocrd import processing
 
 log = logging.getLogger(__name__)
 
@@ -64,9 +63,10 @@ def _cancel(task_id: str) -> str:
         try:
             lifecycle.cancel(task_id)
         except errors.JobNotFound:
-            processing.cancel(task_id)
+            if not any(one.cancel(task_id) for one in extensions.installed()):
+                return _UNKNOWN
     except errors.JobEnded:
         return _ENDED  # or another worker was faster: all of them are asked
-    except (errors.JobNotFound, errors.JobDeleted, errors.ProcessingNotFound):
+    except errors.JobDeleted:
         return _UNKNOWN
     return _CANCELLED

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -14,16 +13,14 @@ from celery.exceptions import Ignore
 from kombu.exceptions import OperationalError
 from redis import RedisError
 
-from ocr_tasks import errors, failpoints, logs, options, settings
+from ocr_tasks import errors, extensions, failpoints, logs, options, settings
 from ocr_tasks.jobs import leases, lifecycle, queues
-from ocr_tasks.jobs.celery_app import OCR_DOCUMENT, READ_PAGES, RUN_PROCESSOR, app
+from ocr_tasks.jobs.celery_app import OCR_DOCUMENT, READ_PAGES, app
 from ocr_tasks.jobs.result_backend import NotWritten
-from ocr_tasks.model import Outcome, Progress, State
-from ocr_tasks.ocrd import results, work, workspaces
+from ocr_tasks.model import Progress, State
 from ocr_tasks.pipeline import document
 from ocr_tasks.plugin.context import StepAside
 from ocr_tasks.storage import layout, store
-from ocr_tasks.swarm import readers as swarm_readers
 
 log = logging.getLogger(__name__)
 
@@ -91,14 +88,15 @@ def _read(task: Task, job_id: str, requested: dict[str, Any]) -> dict[str, Any]:
         lane = queues.for_helpers(wanted.priority)
         helpers = partial(queues.call_helpers, job_id, lane) if settings.get().helpers_max else None
         turn = queues.Turn(wanted.priority)
-        out = swarm_readers.pages_out(wanted.engine)
-        if wanted.engine == "swarm" and out:
+        remote = extensions.remote_pages(wanted.engine)
+        if remote and remote.first:
             helpers = None
         with store.get().at_work(job_id) as files:
             kept = files.page_kept
-            worker = document.Worker(report, threads, helpers, turn.is_over, out, kept)
+            worker = document.Worker(report, threads, helpers, turn.is_over, remote, kept)
             outcome = document.run(job_id, run_id, wanted, start, worker)
-            outcome = _give_to_workspace(job_id, outcome)
+            for extension in extensions.installed():
+                outcome = extension.deliver(job_id, outcome)
     except StepAside:
         leases.give_back(job_id, holder)
         raise Ignore from None
@@ -114,60 +112,6 @@ def _read(task: Task, job_id: str, requested: dict[str, Any]) -> dict[str, Any]:
     files.settle()
     # Celery writes the result once more when the task returns, and is told that it stands.
     return outcome.to_dict()
-
-
-def _give_to_workspace(job_id: str, outcome: Outcome) -> Outcome:
-    """Gives what was read to the workspace whose images the document was made of, if any."""
-    try:
-        job = lifecycle.read(job_id)
-    except (errors.JobNotFound, errors.JobDeleted):
-        return outcome  # which does not count: the commit says so
-    source = job.input.workspace
-    if source is None:
-        return outcome
-    ended = replace(job, state=State.SUCCEEDED, outcome=outcome)
-    try:
-        workspace = workspaces.read(source.id, None)
-        results.give(workspace, ended, source.pages, source.group)
-    except (errors.RequestError, errors.ProcessorFailed, errors.ResultCorrupt, OSError) as error:
-        # The document is read all the same.
-        reason = error.strerror if isinstance(error, OSError) else error.detail
-        warning = f"The workspace did not get what was read: {reason}"
-        log.warning("job %s: %s", job_id, warning)
-        return replace(outcome, warnings=(*outcome.warnings, warning))
-    return outcome
-
-
-@app.task(  # type: ignore[untyped-decorator]
-    bind=True, name=RUN_PROCESSOR, throws=(errors.JobError,), resultrepr_maxsize=100
-)
-def run_processor(self: Task, job_id: str) -> dict[str, Any]:
-    """Runs the OCR-D processor of a job. The task's id is the job's id."""
-    token = layout.new_id()
-    holder = leases.holder(os.getppid(), os.getpid())
-    try:
-        with logs.about(job_id, process=True):
-            job = work.begin(job_id, token, holder)
-            if job is None:
-                raise Ignore  # it runs elsewhere, has ended, or was cancelled while it waited
-            failpoints.hit("after_claim")
-            self.request.fencing_token = token
-            try:
-                work.run(job, token)
-            except StepAside:
-                leases.give_back(job_id, holder)
-                raise Ignore from None
-            except errors.JobError as error:
-                work.fail(job, token, error)
-                raise
-            failpoints.hit("before_commit")
-            result = work.commit(job, token)
-    except (RedisError, errors.ServiceError) as error:
-        log.warning("job %s is left to others: %s", job_id, error)
-        raise Ignore from None
-    if result is None:
-        raise Ignore
-    return result
 
 
 @app.task(name=READ_PAGES, ignore_result=True)  # type: ignore[untyped-decorator]

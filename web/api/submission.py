@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ocr_tasks import errors, options
+from ocr_tasks import errors, extensions, options
 from ocr_tasks.jobs import idempotency, lifecycle, worker_registry
 from ocr_tasks.model import Callback, Job, WorkspacePages
 from ocr_tasks.storage import store
@@ -40,7 +40,8 @@ def submit(
 ) -> Job:
     """A job that reads the files of a request; `reuse`: an earlier one of the same would do."""
     chosen.check_languages(worker_registry.languages())
-    worker_registry.check_engine(chosen.engine)
+    for extension in extensions.installed():
+        extension.check_options(chosen)
     asked = idempotency.request(
         owner=caller.id,
         idempotency_key=idempotency_key,

@@ -1,0 +1,161 @@
+"""The optional parts of the service, and what each adds to the core.
+
+The core calls the hooks of `Extension` and knows no extension by name. An extension is a package of
+`ocr_tasks` whose module `extension` has an instance of `Extension` called `extension`. To remove
+one, delete its packages and its name in `NAMES`.
+
+Hooks run in the web server, in workers and in the processes that check uploads. They import what
+they need when they are called, so that a process loads only the parts that it uses.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ocr_tasks.model import Outcome
+from ocr_tasks.options import JobOptions
+
+if TYPE_CHECKING:
+    from prometheus_client.metrics_core import Metric
+
+#: The registration.
+NAMES = ("swarm", "ocrd")
+
+#: A job's hash in Redis, see `redis.keys`.
+Record = Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRole:
+    """What a worker does for an extension.
+
+    `queues` are consumed in addition to those of documents, or instead of them if `documents` is
+    false. `info` has fields of `model.WorkerInfo`. The processes of a worker without documents keep
+    the environment variables `environment`, and may access the paths `writable` and `readable`.
+    """
+
+    queues: tuple[str, ...]
+    documents: bool = True
+    info: Mapping[str, Any] = field(default_factory=dict)
+    environment: frozenset[str] = frozenset()
+    writable: tuple[Path, ...] = ()
+    readable: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RemotePages:
+    """How pages of a job are processed outside the workers.
+
+    At most `most` of them at a time; with `first`, workers process only pages that nobody else
+    takes. `plugin` is the OCRmyPDF plugin that hands them out.
+    """
+
+    most: int
+    first: bool
+    plugin: str
+
+
+class Extension:
+    """What an extension adds. Each hook adds nothing unless it is overridden."""
+
+    #: Modules with Celery tasks, imported by workers.
+    task_modules: tuple[str, ...] = ()
+
+    #: Modules that `check_upload` needs, imported once before uploads are checked.
+    check_modules: tuple[str, ...] = ()
+
+    #: Where a client finds a job of the extension that it asks for as a document.
+    jobs_hint = ""
+
+    # Jobs of the extension, which have leases and results like those of documents
+
+    def owns(self, record: Record) -> bool:
+        """Returns whether a job is the extension's."""
+        return False
+
+    def queue_of(self, record: Record) -> str:
+        """Returns the queue of a job of the extension."""
+        raise NotImplementedError
+
+    def publish(self, job_id: str, record: Record) -> None:
+        """Sends the message of a job of the extension."""
+        raise NotImplementedError
+
+    def publish_ready(self) -> None:
+        """Sends the messages of the extension's jobs that have become ready to run."""
+
+    def cancel(self, job_id: str) -> bool:
+        """Cancels a job; returns False if it is not the extension's."""
+        return False
+
+    def notification(self, job_id: str, event: str) -> tuple[str, dict[str, Any]] | None:
+        """Returns the URL and the payload of a webhook; None if the job is not the extension's."""
+        return None
+
+    # Documents
+
+    def check_upload(self, kind: str, order: dict[str, Any]) -> dict[str, Any] | None:
+        """Checks an upload of the extension, in a sandboxed process; None for unknown kinds."""
+        return None
+
+    def check_options(self, options: JobOptions) -> None:
+        """Raises errors.InvalidOptions if the service cannot run a job with these options now."""
+
+    def remote_pages(self, engine: str) -> RemotePages | None:
+        """Returns how pages of a job with this `engine` option leave the workers; None: not."""
+        return None
+
+    def deliver(self, job_id: str, outcome: Outcome) -> Outcome:
+        """Passes a document's results on before the job ends; returns them, maybe with warnings."""
+        return outcome
+
+    # Workers
+
+    def worker_role(self, documents: bool) -> WorkerRole | None:
+        """Returns what this worker does for the extension; None: nothing.
+
+        `documents` is false in a worker that was started for other work than documents.
+        """
+        return None
+
+    def announce(self) -> None:
+        """Announces what this worker offers; called every few seconds in its main process."""
+
+    def shared_folders(self) -> list[Path]:
+        """Returns folders that every process of a worker may write to."""
+        return []
+
+    # Metrics
+
+    def metrics(self, counters: Mapping[str, str]) -> Iterable[Metric]:
+        """Returns the extension's metrics; `counters` is the hash `redis.keys.STATS`."""
+        return ()
+
+
+@cache
+def installed() -> tuple[Extension, ...]:
+    """Returns the registered extensions."""
+    modules = (importlib.import_module(f"ocr_tasks.{name}.extension") for name in NAMES)
+    return tuple(module.extension for module in modules)
+
+
+def owner_of(record: Record) -> Extension | None:
+    """Returns the extension that a job belongs to; None for a document."""
+    return next((extension for extension in installed() if extension.owns(record)), None)
+
+
+def publish_ready() -> None:
+    """Sends the messages of extensions' jobs that have become ready to run."""
+    for extension in installed():
+        extension.publish_ready()
+
+
+def remote_pages(engine: str) -> RemotePages | None:
+    """Returns how pages of a job with this `engine` option leave the workers; None: not."""
+    found = (extension.remote_pages(engine) for extension in installed())
+    return next(filter(None, found), None)

@@ -1,0 +1,98 @@
+"""OCR-D: what it adds to the core; see `extensions`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ocr_tasks import errors, extensions
+from ocr_tasks.extensions import Record, WorkerRole
+from ocr_tasks.model import Outcome
+
+if TYPE_CHECKING:
+    from prometheus_client.metrics_core import Metric
+
+
+class OcrdExtension(extensions.Extension):
+    """Processors, workflows and workspaces of OCR-D."""
+
+    task_modules = ("ocr_tasks.ocrd.tasks",)
+    check_modules = ("ocr_tasks.ocrd.zip.inspect",)
+    jobs_hint = "That is the job of a processor: see /ocrd/processor/job"
+
+    def __init__(self) -> None:
+        #: The processors that this worker offers, with their descriptions.
+        self._offered: dict[str, dict[str, Any]] = {}
+
+    def owns(self, record: Record) -> bool:
+        return "processor" in record
+
+    def queue_of(self, record: Record) -> str:
+        return record["processor"]
+
+    def publish(self, job_id: str, record: Record) -> None:
+        from ocr_tasks.ocrd import queueing
+
+        queueing.publish({job_id: record["processor"]})
+
+    def publish_ready(self) -> None:
+        from ocr_tasks.ocrd import queueing
+
+        queueing.publish_ready()
+
+    def cancel(self, job_id: str) -> bool:
+        from ocr_tasks.ocrd import processing
+
+        with suppress(errors.ProcessingNotFound):
+            processing.cancel(job_id)
+            return True
+        return False
+
+    def notification(self, job_id: str, event: str) -> tuple[str, dict[str, Any]] | None:
+        from ocr_tasks.ocrd import messages, processing, workflows
+
+        with suppress(errors.ProcessingNotFound):
+            job = processing.read(job_id)
+            return job.run.callback_url, messages.of_job(job)
+        with suppress(errors.ProcessingNotFound):
+            workflow = workflows.read_job(job_id)
+            return workflow.callback_url, messages.of_workflow(workflow, event)
+        return None
+
+    def check_upload(self, kind: str, order: dict[str, Any]) -> dict[str, Any] | None:
+        if kind != "workspace":
+            return None
+        from ocr_tasks.ocrd.zip import inspect
+
+        return inspect.check(inspect.BagOrder(**order))
+
+    def deliver(self, job_id: str, outcome: Outcome) -> Outcome:
+        from ocr_tasks.ocrd import results
+
+        return results.deliver(job_id, outcome)
+
+    def worker_role(self, documents: bool) -> WorkerRole | None:
+        from ocr_tasks.ocrd import work
+
+        role, self._offered = work.role(documents)
+        return role
+
+    def announce(self) -> None:
+        from ocr_tasks.ocrd import tools
+
+        tools.announce(self._offered)
+
+    def shared_folders(self) -> list[Path]:
+        from ocr_tasks.ocrd import workspaces
+
+        return [workspaces.all_workspaces()]  # documents can be made of a workspace's images
+
+    def metrics(self, counters: Mapping[str, str]) -> Iterable[Metric]:
+        from ocr_tasks.ocrd import metrics
+
+        return metrics.collect(counters)
+
+
+extension = OcrdExtension()

@@ -1,0 +1,41 @@
+"""Sends the messages of processor jobs to the queues of their processors."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from functools import lru_cache
+
+from ocr_tasks.jobs import queues, worker_registry
+from ocr_tasks.redis import connection, keys
+
+RUN_PROCESSOR = "ocr_tasks.tasks.run_processor"
+
+#: Messages that are sent at a time.
+_MOST_READY = 64
+
+
+def publish(processors: Mapping[str, str]) -> None:
+    """Sends the messages of jobs, given by their ids, each to the queue of its processor."""
+    queues.publish_to(RUN_PROCESSOR, processors)
+
+
+def publish_ready() -> None:
+    """Sends messages of jobs that no longer wait for another job.
+
+    No more than keep all processes busy: a job cannot be overtaken once it is in a queue.
+    """
+    names = [keys.OCRD, keys.AWAITED, keys.TASK_PREFIX]
+    rows = connection.run("take_ready", names, [_long_enough(), _MOST_READY])
+    if rows:
+        publish(dict(zip(rows[::2], rows[1::2], strict=True)))
+
+
+def _long_enough() -> int:
+    """Returns the queue length at which no process runs out of work before the next messages."""
+    return 16 + 2 * _processes(int(time.monotonic() / worker_registry.LIFETIME))
+
+
+@lru_cache(maxsize=1)
+def _processes(now: int) -> int:
+    return sum(worker.processes for worker in worker_registry.living() if worker.processors)

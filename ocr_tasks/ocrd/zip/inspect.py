@@ -1,0 +1,48 @@
+"""Checks an uploaded workspace, in the sandboxed process that `uploads.inspect` runs in."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ocr_tasks.ocrd.zip import ocrd_zip
+from ocr_tasks.sandbox import rlimits
+
+
+@dataclass(frozen=True, slots=True)
+class BagOrder:
+    """A workspace to check: the bag `archive`, or a folder with the METS file `mets`.
+
+    With `complete`, every file that METS names must exist.
+    """
+
+    folder: Path
+    data_dir: Path
+    confine: bool
+    archive: str
+    mets: str
+    complete: bool
+    max_bytes: int
+    max_files: int
+    max_mets_bytes: int
+    seconds: int
+    memory_bytes: int
+    file_bytes: int
+
+
+def check(order: BagOrder) -> dict[str, Any]:
+    """Unpacks a workspace if it is a bag, and returns `ocrd_zip.Found` as a dict."""
+    rlimits.sandbox(
+        order.folder,
+        order.data_dir,
+        confine_files=order.confine,
+        cpu_seconds=order.seconds,
+        memory_bytes=order.memory_bytes,
+        file_bytes=order.file_bytes,
+    )
+    limits = ocrd_zip.Limits(order.max_bytes, order.max_files, order.max_mets_bytes)
+    if order.archive:
+        return asdict(ocrd_zip.unpack(order.folder / order.archive, order.folder, limits))
+    pages = ocrd_zip.look(order.folder, order.mets, limits, order.complete)
+    return asdict(ocrd_zip.Found(order.mets, "", "", pages))

@@ -1,0 +1,38 @@
+"""The swarm: what it adds to the core; see `extensions`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from ocr_tasks import extensions
+from ocr_tasks.extensions import RemotePages
+from ocr_tasks.options import JobOptions
+
+if TYPE_CHECKING:
+    from prometheus_client.metrics_core import Metric
+
+
+class SwarmExtension(extensions.Extension):
+    """Devices that process page images."""
+
+    def check_options(self, options: JobOptions) -> None:
+        from ocr_tasks.swarm import readers
+
+        readers.check_engine(options.engine)
+
+    def remote_pages(self, engine: str) -> RemotePages | None:
+        from ocr_tasks.swarm import readers
+
+        most = readers.pages_out(engine)
+        if not most:
+            return None
+        return RemotePages(most, first=engine == "swarm", plugin="ocr_tasks.swarm.plugin")
+
+    def metrics(self, counters: Mapping[str, str]) -> Iterable[Metric]:
+        from ocr_tasks.swarm import metrics
+
+        return metrics.collect()
+
+
+extension = SwarmExtension()
