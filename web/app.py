@@ -10,15 +10,11 @@ from flask import Flask
 from flask.json.provider import DefaultJSONProvider
 from flask_openapi3 import Info, OpenAPI, SecurityScheme
 
+from web import extensions
 from web.access import authentication, request_origin, scopes, session
 from web.api import archive, health, jobs, uploads
-from web.dialects import registry as dialects
 from web.http import access_log, headers, problems, streaming
-from web.ocrd import blueprints as ocrd
-from web.ocrd import discovery, processing, workflows, workspaces
 from web.site import pages
-from web.swarm import api as swarm
-from web.swarm import docr
 
 DESCRIPTION = (
     "Send PDFs and images, follow the progress page by page, fetch searchable PDFs. "
@@ -76,22 +72,20 @@ def create_app() -> Flask:
     authentication.install(app)
     streaming.install(app)
     uploads.install(app)
-    ocrd.install(app)
-    for blueprint in (
-        *(jobs.blueprint, uploads.blueprint, archive.blueprint),
-        *(swarm.blueprint, docr.blueprint),
-        *(discovery.blueprint, processing.blueprint),
-        *(workflows.blueprint, workspaces.blueprint),
-        *(session.blueprint, pages.blueprint, health.blueprint),
-    ):
+    blueprints = [jobs.blueprint, uploads.blueprint, archive.blueprint]
+    for extension in extensions.installed():
+        extension.install(app)
+        blueprints += extension.blueprints()
+    blueprints += [session.blueprint, pages.blueprint, health.blueprint]
+    for blueprint in blueprints:
         app.register_api(blueprint)
-    dialects.install(app)
     _complete(app)
     return app
 
 
 def _complete(app: OpenAPI) -> None:
     """Says in the description of the API which scopes each address needs."""
+    basic_auth = request_origin.basic_auth()
     for rule in app.url_map.iter_rules():
         path = _PLACEHOLDER.sub(r"{\1}", rule.rule)
         for method in rule.methods or ():
@@ -102,11 +96,11 @@ def _complete(app: OpenAPI) -> None:
             text = operation.get("description", "")
             operation["description"] = text.replace("<br/>", " ").strip()
             needed = scopes.needed(rule.endpoint)
-            names = [] if needed is scopes.ANY else sorted(map(str, needed))
-            schemes = [] if needed is scopes.PUBLIC else _SECURITY
+            names = [] if needed == scopes.ANY else sorted(map(str, needed))
+            schemes = [] if needed == scopes.PUBLIC else _SECURITY
             operation["security"] = [
                 {scheme: names}
                 for scheme in schemes
-                if scheme != "password" or path.startswith(ocrd.PREFIX)
+                if scheme != "password" or rule.endpoint.partition(".")[0] in basic_auth
             ]
             operation["x-scope"] = scopes.words(needed)

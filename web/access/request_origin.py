@@ -9,24 +9,18 @@ from __future__ import annotations
 
 import base64
 import ipaddress
-from functools import lru_cache
+from collections.abc import Mapping
+from functools import cache, lru_cache
 from urllib.parse import urlsplit
 
 from flask import Flask, Request, Response, request
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from ocr_tasks import errors, settings
+from web import extensions
 
 _SAFE = ("GET", "HEAD", "OPTIONS")
 
-#: What takes something away by GET, which an <img> of any page could ask for.
-_TAKING = ("docr.check_out", "ocrd_processing.results")
-
-#: Where the clients of some protocols put their token, by blueprint.
-_KEY_HEADERS = {"docr": "X-Auth-Key", "azure": "Ocp-Apim-Subscription-Key"}
-
-#: And where some have it behind a name and a colon, in base64 as in `Authorization: Basic`.
-_PAIR_HEADERS = {"nextcloud": "AUTHORIZATION-APP-API"}
 
 #: What pages of allowed sites may send, and read of an answer beyond its body.
 _CORS_METHODS = "GET, HEAD, POST, PATCH, DELETE"
@@ -40,6 +34,27 @@ _CORS_ANSWER_HEADERS = (
     "Tus-Extension, Tus-Max-Size, Tus-Resumable, Tus-Version, Upload-Defer-Length, "
     "Upload-Expires, Upload-Length, Upload-Metadata, Upload-Offset"
 )
+
+
+@cache
+def _unsafe_gets() -> frozenset[str]:
+    return frozenset().union(*(one.unsafe_gets for one in extensions.installed()))
+
+
+@cache
+def basic_auth() -> frozenset[str]:
+    """Blueprints whose clients may send a token as the password of `Authorization: Basic`."""
+    return frozenset().union(*(one.basic_auth for one in extensions.installed()))
+
+
+@cache
+def _token_headers() -> Mapping[str, str]:
+    return {k: v for one in extensions.installed() for k, v in one.token_headers.items()}
+
+
+@cache
+def _pair_headers() -> Mapping[str, str]:
+    return {k: v for one in extensions.installed() for k, v in one.pair_headers.items()}
 
 
 def install(app: Flask) -> None:
@@ -101,7 +116,7 @@ def _is_foreign(asked: Request) -> bool:
     """
     if bearer(asked) is not None:
         return False
-    safe = asked.method in _SAFE and asked.endpoint not in _TAKING
+    safe = asked.method in _SAFE and asked.endpoint not in _unsafe_gets()
     if safe and password(asked) is None:
         return False
     site = asked.headers.get("Sec-Fetch-Site")
@@ -120,7 +135,7 @@ def bearer(asked: Request) -> str | None:
 def password(asked: Request) -> str | None:
     """The password of `Authorization: Basic` (RFC 7617) where it may be a token, or None."""
     scheme, _, text = asked.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() != "basic" or not (asked.blueprint or "").startswith("ocrd_"):
+    if scheme.lower() != "basic" or asked.blueprint not in basic_auth():
         return None
     return _behind_name(text)
 
@@ -139,10 +154,10 @@ def token(asked: Request) -> str | None:
     That in a cookie is not meant: a browser sends it by itself.
     """
     found = bearer(asked)
-    header = _KEY_HEADERS.get(asked.blueprint or "")
+    header = _token_headers().get(asked.blueprint or "")
     if found is None and header:
         found = asked.headers.get(header) or None
-    header = _PAIR_HEADERS.get(asked.blueprint or "")
+    header = _pair_headers().get(asked.blueprint or "")
     if found is None and header and asked.headers.get(header):
         found = _behind_name(asked.headers[header])
     return password(asked) if found is None else found

@@ -11,10 +11,12 @@ from flask import Response
 from flask_openapi3 import APIBlueprint, Tag
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from ocr_tasks import errors, metrics, settings
+from ocr_tasks import errors, metrics
 from ocr_tasks.jobs import lifecycle, worker_registry
 from ocr_tasks.redis import counters
 from ocr_tasks.storage import store
+from web import extensions
+from web.extensions import Starting
 
 blueprint = APIBlueprint(
     "health", __name__, abp_tags=[Tag(name="Operation", description="For those who run it")]
@@ -31,7 +33,6 @@ _ADVICE = {
     "redis": "Start Redis, or correct OCR_REDIS_URL.",
     "storage": "Make OCR_DATA_DIR and the bucket of OCR_STORAGE_URL writable, or free some space.",
     "workers": "Start one with `ocr-tasks worker`, or see its log.",
-    "processors": "Start them with `ocr-tasks worker --processors NAMES`, or see its log.",
 }
 
 
@@ -49,16 +50,18 @@ def ready() -> Response:
     are still missing after that are reported in `parts` alone: documents do not need them.
     """
     parts = {
-        "redis": _check("redis", lifecycle.counts),
-        "storage": _check("storage", store.get().check_writable),
+        "redis": _check(_ADVICE["redis"], lifecycle.counts),
+        "storage": _check(_ADVICE["storage"], store.get().check_writable),
     }
-    parts["workers"] = _check("workers", _need_workers) if parts["redis"] == "ok" else _UNKNOWN
+    known = parts["redis"] == "ok"
+    parts["workers"] = _check(_ADVICE["workers"], _need_workers) if known else _UNKNOWN
     missing = [name for name, state in parts.items() if state != "ok"]
-    if settings.get().processor_names:
-        there = parts["workers"] == "ok"
-        parts["processors"] = _check("processors", _need_processors) if there else _UNKNOWN
-        if _starts(parts["processors"]):
-            missing.append("processors")
+    for extension in extensions.installed():
+        for extra in extension.health_checks():
+            there = parts["workers"] == "ok"
+            parts[extra.name] = _check(extra.advice, extra.check) if there else _UNKNOWN
+            if _starts(parts[extra.name]):
+                missing.append(extra.name)
     body = {
         "status": "not ready" if missing else "ready",
         "missing": missing,
@@ -75,10 +78,6 @@ def metrics_page() -> Response:
     return Response(generate_latest(metrics.registry()), content_type=CONTENT_TYPE_LATEST)
 
 
-class _Starting(Exception):
-    """The part is not there yet; the text says what is going on."""
-
-
 #: Not asked for, as another part is missing.
 _UNKNOWN = "unknown"
 
@@ -91,40 +90,24 @@ def _starts(state: str) -> bool:
 
 def _need_workers() -> None:
     if not worker_registry.readers():
-        _raise_if_starting("no worker has reported yet, which takes some seconds")
-        raise errors.ServiceError(
-            f"no worker has been heard of for {worker_registry.LIFETIME} seconds"
+        raise Starting(
+            "no worker has reported yet, which takes some seconds",
+            f"no worker has been heard of for {worker_registry.LIFETIME} seconds",
         )
 
 
-def _need_processors() -> None:
-    config = settings.get()
-    wanted = config.processor_names
-    offered = {name for worker in worker_registry.living() for name in worker.processors}
-    lost = [name for name in wanted if name not in offered]
-    # Where workers for documents do not offer the built-in one, perhaps no worker does.
-    awaited = config.processors_share_worker or not config.only_own_processor
-    if awaited and len(lost) == len(wanted):
-        _raise_if_starting(f"no worker offers {', '.join(lost)} yet, which takes some seconds")
-    if lost:
-        raise errors.ServiceError(f"no living worker offers {', '.join(lost)}")
-
-
-def _raise_if_starting(what: str) -> None:
-    if time.monotonic() - _began < START_SECONDS:
-        raise _Starting(what)
-
-
-def _check(part: str, question: Callable[[], object]) -> str:
+def _check(advice: str, question: Callable[[], object]) -> str:
     """How a part is: ok, or what is wrong and what to do."""
     try:
         question()
-    except _Starting as starting:
-        return f"{_PREFIX}{starting}"
+    except Starting as missing:
+        if time.monotonic() - _began < START_SECONDS:
+            return f"{_PREFIX}{missing.yet}"
+        return f"{missing.lost}. {advice}"
     except errors.ServiceError as error:
         if isinstance(error.__cause__, redis.BusyLoadingError):
             return f"{_PREFIX}Redis is loading its data"
-        return f"{error.detail or error.title}. {_ADVICE[part]}"
+        return f"{error.detail or error.title}. {advice}"
     return "ok"
 
 

@@ -32,7 +32,6 @@ from web.http.schemas import (
     PagePath,
     ProblemBody,
 )
-from web.ocrd import from_workspace
 
 blueprint = APIBlueprint(
     "jobs",
@@ -62,10 +61,11 @@ def create() -> Response:
     with submission.admitting(upload) as caller:
         incoming, form = streaming.read(upload)
         wanted = from_uploads.wanted(incoming, form)
-        pages = from_workspace.take(incoming, form, caller.sees)
+        source = submission.source(incoming, form, caller.sees)
         callback = webhooks.wanted(form)
         chosen = options.parse(form)
-        from_workspace.check(chosen, pages)
+        if source:
+            source.check(chosen)
         taken = from_uploads.take(incoming, wanted, caller.sees)
         job = submission.submit(
             caller,
@@ -73,7 +73,7 @@ def create() -> Response:
             chosen,
             idempotency_key=request.headers.get("Idempotency-Key"),
             callback=callback,
-            pages=pages,
+            source=source,
         )
         tus.become(taken, job.id, incoming.fingerprint)
     preferred = _PREFER_WAIT.search(request.headers.get("Prefer", ""))

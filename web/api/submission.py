@@ -7,12 +7,13 @@ from contextlib import contextmanager
 
 from ocr_tasks import errors, extensions, options
 from ocr_tasks.jobs import idempotency, lifecycle, worker_registry
-from ocr_tasks.model import Callback, Job, WorkspacePages
+from ocr_tasks.model import Callback, Job
 from ocr_tasks.storage import store
 from ocr_tasks.uploads import receive
+from web import extensions as web_extensions
 from web.access import authentication
+from web.extensions import DocumentSource
 from web.http import streaming
-from web.ocrd import from_workspace
 
 
 @contextmanager
@@ -28,6 +29,14 @@ def admitting(upload: streaming.UploadRequest) -> Iterator[authentication.Caller
         yield caller
 
 
+def source(
+    incoming: receive.Incoming, form: dict[str, list[str]], owner: str | None
+) -> DocumentSource | None:
+    """Returns where the form says that the document comes from; None: from the request's files."""
+    found = (one.document_source(incoming, form, owner) for one in web_extensions.installed())
+    return next(filter(None, found), None)
+
+
 def submit(
     caller: authentication.Caller,
     incoming: receive.Incoming,
@@ -35,7 +44,7 @@ def submit(
     *,
     idempotency_key: str | None = None,
     callback: Callback | None = None,
-    pages: WorkspacePages | None = None,
+    source: DocumentSource | None = None,
     reuse: bool = True,
 ) -> Job:
     """A job that reads the files of a request; `reuse`: an earlier one of the same would do."""
@@ -46,14 +55,16 @@ def submit(
         owner=caller.id,
         idempotency_key=idempotency_key,
         sha256=incoming.fingerprint,
-        options=f"{chosen.model_dump_json()} {callback} {pages}",
-        reuse=reuse and callback is None and pages is None,
+        options=f"{chosen.model_dump_json()} {callback} {source}",
+        reuse=reuse and callback is None and source is None,
     )
     caller.check()  # the upload may have taken hours
     earlier = lifecycle.sent_before(asked)
     if earlier:
         return earlier
-    received = from_workspace.received(receive.receive(incoming, chosen), pages)
+    received = receive.receive(incoming, chosen)
+    if source:
+        received = source.attach(received)
     try:
         caller.spend("pages_day", received.input.pages)
     except errors.ServiceError:

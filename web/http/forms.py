@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ocr_tasks.options import JobOptions
+from web import extensions
 
 
 def submit_form() -> dict[str, Any]:
@@ -27,19 +28,6 @@ def submit_form() -> dict[str, Any]:
             "description": "stages: tell of each stage as well.",
         },
     }
-    workspace = {
-        "workspace": {
-            "type": "string",
-            "description": "Instead of files: the id of an OCR-D workspace whose images are read. "
-            "It gets what was read as the file groups OCR-D-OCR-PAGE, -ALTO, -HOCR and -PDF.",
-        },
-        "workspace_group": {
-            "type": "string",
-            "description": "The file group of its images; the first that has all pages if left "
-            "out.",
-        },
-        "page_id": {"type": "string", "description": "Which of its pages, as OCR-D writes that."},
-    }
     uploads = {
         "upload": {
             "type": "array",
@@ -51,7 +39,7 @@ def submit_form() -> dict[str, Any]:
     schema["properties"] = {
         "file": files,
         **uploads,
-        **workspace,
+        **{k: v for one in extensions.installed() for k, v in one.form_fields.items()},
         **schema["properties"],
         **callback,
     }

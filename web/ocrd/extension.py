@@ -1,0 +1,93 @@
+"""OCR-D: what it adds to the HTTP side; see `web.extensions`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from flask_openapi3 import APIBlueprint, OpenAPI
+
+from ocr_tasks import errors, settings
+from ocr_tasks.jobs import worker_registry
+from ocr_tasks.model import Scope
+from ocr_tasks.uploads import receive
+from web.extensions import DocumentSource, HealthCheck, Starting, WebExtension
+
+_ROUTES = (
+    *("discovery.home", "discovery.show", "discovery.processors", "discovery.processor"),
+    *("processing.run", "processing.show", "processing.cancel", "processing.log"),
+    *("workflows.create", "workflows.replace", "workflows.show", "workflows.run"),
+    *("workflows.job", "workflows.job_state", "workflows.cancel"),
+    *("workspaces.index", "workspaces.create", "workspaces.import_external"),
+    *("workspaces.show", "workspaces.replace", "workspaces.delete"),
+    "processing.results",
+    # The URLs of version 0.0.1.
+    *("processing.older_processor", "processing.older_run", "processing.older_show"),
+    *("processing.older_log", "workflows.older_run", "workflows.older_job"),
+)
+
+
+class OcrdExtension(WebExtension):
+    """OCR-D's Web API, and documents made of a workspace's images."""
+
+    scopes: ClassVar[Mapping[str, frozenset[Scope]]] = {
+        f"ocrd_{route}": frozenset({Scope.OCRD}) for route in _ROUTES
+    }
+    unsafe_gets = frozenset({"ocrd_processing.results"})
+    basic_auth = frozenset(
+        f"ocrd_{name}" for name in ("discovery", "processing", "workflows", "workspaces")
+    )
+    form_fields: ClassVar[Mapping[str, dict[str, Any]]] = {
+        "workspace": {
+            "type": "string",
+            "description": "Instead of files: the id of an OCR-D workspace whose images are read. "
+            "It gets what was read as the file groups OCR-D-OCR-PAGE, -ALTO, -HOCR and -PDF.",
+        },
+        "workspace_group": {
+            "type": "string",
+            "description": "The file group of its images; the first that has all pages if left "
+            "out.",
+        },
+        "page_id": {"type": "string", "description": "Which of its pages, as OCR-D writes that."},
+    }
+
+    def blueprints(self) -> Sequence[APIBlueprint]:
+        from web.ocrd import discovery, processing, workflows, workspaces
+
+        modules = (discovery, processing, workflows, workspaces)
+        return tuple(module.blueprint for module in modules)
+
+    def install(self, app: OpenAPI) -> None:
+        from web.ocrd import blueprints
+
+        blueprints.install(app)
+
+    def health_checks(self) -> Sequence[HealthCheck]:
+        if not settings.get().processor_names:
+            return ()
+        advice = "Start them with `ocr-tasks worker --processors NAMES`, or see its log."
+        return (HealthCheck("processors", _need_processors, advice),)
+
+    def document_source(
+        self, incoming: receive.Incoming, form: dict[str, list[str]], owner: str | None
+    ) -> DocumentSource | None:
+        from web.ocrd import from_workspace
+
+        return from_workspace.take(incoming, form, owner)
+
+
+def _need_processors() -> None:
+    config = settings.get()
+    wanted = config.processor_names
+    offered = {name for worker in worker_registry.living() for name in worker.processors}
+    lost = [name for name in wanted if name not in offered]
+    # Where workers for documents do not offer the built-in one, perhaps no worker does.
+    awaited = config.processors_share_worker or not config.only_own_processor
+    text = f"no living worker offers {', '.join(lost)}"
+    if awaited and len(lost) == len(wanted):
+        raise Starting(f"no worker offers {', '.join(lost)} yet, which takes some seconds", text)
+    if lost:
+        raise errors.ServiceError(text)
+
+
+extension = OcrdExtension()

@@ -1,0 +1,36 @@
+"""The swarm: what it adds to the HTTP side; see `web.extensions`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+from flask_openapi3 import APIBlueprint
+
+from ocr_tasks.model import Scope
+from web.extensions import WebExtension
+
+_SWARM = frozenset({Scope.SWARM})
+_DEVICE_ROUTES = ("summary", "devices_seen", "lease", "image", "renew", "release", "fail", "answer")
+
+
+class SwarmExtension(WebExtension):
+    """/v1/swarm, and docr/smd's /page."""
+
+    scopes: ClassVar[Mapping[str, frozenset[Scope]]] = {
+        "docr.check_out": _SWARM,
+        # A lease permits to send a page's text: docr/smd's clients send no token with it.
+        "docr.check_in": frozenset(),
+        "swarm.forget_device": frozenset({Scope.ADMIN}),
+        **{f"swarm.{route}": _SWARM for route in _DEVICE_ROUTES},
+    }
+    unsafe_gets = frozenset({"docr.check_out"})
+    token_headers: ClassVar[Mapping[str, str]] = {"docr": "X-Auth-Key"}
+
+    def blueprints(self) -> Sequence[APIBlueprint]:
+        from web.swarm import api, docr
+
+        return (api.blueprint, docr.blueprint)
+
+
+extension = SwarmExtension()
