@@ -69,6 +69,9 @@ class Extension:
     #: Modules that `check_upload` needs, imported once before uploads are checked.
     check_modules: tuple[str, ...] = ()
 
+    #: The folder of its Lua scripts. Files in `include` are appended to the core's of that name.
+    lua: Path | None = None
+
     #: Where a client finds a job of the extension that it asks for as a document.
     jobs_hint = ""
 

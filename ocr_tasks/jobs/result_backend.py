@@ -12,7 +12,7 @@ the job is submitted, and each write is one script that
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,28 +57,6 @@ class NewJob:
     def lane(self) -> str:
         """Where its message goes."""
         return str(self.options["priority"])
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedRun:
-    """A job of a processor to be. `job` is what never changes, ready for JSON; `pages` None: all.
-
-    `results` is the list that its end is told on, `told` the beginning of the message, or ''.
-    """
-
-    id: str
-    job: dict[str, Any]
-    owner: str
-    created: float
-    processor: str
-    workspace: str
-    outputs: Sequence[str]
-    pages: Sequence[str] | None
-    depends_on: Sequence[str]
-    callback: bool
-    results: str
-    told: str
-    workflow: str
 
 
 def _as_job_error(exc: BaseException) -> errors.JobError:
@@ -172,7 +150,7 @@ class JobBackend(RedisBackend):  # type: ignore[misc]  # Celery has no types
             # Nobody asked for that: its process was killed for another job, and it is given back.
             return result
         token = getattr(request, "fencing_token", None) or ""
-        meta = self._encode_meta(task_id, state, result, traceback)
+        meta = self.encode_meta(task_id, state, result, traceback)
         if ours is State.RUNNING:
             args = [task_id, token, ours, meta, json.dumps(result)]
             if connection.run("write", keys.job(task_id), args) != 1:
@@ -202,7 +180,7 @@ class JobBackend(RedisBackend):  # type: ignore[misc]  # Celery has no types
         record = {"input": new.input, "options": new.options, "owner": new.owner}
         if new.callback:
             record["callback"] = new.callback
-        args = [new.id, self._encode_meta(new.id, "QUEUED", progress), json.dumps(record)]
+        args = [new.id, self.encode_meta(new.id, "QUEUED", progress), json.dumps(record)]
         args += [json.dumps(progress), repr(new.created), keys.owned_by(new.owner), new.lane]
         args += [str(queue_max), str(own_max), new.callback["events"] if new.callback else ""]
         names = keys.job(new.id)
@@ -214,24 +192,9 @@ class JobBackend(RedisBackend):  # type: ignore[misc]  # Celery has no types
             return request.job_of(answer)
         return new.id if answer == 1 else int(answer)
 
-    def put_processing(self, planned: Iterable[PlannedRun]) -> list[int]:
-        """Makes jobs of processors: 1 done, -1 it is there, -2 one that it waits for is not."""
-        progress = Progress().to_dict()
-        stages = json.dumps(progress)
-
-        def row(new: PlannedRun) -> tuple[list[str], list[str | float]]:
-            meta = self._encode_meta(new.id, "QUEUED", progress)
-            args = [new.id, meta, json.dumps(new.job), stages, repr(new.created)]
-            args += [keys.owned_by(new.owner), new.processor, new.workspace]
-            args += [json.dumps(new.outputs), "" if new.pages is None else json.dumps(new.pages)]
-            args += ["end" if new.callback else "", new.results, new.told, new.workflow]
-            return keys.job(new.id), [*args, keys.PROCESSING, *new.depends_on]
-
-        return [int(n) for n in connection.run_each("put_processing", map(row, planned))]
-
     def claim(self, job_id: str, token: str, holder: str, progress: Progress) -> bool:
         """Makes a job run, in the name of `token`, with a lease. False: it does not wait."""
-        meta = self._encode_meta(job_id, "PROGRESS", progress.to_dict())
+        meta = self.encode_meta(job_id, "PROGRESS", progress.to_dict())
         lease = settings.get().lease_seconds
         args: list[str | float] = [job_id, token, holder, lease, meta]
         args += [json.dumps(progress.to_dict()), *counters.WAIT_BOUNDS]
@@ -250,8 +213,8 @@ class JobBackend(RedisBackend):  # type: ignore[misc]  # Celery has no types
         has cost too many workers fails.
         """
         failure = self.prepare_exception(errors.WorkerLost())
-        meta = self._encode_meta(job_id, "QUEUED", progress.to_dict())
-        failed = self._encode_meta(job_id, states.FAILURE, failure)
+        meta = self.encode_meta(job_id, "QUEUED", progress.to_dict())
+        failed = self.encode_meta(job_id, states.FAILURE, failure)
         most = settings.get().losses_max if lost else 0
         args: list[str | float] = [job_id, holder, lane, meta, most, failed]
         args += _counters(State.FAILED, failure)
@@ -260,24 +223,24 @@ class JobBackend(RedisBackend):  # type: ignore[misc]  # Celery has no types
     def commit(self, job_id: str, token: str, outcome: Outcome) -> bool:
         """Ends a job as succeeded. False: it is not this run's any more, or has ended."""
         result = outcome.to_dict()
-        meta = self._encode_meta(job_id, states.SUCCESS, result)
+        meta = self.encode_meta(job_id, states.SUCCESS, result)
         return self._end(job_id, token, State.SUCCEEDED, meta, result)
 
     def end(self, job_id: str, state: State, result: dict[str, Any]) -> None:
         """Ends a job as an earlier record of it had ended: with what Celery kept of that."""
         celery_state = next(name for name, ours in CELERY_STATES.items() if ours is state)
-        self._end(job_id, "", state, self._encode_meta(job_id, celery_state, result), result)
+        self._end(job_id, "", state, self.encode_meta(job_id, celery_state, result), result)
 
-    def end_processing(self, job_id: str, token: str, state: State, result: Any) -> bool:
-        """Ends a job of a processor. False: it is not this run's any more, or has ended."""
+    def finish(self, job_id: str, token: str, state: State, result: Any) -> bool:
+        """Ends an extension's job; returns False if it is no longer this run's, or has ended."""
         celery_state = next(name for name, ours in CELERY_STATES.items() if ours is state)
-        meta = self._encode_meta(job_id, celery_state, result)
+        meta = self.encode_meta(job_id, celery_state, result)
         return self._end(job_id, token, state, meta, result)
 
     def cancel(self, job_id: str) -> bool:
         """Ends a job as cancelled. False: it has ended before."""
         failure = self.prepare_exception(errors.JobCancelled())
-        meta = self._encode_meta(job_id, states.REVOKED, failure)
+        meta = self.encode_meta(job_id, states.REVOKED, failure)
         args = [job_id, "", State.CANCELLED, meta, "", *_counters(State.CANCELLED, None)]
         return bool(connection.run("write", keys.job(job_id), args) == 1)
 
@@ -287,12 +250,12 @@ class JobBackend(RedisBackend):  # type: ignore[misc]  # Celery has no types
         Returns 1 done, 0 queue full, -1 no job, -2 not ended, -3 too many of the owner's jobs wait.
         """
         progress = Progress().to_dict()
-        args = [job_id, self._encode_meta(job_id, "QUEUED", progress), json.dumps(progress)]
+        args = [job_id, self.encode_meta(job_id, "QUEUED", progress), json.dumps(progress)]
         return int(connection.run("again", keys.job(job_id), [*args, queue_max, own_max, lane]))
 
     def remove(self, job_id: str, tombstone_seconds: int) -> str:
         """Replaces a job by a tombstone and gives the state it had, '' if there is no such job."""
-        meta = self._encode_meta(
+        meta = self.encode_meta(
             job_id, states.REVOKED, self.prepare_exception(errors.JobCancelled("deleted"))
         )
         return str(connection.run("remove", keys.job(job_id), [job_id, meta, tombstone_seconds]))
@@ -306,7 +269,8 @@ class JobBackend(RedisBackend):  # type: ignore[misc]  # Celery has no types
             answers = pipe.execute()
         return list(zip(answers[::2], answers[1::2], strict=True))
 
-    def _encode_meta(self, job_id: str, state: str, result: Any, traceback: Any = None) -> str:
+    def encode_meta(self, job_id: str, state: str, result: Any, traceback: Any = None) -> str:
+        """Returns Celery's metadata of a job as JSON."""
         meta = self._get_result_meta(result=result, state=state, traceback=traceback, request=None)
         meta["task_id"] = job_id
         return str(self.encode(meta))

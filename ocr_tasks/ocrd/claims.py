@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import redis
 
 from ocr_tasks import errors
-from ocr_tasks.redis import connection, keys
+from ocr_tasks.ocrd import redis_keys
+from ocr_tasks.redis import connection
 
 #: Seconds for which the METS file belongs to one, counted anew by `MetsLease.keep`.
 LEASE = 15.0
@@ -38,7 +39,7 @@ class MetsLease:
 
     def _ask(self, what: str) -> bool:
         arguments = (self.token, what, int(LEASE * 1000))
-        return bool(connection.run("mets_lease", [keys.mets_lease(self.key)], arguments))
+        return bool(connection.run("mets_lease", [redis_keys.mets_lease(self.key)], arguments))
 
 
 @contextmanager
@@ -61,4 +62,4 @@ def mets_lease(key: str) -> Iterator[MetsLease]:
 def open_jobs(key: str) -> int:
     """How many jobs of the workspace with this key have not ended."""
     with connection.errors_as_ours():
-        return int(connection.client().scard(keys.ocrd_open(key)))
+        return int(connection.client().scard(redis_keys.open_jobs(key)))

@@ -20,6 +20,7 @@ class OcrdExtension(extensions.Extension):
 
     task_modules = ("ocr_tasks.ocrd.tasks",)
     check_modules = ("ocr_tasks.ocrd.zip.inspect",)
+    lua = Path(__file__).parent / "lua"
     jobs_hint = "That is the job of a processor: see /ocrd/processor/job"
 
     def __init__(self) -> None:

@@ -12,8 +12,9 @@ import time
 from collections.abc import Iterator
 
 from ocr_tasks import errors
+from ocr_tasks.ocrd import redis_keys
 from ocr_tasks.ocrd.model import ProcessorJob, WorkflowJob, Workspace
-from ocr_tasks.redis import connection, keys
+from ocr_tasks.redis import connection
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
 
@@ -58,7 +59,7 @@ def of_workflow(job: WorkflowJob, event: str) -> dict[str, str]:
 def results(name: str, owner: str, seconds: float) -> Iterator[dict[str, str]]:
     """Takes messages from a list, the oldest first; waits for one for so many seconds."""
     check_name(name)
-    key = keys.ocrd_results(owner, name)
+    key = redis_keys.results(owner, name)
     deadline = time.monotonic() + seconds
     with connection.errors_as_ours():
         while True:

@@ -8,7 +8,8 @@ from prometheus_client.metrics_core import Metric
 
 from ocr_tasks.metrics import counters_by, gauges_by
 from ocr_tasks.model import State
-from ocr_tasks.redis import connection, keys
+from ocr_tasks.ocrd import redis_keys
+from ocr_tasks.redis import connection
 
 #: States of processor jobs: those of documents, and waiting for other jobs.
 _STATES = ("deferred", *State)
@@ -19,7 +20,7 @@ def collect(counters: Mapping[str, str]) -> Iterator[Metric]:
     """Returns OCR-D's metrics; `counters` is the hash `keys.STATS`."""
     with connection.client().pipeline(transaction=False) as pipe:
         for state in _STATES:
-            pipe.zcard(keys.processing_in(state))
+            pipe.zcard(redis_keys.processing_in(state))
         lengths = dict(zip(_STATES, pipe.execute(), strict=True))
     text = "Jobs of OCR-D processors in each state"
     yield gauges_by("ocr_processing_jobs", text, "state", lengths)

@@ -16,12 +16,12 @@ from typing import Any
 
 from ocr_tasks import errors, settings
 from ocr_tasks.jobs import lifecycle
-from ocr_tasks.jobs.result_backend import PlannedRun
 from ocr_tasks.model import Progress
-from ocr_tasks.ocrd import messages, mets_files, queueing, tools, workspaces
+from ocr_tasks.ocrd import messages, mets_files, queueing, records, redis_keys, tools, workspaces
 from ocr_tasks.ocrd.mets.mets import Mets, is_group_name
 from ocr_tasks.ocrd.mets.paths import fault
 from ocr_tasks.ocrd.model import ProcessingState, ProcessorJob, Run, Workspace
+from ocr_tasks.ocrd.records import PlannedRun
 from ocr_tasks.redis import connection, keys
 from ocr_tasks.security import url_guard
 from ocr_tasks.storage import layout
@@ -56,7 +56,7 @@ def check_room(wanted: int) -> None:
     """Makes sure that so many jobs more may be open."""
     with connection.errors_as_ours(), connection.client().pipeline(transaction=False) as pipe:
         for state in ("deferred", "queued", "running"):
-            pipe.zcard(keys.processing_in(state))
+            pipe.zcard(redis_keys.processing_in(state))
         there = sum(pipe.execute())
     most = settings.get().ocrd_max_jobs
     if there + wanted > most:
@@ -117,7 +117,7 @@ def _groups_to_come(workspace: str) -> set[str]:
     """The file groups that open jobs of a workspace make."""
     client = connection.client()
     with connection.errors_as_ours():
-        found: list[str] = client.srandmember(keys.ocrd_open(workspace), _MOST_ASKED)  # type: ignore[assignment]
+        found: list[str] = client.srandmember(redis_keys.open_jobs(workspace), _MOST_ASKED)  # type: ignore[assignment]
         with client.pipeline(transaction=False) as pipe:
             for job_id in found:
                 pipe.hget(keys.task(job_id), "outputs")
@@ -155,7 +155,7 @@ def plan(
         pages=pages,
         depends_on=run.depends_on,
         callback=bool(run.callback_url),
-        results=keys.ocrd_results(owner, run.result_queue_name) if run.result_queue_name else "",
+        results=redis_keys.results(owner, run.result_queue_name) if run.result_queue_name else "",
         told=messages.beginning(job_id, workspace) if run.result_queue_name else "",
         workflow=workflow,
     )
@@ -164,7 +164,7 @@ def plan(
 def put(planned: Iterable[PlannedRun]) -> None:
     """Makes jobs, and sends the messages of those that nothing is in the way of."""
     with connection.errors_as_ours():
-        answers = lifecycle.backend().put_processing(planned)
+        answers = records.create(planned)
         queueing.publish_ready()
     if any(answer < 0 for answer in answers):
         raise errors.ProcessingInvalid("a job that it waits for has been deleted")

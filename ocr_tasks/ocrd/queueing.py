@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 
 from ocr_tasks.jobs import queues, worker_registry
+from ocr_tasks.ocrd import redis_keys
 from ocr_tasks.redis import connection, keys
 
 RUN_PROCESSOR = "ocr_tasks.tasks.run_processor"
@@ -25,7 +26,7 @@ def publish_ready() -> None:
 
     No more than keep all processes busy: a job cannot be overtaken once it is in a queue.
     """
-    names = [keys.OCRD, keys.AWAITED, keys.TASK_PREFIX]
+    names = [redis_keys.OCRD, keys.AWAITED, keys.TASK_PREFIX]
     rows = connection.run("take_ready", names, [_long_enough(), _MOST_READY])
     if rows:
         publish(dict(zip(rows[::2], rows[1::2], strict=True)))

@@ -17,9 +17,9 @@ from typing import Any
 
 from ocr_tasks import errors, settings
 from ocr_tasks.jobs import worker_registry
-from ocr_tasks.ocrd import programs
+from ocr_tasks.ocrd import programs, redis_keys
 from ocr_tasks.ocrd.model import NEXTFLOW
-from ocr_tasks.redis import connection, keys
+from ocr_tasks.redis import connection
 
 log = logging.getLogger(__name__)
 
@@ -180,15 +180,15 @@ def announce(tools: dict[str, dict[str, Any]]) -> None:
     """Says that a living worker offers these processors; to be said again in `workers.LIFETIME`."""
     with connection.client().pipeline(transaction=False) as pipe:
         for name, tool in tools.items():
-            pipe.set(keys.processor(name), json.dumps(tool), ex=worker_registry.LIFETIME)
+            pipe.set(redis_keys.processor(name), json.dumps(tool), ex=worker_registry.LIFETIME)
         pipe.execute()
 
 
 def offered() -> list[str]:
     """The names of the processors that living workers offer, sorted."""
     with connection.errors_as_ours():
-        found = connection.client().scan_iter(keys.processor("*"), count=1000)
-        names = {key.removeprefix(keys.PROCESSOR_PREFIX) for key in found}
+        found = connection.client().scan_iter(redis_keys.processor("*"), count=1000)
+        names = {key.removeprefix(redis_keys.PROCESSOR_PREFIX) for key in found}
         return sorted(name for name in names if _NAME.fullmatch(name))
 
 
@@ -203,7 +203,7 @@ def tool(name: str) -> dict[str, Any]:
     """The description of a processor that a living worker offers."""
     with connection.errors_as_ours():
         known = _NAME.fullmatch(name) or name == NEXTFLOW
-        text = connection.client().get(keys.processor(name)) if known else None
+        text = connection.client().get(redis_keys.processor(name)) if known else None
     if text is None:
         raise errors.ProcessorNotFound(f"No living worker offers {name[:_LENGTH]!r}.")
     found: dict[str, Any] = json.loads(str(text))

@@ -197,7 +197,7 @@ def commit(job: ProcessorJob, token: str) -> dict[str, Any] | None:
         "path_to_mets": str(job.path_to_mets),
         "output_file_grps": list(job.run.output_file_grps),
     }
-    if not lifecycle.backend().end_processing(job.id, token, State.SUCCEEDED, result):
+    if not lifecycle.backend().finish(job.id, token, State.SUCCEEDED, result):
         return None
     _go_on()
     return result
@@ -206,7 +206,7 @@ def commit(job: ProcessorJob, token: str) -> dict[str, Any] | None:
 def fail(job: ProcessorJob, token: str, error: errors.JobError) -> None:
     """Ends a job as failed, and those that wait for it as cancelled."""
     result = lifecycle.backend().prepare_exception(error)
-    lifecycle.backend().end_processing(job.id, token, State.FAILED, result)
+    lifecycle.backend().finish(job.id, token, State.FAILED, result)
     with suppress(OSError), layout.job(job.id).log.open("a") as words:
         words.write(f"The job failed: {error.detail} {json.dumps({'code': error.code})}\n")
     _go_on()

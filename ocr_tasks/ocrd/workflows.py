@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from ocr_tasks import errors, settings
-from ocr_tasks.jobs.result_backend import PlannedRun
-from ocr_tasks.ocrd import mets_files, processing, tools, workflow_text
+from ocr_tasks.ocrd import mets_files, processing, redis_keys, tools, workflow_text
 from ocr_tasks.ocrd.mets.mets import Mets
 from ocr_tasks.ocrd.model import (
     NEXTFLOW,
@@ -28,7 +27,8 @@ from ocr_tasks.ocrd.model import (
     WorkflowJob,
     Workspace,
 )
-from ocr_tasks.redis import connection, keys
+from ocr_tasks.ocrd.records import PlannedRun
+from ocr_tasks.redis import connection
 from ocr_tasks.security import url_guard
 from ocr_tasks.storage import layout
 
@@ -221,7 +221,7 @@ def _keep(job: WorkflowJob) -> None:
         "keep": settings.get().keep_jobs_seconds,
     }
     with connection.errors_as_ours():
-        connection.client().hset(keys.workflow_job(job.id), mapping=fields)
+        connection.client().hset(redis_keys.workflow_job(job.id), mapping=fields)
 
 
 def read_job(job_id: str, owner: str | None = None) -> WorkflowJob:
@@ -229,7 +229,7 @@ def read_job(job_id: str, owner: str | None = None) -> WorkflowJob:
     if not layout.is_id(job_id):
         raise errors.ProcessingNotFound()
     with connection.errors_as_ours():
-        fixed = connection.client().hget(keys.workflow_job(job_id), "job")
+        fixed = connection.client().hget(redis_keys.workflow_job(job_id), "job")
     if fixed is None:
         raise errors.ProcessingNotFound()
     found = json.loads(str(fixed))
@@ -265,8 +265,8 @@ def simple_state(job_id: str, owner: str | None = None) -> ProcessingState:
 
 def _counts(job_id: str) -> tuple[dict[str, dict[str, int]], list[str]]:
     with connection.errors_as_ours(), connection.client().pipeline(transaction=False) as pipe:
-        pipe.hgetall(keys.workflow_job(job_id))
-        pipe.lrange(keys.workflow_failures(job_id), 0, -1)
+        pipe.hgetall(redis_keys.workflow_job(job_id))
+        pipe.lrange(redis_keys.workflow_failures(job_id), 0, -1)
         fields, failures = cast("tuple[Mapping[str, str], list[str]]", pipe.execute())
     counts: dict[str, dict[str, int]] = {}
     for name, value in fields.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import ssl
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from redis.backoff import ExponentialBackoff
 from redis.client import PubSub
 from redis.retry import Retry
 
-from ocr_tasks import errors, settings
+from ocr_tasks import errors, extensions, settings
 
 #: What redis-py raises when Redis is away or starting.
 UNAVAILABLE = (redis.ConnectionError, redis.TimeoutError)
@@ -29,12 +30,8 @@ _AT_ONCE = 500
 
 _LUA = Path(__file__).parent / "lua"
 
-#: Scripts that begin with the functions of `lua/job.lua`; those of the swarm with `lua/swarm.lua`.
-_ABOUT_JOBS = {"again", "claim", "create", "give_back", "put_processing", "remove", "write"}
-
-#: Scripts that a Redis without memory refuses. The others are let through, as what runs is to come
-#: to its end (https://redis.io/docs/latest/develop/programmability/eval-intro/#script-flags).
-_FOR_MORE = {"again", "create", "put_processing", "swarm_put"}
+#: The second line of a script that starts with the functions of files in `include` folders.
+_INCLUDE = re.compile(r"-- include: (\w+)\n")
 
 
 @cache
@@ -94,11 +91,20 @@ def check() -> None:
 
 @cache
 def _script(name: str) -> Any:
-    flags = "" if name in _FOR_MORE else " flags=allow-oom"
-    about = "job" if name in _ABOUT_JOBS else "swarm" if name.startswith("swarm_") else None
-    shared = (_LUA / f"{about}.lua").read_text() if about else ""
-    text = (_LUA / f"{name}.lua").read_text()
-    return client().register_script(f"#!lua{flags}\n{shared}{text}")
+    # A script whose first line has no `flags=allow-oom` is refused when Redis is full. The others
+    # run then, so that jobs can end
+    # (https://redis.io/docs/latest/develop/programmability/eval-intro/#script-flags).
+    (text,) = _files(f"{name}.lua")
+    first, _, body = text.partition("\n")
+    include = _INCLUDE.match(body)
+    shared = _files(f"include/{include[1]}.lua") if include else ()
+    return client().register_script("\n".join([first, *shared, body]))
+
+
+def _files(name: str) -> list[str]:
+    """Returns the texts of the files of this name, the core's first, then those of extensions."""
+    folders = [_LUA, *(one.lua for one in extensions.installed() if one.lua)]
+    return [path.read_text() for folder in folders if (path := folder / name).exists()]
 
 
 def run(name: str, keys: Sequence[str], args: Sequence[str | int | float]) -> Any:

@@ -1,6 +1,8 @@
 """Every key in Redis that is ours: its pattern, type, meaning and lifetime.
 
-Celery's own keys stand beside these: the lanes (`app.LANES`), `unacked…` and `_kombu…`.
+Celery's own keys are the queues (`celery_app.LANES`), `unacked…` and `_kombu…`. Extensions list
+theirs in modules called `redis_keys`. The record of an extension's job has one more field, `index`:
+the key of the index of its jobs.
 """
 
 from __future__ import annotations
@@ -105,65 +107,6 @@ ASIDE = "ocr:aside"
 #:   ocr:batch:<id>:done     list of `<item> <reader>`, or `<item> lost`
 BATCH_PREFIX = "ocr:batch:"
 
-#: The page queue of the swarm (`swarm.queue`). Pages of collections stay until they are purged,
-#: those of jobs for as long as the run that put them there keeps its batch.
-#:   ocr:swarm:page:<id>       hash: page (what it is, as JSON), group, place in the queue, batch,
-#:                             state (waiting, leased, done, aside), failures, reason:<n> of each;
-#:                             lease and device that have it; given:<lease> the device of each lease
-#:                             that there was; had:<device> for those that are not to have it again;
-#:                             storing, storing_until while a transcript
-#:                             is stored; by, the lease whose transcript came last
-#:   ocr:swarm:groups          set of groups that have had pages lately: who can read them
-#:   ocr:swarm:waiting:<group> sorted set of ids of pages that wait, by their place
-#:   ocr:swarm:leases          sorted set of ids of leased pages by the second of the lease's end
-#:   ocr:swarm:pages           sorted set of ids of all pages of collections, by place
-#:   ocr:swarm:done, :aside    sorted sets of those that are read, or given up, by the second
-#:   ocr:swarm:places          counter of places
-#:   ocr:swarm:batch:<run>     string: the pages of a run of a job are wanted; lives a minute
-#:   ocr:swarm:answer:<id>     list: what became of a page of a job; lives ten minutes
-#:   ocr:swarm:devices         sorted set of devices by the second in which they were last seen
-#:   ocr:swarm:device:<name>   hash: first, last seen; counts: open, leased, done, failed, expired,
-#:                             late, checked, disagreed
-#:   ocr:swarm:stats           hash of counters for /metrics
-SWARM = "ocr:swarm:"
-
-#: Jobs of OCR-D processors (`ocrd`). Their records are hashes as those of other jobs, but are in
-#: an index of their own, and have these fields more:
-#:   processor      what is run, which is the name of its queue too
-#:   index          PROCESSING
-#:   workspace      the workspace's key (`ocrd.workspaces.key`)
-#:   outputs, pages what it writes, as JSON: names of file groups, ids of pages ('': all)
-#:   open           counts the jobs it waits for
-#:   workflow       the run of a workflow that it belongs to, or ''
-#:   results        the list that its end is told on, or ''
-#:   told           the beginning of that message
-#:   ended          seconds since the epoch
-#: Beside them, all until the jobs have ended unless another lifetime is named:
-#:   ocr:ocrd:dependents:<id>     set of the jobs that wait for a job
-#:   ocr:ocrd:open:<workspace>    set of the jobs of a workspace that have not ended
-#:   ocr:ocrd:locks:<workspace>   hash: who writes a page of a group (`<group> <page>`) or all of it
-#:                                (`<group> *`), and how many pages of it are being written
-#:                                (`<group> #`)
-#:   ocr:ocrd:waiting:<workspace> sorted set of jobs that wait for such a lock only, by their time
-#:   ocr:ocrd:ready               sorted set of workspaces with jobs whose messages are to be sent,
-#:                                by turns; ocr:ocrd:ready:<workspace> list of them, the next one
-#:                                first; ocr:ocrd:ready:turn counts the turns
-#:   ocr:ocrd:workflow-job:<id>   hash: what it is as JSON (job), the address to call (callback),
-#:                                jobs that have not ended (left), whether one failed (spoiled),
-#:                                how many are in each state (`<processor> <state>`); lives for
-#:                                `keep` seconds after the end
-#:   ocr:ocrd:failed:<id>         list of the jobs of it that failed; likewise
-#:   ocr:ocrd:results:<owner>:<name>   list of result messages, the oldest first; lives a week
-#:   ocr:ocrd:processor:<name>    string, ocrd-tool JSON of what living workers offer; lives as a
-#:                                worker's sign of life does
-#:   ocr:ocrd:mets:<workspace>    string: who changes the METS file; lives 15 seconds
-OCRD = "ocr:ocrd:"
-
-PROCESSOR_PREFIX = f"{OCRD}processor:"
-
-#: Sorted sets of the ids of jobs of processors, as JOBS is of the others.
-PROCESSING = "ocr:processing"
-
 
 def task(job_id: str) -> str:
     return TASK_PREFIX + job_id
@@ -171,14 +114,6 @@ def task(job_id: str) -> str:
 
 def token(token_id: str) -> str:
     return TOKEN_PREFIX + token_id
-
-
-def processor(name: str) -> str:
-    return PROCESSOR_PREFIX + name
-
-
-def mets_lease(workspace_key: str) -> str:
-    return f"{OCRD}mets:" + workspace_key
 
 
 def owned_by(owner: str) -> str:
@@ -198,28 +133,7 @@ def jobs_in(state: State | None, owner: str | None = None) -> str:
 def job(job_id: str) -> list[str]:
     """All keys that a change of a job touches, in the order that the scripts expect."""
     ended = (ENDED_WITH_INPUT, ENDED_WITH_RESULTS, ENDED)
-    return [task(job_id), JOBS, STATS, LEASES, AWAITED, *ended, OUTBOX, OCRD]
-
-
-def processing_in(state: str | None, owner: str | None = None) -> str:
-    """Likewise as `jobs_in`, of jobs of processors."""
-    return jobs_in(None, owner).replace(JOBS, f"{PROCESSING}:{state}" if state else PROCESSING, 1)
-
-
-def ocrd_open(workspace: str) -> str:
-    return f"{OCRD}open:{workspace}"
-
-
-def ocrd_results(owner: str, name: str) -> str:
-    return f"{OCRD}results:{owner}:{name}"
-
-
-def workflow_job(job_id: str) -> str:
-    return f"{OCRD}workflow-job:{job_id}"
-
-
-def workflow_failures(job_id: str) -> str:
-    return f"{OCRD}failed:{job_id}"
+    return [task(job_id), JOBS, STATS, LEASES, AWAITED, *ended, OUTBOX]
 
 
 def batch(batch_id: str) -> list[str]:

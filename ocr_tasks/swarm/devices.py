@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import cast
 
 from ocr_tasks import errors
-from ocr_tasks.redis import connection, keys
+from ocr_tasks.redis import connection
+from ocr_tasks.swarm import redis_keys
 
 #: Devices that are remembered; of more, those that have not been seen for longest are forgotten.
 _MOST = 10_000
@@ -120,7 +121,7 @@ def _device(device: str, row: dict[str, str]) -> Device:
 
 
 def _key(device: str) -> str:
-    return f"{keys.SWARM}device:{device}"
+    return f"{redis_keys.SWARM}device:{device}"
 
 
-_ALL = f"{keys.SWARM}devices"
+_ALL = f"{redis_keys.SWARM}devices"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ocr_tasks import extensions
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 class SwarmExtension(extensions.Extension):
     """Devices that process page images."""
+
+    lua = Path(__file__).parent / "lua"
 
     def check_options(self, options: JobOptions) -> None:
         from ocr_tasks.swarm import readers

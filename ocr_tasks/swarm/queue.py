@@ -17,7 +17,8 @@ from collections.abc import Collection, Sequence
 from typing import Any, cast
 
 from ocr_tasks import errors, settings
-from ocr_tasks.redis import connection, keys
+from ocr_tasks.redis import connection
+from ocr_tasks.swarm import redis_keys
 from ocr_tasks.swarm.model import Abilities, Accepted, Lease, SwarmPage
 
 #: Seconds in which a transcript has to be stored once it has been accepted.
@@ -42,7 +43,7 @@ def put(pages: Sequence[SwarmPage]) -> list[bool]:
 
 def keep_batch(run: str) -> None:
     """Keeps the pages of a run of a job wanted for a while."""
-    connection.client().set(f"{keys.SWARM}batch:{run}", "1", ex=BATCH_SECONDS)
+    connection.client().set(f"{redis_keys.SWARM}batch:{run}", "1", ex=BATCH_SECONDS)
 
 
 def lease(device: str, abilities: Abilities, seconds: int) -> Lease | None:
@@ -50,7 +51,7 @@ def lease(device: str, abilities: Abilities, seconds: int) -> Lease | None:
     config = settings.get()
     secret = secrets.token_hex(16)
     with connection.errors_as_ours():
-        groups = cast("set[str]", connection.client().smembers(f"{keys.SWARM}groups"))
+        groups = cast("set[str]", connection.client().smembers(f"{redis_keys.SWARM}groups"))
         wanted = sorted(group for group in groups if abilities.can_read(group))
         most = (config.swarm_leases_max, config.swarm_failures_max)
         found = _run("lease", [device, seconds, secret, *most, *wanted])
@@ -159,7 +160,7 @@ def remove(page_id: str, even_done: bool = False) -> bool:
 
 def wait_for_answer(page: SwarmPage, seconds: float) -> str | None:
     """What has become of a page of a job: `done DEVICE`, `aside`, or None after so many seconds."""
-    row = connection.client().blpop([f"{keys.SWARM}answer:{page.id}"], timeout=seconds)
+    row = connection.client().blpop([f"{redis_keys.SWARM}answer:{page.id}"], timeout=seconds)
     return cast("list[str]", row)[1] if row else None
 
 
@@ -172,7 +173,7 @@ def ids(state: str | None = None, start: int = 0, most: int = 500) -> list[str]:
     """The ids of some pages of collections: of all, by their loading, or of those `done`, `aside`
     or `leased`, by the time of that. `start` counts from 0.
     """
-    name = keys.SWARM + (_SETS[state] if state else "pages")
+    name = redis_keys.SWARM + (_SETS[state] if state else "pages")
     found = connection.client().zrange(name, start, start + most - 1)
     return cast("list[str]", found)
 
@@ -189,13 +190,13 @@ def counts() -> dict[str, int]:
     """How many pages wait, are leased, done and set aside; and transcripts that ever came."""
     with connection.errors_as_ours():
         client = connection.client()
-        groups = cast("set[str]", client.smembers(f"{keys.SWARM}groups"))
+        groups = cast("set[str]", client.smembers(f"{redis_keys.SWARM}groups"))
         with client.pipeline(transaction=False) as pipe:
             for group in groups:
-                pipe.zcard(f"{keys.SWARM}waiting:{group}")
+                pipe.zcard(f"{redis_keys.SWARM}waiting:{group}")
             for name in ("leases", "done", "aside"):
-                pipe.zcard(keys.SWARM + name)
-            pipe.hget(f"{keys.SWARM}stats", "transcripts")
+                pipe.zcard(redis_keys.SWARM + name)
+            pipe.hget(f"{redis_keys.SWARM}stats", "transcripts")
             *waiting, leased, done, aside, transcripts = pipe.execute()
     return {
         "waiting": sum(waiting),
@@ -214,8 +215,8 @@ def _parts(lease_id: str) -> tuple[str, str]:
 
 
 def _page(page_id: str) -> str:
-    return f"{keys.SWARM}page:{page_id}"
+    return f"{redis_keys.SWARM}page:{page_id}"
 
 
 def _run(name: str, arguments: Sequence[str | int]) -> Any:
-    return connection.run(f"swarm_{name}", [keys.SWARM], arguments)
+    return connection.run(f"swarm_{name}", [redis_keys.SWARM], arguments)

@@ -6,8 +6,7 @@ import pytest
 import redis
 
 from ocr_tasks import errors
-from ocr_tasks.ocrd import claims
-from ocr_tasks.redis import keys
+from ocr_tasks.ocrd import claims, redis_keys
 
 
 def test_one_at_a_time_has_the_mets_file(
@@ -20,13 +19,13 @@ def test_one_at_a_time_has_the_mets_file(
             pass
         with pytest.raises(errors.ProcessorFailed, match="too long"), claims.mets_lease("a"):
             pass
-        assert 0 < service.pttl(keys.mets_lease("a")) <= 15_000
-    assert service.keys(f"{keys.OCRD}*") == []
+        assert 0 < service.pttl(redis_keys.mets_lease("a")) <= 15_000
+    assert service.keys(f"{redis_keys.OCRD}*") == []
 
 
 def test_who_was_away_for_too_long_writes_nothing(service: redis.Redis) -> None:
     with claims.mets_lease("a") as slow:
-        service.delete(keys.mets_lease("a"))  # as if its time had run out
+        service.delete(redis_keys.mets_lease("a"))  # as if its time had run out
         with claims.mets_lease("a") as quick:
             with pytest.raises(errors.ProcessorFailed):
                 slow.keep()

@@ -11,7 +11,6 @@ from ocr_tasks import errors
 from ocr_tasks.jobs import lifecycle
 from ocr_tasks.model import WorkspacePages
 from ocr_tasks.ocrd import results, workspaces
-from ocr_tasks.worker import tasks
 from tests.ocr_tasks.jobs.test_lifecycle import INPUT, OUTCOME, submit
 
 
@@ -19,7 +18,7 @@ def test_a_job_that_is_deleted_at_its_end_is_left_to_the_commit(service: redis.R
     job_id = submit()
     lifecycle.delete(job_id)
 
-    assert tasks._give_to_workspace(job_id, OUTCOME) == OUTCOME
+    assert results.deliver(job_id, OUTCOME) == OUTCOME
 
 
 @pytest.mark.parametrize(
@@ -41,6 +40,6 @@ def test_a_workspace_that_cannot_be_given_anything_does_not_fail_the_document(
 
     monkeypatch.setattr(results, "give", fail)
 
-    (warning,) = tasks._give_to_workspace(job.id, replace(OUTCOME, warnings=())).warnings
+    (warning,) = results.deliver(job.id, replace(OUTCOME, warnings=())).warnings
 
     assert warning == "The workspace did not get what was read: gone"

@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from ocr_tasks.ocrd import mets_files
+from ocr_tasks.ocrd import mets_files, redis_keys
 from ocr_tasks.ocrd.mets.mets import Mets
-from ocr_tasks.redis import keys
 from ocr_tasks.storage import layout
 from tests.bags import KANT
 
@@ -25,7 +24,7 @@ PAGE = "application/vnd.prima.page+xml"
 def kant(service: redis.Redis, tmp_path: Path) -> Path:
     shutil.copytree(KANT, tmp_path / "kant", copy_function=shutil.copyfile)  # as if just written
     # As many jobs as let changes wait.
-    service.sadd(keys.ocrd_open(KEY), *(layout.new_id() for _ in range(20)))
+    service.sadd(redis_keys.open_jobs(KEY), *(layout.new_id() for _ in range(20)))
     return tmp_path / "kant" / "mets.xml"
 
 
@@ -83,7 +82,7 @@ def test_a_run_of_all_pages_and_the_last_few_do_not_wait(kant: Path, service: re
     mets_files.put(kant, KEY, layout.new_id(), change(kant, "ALL", ONE))
     assert Mets.read(kant).pages_of("ALL") == {ONE}
 
-    service.delete(keys.ocrd_open(KEY))
+    service.delete(redis_keys.open_jobs(KEY))
     put(kant, "NEW", ONE)
     assert Mets.read(kant).pages_of("NEW") == {ONE}
 
@@ -95,7 +94,7 @@ def test_what_others_left_is_put_into_mets_when_few_are_left(
     mets_files.settle_if_few(kant, KEY)
     assert pending(kant)
 
-    service.delete(keys.ocrd_open(KEY))
+    service.delete(redis_keys.open_jobs(KEY))
     mets_files.settle_if_few(kant, KEY)
 
     assert Mets.read(kant).pages_of("NEW") == {ONE}

@@ -12,9 +12,8 @@ import pytest
 import redis
 
 from ocr_tasks import errors, settings
-from ocr_tasks.ocrd import messages, nextflow, processing, tools, workflows, workspaces
+from ocr_tasks.ocrd import messages, nextflow, processing, redis_keys, tools, workflows, workspaces
 from ocr_tasks.ocrd.model import NEXTFLOW, ProcessingState, Run, Workspace
-from ocr_tasks.redis import keys
 from ocr_tasks.storage import layout
 from tests.bags import KANT
 
@@ -99,7 +98,7 @@ def test_what_cannot_be_run_is_refused_before_anything_is_queued(
     with pytest.raises(error, match=words):
         submit(kant, **fields)
 
-    assert service.zcard(keys.PROCESSING) == 0
+    assert service.zcard(redis_keys.PROCESSING) == 0
 
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "../other/a.tif"])
@@ -154,7 +153,7 @@ def test_results_are_taken_once_from_the_queue_of_their_owner(
     kant: Workspace, service: redis.Redis
 ) -> None:
     told = messages.beginning("id", kant) + "state: SUCCESS\nstatus: SUCCESS\n"
-    service.rpush(keys.ocrd_results("anna", "mine"), told)
+    service.rpush(redis_keys.results("anna", "mine"), told)
 
     assert list(messages.results("mine", "bert", 0)) == []
     (found,) = messages.results("mine", "anna", 0)
@@ -235,7 +234,7 @@ def test_a_workflow_that_cannot_run_is_refused_as_a_whole(
     with pytest.raises(error, match=words):
         run(kant, text)
 
-    assert service.zcard(keys.PROCESSING) == 0
+    assert service.zcard(redis_keys.PROCESSING) == 0
 
 
 def test_a_workflow_is_no_larger_than_may_be(

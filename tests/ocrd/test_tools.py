@@ -12,8 +12,7 @@ import pytest
 import redis
 
 from ocr_tasks import errors
-from ocr_tasks.ocrd import programs, tools
-from ocr_tasks.redis import keys
+from ocr_tasks.ocrd import programs, redis_keys, tools
 
 Maker = Callable[[str, str], Path]
 
@@ -171,8 +170,8 @@ def test_what_workers_announce_is_offered_until_they_are_gone(processors: redis.
 
     assert tools.offered() == ["ocrd-dummy", "ocrd-made-up"]
     assert tools.tool("ocrd-made-up") == TOOL
-    assert 0 < processors.ttl(keys.processor("ocrd-made-up")) <= 15
-    processors.delete(keys.processor("ocrd-made-up"))
+    assert 0 < processors.ttl(redis_keys.processor("ocrd-made-up")) <= 15
+    processors.delete(redis_keys.processor("ocrd-made-up"))
     with pytest.raises(errors.ProcessorNotFound):
         tools.tool("ocrd-made-up")
 

@@ -11,9 +11,10 @@ import pytest
 import redis
 
 from ocr_tasks import errors
-from ocr_tasks.jobs import leases, lifecycle, queues
-from ocr_tasks.jobs.result_backend import PlannedRun
+from ocr_tasks.jobs import leases, lifecycle
 from ocr_tasks.model import Progress, State
+from ocr_tasks.ocrd import queueing, records, redis_keys
+from ocr_tasks.ocrd.records import PlannedRun
 from ocr_tasks.redis import connection, keys
 from ocr_tasks.storage import layout
 from ocr_tasks.worker import recovery
@@ -45,8 +46,8 @@ def planned(
 
 
 def put(*rows: PlannedRun) -> list[int]:
-    answers = lifecycle.backend().put_processing(rows)
-    queues.publish_ready()
+    answers = records.create(rows)
+    queueing.publish_ready()
     return answers
 
 
@@ -70,8 +71,8 @@ def claim(row: PlannedRun, token: str = "token", holder: str = "host:1:2") -> bo
 def end(row: PlannedRun, how: State = State.SUCCEEDED) -> None:
     assert claim(row)
     result = {} if how is State.SUCCEEDED else error_of(errors.ProcessorFailed("why"))
-    assert lifecycle.backend().end_processing(row.id, "token", how, result)
-    queues.publish_ready()
+    assert lifecycle.backend().finish(row.id, "token", how, result)
+    queueing.publish_ready()
 
 
 def error_of(error: errors.JobError) -> Any:
@@ -170,7 +171,7 @@ def test_two_jobs_that_write_the_same_pages_of_a_group_never_run_at_once(
 
     assert states(first, second) == ["succeeded", "queued"]
     end(second)
-    assert connection.client().hgetall(f"{keys.OCRD}locks:w1").get("B #", "0") == "0"
+    assert connection.client().hgetall(f"{redis_keys.OCRD}locks:w1").get("B #", "0") == "0"
 
 
 def test_other_pages_other_groups_and_other_workspaces_are_free() -> None:
@@ -208,7 +209,7 @@ def test_a_worker_that_is_lost_keeps_the_lock_of_its_job_which_goes_on_elsewhere
 
     assert states(first, second) == ["queued", "deferred"]
     assert messages() == [first.id]
-    assert not lifecycle.backend().end_processing(first.id, "token", State.SUCCEEDED, {})
+    assert not lifecycle.backend().finish(first.id, "token", State.SUCCEEDED, {})
     end(first)
     assert state(second) == "queued"
 
@@ -261,7 +262,7 @@ def test_of_a_page_the_next_step_comes_before_the_first_one_of_other_pages() -> 
 
     end(first[0])
     connection.client().rpop(DUMMY)
-    queues.publish_ready()
+    queueing.publish_ready()
 
     assert second.id in messages()
     assert len(messages()) <= waiting + 1
@@ -282,16 +283,16 @@ def test_messages_of_jobs_that_were_cancelled_meanwhile_are_not_sent() -> None:
 
 def test_jobs_that_became_ready_when_nobody_could_send_messages_are_sent_later() -> None:
     job = planned("A")
-    lifecycle.backend().put_processing([job])
+    records.create([job])
     assert messages() == []
 
-    queues.publish_ready()
+    queueing.publish_ready()
 
     assert messages() == [job.id]
 
 
 def test_the_end_is_told_on_a_list_and_to_an_address_but_not_of_a_cancelled_job() -> None:
-    results = keys.ocrd_results("", "mine")
+    results = redis_keys.results("", "mine")
     told = 'job_id: "x"\n'
     one, two, three = (planned(name, results=results, told=told, callback=True) for name in "ABC")
     put(one, two, three)
@@ -309,7 +310,7 @@ def test_the_end_is_told_on_a_list_and_to_an_address_but_not_of_a_cancelled_job(
 
 def test_the_jobs_of_a_workflow_are_counted_and_its_end_is_told_once() -> None:
     workflow = layout.new_id()
-    name = keys.workflow_job(workflow)
+    name = redis_keys.workflow_job(workflow)
     fields = {"job": "{}", "callback": "http://x", "left": 3, "keep": 100}
     connection.client().hset(name, mapping=fields)
     first = planned("A", workflow=workflow)
@@ -322,7 +323,7 @@ def test_the_jobs_of_a_workflow_are_counted_and_its_end_is_told_once() -> None:
     end(first, State.FAILED)
 
     assert connection.client().zrange(keys.OUTBOX, 0, -1) == [f"{workflow} 1 failed"]
-    assert connection.client().lrange(keys.workflow_failures(workflow), 0, -1) == [first.id]
+    assert connection.client().lrange(redis_keys.workflow_failures(workflow), 0, -1) == [first.id]
     counts = connection.client().hgetall(name)
     found = {row: int(n) for row, n in counts.items() if " " in row and int(n)}
     assert found == {f"{DUMMY} {how}": 1 for how in ("succeeded", "failed", "cancelled")}
@@ -337,7 +338,7 @@ def test_jobs_of_processors_are_not_among_documents(service: redis.Redis) -> Non
     assert lifecycle.counts()[State.QUEUED] == 0
     with pytest.raises(errors.JobNotFound):
         lifecycle.read(job.id)
-    assert service.zcard(keys.processing_in("queued")) == 1
-    assert service.smembers(keys.ocrd_open("w1")) == {job.id}
+    assert service.zcard(redis_keys.processing_in("queued")) == 1
+    assert service.smembers(redis_keys.open_jobs("w1")) == {job.id}
     end(job)
-    assert not service.exists(keys.ocrd_open("w1"))
+    assert not service.exists(redis_keys.open_jobs("w1"))

@@ -10,10 +10,9 @@ import pytest
 import redis
 
 from ocr_tasks import errors, settings
-from ocr_tasks.ocrd import workspaces
+from ocr_tasks.ocrd import redis_keys, workspaces
 from ocr_tasks.ocrd.mets.mets import Mets
 from ocr_tasks.ocrd.model import Workspace
-from ocr_tasks.redis import keys
 from ocr_tasks.storage import layout
 from tests.bags import KANT, Builder, contents, kant, mets
 from tests.ocrd.sites import Site, serving
@@ -99,7 +98,7 @@ def test_other_ids_are_refused(text: str) -> None:
 
 def test_a_workspace_with_jobs_is_neither_replaced_nor_deleted(service: redis.Redis) -> None:
     workspace = received(workspace_id="w")
-    service.sadd(keys.ocrd_open(workspaces.key(workspace)), "job")
+    service.sadd(redis_keys.open_jobs(workspaces.key(workspace)), "job")
 
     with pytest.raises(errors.WorkspaceBusy):
         workspaces.delete("w", "me")

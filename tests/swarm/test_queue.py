@@ -8,8 +8,8 @@ from collections import Counter
 import pytest
 
 from ocr_tasks import errors, settings
-from ocr_tasks.redis import connection, keys
-from ocr_tasks.swarm import devices, queue
+from ocr_tasks.redis import connection
+from ocr_tasks.swarm import devices, queue, redis_keys
 from ocr_tasks.swarm.model import Abilities, Lease, SwarmPage
 
 pytestmark = pytest.mark.usefixtures("service")
@@ -47,7 +47,7 @@ def answer(got: Lease) -> None:
 def run_out(*pages: SwarmPage) -> None:
     """Has the leases of pages run out."""
     for each in pages:
-        connection.client().zadd(f"{keys.SWARM}leases", {each.id: 1}, xx=True)
+        connection.client().zadd(f"{redis_keys.SWARM}leases", {each.id: 1}, xx=True)
 
 
 def state(of: SwarmPage) -> str | None:
@@ -197,7 +197,7 @@ def test_a_server_that_dies_while_it_stores_does_not_keep_the_page() -> None:
     queue.put([page()])
     dead = queue.accept(lease("one").id)
     run_out(page())
-    connection.client().hset(f"{keys.SWARM}page:{page().id}", "storing_until", 1)
+    connection.client().hset(f"{redis_keys.SWARM}page:{page().id}", "storing_until", 1)
     answer(lease("two"))
 
     with pytest.raises(errors.LeaseLost):
@@ -290,14 +290,14 @@ def test_pages_that_no_job_wants_any_more_are_handed_to_nobody() -> None:
     queue.keep_batch("run")
     queue.put([job_page(1), job_page(2), job_page(3)])
     got = lease()
-    connection.client().delete(f"{keys.SWARM}batch:run")
+    connection.client().delete(f"{redis_keys.SWARM}batch:run")
 
     assert queue.lease("phone", ANY, 60) is None
     with pytest.raises(errors.PageWithdrawn):
         queue.accept(got.id)
     run_out(job_page(1))
     assert queue.lease("phone", ANY, 60) is None
-    assert list(connection.client().scan_iter(f"{keys.SWARM}page:*")) == []
+    assert list(connection.client().scan_iter(f"{redis_keys.SWARM}page:*")) == []
 
 
 def test_a_job_hears_what_has_become_of_its_pages() -> None:

@@ -1,3 +1,5 @@
+#!lua
+-- include: job
 -- Puts a job that has ended back into the state queued, as a new attempt.
 -- KEYS  as keys.job() gives them
 -- ARGV  1 id  2 meta (JSON)  3 progress (JSON)  4 most that may wait  5 most of the

@@ -1,3 +1,5 @@
+#!lua flags=allow-oom
+-- include: job
 -- Gives a job that waits to a worker, with a lease: from now on only writes with its token count.
 -- KEYS  as keys.job() gives them
 -- ARGV  1 id  2 token  3 holder  4 seconds of the lease  5 meta (JSON)  6 progress (JSON)
@@ -6,7 +8,7 @@
 local state = get('state')
 if not state then return -1 end
 if state ~= 'queued' then return 0 end
-if not get('processor') then
+if not get('index') then
   local waited = math.max(0, now() - tonumber(redis.call('ZSCORE', awaited, ARGV[1]) or now()))
   local class = '+Inf'
   for i = #ARGV, 7, -1 do

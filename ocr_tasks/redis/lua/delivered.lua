@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Notes a try to send a message.
 -- KEYS  1 the job  2 the outbox  3 tries of each message  4 counters
 -- ARGV  1 message  2 what came of it (JSON)  3 when it is due again, '' if that was all

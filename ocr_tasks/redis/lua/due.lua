@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Takes messages that are due, for a time.
 -- KEYS  1 the outbox  2 tries of each message
 -- ARGV  1 most  2 seconds

@@ -1,3 +1,5 @@
+#!lua flags=allow-oom
+-- include: job
 -- Puts a job that runs back among those that wait, or ends it if it has cost too many workers.
 -- KEYS  as keys.job() gives them
 -- ARGV  1 id  2 who gives it back ('': nobody, its lease has run out)  3 lane  4 meta (JSON)

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Gives an item of a batch to a reader, for a time: one that waits, else one whose lease has run out.
 -- An item that was lost too often is given to nobody; its line among the done says so.
 -- KEYS  1 batch  2 waiting items  3 leases  4 done items

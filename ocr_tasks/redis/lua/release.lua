@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Ends or renews a reader's lease of an item.
 -- KEYS  1 batch  2 waiting items  3 leases  4 done items
 -- ARGV  1 item  2 token of the reader  3 done, back or renew  4 seconds of a renewed lease

@@ -1,3 +1,5 @@
+#!lua flags=allow-oom
+-- include: job
 -- Replaces the record of a job by a tombstone that lives for a time, or by nothing.
 -- KEYS  as keys.job() gives them
 -- ARGV  1 id  2 meta of the tombstone (JSON)  3 seconds that it lives, 0 for none

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Renews the leases of jobs that still belong to those who hold them.
 -- KEYS  1 leases  2… the jobs
 -- ARGV  1 seconds of the lease  2… id and holder of each job

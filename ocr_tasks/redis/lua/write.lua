@@ -1,3 +1,5 @@
+#!lua flags=allow-oom
+-- include: job
 -- Writes a state of a job that has not ended: a progress, or its end.
 -- KEYS  as keys.job() gives them
 -- ARGV  1 id  2 token of the writer ('' for one that needs none)  3 our state  4 meta (JSON)

@@ -153,7 +153,7 @@ def test_queues_of_others_are_asked_too() -> None:
 
 
 def test_documents_and_pages_of_workspaces_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(celery_app, "SHARED_PROCESSORS", ["ocrd-made-up"])
+    monkeypatch.setattr(celery_app, "SHARED_QUEUES", ["ocrd-made-up"])
     order = LaneOrder()
     order.update({"ocrd-made-up", *LANES.values()})
     assert order.consume(1) == [LANES["interactive"]]
@@ -385,7 +385,7 @@ def test_a_document_steps_aside_for_what_is_as_urgent(
 ) -> None:
     monkeypatch.setenv("OCR_TURN_SECONDS", "0")
     settings.get.cache_clear()
-    monkeypatch.setattr(queues, "SHARED_PROCESSORS", ["ocrd-dummy"])
+    monkeypatch.setattr(queues, "SHARED_QUEUES", ["ocrd-dummy"])
     queue.lpush(LANES.get(waiting, waiting), "a message")
     turn = queues.Turn(mine)
 

@@ -11,9 +11,8 @@ import redis
 from kombu.exceptions import OperationalError
 
 from ocr_tasks import settings
-from ocr_tasks.jobs import queues, worker_registry
+from ocr_tasks.jobs import queues
 from ocr_tasks.jobs.celery_app import LANES, app
-from ocr_tasks.model import WorkerInfo
 from ocr_tasks.redis import keys
 from ocr_tasks.storage import store
 
@@ -135,30 +134,6 @@ def test_a_document_is_read_without_helpers_where_none_can_be_called(
     queues.call_helpers(JOB, "pages", "run:1", 1)
 
     assert not queues.others_wait()
-
-
-# Jobs of processors
-
-
-def test_the_message_of_a_processors_job_waits_in_the_processors_queue(queue: redis.Redis) -> None:
-    queues.publish_processing({JOB: "ocrd-one", OTHER: "ocrd-two"})
-
-    (one,), (two,) = waiting(queue, "ocrd-one"), waiting(queue, "ocrd-two")
-    assert (one["headers"]["id"], two["headers"]["id"]) == (JOB, OTHER)
-    assert one["headers"]["task"] == "ocr_tasks.tasks.run_processor"
-    assert arguments(one) == [JOB]
-    assert one["headers"]["argsrepr"] == "ocrd-one"
-
-
-def test_a_queue_of_a_processor_is_as_long_as_its_workers_need() -> None:
-    queues._processes.cache_clear()
-    assert queues._long_enough() == 16
-
-    worker_registry.announce(WorkerInfo("reads", 8, ["eng"]))
-    worker_registry.announce(WorkerInfo("runs", 3, processors=["ocrd-one"]))
-    queues._processes.cache_clear()
-
-    assert queues._long_enough() == 16 + 2 * 3
 
 
 # Turns

@@ -48,7 +48,7 @@ def test_each_route_says_which_scope_it_needs(configure: Configure) -> None:
     app = configure(dialects=",".join(settings.DIALECTS)).application
     routes = {rule.endpoint for rule in app.url_map.iter_rules()}
 
-    assert routes == set(scopes.SCOPES)
+    assert routes == set(scopes.table())
 
 
 def test_a_route_that_says_nothing_is_for_admins() -> None:

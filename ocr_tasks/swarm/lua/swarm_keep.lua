@@ -1,3 +1,5 @@
+#!lua flags=allow-oom
+-- include: swarm
 -- Renews a lease, or gives a page back.
 -- KEYS  1 prefix
 -- ARGV  1 page id  2 the lease's secret  3 seconds of the renewed lease, 0: the page is given back

@@ -1,82 +1,5 @@
--- What the scripts that change a job have in common; put in front of each of them.
--- KEYS  as keys.job() gives them: 1 the job, 2 the index of all jobs, 3 counters, 4 leases,
---       5 awaited messages, 6 to 8 ended jobs that still have their input, their results, a record,
---       9 what is to be told, 10 prefix of what is there for jobs of processors
-local job, stats, leases, awaited, ocrd = KEYS[1], KEYS[3], KEYS[4], KEYS[5], KEYS[10]
-local final = {succeeded = true, failed = true, cancelled = true}
-
-local function get(field)
-  return redis.call('HGET', job, field)
-end
-
-local jobs = get('index') or KEYS[2]
-
-local function now()
-  local time = redis.call('TIME')
-  return tonumber(time[1]) + tonumber(time[2]) / 1000000
-end
-
--- The indexes of the jobs in a state, or of all jobs: everybody's and its owner's.
-local function indexes(state)
-  local name = state and jobs .. ':' .. state or jobs
-  return {name, name .. get('suffix')}
-end
-
--- Puts on the list what those who asked for it are to be told: a final state, or a new stage.
-local function tell(id, state, progress)
-  local wanted = get('callback')
-  if not wanted or wanted == '' then return end
-  if state == 'cancelled' and get('processor') then return end  -- OCR-D does not tell of that
-  local event = final[state] and state
-  if wanted == 'stages' and state == 'running' and progress ~= '' then
-    local stage = cjson.decode(progress).stage
-    if stage ~= 'queued' and stage ~= get('stage') then event = stage end
-    redis.call('HSET', job, 'stage', stage)
-  end
-  if event then
-    redis.call('ZADD', KEYS[9], now(), id .. ' ' .. get('attempt') .. ' ' .. event)
-  end
-end
-
--- What follows for other jobs, of those of processors.
-local follow
-
--- Writes a state, and keeps everything that follows from it in step.
-local function enter(id, state, meta, progress)
-  local from = get('state')
-  redis.call('HSET', job, 'state', state, 'meta', meta)
-  if progress ~= '' then redis.call('HSET', job, 'progress', progress) end
-  redis.call('HINCRBY', job, 'revision', 1)
-  local processor = get('processor')
-  if from ~= state then
-    local score = redis.call('ZSCORE', jobs, id)
-    for _, index in ipairs(from and indexes(from) or {}) do redis.call('ZREM', index, id) end
-    for _, index in ipairs(indexes(state)) do redis.call('ZADD', index, score, id) end
-    if state ~= 'running' then
-      redis.call('HSET', job, 'token', '', 'holder', '')
-      redis.call('ZREM', leases, id)
-    end
-    if state == 'queued' then
-      redis.call('ZADD', awaited, now(), id)
-    else
-      redis.call('ZREM', awaited, id)
-    end
-    for i = processor and 8 or 6, 8 do
-      if final[state] then redis.call('ZADD', KEYS[i], now(), id) else redis.call('ZREM', KEYS[i], id) end
-    end
-  end
-  tell(id, state, progress)
-  redis.call('PUBLISH', job, meta)
-  if processor and from ~= state then follow(id, processor, from, state) end
-end
-
--- Adds to counters: pairs of a name and a number in ARGV, from a position on.
-local function count(first)
-  if get('processor') then return end
-  for i = first, #ARGV, 2 do redis.call('HINCRBYFLOAT', stats, ARGV[i], ARGV[i + 1]) end
-end
-
--- Jobs of processors: they wait for each other, and for pages that others write
+-- Jobs of processors: they wait for each other, and for pages that others write.
+local ocrd = 'ocr:ocrd:'  -- redis_keys.OCRD
 
 -- Does something with another job as if this script were about it.
 local function with(id, act)
@@ -177,7 +100,8 @@ local function count_in_workflow(id, workflow, processor, from, state)
   end
 end
 
-function follow(id, processor, from, state)
+function follow(id, from, state)
+  local processor = get('processor')
   local workflow = get('workflow')
   if workflow ~= '' then count_in_workflow(id, workflow, processor, from, state) end
   if not final[state] then return end

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Takes jobs of processors whose messages are to be sent: of each workspace in turn, so that no
 -- large one keeps the others waiting, and none whose queue is long enough.
 -- KEYS  1 prefix of what is there for jobs of processors  2 awaited messages  3 prefix of jobs

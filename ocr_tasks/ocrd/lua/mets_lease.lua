@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Takes, keeps or leaves the right to write the METS file of a workspace.
 -- KEYS  1 the lease
 -- ARGV  1 token of who asks  2 take, keep or leave  3 milliseconds of the lease

@@ -1,3 +1,5 @@
+#!lua flags=allow-oom
+-- include: swarm
 -- Takes note that a transcript is about to be stored; nobody else's is until then.
 -- The first good transcript wins: also that of a lease that has run out, where no other came.
 -- KEYS  1 prefix

@@ -1,3 +1,5 @@
+#!lua flags=allow-oom
+-- include: swarm
 -- Takes note that a transcript that was accepted is not stored after all.
 -- KEYS  1 prefix
 -- ARGV  1 page id  2 the lease's secret

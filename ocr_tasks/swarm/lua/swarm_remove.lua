@@ -1,3 +1,5 @@
+#!lua flags=allow-oom
+-- include: swarm
 -- Forgets a page, unless a transcript of it is there or is being stored.
 -- KEYS  1 prefix
 -- ARGV  1 page id  2 1: in any case

@@ -1,3 +1,5 @@
+#!lua flags=allow-oom
+-- include: swarm
 -- Takes note that a transcript is stored.
 -- KEYS  1 prefix
 -- ARGV  1 page id  2 the lease's secret  3 1: another device is to read the page too

@@ -1,3 +1,5 @@
+#!lua flags=allow-oom
+-- include: swarm
 -- Gives a device the page that waits longest of those that it can read, pages of jobs first.
 -- Leases that have run out end first.
 -- KEYS  1 prefix

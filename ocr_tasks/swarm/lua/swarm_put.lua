@@ -1,3 +1,5 @@
+#!lua
+-- include: swarm
 -- Has pages wait for devices; those that are known stay as they are.
 -- KEYS  1 prefix
 -- ARGV  1 group  2 batch of a job, or ''  then for each page: its id, what it is (JSON)

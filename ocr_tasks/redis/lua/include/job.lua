@@ -1,0 +1,78 @@
+-- What the scripts that change a job have in common; put in front of each of them, followed by the
+-- files of this name of extensions. A job of an extension has an index of its own.
+-- KEYS  as keys.job() gives them: 1 the job, 2 the index of all jobs, 3 counters, 4 leases,
+--       5 awaited messages, 6 to 8 ended jobs that still have their input, their results, a record,
+--       9 what is to be told
+local job, stats, leases, awaited = KEYS[1], KEYS[3], KEYS[4], KEYS[5]
+local final = {succeeded = true, failed = true, cancelled = true}
+
+local function get(field)
+  return redis.call('HGET', job, field)
+end
+
+local jobs = get('index') or KEYS[2]
+
+local function now()
+  local time = redis.call('TIME')
+  return tonumber(time[1]) + tonumber(time[2]) / 1000000
+end
+
+-- The indexes of the jobs in a state, or of all jobs: everybody's and its owner's.
+local function indexes(state)
+  local name = state and jobs .. ':' .. state or jobs
+  return {name, name .. get('suffix')}
+end
+
+-- Puts on the list what those who asked for it are to be told: a final state, or a new stage.
+local function tell(id, state, progress)
+  local wanted = get('callback')
+  if not wanted or wanted == '' then return end
+  if state == 'cancelled' and get('index') then return end  -- extensions' webhooks have no such event
+  local event = final[state] and state
+  if wanted == 'stages' and state == 'running' and progress ~= '' then
+    local stage = cjson.decode(progress).stage
+    if stage ~= 'queued' and stage ~= get('stage') then event = stage end
+    redis.call('HSET', job, 'stage', stage)
+  end
+  if event then
+    redis.call('ZADD', KEYS[9], now(), id .. ' ' .. get('attempt') .. ' ' .. event)
+  end
+end
+
+-- What follows for other jobs of an extension, which defines it: follow(id, from, state).
+local follow
+
+-- Writes a state, and keeps everything that follows from it in step.
+local function enter(id, state, meta, progress)
+  local from = get('state')
+  redis.call('HSET', job, 'state', state, 'meta', meta)
+  if progress ~= '' then redis.call('HSET', job, 'progress', progress) end
+  redis.call('HINCRBY', job, 'revision', 1)
+  local own_index = get('index')
+  if from ~= state then
+    local score = redis.call('ZSCORE', jobs, id)
+    for _, index in ipairs(from and indexes(from) or {}) do redis.call('ZREM', index, id) end
+    for _, index in ipairs(indexes(state)) do redis.call('ZADD', index, score, id) end
+    if state ~= 'running' then
+      redis.call('HSET', job, 'token', '', 'holder', '')
+      redis.call('ZREM', leases, id)
+    end
+    if state == 'queued' then
+      redis.call('ZADD', awaited, now(), id)
+    else
+      redis.call('ZREM', awaited, id)
+    end
+    for i = own_index and 8 or 6, 8 do
+      if final[state] then redis.call('ZADD', KEYS[i], now(), id) else redis.call('ZREM', KEYS[i], id) end
+    end
+  end
+  tell(id, state, progress)
+  redis.call('PUBLISH', job, meta)
+  if own_index and from ~= state then follow(id, from, state) end
+end
+
+-- Adds to counters: pairs of a name and a number in ARGV, from a position on.
+local function count(first)
+  if get('index') then return end
+  for i = first, #ARGV, 2 do redis.call('HINCRBYFLOAT', stats, ARGV[i], ARGV[i + 1]) end
+end
