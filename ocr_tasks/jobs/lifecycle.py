@@ -11,17 +11,20 @@ from __future__ import annotations
 import base64
 import binascii
 import dataclasses
+import json
 import time
 from contextlib import suppress
+from datetime import datetime
+from typing import Any
 
 from redis import RedisError
 
 from ocr_tasks import errors, extensions, failpoints, settings
-from ocr_tasks.jobs import idempotency, queues, records, worker_registry
+from ocr_tasks.jobs import idempotency, queues, worker_registry
 from ocr_tasks.jobs.celery_app import app
 from ocr_tasks.jobs.idempotency import Repeatable
 from ocr_tasks.jobs.result_backend import JobBackend, NewJob
-from ocr_tasks.model import Callback, Job, JobInput, JobList, State
+from ocr_tasks.model import Callback, Failure, Job, JobInput, JobList, Outcome, Progress, State
 from ocr_tasks.options import JobOptions
 from ocr_tasks.redis import connection, keys
 from ocr_tasks.storage import layout, store
@@ -158,7 +161,7 @@ def read(job_id: str, owner: str | None = None) -> Job:
         raise errors.JobNotFound(extension.jobs_hint)
     if record["state"] == "deleted":
         raise errors.JobDeleted()
-    return records.job(job_id, record, rank)
+    return from_record(job_id, record, rank)
 
 
 def wait(job_id: str, revision: int, seconds: float, owner: str | None = None) -> Job:
@@ -198,7 +201,7 @@ def list_jobs(
         shown = rows[:limit]
         found = backend().records([job_id for job_id, _ in shown])
     jobs = [
-        records.job(job_id, record, rank)
+        from_record(job_id, record, rank)
         for (job_id, _), (record, rank) in zip(shown, found, strict=True)
         if record.get("job")  # deleted in between
     ]
@@ -275,3 +278,50 @@ def counts() -> dict[State, int]:
         for state in State:
             pipe.zcard(keys.jobs_in(state))
         return dict(zip(State, pipe.execute(), strict=True))
+
+
+# Records
+
+
+def from_record(job_id: str, record: dict[str, str], rank: int | None) -> Job:
+    """A job by its record (`keys`) and its place in the queue, from 0."""
+    meta = json.loads(record["meta"])
+    fixed = json.loads(record["job"])
+    state = State(record["state"])
+    progress = Progress.from_dict(json.loads(record["progress"]))
+    result = meta["result"]
+    ended_at = datetime.fromisoformat(meta["date_done"]).timestamp() if state.final else None
+    return Job(
+        id=job_id,
+        state=state,
+        revision=int(record["revision"]),
+        attempt=int(record["attempt"]),
+        owner=fixed["owner"],
+        callback=_callback(fixed.get("callback"), record),
+        created_at=float(record["created"]),
+        input=JobInput.from_dict(fixed["input"]),
+        options=fixed["options"],
+        progress=progress,
+        started_at=progress.started_at,
+        ended_at=ended_at,
+        queue_position=rank + 1 if state is State.QUEUED and rank is not None else None,
+        outcome=Outcome.from_dict(result) if state is State.SUCCEEDED else None,
+        expires_at=_expires_at(ended_at),
+        failure=_failure(result) if state in (State.FAILED, State.CANCELLED) else None,
+    )
+
+
+def _callback(chosen: dict[str, str] | None, record: dict[str, str]) -> Callback | None:
+    if chosen is None:
+        return None
+    return Callback(**chosen, deliveries=tuple(json.loads(record["deliveries"])))
+
+
+def _expires_at(ended_at: float | None) -> float | None:
+    config = settings.get()
+    limits = [keep for keep in (config.keep_results_seconds, config.keep_jobs_seconds) if keep]
+    return ended_at + min(limits) if ended_at and limits else None
+
+
+def _failure(result: dict[str, Any]) -> Failure:
+    return Failure(result["code"], result["exc_message"][0], result["retryable"], result["page"])

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import ocrmypdf
 import pypdfium2
@@ -309,6 +308,3 @@ def page_threads(running: int) -> int:
     """
     config = settings.get()
     return max(1, settings.cores() // (config.processes if config.helpers_max else max(1, running)))
-
-
-__all__: list[Any] = ["page_threads", "run", "versions"]

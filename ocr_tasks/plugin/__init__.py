@@ -2,9 +2,9 @@
 
     ocrmypdf --plugin ocr_tasks.plugin in.pdf out.pdf
 
-reads in a third of the time. In a worker it also reports progress, spreads the pages over other
-workers, keeps the result of every page as soon as it is there, and does not let one bad page spoil
-a document.
+OCRs a document in about half the time. In a worker it also reports progress, spreads the pages over
+other workers, stores the result of each page when it is done, and lets a document succeed although
+a page failed.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from ocr_tasks.model import Progress, Stage
 
-#: Stage of each of OCRmyPDF's bars, by the description it gives them (docs/explanation/stages.md).
+#: Stage of each of OCRmyPDF's bars, by the description it gives them.
 #: A bar of another name leaves the stage as it is.
 STAGES = {
     "Scanning contents": Stage.SCANNING,

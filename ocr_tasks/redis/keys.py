@@ -59,9 +59,6 @@ IDEMPOTENCY_PREFIX = "ocr:idempotency:"
 #: kept. Only with OCR_REUSE_RESULTS.
 SAME_PREFIX = "ocr:same:"
 
-#: String, the id of the job that a client sent last (`latest`); lives a day.
-LATEST_PREFIX = "ocr:latest:"
-
 #: Hash of counters for /metrics; never expires.
 STATS = "ocr:stats"
 

@@ -85,14 +85,6 @@ class JobFolder:
         return self.path / "input.pdf"
 
     @property
-    def manifest(self) -> Path:
-        return self.path / "job.json"
-
-    @property
-    def end(self) -> Path:
-        return self.path / "end.json"
-
-    @property
     def log(self) -> Path:
         return self.path / "log.txt"
 

@@ -92,15 +92,11 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A transcript that may be stored now; `repeated`: it is there already."""
+    """A transcript that may be stored now; `page` is None if it is stored already."""
 
     lease: str
     page: SwarmPage | None
     device: str
-
-    @property
-    def repeated(self) -> bool:
-        return self.page is None
 
 
 def id_of_key(key: str) -> str:

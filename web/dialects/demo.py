@@ -9,6 +9,7 @@ in `desc` as well.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import secrets
 from typing import Any, cast
@@ -20,10 +21,10 @@ from pydantic import BaseModel, Field
 from ocr_tasks import errors, options, settings
 from ocr_tasks.jobs import lifecycle
 from ocr_tasks.model import Job, Stage, State
+from ocr_tasks.redis import connection
 from ocr_tasks.uploads import receive
 from web.access import authentication
 from web.api import submission
-from web.dialects import latest
 from web.http import downloads, streaming
 from web.http.forms import file_form
 
@@ -48,6 +49,10 @@ _WORDS = {
 }
 
 _ENDING = "_ocr.pdf"
+
+#: Key in Redis, one per client: string, the id of the job that it created last; lives a day.
+_LAST_JOB_PREFIX = "ocr:latest:"
+_LAST_JOB_SECONDS = 24 * 3600
 
 _FORM = file_form("name", "Its name, if it should be another.")
 
@@ -92,7 +97,7 @@ def create() -> Response:
 @blueprint.get("/progress/")
 def progress() -> Response:
     """How far the job is that this browser sent last; {} if it has sent none."""
-    job_id = latest.job_of(_browser())
+    job_id = _last_job_of(_browser())
     if job_id is None:
         return _json({})
     try:
@@ -147,7 +152,7 @@ def _remember(job: Job) -> None:
             return response
 
     for name in names:
-        latest.remember(name, job.id)
+        _store_last_job(name, job.id)
 
 
 def _browser() -> str:
@@ -212,3 +217,18 @@ def _json(body: object) -> Response:
 
 def _dumped(body: object) -> str:
     return json.dumps(body, ensure_ascii=False)
+
+
+def _store_last_job(client: str, job_id: str) -> None:
+    with connection.errors_as_ours():
+        connection.client().set(_last_job_key(client), job_id, ex=_LAST_JOB_SECONDS)
+
+
+def _last_job_of(client: str) -> str | None:
+    with connection.errors_as_ours():
+        return cast("str | None", connection.client().get(_last_job_key(client)))
+
+
+def _last_job_key(client: str) -> str:
+    # What clients say of themselves can be of any length, and must not be stored.
+    return _LAST_JOB_PREFIX + hashlib.sha256(client.encode()).hexdigest()

@@ -140,9 +140,6 @@ class LinksBody(BaseModel):
     retry: str
 
 
-_LINKS = [name for name in LinksBody.model_fields if name != "self"]
-
-
 class JobBody(Described):
     """A job."""
 

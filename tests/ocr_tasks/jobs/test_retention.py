@@ -220,7 +220,7 @@ def test_jobs_that_redis_has_forgotten_are_restored(service: redis.Redis) -> Non
 
 def test_a_damaged_manifest_harms_nobody(service: redis.Redis) -> None:
     damaged, whole = submit(), submit()
-    layout.job(damaged).manifest.write_bytes(b'{"id": 1}')
+    (layout.job(damaged).path / "job.json").write_bytes(b'{"id": 1}')
     service.flushall()
     swept = Swept()
 

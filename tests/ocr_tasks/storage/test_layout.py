@@ -96,7 +96,7 @@ def test_the_files_of_a_job_lie_where_earlier_versions_put_them() -> None:
 
     root = settings.get().data_dir
     assert folder.path == root / "jobs" / JOB[:2] / JOB
-    names = [folder.input, folder.manifest, folder.end, folder.log, folder.page_preview(12)]
+    names = [folder.input, folder.log, folder.page_preview(12)]
     names += [folder.work("a"), folder.artifact("a", "alto")]
     assert [str(path.relative_to(folder.path)) for path in names] == [
         *("input.pdf", "job.json", "end.json", "log.txt", "pages/000012/preview.jpg"),

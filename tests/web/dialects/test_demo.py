@@ -20,7 +20,7 @@ from tests import documents
 from tests.ocr_tasks.jobs.test_lifecycle import OUTCOME, report
 from tests.web.conftest import Configure
 from web.access import authentication
-from web.dialects import demo, latest
+from web.dialects import demo
 
 pytestmark = pytest.mark.usefixtures("service")
 
@@ -204,7 +204,7 @@ def test_the_last_job_is_remembered_for_a_day(http: FlaskClient, service: redis.
     kept = service.keys("ocr:latest:*")
     assert len(kept) == 2  # by cookie, and until that comes back
     assert all(0 < service.ttl(key) <= 24 * 3600 for key in kept)
-    assert latest.job_of("somebody else") is None
+    assert demo._last_job_of("somebody else") is None
 
 
 def test_pages_of_allowed_sites_alone_may_use_it(configure: Configure) -> None:
