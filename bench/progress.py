@@ -21,10 +21,10 @@ POLLERS = 10
 CALLS = 2000
 REPORT = """
 import resource, sys, time
-from ocr_tasks import lanes, pages, storage
 from ocr_tasks.app import app
+from ocr_tasks.jobs import page_queue, queues
 from ocr_tasks.model import Progress, Stage
-import ocr_tasks.tasks
+import ocr_tasks.worker.tasks
 
 job_id, calls = sys.argv[1], int(sys.argv[2])
 def cpu():
@@ -43,14 +43,14 @@ def report(number):
     except Exception as error:
         assert type(error).__name__ == "NotWritten", error
 def lease(number):
-    item = pages.lease("bench:1", "reader")
-    pages.complete("bench:1", item, "reader")
-    pages.collect("bench:1", 1)
+    item = page_queue.lease("bench:1", "reader")
+    page_queue.complete("bench:1", item, "reader")
+    page_queue.collect("bench:1", 1)
 def message(number):
-    lanes.call_helpers(job_id, "pages", "none:1", 1)
-pages.open_batch("bench:1", range(calls))
+    queues.call_helpers(job_id, "pages", "none:1", 1)
+page_queue.open_batch("bench:1", range(calls))
 print(measure(report), measure(lease), measure(message))
-pages.close("bench:1")
+page_queue.close("bench:1")
 """
 
 

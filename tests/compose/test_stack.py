@@ -173,10 +173,10 @@ def test_a_stranger_in_the_network_of_redis_learns_nothing(stack: Compose) -> No
 
     ask = """
 import sys, redis
-from ocr_tasks import redis_client
+from ocr_tasks.redis import connection
 for command in sys.argv[1:]:
     try:
-        redis_client.client().execute_command(*command.split())
+        connection.client().execute_command(*command.split())
     except redis.exceptions.NoPermissionError:
         print(command)
 """

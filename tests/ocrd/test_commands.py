@@ -243,8 +243,8 @@ def test_a_worker_is_told_its_processors_before_it_reads_its_settings(
         "def started():\n"
         "    print(*settings.get().processor_names)\n"
         "    os._exit(sys.stdout.flush() or 0)\n"
-        "from ocr_tasks import redis_client\n"
-        "redis_client.check = started\n"
+        "from ocr_tasks.redis import connection\n"
+        "connection.check = started\n"
         f"cli.main(['worker', *{words!r}])\n"
     )
     environment = {**os.environ, "OCR_PROCESSORS": "ocrd-other", "OCR_REDIS_URL": redis_server}
