@@ -1,10 +1,13 @@
-"""OCR-D's way to name pages of a METS file: `PHYS_0001,PHYS_0005..PHYS_0009,//PHYS_1.*,~PHYS_0007`.
+"""OCR-D's syntax for pages of a METS file: `PHYS_0001,PHYS_0005..PHYS_0009,//PHYS_1.*,~PHYS_0007`.
 
-Each part, between commas, is the value of an attribute, a range of such values, or an expression
-that matches them whole; a `~` before it takes pages away. Which attribute is meant may be said
-before that, as in `physical:order:3` or `logical:type:chapter`; else the first one counts that has
-such a value, and the page's id comes first. After the rules of `ocrd_models.ocrd_mets`, but for two
-of its faults: each page is told once, and only the last number in an id is counted up.
+Each comma-separated part is the value of an attribute, a range of values, or `//` and a regular
+expression that matches whole values; `~` before it excludes pages. A part can name the attribute,
+e.g. `physical:order:3` or `logical:type:chapter`; otherwise the first attribute with such a value
+counts, the page's ID first. The rules are those of `ocrd_models.ocrd_mets`, without two of its
+bugs: each page is returned once, and only the last number in an ID is counted up.
+
+Regular expressions are matched by RE2, in time linear to the text and with bounded memory, as they
+come from clients. It has no back-references and no lookaround.
 """
 
 from __future__ import annotations
@@ -12,8 +15,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 
+import re2
+
 from ocr_tasks.errors import PageIdsInvalid
-from ocr_tasks.ocrd.mets.expressions import Expression, TooMuchWork, Work
 
 #: Attributes by which pages are named, in the order in which they are tried.
 ATTRIBUTES = (
@@ -25,13 +29,35 @@ _UNCOUNTED = {"logical:type", "logical:label"}
 
 _LONGEST = 1 << 20
 #: Steps for one `page_id`: enough for a hundred thousand pages, and about two seconds at most.
-_STEPS = 4_000_000
+_STEPS = 2_000_000
+#: Characters of a value that one step matches.
+_STEP_CHARACTERS = 64
+
+#: Bytes that a compiled expression may take, and characters that it may have.
+_EXPRESSION_BYTES = 1 << 20
+_EXPRESSION_LENGTH = 200
 
 _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
 _NUMBERED = re.compile(r"(.*?)([0-9]{1,18})", re.DOTALL)
 
 #: The ids of pages by value of an attribute of `ATTRIBUTES`.
 Values = Callable[[str], Mapping[str, Sequence[str]]]
+
+
+class _TooMuchWork(Exception):
+    """No steps are left."""
+
+
+class _Work:
+    """The steps that are left for a `page_id`."""
+
+    def __init__(self) -> None:
+        self._left = _STEPS
+
+    def spend(self, steps: int) -> None:
+        self._left -= steps
+        if self._left < 0:
+            raise _TooMuchWork
 
 
 def is_page_id(text: str) -> bool:
@@ -48,7 +74,7 @@ def resolve(page_id: str, pages: Sequence[str], values: Values) -> list[str]:
     wanted: set[str] = set()
     unwanted: set[str] = set()
     only_unwanted = True
-    work = Work(_STEPS)
+    work = _Work()
     for token in page_id.split(","):
         attributes, rest = _attributes(token)
         negative = rest.startswith("~")
@@ -73,7 +99,7 @@ def _attributes(token: str) -> tuple[Sequence[str], str]:
 
 
 def _matching(
-    token: str, text: str, attributes: Sequence[str], values: Values, work: Work
+    token: str, text: str, attributes: Sequence[str], values: Values, work: _Work
 ) -> set[str]:
     try:
         find, uncounted = _search(text, work)
@@ -85,7 +111,7 @@ def _matching(
             if found:
                 work.spend(len(found))
                 return found
-    except TooMuchWork:
+    except _TooMuchWork:
         raise PageIdsInvalid(f"{token!r:.100} takes too long to match") from None
     except ValueError as error:
         raise PageIdsInvalid(f"{token!r:.100} cannot be read: {error}") from None
@@ -95,22 +121,40 @@ def _matching(
 _Find = Callable[[Mapping[str, Sequence[str]]], Sequence[str]]
 
 
-def _search(text: str, work: Work) -> tuple[_Find, bool]:
+def _search(text: str, work: _Work) -> tuple[_Find, bool]:
     """What finds the values that are meant, and whether it counts."""
     if not text:
         raise ValueError("it is empty")
     if text.startswith("//"):
         if len(text) == 2:
             raise ValueError("the expression is empty")
-        expression = Expression(text[2:], work)
-        return (lambda pages: [value for value in pages if expression.matches(value)]), False
+        return _expression(text[2:], work), False
     if ".." in text:
         start, _, end = text.partition("..")
         return _range(start, end, work), True
     return (lambda pages: [text] if text in pages else []), False
 
 
-def _range(start: str, end: str, work: Work) -> _Find:
+def _expression(text: str, work: _Work) -> _Find:
+    if len(text) > _EXPRESSION_LENGTH:
+        raise ValueError(f"more than {_EXPRESSION_LENGTH} characters")
+    options = re2.Options()
+    options.log_errors = False
+    options.max_mem = _EXPRESSION_BYTES
+    try:
+        pattern = re2.compile(text, options)
+    except re2.error as error:
+        reason = error.args[0]
+        raise ValueError(reason.decode(errors="replace")) from None
+
+    def find(pages: Mapping[str, Sequence[str]]) -> Sequence[str]:
+        work.spend(sum(1 + len(value) // _STEP_CHARACTERS for value in pages))
+        return [value for value in pages if pattern.fullmatch(value)]
+
+    return find
+
+
+def _range(start: str, end: str, work: _Work) -> _Find:
     first, last = _NUMBERED.fullmatch(start), _NUMBERED.fullmatch(end)
     if first is None or last is None:
         raise ValueError("a range goes from one number to another")
