@@ -63,6 +63,8 @@ def create_app() -> Flask:
         doc_prefix="/docs/api",
         validation_error_callback=problems.validation_failed,
         security_schemes=_SECURITY,
+        static_folder="site/static",
+        template_folder="site/templates",
     )
     app.json = _Json(app)
     problems.install(app)

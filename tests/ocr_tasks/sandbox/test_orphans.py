@@ -15,7 +15,7 @@ from ocr_tasks.sandbox import orphans
 #: A worker that starts a program and waits to be killed.
 WORKER = """
 import subprocess, sys
-from ocr_tasks import orphans
+from ocr_tasks.sandbox import orphans
 orphans.mark()
 program = subprocess.Popen(["sleep", "600"])
 print(program.pid, flush=True)
