@@ -1,0 +1,86 @@
+"""Checks that texts use the project's terms: `python -m scripts.wording [FILE...]`.
+
+It looks at the documentation, at docstrings and comments, and at what the pages say. A line that has
+to use such a word, e.g. because it quotes somebody, says `wording: ok`.
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import json
+import re
+import subprocess
+import sys
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+
+#: Expressions that are not used, and what to say instead.
+WORDS = {
+    r"anew": "again",
+    r"once more": "again",
+    r"whoever": "the client, the administrator, the process that",
+    r"lest": "so that … not",
+    r"thereby|thereof|therein|whence|whereof": "a plain sentence",
+    r"is told of|are told of|is told|are told": "is reported, receives",
+    r"stands? in for": "replaces",
+    r"how sure": "confidence",
+    r"goes? on (where|from|with)": "resumes, continues",
+    r"looked? into": "inspect, check",
+    r"steps? aside|stepped aside|makes? place|made place": "yield",
+    r"joined by (commas|colons|spaces)": "comma-separated, …",
+    r"lies in": "is stored in, is in",
+    r"nobody'?s": "a plain sentence",
+    r"caretaker|reconciler|porter|triage": "the component's present name",
+    r"beside (?!the point)": "next to, in addition to",
+    r"has (?:it|them) (?:read|sent|made|done)": "an active sentence",
+}
+_PATTERN = re.compile("|".join(rf"\b(?:{word})\b" for word in WORDS), re.IGNORECASE)
+
+_ALLOWED = "wording: ok"
+
+
+def main(names: list[str]) -> int:
+    """Prints each finding as `file:line: word`; returns 1 if there is one."""
+    names = names or subprocess.check_output(["git", "ls-files"], text=True).splitlines()
+    found = [
+        f"{name}:{line}: {word!r}; say: {_advice(word)}"
+        for name in names
+        for line, text in _texts(Path(name))
+        if _ALLOWED not in text
+        for word in (match[0] for match in _PATTERN.finditer(text))
+    ]
+    print("\n".join(found))
+    return 1 if found else 0
+
+
+def _advice(word: str) -> str:
+    return next(say for wrong, say in WORDS.items() if re.search(rf"^(?:{wrong})$", word, re.IGNORECASE))
+
+
+def _texts(path: Path) -> Iterator[tuple[int, str]]:
+    """Returns the lines of a file that people read, with their numbers."""
+    if path.suffix == ".py":
+        yield from _python(path)
+    elif path.suffix in (".md", ".html"):
+        yield from enumerate(path.read_text().splitlines(), start=1)
+    elif path.suffix == ".json" and path.parent.name == "texts" and ".de" not in path.name:
+        if path.name != "de.json":
+            yield from ((1, str(text)) for text in json.loads(path.read_text()).values())
+
+
+def _python(path: Path) -> Iterator[tuple[int, str]]:
+    source = path.read_text()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.start[0], token.string
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, kinds) and (text := ast.get_docstring(node, clean=False)):
+            first = node.body[0].lineno
+            yield from enumerate(text.splitlines(), start=first)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
