@@ -30,6 +30,8 @@ lint:
 	.venv/bin/ruff check --quiet .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
+	.venv/bin/typos
+	.venv/bin/python -m scripts.wording
 
 pytest:
 	$(PY) -m pytest -n 4 --dist loadgroup --no-loadscope-reorder --durations=15
