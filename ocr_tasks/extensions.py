@@ -17,11 +17,11 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ocr_tasks.model import Outcome
-from ocr_tasks.options import JobOptions
-
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
+
+    from ocr_tasks.model import Outcome
+    from ocr_tasks.options import JobOptions
 
 #: The registration.
 NAMES = ("swarm", "ocrd")

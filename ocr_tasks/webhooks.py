@@ -13,7 +13,6 @@ import hashlib
 import hmac
 import json
 import logging
-import os
 import random
 import secrets
 import time
@@ -29,7 +28,7 @@ from ocr_tasks.jobs import lifecycle
 from ocr_tasks.model import Callback, Job
 from ocr_tasks.redis import connection, keys
 from ocr_tasks.security import url_guard
-from ocr_tasks.storage import store
+from ocr_tasks.storage import atomic, store
 
 log = logging.getLogger(__name__)
 
@@ -261,24 +260,11 @@ def secret_texts() -> list[str]:
         if not path.exists():
             if not store.get().in_folder:
                 log.warning("made a secret for this host alone; others need OCR_WEBHOOK_SECRETS")
-            _make(path)
+            secret = "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
+            atomic.create(path, f"{secret}\n".encode(), mode=0o600)
         return [path.read_text().strip()]
     except OSError as error:
         raise errors.StorageUnavailable("the secret for webhooks cannot be read") from error
-
-
-def _make(path: Any) -> None:
-    """Writes a new secret, whole and for nobody else's eyes; the first of two at once stays."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write("whsec_" + base64.b64encode(secrets.token_bytes(32)).decode() + "\n")
-    try:
-        os.link(part, path)
-    except FileExistsError:
-        pass
-    finally:
-        part.unlink()
 
 
 def _bytes_of(text: str) -> bytes:

@@ -1,7 +1,7 @@
 """Checks that texts use the project's terms: `python -m scripts.wording [FILE...]`.
 
-It looks at the documentation, at docstrings and comments, and at what the pages say. A line that has
-to use such a word, e.g. because it quotes somebody, says `wording: ok`.
+It checks the documentation, docstrings, comments and the texts of the web page. A line that has to
+use such a word, e.g. in a quotation, contains `wording: ok`.
 """
 
 from __future__ import annotations
@@ -56,7 +56,8 @@ def main(names: list[str]) -> int:
 
 
 def _advice(word: str) -> str:
-    return next(say for wrong, say in WORDS.items() if re.search(rf"^(?:{wrong})$", word, re.IGNORECASE))
+    rows = ((re.compile(f"(?:{wrong})$", re.IGNORECASE), say) for wrong, say in WORDS.items())
+    return next(say for pattern, say in rows if pattern.match(word))
 
 
 def _texts(path: Path) -> Iterator[tuple[int, str]]:
@@ -65,9 +66,8 @@ def _texts(path: Path) -> Iterator[tuple[int, str]]:
         yield from _python(path)
     elif path.suffix in (".md", ".html"):
         yield from enumerate(path.read_text().splitlines(), start=1)
-    elif path.suffix == ".json" and path.parent.name == "texts" and ".de" not in path.name:
-        if path.name != "de.json":
-            yield from ((1, str(text)) for text in json.loads(path.read_text()).values())
+    elif path.parent.name == "texts" and not path.name.endswith("de.json"):
+        yield from ((1, str(text)) for text in json.loads(path.read_text()).values())
 
 
 def _python(path: Path) -> Iterator[tuple[int, str]]:

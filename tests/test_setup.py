@@ -260,8 +260,8 @@ def test_the_hooks_of_commits_run_the_tools_that_lint_runs() -> None:
 
     assert repository["repo"] == "local"  # nothing is fetched from elsewhere
     entries = " ".join(hook["entry"] for hook in repository["hooks"])
-    tools = re.findall(r"^\t(\.venv/bin/[\w-]+(?: (?:format|check))?)", lint, re.M)
-    assert len(tools) == 4
+    tools = re.findall(r"^\t(\.venv/bin/[\w-]+(?: (?:format|check|-m [\w.]+))?)", lint, re.M)
+    assert len(tools) == 6
     for tool in tools:
         assert tool in entries
 

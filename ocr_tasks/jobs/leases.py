@@ -52,7 +52,7 @@ def claim(job_id: str, token: str, holder: str) -> Progress | None:
     if not lifecycle.backend().claim(job_id, token, holder, progress):
         return None
     with suppress(errors.ServiceError):  # what comes next will say so
-        store.get().remove(job_id, "end.json")  # of a run before this one
+        store.get().remove(job_id, layout.END)  # of a run before this one
     return progress
 
 

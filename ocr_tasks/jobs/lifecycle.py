@@ -242,7 +242,7 @@ def retry(job_id: str, owner: str | None = None, own_max: int = 0) -> Job:
     job = read(job_id, owner)
     if not job.retryable:
         raise errors.JobNotRetryable()
-    if not store.get().has(job_id, "input.pdf"):
+    if not store.get().has(job_id, layout.INPUT):
         raise errors.ResultGone("The uploaded document is no longer on storage")
     lane = job.options["priority"]
     with connection.errors_as_ours():
@@ -253,7 +253,7 @@ def retry(job_id: str, owner: str | None = None, own_max: int = 0) -> Job:
         raise _own_queue_full(own_max)
     if answer < 0:
         raise errors.JobNotRetryable()
-    store.get().remove(job_id, "end.json")
+    store.get().remove(job_id, layout.END)
     queues.publish(job_id, dataclasses.asdict(job.input), job.options, lane)
     return read(job_id)
 

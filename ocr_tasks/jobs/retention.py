@@ -81,11 +81,11 @@ def _free(path: Path, swept: Swept) -> None:
 
 
 def _drop_input(job_id: str, swept: Swept) -> None:
-    _remove(job_id, swept, "input.pdf")
+    _remove(job_id, swept, layout.INPUT)
 
 
 def _drop_results(job_id: str, swept: Swept) -> None:
-    _remove(job_id, swept, "runs/", "pages/", "log.txt")
+    _remove(job_id, swept, "runs/", "pages/", layout.LOG)
 
 
 def _remove(job_id: str, swept: Swept, *names: str) -> None:
@@ -135,7 +135,7 @@ def _sweep_jobs(job_ids: list[str], swept: Swept) -> None:
     kept = store.get()
     for job_id, (record, _) in zip(job_ids, lifecycle.backend().records(job_ids), strict=True):
         state = record.get("state")
-        if state is None and kept.has(job_id, "job.json"):
+        if state is None and kept.has(job_id, layout.REQUEST):
             _restore(job_id, swept)
         elif state == "deleted" or (state is None and kept.age(job_id) > _ABANDONED):
             swept.bytes += kept.size(job_id, "")
@@ -175,13 +175,13 @@ def restore(job_id: str) -> bool:
 
     False: the record exists, as another host recreated it first.
     """
-    new = NewJob(**json.loads(store.get().read(job_id, "job.json") or b""))
+    new = NewJob(**json.loads(store.get().read(job_id, layout.REQUEST) or b""))
     made = lifecycle.backend().create(new, settings.get().queue_max, 0, None)
     if made == -1:
         return False
     if made != new.id:
         raise errors.QueueFull()
-    written = store.get().read(job_id, "end.json")
+    written = store.get().read(job_id, layout.END)
     if written is not None:
         end = json.loads(written)
         lifecycle.backend().end(new.id, State(end["state"]), end["result"])

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from ocr_tasks import errors, extensions
 from ocr_tasks.extensions import Record, WorkerRole
-from ocr_tasks.model import Outcome
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
+
+    from ocr_tasks.model import Outcome
 
 
 class OcrdExtension(extensions.Extension):

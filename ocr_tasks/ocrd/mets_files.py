@@ -23,7 +23,7 @@ from pathlib import Path
 
 from ocr_tasks.ocrd import claims
 from ocr_tasks.ocrd.mets.mets import Mets
-from ocr_tasks.storage import layout
+from ocr_tasks.storage import atomic, layout
 
 #: Changes that are kept beside a METS file, and seconds for which it is not written then; with so
 #: few open jobs of a workspace, each writes it at once: the last one must.
@@ -120,17 +120,12 @@ def settle(mets: Path, key: str) -> None:
         merged = Mets.read(mets)
         for name in names:
             merged.merge(Mets.read(_folder(mets) / name))
-        part = mets.with_name(f".{mets.name}.{layout.new_id()}")
-        try:
-            with layout.failures():
+        with layout.failures():
+            with atomic.replacing(mets) as part:
                 merged.write(part)
                 shutil.copymode(mets, part)
-            lease.keep()
-            with layout.failures():
-                part.replace(mets)
-                layout.make_last(mets.parent)
-        finally:
-            part.unlink(missing_ok=True)
+                lease.keep()
+            atomic.fsync(mets.parent)
         for name in names:
             (_folder(mets) / name).unlink(missing_ok=True)
         with suppress(OSError):  # somebody has just put something there

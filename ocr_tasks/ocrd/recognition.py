@@ -29,7 +29,7 @@ from ocr_tasks.formats.page_lines import Lines
 from ocr_tasks.ocrd import bridge, engine
 from ocr_tasks.ocrd.mets.mets import File, Mets, is_group_name
 from ocr_tasks.ocrd.model import RECOGNIZE
-from ocr_tasks.storage import layout
+from ocr_tasks.storage import atomic
 from ocr_tasks.uploads import images
 
 log = logging.getLogger("ocr_tasks.recognize")
@@ -183,7 +183,7 @@ class _Reading:
         href = f"{group}/{file_id}.xml"
         target = bridge.below(order.folder, href)
         target.parent.mkdir(exist_ok=True)
-        layout.write(target, document)
+        atomic.write(target, document)
         self._mets.add_file(group, file_id, page_id, page_xml.MEDIA_TYPE, href)
         log.info("page %s is read", page_id)
 

@@ -28,7 +28,7 @@ from ocr_tasks.model import Artifact, Job, Outcome, State
 from ocr_tasks.ocrd import bridge, claims, mets_files, workspaces
 from ocr_tasks.ocrd.mets.mets import Mets, is_group_name
 from ocr_tasks.ocrd.model import Workspace
-from ocr_tasks.storage import layout
+from ocr_tasks.storage import atomic, layout
 from ocr_tasks.uploads import images
 
 log = logging.getLogger(__name__)
@@ -130,7 +130,7 @@ def _write(
         else:
             chunks = hocr.document([page], page_id, software)
         href = f"{group}/{file_id}{ending}"
-        layout.write(_target(folder, href), "".join(chunks).encode())
+        atomic.write(_target(folder, href), "".join(chunks).encode())
         yield group, file_id, page_id, media_type, href
 
 
@@ -141,9 +141,8 @@ def _write_pdf(folder: Path, job: Job, artifact: Artifact, group: str) -> _Entry
     file_id = f"{group}_{job.id}"
     href = f"{group}/{file_id}.pdf"
     target = _target(folder, href)
-    part = target.with_name(f".{target.name}.{layout.new_id()}")
-    shutil.copyfile(path, part)
-    part.replace(target)
+    with atomic.replacing(target) as part:
+        shutil.copyfile(path, part)
     return group, file_id, "", artifact.media_type, href
 
 

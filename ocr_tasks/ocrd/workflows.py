@@ -30,7 +30,7 @@ from ocr_tasks.ocrd.model import (
 from ocr_tasks.ocrd.records import PlannedRun
 from ocr_tasks.redis import connection
 from ocr_tasks.security import url_guard
-from ocr_tasks.storage import layout
+from ocr_tasks.storage import atomic, layout
 
 _FOLDER = "workflows"
 
@@ -60,7 +60,7 @@ def save(text: str, owner: str) -> str:
                     f"The same workflow script already exists, workflow id: {known}",
                     workflow_id=known,
                 )
-        layout.write(mark, workflow_id.encode())  # the other one has another text by now
+        atomic.write(mark, workflow_id.encode())  # the other one has another text by now
     return workflow_id
 
 
@@ -96,7 +96,7 @@ def _mark(text: str, owner: str) -> Path:
 
 def _write(workflow_id: str, text: str, owner: str) -> None:
     content = json.dumps({"text": text, "owner": owner, "changed": time.time()})
-    layout.write(_path(workflow_id), content.encode())
+    atomic.write(_path(workflow_id), content.encode())
 
 
 def _read(workflow_id: str, owner: str | None) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from ocr_tasks.ocrd.mets.mets import Mets
 from ocr_tasks.ocrd.model import Workspace
 from ocr_tasks.ocrd.zip import ocrd_zip
 from ocr_tasks.sandbox import forkserver
-from ocr_tasks.storage import layout
+from ocr_tasks.storage import atomic, layout
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _BASENAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
@@ -127,9 +127,9 @@ def _keep(folder: Path, found: dict[str, Any], owner: str, workspace_id: str) ->
         for path in folder.iterdir():
             if path.name != "data":
                 layout.discard(path)
-        layout.write(folder / _RECORD, json.dumps(record).encode())
+        atomic.write(folder / _RECORD, json.dumps(record).encode())
         for path in (*folder.rglob("*"), folder):
-            layout.make_last(path)
+            atomic.fsync(path)
         all_workspaces().mkdir(parents=True, exist_ok=True)
         _swap(folder, workspace_id, owner)
     return _workspace(record)
@@ -153,7 +153,7 @@ def _swap(folder: Path, workspace_id: str, owner: str) -> None:
         finally:
             if old:
                 layout.discard(old)
-        layout.make_last(target.parent)
+        atomic.fsync(target.parent)
         return
 
 
@@ -277,7 +277,7 @@ def delete(workspace_id: str, owner: str | None) -> Workspace:
     folder = all_workspaces() / workspace_id
     record = {"id": workspace_id, "owner": workspace.owner, "deleted_at": time.time()}
     with layout.failures():
-        layout.write(folder / _RECORD, json.dumps(record).encode())
+        atomic.write(folder / _RECORD, json.dumps(record).encode())
         with suppress(FileNotFoundError):
             layout.discard(_drop(folder / "data"))
     return workspace

@@ -24,7 +24,7 @@ from ocrmypdf._options import OcrOptions
 from ocrmypdf._plugin_manager import OcrmypdfPluginManager
 from ocrmypdf.api import setup_plugin_infrastructure
 
-from ocr_tasks.storage import layout
+from ocr_tasks.storage import atomic
 
 Task = Callable[..., Any]
 Initializer = Callable[[], None]
@@ -48,8 +48,8 @@ class Files:
             for argument in arguments:
                 offsets.append(items.tell())
                 items.write(_pickled(argument))
-        layout.write(self.folder / "index.json", json.dumps(offsets).encode())
-        layout.write(self.folder / "task", _pickled((task, initializer)))
+        atomic.write(self.folder / "index.json", json.dumps(offsets).encode())
+        atomic.write(self.folder / "task", _pickled((task, initializer)))
 
     def task(self) -> tuple[Task, Initializer]:
         """The task and what to call before it.
@@ -70,7 +70,7 @@ class Files:
 
     def write_answer(self, item: int, reader: str, answer: Any) -> None:
         """Keeps what a helper found."""
-        layout.write(self._answer(item, reader), _pickled(answer))
+        atomic.write(self._answer(item, reader), _pickled(answer))
 
     def take_answer(self, item: int, reader: str) -> Any:
         """What a helper found; its file goes."""

@@ -14,7 +14,6 @@ import json
 import os
 import shutil
 import socket
-import uuid
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from ocrmypdf._pipelines._common import PageResult
 
 from ocr_tasks.formats import hocr
 from ocr_tasks.formats.page import Page
-from ocr_tasks.storage import layout
+from ocr_tasks.storage import atomic, layout
 
 #: Taken where neither the hOCR nor the image say a resolution.
 _DEFAULT_DPI = 300.0
@@ -77,7 +76,7 @@ class PageStore:
                 _link(source, path / name)
                 kept[field] = path / name
         record = {"orientation_correction": rotation, "files": list(kept)}
-        layout.write(path / "result.json", json.dumps(record).encode())
+        atomic.write(path / "result.json", json.dumps(record).encode())
         return PageResult(
             pageno=result.pageno, orientation_correction=rotation, ocr_tree=result.ocr_tree, **kept
         )
@@ -92,15 +91,17 @@ class PageStore:
             "words": sum(1 for _ in page.words),
             "worker": socket.gethostname(),
         }
-        layout.write(path / "page.json", _compact(page.to_dict()))
-        layout.write(path / "summary.json", _compact(summary))
+        atomic.write(path / layout.PAGE_WORDS, _compact(page.to_dict()))
+        atomic.write(path / "summary.json", _compact(summary))
 
     def has_words(self, number: int) -> bool:
-        return (self._folder.page(number) / "page.json").exists()
+        return (self._folder.page(number) / layout.PAGE_WORDS).exists()
 
     def words(self, number: int) -> Page:
         """The words of a page."""
-        return Page.from_dict(json.loads((self._folder.page(number) / "page.json").read_bytes()))
+        return Page.from_dict(
+            json.loads((self._folder.page(number) / layout.PAGE_WORDS).read_bytes())
+        )
 
     def drop_intermediate(self, total: int) -> None:
         """Deletes what only another run would need."""
@@ -122,9 +123,8 @@ def _words(result: PageResult, number: int) -> Page:
 
 def _link(source: Path, target: Path) -> None:
     """Makes the file appear under another name; by a copy where links cannot be made."""
-    part = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
-    try:
-        os.link(source, part)
-    except OSError:
-        shutil.copyfile(source, part)
-    part.replace(target)
+    with atomic.replacing(target) as part:
+        try:
+            os.link(source, part)
+        except OSError:
+            shutil.copyfile(source, part)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from ocr_tasks.storage import layout
+from ocr_tasks.storage import atomic
 
 _QUALITY = 60
 
@@ -20,4 +20,4 @@ def from_picture(image: Image.Image, target: Path, pixels: int) -> None:
     image = image.reduce(max(1, round(image.width / pixels)))
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=_QUALITY)
-    layout.write(target, buffer.getvalue())
+    atomic.write(target, buffer.getvalue())

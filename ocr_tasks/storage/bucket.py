@@ -18,7 +18,7 @@ from ocr_tasks import errors
 from ocr_tasks.model import Artifact
 from ocr_tasks.storage import layout
 from ocr_tasks.storage.broker import RemoteObjects
-from ocr_tasks.storage.mirror import SUMMARIES, Mirror, key
+from ocr_tasks.storage.mirror import Mirror, key
 from ocr_tasks.storage.s3 import Found, Objects
 
 log = logging.getLogger(__name__)
@@ -92,16 +92,16 @@ class BucketStore:
 
     def adopt(self, upload: Path, job_id: str) -> None:
         with layout.failures():
-            file = (upload / "input.pdf").open("rb")
+            file = (upload / layout.INPUT).open("rb")
         with file:
-            self.objects.put(key(job_id, "input.pdf"), file)
+            self.objects.put(key(job_id, layout.INPUT), file)
         layout.discard(upload)
 
     def read(self, job_id: str, name: str) -> bytes | None:
         return self.objects.read(key(job_id, name))
 
     def summaries(self, job_id: str, total: int) -> Mapping[int, Any]:
-        written = self.read(job_id, SUMMARIES)
+        written = self.read(job_id, layout.SUMMARIES)
         if written is not None:
             rows = json.loads(written)
             return {int(number): row for number, row in rows.items() if int(number) <= total}

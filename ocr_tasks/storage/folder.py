@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ocr_tasks.model import Artifact
-from ocr_tasks.storage import layout
+from ocr_tasks.storage import atomic, layout
 
 
 class AtWork:
@@ -47,7 +47,7 @@ class FolderStore:
 
     def write(self, job_id: str, name: str, content: bytes) -> None:
         with layout.failures():
-            layout.write(self._path(job_id, name), content)
+            atomic.write(self._path(job_id, name), content)
 
     def has(self, job_id: str, name: str) -> bool:
         return self._path(job_id, name).exists()

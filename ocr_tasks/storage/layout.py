@@ -32,6 +32,20 @@ from pathlib import Path
 
 from ocr_tasks import errors, settings
 from ocr_tasks.model import Artifact
+from ocr_tasks.storage import atomic
+
+#: Names of a job's files in its folder or in the bucket. REQUEST is the job's record as it was
+#: submitted, and END how it ended, from which a lost record is restored.
+INPUT = "input.pdf"
+LOG = "log.txt"
+REQUEST = "job.json"
+END = "end.json"
+#: In a bucket: the state of each page by its number, as in the pages' `summary.json`.
+SUMMARIES = "pages/summaries.json"
+
+#: Names of a page's files, in `pages/<number>/`.
+PAGE_WORDS = "page.json"
+PAGE_PREVIEW = "preview.jpg"
 
 #: Name of an artifact: file in a run's folder, media type, ending of the download's name.
 ARTIFACTS = {
@@ -82,11 +96,11 @@ class JobFolder:
 
     @property
     def input(self) -> Path:
-        return self.path / "input.pdf"
+        return self.path / INPUT
 
     @property
     def log(self) -> Path:
-        return self.path / "log.txt"
+        return self.path / LOG
 
     @property
     def pages(self) -> Path:
@@ -98,11 +112,11 @@ class JobFolder:
 
     def page_preview(self, number: int) -> Path:
         """The small image of a page, counted from 1."""
-        return self.page(number) / "preview.jpg"
+        return self.page(number) / PAGE_PREVIEW
 
     def page_words(self, number: int) -> bytes | None:
         """The words of a page as JSON (`formats.page`), None before it is read."""
-        return _read_if_there(self.page(number) / "page.json")
+        return _read_if_there(self.page(number) / PAGE_WORDS)
 
     def work(self, run: str) -> Path:
         return self.path / "work" / _name(run)
@@ -133,12 +147,7 @@ def folder_id() -> str:
     path = settings.get().data_dir / "folder.id"
     with failures():
         if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            part = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-            part.write_text(new_id())
-            with suppress(FileExistsError):
-                os.link(part, path)
-            part.unlink()
+            atomic.create(path, new_id().encode())
         return path.read_text().strip()
 
 
@@ -157,16 +166,7 @@ def adopt(upload: Path, job_id: str) -> None:
         target.path.parent.mkdir(parents=True, exist_ok=True)
         upload.rename(target.path)
         for path in (target.input, target.path, target.path.parent):
-            make_last(path)
-
-
-def make_last(path: Path) -> None:
-    """Has the disk keep a file or the names in a folder, even if the power fails."""
-    number = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)
+            atomic.fsync(path)
 
 
 def discard(path: Path) -> None:
@@ -245,13 +245,6 @@ def check_writable() -> None:
     with failures():
         probe.write_bytes(b"")
         probe.unlink()
-
-
-def write(path: Path, content: bytes) -> None:
-    """Writes a file so that it is there whole or not at all."""
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    part.write_bytes(content)
-    part.replace(path)
 
 
 def write_artifact(folder: JobFolder, run: str, name: str, chunks: Iterable[bytes]) -> Artifact:

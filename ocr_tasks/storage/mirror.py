@@ -19,16 +19,13 @@ from ocr_tasks.storage.s3 import Found, Objects
 
 log = logging.getLogger(__name__)
 
-#: How every page went, by its number: what each page's own `summary.json` says.
-SUMMARIES = "pages/summaries.json"
-
 _PAGE = re.compile(r"pages/(\d+)/([^/]+)")
 
 #: That a page is done; put when its other files are there.
 _DONE = "result.json"
 
 #: Files of a page that no later run needs.
-_FOR_OTHERS = ("preview.jpg", "summary.json")
+_FOR_OTHERS = (layout.PAGE_PREVIEW, "summary.json")
 
 #: Transfers at the same time.
 _AT_ONCE = 8
@@ -81,7 +78,7 @@ class Mirror:
         wanted = {name: row for name, row in found.items() if self._is_wanted(name)}
         self._all(lambda name: self._fetch(name, wanted[name]), wanted)
         with suppress(FileNotFoundError, ValueError):
-            self._summaries = json.loads((self._folder.path / SUMMARIES).read_bytes())
+            self._summaries = json.loads((self._folder.path / layout.SUMMARIES).read_bytes())
         self._begun = True
         self._thread.start()
 
@@ -124,7 +121,7 @@ class Mirror:
         page, file = _of_page(name)
         if page:
             return page in self._done and file not in _FOR_OTHERS
-        return name in ("input.pdf", "log.txt", SUMMARIES)
+        return name in (layout.INPUT, layout.LOG, layout.SUMMARIES)
 
     def _fetch(self, name: str, found: Found) -> None:
         path = self._folder.path / name
@@ -182,14 +179,14 @@ class Mirror:
         self._put(last)
         if changed:
             content = json.dumps(self._summaries).encode()
-            self._objects.put(key(self._job_id, SUMMARIES), content)
+            self._objects.put(key(self._job_id, layout.SUMMARIES), content)
         self._put_log()
 
     def _put_log(self) -> None:
         with suppress(FileNotFoundError):
             size = self._folder.log.stat().st_size
             if size != self._logged:
-                self._put(["log.txt"])
+                self._put([layout.LOG])
                 self._logged = size
 
     def _put(self, names: Iterable[str]) -> None:

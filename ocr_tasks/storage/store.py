@@ -19,6 +19,7 @@ from ocr_tasks import errors, settings
 from ocr_tasks.formats.page import Page
 from ocr_tasks.model import Artifact
 from ocr_tasks.redis import connection, keys
+from ocr_tasks.storage import layout
 from ocr_tasks.storage.folder import FolderStore
 
 if TYPE_CHECKING:
@@ -163,7 +164,7 @@ def ask_porter(control: socket.socket) -> None:
 
 def write_manifest(job_id: str, content: dict[str, Any]) -> None:
     """Writes down what a job was asked for."""
-    get().write(job_id, "job.json", json.dumps(content).encode())
+    get().write(job_id, layout.REQUEST, json.dumps(content).encode())
 
 
 def write_end(job_id: str, state: str, result: dict[str, Any]) -> None:
@@ -173,7 +174,7 @@ def write_end(job_id: str, state: str, result: dict[str, Any]) -> None:
     """
     with suppress(errors.ServiceError, RedisError):
         content = json.dumps({"state": state, "result": result})
-        get().write(job_id, "end.json", content.encode())
+        get().write(job_id, layout.END, content.encode())
         if connection.client().hget(keys.task(job_id), "state") == "deleted":
             get().delete(job_id)
 

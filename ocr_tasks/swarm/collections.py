@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ocr_tasks import errors, settings
-from ocr_tasks.storage import layout
+from ocr_tasks.storage import atomic
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}", re.ASCII)
 
@@ -80,8 +80,8 @@ class Collection:
         target = self.transcript(page)
         target.parent.mkdir(parents=True, exist_ok=True)
         if hocr is not None:
-            layout.write(target.with_suffix(".hocr"), hocr.encode())
-        layout.write(target, text.encode())
+            atomic.write(target.with_suffix(".hocr"), hocr.encode())
+        atomic.write(target, text.encode())
         return target
 
 
@@ -130,7 +130,7 @@ def save(collection: Collection) -> None:
             f"the name {collection.name} belongs to {known.images}; choose another by --name"
         )
     file.parent.mkdir(parents=True, exist_ok=True)
-    layout.write(file, json.dumps(asdict(collection), indent=1).encode())
+    atomic.write(file, json.dumps(asdict(collection), indent=1).encode())
 
 
 def name_of(folder: Path) -> str:

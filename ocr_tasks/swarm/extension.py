@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from ocr_tasks import extensions
 from ocr_tasks.extensions import RemotePages
-from ocr_tasks.options import JobOptions
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
+
+    from ocr_tasks.options import JobOptions
 
 
 class SwarmExtension(extensions.Extension):

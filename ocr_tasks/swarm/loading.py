@@ -15,6 +15,7 @@ from pathlib import Path
 from PIL import Image
 
 from ocr_tasks import errors, settings
+from ocr_tasks.storage import atomic
 from ocr_tasks.swarm import collections, queue
 from ocr_tasks.swarm.collections import Collection
 from ocr_tasks.swarm.model import SwarmPage
@@ -125,9 +126,8 @@ def _convert(image: Image.Image, target: Path) -> None:
     else:
         plain = image if image.mode in _PLAIN_MODES - {"CMYK"} else image.convert("RGB")
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_suffix(".part")
-    plain.save(part, "PNG", dpi=image.info.get("dpi", (_DEFAULT_DPI, _DEFAULT_DPI)))
-    part.replace(target)
+    with atomic.replacing(target) as part:
+        plain.save(part, "PNG", dpi=image.info.get("dpi", (_DEFAULT_DPI, _DEFAULT_DPI)))
 
 
 def _dpi(image: Image.Image) -> float:

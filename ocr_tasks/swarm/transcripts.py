@@ -18,7 +18,7 @@ from typing import Literal
 
 from ocr_tasks import errors, settings
 from ocr_tasks.formats import alto, hocr, text
-from ocr_tasks.storage import layout
+from ocr_tasks.storage import atomic, layout
 from ocr_tasks.swarm import collections, devices, queue
 from ocr_tasks.swarm.model import Accepted, SwarmPage
 
@@ -109,7 +109,7 @@ def _store_for_job(page: SwarmPage, found: Transcript) -> None:
     if not target.parent.is_dir():
         raise errors.PageWithdrawn()
     with layout.failures():
-        layout.write(target, (found.hocr or "").encode())
+        atomic.write(target, (found.hocr or "").encode())
 
 
 def _store_in_collection(page: SwarmPage, found: Transcript, accepted: Accepted) -> None:
@@ -151,7 +151,7 @@ def _compared(file: Path, found: Transcript, device: str) -> Transcript | None:
     likest = max(pairs, default=(0.0, 0, 0))
     if likest[0] < devices.AGREEMENT and len(rows) < _READINGS:
         file.parent.mkdir(parents=True, exist_ok=True)
-        layout.write(file, json.dumps(rows).encode())
+        atomic.write(file, json.dumps(rows).encode())
         return None
     agreeing = set(likest[1:]) if likest[0] >= devices.AGREEMENT else set()
     for place, row in enumerate(rows):

@@ -28,7 +28,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from ocr_tasks import errors, settings
-from ocr_tasks.storage import layout
+from ocr_tasks.storage import atomic, layout
 
 #: Seconds that a request waits for the one that writes, and how often it and the other one look.
 _PATIENCE = 10.0
@@ -84,7 +84,7 @@ def create(owner: str, length: int | None, metadata: str, name: str, most_open: 
         upload.content.touch()
         upload.file("lock").touch()  # now, as later it would make the upload look younger
         save(upload)
-        layout.make_last(folder.parent)
+        atomic.fsync(folder.parent)
     return _found(upload.id)
 
 
@@ -225,16 +225,7 @@ def save(upload: Upload) -> None:
     row = asdict(upload)
     for name in ("id", "offset", "expires"):
         del row[name]
-    write(_folder(upload.id) / "upload.json", json.dumps(row))
-
-
-def write(path: Path, text: str) -> None:
-    """Writes a small file whole or not at all, and has it last. One request at a time does so."""
-    part = path.with_suffix(".part")
-    part.write_text(text)
-    layout.make_last(part)
-    part.replace(path)
-    layout.make_last(path.parent)
+    atomic.write(_folder(upload.id) / "upload.json", json.dumps(row).encode(), durable=True)
 
 
 def _discard(folder: Path) -> None:

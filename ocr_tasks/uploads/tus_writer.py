@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
 from ocr_tasks import errors, settings
-from ocr_tasks.storage import layout
+from ocr_tasks.storage import atomic, layout
 from ocr_tasks.uploads import tus
 
 #: Algorithms of checksums, by the names that the protocol has for them.
@@ -124,7 +124,7 @@ def _appending(upload: tus.Upload, checksum: Checksum | None) -> Generator[Write
     unchecked = upload.file("unchecked")
     with layout.failures():
         if checksum:
-            tus.write(unchecked, str(upload.offset))
+            atomic.write(unchecked, str(upload.offset).encode(), durable=True)
         writer = Writer(upload, checksum)
     try:
         yield writer
@@ -141,7 +141,7 @@ def _appending(upload: tus.Upload, checksum: Checksum | None) -> Generator[Write
         writer.close()
         if checksum:
             unchecked.unlink()
-            layout.make_last(unchecked.parent)
+            atomic.fsync(unchecked.parent)
 
 
 def _with_length(upload: tus.Upload, length: int | None) -> tus.Upload:
@@ -165,5 +165,5 @@ def _drop_unchecked(upload: tus.Upload) -> None:
     unchecked = upload.file("unchecked")
     with layout.failures(), suppress(FileNotFoundError):
         os.truncate(upload.content, int(unchecked.read_text()))
-        layout.make_last(upload.content)
+        atomic.fsync(upload.content)
         unchecked.unlink()

@@ -169,7 +169,7 @@ def delete(path: JobPath) -> Response:
 def log(path: JobPath) -> Response:
     """OCRmyPDF's log of the job."""
     job = _read(path)
-    file = store.get().open(job.id, "log.txt")
+    file = store.get().open(job.id, layout.LOG)
     if file is None:
         return Response("", content_type="text/plain; charset=utf-8")
     return downloads.file(file, "text/plain; charset=utf-8", None, etag=True)

@@ -6,9 +6,7 @@ read, so that works of ten thousand pages are no trouble.
 
 from __future__ import annotations
 
-import os
 import re
-import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -24,6 +22,7 @@ from ocr_tasks.ocrd.mets import page_ids, tree
 from ocr_tasks.ocrd.mets.page_ids import is_page_id
 from ocr_tasks.ocrd.mets.paths import check_local, is_url, is_web_address
 from ocr_tasks.ocrd.mets.tree import METS, MISPLACED, OCRD, XLINK, is_local, mets_content
+from ocr_tasks.storage import atomic
 
 __all__ = ["File", "Mets", "is_group_name", "is_page_id", "mets_content"]
 
@@ -228,15 +227,10 @@ class Mets:
     def write(self, path: Path) -> None:
         """Writes it so that the file is there whole or as it was; OSError where that fails."""
         etree.indent(self._root)
-        part = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-        try:
+        with atomic.replacing(path) as part:
             with part.open("xb") as file:
                 self._root.getroottree().write(file, encoding="UTF-8", xml_declaration=True)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+            atomic.fsync(part)
 
     @property
     def _nsmap(self) -> dict[Any, str]:

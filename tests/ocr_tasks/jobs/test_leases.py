@@ -310,12 +310,12 @@ def test_the_end_of_an_earlier_run_is_forgotten_when_a_job_runs_again() -> None:
     job_id = submit()
     leases.claim(job_id, "first", "host:1:2")
     leases.note_failure(job_id, errors.ToolFailed())
-    assert layout.job(job_id).end.exists()
+    assert (layout.job(job_id).path / "end.json").exists()
     taken_over(job_id)
 
     assert leases.claim(job_id, "second", "host:4:5")
 
-    assert not layout.job(job_id).end.exists()
+    assert not (layout.job(job_id).path / "end.json").exists()
 
 
 def test_the_end_of_a_job_that_killed_its_workers_is_known_when_redis_forgets_it(

@@ -212,12 +212,12 @@ def test_losses_and_yields_are_counted(service: redis.Redis) -> None:
 def test_a_retry_is_counted_and_waits_again(service: redis.Redis) -> None:
     job_id = submit(priority="bulk")
     lifecycle.cancel(job_id)
-    assert layout.job(job_id).end.exists()
+    assert (layout.job(job_id).path / "end.json").exists()
 
     lifecycle.retry(job_id)
 
     assert stats(service)["retries"] == "1"
-    assert not layout.job(job_id).end.exists()
+    assert not (layout.job(job_id).path / "end.json").exists()
     assert service.llen(LANES["bulk"]) == 2
     assert service.zscore(keys.AWAITED, job_id)
     assert service.hget(keys.task(job_id), "lane") == "bulk"
@@ -237,7 +237,7 @@ def test_a_retry_needs_a_place_in_the_queue(monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(errors.QueueFull):
         lifecycle.retry(job_id)
     assert lifecycle.read(job_id).state is State.CANCELLED
-    assert layout.job(job_id).end.exists()
+    assert (layout.job(job_id).path / "end.json").exists()
 
     leases.claim(other, "worker", "host:1:2")
     assert lifecycle.retry(job_id).state is State.QUEUED

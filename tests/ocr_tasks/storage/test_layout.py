@@ -18,7 +18,7 @@ import pytest
 
 from ocr_tasks import errors, settings
 from ocr_tasks.model import Artifact
-from ocr_tasks.storage import layout
+from ocr_tasks.storage import atomic, layout
 
 pytestmark = pytest.mark.usefixtures("service")
 
@@ -40,26 +40,26 @@ def largest_file(size: int) -> Iterator[None]:
 
 def test_a_file_that_could_not_be_written_whole_stays_as_it_was(tmp_path: Path) -> None:
     path = tmp_path / "page.json"
-    layout.write(path, b"before")
+    atomic.write(path, b"before")
 
     with largest_file(100), pytest.raises(OSError, match="too large"):
-        layout.write(path, bytes(10_000))
+        atomic.write(path, bytes(10_000))
 
     assert path.read_bytes() == b"before"
 
 
 def test_a_new_file_that_could_not_be_written_whole_is_not_there(tmp_path: Path) -> None:
     with largest_file(100), pytest.raises(OSError, match="too large"):
-        layout.write(tmp_path / "page.json", bytes(10_000))
+        atomic.write(tmp_path / "page.json", bytes(10_000))
 
     assert not (tmp_path / "page.json").exists()
 
 
 def test_who_reads_a_file_that_is_written_again_sees_it_as_it_was(tmp_path: Path) -> None:
     path = tmp_path / "page.json"
-    layout.write(path, b"before")
+    atomic.write(path, b"before")
     with path.open("rb") as reader:
-        layout.write(path, b"after!")
+        atomic.write(path, b"after!")
         assert reader.read() == b"before"
 
     assert path.read_bytes() == b"after!"
@@ -99,7 +99,7 @@ def test_the_files_of_a_job_lie_where_earlier_versions_put_them() -> None:
     names = [folder.input, folder.log, folder.page_preview(12)]
     names += [folder.work("a"), folder.artifact("a", "alto")]
     assert [str(path.relative_to(folder.path)) for path in names] == [
-        *("input.pdf", "job.json", "end.json", "log.txt", "pages/000012/preview.jpg"),
+        *("input.pdf", "log.txt", "pages/000012/preview.jpg"),
         *("work/a", "runs/a/result.alto.xml"),
     ]
     assert layout.new_upload().parent == root / "uploads"

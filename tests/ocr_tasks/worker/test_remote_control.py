@@ -58,7 +58,7 @@ def test_jobs_are_cancelled_whether_they_wait_or_run(command: str) -> None:
     assert f"{ended}: has ended before" in said
     assert events == [("task-revoked", waiting), ("task-revoked", running)]
     # A cancelled job stays one if Redis forgets it, and may be run again by any worker.
-    assert layout.job(waiting).end.exists()
+    assert (layout.job(waiting).path / "end.json").exists()
     assert not {waiting, running, ended} & set(celery_state.revoked)
 
 
