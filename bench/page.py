@@ -45,7 +45,7 @@ def read(browser: Browser, stack: Stack) -> float:
     page.goto(stack.url)
     _row(page).wait_for()
     began: float = page.evaluate("performance.now()")
-    page.get_by_role("button", name="Lesen: 0.pdf").click()
+    page.get_by_role("button", name="Ansehen: 0.pdf").click()
     page.locator("#page-words span").first.wait_for(state="attached")
     seen: float = page.evaluate("performance.now()")
     context.close()

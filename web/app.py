@@ -17,25 +17,28 @@ from web.http import access_log, headers, problems, streaming
 from web.site import pages
 
 DESCRIPTION = (
-    "Send PDFs and images, follow the progress page by page, fetch searchable PDFs. "
-    "Errors are application/problem+json with a stable `code`; /docs lists them."
+    "Upload PDFs or images, follow progress page by page, and download searchable PDF/A, text, "
+    "hOCR, ALTO or JSON. Errors are `application/problem+json` with a stable `code`; see /docs."
 )
 
-#: A token needs one of the scopes that an operation lists, or `admin`; where it lists none, any.
+#: A token needs one of the scopes listed by the operation, or `admin`. If the operation lists no
+#: scope, any token is accepted.
 _SECURITY: dict[str, SecurityScheme | dict[str, Any]] = {
     "token": SecurityScheme(
-        type="http", scheme="bearer", description="`ocrt_…`, of `ocr-tasks tokens create`."
+        type="http",
+        scheme="bearer",
+        description="API token (`ocrt_…`), created with `ocr-tasks tokens create`.",
     ),
     "password": SecurityScheme(
         type="http",
         scheme="basic",
-        description="Under /ocrd only: the token as the password of any user.",
+        description="Only under /ocrd: any user name, with the token as the password.",
     ),
     "cookie": {
         "type": "apiKey",
         "in": "cookie",
         "name": authentication.COOKIE,
-        "description": "Set by POST /v1/session; what changes something must be of same origin.",
+        "description": "Set by POST /v1/session. Requests that change data must be same-origin.",
     },
 }
 
@@ -43,12 +46,12 @@ _PLACEHOLDER = re.compile(r"<(?:\w+:)?(\w+)>")
 
 
 class _Json(DefaultJSONProvider):
-    """JSON in our order of keys, and out of no matter how many brackets."""
+    """A JSON provider that keeps the order of keys and rejects deep nesting with `ValueError`."""
 
     sort_keys = False
 
     def loads(self, s: str | bytes, **kwargs: Any) -> Any:
-        """See Flask; a client's nesting is its own fault."""
+        """Parses JSON; too many nested levels raise `ValueError` instead of `RecursionError`."""
         try:
             return super().loads(s, **kwargs)
         except RecursionError:
@@ -56,7 +59,7 @@ class _Json(DefaultJSONProvider):
 
 
 def create_app() -> Flask:
-    """The application; all it needs to know comes from the settings."""
+    """Creates the application from the settings."""
     app = OpenAPI(
         "web",
         info=Info(title="OCR Tasks", version=version("ocr-tasks"), description=DESCRIPTION),
@@ -86,7 +89,7 @@ def create_app() -> Flask:
 
 
 def _complete(app: OpenAPI) -> None:
-    """Says in the description of the API which scopes each address needs."""
+    """Adds the required scopes of each operation to the OpenAPI document."""
     basic_auth = request_origin.basic_auth()
     for rule in app.url_map.iter_rules():
         path = _PLACEHOLDER.sub(r"{\1}", rule.rule)
@@ -94,7 +97,7 @@ def _complete(app: OpenAPI) -> None:
             operation = app.api_doc["paths"].get(path, {}).get(method.lower())
             if operation is None:
                 continue
-            # flask-openapi3 makes HTML of the line ends of docstrings.
+            # flask-openapi3 replaces the line breaks of docstrings with <br/>.
             text = operation.get("description", "")
             operation["description"] = text.replace("<br/>", " ").strip()
             needed = scopes.needed(rule.endpoint)

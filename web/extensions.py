@@ -1,9 +1,9 @@
-"""The optional parts of the HTTP side, and what each adds to it.
+"""Optional parts of the web application, and their registration.
 
-The core calls the hooks of `WebExtension` and knows no extension by name. An extension is a package
-of `web` whose module `extension` has an instance of `WebExtension` called `extension`. To remove
-one, delete its packages and its name in `NAMES`; `ocr_tasks.extensions` has the same for the parts
-that are no HTTP.
+The core calls the hooks of `WebExtension` and does not depend on any extension. An extension is a
+package in `web` whose module `extension` contains an instance of `WebExtension` named `extension`.
+To remove one, delete its packages and its entry in `NAMES`. `ocr_tasks.extensions` does the same
+for the other parts.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from ocr_tasks.model import Scope
 from ocr_tasks.options import JobOptions
 from ocr_tasks.uploads import receive
 
-#: The registration.
+#: Registered extensions.
 NAMES = ("swarm", "ocrd", "dialects")
 
 
 @dataclass(frozen=True, slots=True)
 class HealthCheck:
-    """A part of the service in /readyz that jobs of documents do not need.
+    """An additional part of the service in /readyz that OCR of documents does not need.
 
-    `check` raises errors.ServiceError if the part is missing, and `Starting` if it may still come.
-    `advice` says what the administrator does then.
+    `check` raises `errors.ServiceError` if the part is missing, or `Starting` if it may still be
+    starting. `advice` tells the administrator what to do.
     """
 
     name: str
@@ -38,9 +38,9 @@ class HealthCheck:
 
 
 class Starting(Exception):
-    """A part of the service is missing, as it may be in the first seconds.
+    """A part of the service is missing, which is normal in the first seconds.
 
-    `yet` is what is said then, `lost` later.
+    `yet` is the message during that time, `lost` the message afterwards.
     """
 
     def __init__(self, yet: str, lost: str) -> None:
@@ -49,52 +49,52 @@ class Starting(Exception):
 
 
 class DocumentSource:
-    """Where a document comes from that is not uploaded with the request that creates its job."""
+    """The source of a document that is not uploaded with the request that creates its job."""
 
     def check(self, options: JobOptions) -> None:
-        """Raises errors.InvalidOptions if the document cannot be processed with these options."""
+        """Raises `errors.InvalidOptions` if the source does not support these options."""
 
     def attach(self, document: receive.Received) -> receive.Received:
-        """Returns the document with a note of its source; raises an error if it does not fit."""
+        """Returns the document with a reference to its source; raises an error on a mismatch."""
         return document
 
 
 class WebExtension:
-    """What an extension adds. Each attribute and hook adds nothing unless it is overridden."""
+    """Base class of extensions. Attributes and hooks add nothing unless they are overridden."""
 
-    #: The scopes of a token of which a route needs one, by Flask's endpoint.
+    #: Required scopes by Flask endpoint; one of them is sufficient.
     scopes: ClassVar[Mapping[str, frozenset[Scope]]] = {}
 
-    #: Endpoints that change something although they are requested by GET.
+    #: Flask endpoints whose GET changes data. An <img> on any page could send such a request.
     unsafe_gets: frozenset[str] = frozenset()
 
-    #: Headers with a token, by blueprint; and those with `name:token` in base64.
+    #: Headers with a token, and headers with `base64(name:token)`, by blueprint.
     token_headers: ClassVar[Mapping[str, str]] = {}
     pair_headers: ClassVar[Mapping[str, str]] = {}
 
-    #: Blueprints whose clients send the token as the password of `Authorization: Basic`.
+    #: Blueprints whose clients may send the token as the password of `Authorization: Basic`.
     basic_auth: frozenset[str] = frozenset()
 
-    #: Fields of the form of POST /v1/jobs, as OpenAPI describes them.
+    #: OpenAPI descriptions of additional form fields of POST /v1/jobs.
     form_fields: ClassVar[Mapping[str, dict[str, Any]]] = {}
 
     def blueprints(self) -> Sequence[APIBlueprint]:
-        """Returns the routes."""
+        """Returns the blueprints of the extension."""
         return ()
 
     def install(self, app: OpenAPI) -> None:
-        """Prepares the application for the routes."""
+        """Prepares the application, before the blueprints are registered."""
 
     def health_checks(self) -> Sequence[HealthCheck]:
-        """Returns checks for /readyz."""
+        """Returns additional checks for /readyz."""
         return ()
 
     def document_source(
         self, incoming: receive.Incoming, form: dict[str, list[str]], owner: str | None
     ) -> DocumentSource | None:
-        """Adds the files that a form of POST /v1/jobs names, and takes its fields out of it.
+        """Adds files that a form of POST /v1/jobs refers to; removes the fields from the form.
 
-        Returns None if the form names none of the extension's.
+        Returns None if the form does not contain the extension's fields.
         """
         return None
 

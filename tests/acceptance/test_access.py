@@ -119,7 +119,7 @@ def test_a_route_answers_each_as_it_should(
 
     bad = cast.owner[:-1] + ("0" if cast.owner[-1] != "0" else "1")
     refusals = [ask(token) for token in ("", "nonsense", bad, cast.expired, cast.revoked)]
-    if needed is scopes.PUBLIC:
+    if needed == scopes.PUBLIC:
         assert {answer.status_code for answer in refusals} <= {200, 204, 400, 404}
         return
     for answer in refusals:
@@ -127,7 +127,7 @@ def test_a_route_answers_each_as_it_should(
         assert answer.headers["WWW-Authenticate"].startswith("Bearer ")
     assert len({answer.text for answer in refusals}) == 1
 
-    if needed is not scopes.ANY:
+    if needed != scopes.ANY:
         others = [scope for scope in ALL if scope not in {*needed, "admin"}]
         refused(ask(cast.with_scopes(*others)), 403, "scope_missing")
     if "<job_id>" in rule:

@@ -39,7 +39,7 @@ def card(page: Page, number: int) -> Locator:
 def test_a_batch_has_one_line_and_one_zip_and_survives_a_reload(page: Page, tmp_path: Path) -> None:
     asked = choose(page, "b-10.png", "b-9.png")
     expect(asked.get_by_text("From b-9.png to b-10.png")).to_be_visible()
-    expect(asked.get_by_role("button", name="A document each")).to_be_focused()
+    expect(asked.get_by_role("button", name="As separate documents")).to_be_focused()
     page.keyboard.press("Enter")
     batch = card(page, 2)
     expect(batch.get_by_role("progressbar").first).to_be_visible()
@@ -47,7 +47,7 @@ def test_a_batch_has_one_line_and_one_zip_and_survives_a_reload(page: Page, tmp_
     expect(row(page, "b-9.png")).to_be_hidden()
     page.reload()
     expect(batch.get_by_text("All done")).to_be_visible()
-    batch.get_by_text("Single documents").click()
+    batch.get_by_text("Show documents").click()
     names = batch.get_by_role("heading", level=3).all_inner_texts()
     assert names == ["2 documents", "b-9.png", "b-10.png"]
     if folder := os.environ.get("OCR_SCREENSHOTS"):
@@ -64,12 +64,12 @@ def test_a_batch_has_one_line_and_one_zip_and_survives_a_reload(page: Page, tmp_
 
 def test_a_batch_is_cancelled_and_deleted_after_a_question(page: Page) -> None:
     choose(page, "c-1.png", "c-2.png", "c-3.png")
-    page.get_by_role("button", name="A document each").click()
+    page.get_by_role("button", name="As separate documents").click()
     batch = card(page, 3)
     batch.get_by_role("button", name=re.compile("^(Cancel|Delete) all")).wait_for()
     expect(batch.get_by_role("button", name=re.compile("^Delete all"))).to_be_visible()
     batch.get_by_role("button", name=re.compile("^Delete all")).click()
-    page.get_by_role("button", name="Keep them").click()
+    page.get_by_role("button", name="Keep").click()
     expect(batch).to_be_visible()
     batch.get_by_role("button", name=re.compile("^Delete all")).click()
     page.get_by_role("dialog").get_by_role("button", name="Delete all").click()
@@ -85,7 +85,7 @@ def test_a_batch_is_cancelled_and_deleted_after_a_question(page: Page) -> None:
 def test_a_refused_file_of_a_batch_is_seen_and_dismissed(page: Page) -> None:
     broken = {"name": "d-2.pdf", "mimeType": "application/pdf", "buffer": b"%PDF-1.7 <"}
     page.get_by_label("Choose files").set_input_files([picture("d-1.png", "d"), broken])
-    page.get_by_role("button", name="A document each").click()
+    page.get_by_role("button", name="As separate documents").click()
     expect(row(page, "d-2.pdf").get_by_text("save it anew")).to_be_visible()
     row(page, "d-2.pdf").get_by_role("button", name=re.compile("^Dismiss")).click()
 
@@ -95,11 +95,11 @@ def test_a_refused_file_of_a_batch_is_seen_and_dismissed(page: Page) -> None:
 
 def test_one_pdf_of_all_has_its_pages_by_the_numbers_of_their_names(page: Page) -> None:
     choose(page, "e-10.png", "e-9.png")
-    page.get_by_role("button", name="One PDF of all").click()
+    page.get_by_role("button", name="As one PDF").click()
     job = row(page, "e-9.png")
     expect(job.get_by_text("2 pages")).to_be_visible()
     expect(job.get_by_text("Done in")).to_be_visible()
-    job.get_by_role("button", name=re.compile("^Read:")).click()
+    job.get_by_role("button", name=re.compile("^View:")).click()
 
     expect(page.get_by_label("Text of the page")).to_contain_text("9")
     page.keyboard.press("ArrowRight")

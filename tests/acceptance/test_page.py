@@ -61,14 +61,14 @@ def test_the_bar_moves_page_by_page_and_the_pages_can_be_read(page: Page, stack:
     for done in (0, 1, 2):
         if done:
             open_gate(stack, newest_job(stack, name), done)
-        expect(job.get_by_text(f"Reading · page {done + 1} of 3")).to_be_visible()
+        expect(job.get_by_text(f"Running OCR · page {done + 1} of 3")).to_be_visible()
         percents.append(int(bar.get_attribute("aria-valuenow") or 0))
-    job.get_by_role("button", name=re.compile("^Read")).click()
+    job.get_by_role("button", name=re.compile("^View")).click()
     viewer = page.get_by_role("dialog", name=name)
-    expect(viewer.get_by_text(re.compile("Page 1: (read|not read)"))).to_be_visible()
+    expect(viewer.get_by_text(re.compile("Page 1: (done|waiting)"))).to_be_visible()
     page.keyboard.press("ArrowRight")
     expect(viewer.get_by_label("Page number")).to_have_value("2")
-    expect(viewer.get_by_text(re.compile("Page 2: read, .* sure"))).to_be_visible()
+    expect(viewer.get_by_text(re.compile("Page 2: done, .* confidence"))).to_be_visible()
     expect(viewer.get_by_role("img", name="Image of page 2")).to_be_visible()
     expect(viewer.get_by_label("Text of the page")).to_have_text("A kitchen and a door")
     picture_of_viewer = os.environ.get("OCR_SCREENSHOTS")
@@ -79,7 +79,7 @@ def test_the_bar_moves_page_by_page_and_the_pages_can_be_read(page: Page, stack:
 
     assert 0 <= percents[0] < percents[1] < percents[2] < 100
     if picture_of_viewer:
-        job.get_by_role("button", name=re.compile("^Read")).click()
+        job.get_by_role("button", name=re.compile("^View")).click()
         viewer.get_by_role("button", name=re.compile("^Page 2,")).click()
         page.wait_for_timeout(500)
         page.screenshot(path=Path(picture_of_viewer) / "viewer.png")
@@ -91,7 +91,7 @@ def test_jobs_survive_a_reload_and_can_be_linked_to(page: Page, stack: Stack) ->
     expect(job.get_by_text("Done in")).to_be_visible()
     page.reload()
     expect(job.get_by_text("Done in")).to_be_visible()
-    job.get_by_role("button", name=re.compile("^Read")).click()
+    job.get_by_role("button", name=re.compile("^View")).click()
     expect(page.get_by_role("dialog", name="kept.png")).to_be_visible()
     link = page.url
     assert "#job=" in link
@@ -107,7 +107,7 @@ def test_a_running_job_is_cancelled_run_again_and_deleted(page: Page) -> None:
     ask_for_fault(page, "fault: gate")
     page.get_by_label("Choose files").set_input_files([picture("again.png", "again")])
     job = row(page, "again.png")
-    expect(job.get_by_text(re.compile("^Reading"))).to_be_visible()
+    expect(job.get_by_text(re.compile("^Running OCR"))).to_be_visible()
     job.get_by_role("button", name=re.compile("^Cancel")).click()
     expect(job.get_by_text("Cancelled", exact=True)).to_be_visible()
     job.get_by_role("button", name=re.compile("^Retry")).click()
@@ -122,7 +122,7 @@ def test_a_refused_file_says_what_to_do(page: Page) -> None:
     nothing = {"name": "nothing.pdf", "mimeType": "application/pdf", "buffer": b""}
     broken = {"name": "<b>broken</b>.pdf", "mimeType": "application/pdf", "buffer": b"%PDF-1.7 <"}
     page.get_by_label("Choose files").set_input_files([nothing, broken])
-    page.get_by_role("button", name="A document each").click()
+    page.get_by_role("button", name="As separate documents").click()
 
     expect(row(page, "nothing.pdf").get_by_text("is empty")).to_be_visible()
     refused = row(page, "<b>broken</b>.pdf")
@@ -141,7 +141,7 @@ def test_choices_are_remembered(page: Page) -> None:
     expect(page.get_by_label("English")).not_to_be_checked()
     expect(page.get_by_label("Straighten")).to_be_checked()
     page.get_by_text("More options").click()
-    page.get_by_role("button", name="Reset all choices").click()
+    page.get_by_role("button", name="Reset all options").click()
     expect(page.get_by_label("English")).to_be_checked()
 
 
@@ -151,7 +151,7 @@ def test_the_page_works_by_keyboard_alone(page: Page) -> None:
     for _ in range(60):
         page.keyboard.press("Tab")
         label = page.evaluate("document.activeElement.getAttribute('aria-label')")
-        if label == "Read: keys.png":
+        if label == "View: keys.png":
             break
     page.keyboard.press("Enter")
 
@@ -176,7 +176,7 @@ def test_the_pages_about_the_api_need_nobody_else(page: Page, stack: Stack) -> N
     assert page.locator("#error-pdf_encrypted").inner_text().startswith("pdf_encrypted")
     page.goto(f"{stack.url}/docs/api/swagger")
 
-    expect(page.get_by_text("Send a document.").first).to_be_visible()
+    expect(page.get_by_text("Create a job.").first).to_be_visible()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -189,7 +189,7 @@ def test_nothing_runs_out_of_a_phone(page: Page, scheme: str) -> None:
 
     width = page.evaluate("document.documentElement.scrollWidth")
     assert width <= 360
-    row(page, name).get_by_role("button", name=re.compile("^Read")).click()
+    row(page, name).get_by_role("button", name=re.compile("^View")).click()
     text = page.get_by_label("Text of the page")
     expect(text).to_contain_text("phone")
     image = page.get_by_role("img", name="Image of page 1")
@@ -229,8 +229,8 @@ def test_many_files_are_uploaded_in_turn(page: Page) -> None:
     page.get_by_label("Choose files").set_input_files(
         [picture(f"turn-{number}.png", f"turn {number}") for number in range(4)]
     )
-    page.get_by_role("button", name="A document each").click()
-    page.get_by_text("Single documents").first.click()
+    page.get_by_role("button", name="As separate documents").click()
+    page.get_by_text("Show documents").first.click()
     for number in range(4):
         expect(row(page, f"turn-{number}.png").get_by_text("Done in")).to_be_visible()
 

@@ -121,7 +121,7 @@ def test_all_can_be_done_by_keyboard_and_the_focus_is_seen(
             return lambda: page.locator(f"{wanted}:focus").count() == 1
 
         tab_to(page, at("#files"))
-        tab_to(page, at("Read: access.pdf"))
+        tab_to(page, at("View: access.pdf"))
         page.keyboard.press("Enter")
         expect(page.locator("#page-text")).to_have_text("The garden")
         expect(page.locator("#table")).to_be_focused()
@@ -140,7 +140,7 @@ def test_all_can_be_done_by_keyboard_and_the_focus_is_seen(
         expect(page.locator("#mark-unsure")).to_have_attribute("aria-pressed", "true")
         page.keyboard.press("Escape")
         expect(page.locator("#viewer")).to_be_hidden()
-        expect(page.get_by_role("button", name="Read: access.pdf")).to_be_focused()
+        expect(page.get_by_role("button", name="View: access.pdf")).to_be_focused()
         tab_to(page, at("More: access.pdf"))
         page.keyboard.press("Enter")
         tab_to(page, at("Text: access.pdf"))
@@ -166,11 +166,11 @@ def test_the_page_speaks_german_and_remembers_what_was_chosen(
     browser: Browser, stack: Stack, book: dict[str, Any]
 ) -> None:
     with visit(browser, stack, locale="de-AT") as page:
-        expect(page.get_by_label("Dateien wählen")).to_be_attached()
+        expect(page.get_by_label("Dateien auswählen")).to_be_attached()
         expect(page.get_by_label("Englisch")).to_be_checked()
         expect(row(page, "access.pdf").get_by_text("Fertig nach")).to_be_visible()
         broken = {"name": "a.pdf", "mimeType": "application/pdf", "buffer": b"%PDF-1.7 <"}
-        page.get_by_label("Dateien wählen").set_input_files([broken])
+        page.get_by_label("Dateien auswählen").set_input_files([broken])
         expect(row(page, "a.pdf").get_by_text("Das PDF ist nicht zu retten.")).to_be_visible()
         page.get_by_role("button", name="English").click()
         expect(page.get_by_label("Choose files")).to_be_attached()
@@ -239,7 +239,7 @@ def test_somebody_who_looks_elsewhere_is_told_when_a_document_is_done(
             };"""
         )
         page.reload()
-        button = page.get_by_role("button", name="Tell me when done")
+        button = page.get_by_role("button", name="Notify me when done")
         button.click()
         expect(button).to_have_attribute("aria-pressed", "true")
         page.get_by_label("Choose files").set_input_files([picture("seen.png", "seen")])

@@ -70,7 +70,7 @@ def test_somebody_signs_in_reads_a_document_and_signs_out(
     open_gate(closed, sent.value.json())
     mine = row(page, "mine.png")
     expect(mine.get_by_text("Done in")).to_be_visible()
-    mine.get_by_role("button", name=re.compile("^Read")).click()
+    mine.get_by_role("button", name=re.compile("^View")).click()
     image = page.get_by_role("img", name="Image of page 1")
     expect(image).to_be_visible()
     assert image.evaluate("image => image.naturalWidth") > 0

@@ -150,9 +150,9 @@ def test_who_leaves_gives_back_what_is_not_read(page: Page, quiet: Stack, tmp_pa
     page.route("**/image", lambda route: held.append(route))  # it never comes
     join(page)
     until(page, lambda: counts(quiet)["leased"] == 1)
-    state(page, "Reading pages")
+    state(page, "Processing pages")
     page.get_by_role("button", name="Leave").click()
-    state(page, "not reading")
+    state(page, "not processing")
     until(page, lambda: counts(quiet)["waiting"] == 1)
 
     join(page)
@@ -169,7 +169,7 @@ def test_a_page_that_cannot_be_read_is_reported(page: Page, quiet: Stack, tmp_pa
     page.route("**/image", lambda route: route.fulfill(body=b"\x89PNG no more"))
     join(page)
 
-    expect(page.get_by_text("could not be read here")).to_be_visible()
+    expect(page.get_by_text("failed on this device")).to_be_visible()
     until(page, lambda: counts(quiet)["aside"] == 1)
     assert "in a browser: " in manage(quiet, "list", "--state", "aside")
     state(page, "Waiting for pages")
@@ -204,10 +204,10 @@ def test_without_tesseract_it_gives_pages_back_as_they_were_and_leaves(
 
     def left() -> bool:
         page.clock.run_for(2000)
-        return page.get_by_text("Tesseract cannot be loaded here").is_visible()
+        return page.get_by_text("Tesseract could not be loaded").is_visible()
 
     until(page, left)
-    state(page, "not reading")
+    state(page, "not processing")
     until(page, lambda: counts(quiet)["waiting"] == 1)
 
 
@@ -246,10 +246,10 @@ def test_a_low_battery_pauses_it_unless_somebody_says_otherwise(
     page.reload()
     transcripts = load(quiet, tmp_path / "low", one="enough power")
     join(page)
-    state(page, "Paused, because the battery is low")
+    state(page, "Paused because the battery is low")
     picture_of(page, "paused")
     assert counts(quiet)["leased"] == 0
-    page.get_by_role("button", name="Go on anyhow").click()
+    page.get_by_role("button", name="Continue anyway").click()
     until(page, (transcripts / "one.txt").exists)
 
     page.reload()
@@ -269,7 +269,7 @@ def test_it_pauses_when_nobody_looks_for_long(page: Page) -> None:
     page.clock.run_for(60_000)
     state(page, "Waiting for pages")
     page.clock.run_for(10 * 60_000)
-    state(page, "Paused, because nobody has looked at this page for a while")
+    state(page, "Paused because this page is in the background")
     page.evaluate(hide, False)
 
     state(page, "Waiting for pages")

@@ -58,9 +58,9 @@ def fresh_page(browser: Browser, library: Stack) -> Iterator[Page]:
 
 def read(page: Page, name: str) -> Locator:
     """Opens a document from the list."""
-    row(page, name).get_by_role("button", name=re.compile("^Read:")).click()
+    row(page, name).get_by_role("button", name=re.compile("^View:")).click()
     viewer = page.get_by_role("dialog", name=name)
-    expect(viewer.get_by_text(re.compile("^Page 1: (read|kept)"))).to_be_visible()
+    expect(viewer.get_by_text(re.compile("^Page 1: (done|unchanged)"))).to_be_visible()
     return viewer
 
 
@@ -167,8 +167,8 @@ def test_what_is_searched_for_is_found_on_all_pages_and_marked(page: Page) -> No
     page.keyboard.press("Shift+Enter")
     expect(viewer.get_by_label("Page number")).to_have_value("1")
     field.fill("gate  the")
-    expect(viewer.get_by_text("Not found")).to_be_visible()
-    expect(viewer.get_by_role("button", name="Next hit")).to_be_disabled()
+    expect(viewer.get_by_text("No matches")).to_be_visible()
+    expect(viewer.get_by_role("button", name="Next match")).to_be_disabled()
     field.fill("garden  gate")
     expect(marked).to_have_text(["garden", "gate"])
 
@@ -211,10 +211,10 @@ def test_unsure_words_are_marked_on_wish(page: Page) -> None:
     assert 400 < sheet["width"] < 800
     assert 300 < text["width"] < 800
     unsure = viewer.locator("#page-words .unsure").first
-    expect(unsure).to_have_attribute("title", re.compile(r" · \d+ % sure$"))
+    expect(unsure).to_have_attribute("title", re.compile(r" · \d+ % confidence$"))
     shadow = "getComputedStyle(document.querySelector('.unsure')).boxShadow"
     assert page.evaluate(shadow) == "none"
-    button = viewer.get_by_role("button", name="Mark unsure words")
+    button = viewer.get_by_role("button", name="Low-confidence words")
     button.click()
 
     expect(button).to_have_attribute("aria-pressed", "true")
@@ -242,7 +242,7 @@ def test_back_closes_the_viewer_and_a_link_leads_to_a_page(page: Page, library: 
     viewer.get_by_role("button", name="Close").click()
     expect(viewer).to_be_hidden()
     expect(page).to_have_url(f"{library.url}/")
-    expect(row(page, "book.pdf").get_by_role("button", name=re.compile("^Read:"))).to_be_visible()
+    expect(row(page, "book.pdf").get_by_role("button", name=re.compile("^View:"))).to_be_visible()
     page.go_back()
     assert page.url == "about:blank"
 
@@ -251,7 +251,7 @@ def test_the_focus_comes_back_to_where_it_was(page: Page) -> None:
     viewer = read(page, "book.pdf")
     page.keyboard.press("Escape")
     expect(viewer).to_be_hidden()
-    button = row(page, "book.pdf").get_by_role("button", name=re.compile("^Read:"))
+    button = row(page, "book.pdf").get_by_role("button", name=re.compile("^View:"))
     expect(button).to_be_focused()
     button.click()
     expect(viewer).to_be_visible()
@@ -285,13 +285,13 @@ def test_of_many_pages_only_those_in_view_are_asked_for(page: Page) -> None:
     page.on("request", lambda request: asked.add(request.url) if "/image" in request.url else None)
     viewer = read(page, "many.pdf")
     cells = viewer.locator("#strip li")
-    expect(viewer.get_by_role("button", name="Page 1, read")).to_be_visible()
+    expect(viewer.get_by_role("button", name="Page 1, done")).to_be_visible()
     expect(viewer.locator("#strip img").first).to_be_visible()
     assert 5 < cells.count() < 20
     assert len(asked) < 20
     viewer.get_by_label("Page number").fill("50")
     viewer.get_by_label("Page number").press("Enter")
-    current = viewer.get_by_role("button", name="Page 50, kept")
+    current = viewer.get_by_role("button", name="Page 50, unchanged")
     expect(current).to_have_attribute("aria-current", "page")
     expect(current).to_be_in_viewport()
     expect(current.locator("img")).to_be_visible()
@@ -303,23 +303,23 @@ def test_of_many_pages_only_those_in_view_are_asked_for(page: Page) -> None:
 
 def test_a_page_that_failed_says_why_and_can_be_read_again(page: Page, library: Stack) -> None:
     said = row(page, "spoilt.pdf")
-    expect(said.get_by_text("but 1 page could not be read and keeps its image: 2")).to_be_visible()
+    expect(said.get_by_text("but OCR failed on 1 page: 2")).to_be_visible()
     viewer = read(page, "spoilt.pdf")
-    viewer.get_by_role("button", name="Page 2, could not be read").click()
-    note = viewer.get_by_text("Page 2: could not be read, ")
+    viewer.get_by_role("button", name="Page 2, OCR failed").click()
+    note = viewer.get_by_text("Page 2: OCR failed, ")
     expect(note).to_be_visible()
-    reason = note.inner_text().partition("read, ")[2]
+    reason = note.inner_text().partition("failed, ")[2]
     assert len(reason) > 10
     expect(viewer.get_by_label("Text of the page")).to_contain_text(reason[:20])
     with page.expect_response(re.compile("/retry$")) as answer:
-        viewer.get_by_role("button", name="Read failed pages again").click()
+        viewer.get_by_role("button", name="Retry failed pages").click()
 
     assert answer.value.status == 202
     with library.client() as http:
         ended = wait_for_end(http, answer.value.json())
     assert ended["attempt"] == 2
     # The document is as it was, so it fails again.
-    expect(viewer.get_by_role("button", name="Read failed pages again")).to_be_visible()
+    expect(viewer.get_by_role("button", name="Retry failed pages")).to_be_visible()
     expect(note).to_be_visible()
 
 

@@ -1,8 +1,8 @@
-"""Where a request comes from: which network, under which name of ours, from whose web page.
+"""Checks of where a request comes from: client network, Host header and Origin.
 
-A server on a loopback address is open by default, and yet within reach of every web page that its
-user looks at. So what changes something has to come from our own page or from a program, and our
-name has to be one of ours, lest a page calls us by its own (DNS rebinding).
+A server on a loopback address is open by default, but every web page in the user's browser can send
+requests to it. Requests that change data are therefore rejected if they come from pages of other
+sites (CSRF), and the Host header must be a known name of the server (DNS rebinding).
 """
 
 from __future__ import annotations
@@ -21,15 +21,14 @@ from web import extensions
 
 _SAFE = ("GET", "HEAD", "OPTIONS")
 
-
-#: What pages of allowed sites may send, and read of an answer beyond its body.
+#: Methods, request headers and response headers that pages of allowed origins may use.
 _CORS_METHODS = "GET, HEAD, POST, PATCH, DELETE"
 _CORS_REQUEST_HEADERS = (
     "Authorization, Content-Type, Idempotency-Key, If-None-Match, Last-Event-ID, Prefer, Range, "
     "Tus-Resumable, Upload-Checksum, Upload-Defer-Length, Upload-Length, Upload-Metadata, "
     "Upload-Offset, X-HTTP-Method-Override, X-Request-ID, X-Requested-With"
 )
-_CORS_ANSWER_HEADERS = (
+_CORS_RESPONSE_HEADERS = (
     "Content-Disposition, ETag, Link, Location, Retry-After, Tus-Checksum-Algorithm, "
     "Tus-Extension, Tus-Max-Size, Tus-Resumable, Tus-Version, Upload-Defer-Length, "
     "Upload-Expires, Upload-Length, Upload-Metadata, Upload-Offset"
@@ -43,7 +42,7 @@ def _unsafe_gets() -> frozenset[str]:
 
 @cache
 def basic_auth() -> frozenset[str]:
-    """Blueprints whose clients may send a token as the password of `Authorization: Basic`."""
+    """Returns the blueprints whose clients may send a token as the password of Basic auth."""
     return frozenset().union(*(one.basic_auth for one in extensions.installed()))
 
 
@@ -58,10 +57,10 @@ def _pair_headers() -> Mapping[str, str]:
 
 
 def install(app: Flask) -> None:
-    """Makes an application refuse requests by where they come from."""
+    """Checks client networks, Host and Origin of every request of an application."""
     config = settings.get()
     networks, origins = config.networks, config.origins
-    # Elsewhere than on loopback any name will do, unless the operator says which.
+    # On other than loopback addresses, every name is allowed unless OCR_HOSTS is set.
     names = config.host_names if config.on_loopback or config.host_names else None
 
     def check() -> None:
@@ -84,13 +83,13 @@ def install(app: Flask) -> None:
         )
 
 
-def client_address(asked: Request) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """The address of the client, that of an IPv4 client of an IPv6 server as IPv4."""
-    return _address(asked.remote_addr or "")
+def client_address(req: Request) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """Returns the IP address of the client. IPv4-mapped IPv6 addresses become IPv4."""
+    return _ip_address(req.remote_addr or "")
 
 
 @lru_cache(maxsize=4096)
-def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+def _ip_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     try:
         address = ipaddress.ip_address(text.partition("%")[0])
     except ValueError:
@@ -106,71 +105,71 @@ def _is_ours(host: str, names: frozenset[str]) -> bool:
     return settings.is_loopback(name) or name in names
 
 
-def _is_foreign(asked: Request) -> bool:
-    """Whether a request may change something and was made by the page of another site.
+def _is_foreign(req: Request) -> bool:
+    """Returns whether a request may change data and was sent by a page of another site.
 
-    Browsers tell it by Sec-Fetch-Site (https://www.w3.org/TR/fetch-metadata/), over plain http only
-    by Origin; programs tell nothing. No page of another site can send a token of the form Bearer
-    without asking first (CORS), so that needs no look. A password that a browser has been given
-    it sends by itself, also for what other sites embed.
+    Browsers send Sec-Fetch-Site (https://www.w3.org/TR/fetch-metadata/) or, over plain HTTP, only
+    Origin; other clients send neither. Requests with a bearer token need no check: a page of
+    another site cannot send one without a CORS preflight. Passwords do need it, because browsers
+    send stored ones automatically, also for embedded resources.
     """
-    if bearer(asked) is not None:
+    if bearer(req) is not None:
         return False
-    safe = asked.method in _SAFE and asked.endpoint not in _unsafe_gets()
-    if safe and password(asked) is None:
+    safe = req.method in _SAFE and req.endpoint not in _unsafe_gets()
+    if safe and password(req) is None:
         return False
-    site = asked.headers.get("Sec-Fetch-Site")
+    site = req.headers.get("Sec-Fetch-Site")
     if site is not None:
         return site not in ("same-origin", "none")
-    origin = asked.headers.get("Origin")
-    return origin is not None and origin.partition("://")[2] != asked.host
+    origin = req.headers.get("Origin")
+    return origin is not None and origin.partition("://")[2] != req.host
 
 
-def bearer(asked: Request) -> str | None:
-    """What the request has after `Authorization: Bearer`, or None (RFC 6750, section 2.1)."""
-    scheme, _, text = asked.headers.get("Authorization", "").partition(" ")
+def bearer(req: Request) -> str | None:
+    """Returns the token in `Authorization: Bearer`, or None (RFC 6750, section 2.1)."""
+    scheme, _, text = req.headers.get("Authorization", "").partition(" ")
     return text.strip() if scheme.lower() == "bearer" else None
 
 
-def password(asked: Request) -> str | None:
-    """The password of `Authorization: Basic` (RFC 7617) where it may be a token, or None."""
-    scheme, _, text = asked.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() != "basic" or asked.blueprint not in basic_auth():
+def password(req: Request) -> str | None:
+    """Returns the password in `Authorization: Basic` (RFC 7617), if it can be a token, or None."""
+    scheme, _, text = req.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "basic" or req.blueprint not in basic_auth():
         return None
-    return _behind_name(text)
+    return _after_colon(text)
 
 
-def _behind_name(text: str) -> str:
+def _after_colon(text: str) -> str:
     try:
-        # Not by Werkzeug, which stumbles over what is not ASCII.
+        # Werkzeug fails on non-ASCII characters.
         return base64.b64decode(text.strip()).decode().partition(":")[2]
     except ValueError:
-        return ""  # as wrong as any
+        return ""  # not a valid token
 
 
-def token(asked: Request) -> str | None:
-    """The token that a request brings, wherever its protocol has it; None where it brings none.
+def token(req: Request) -> str | None:
+    """Returns the token in the request's headers, as its protocol sends it, or None.
 
-    That in a cookie is not meant: a browser sends it by itself.
+    Cookies are not included, because browsers send them automatically.
     """
-    found = bearer(asked)
-    header = _token_headers().get(asked.blueprint or "")
+    found = bearer(req)
+    header = _token_headers().get(req.blueprint or "")
     if found is None and header:
-        found = asked.headers.get(header) or None
-    header = _pair_headers().get(asked.blueprint or "")
-    if found is None and header and asked.headers.get(header):
-        found = _behind_name(asked.headers[header])
-    return password(asked) if found is None else found
+        found = req.headers.get(header) or None
+    header = _pair_headers().get(req.blueprint or "")
+    if found is None and header and req.headers.get(header):
+        found = _after_colon(req.headers[header])
+    return password(req) if found is None else found
 
 
 def _allow(response: Response, origins: frozenset[str]) -> Response:
-    """Tells a browser that pages of a site may use this answer (https://fetch.spec.whatwg.org)."""
+    """Adds CORS headers for allowed origins (https://fetch.spec.whatwg.org)."""
     response.vary.add("Origin")
     origin = request.headers.get("Origin", "")
     if origin not in origins:
         return response
     response.headers["Access-Control-Allow-Origin"] = origin
-    response.headers["Access-Control-Expose-Headers"] = _CORS_ANSWER_HEADERS
+    response.headers["Access-Control-Expose-Headers"] = _CORS_RESPONSE_HEADERS
     if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
         response.headers["Access-Control-Allow-Methods"] = _CORS_METHODS
         response.headers["Access-Control-Allow-Headers"] = _CORS_REQUEST_HEADERS

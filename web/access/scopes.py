@@ -1,6 +1,6 @@
-"""Which scope of a token each route needs. There is no other place where this is decided.
+"""The token scopes that each route requires. This is the only place that defines them.
 
-A route that is not listed is for `admin` alone; a test sees to it that all are listed.
+A route that is not listed requires `admin`. A test checks that all routes are listed.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from functools import cache
 from ocr_tasks.model import Scope
 from web import extensions
 
-#: One of these scopes is enough; `admin` always is.
+#: One of these scopes is sufficient, and so is `admin`.
 Scopes = frozenset[Scope]
 
-#: No token is needed: it tells nothing of anybody's documents.
+#: No token is required, because the response contains no data of documents.
 PUBLIC: Scopes = frozenset()
 
 _ADMIN: Scopes = frozenset({Scope.ADMIN})
 _READ: Scopes = frozenset({Scope.READ})
 _SUBMIT: Scopes = frozenset({Scope.SUBMIT})
 
-#: Any token will do.
+#: Any token is accepted.
 ANY: Scopes = frozenset(Scope)
 
-#: Of the core, by Flask's name of the route: the blueprint and the function.
+#: Required scopes of the core's routes, by Flask endpoint: blueprint and function.
 SCOPES: Mapping[str, Scopes] = {
     "jobs.create": _SUBMIT,
     "jobs.cancel": _SUBMIT,
@@ -45,7 +45,7 @@ SCOPES: Mapping[str, Scopes] = {
     "jobs.page_image": _READ,
     "jobs.artifact": _READ,
     "archive.download": _READ,
-    # Totals over everybody's jobs. Not for `admin` alone: the token of a monitoring system should
+    # Totals over all jobs. `read` is sufficient, because the token of a monitoring system should
     # not be able to delete documents.
     "health.metrics_page": _READ,
     "health.live": PUBLIC,
@@ -55,7 +55,7 @@ SCOPES: Mapping[str, Scopes] = {
     "session.sign_out": PUBLIC,
     "site.options_schema": ANY,
     "site.installed_languages": ANY,
-    # The pages and the description of the API, which are the same everywhere.
+    # Pages and API descriptions without user data.
     "site.page": PUBLIC,
     "site.swarm": PUBLIC,
     "site.docs": PUBLIC,
@@ -72,17 +72,17 @@ SCOPES: Mapping[str, Scopes] = {
 
 @cache
 def table() -> Mapping[str, Scopes]:
-    """The scopes of all routes, those of extensions among them."""
+    """Returns the required scopes of all routes, including those of extensions."""
     return {**SCOPES, **{k: v for one in extensions.installed() for k, v in one.scopes.items()}}
 
 
 def words(wanted: Scopes) -> str:
-    """What a route needs, for a person."""
+    """Returns a readable text for required scopes."""
     if wanted == PUBLIC:
         return "no token"
     return "any token" if wanted == ANY else ", ".join(sorted(wanted))
 
 
 def needed(endpoint: str) -> Scopes:
-    """The scopes of which a route needs one."""
+    """Returns the scopes that an endpoint requires; one of them is sufficient."""
     return table().get(endpoint, _ADMIN)

@@ -1,4 +1,4 @@
-"""/v1/session: how the web page uses a token, which the browser keeps where no script can read."""
+"""/v1/session: the web page's sign-in. The token is kept in an HttpOnly cookie."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ blueprint = APIBlueprint(
     "session",
     __name__,
     url_prefix="/v1/session",
-    abp_tags=[Tag(name="Session", description="Who asks, and signing in by cookie")],
+    abp_tags=[Tag(name="Session", description="The current client; sign-in by cookie")],
     abp_responses={"default": ProblemBody},
 )
 
@@ -28,13 +28,13 @@ class SignInBody(BaseModel):
 
 
 class SessionBody(BaseModel):
-    """Who asks."""
+    """The client of the request."""
 
-    access: Literal["open", "tokens"] = Field(description="Whether a token is needed.")
-    by_cookie: bool = Field(description="Whether the token came as a cookie.")
+    access: Literal["open", "tokens"] = Field(description="Whether the server requires a token.")
+    by_cookie: bool = Field(description="Whether the token was sent as a cookie.")
     token: str = Field(description="Id of the token; empty without one.")
-    name: str = Field(description="What the operator calls it.")
-    scopes: list[Scope] = Field(description="What may be done; everything where access is open.")
+    name: str = Field(description="Name of the token.")
+    scopes: list[Scope] = Field(description="Scopes of the token; all if access is open.")
     expires_at: datetime | None
 
     @classmethod
@@ -51,17 +51,17 @@ class SessionBody(BaseModel):
 
 @blueprint.get("", responses={200: SessionBody})
 def show() -> Response:
-    """Who asks, as the service sees it."""
+    """Get the current client: its token, and the token's scopes."""
     caller = authentication.caller()
-    return _answer(caller.token, caller.by_cookie)
+    return _response(caller.token, caller.by_cookie)
 
 
 @blueprint.post("", responses={200: SessionBody})
 def sign_in(body: SignInBody) -> Response:
-    """Have the browser send a token as a cookie, which no script can read."""
+    """Sign in: store a token in an HttpOnly cookie."""
     text = body.token.strip()
-    response = _answer(authentication.identify(text), by_cookie=True)
-    # Without an end of its own: it goes with the browser's session.
+    response = _response(authentication.identify(text), by_cookie=True)
+    # A session cookie, without an expiry date.
     response.set_cookie(
         authentication.COOKIE, text, httponly=True, samesite="Strict", secure=request.is_secure
     )
@@ -70,11 +70,11 @@ def sign_in(body: SignInBody) -> Response:
 
 @blueprint.delete("", responses={204: None})
 def sign_out() -> Response:
-    """Have the browser forget the token."""
-    return authentication.without_cookie(Response(status=204))
+    """Sign out: delete the cookie."""
+    return authentication.delete_cookie(Response(status=204))
 
 
-def _answer(token: Token | None, by_cookie: bool) -> Response:
+def _response(token: Token | None, by_cookie: bool) -> Response:
     body = SessionBody.of(token, settings.get().needs_tokens, by_cookie)
     response = Response(body.model_dump_json(), content_type="application/json")
     response.headers["Cache-Control"] = "no-store"

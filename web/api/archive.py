@@ -1,4 +1,4 @@
-"""/v1/archive: results of several jobs in one ZIP file, packed while it is sent."""
+"""/v1/archive: results of several jobs in one ZIP file, which is created while it is sent."""
 
 from __future__ import annotations
 
@@ -23,36 +23,36 @@ from web.http.schemas import ProblemBody, Query
 blueprint = APIBlueprint(
     "archive",
     __name__,
-    abp_tags=[Tag(name="Jobs", description="Documents that are read")],
+    abp_tags=[Tag(name="Jobs", description="OCR of documents")],
     abp_responses={"default": ProblemBody},
 )
 
-#: An address of so many ids fits into what gunicorn and proxies take for a line, 4094 bytes.
-MOST_JOBS = 100
+#: A URL with this many ids fits into the request line that gunicorn and proxies accept, 4094 bytes.
+MAX_JOBS = 100
 
-#: What is compressed already.
+#: Artifacts that are already compressed.
 _STORED = frozenset({"pdf"})
 
-#: What some system does not have in the name of a file.
+#: Characters that some operating system does not allow in file names.
 _FORBIDDEN = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]')
-_MOST_BYTES_OF_A_NAME = 200
+_MAX_NAME_BYTES = 200
 
 
 class ArchiveQuery(Query):
     id: list[str] = Field(
-        min_length=1, max_length=MOST_JOBS, description="Id of a job; once for each job."
+        min_length=1, max_length=MAX_JOBS, description="Id of a job; repeat for each job."
     )
     artifact: list[Literal["pdf", "text", "hocr", "alto", "json"]] = Field(
-        ["pdf"], max_length=5, description="A result to be in it; once for each kind."
+        ["pdf"], max_length=5, description="Result to include; repeat for each."
     )
 
 
 @blueprint.get("/v1/archive")
 def download(query: ArchiveQuery) -> Response:
-    """Fetch results of several jobs as one ZIP.
+    """Download results of several jobs as one ZIP.
 
-    All of the jobs must have succeeded. Files are named like those that were sent, with a number
-    where a name comes twice.
+    All jobs must have succeeded. Files are named after the uploads, with a number if a name occurs
+    more than once.
     """
     sees = authentication.caller().sees
     found = [
@@ -63,12 +63,12 @@ def download(query: ArchiveQuery) -> Response:
     response = Response(zipping.stream(_members(found)), content_type="application/zip")
     response.headers["Content-Disposition"] = 'attachment; filename="documents.zip"'
     response.headers["Cache-Control"] = "no-store"
-    response.headers["X-Accel-Buffering"] = "no"  # nginx would keep all of it on its disk
+    response.headers["X-Accel-Buffering"] = "no"  # nginx would buffer the whole file on disk
     return response
 
 
 def _result(job_id: str, name: str, sees: str | None) -> tuple[Job, Artifact]:
-    """A result with its job; errors say which job it is."""
+    """Returns a job and one of its results. Errors contain the job's id."""
     try:
         job = lifecycle.read(job_id, sees)
         run, artifact = downloads.result(job, name)
@@ -80,30 +80,30 @@ def _result(job_id: str, name: str, sees: str | None) -> tuple[Job, Artifact]:
 
 
 def _members(found: Sequence[tuple[Job, Artifact]]) -> Iterator[zipping.Member]:
-    taken: set[str] = set()
+    used: set[str] = set()
     for job, artifact in found:
         yield zipping.Member(
-            name=_free(downloads.file_name(job, artifact.name), artifact.name, taken),
+            name=_unique_name(downloads.file_name(job, artifact.name), artifact.name, used),
             size=artifact.bytes,
             changed=job.ended_at or job.created_at,
             packed=artifact.name not in _STORED,
-            pieces=_pieces(job, artifact),
+            pieces=_chunks(job, artifact),
         )
 
 
-def _pieces(job: Job, artifact: Artifact) -> Iterator[bytes]:
-    _, stored = downloads.opened(job, artifact.name)  # when its turn has come
-    yield from downloads.pieces(stored)
+def _chunks(job: Job, artifact: Artifact) -> Iterator[bytes]:
+    _, stored = downloads.open_result(job, artifact.name)  # opened only when it is sent
+    yield from downloads.chunks(stored)
 
 
-def _free(name: str, kind: str, taken: set[str]) -> str:
-    """The name, safe on any system, with a number if another file has it, in upper case or not."""
+def _unique_name(name: str, kind: str, used: set[str]) -> str:
+    """Returns a unique name (ignoring case) that is valid on all operating systems."""
     ending = layout.ARTIFACTS[kind][2]
     stem = _FORBIDDEN.sub("_", unicodedata.normalize("NFC", name.removesuffix(ending)))
-    stem = stem.encode()[:_MOST_BYTES_OF_A_NAME].decode(errors="ignore")
+    stem = stem.encode()[:_MAX_NAME_BYTES].decode(errors="ignore")
     number, free = 1, stem + ending
-    while free.casefold() in taken:
+    while free.casefold() in used:
         number += 1
         free = f"{stem} ({number}){ending}"
-    taken.add(free.casefold())
+    used.add(free.casefold())
     return free

@@ -1,4 +1,4 @@
-"""Waiting for a change of a job: long polls and server-sent events."""
+"""Long polling and server-sent events: waiting for changes of a job."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ from web.access import authentication
 from web.http import slow_clients
 from web.http.schemas import JobBody
 
-#: Half of the threads may wait; the other half always answers at once.
-_places = threading.BoundedSemaphore(max(1, settings.get().web_threads // 2))
+#: At most half of the threads may wait; the others stay free for other requests.
+_slots = threading.BoundedSemaphore(max(1, settings.get().web_threads // 2))
 
-#: Seconds between two comments that keep a quiet stream open through proxies. As often a request
-#: that waits looks whether its token is still good.
+#: Seconds between comments that keep an idle stream open through proxies. Waiting requests check
+#: at the same interval whether their token is still valid.
 HEARTBEAT = 15
 
-#: Seconds between two looks whether the client of a request that waits is still there.
-_LOOK = 1
+#: Seconds between checks whether the client of a waiting request is still connected.
+_POLL_SECONDS = 1
 
 
 @contextmanager
-def place() -> Iterator[bool]:
-    """Whether this request may wait, for the time of the block."""
-    got = _places.acquire(blocking=False)
+def waiting_slot() -> Iterator[bool]:
+    """Reserves a waiting slot for the block. Yields False if there is none."""
+    acquired = _slots.acquire(blocking=False)
     try:
-        yield got
+        yield acquired
     finally:
-        if got:
-            _places.release()
+        if acquired:
+            _slots.release()
 
 
 def wait(job: Job, seconds: float) -> Job:
-    """Returns the job after its next change or the time-out; at once if too many requests wait."""
+    """Returns the job after its next change or the timeout; at once if too many requests wait."""
     deadline = time.monotonic() + seconds
     before = job
-    with place() as may_wait:
+    with waiting_slot() as may_wait:
         while may_wait and not _changed(job, before) and (left := deadline - time.monotonic()) > 0:
             job = lifecycle.wait(job.id, job.revision, min(left, HEARTBEAT))
             authentication.caller().check()
@@ -50,60 +50,62 @@ def wait(job: Job, seconds: float) -> Job:
 
 
 def wait_for_end(job: Job, seconds: float) -> Job:
-    """The job when it has ended, or after so many seconds; as it is if too many wait already."""
+    """Returns the job once it is final or after the timeout; at once if too many requests wait."""
     deadline = time.monotonic() + seconds
-    with place() as may_wait:
+    with waiting_slot() as may_wait:
         while may_wait and not job.state.final and (left := deadline - time.monotonic()) > 0:
             job = lifecycle.wait(job.id, job.revision, min(left, HEARTBEAT))
             authentication.caller().check()
     return job
 
 
-def stay(job: Job, asked: Request) -> Job | None:
-    """The job when it has ended; None: its client has closed the connection before.
+def wait_or_cancel(job: Job, request: Request) -> Job | None:
+    """Returns the job once it is final, or None if the client closed the connection before.
 
-    For a client that gets the result by this answer or never: if it goes away or the server is
-    stopped, the job is cancelled. While Redis is away it is waited on. Who calls holds a `place`.
+    For clients that can get the result only with this response: the job is cancelled if the client
+    disconnects or the server stops. While Redis is unavailable, waiting continues. The caller must
+    hold a `waiting_slot`.
     """
     checked = time.monotonic()
     while not job.state.final:
         try:
-            if slow_clients.has_left(asked):
+            if slow_clients.has_left(request):
                 _cancel(job)
                 return None
             if slow_clients.is_stopping():
                 _cancel(job)
                 raise errors.ServerStopping()
-            job = lifecycle.wait(job.id, job.revision, _LOOK)
+            job = lifecycle.wait(job.id, job.revision, _POLL_SECONDS)
             if time.monotonic() - checked > HEARTBEAT:
                 authentication.caller().check()
                 checked = time.monotonic()
         except errors.QueueUnavailable:
-            time.sleep(_LOOK)
+            time.sleep(_POLL_SECONDS)
     return job
 
 
 def _cancel(job: Job) -> None:
-    with suppress(errors.StateError):  # it has ended, or was deleted, a moment ago
+    with suppress(errors.StateError):  # it has just ended or been deleted
         lifecycle.cancel(job.id)
 
 
 def stream(job: Job, last_event_id: str | None) -> Response:
-    """The job, and each change of it, as `text/event-stream`; ends after the job has ended.
+    """Streams the job and each of its changes as `text/event-stream`, until the job is final.
 
-    Format: https://html.spec.whatwg.org/multipage/server-sent-events.html. The id of an event is
-    the job's revision, so a client that comes back with its last one misses nothing and gets
-    nothing twice. After the end there is nothing to stream: 204, which stops an EventSource.
+    Format: https://html.spec.whatwg.org/multipage/server-sent-events.html. The event id is the
+    job's revision. A client that reconnects with its last id continues without missing or repeated
+    events. If it has already received the final state, the response is 204, which makes an
+    EventSource stop reconnecting.
     """
     if job.state.final and last_event_id == str(job.revision):
         return Response(status=204)
-    if not _places.acquire(blocking=False):
+    if not _slots.acquire(blocking=False):
         raise errors.TooManyWaiting()
     events = _events(job, last_event_id, authentication.caller())
     response = Response(events, content_type="text/event-stream")
-    response.call_on_close(_places.release)
+    response.call_on_close(_slots.release)
     response.headers["Cache-Control"] = "no-store"
-    response.headers["X-Accel-Buffering"] = "no"  # nginx would hold events back
+    response.headers["X-Accel-Buffering"] = "no"  # nginx would delay events
     return response
 
 
@@ -118,7 +120,8 @@ def _events(job: Job, last_event_id: str | None, caller: authentication.Caller) 
             job = lifecycle.wait(job.id, job.revision, min(HEARTBEAT, left))
             caller.check()
         except errors.OcrTasksError as error:
-            # Deleted or revoked, or Redis is away. The client comes back and gets it as an answer.
+            # Job deleted, token revoked, or Redis unavailable. The client reconnects and then gets
+            # the error as the response.
             yield f": {error.code}\n\n"
             return
         yield _event(job) if _changed(job, previous) else ": still here\n\n"

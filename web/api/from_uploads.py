@@ -1,4 +1,4 @@
-"""Makes a document of finished uploads of /v1/uploads, where a form names some, not files."""
+"""Creates documents from finished uploads of /v1/uploads that a form lists instead of files."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from ocr_tasks.uploads.tus import Upload
 FIELD = "upload"
 
 
-def wanted(incoming: receive.Incoming, form: dict[str, list[str]]) -> list[str]:
-    """Takes the `upload` fields out of a form; returns the uploads' ids."""
+def pop_ids(incoming: receive.Incoming, form: dict[str, list[str]]) -> list[str]:
+    """Removes the `upload` fields from a form; returns the ids of the uploads."""
     ids = [text.rpartition("/")[2] for text in form.pop(FIELD, [])]
     if ids and (incoming.names or "workspace" in form):
         raise errors.MalformedRequest(f"send either files, `{FIELD}` or `workspace`")
@@ -19,12 +19,15 @@ def wanted(incoming: receive.Incoming, form: dict[str, list[str]]) -> list[str]:
     return ids
 
 
-def take(incoming: receive.Incoming, ids: list[str], sees: str | None) -> list[Upload]:
-    """Links the bytes of uploads to a request's files; they stay uploads until it is a job."""
+def link(incoming: receive.Incoming, ids: list[str], sees: str | None) -> list[Upload]:
+    """Links the content of uploads to the files of a request.
+
+    The uploads still exist until the request has become a job.
+    """
     uploads = [tus.find(upload_id, sees) for upload_id in ids]
     known = {(upload.job, upload.fingerprint) for upload in uploads}
     if len(known) == 1 and uploads[0].job:
-        # A request that comes twice gets its job, if its Idempotency-Key says so.
+        # A repeated request: with the same Idempotency-Key, it gets the existing job.
         incoming.taken = known.pop()
         return []
     for upload in uploads:

@@ -1,4 +1,4 @@
-"""Whether the service lives, whether it can work, and its counters."""
+"""Liveness, readiness and metrics."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from web import extensions
 from web.extensions import Starting
 
 blueprint = APIBlueprint(
-    "health", __name__, abp_tags=[Tag(name="Operation", description="For those who run it")]
+    "health", __name__, abp_tags=[Tag(name="Operation", description="Health checks and metrics")]
 )
 
 
-#: Seconds after the start of this server for which a part that is not there counts as starting.
+#: Seconds after the start of this server during which a missing part counts as starting.
 START_SECONDS = 30
 
 _began = time.monotonic()
 
-#: What an operator does about a part that is not there.
+#: What to do if a part is missing.
 _ADVICE = {
     "redis": "Start Redis, or correct OCR_REDIS_URL.",
     "storage": "Make OCR_DATA_DIR and the bucket of OCR_STORAGE_URL writable, or free some space.",
@@ -38,16 +38,17 @@ _ADVICE = {
 
 @blueprint.get("/healthz")
 def live() -> Response:
-    """The web server answers."""
+    """Check whether the web server is alive."""
     return _json({"status": "ok", "service": "ocr-tasks"}, 200)
 
 
 @blueprint.get("/readyz")
 def ready() -> Response:
-    """Redis, workers, storage and OCR-D's processors are there; else 503, and what is missing why.
+    """Check whether the service is ready: Redis, storage, workers, and OCR-D processors.
 
-    `starting` lists the missing parts that are normal to miss in the first seconds. Processors that
-    are still missing after that are reported in `parts` alone: documents do not need them.
+    If a part is missing, the status is 503 and `parts` contains the reason. `starting` lists
+    missing parts that are normal in the first seconds. After that, missing processors are only
+    reported in `parts`, because OCR of documents does not need them.
     """
     parts = {
         "redis": _check(_ADVICE["redis"], lifecycle.counts),
@@ -73,12 +74,12 @@ def ready() -> Response:
 
 @blueprint.get("/metrics")
 def metrics_page() -> Response:
-    """Counters in the format of Prometheus."""
+    """Get the metrics in the Prometheus format."""
     counters.flush()
     return Response(generate_latest(metrics.registry()), content_type=CONTENT_TYPE_LATEST)
 
 
-#: Not asked for, as another part is missing.
+#: State of a part that was not checked because another one is missing.
 _UNKNOWN = "unknown"
 
 _PREFIX = "starting: "
@@ -92,12 +93,12 @@ def _need_workers() -> None:
     if not worker_registry.readers():
         raise Starting(
             "no worker has reported yet, which takes some seconds",
-            f"no worker has been heard of for {worker_registry.LIFETIME} seconds",
+            f"no worker has reported for {worker_registry.LIFETIME} seconds",
         )
 
 
 def _check(advice: str, question: Callable[[], object]) -> str:
-    """How a part is: ok, or what is wrong and what to do."""
+    """Returns "ok", or what is wrong with a part and what to do."""
     try:
         question()
     except Starting as missing:

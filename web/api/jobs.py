@@ -1,4 +1,4 @@
-"""/v1/jobs: parse, call one function of `ocr_tasks`, serialise."""
+"""/v1/jobs. Each route parses the request, calls `ocr_tasks`, and serializes the result."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ blueprint = APIBlueprint(
     "jobs",
     __name__,
     url_prefix="/v1/jobs",
-    abp_tags=[Tag(name="Jobs", description="Documents that are read")],
+    abp_tags=[Tag(name="Jobs", description="OCR of documents")],
     abp_responses={"default": ProblemBody},
 )
 
@@ -49,24 +49,24 @@ _PREFER_WAIT = re.compile(r"(?:^|[\s,;])wait=(\d{1,4})\b")
 
 @blueprint.post("", responses={202: JobBody}, openapi_extensions={"requestBody": submit_form()})
 def create() -> Response:
-    """Send a document.
+    """Create a job.
 
-    Several files become one PDF. Instead of files, `upload` names finished uploads of /v1/uploads,
-    or `workspace` names an OCR-D workspace: its images
-    are read, and it gets what was read as file groups. `Prefer: wait=N` holds the answer until the
-    job has ended, for N seconds at most. With an `Idempotency-Key` it is safe to send the same
-    request again: the answer is then the job that it made before.
+    Several files become one PDF. Instead of files, send `upload` with the ids of finished uploads
+    of /v1/uploads, or `workspace` with the id of an OCR-D workspace: its images are processed, and
+    the results are added to it as file groups. `Prefer: wait=N` delays the response until the job
+    has ended, for at most N seconds. With an `Idempotency-Key`, a request can be repeated safely:
+    the response is then the job that already exists.
     """
     upload = cast("streaming.UploadRequest", request)
     with submission.admitting(upload) as caller:
         incoming, form = streaming.read(upload)
-        wanted = from_uploads.wanted(incoming, form)
+        upload_ids = from_uploads.pop_ids(incoming, form)
         source = submission.source(incoming, form, caller.sees)
         callback = webhooks.wanted(form)
         chosen = options.parse(form)
         if source:
             source.check(chosen)
-        taken = from_uploads.take(incoming, wanted, caller.sees)
+        linked = from_uploads.link(incoming, upload_ids, caller.sees)
         job = submission.submit(
             caller,
             incoming,
@@ -75,11 +75,11 @@ def create() -> Response:
             callback=callback,
             source=source,
         )
-        tus.become(taken, job.id, incoming.fingerprint)
+        tus.become(linked, job.id, incoming.fingerprint)
     preferred = _PREFER_WAIT.search(request.headers.get("Prefer", ""))
     if preferred:
         job = events.wait_for_end(job, min(int(preferred[1]), settings.get().wait_max))
-    response = _answer(job, 202)
+    response = _response(job, 202)
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     if preferred:
         response.headers["Preference-Applied"] = f"wait={preferred[1]}"
@@ -109,55 +109,56 @@ def index(query: ListQuery) -> Response:
 
 @blueprint.get("/<job_id>", responses={200: JobBody})
 def show(path: JobPath, query: JobQuery) -> Response:
-    """Read a job.
+    """Get a job.
 
-    With `wait`, the answer comes as soon as the job changes, or after so many seconds.
+    `wait` long-polls: the response is sent when the job changes, or after this many seconds.
     """
     job = _read(path)
-    response = _answer(job, 200)
+    response = _response(job, 200)
     if query.wait and not job.state.final and _is_known(response):
         wait = min(query.wait, settings.get().wait_max)
-        response = _answer(events.wait(job, wait), 200)
+        response = _response(events.wait(job, wait), 200)
     return cast("Response", response.make_conditional(request))
 
 
 @blueprint.get("/<job_id>/events")
 def follow(path: JobPath) -> Response:
-    """Follow a job by server-sent events.
+    """Follow a job with server-sent events.
 
-    Each event is named `job` and holds the whole job; its id is for `Last-Event-ID`.
+    Each event is named `job` and contains the whole job. To resume, send the id of the last event
+    as `Last-Event-ID`.
     """
     return events.stream(_read(path), request.headers.get("Last-Event-ID"))
 
 
 @blueprint.post("/<job_id>/cancel", responses={200: JobBody})
 def cancel(path: JobPath) -> Response:
-    """Cancel a job that waits or runs."""
-    return _answer(lifecycle.cancel(path.job_id, authentication.caller().sees), 200)
+    """Cancel a queued or running job."""
+    return _response(lifecycle.cancel(path.job_id, authentication.caller().sees), 200)
 
 
 @blueprint.post("/<job_id>/retry", responses={202: JobBody})
 def retry(path: JobPath) -> Response:
     """Run a job again.
 
-    It must have failed, been cancelled, or have failed pages; pages that were read are not read
-    again.
+    The job must have failed, been cancelled, or have failed pages. Pages that are already done are
+    not processed again.
     """
     caller = authentication.caller()
-    return _answer(lifecycle.retry(path.job_id, caller.sees, caller.most_waiting), 202)
+    return _response(lifecycle.retry(path.job_id, caller.sees, caller.max_waiting_jobs), 202)
 
 
 @blueprint.post("/<job_id>/callback", responses={202: JobBody})
 def call_back(path: JobPath) -> Response:
-    """Tell the `callback_url` of a job once more how it ended."""
+    """Send the webhook of an ended job to its `callback_url` again."""
     job = lifecycle.read(path.job_id, authentication.caller().sees)
     webhooks.replay(job)
-    return _answer(job, 202)
+    return _response(job, 202)
 
 
 @blueprint.delete("/<job_id>", responses={204: None})
 def delete(path: JobPath) -> Response:
-    """Delete a job, its files and its record; it is cancelled first if need be."""
+    """Delete a job with its files. A job that has not ended is cancelled first."""
     lifecycle.delete(path.job_id, authentication.caller().sees)
     return Response(status=204)
 
@@ -167,7 +168,7 @@ def delete(path: JobPath) -> Response:
 
 @blueprint.get("/<job_id>/log")
 def log(path: JobPath) -> Response:
-    """OCRmyPDF's log of the job."""
+    """Download OCRmyPDF's log of a job."""
     job = _read(path)
     file = store.get().open(job.id, layout.LOG)
     if file is None:
@@ -177,7 +178,7 @@ def log(path: JobPath) -> Response:
 
 @blueprint.get("/<job_id>/pages", responses={200: PageListBody})
 def pages(path: JobPath) -> Response:
-    """How far each page is."""
+    """List the pages of a job with their states."""
     job = _read(path)
     failed = {row.page for row in job.outcome.failed_pages} if job.outcome else set()
     read = store.page_summaries(job.id, job.input.pages)
@@ -194,7 +195,7 @@ def pages(path: JobPath) -> Response:
 
 @blueprint.get("/<job_id>/pages/<int:page>/text")
 def page_text(path: PagePath) -> Response:
-    """The text of a page, as soon as it is read."""
+    """Download the text of a page, as soon as the page is done."""
     page = _page(path)
     content = text.page_text(page)
     return Response(content, content_type="text/plain; charset=utf-8")
@@ -202,14 +203,14 @@ def page_text(path: PagePath) -> Response:
 
 @blueprint.get("/<job_id>/pages/<int:page>/hocr")
 def page_hocr(path: PagePath) -> Response:
-    """The words of a page with their places, as hOCR, as soon as it is read."""
+    """Download a page as hOCR (words with positions), as soon as the page is done."""
     content = hocr.page(_page(path), f"Page {path.page}", "OCR Tasks")
     return Response(content, content_type="application/xhtml+xml")
 
 
 @blueprint.get("/<job_id>/pages/<int:page>/image")
 def page_image(path: PagePath) -> Response:
-    """A small image of a page, as soon as it is read."""
+    """Download a small image of a page, as soon as the page is done."""
     job = _job_with_page(path)
     file = store.get().open(job.id, f"pages/{path.page:06d}/preview.jpg")
     if file is None:
@@ -217,10 +218,10 @@ def page_image(path: PagePath) -> Response:
     return downloads.file(file, "image/jpeg", None, etag=True)
 
 
-# After the others, as it takes any last word of an address.
+# Registered last, because the rule matches any last path segment.
 @blueprint.get("/<job_id>/<artifact>")
 def artifact(path: ArtifactPath) -> Response:
-    """A result of the job: pdf, text, hocr, alto or json."""
+    """Download a result of a job: `pdf`, `text`, `hocr`, `alto` or `json`."""
     if path.artifact not in layout.ARTIFACTS:
         raise errors.NotFound()
     return downloads.artifact(_read(path), path.artifact)
@@ -230,7 +231,7 @@ def _read(path: JobPath) -> Job:
     return lifecycle.read(path.job_id, authentication.caller().sees)
 
 
-def _answer(job: Job, status: int) -> Response:
+def _response(job: Job, status: int) -> Response:
     body = JobBody.of(job).model_dump_json()
     response = Response(body, status, content_type="application/json")
     response.set_etag(hashlib.sha256(body.encode()).hexdigest()[:32])
@@ -241,7 +242,7 @@ def _answer(job: Job, status: int) -> Response:
 
 
 def _is_known(response: Response) -> bool:
-    """Whether the client has this state of the job already, or did not say which one it has."""
+    """Returns whether the client already has this response, or sent no If-None-Match."""
     known = request.if_none_match
     return not known or known.contains(response.get_etag()[0] or "")
 

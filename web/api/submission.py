@@ -1,4 +1,4 @@
-"""How a document that a client sends becomes a job: one way, whatever it speaks."""
+"""Submission of documents as jobs, shared by all interfaces."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from web.http import streaming
 
 @contextmanager
 def admitting(upload: streaming.UploadRequest) -> Iterator[authentication.Caller]:
-    """Who sends a document, for as long as it is taken in; it must be allowed one more job.
+    """Checks that the client may submit another job; yields the client.
 
-    What the request brought is deleted at the end, if it became no job.
+    At the end of the block, uploaded files that did not become a job are deleted.
     """
     caller = authentication.caller()
-    with streaming.taking(upload):
+    with streaming.cleaning_up(upload):
         caller.spend("submits_minute")
-        lifecycle.check_queue(caller.id, caller.most_waiting)
+        lifecycle.check_queue(caller.id, caller.max_waiting_jobs)
         yield caller
 
 
 def source(
     incoming: receive.Incoming, form: dict[str, list[str]], owner: str | None
 ) -> DocumentSource | None:
-    """Returns where the form says that the document comes from; None: from the request's files."""
+    """Returns the source that a form names, or None if the document consists of uploaded files."""
     found = (one.document_source(incoming, form, owner) for one in web_extensions.installed())
     return next(filter(None, found), None)
 
@@ -47,11 +47,14 @@ def submit(
     source: DocumentSource | None = None,
     reuse: bool = True,
 ) -> Job:
-    """A job that reads the files of a request; `reuse`: an earlier one of the same would do."""
+    """Submits the files of a request as a job; returns the job.
+
+    With `reuse`, an existing job with the same files and options is returned instead.
+    """
     chosen.check_languages(worker_registry.languages())
     for extension in extensions.installed():
         extension.check_options(chosen)
-    asked = idempotency.request(
+    idempotent_request = idempotency.request(
         owner=caller.id,
         idempotency_key=idempotency_key,
         sha256=incoming.fingerprint,
@@ -59,7 +62,7 @@ def submit(
         reuse=reuse and callback is None and source is None,
     )
     caller.check()  # the upload may have taken hours
-    earlier = lifecycle.sent_before(asked)
+    earlier = lifecycle.sent_before(idempotent_request)
     if earlier:
         return earlier
     received = receive.receive(incoming, chosen)
@@ -70,7 +73,13 @@ def submit(
     except errors.ServiceError:
         store.get().delete(received.job_id)
         raise
-    most = caller.most_waiting
+    max_waiting = caller.max_waiting_jobs
     return lifecycle.submit(
-        received.job_id, received.input, chosen, caller.id, most, asked, callback
+        received.job_id,
+        received.input,
+        chosen,
+        caller.id,
+        max_waiting,
+        idempotent_request,
+        callback,
     )

@@ -1,6 +1,6 @@
-"""/v1/uploads: files sent in pieces over lines that break, by the tus protocol 1.0.0.
+"""/v1/uploads: resumable uploads with the tus protocol 1.0.0.
 
-https://tus.io/protocols/resumable-upload, with its extensions creation, creation-with-upload,
+https://tus.io/protocols/resumable-upload, with the extensions creation, creation-with-upload,
 creation-defer-length, termination, checksum and expiration.
 """
 
@@ -34,28 +34,28 @@ blueprint = APIBlueprint(
     "resumable",
     __name__,
     url_prefix=PREFIX,
-    abp_tags=[Tag(name="Uploads", description="Large files, sent so that nothing is sent twice")],
+    abp_tags=[Tag(name="Uploads", description="Resumable uploads of large files")],
     abp_responses={"default": ProblemBody},
 )
 
 _VERSION = "1.0.0"
 _EXTENSIONS = "creation,creation-with-upload,creation-defer-length,termination,checksum,expiration"
-_PIECE_TYPE = "application/offset+octet-stream"
+_CHUNK_TYPE = "application/offset+octet-stream"
 
-#: Of a piece that is refused no more than this is read: over a bad line the rest would take hours.
-_READ_AWAY_BYTES = 1024 * 1024
+#: Bytes that are still read from a rejected chunk. On a slow connection, the rest would take hours.
+_DRAIN_BYTES = 1024 * 1024
 
 _NUMBER = re.compile(r"[0-9]{1,18}")
-#: Pairs of a key and a value in Base64, which may be left out.
+#: Comma-separated pairs of a key and an optional Base64 value.
 _METADATA = re.compile(r"[!-+\--~]+( [A-Za-z0-9+/=]*)?(, ?[!-+\--~]+( [A-Za-z0-9+/=]*)?)*")
 _METADATA_LENGTH = 4096
 
-#: By which of these a client names the file, the first that there is.
+#: Metadata keys for the file name, in order of precedence.
 _NAMES = ("filename", "name")
 
 
 def install(app: Flask) -> None:
-    """Has the application heed X-HTTP-Method-Override, before it asks who may do what."""
+    """Applies X-HTTP-Method-Override before authorization, for requests to /v1/uploads."""
     inner = app.wsgi_app
 
     def overridden(environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
@@ -65,12 +65,12 @@ def install(app: Flask) -> None:
             environ["REQUEST_METHOD"] = method.upper()
         return inner(environ, start)
 
-    app.wsgi_app = overridden  # type: ignore[method-assign,assignment]  # as Flask has it
+    app.wsgi_app = overridden  # type: ignore[method-assign,assignment]  # Flask's documented way
 
 
 @blueprint.before_request
 def _check_version() -> None:
-    # GET is not of the protocol.
+    # GET is not part of the protocol.
     if request.method not in ("GET", "OPTIONS"):
         version = request.headers.get("Tus-Resumable", "")
         if version != _VERSION:
@@ -92,11 +92,12 @@ def _complete(response: Response) -> Response:
 
 @blueprint.post("", responses={201: None})
 def create() -> Response:
-    """Begin an upload that can go on after the line broke.
+    """Create a resumable upload.
 
-    By the tus protocol 1.0.0: `Upload-Length` says how many bytes will come, or
-    `Upload-Defer-Length: 1` that this is not known yet; `Upload-Metadata` may hold a `filename`.
-    The first piece may come with it. The answer names the upload's address in `Location`.
+    Uses the tus protocol 1.0.0. `Upload-Length` is the size of the file in bytes;
+    `Upload-Defer-Length: 1` means that it is not known yet. `Upload-Metadata` may contain a
+    `filename`. The request may contain the first chunk. The response contains the URL of the upload
+    in `Location`.
     """
     try:
         caller = authentication.caller()
@@ -105,12 +106,12 @@ def create() -> Response:
         first = bool(request.content_length) or "Transfer-Encoding" in request.headers
         if first:
             _check_type()
-        most = caller.most("open_uploads")
-        upload = tus.create(caller.id, length, metadata, name, most)
+        max_open = caller.limit("open_uploads")
+        upload = tus.create(caller.id, length, metadata, name, max_open)
         if first:
-            upload = _first_piece(upload)
+            upload = _first_chunk(upload)
     except errors.OcrTasksError:
-        streaming.read_away(request, _READ_AWAY_BYTES)
+        streaming.drain(request, _DRAIN_BYTES)
         raise
     response = Response(status=201)
     response.headers["Location"] = f"{PREFIX}/{upload.id}"
@@ -118,11 +119,11 @@ def create() -> Response:
     return response
 
 
-def _first_piece(upload: Upload) -> Upload:
+def _first_chunk(upload: Upload) -> Upload:
     try:
         return _append(upload.id, 0, None)
     except errors.OcrTasksError:
-        # Its sender does not know its address.
+        # The client does not know its URL.
         with suppress(errors.OcrTasksError):
             tus.delete(upload.id, None)
         raise
@@ -130,14 +131,15 @@ def _first_piece(upload: Upload) -> Upload:
 
 @blueprint.get("/<upload_id>", responses={200: UploadBody})
 def show(path: UploadPath) -> Response:
-    """How much of an upload is here.
+    """Get the progress of an upload.
 
-    HEAD tells it in `Upload-Offset`, to go on from there: it ends a request that is still sending.
+    HEAD returns the number of stored bytes in `Upload-Offset`, from where the client can resume. It
+    ends a request that is still sending to this upload.
     """
-    # Who asks by HEAD knows that the line broke, which we may learn much later.
+    # A client that sends HEAD knows that its connection broke. The server may notice much later.
     read = tus.read if request.method == "GET" else tus.settle
     upload = read(path.upload_id, authentication.caller().sees)
-    # An answer to another method by X-HTTP-Method-Override must not seem to have a body either.
+    # With X-HTTP-Method-Override: HEAD, the response must not have a body either.
     body = UploadBody.of(upload).model_dump_json() if request.method == "GET" else ""
     response = Response(body, content_type="application/json")
     if upload.length is None:
@@ -152,11 +154,11 @@ def show(path: UploadPath) -> Response:
 
 @blueprint.patch("/<upload_id>", responses={204: None})
 def append(path: UploadPath) -> Response:
-    """Send a piece of an upload, which begins at `Upload-Offset`.
+    """Send a chunk of an upload, starting at `Upload-Offset`.
 
-    What has arrived when the line breaks is kept. With `Upload-Checksum` (sha1, sha256 or sha512)
-    the piece counts only if it is whole and right. A piece that comes while another one is being
-    sent ends that one.
+    If the connection breaks, the received bytes are kept. With `Upload-Checksum` (sha1, sha256 or
+    sha512), a chunk is only accepted if it is complete and the checksum matches. A new chunk ends a
+    request that is still sending one.
     """
     try:
         _check_type()
@@ -165,7 +167,7 @@ def append(path: UploadPath) -> Response:
             raise errors.MalformedRequest("the header Upload-Offset is missing")
         upload = _append(path.upload_id, offset, _length())
     except errors.OcrTasksError:
-        streaming.read_away(request, _READ_AWAY_BYTES)
+        streaming.drain(request, _DRAIN_BYTES)
         raise
     response = Response(status=204)
     _describe(response, upload)
@@ -174,7 +176,7 @@ def append(path: UploadPath) -> Response:
 
 @blueprint.delete("/<upload_id>", responses={204: None})
 def delete(path: UploadPath) -> Response:
-    """Delete an upload that has not become a job."""
+    """Delete an upload that was not used for a job."""
     tus.delete(path.upload_id, authentication.caller().sees)
     return Response(status=204)
 
@@ -186,10 +188,10 @@ def _append(upload_id: str, offset: int, length: int | None) -> Upload:
     size = request.content_length
     with (
         tus_writer.writing(upload_id, sees, offset, size, length, checksum) as writer,
-        closing(streaming.pieces(request, writer.is_wanted)) as arriving,
+        closing(streaming.chunks(request, writer.is_wanted)) as arriving,
     ):
-        for piece in arriving:
-            writer.write(piece)
+        for chunk in arriving:
+            writer.write(chunk)
     return tus.read(upload_id, sees)
 
 
@@ -198,12 +200,12 @@ def _describe(response: Response, upload: Upload) -> None:
     response.headers["Upload-Expires"] = http_date(upload.expires)
 
 
-# What a request says
+# Request headers
 
 
 def _check_type() -> None:
-    if request.mimetype != _PIECE_TYPE:
-        raise errors.ContentTypeWrong(f"{request.mimetype[:100]!r} is not {_PIECE_TYPE}")
+    if request.mimetype != _CHUNK_TYPE:
+        raise errors.ContentTypeWrong(f"{request.mimetype[:100]!r} is not {_CHUNK_TYPE}")
 
 
 def _number(header: str) -> int | None:
@@ -216,7 +218,7 @@ def _number(header: str) -> int | None:
 
 
 def _length(required: bool = False) -> int | None:
-    """The length that the request tells; None: it is not known yet."""
+    """Returns the length of the upload in bytes; None: not known yet."""
     if "Upload-Concat" in request.headers:
         raise errors.MalformedRequest("uploads cannot be joined; a job takes several of them")
     length, deferred = _number("Upload-Length"), request.headers.get("Upload-Defer-Length")
@@ -228,7 +230,7 @@ def _length(required: bool = False) -> int | None:
 
 
 def _metadata() -> tuple[str, str]:
-    """The metadata as it was sent, and the name of the file in it, which is not to be trusted."""
+    """Returns the metadata as sent, and the file name in it, which is untrusted."""
     text = request.headers.get("Upload-Metadata", "")
     if not text:
         return "", ""

@@ -1,10 +1,10 @@
 """/documentintelligence: the model `prebuilt-read` of Azure Document Intelligence.
 
-What goes over the wire is that of api-version 2024-11-30:
+Implements api-version 2024-11-30:
 https://github.com/Azure/azure-rest-api-specs/blob/main/specification/ai/data-plane/DocumentIntelligence/stable/2024-11-30/DocumentIntelligence.json
-Its own SDKs (https://pypi.org/project/azure-ai-documentintelligence/) find the id of a result in
-Operation-Location, and ask there as often as Retry-After says, which they take in whole seconds.
-An analysis is a job as any other, and its id is that of the job.
+Azure's SDKs (https://pypi.org/project/azure-ai-documentintelligence/) get the result's URL from
+Operation-Location, and poll it at the interval in Retry-After, which must be whole seconds.
+An analysis is an ordinary job with the same id.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from web.api import submission
 from web.dialects import azure_errors, azure_result
 from web.dialects.azure_requests import (
     AnalyzeQuery,
-    Asked,
+    ResultOptions,
     VersionQuery,
     check_model,
     check_version,
     job_options,
-    take,
+    receive_document,
 )
 from web.dialects.azure_result import API_VERSION, MODEL
 from web.http import downloads, streaming
@@ -49,7 +49,7 @@ blueprint = APIBlueprint(
     "azure",
     __name__,
     url_prefix=_PREFIX,
-    abp_tags=[Tag(name="Azure Document Intelligence", description="Its model prebuilt-read")],
+    abp_tags=[Tag(name="Azure Document Intelligence", description="The model prebuilt-read")],
 )
 azure_errors.install(blueprint)
 
@@ -61,24 +61,23 @@ _STATUS = {
     State.CANCELLED: "canceled",
 }
 
-#: Whole seconds, of which 0 means to Azure's SDK that nothing was said. A scan of one page takes
-#: about as long.
+#: Whole seconds. Azure's SDKs treat 0 as if the header was missing. A page takes about a second.
 _RETRY_AFTER = "1"
 
 _MODEL_DETAILS = {
     "modelId": MODEL,
-    "description": "Reads the text of scans and images.",
+    "description": "Extracts text from scans and images.",
     "createdDateTime": "2024-11-30T00:00:00Z",
     "apiVersion": API_VERSION,
 }
 
 
 class ModelPath(BaseModel):
-    model_id: str = Field(description="`prebuilt-read`; there is no other.")
+    model_id: str = Field(description="`prebuilt-read`, the only model.")
 
 
 class ResultPath(ModelPath):
-    job_id: str = Field(description="From Operation-Location; also the id of the job.")
+    job_id: str = Field(description="Id from Operation-Location, which is also the job's id.")
 
 
 @blueprint.after_request
@@ -90,21 +89,21 @@ def _mark(response: Response) -> Response:
 # Submit
 
 
-# With `string:`, as else flask-openapi3 takes the colon for the end of a converter's name.
+# Without `string:`, flask-openapi3 would parse `:analyze` as part of a converter.
 @blueprint.post("/documentModels/<string:model_id>:analyze", responses={202: None})
 def analyze(path: ModelPath, query: AnalyzeQuery) -> Response:
-    """Send a document.
+    """Analyze a document.
 
-    The body is the document itself, or JSON with `base64Source` or `urlSource`. Operation-Location
-    of the answer says where the result will be.
+    The body is the document itself, or JSON with `base64Source` or `urlSource`. The response
+    contains the URL of the result in `Operation-Location`.
     """
     upload = cast("streaming.UploadRequest", request)
     with submission.admitting(upload) as caller:
         check_version(query)
         check_model(path.model_id)
-        asked, chosen = Asked.of(query), job_options(query)
-        job = submission.submit(caller, take(upload), chosen, reuse=False)
-        asked.keep(job.id)
+        result_options, chosen = ResultOptions.of(query), job_options(query)
+        job = submission.submit(caller, receive_document(upload), chosen, reuse=False)
+        result_options.save(job.id)
     response = Response(status=202)
     response.headers["Operation-Location"] = (
         f"{request.host_url.rstrip('/')}{_PREFIX}/documentModels/{MODEL}/analyzeResults/{job.id}"
@@ -119,8 +118,8 @@ def analyze(path: ModelPath, query: AnalyzeQuery) -> Response:
 
 @blueprint.get("/documentModels/<model_id>/analyzeResults/<job_id>")
 def result(path: ResultPath, query: VersionQuery) -> Response:
-    """Read how an analysis goes, and its result once it has succeeded."""
-    job, asked = _read(path, query)
+    """Get the status of an analysis and, once it has succeeded, its result."""
+    job, result_options = _read(path, query)
     status: dict[str, object] = {
         "status": _STATUS[job.state],
         "createdDateTime": _stamp(job.created_at),
@@ -133,37 +132,39 @@ def result(path: ResultPath, query: VersionQuery) -> Response:
         if not job.state.final:
             response.headers["Retry-After"] = _RETRY_AFTER
         return response
-    body = _with_result(status, job, asked)
-    # The first page is looked for before anything is told, lest the answer breaks off.
+    body = _with_result(status, job, result_options)
+    # The first page is loaded before the response starts, so that a missing one is still an error.
     return _json(chain([next(body)], body))
 
 
 @blueprint.get("/documentModels/<model_id>/analyzeResults/<job_id>/pdf")
 def result_pdf(path: ResultPath, query: VersionQuery) -> Response:
-    """Fetch the searchable PDF, if the document was sent with `output=pdf`."""
-    job, asked = _read(path, query)
-    if not asked.pdf:
+    """Download the searchable PDF, if the document was sent with `output=pdf`."""
+    job, result_options = _read(path, query)
+    if not result_options.pdf:
         raise errors.ArtifactNotFound("The document was not sent with output=pdf")
     return downloads.artifact(job, "pdf")
 
 
 @blueprint.delete("/documentModels/<model_id>/analyzeResults/<job_id>", responses={204: None})
 def delete(path: ResultPath, query: VersionQuery) -> Response:
-    """Delete an analysis: the job and its files; once more is fine."""
+    """Delete an analysis: the job and its files. Deleting it again is not an error."""
     with suppress(errors.JobDeleted):
         job, _ = _read(path, query)
         lifecycle.delete(job.id, authentication.caller().sees)
     return Response(status=204)
 
 
-def _read(path: ResultPath, query: VersionQuery) -> tuple[Job, Asked]:
+def _read(path: ResultPath, query: VersionQuery) -> tuple[Job, ResultOptions]:
     check_version(query)
     check_model(path.model_id)
     job = lifecycle.read(path.job_id, authentication.caller().sees)
-    return job, Asked.read(job.id)
+    return job, ResultOptions.read(job.id)
 
 
-def _with_result(status: dict[str, object], job: Job, asked: Asked) -> Iterator[str]:
+def _with_result(
+    status: dict[str, object], job: Job, result_options: ResultOptions
+) -> Iterator[str]:
     numbers = _page_numbers(job)
     failed = job.outcome.failed_pages if job.outcome else ()
 
@@ -175,9 +176,9 @@ def _with_result(status: dict[str, object], job: Job, asked: Asked) -> Iterator[
             yield page
 
     form = azure_result.Form(
-        index=asked.index,
+        index=result_options.index,
         in_pixels=job.input.media_type.startswith("image/"),
-        languages=asked.languages,
+        languages=result_options.languages,
         warnings=[azure_result.Warned(row.code, row.message, row.page) for row in failed],
     )
     next(pages())
@@ -187,9 +188,9 @@ def _with_result(status: dict[str, object], job: Job, asked: Asked) -> Iterator[
 
 
 def _page_numbers(job: Job) -> list[int]:
-    """The pages that were asked for, in the order of the document."""
-    wanted = JobOptions.model_validate(job.options).page_numbers(job.input.pages)
-    ranges = (part.partition("-") for part in wanted.split(",") if part)
+    """Returns the numbers of the selected pages, in document order."""
+    selected = JobOptions.model_validate(job.options).page_numbers(job.input.pages)
+    ranges = (part.partition("-") for part in selected.split(",") if part)
     chosen = {page for first, _, last in ranges for page in range(int(first), int(last) + 1)}
     return sorted(chosen) or list(range(1, job.input.pages + 1))
 
@@ -205,7 +206,7 @@ def _json(body: dict[str, object] | Iterable[str]) -> Response:
     return response
 
 
-# What there is
+# Models
 
 
 @blueprint.get("/documentModels")
@@ -217,7 +218,7 @@ def models(query: VersionQuery) -> Response:
 
 @blueprint.get("/documentModels/<model_id>")
 def model(path: ModelPath, query: VersionQuery) -> Response:
-    """Describe a model."""
+    """Get a model."""
     check_version(query)
     check_model(path.model_id)
     return _json(dict(_MODEL_DETAILS))
@@ -225,13 +226,13 @@ def model(path: ModelPath, query: VersionQuery) -> Response:
 
 @blueprint.get("/info")
 def info(query: VersionQuery) -> Response:
-    """Tell how many models of one's own there are, and may be: none."""
+    """Get the number of custom models and its limit, both 0."""
     check_version(query)
     return _json({"customDocumentModels": {"count": 0, "limit": 0}})
 
 
 def unknown(rest: str = "") -> Response:
-    """Answers what is asked of any other address, or in another way, in Azure's shape."""
+    """Rejects all other URLs and methods under the prefix, with an error in Azure's format."""
     adapter = current_app.create_url_adapter(request)
     methods = ("GET", "POST", "DELETE")
     known = [m for m in methods if adapter and adapter.match(method=m)[0] != request.endpoint]

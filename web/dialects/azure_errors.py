@@ -1,11 +1,11 @@
-"""Errors in the shape of Azure Document Intelligence, with our code inside.
+"""Errors in the format of Azure Document Intelligence, with the service's own code inside.
 
     {"error": {"code": "InvalidRequest", "message": "…",
                "innererror": {"code": "InvalidContent", "message": "…",
                               "innererror": {"code": "pdf_invalid", "message": "…"}}}}
 
-Its codes, and what status goes with which: https://learn.microsoft.com/azure/ai-services/document-intelligence/v3-error-guide
-Those in digits are of the gateway in front of it.
+Azure's codes and their statuses: https://learn.microsoft.com/azure/ai-services/document-intelligence/v3-error-guide
+Numeric codes are those of Azure's gateway.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ocr_tasks import errors
 from ocr_tasks.model import Failure
 from web.http import problems
 
-#: The outer code by the status that an error has elsewhere, and the status that goes with it here.
+#: Outer code and Azure's status, by the status of the error in the service's own API.
 _BY_STATUS: Mapping[int, tuple[str, int]] = {
     400: ("InvalidRequest", 400),
     401: ("401", 401),
@@ -41,7 +41,7 @@ _BY_STATUS: Mapping[int, tuple[str, int]] = {
     507: ("ServiceUnavailable", 503),
 }
 
-#: Errors that say more than their status does.
+#: Exceptions from `_BY_STATUS`.
 _OUTER: Mapping[type[errors.OcrTasksError], tuple[str, int]] = {
     errors.NotFound: ("404", 404),
     errors.UnsupportedMediaType: ("UnsupportedMediaType", 415),
@@ -77,30 +77,30 @@ _INNER: Mapping[type[errors.OcrTasksError], str] = {
     errors.JobDeleted: "OperationNotFound",
     errors.ResultGone: "OperationNotFound",
     errors.ArtifactNotFound: "OutputOptionNotFound",
-    # Of a job that failed.
+    # Errors of failed jobs
     errors.InputUnsupported: "UnsupportedContent",
     errors.JobFileTooLarge: "InvalidContentLength",
     errors.JobOutOfMemory: "InvalidContentDimensions",
 }
 
-#: What to do about errors where it is not what the others are told.
+#: Advice that differs from that of the service's own API.
 _ADVICE: Mapping[type[errors.OcrTasksError], str] = {
     errors.NotAuthenticated: (
-        "The key, in Ocp-Apim-Subscription-Key, is a token: the operator makes one with "
+        "Send a token as the key, in Ocp-Apim-Subscription-Key. Create one with "
         "`ocr-tasks tokens create`, with the scopes submit and read."
     ),
 }
 
 
 def install(blueprint: APIBlueprint) -> None:
-    """Has every error of the addresses of a blueprint answered in this shape."""
+    """Sends all errors of a blueprint in Azure's format."""
     blueprint.register_error_handler(errors.OcrTasksError, _respond)
     blueprint.register_error_handler(HTTPException, _respond_http)
     blueprint.register_error_handler(Exception, _respond_unexpected)
 
 
 def of_failure(failure: Failure) -> dict[str, object]:
-    """Why a job failed."""
+    """Returns the error object of a failed job."""
     kind = errors.by_code().get(failure.code, errors.Internal)
     if kind is errors.JobCancelled:
         return _error("OperationCanceled", kind, failure.message)
@@ -109,16 +109,16 @@ def of_failure(failure: Failure) -> dict[str, object]:
 
 
 def _error(outer: str, kind: type[errors.OcrTasksError], detail: str) -> dict[str, object]:
-    told: dict[str, object] = {"code": kind.code, "message": _ADVICE.get(kind, kind.advice)}
+    inner: dict[str, object] = {"code": kind.code, "message": _ADVICE.get(kind, kind.advice)}
     if kind in _INNER:
-        told = {"code": _INNER[kind], "message": f"{kind.title}.", "innererror": told}
-    return {"code": outer, "message": detail, "innererror": told}
+        inner = {"code": _INNER[kind], "message": f"{kind.title}.", "innererror": inner}
+    return {"code": outer, "message": detail, "innererror": inner}
 
 
 def _respond(error: errors.OcrTasksError) -> Response:
     kind = type(error)
     outer, status = _OUTER.get(kind) or _BY_STATUS[problems.STATUS[kind]]
-    # The problem document of the same error has the right headers already.
+    # The problem document has the same headers.
     response = problems.respond(error, status)
     response.set_data(json.dumps({"error": _error(outer, kind, error.detail)}, ensure_ascii=False))
     response.content_type = "application/json"
@@ -134,4 +134,4 @@ def _respond_http(error: HTTPException) -> Response:
 
 
 def _respond_unexpected(error: Exception) -> Response:
-    return _respond(problems.of_unexpected(error))  # the last net
+    return _respond(problems.of_unexpected(error))

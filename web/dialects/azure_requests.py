@@ -1,4 +1,4 @@
-"""What a client of Azure Document Intelligence asks for: options and the document."""
+"""Requests of Azure Document Intelligence clients: options and the document."""
 
 from __future__ import annotations
 
@@ -21,56 +21,55 @@ from web.dialects.azure_result import API_VERSION, MODEL, StringIndex
 from web.http import streaming
 from web.http.schemas import Query
 
-#: Features that change nothing, as pages are read in the resolution that they have, or that we
-#: know something of; the others are refused.
+#: Supported features; others are rejected. `ocrHighResolution` has no effect: OCR always uses the
+#: full resolution.
 _FEATURES = {"ocrHighResolution", "languages"}
 
-#: Of these the second is told as the first.
+#: `markdown` is accepted, but the content is plain text.
 _FORMATS = ("text", "markdown")
 
 _BINARY = re.compile(r"application/(octet-stream|pdf)|image/[a-z0-9.+-]+")
 
-#: Where what was asked for is kept in the folder of the job.
+#: File in the job's folder with the parameters of the request.
 _FILE = "analysis.json"
 
 
 class VersionQuery(Query):
-    # Missing ones are refused by hand: the body has to be read away before.
+    # Not required here: `check_version` rejects a missing one after the body has been received.
     api_version: str | None = Field(None, alias="api-version", description=f"`{API_VERSION}`.")
 
 
 class AnalyzeQuery(VersionQuery):
-    pages: str | None = Field(None, description="Such as 1-3,5. All, if left out.")
+    pages: str | None = Field(None, description="Pages, e.g. `1-3,5`. Default: all.")
     locale: str | None = Field(
         None,
-        description="Language of the text, such as de-AT; one that is not installed is not looked "
-        "at.",
+        description="Language of the text, e.g. `de-AT`. Ignored if it is not installed.",
     )
     string_index_type: str | None = Field(
         None,
         alias="stringIndexType",
-        description="What offsets count: textElements, unicodeCodePoint or utf16CodeUnit.",
+        description="Unit of offsets: textElements, unicodeCodePoint or utf16CodeUnit.",
     )
     output_content_format: str | None = Field(
-        None, alias="outputContentFormat", description="text; markdown gives text as well."
+        None, alias="outputContentFormat", description="`text`; `markdown` returns text, too."
     )
     features: str | None = Field(
-        None, description="languages, ocrHighResolution, joined by commas."
+        None, description="`languages` and `ocrHighResolution`, comma-separated."
     )
-    output: str | None = Field(None, description="pdf: make the searchable PDF.")
+    output: str | None = Field(None, description="`pdf`: also create the searchable PDF.")
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What the answer to an analysis needs to know of its request."""
+class ResultOptions:
+    """Parameters of a request that affect the format of its result."""
 
     index: StringIndex
     pdf: bool
     languages: bool
 
     @classmethod
-    def of(cls, query: AnalyzeQuery) -> Asked:
-        """What is asked for."""
+    def of(cls, query: AnalyzeQuery) -> ResultOptions:
+        """Checks and converts the parameters; raises `InvalidParameter`."""
         index = cast("StringIndex", query.string_index_type or "textElements")
         outputs, features = _words(query.output), _words(query.features)
         _check("stringIndexType", [index], get_args(StringIndex))
@@ -80,27 +79,27 @@ class Asked:
         return cls(index, "pdf" in outputs, "languages" in features)
 
     @classmethod
-    def read(cls, job_id: str) -> Asked:
-        """What was asked for with a job."""
+    def read(cls, job_id: str) -> ResultOptions:
+        """Loads the parameters of a job; raises `JobNotFound` if another interface created it."""
         stored = store.get().read(job_id, _FILE)
         if stored is None:
             raise errors.JobNotFound("The job was not sent by this interface")
         return cls(**json.loads(stored))
 
-    def keep(self, job_id: str) -> None:
-        """Keeps it with a job."""
+    def save(self, job_id: str) -> None:
+        """Stores the parameters in the job's folder."""
         store.get().write(job_id, _FILE, json.dumps(asdict(self)).encode())
 
 
 def check_version(query: VersionQuery) -> None:
-    """Makes sure that the client speaks what is spoken here."""
+    """Checks that the request uses the supported api-version."""
     if not query.api_version:
         raise errors.MissingParameter("api-version is required")
     _check("api-version", [query.api_version], {API_VERSION})
 
 
 def check_model(model_id: str) -> None:
-    """Makes sure that there is such a model."""
+    """Checks that the model exists."""
     if model_id != MODEL:
         raise errors.ModelNotFound(f"There is no model {model_id!r:.80}, only {MODEL}")
 
@@ -112,27 +111,27 @@ def _words(text: str | None) -> list[str]:
 def _check(name: str, words: Iterable[str], known: Collection[str]) -> None:
     for word in words:
         if word not in known:
-            wanted = " or ".join(sorted(known))
-            raise errors.InvalidParameter(f"{name} is {word!r:.80}; it can be {wanted}")
+            choices = " or ".join(sorted(known))
+            raise errors.InvalidParameter(f"{name} is {word!r:.80}; it can be {choices}")
 
 
 def job_options(query: AnalyzeQuery) -> options.JobOptions:
-    """How the document is to be read.
+    """Returns the job options for a request.
 
-    As Azure does: pages are read however they lie, and what is made of a signed document is no
-    matter of its signature, as the client keeps what it sent.
+    As with Azure, pages are rotated upright and signed documents are accepted: the client keeps the
+    original with its signature.
     """
-    wanted: dict[str, Any] = {"rotate_pages": True, "allow_signed": True}
+    chosen: dict[str, Any] = {"rotate_pages": True, "allow_signed": True}
     if query.pages:
-        wanted["pages"] = query.pages
+        chosen["pages"] = query.pages
     code = language.tesseract(query.locale, worker_registry.languages()) if query.locale else None
     if code:
-        wanted["languages"] = [code]
-    return options.from_dict(wanted)
+        chosen["languages"] = [code]
+    return options.from_dict(chosen)
 
 
-def take(upload: streaming.UploadRequest) -> receive.Incoming:
-    """Takes the document in: the body, or what its JSON holds or names."""
+def receive_document(upload: streaming.UploadRequest) -> receive.Incoming:
+    """Receives the document: the body itself, or the content or URL in its JSON."""
     if upload.mimetype == "application/json":
         return streaming.read_body(upload, receive.documents(), _document)
     if _BINARY.fullmatch(upload.mimetype):
@@ -141,7 +140,7 @@ def take(upload: streaming.UploadRequest) -> receive.Incoming:
 
 
 def _document(body: Iterable[bytes]) -> Iterator[bytes]:
-    """The document in `base64Source` of a body, or at its `urlSource`."""
+    """Yields the document from `base64Source` of a JSON body, or downloaded from `urlSource`."""
     reader = base64_json.Reader("base64Source")
     try:
         yield from reader.read(body)
@@ -166,7 +165,7 @@ def _fetched(url: str) -> Iterator[bytes]:
     failed, too_large = errors.SourceNotFetched, errors.UploadTooLarge
     fetcher = Fetcher(config.fetch_seconds, config.max_upload_bytes, failed, too_large)
     try:
-        with fetcher.open(url) as (_, pieces):
-            yield from pieces
+        with fetcher.open(url) as (_, chunks):
+            yield from chunks
     finally:
         fetcher.close()

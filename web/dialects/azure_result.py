@@ -1,6 +1,6 @@
-"""What Azure Document Intelligence says of a document that was read: its `AnalyzeResult`.
+"""The result of an analysis in the format of Azure Document Intelligence, `AnalyzeResult`.
 
-The shape is that of api-version 2024-11-30, written down in
+Specification of api-version 2024-11-30:
 https://github.com/Azure/azure-rest-api-specs/blob/main/specification/ai/data-plane/DocumentIntelligence/stable/2024-11-30/DocumentIntelligence.json
 """
 
@@ -32,7 +32,7 @@ _Span = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Warned:
-    """Something that is not as it should be with a page."""
+    """A warning about a page."""
 
     code: str
     message: str
@@ -41,10 +41,10 @@ class Warned:
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """How the result is to be written.
+    """The format of a result.
 
-    `index`: in what offsets count; text elements are grapheme clusters. `in_pixels`: measures are
-    pixels, else inches. `languages`: whether to tell which languages the text is in.
+    `index`: unit of offsets; text elements are grapheme clusters. `in_pixels`: lengths are in
+    pixels instead of inches. `languages`: whether to include the languages of the text.
     """
 
     index: StringIndex = "textElements"
@@ -54,13 +54,13 @@ class Form:
 
 
 def document(pages: Callable[[], Iterable[Page]], form: Form) -> Iterator[str]:
-    """The result as JSON, a page at a time.
+    """Yields the result as JSON, page by page.
 
-    `pages` gives the pages anew each time it is called: once for the content, for what stands on
-    the pages, and for the paragraphs, so that no more than one page is in memory.
+    `pages` returns a new iterator over the pages with each call. It is called three times: for the
+    content, the pages and the paragraphs. Only one page is in memory at a time.
 
-    The content has a line break after each line and each page that has text, as Azure's has. What
-    nothing measured, the words of a PDF's own text, has the confidence 1: the shape demands one.
+    As with Azure, the content has a line break between lines and between pages with text. Words of
+    a PDF's own text layer have no confidence; it is set to 1, because the format requires one.
     """
     head = {
         "apiVersion": API_VERSION,
@@ -82,7 +82,7 @@ def document(pages: Callable[[], Iterable[Page]], form: Form) -> Iterator[str]:
     yield from _joined(_paragraphs(pages(), form, found))
     yield '],"styles":[]'
     if form.languages:
-        yield f',"languages":{_json([row.told(tag) for tag, row in found.items()])}'
+        yield f',"languages":{_json([row.body(tag) for tag, row in found.items()])}'
     if form.warnings:
         rows = [
             {"code": row.code, "message": row.message, "target": str(row.page)}
@@ -103,12 +103,12 @@ def _joined(rows: Iterable[dict[str, object]]) -> Iterator[str]:
         separator = ",\n"
 
 
-# Where everything stands in the content
+# Positions in the content
 
 
 @dataclass(frozen=True, slots=True)
 class _PlacedLine:
-    """A line, and its words with where they stand in it."""
+    """A line with its text, its length in units, and the spans of its words within the line."""
 
     line: Line
     text: str
@@ -125,7 +125,7 @@ class _PlacedParagraph(list[_PlacedLine]):
 
 
 def _placed(page: Page, index: StringIndex) -> list[_PlacedParagraph]:
-    """The paragraphs of a page that have text."""
+    """Returns the paragraphs of a page that have text."""
     placed = (
         _PlacedParagraph(paragraph, filter(None, (_line(row, index) for row in paragraph.lines)))
         for paragraph in page.paragraphs
@@ -138,7 +138,7 @@ def _line(line: Line, index: StringIndex) -> _PlacedLine | None:
     if not words:
         return None
     text = " ".join(text for _, text in words)
-    starts, ends = _measured(text, index)
+    starts, ends = _unit_counts(text, index)
     spans: list[tuple[Word, str, _Span]] = []
     place = 0
     for word, content in words:
@@ -148,10 +148,11 @@ def _line(line: Line, index: StringIndex) -> _PlacedLine | None:
     return _PlacedLine(line, text, ends[len(text)], spans)
 
 
-def _measured(text: str, index: StringIndex) -> tuple[Sequence[int], Sequence[int]]:
-    """How many units a line has before each place: those that end there, those that begin before.
+def _unit_counts(text: str, index: StringIndex) -> tuple[Sequence[int], Sequence[int]]:
+    """Returns, for each position in a line, the number of units that end and that start before it.
 
-    The two differ only within a unit. A line break parts units, so lines can be measured alone.
+    The numbers differ only inside a unit. Units never cross a line break, so lines can be measured
+    separately.
     """
     if index == "unicodeCodePoint" or text.isascii():
         whole = range(len(text) + 1)
@@ -171,8 +172,8 @@ def _measured(text: str, index: StringIndex) -> tuple[Sequence[int], Sequence[in
 
 
 @dataclass(slots=True)
-class _Place:
-    """How far the content is told; each page with text but the first follows a line break."""
+class _Position:
+    """The current offset in the content. A line break separates pages with text."""
 
     offset: int = 0
     begun: bool = False
@@ -181,70 +182,70 @@ class _Place:
         self.offset += self.begun
         self.begun = True
 
-    def take(self, line: _PlacedLine, first: bool) -> int:
-        """The offset of a line that comes next, the first of its page or not."""
+    def advance(self, line: _PlacedLine, first: bool) -> int:
+        """Advances by a line; returns its offset. `first`: it is the first line of its page."""
         start = self.offset + (not first)
         self.offset = start + line.length
         return start
 
 
-# What stands there
+# Pages and paragraphs
 
 
 def _pages(pages: Iterable[Page], form: Form) -> Iterator[dict[str, object]]:
-    place = _Place()
+    position = _Position()
     for page in pages:
-        shape = _Shape(page, form)
+        geometry = _Geometry(page, form)
         words: list[dict[str, object]] = []
         lines: list[dict[str, object]] = []
-        placed = [line for part in _placed(shape.page, form.index) for line in part]
+        placed = [line for part in _placed(geometry.page, form.index) for line in part]
         if placed:
-            place.begin_page()
-        begin = place.offset
+            position.begin_page()
+        begin = position.offset
         for line in placed:
-            start = place.take(line, first=not lines)
+            start = position.advance(line, first=not lines)
             lines.append(
                 {
                     "content": line.text,
-                    "polygon": shape.polygon(line.line.box),
+                    "polygon": geometry.polygon(line.line.box),
                     "spans": [_span(start, line.length)],
                 }
             )
             words += [
                 {
                     "content": text,
-                    "polygon": shape.polygon(word.box),
+                    "polygon": geometry.polygon(word.box),
                     "confidence": 1 if word.confidence is None else round(word.confidence, 3),
                     "span": _span(start + offset, length),
                 }
                 for word, text, (offset, length) in line.words
             ]
-        spans = [_span(begin, place.offset - begin)] if placed else []
-        beside: dict[str, object] = {"words": words, "lines": lines, "spans": spans}
-        yield {"pageNumber": page.number, **shape.size, **beside}
+        spans = [_span(begin, position.offset - begin)] if placed else []
+        contents: dict[str, object] = {"words": words, "lines": lines, "spans": spans}
+        yield {"pageNumber": page.number, **geometry.size, **contents}
 
 
 def _paragraphs(
     pages: Iterable[Page], form: Form, languages: dict[str, _Language]
 ) -> Iterator[dict[str, object]]:
-    place = _Place()
+    position = _Position()
     for page in pages:
-        shape = _Shape(page, form)
-        parts = _placed(shape.page, form.index)
+        geometry = _Geometry(page, form)
+        parts = _placed(geometry.page, form.index)
         if parts:
-            place.begin_page()
+            position.begin_page()
         for number, part in enumerate(parts):
-            begin = place.take(part[0], first=number == 0)
+            begin = position.advance(part[0], first=number == 0)
             for line in part[1:]:
-                place.take(line, first=False)
-            length = place.offset - begin
+                position.advance(line, first=False)
+            length = position.offset - begin
             tag = bcp47(part.paragraph.language or "") if form.languages else None
             if tag:
                 languages.setdefault(tag, _Language()).add(begin, length, part.paragraph)
             yield {
                 "spans": [_span(begin, length)],
                 "boundingRegions": [
-                    {"pageNumber": page.number, "polygon": shape.polygon(part.paragraph.box)}
+                    {"pageNumber": page.number, "polygon": geometry.polygon(part.paragraph.box)}
                 ],
                 "content": " ".join(line.text for line in part),
             }
@@ -254,15 +255,15 @@ def _span(offset: int, length: int) -> dict[str, int]:
     return {"offset": offset, "length": length}
 
 
-class _Shape:
-    """How a page lies and is measured: as it was sent, also where it was turned to be read."""
+class _Geometry:
+    """The geometry of a page as it was uploaded, even if it was rotated for OCR."""
 
     def __init__(self, page: Page, form: Form) -> None:
         turn = page.rotation % 360
         sides = (page.height, page.width) if turn in (90, 270) else (page.width, page.height)
         self.page = in_image(page, *sides)
         self._per_unit = 1.0 if form.in_pixels else page.dpi
-        self._first = turn // 90
+        self._first_corner = turn // 90
         self.size: dict[str, object] = {
             "angle": turn - 360 if turn > 180 else turn,
             "width": self._measure(sides[0]),
@@ -271,10 +272,10 @@ class _Shape:
         }
 
     def polygon(self, box: Box) -> list[float]:
-        """The corners of a box, clockwise, from where its text begins at the top."""
+        """Returns the corners of a box clockwise, starting at the top left of its text."""
         left, top, right, bottom = map(self._measure, box)
         corners = [(left, top), (right, top), (right, bottom), (left, bottom)]
-        turned = corners[self._first :] + corners[: self._first]
+        turned = corners[self._first_corner :] + corners[: self._first_corner]
         return [side for corner in turned for side in corner]
 
     def _measure(self, pixels: int) -> float:
@@ -283,10 +284,10 @@ class _Shape:
 
 @dataclass(slots=True)
 class _Language:
-    """Where a language is in the content; what follows itself is one span."""
+    """The spans of a language in the content. Adjacent spans are merged."""
 
     spans: list[dict[str, int]] = field(default_factory=list)
-    sure: float = 0.0
+    confidence: float = 0.0
     letters: int = 0
 
     def add(self, offset: int, length: int, paragraph: Paragraph) -> None:
@@ -296,13 +297,17 @@ class _Language:
         else:
             self.spans.append(_span(offset, length))
         for word in (word for line in paragraph.lines for word in line.words):
-            self.sure += len(word.text) * (1 if word.confidence is None else word.confidence)
+            self.confidence += len(word.text) * (1 if word.confidence is None else word.confidence)
             self.letters += len(word.text)
 
-    def told(self, tag: str) -> dict[str, object]:
-        """Tesseract chooses the language that it reads with more confidence: so this is that."""
+    def body(self, tag: str) -> dict[str, object]:
+        """Returns the JSON object of the language.
+
+        Tesseract selects the language with the highest confidence, so its confidence is the mean
+        confidence of the words, weighted by their length.
+        """
         return {
             "locale": tag,
             "spans": self.spans,
-            "confidence": round(self.sure / max(1, self.letters), 3),
+            "confidence": round(self.confidence / max(1, self.letters), 3),
         }

@@ -1,10 +1,9 @@
-"""OCR with progress: the routes of a demo of OCRmyPDF's progress bar, for its page.
+"""The API of the OCR-with-progress demo, for the demo's web page.
 
-Wire facts are those of https://github.com/QuentinFuxa/ocrmypdf-plugin-progress
-(`fastapi-endpoints.py`, `src/ocr_functions.py`, and `src/demo.html`, the page). It asks for the
-progress without saying of what, so that is of the job that its browser sent last. It shows `desc`,
-then `progress_bar / total unit`, and knows no failure but the want of a link: so a failure is told
-in `desc` as well.
+Compatible with https://github.com/QuentinFuxa/ocrmypdf-plugin-progress
+(`fastapi-endpoints.py`, `src/ocr_functions.py`, and the page, `src/demo.html`). The page requests
+progress without a job id and gets that of the last job its browser submitted. It displays `desc`
+and `progress_bar / total unit`. It cannot display errors, so they are also sent in `desc`.
 """
 
 from __future__ import annotations
@@ -32,13 +31,13 @@ blueprint = APIBlueprint(
     "demo",
     __name__,
     url_prefix="/ocr-pdf",
-    abp_tags=[Tag(name="OCR with progress", description="For the page of that demo")],
+    abp_tags=[Tag(name="OCR with progress", description="API of the demo's web page")],
 )
 
-#: What tells browsers behind one address apart. It is no secret, and shows nobody's documents.
+#: Identifies browsers behind the same IP address. It grants no access.
 _COOKIE = "ocr_demo"
 
-#: What the page shows of a stage, in the words of OCRmyPDF's progress bars.
+#: Texts of the stages, which are those of OCRmyPDF's progress bars.
 _WORDS = {
     Stage.QUEUED: "Waiting",
     Stage.SCANNING: "Scanning contents",
@@ -54,20 +53,20 @@ _ENDING = "_ocr.pdf"
 _LAST_JOB_PREFIX = "ocr:latest:"
 _LAST_JOB_SECONDS = 24 * 3600
 
-_FORM = file_form("name", "Its name, if it should be another.")
+_FORM = file_form("name", "Replaces the name of the file.")
 
 
 class ResultPath(BaseModel):
-    job_id: str = Field(description="Id of the job, as POST /ocr-pdf gave it.")
+    job_id: str = Field(description="Id of the job, from POST /ocr-pdf.")
 
 
 class DownloadPath(BaseModel):
-    filename: str = Field(description="Id of the job and `_ocr.pdf`.")
+    filename: str = Field(description="Id of the job, followed by `_ocr.pdf`.")
 
 
 @blueprint.after_request
 def _in_its_shape(response: Response) -> Response:
-    """Has every error told as the original does."""
+    """Sends all errors in the demo's format."""
     if response.mimetype == "application/problem+json":
         problem = json.loads(response.get_data())
         text = _sentence(problem["detail"], problem["advice"])
@@ -78,7 +77,7 @@ def _in_its_shape(response: Response) -> Response:
 
 @blueprint.post("", openapi_extensions={"requestBody": _FORM})
 def create() -> Response:
-    """Send a PDF or an image. All of its pages are made images and read, as with mode=force."""
+    """Create a job for a PDF or an image, with `mode=force`: OCR runs on all pages."""
     upload = cast("streaming.UploadRequest", request)
     with submission.admitting(upload) as caller:
         limits = receive.Limits(settings.get().max_upload_bytes, files=1)
@@ -96,7 +95,7 @@ def create() -> Response:
 
 @blueprint.get("/progress/")
 def progress() -> Response:
-    """How far the job is that this browser sent last; {} if it has sent none."""
+    """Get the progress of this browser's last job; `{}` if there is none."""
     job_id = _last_job_of(_browser())
     if job_id is None:
         return _json({})
@@ -109,7 +108,7 @@ def progress() -> Response:
 
 @blueprint.get("/results/<job_id>")
 def results(path: ResultPath) -> Response:
-    """Whether a job has ended, and where its PDF is; `error` says why there is none."""
+    """Get the state of a job and the URL of its PDF, or `error` if it failed."""
     job = lifecycle.read(path.job_id, authentication.caller().sees)
     if not job.state.final:
         return _json({"extracted_text": "", "finished": False, "download_url": ""})
@@ -121,7 +120,7 @@ def results(path: ResultPath) -> Response:
 
 @blueprint.get("/download/<filename>")
 def download(path: DownloadPath) -> Response:
-    """The PDF of a job."""
+    """Download the PDF of a job."""
     job_id = path.filename.removesuffix(_ENDING)
     if job_id == path.filename:
         raise errors.NotFound()
@@ -130,9 +129,10 @@ def download(path: DownloadPath) -> Response:
 
 
 def _remember(job: Job) -> None:
-    """Notes the last job of this browser, and gives it a cookie to be known by.
+    """Stores the last job of this browser, and identifies the browser with a cookie.
 
-    A page of another site gets none: it is known by its address and program, as others may be.
+    Browsers do not send the cookie from pages of other sites. Without it, they are identified by
+    IP address and User-Agent.
     """
     names = [_browser()]
     if _COOKIE not in request.cookies:
@@ -199,7 +199,7 @@ def _bar(
 
 
 def _reason(job: Job) -> str:
-    """Why a job ended without a result, and what to do."""
+    """Returns why a job ended without a result, and what to do."""
     assert job.failure is not None  # noqa: S101  # for the type checker
     known = errors.by_code().get(job.failure.code, errors.Internal)
     return _sentence(job.failure.message, known.advice)
@@ -230,5 +230,5 @@ def _last_job_of(client: str) -> str | None:
 
 
 def _last_job_key(client: str) -> str:
-    # What clients say of themselves can be of any length, and must not be stored.
+    # Hashed, because the identification can be of any length and should not be stored.
     return _LAST_JOB_PREFIX + hashlib.sha256(client.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""The interfaces of other services: what they add to the HTTP side; see `web.extensions`."""
+"""The extension for interfaces of other services; see `web.extensions`."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _PUBLIC: frozenset[Scope] = frozenset()
 
 
 class DialectsExtension(WebExtension):
-    """A blueprint for each of OCR_DIALECTS, named like its module."""
+    """One blueprint for each name in OCR_DIALECTS, which is also the name of its module."""
 
     scopes: ClassVar[Mapping[str, frozenset[Scope]]] = {
-        # Nextcloud registers a server whatever it responds to these, unless it is refused.
+        # Nextcloud registers the server unless one of these is refused.
         "nextcloud.heartbeat": _PUBLIC,
         "nextcloud.initialise": _SUBMIT,
         "nextcloud.enable": _SUBMIT,

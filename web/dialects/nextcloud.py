@@ -1,12 +1,16 @@
-"""The OCR back end of Nextcloud, for its app Workflow OCR.
+"""An OCR backend for Nextcloud's app Workflow OCR.
 
-Wire facts are those of https://github.com/R0Wi-DEV/workflow_ocr_backend (`app.py`, `ocrservice.py`)
-and of its one client, https://github.com/R0Wi-DEV/workflow_ocr (`ApiClient.php`), which knows the
-statuses 200 and 500 only. What Nextcloud asks of any external app is in
-https://github.com/nextcloud/app_api (`AppAPIService.php`): a heartbeat without a token; `/init`,
-after which it goes on at once if that is 501, and waits to be told of the end if it is 200; and
-`/enabled`, whose answer is looked at for `error`. Its requests carry
-`AUTHORIZATION-APP-API: base64(user:secret)`; the secret is one of our tokens (`origins`).
+Compatible with https://github.com/R0Wi-DEV/workflow_ocr_backend (`app.py`, `ocrservice.py`) and its
+only client, https://github.com/R0Wi-DEV/workflow_ocr (`ApiClient.php`), which supports only the
+statuses 200 and 500. Nextcloud's interface for external apps is defined by
+https://github.com/nextcloud/app_api (`AppAPIService.php`):
+
+- a heartbeat without a token
+- `/init`: after 501, Nextcloud continues at once; after 200, it would wait for a callback
+- `/enabled`: Nextcloud checks the response for `error`
+
+Requests contain `AUTHORIZATION-APP-API: base64(user:secret)`. The secret is a token of the service
+(see `request_origin`).
 """
 
 from __future__ import annotations
@@ -31,12 +35,11 @@ from web.http import access_log, downloads, streaming
 from web.http.forms import file_form
 
 blueprint = APIBlueprint(
-    "nextcloud", __name__, abp_tags=[Tag(name="Nextcloud", description="Its OCR back end")]
+    "nextcloud", __name__, abp_tags=[Tag(name="Nextcloud", description="OCR backend")]
 )
 
-#: OCRmyPDF's exit code for each kind of error of ours (ocrmypdf.exceptions.ExitCode); an error that
-#: is not here has that of its group. The client is quiet about 6 where files with text are to be
-#: skipped, and if it is told to about 2 and 8.
+#: OCRmyPDF's exit code (ocrmypdf.exceptions.ExitCode) for each error type; other errors have that
+#: of their base class. The client ignores 6 if it skips files with text, and 2 and 8 if configured.
 _EXIT_CODES: dict[type[errors.OcrTasksError], int] = {
     errors.OptionsError: 1,
     errors.MalformedRequest: 1,
@@ -56,34 +59,33 @@ _EXIT_CODES: dict[type[errors.OcrTasksError], int] = {
     errors.OcrTasksError: 15,
 }
 
-#: What to do, where it is something else here than for clients of our own API.
+#: Advice that differs from that of the service's own API.
 _ADVICE: dict[type[errors.OcrTasksError], str] = {
-    errors.NotAuthenticated: "Register the app in Nextcloud with a token of `ocr-tasks tokens "
-    "create` as its secret.",
+    errors.NotAuthenticated: "Register the app in Nextcloud with a token as its secret. Create one "
+    "with `ocr-tasks tokens create`.",
     errors.InvalidOptions: "Correct the custom CLI arguments in Nextcloud's flow.",
-    errors.LanguageUnavailable: "Choose another one in Nextcloud's flow, or have the operator "
-    "install it.",
+    errors.LanguageUnavailable: "Choose another language in Nextcloud's flow, or ask the "
+    "administrator to install it.",
     errors.PdfSigned: "Add --invalidate-digital-signatures if the signature may be lost.",
     errors.PriorText: "Choose another OCR mode in Nextcloud's flow: --skip-text keeps such pages, "
-    "--redo-ocr reads them anew, --force-ocr rebuilds them.",
+    "--redo-ocr replaces the text of an earlier OCR, --force-ocr converts them to images.",
     errors.JobCancelled: "Run the flow again.",
 }
 
-#: Statuses of refusals that the original has as well; of others its client would not look at the
-#: body.
+#: Error statuses that the original backend also uses. With others, the client ignores the body.
 _KEPT_STATUSES = (401, 403)
 
-#: The client closed its connection: nginx' status for that, which nobody gets to see.
+#: nginx's status for a connection closed by the client. It only appears in the log.
 _CLIENT_LEFT = 499
 
 _FIELD = "ocrmypdf_parameters"
 
-_FORM = file_form(_FIELD, "As --skip-text --language deu+eng")
+_FORM = file_form(_FIELD, "OCRmyPDF's arguments, e.g. `--skip-text --language deu+eng`.")
 
 
 @blueprint.after_request
 def _in_its_shape(response: Response) -> Response:
-    """Has every error told as the client of this address understands it."""
+    """Sends all errors in the format that the client supports."""
     if response.mimetype == "application/problem+json":
         problem = json.loads(response.get_data())
         kind = errors.by_code()[problem["code"]]
@@ -95,48 +97,47 @@ def _in_its_shape(response: Response) -> Response:
 
 @blueprint.post("/process_ocr", openapi_extensions={"requestBody": _FORM})
 def process() -> Response:
-    """Send a document and wait for it to be read.
+    """Run OCR on a document and wait for the result.
 
-    `file` is read as the arguments of OCRmyPDF in `ocrmypdf_parameters` have it. The answer holds
-    the text, and the PDF in base64. If the client closes the connection before, the job is
-    cancelled.
+    `ocrmypdf_parameters` contains arguments of OCRmyPDF. The response contains the text, and the
+    PDF as Base64. If the client closes the connection, the job is cancelled.
     """
-    access_log.waits()
+    access_log.mark_as_waiting()
     upload = cast("streaming.UploadRequest", request)
-    with events.place() as may_wait:
+    with events.waiting_slot() as may_wait:
         with submission.admitting(upload) as caller:
             if not may_wait:
                 raise errors.TooManyWaiting()
             limits = receive.Limits(settings.get().max_upload_bytes, files=1)
             incoming, form = streaming.read(upload, limits=limits)
             job = submission.submit(caller, incoming, _options(form), reuse=False)
-        ended = events.stay(job, request)
+        ended = events.wait_or_cancel(job, request)
     if ended is None:
         return Response(status=_CLIENT_LEFT)
-    return _answer(ended) if ended.state is State.SUCCEEDED else _failed(ended)
+    return _succeeded(ended) if ended.state is State.SUCCEEDED else _failed(ended)
 
 
 @blueprint.get("/installed_languages")
 def installed_languages() -> Response:
-    """The codes of the languages that can be read."""
+    """List the codes of the installed languages."""
     return _json(worker_registry.languages())
 
 
 @blueprint.get("/heartbeat")
 def heartbeat() -> Response:
-    """Whether the server is there."""
+    """Check whether the server is alive."""
     return _json({"status": "ok"})
 
 
 @blueprint.post("/init")
 def initialise() -> Response:
-    """Prepare to be used: 501, as there is nothing to prepare, so Nextcloud goes on at once."""
+    """Initialize the app: 501, which makes Nextcloud continue at once."""
     return Response(status=501)
 
 
 @blueprint.put("/enabled")
 def enable() -> Response:
-    """Be told that the app was switched on or off, which changes nothing here."""
+    """Enable or disable the app, which has no effect here."""
     return _json({"error": ""})
 
 
@@ -146,24 +147,24 @@ def _options(form: dict[str, list[str]]) -> JobOptions:
     sent = form.get(_FIELD, [""])
     if len(sent) > 1:
         raise errors.MalformedRequest(f"the field `{_FIELD}` was sent more than once")
-    # Somebody waits, with a limit of time; and the answer has the text.
+    # The client is waiting, with a timeout, and the response contains the text.
     return ocrmypdf_args.parse(sent[0], priority="interactive", sidecar=True)
 
 
-# Answers
+# Responses
 
 
-def _answer(job: Job) -> Response:
-    """The result, made as it is sent: memory does not grow with the document."""
-    _, text = downloads.opened(job, "text")
-    _, pdf = downloads.opened(job, "pdf")
+def _succeeded(job: Job) -> Response:
+    """Streams the result, with memory use independent of the document's size."""
+    _, text = downloads.open_result(job, "text")
+    _, pdf = downloads.open_result(job, "pdf")
     head = json.dumps({"filename": job.input.name, "contentType": "application/pdf"})
 
     def written() -> Iterator[bytes]:
         yield head.removesuffix("}").encode() + b', "recognizedText": "'
-        yield from _within_quotes(downloads.pieces(text))
+        yield from _json_escaped(downloads.chunks(text))
         yield b'", "fileContent": "'
-        yield from _in_base64(downloads.pieces(pdf))
+        yield from _in_base64(downloads.chunks(pdf))
         yield b'"}'
 
     response = Response(written(), content_type="application/json")
@@ -171,16 +172,16 @@ def _answer(job: Job) -> Response:
     return response
 
 
-def _within_quotes(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """UTF-8 as the inside of a string in JSON."""
-    for text in codecs.iterdecode(pieces, "utf-8"):
+def _json_escaped(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Yields UTF-8 text, escaped for a JSON string."""
+    for text in codecs.iterdecode(chunks, "utf-8"):
         yield json.dumps(text)[1:-1].encode()
 
 
-def _in_base64(pieces: Iterable[bytes]) -> Iterator[bytes]:
+def _in_base64(chunks: Iterable[bytes]) -> Iterator[bytes]:
     left = b""
-    for piece in pieces:
-        data = left + piece
+    for chunk in chunks:
+        data = left + chunk
         whole = len(data) - len(data) % 3
         yield base64.b64encode(data[:whole])
         left = data[whole:]
@@ -196,11 +197,11 @@ def _failed(job: Job) -> Response:
 
 
 def _refuse(response: Response, kind: type[errors.OcrTasksError], detail: str) -> None:
-    """Makes the body of an answer the one of an error, with the exit code that OCRmyPDF has."""
+    """Replaces the body of a response with an error and OCRmyPDF's exit code."""
     advice = _ADVICE.get(kind, kind.advice)
     message = f"{detail.rstrip('.')}. {advice} [{kind.code}]"
     code = next(_EXIT_CODES[group] for group in kind.__mro__ if group in _EXIT_CODES)
-    to_nextcloud = request.path == "/enabled"  # by which the app stays off
+    to_nextcloud = request.path == "/enabled"  # with `error`, the app stays disabled
     body = {"error": message} if to_nextcloud else {"message": message, "ocrMyPdfExitCode": code}
     response.set_data(json.dumps(body, ensure_ascii=False))
     response.content_type = "application/json"

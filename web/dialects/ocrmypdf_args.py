@@ -1,8 +1,8 @@
-"""OCRmyPDF's command line as the options of a job, for those who come from a script of their own.
+"""Converts OCRmyPDF's command-line arguments to job options.
 
 Names and meanings are those of `ocrmypdf --help`, version 17
-(https://ocrmypdf.readthedocs.io/en/latest/cookbook.html). Nothing is passed on: what is not
-understood here is refused, what changes nothing here is in `_IDLE`.
+(https://ocrmypdf.readthedocs.io/en/latest/cookbook.html). Arguments are never passed to OCRmyPDF:
+unknown ones are rejected, and those without effect here are listed in `_IDLE`.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from typing import Any, NoReturn
 from ocr_tasks import errors, options
 from ocr_tasks.options import JobOptions
 
-#: Characters that the words of a command line may have in all.
+#: Maximum number of characters of all arguments.
 _LONGEST = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class _Flag:
-    """An argument without a value: it sets an option of the job to one."""
+    """An argument without a value, which sets a job option to a fixed value."""
 
     names: tuple[str, ...]
     option: str
@@ -31,7 +31,7 @@ class _Flag:
 
 @dataclass(frozen=True, slots=True)
 class _Valued:
-    """An argument with a value, which an option takes as it is, or by what it is called there."""
+    """An argument with a value, which is used as it is or mapped to that of a job option."""
 
     names: tuple[str, ...]
     option: str
@@ -68,8 +68,8 @@ _VALUED = (
     _Valued(("--keywords",), "keywords"),
 )
 
-#: What changes nothing here, with the number of its values as argparse writes it: how many
-#: processes read is the operator's choice, and no file is written that could be there already.
+#: Arguments without effect, with their number of values in argparse's notation: the number of
+#: processes is configured on the server, and no existing file can be overwritten.
 _IDLE: tuple[tuple[tuple[str, ...], int | str], ...] = (
     (("--jobs", "-j"), 1),
     (("--quiet", "-q"), 0),
@@ -80,17 +80,17 @@ _IDLE: tuple[tuple[tuple[str, ...], int | str], ...] = (
     (("--no-overwrite", "-n"), 0),
 )
 
-#: Text is an artifact of its own and goes to no file, whatever file the argument names.
+#: Text is a separate artifact; the argument's file name is ignored.
 _SIDECAR = "--sidecar"
 
 _ARGUMENTS = {row.option: row.names[0] for row in (*_FLAGS, *_VALUED)}
 
 
 def parse(words: str, **chosen: Any) -> JobOptions:
-    """The options that the arguments of an OCRmyPDF command stand for, and some that are given.
+    """Returns the job options for arguments of OCRmyPDF, with `chosen` as additional options.
 
-    The words are split as by a shell. Without an argument about pages that have text, a document
-    that has such a page is refused, as by OCRmyPDF.
+    The arguments are split as in a shell. As with OCRmyPDF, documents with text are rejected if no
+    argument says how to process pages with text. Raises `InvalidOptions`.
     """
     if len(words) > _LONGEST:
         raise errors.InvalidOptions(f"more than {_LONGEST} characters of arguments")
@@ -111,7 +111,7 @@ def parse(words: str, **chosen: Any) -> JobOptions:
 
 
 def understood() -> list[tuple[str, str]]:
-    """Each argument with what it means for a job, for the documentation."""
+    """Returns each argument with its job option, for the documentation."""
     rows = [(", ".join(row.names), f"`{row.option}={_word(row.value)}`") for row in _FLAGS]
     for valued in _VALUED:
         called = valued.called or {}
@@ -174,7 +174,7 @@ def _values(found: argparse.Namespace) -> dict[str, Any]:
 
 
 def _in_their_words(error: errors.InvalidOptions) -> errors.InvalidOptions:
-    """The same error, with the arguments' names instead of the options'."""
+    """Returns the same error with the names of arguments instead of options."""
     rows = [
         {**row, "argument": _ARGUMENTS.get(row["pointer"].split("/")[1], "the arguments")}
         for row in error.extra["errors"]

@@ -1,6 +1,6 @@
-"""A line for each request that changes something or goes wrong; for the others with DEBUG only.
+"""The access log: one line per request that changes data or fails; other requests with DEBUG only.
 
-All of them are counted, for /metrics.
+All requests are counted for /metrics.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from ocr_tasks.redis import counters
 
 log = logging.getLogger("web.access")
 
-#: A part of a rule that stands for many addresses.
+#: A placeholder in a URL rule.
 _PLACEHOLDER = re.compile(r"<(?:[^:<>]+:)?(\w+)>")
 
 
 def install(app: Flask) -> None:
-    """Makes an application log its requests."""
+    """Logs and counts all requests of an application."""
     app.before_request(_begin)
     app.after_request(_end)
 
@@ -30,18 +30,18 @@ def _begin() -> None:
     g.began = time.monotonic()
 
 
-def waits() -> None:
-    """Says that the present request waits for something, so that its time tells nothing."""
+def mark_as_waiting() -> None:
+    """Marks the current request as waiting, which excludes it from response times."""
     g.waited = True
 
 
 def _end(response: Response) -> Response:
     seconds = time.monotonic() - g.get("began", time.monotonic())
-    # A request that asked to wait says nothing of how fast answers are.
+    # Requests that wait on purpose would distort the response times.
     waited = "wait" in request.args or "Prefer" in request.headers or "waited" in g
     timed = None if waited else seconds
     counters.count_request(request.method, _route(), response.status_code, timed)
-    # Polls are many, and say nothing; that a part is missing is what /readyz is asked for.
+    # Polls are frequent and not informative; a 503 of /readyz is an expected response.
     polls = request.method in ("GET", "HEAD", "OPTIONS")
     quiet = polls and (response.status_code < 400 or request.endpoint == "health.ready")
     level = logging.DEBUG if quiet else logging.INFO
@@ -63,10 +63,10 @@ def _end(response: Response) -> Response:
 
 
 def _route() -> str:
-    """The rule of the address that was asked for, as the documentation writes it."""
-    return _written(request.url_rule.rule) if request.url_rule else "none"
+    """Returns the URL rule of the request as in the documentation, e.g. `/v1/jobs/{job_id}`."""
+    return _format(request.url_rule.rule) if request.url_rule else "none"
 
 
 @cache
-def _written(rule: str) -> str:
+def _format(rule: str) -> str:
     return _PLACEHOLDER.sub(r"{\1}", rule)

@@ -1,4 +1,4 @@
-"""Sends files: with ranges, an ETag, a right name, and only what was made."""
+"""File downloads with Range, ETag and file names."""
 
 from __future__ import annotations
 
@@ -13,23 +13,29 @@ from ocr_tasks.model import Artifact, Job, State
 from ocr_tasks.storage import layout, store
 from ocr_tasks.storage.store import Streamed
 
-_PIECE_BYTES = 64 * 1024
+_CHUNK_BYTES = 64 * 1024
 
 
 def artifact(job: Job, name: str, download_name: str | None = None) -> Response:
-    """A result of a job, to be saved under a name; without one it is that of the document."""
-    found, stored = opened(job, name)
+    """Returns a response with a result of a job.
+
+    Browsers save it as `download_name`, by default the name of the document.
+    """
+    found, stored = open_result(job, name)
     return file(stored, found.media_type, download_name or file_name(job, name), found.sha256)
 
 
-def opened(job: Job, name: str) -> tuple[Artifact, Path | Streamed]:
-    """A result of a job, and where its bytes are."""
+def open_result(job: Job, name: str) -> tuple[Artifact, Path | Streamed]:
+    """Returns a result of a job, and its stored content."""
     run, found = result(job, name)
     return found, store.get().open_artifact(job.id, run, found)
 
 
 def result(job: Job, name: str) -> tuple[str, Artifact]:
-    """The run of a job that made a result, and the result."""
+    """Returns the run id and the artifact of a result of a job.
+
+    Raises `JobNotFinished`, `JobWithoutResult` or `ArtifactNotFound`.
+    """
     if not job.state.final:
         raise errors.JobNotFinished(f"The job is {job.state}", state=job.state)
     if job.state is not State.SUCCEEDED or job.outcome is None:
@@ -41,27 +47,27 @@ def result(job: Job, name: str) -> tuple[str, Artifact]:
 
 
 def file_name(job: Job, name: str) -> str:
-    """What a result is called on the client's side."""
+    """Returns the file name of a result for the client."""
     return f"{Path(job.input.name).stem or 'document'}{layout.ARTIFACTS[name][2]}"
 
 
-def pieces(stored: Path | Streamed) -> Iterator[bytes]:
-    """The bytes of a file of ours, a piece at a time."""
+def chunks(stored: Path | Streamed) -> Iterator[bytes]:
+    """Yields the content of a stored file in chunks."""
     if not isinstance(stored, Path):
         yield from stored.pieces(0, stored.size)
         return
-    with stored.open("rb") as bytes_of_it:
-        while piece := bytes_of_it.read(_PIECE_BYTES):
-            yield piece
+    with stored.open("rb") as content:
+        while chunk := content.read(_CHUNK_BYTES):
+            yield chunk
 
 
 def file(
     stored: Path | Streamed, media_type: str, download_name: str | None, etag: str | bool
 ) -> Response:
-    """A file of ours; without a name it is shown rather than saved."""
+    """Returns a response with a stored file; browsers display it if there is no `download_name`."""
     try:
         response = send_file(
-            # Of what is streamed only the headers are made here.
+            # For a streamed file, only the headers are created here.
             stored if isinstance(stored, Path) else io.BytesIO(),
             mimetype=media_type,
             as_attachment=download_name is not None,
@@ -75,16 +81,18 @@ def file(
         raise errors.ResultGone() from None
     if not isinstance(stored, Path):
         _stream(response, stored)
-    response.headers["Content-Type"] = media_type  # Flask adds a charset, even a second one
+    response.headers["Content-Type"] = media_type  # Flask would add a (second) charset
     response.headers["Cache-Control"] = "private, no-cache"
     return response
 
 
 def _stream(response: Response, stored: Streamed) -> None:
-    """Has the bytes that are asked for sent from where they are, as they are read there."""
+    """Streams the requested range from the store as the body of the response."""
     response.content_length = stored.size
     response.make_conditional(request, accept_ranges=True, complete_length=stored.size)
     if response.status_code in (200, 206):
-        asked = response.content_range
-        start, stop = (asked.start, asked.stop) if asked else (0, stored.size)
+        content_range = response.content_range
+        start, stop = (
+            (content_range.start, content_range.stop) if content_range else (0, stored.size)
+        )
         response.response = stored.pieces(start or 0, stop or 0)

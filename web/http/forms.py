@@ -1,4 +1,4 @@
-"""The forms that are sent to us, as OpenAPI describes them."""
+"""OpenAPI descriptions of form requests."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from web import extensions
 
 
 def submit_form() -> dict[str, Any]:
-    """The form of POST /v1/jobs as OpenAPI describes it: files, and the options."""
+    """Returns the OpenAPI request body of POST /v1/jobs: files and options."""
     schema = JobOptions.model_json_schema()
     files = {
         "type": "array",
         "items": {"type": "string", "format": "binary"},
-        "description": "One or more files; several become one PDF in this order.",
+        "description": "One or more files. Several become one PDF, in this order.",
     }
     callback = {
         "callback_url": {
             "type": "string",
-            "description": "Where to POST how the job ended, signed after Standard Webhooks.",
+            "description": "URL for a webhook when the job ends, signed per Standard Webhooks.",
         },
         "callback_events": {
             "type": "string",
             "enum": ["end", "stages"],
             "default": "end",
-            "description": "stages: tell of each stage as well.",
+            "description": "`stages`: also send a webhook for each stage.",
         },
     }
     uploads = {
         "upload": {
             "type": "array",
             "items": {"type": "string"},
-            "description": "Instead of files: ids, or addresses, of finished uploads of "
-            "/v1/uploads; several become one PDF in this order.",
+            "description": "Instead of files: ids or URLs of finished uploads of /v1/uploads. "
+            "Several become one PDF, in this order.",
         }
     }
     schema["properties"] = {
@@ -47,7 +47,7 @@ def submit_form() -> dict[str, Any]:
 
 
 def file_form(field: str, description: str) -> dict[str, Any]:
-    """A form of one file and one text field, as OpenAPI describes it."""
+    """Returns the OpenAPI request body of a form with one file and one text field."""
     file = {"type": "string", "format": "binary", "description": "One file."}
     text = {"type": "string", "description": description}
     properties = {"file": file, field: text}

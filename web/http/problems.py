@@ -1,4 +1,4 @@
-"""Errors as problem documents (RFC 9457). The only table of HTTP status codes."""
+"""Errors as problem documents (RFC 9457), and the only table of HTTP status codes."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from ocr_tasks import errors
 
 log = logging.getLogger("web")
 
-#: Status of each error that can reach a client as an answer. Why a *job* failed is told in the job,
-#: whose status is 200.
+#: HTTP status of each error that can be a response. The error of a failed *job* is part of the job,
+#: which is sent with status 200.
 STATUS: Mapping[type[errors.OcrTasksError], int] = {
     errors.MalformedRequest: 400,
     errors.MissingFile: 400,
@@ -44,7 +44,7 @@ STATUS: Mapping[type[errors.OcrTasksError], int] = {
     errors.UploadUnfinished: 409,
     errors.UploadBusy: 423,
     errors.OffsetMismatch: 409,
-    errors.ChecksumMismatch: 460,  # of the tus protocol alone
+    errors.ChecksumMismatch: 460,  # defined by the tus protocol
     errors.ContentTypeWrong: 415,
     errors.TusVersionUnsupported: 412,
     errors.EmptyFile: 422,
@@ -108,7 +108,7 @@ STATUS: Mapping[type[errors.OcrTasksError], int] = {
     errors.StorageUnavailable: 503,
 }
 
-#: Errors that Werkzeug and Flask raise by status.
+#: Errors for statuses raised by Werkzeug and Flask.
 _BY_STATUS: Mapping[int, type[errors.OcrTasksError]] = {
     404: errors.NotFound,
     405: errors.MethodNotAllowed,
@@ -116,22 +116,22 @@ _BY_STATUS: Mapping[int, type[errors.OcrTasksError]] = {
     416: errors.RangeNotSatisfiable,
 }
 
-#: How to authenticate, told with each 401 (RFC 6750, section 3).
+#: WWW-Authenticate of each 401 (RFC 6750, section 3).
 _CHALLENGE = 'Bearer realm="OCR Tasks"'
 
-#: Seconds after which a client may ask again for something that is on its way.
+#: Retry-After in seconds, for results that are not ready yet.
 _SOON = 2
 
 
 def install(app: Flask) -> None:
-    """Has every error of the application answered as a problem document."""
+    """Sends every error of an application as a problem document."""
     app.register_error_handler(errors.OcrTasksError, respond)
     app.register_error_handler(HTTPException, _respond_http)
     app.register_error_handler(Exception, _respond_unexpected)
 
 
 def respond(error: errors.OcrTasksError, status: int | None = None) -> Response:
-    """The answer to a request that ended with this error; `status` only where a protocol has it."""
+    """Returns the response for an error. `status` overrides the table if a protocol requires it."""
     status = status or STATUS[type(error)]
     if isinstance(error, errors.ResultCorrupt):
         log.error("%r: %s", request.path, error)
@@ -160,7 +160,7 @@ def respond(error: errors.OcrTasksError, status: int | None = None) -> Response:
 
 
 def validation_failed(error: ValidationError) -> NoReturn:
-    """Refuses a query, path or body that does not fit its model."""
+    """Raises `MalformedRequest` for a query, path or body that does not match its model."""
     rows = [
         {"pointer": "#/" + "/".join(map(str, row["loc"])), "detail": row["msg"]}
         for row in error.errors(include_url=False, include_context=False, include_input=False)
@@ -170,7 +170,7 @@ def validation_failed(error: ValidationError) -> NoReturn:
 
 
 def of_http(error: HTTPException) -> errors.OcrTasksError:
-    """What an error of Werkzeug's or Flask's is among ours."""
+    """Returns the service's error for an exception of Werkzeug or Flask."""
     known = _BY_STATUS.get(error.code or 500)
     if known is None:
         known = errors.MalformedRequest if (error.code or 500) < 500 else errors.Internal
@@ -178,12 +178,12 @@ def of_http(error: HTTPException) -> errors.OcrTasksError:
 
 
 def headers_of(error: HTTPException) -> list[tuple[str, str]]:
-    """The headers of such an error that a client needs, whatever the body is."""
+    """Returns the headers of such an exception that the response must keep."""
     return [row for row in error.get_headers() if row[0] in ("Allow", "Content-Range")]
 
 
 def of_unexpected(error: Exception) -> errors.Internal:
-    """What anything else is: the client learns that it was not its fault, the log the rest."""
+    """Logs an unexpected exception; returns an internal error without details for the client."""
     log.exception("%s %r failed", request.method, request.path, exc_info=error)
     return errors.Internal()
 
@@ -197,4 +197,4 @@ def _respond_http(error: HTTPException) -> Response:
 
 
 def _respond_unexpected(error: Exception) -> Response:
-    return respond(of_unexpected(error))  # the last net
+    return respond(of_unexpected(error))

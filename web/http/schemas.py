@@ -1,4 +1,4 @@
-"""What goes over the wire: bodies, queries and paths. The OpenAPI document follows from them."""
+"""Models of requests and responses, from which the OpenAPI document is generated."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def stamp(seconds: float | None) -> datetime | None:
 
 
 class Described(BaseModel):
-    """A model whose schema is made once: flask-openapi3 asks for it at every route that has it."""
+    """A model with a cached JSON schema, which flask-openapi3 requests for each route."""
 
     @classmethod
     def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """See pydantic."""
+        """Returns the cached JSON schema."""
         return cls._schema(*args, **kwargs)
 
     @classmethod
@@ -33,15 +33,15 @@ class Described(BaseModel):
 
 
 class JobPath(Described):
-    job_id: str = Field(description="Id of the job; also the id of its Celery task.")
+    job_id: str = Field(description="Id of the job, which is also the id of its Celery task.")
 
 
 class UploadPath(BaseModel):
-    upload_id: str = Field(description="Id of the upload: the last part of its address.")
+    upload_id: str = Field(description="Id of the upload, the last segment of its URL.")
 
 
 class PagePath(JobPath):
-    page: int = Field(ge=1, description="Page, counted from 1.")
+    page: int = Field(ge=1, description="Page number, starting at 1.")
 
 
 class ArtifactPath(JobPath):
@@ -49,14 +49,14 @@ class ArtifactPath(JobPath):
 
 
 class Query(Described):
-    """Parameters of a query. flask-openapi3 asks for their schema at every request as well."""
+    """Query parameters. flask-openapi3 requests their schema for each request, too."""
 
 
 class ListQuery(Query):
     state: State | None = Field(None, description="Only jobs in this state.")
-    limit: int = Field(50, ge=1, le=200, description="Jobs at most.")
+    limit: int = Field(50, ge=1, le=200, description="Maximum number of jobs.")
     cursor: str | None = Field(
-        None, max_length=200, description="From `next` of the answer before."
+        None, max_length=200, description="Cursor from `next` of the previous response."
     )
 
 
@@ -65,20 +65,20 @@ class JobQuery(Query):
         0,
         ge=0,
         le=600,
-        description="Seconds to wait for a change of the job (compared with If-None-Match where "
-        "it is sent). The service may wait for less.",
+        description="Seconds to wait for a change of the job (compared to If-None-Match, if "
+        "sent). The service may respond earlier.",
     )
 
 
 class InputBody(BaseModel):
-    name: str = Field(description="Name of the (first) file, a label.")
-    files: int = Field(description="Files that were sent.")
-    bytes: int = Field(description="Their bytes in all.")
+    name: str = Field(description="Name of the (first) file.")
+    files: int = Field(description="Number of uploaded files.")
+    bytes: int = Field(description="Total size of the files.")
     pages: int
-    media_type: str = Field(description="What the file is, by its content.")
-    sha256: str = Field(description="Of all bytes in their order.")
+    media_type: str = Field(description="Media type, detected from the content.")
+    sha256: str = Field(description="Checksum of all files in their order.")
     workspace: str | None = Field(
-        None, description="Id of the OCR-D workspace whose images were read, instead of files."
+        None, description="Id of the OCR-D workspace whose images were processed."
     )
 
     @field_validator("workspace", mode="before")
@@ -90,8 +90,8 @@ class InputBody(BaseModel):
 class ProgressBody(BaseModel):
     pages_done: int
     pages_total: int
-    percent: float = Field(description="0–100 over the whole job, never going back.")
-    eta_seconds: float | None = Field(description="Seconds left, once that can be told.")
+    percent: float = Field(description="0–100 for the whole job; never decreases.")
+    eta_seconds: float | None = Field(description="Estimated seconds left; null: not known yet.")
     updated_at: datetime | None
 
 
@@ -120,15 +120,15 @@ class ErrorBody(BaseModel):
 class DeliveryBody(BaseModel):
     event: str
     at: datetime | None
-    status: int | None = Field(description="What the receiver answered.")
-    reason: str = Field(description="Why there was no answer, or no request.")
-    next_at: datetime | None = Field(description="When it will be tried again; null: never.")
+    status: int | None = Field(description="HTTP status of the receiver's response.")
+    reason: str = Field(description="Why there was no response, or no request.")
+    next_at: datetime | None = Field(description="Time of the next attempt; null: none.")
 
 
 class CallbackBody(BaseModel):
     url: str
     events: str
-    deliveries: list[DeliveryBody] = Field(description="The last tries, the oldest first.")
+    deliveries: list[DeliveryBody] = Field(description="The last attempts, oldest first.")
 
 
 class LinksBody(BaseModel):
@@ -147,22 +147,22 @@ class JobBody(Described):
     state: State
     stage: str | None = Field(description="queued, scanning, ocr, assembling, optimizing, storing")
     progress: ProgressBody
-    queue_position: int | None = Field(description="1 is next; null unless it waits.")
-    attempt: int = Field(description="Counts its runs: with each retry, and each lost worker.")
+    queue_position: int | None = Field(description="1 is next; null unless the job is queued.")
+    attempt: int = Field(description="Number of runs, including retries and lost workers.")
     created_at: datetime | None
     started_at: datetime | None
     ended_at: datetime | None
-    expires_at: datetime | None = Field(description="When its results will be deleted.")
-    owner: str = Field(description="Id of the token it was sent with; empty if there was none.")
+    expires_at: datetime | None = Field(description="Time when the job is deleted.")
+    owner: str = Field(description="Id of the token that submitted the job; empty without one.")
     input: InputBody
     options: dict[str, Any]
     artifacts: list[ArtifactBody]
     failed_pages: list[PageFailureBody]
     warnings: list[str]
-    seconds: dict[str, float] = Field(description="What each stage took.")
+    seconds: dict[str, float] = Field(description="Duration of each stage.")
     versions: dict[str, str]
     error: ErrorBody | None
-    callback: CallbackBody | None = Field(description="Who is told of it, and how that went.")
+    callback: CallbackBody | None = Field(description="The webhook and its deliveries.")
     links: LinksBody
 
     @classmethod
@@ -258,17 +258,17 @@ def _error(job: Job) -> ErrorBody | None:
 
 class JobListBody(BaseModel):
     jobs: list[JobBody]
-    next: str | None = Field(description="Address of the jobs after these; null at the end.")
+    next: str | None = Field(description="URL of the next page of the list; null: none.")
 
 
 class PageBody(BaseModel):
     page: int
     state: Literal["waiting", "done", "kept", "failed"] = Field(
-        description="kept: the page had text and stays as it was, or was not asked for."
+        description="`kept`: the page already had text, or was not selected."
     )
     confidence: float | None = Field(description="Mean confidence of the words, 0–1.")
     words: int | None
-    worker: str | None = Field(description="Host, or container, that read the page.")
+    worker: str | None = Field(description="Host or container that processed the page.")
 
 
 class PageListBody(BaseModel):
@@ -286,13 +286,13 @@ class LanguageListBody(BaseModel):
 
 
 class UploadBody(BaseModel):
-    """A file that is sent in pieces."""
+    """A resumable upload."""
 
     id: str
-    offset: int = Field(description="Bytes that are here; the next piece begins there.")
-    length: int | None = Field(description="Bytes that it will have; null: not known yet.")
+    offset: int = Field(description="Number of stored bytes; the next chunk starts here.")
+    length: int | None = Field(description="Size of the file in bytes; null: not known yet.")
     complete: bool
-    expires_at: datetime | None = Field(description="When it is deleted, if it is no job by then.")
+    expires_at: datetime | None = Field(description="Time when an unused upload is deleted.")
 
     @classmethod
     def of(cls, upload: Upload) -> UploadBody:
@@ -306,13 +306,13 @@ class UploadBody(BaseModel):
 
 
 class ProblemBody(Described):
-    """An error, after RFC 9457."""
+    """An error (RFC 9457)."""
 
     type: str
     title: str
     status: int
     detail: str
     instance: str
-    code: Annotated[str, Field(description="Stable; see /docs for the list.")]
+    code: Annotated[str, Field(description="Stable error code; /docs lists all.")]
     advice: str
     retryable: bool

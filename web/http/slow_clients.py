@@ -1,8 +1,8 @@
-"""Gunicorn's worker with threads, which lets go of clients that keep a thread by sending slowly.
+"""A gunicorn worker that disconnects clients that send too slowly.
 
-A thread that reads a request belongs to its client until that has sent all of it; gunicorn waits
-for each byte without end. Nor does it tell a thread that its client has gone, or that it is time to
-come to an end.
+A thread that receives a request is blocked until the client has sent all of it, and gunicorn waits
+for each byte without a timeout. This module adds timeouts, and lets threads detect that their
+client has disconnected or that the server is stopping.
 """
 
 from __future__ import annotations
@@ -20,38 +20,38 @@ from gunicorn.workers.gthread import ThreadWorker
 
 from ocr_tasks import settings
 
-#: Bytes a second that a client must send on average, after OCR_BODY_SECONDS.
+#: Minimum average rate in bytes per second, after OCR_BODY_SECONDS.
 _RATE = 1000
 
-#: Milliseconds after which one that waits for a client looks whether anybody still wants it.
-_LOOK_MS = 200
+#: Milliseconds between checks whether the rest of a body is still needed.
+_POLL_MS = 200
 
 _stopping = threading.Event()
 
 
 class Stalled(ConnectionResetError):
-    """The client sends too slowly. (Of a connection that is reset gunicorn makes no fuss.)"""
+    """The client sends too slowly. Gunicorn ignores connection resets, so this is one."""
 
     def __init__(self) -> None:
         super().__init__(errno.ECONNRESET, "the client sends too slowly")
 
 
 class Unwanted(ConnectionAbortedError):
-    """Nobody waits any more for what this client sends."""
+    """The rest of the body is not needed anymore."""
 
 
 class PacedSocket(socket.socket):
-    """A connection that must send without long pauses, and not too slowly."""
+    """A client connection with a minimum rate and a maximum pause."""
 
     _began = 0.0
     _received = 0
     _unwanted: Callable[[], bool] | None = None
 
-    #: Why a body ended early that `end_early` was called for; nothing is read after it.
+    #: Why a body ended early after `end_early`. No more data is received after it is set.
     broken: OSError | None = None
 
     def setblocking(self, flag: bool) -> None:
-        """See socket. Gunicorn calls it as a thread begins to read a request."""
+        """Resets the timeouts; gunicorn calls this when a thread starts to receive a request."""
         if flag:
             self._began, self._received, self._unwanted = time.monotonic(), 0, None
             self.settimeout(settings.get().body_seconds)
@@ -59,14 +59,15 @@ class PacedSocket(socket.socket):
             super().setblocking(False)
 
     def end_early(self, unwanted: Callable[[], bool]) -> None:
-        """Has the body of this request end where the line breaks, so that all that came is read.
+        """Ends the body of this request, instead of raising an error, where the connection breaks.
 
-        It also ends soon after `unwanted` says so, which is asked while nothing comes.
+        All received bytes can be used this way. The body also ends if `unwanted` returns True,
+        which is checked every 200 ms while no data arrives.
         """
         self._unwanted = unwanted
 
     def recv(self, *arguments: Any) -> bytes:
-        """See socket."""
+        """Receives data within the timeouts."""
         if self.broken:
             return b""
         if self._unwanted is None:
@@ -82,9 +83,9 @@ class PacedSocket(socket.socket):
         poll = select.poll()
         poll.register(self, select.POLLIN)
         until = time.monotonic() + settings.get().body_seconds
-        while not poll.poll(_LOOK_MS):
+        while not poll.poll(_POLL_MS):
             if unwanted():
-                raise Unwanted(errno.ECONNABORTED, "nobody waits for the rest")
+                raise Unwanted(errno.ECONNABORTED, "the rest of the body is not needed")
             if time.monotonic() > until:
                 raise Stalled
 
@@ -101,31 +102,31 @@ class PacedSocket(socket.socket):
 
 
 class PacedWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
-    """Gunicorn's `gthread`, with such connections."""
+    """Gunicorn's `gthread` worker with paced connections."""
 
     def enqueue_req(self, conn: Any) -> None:
-        """See gunicorn; called for each request."""
+        """Replaces the socket of a connection; gunicorn calls this for each request."""
         if not isinstance(conn.sock, PacedSocket):
             conn.sock = PacedSocket(fileno=conn.sock.detach())
         super().enqueue_req(conn)
 
     def handle_exit(self, sig: int, frame: Any) -> None:
-        """See gunicorn; called as the process is told to stop, some seconds before it must."""
+        """Notes that the process is stopping; gunicorn calls this seconds before it must exit."""
         _stopping.set()
         super().handle_exit(sig, frame)
 
 
 def is_stopping() -> bool:
-    """Whether this process has been told to stop."""
+    """Returns whether this process is stopping."""
     return _stopping.is_set()
 
 
-def has_left(asked: Request) -> bool:
-    """Whether the client of a request has closed its connection; no, where that cannot be seen."""
-    connection = asked.environ.get("gunicorn.socket")
+def has_left(request: Request) -> bool:
+    """Returns whether the client has closed its connection; False if that cannot be detected."""
+    connection = request.environ.get("gunicorn.socket")
     if connection is None:
         return False
     poll = select.poll()
-    # By a look at what has come in, one could not see behind a request that was sent too early.
+    # Peeking at the received data would not see past a pipelined request.
     poll.register(connection, select.POLLRDHUP)
     return bool(poll.poll(0))

@@ -1,4 +1,4 @@
-"""Streams the files of a request to storage, so that memory does not grow with their size."""
+"""Streams request bodies to storage, with memory use independent of their size."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ from ocr_tasks.storage import store
 from ocr_tasks.uploads import receive
 from web.http.slow_clients import PacedSocket, Stalled, Unwanted
 
-#: Text fields of a form, and their bytes in all.
+#: Maximum number of text fields in a form, and of their bytes in total.
 MAX_FIELDS = 100
 MAX_FIELD_BYTES = 100_000
 
-#: Of a body that is too large anyway no more than this is read to tell the client so.
-_READ_AWAY_BYTES = 64 * 1024 * 1024
-_PIECE_BYTES = 64 * 1024
+#: Maximum number of bytes that are read and discarded from a body that is too large.
+_DRAIN_BYTES = 64 * 1024 * 1024
+_CHUNK_BYTES = 64 * 1024
 
-#: Where all that has arrived is kept, a read that takes longer is followed by a smaller one.
+#: For resumable uploads, a read that takes longer than this is followed by a smaller one.
 _SLOW_SECONDS = 0.1
-_SMALLEST_PIECE_BYTES = 1024
+_SMALLEST_CHUNK_BYTES = 1024
 
-#: A client that is refused, and pauses for so long, gets its answer at once.
-_READ_AWAY_SECONDS = 5.0
+#: Seconds for which the rest of a rejected body is awaited.
+_DRAIN_SECONDS = 5.0
 
-#: Half of the threads may take files in; the other half always answers at once.
-_places = threading.BoundedSemaphore(max(1, settings.get().web_threads // 2))
+#: At most half of the threads may receive files; the others stay free for other requests.
+_slots = threading.BoundedSemaphore(max(1, settings.get().web_threads // 2))
 
 
 class UploadRequest(Request):
-    """A request whose files are written where a job will find them, as they come in."""
+    """A request whose files are written to the data folder while they are received."""
 
     incoming: receive.Incoming | None = None
     limits: receive.Limits | None = None
 
-    #: Whether its file is so small that it may stay in memory.
+    #: Whether files are kept in memory, for small limits only.
     in_memory = False
 
     def _get_file_stream(
@@ -57,18 +57,18 @@ class UploadRequest(Request):
         if self.in_memory:
             return io.BytesIO()
         if self.incoming is None:
-            # Only the route that takes files prepares for them.
+            # Only routes that accept files prepare for them.
             raise errors.MalformedRequest("this address takes no files")
         return self.incoming.open(filename or "")
 
 
 def install(app: Flask) -> None:
-    """Makes an application take uploads this way, and forget those that became no job."""
+    """Uses `UploadRequest` for an application; deletes abandoned uploads if storage is remote."""
     config = settings.get()
     if not store.get().in_folder:
-        retention.sweep_uploads(retention.Swept())  # perhaps no worker sees this data folder
+        retention.sweep_uploads(retention.Swept())  # workers may not share this data folder
     app.request_class = UploadRequest
-    # What is not taken by `read` stays in memory, so it has to be small.
+    # Bodies that are not received by `read` are kept in memory and must be small.
     app.config["MAX_CONTENT_LENGTH"] = MAX_FIELD_BYTES
     app.config["MAX_FORM_PARTS"] = config.max_files + MAX_FIELDS
     app.config["MAX_FORM_MEMORY_SIZE"] = MAX_FIELD_BYTES
@@ -77,9 +77,9 @@ def install(app: Flask) -> None:
 def read(
     request: UploadRequest, field: str = "file", limits: receive.Limits | None = None
 ) -> tuple[receive.Incoming, dict[str, list[str]]]:
-    """Takes the files of a form in, and gives them with its other fields.
+    """Receives a form; returns its files and its other fields.
 
-    Files are in the field of that name, within the limits, which else are those of a document.
+    Files are accepted in `field` only. `limits` defaults to those of documents.
     """
     if request.mimetype != "multipart/form-data":
         raise errors.MalformedRequest("the body is not multipart/form-data")
@@ -99,23 +99,26 @@ def read_body(
     limits: receive.Limits,
     decode: Callable[[Iterable[bytes]], Iterable[bytes]] | None = None,
 ) -> receive.Incoming:
-    """Takes the body of a request in as a file; `decode` makes the file of a body that holds it."""
-    # Base64 is a third more, and whatever is written as an escape.
+    """Receives the body of a request as a file; `decode` extracts the file from an encoded body."""
+    # Base64 is a third larger; JSON escapes can add more.
     body = receive.Limits(limits.bytes * 3 // 2, limits.files) if decode else limits
     incoming = _begin(request, body)
     incoming.limits = limits
     file = incoming.open("")
-    pieces: Iterable[bytes] = iter(lambda: request.stream.read(_PIECE_BYTES), b"")
+    chunks: Iterable[bytes] = iter(lambda: request.stream.read(_CHUNK_BYTES), b"")
     with _receiving(request):
-        for piece in decode(pieces) if decode else pieces:
-            file.write(piece)
+        for chunk in decode(chunks) if decode else chunks:
+            file.write(chunk)
     return incoming
 
 
-def read_text(request: UploadRequest, field: str, most_bytes: int) -> bytes | None:
-    """A short text: a file or a field of a form, or the body itself; None where there is none."""
+def read_text(request: UploadRequest, field: str, max_bytes: int) -> bytes | None:
+    """Returns a short text: a file or field of a form, or a text/* body; None if there is none.
+
+    Raises `UploadTooLarge` if it has more than `max_bytes` bytes.
+    """
     _check_encoding(request)
-    request.limits, request.in_memory = receive.Limits(most_bytes, 1), True
+    request.limits, request.in_memory = receive.Limits(max_bytes, 1), True
     with _receiving(request):
         if request.mimetype.startswith("text/"):
             text = request.get_data(cache=False)
@@ -125,33 +128,34 @@ def read_text(request: UploadRequest, field: str, most_bytes: int) -> bytes | No
             text = request.form[field].encode()
         else:
             return None
-    if len(text) > most_bytes:
-        raise errors.UploadTooLarge(f"more than {most_bytes} bytes", limit=most_bytes)
+    if len(text) > max_bytes:
+        raise errors.UploadTooLarge(f"more than {max_bytes} bytes", limit=max_bytes)
     return text
 
 
-def pieces(request: Request, unwanted: Callable[[], bool]) -> Generator[bytes, None, None]:
-    """The body of a request, up to where it breaks off, or soon after it is `unwanted`.
+def chunks(request: Request, unwanted: Callable[[], bool]) -> Generator[bytes, None, None]:
+    """Yields the body of a request in chunks.
 
-    An error is raised after the last piece.
+    If the connection breaks or `unwanted` returns True, the received chunks are yielded first, then
+    an error is raised.
     """
     _check_encoding(request)
     body, left = request.environ["wsgi.input"], request.content_length
     connection = request.environ.get("gunicorn.socket")
     if isinstance(connection, PacedSocket):
         connection.end_early(unwanted)
-    size = _SMALLEST_PIECE_BYTES
-    with _place():
+    size = _SMALLEST_CHUNK_BYTES
+    with _slot():
         try:
             began = time.monotonic()
-            while piece := body.read(size if left is None else min(left, size)):
-                left = None if left is None else left - len(piece)
-                # A read waits for all that it asks for: over a slow line less is asked for.
+            while chunk := body.read(size if left is None else min(left, size)):
+                left = None if left is None else left - len(chunk)
+                # A read blocks until it is complete, so smaller reads lose less if it breaks.
                 slow = time.monotonic() - began > _SLOW_SECONDS
                 size = (
-                    max(size // 2, _SMALLEST_PIECE_BYTES) if slow else min(size * 2, _PIECE_BYTES)
+                    max(size // 2, _SMALLEST_CHUNK_BYTES) if slow else min(size * 2, _CHUNK_BYTES)
                 )
-                yield piece
+                yield chunk
                 if unwanted():
                     raise errors.UploadBusy(retry_after=2)
                 began = time.monotonic()
@@ -173,7 +177,7 @@ def _broken(connection: object) -> errors.OcrTasksError:
 def _begin(request: UploadRequest, limits: receive.Limits | None) -> receive.Incoming:
     _check_encoding(request)
     request.limits = limits
-    request.max_content_length = _most_bytes(request)
+    request.max_content_length = _max_bytes(request)
     request.incoming = receive.begin(request.content_length, limits)
     return request.incoming
 
@@ -185,8 +189,8 @@ def _check_encoding(request: Request) -> None:
 
 @contextmanager
 def _receiving(request: UploadRequest) -> Iterator[None]:
-    """Says what is wrong with a body that does not come as it should, or in time."""
-    with _place():
+    """Reserves a slot, and converts errors while a body is received to the service's errors."""
+    with _slot():
         try:
             yield
         except HTTPException as error:
@@ -198,13 +202,13 @@ def _receiving(request: UploadRequest) -> Iterator[None]:
 
 
 @contextmanager
-def _place() -> Iterator[None]:
-    if not _places.acquire(blocking=False):
+def _slot() -> Iterator[None]:
+    if not _slots.acquire(blocking=False):
         raise errors.TooManyWaiting("As many clients are sending files as the server has room for")
     try:
         yield
     finally:
-        _places.release()
+        _slots.release()
 
 
 def _too_much(error: HTTPException, request: UploadRequest) -> errors.OcrTasksError:
@@ -221,39 +225,39 @@ def _limits(request: Request) -> receive.Limits:
     return own or receive.documents()
 
 
-def _most_bytes(request: Request) -> int:
-    return _limits(request).bytes + 1024 * 1024  # room for the form
+def _max_bytes(request: Request) -> int:
+    return _limits(request).bytes + 1024 * 1024  # space for the other form fields
 
 
 @contextmanager
-def taking(request: UploadRequest) -> Iterator[None]:
-    """Deletes at the end what the request brought and no job took over.
+def cleaning_up(request: UploadRequest) -> Iterator[None]:
+    """Deletes, at the end of the block, received files that did not become a job.
 
-    After a refusal the rest of the body is read away first: a client that is still sending would
-    see a broken connection instead of the reason.
+    After an error, the rest of the body is read first. Otherwise a client that is still sending
+    would get a connection error instead of the response.
     """
     try:
         yield
     except Exception:
-        read_away(request)
+        drain(request)
         raise
     finally:
         if request.incoming is not None:
             request.incoming.discard()
 
 
-def read_away(request: Request, most: int = 0) -> None:
-    """Reads what is left of a body, so that a client that still sends sees why it is refused.
+def drain(request: Request, max_bytes: int = 0) -> None:
+    """Reads and discards the rest of a body; a client that is still sending then gets the error.
 
-    Of one that is too large anyway, only a part; where it is given, no more than `most` bytes.
+    Reads at most `max_bytes` bytes if given, and at most 64 MiB of a body that is too large.
     """
-    most = most or _most_bytes(request)
-    if (request.content_length or 0) > most:
-        most = min(most, _READ_AWAY_BYTES)
+    max_bytes = max_bytes or _max_bytes(request)
+    if (request.content_length or 0) > max_bytes:
+        max_bytes = min(max_bytes, _DRAIN_BYTES)
     body, connection = request.environ["wsgi.input"], request.environ.get("gunicorn.socket")
     if isinstance(connection, PacedSocket):
-        until = time.monotonic() + _READ_AWAY_SECONDS
+        until = time.monotonic() + _DRAIN_SECONDS
         connection.end_early(lambda: time.monotonic() > until)
     with suppress(OSError, ParseException):  # the client has gone
-        while most > 0 and (piece := body.read(min(most, _PIECE_BYTES))):
-            most -= len(piece)
+        while max_bytes > 0 and (chunk := body.read(min(max_bytes, _CHUNK_BYTES))):
+            max_bytes -= len(chunk)

@@ -1,8 +1,8 @@
-"""What all addresses under /ocrd have in common: how they are made, answered and refused.
+"""Common code of all endpoints under /ocrd: blueprints, responses and errors.
 
-OCR-D's Web API is version 0.1.0 of https://github.com/OCR-D/spec/blob/master/openapi.yml, with what
-OCR-D's own server (https://github.com/OCR-D/core) and its client have besides. Every refusal is
-JSON with a `detail`, without which that client breaks down; a problem document has it.
+Implements version 0.1.0 of https://github.com/OCR-D/spec/blob/master/openapi.yml, with the
+additions of OCR-D's own server and client (https://github.com/OCR-D/core). That client crashes if
+an error is not JSON with a `detail`; problem documents have one.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ PREFIX = "/ocrd"
 
 
 def make(name: str, description: str) -> APIBlueprint:
-    """A blueprint for a part of OCR-D's Web API. Its name begins with `ocrd_`: see `origins`."""
+    """Returns a blueprint for a part of OCR-D's Web API.
+
+    Its name starts with `ocrd_`, which `request_origin` relies on.
+    """
     blueprint = APIBlueprint(
         f"ocrd_{name}",
         __name__,
@@ -35,8 +38,8 @@ def make(name: str, description: str) -> APIBlueprint:
     return blueprint
 
 
-def answer(body: BaseModel | Iterable[Any], status: int = 200) -> Response:
-    """A body as JSON; what is not set is left out, as OCR-D's client has no word for null."""
+def json_response(body: BaseModel | Iterable[Any], status: int = 200) -> Response:
+    """Returns a JSON response. Unset fields are omitted, because OCR-D's client rejects null."""
     if isinstance(body, BaseModel):
         text = body.model_dump_json(by_alias=True, exclude_none=True)
     else:
@@ -47,21 +50,21 @@ def answer(body: BaseModel | Iterable[Any], status: int = 200) -> Response:
 
 
 def plain(text: str) -> Response:
-    """Text of a client or a processor, which may be anything."""
+    """Returns a plain-text response; the text comes from a client or processor."""
     response = Response(text, content_type="text/plain; charset=utf-8")
     response.headers["Cache-Control"] = "no-store"
     return response
 
 
 def unprocessable(error: errors.MalformedRequest) -> Response:
-    """A body or query that does not fit; OCR-D says 422 of it."""
+    """Returns a response for an invalid body or query; OCR-D's status is 422."""
     return problems.respond(error, 422)
 
 
 def install(app: Flask) -> None:
-    """Has an application take addresses under /ocrd also with too many slashes.
+    """Removes repeated slashes from paths under /ocrd.
 
-    OCR-D's client puts `/processor` behind the address that it is given, whatever that ends with.
+    OCR-D's client appends `/processor` to the configured URL, even if that ends with a slash.
     """
     app.wsgi_app = _Collapsing(app.wsgi_app)  # type: ignore[method-assign]  # as for ProxyFix
 
@@ -74,12 +77,12 @@ class _Collapsing:
         path = "/" + "/".join(filter(None, environ.get("PATH_INFO", "").split("/")))
         if path == PREFIX or path.startswith(f"{PREFIX}/"):
             environ["PATH_INFO"] = path
-        answered: Iterable[bytes] = self._application(environ, start_response)
-        return answered
+        body: Iterable[bytes] = self._application(environ, start_response)
+        return body
 
 
 def _challenge(error: errors.NotAuthenticated) -> Response:
     response = problems.respond(error)
-    # A header each: old clients stumble over two challenges in one (RFC 9110, section 11.6.1).
+    # Two headers: old clients cannot parse two challenges in one (RFC 9110, section 11.6.1).
     response.headers.add("WWW-Authenticate", 'Basic realm="OCR Tasks", charset="UTF-8"')
     return response

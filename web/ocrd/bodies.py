@@ -1,4 +1,4 @@
-"""What goes over the wire in OCR-D's words, as its specification has it, with a little of ours."""
+"""Request and response models of OCR-D's Web API, with a few additional fields."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class HomeBody(BaseModel):
 
 
 class DiscoveryBody(BaseModel):
-    """What the workers that offer processors have."""
+    """The resources of workers that offer processors."""
 
     ram: int | None = Field(None, description="Bytes of memory.")
     cpu_cores: int | None = None
@@ -33,11 +33,11 @@ class ProcessorList(RootModel[list[str]]):
 
 
 class ProcessorPath(BaseModel):
-    executable: str = Field(description="Name of the processor, such as ocrd-dummy.")
+    executable: str = Field(description="Name of the processor, e.g. `ocrd-dummy`.")
 
 
 class ProcessingPath(BaseModel):
-    job_id: str = Field(description="As the run was answered with.")
+    job_id: str = Field(description="Id of the job, from the response to its submission.")
 
 
 class OlderPath(ProcessorPath, ProcessingPath):
@@ -45,34 +45,36 @@ class OlderPath(ProcessorPath, ProcessingPath):
 
 
 class QueuePath(BaseModel):
-    name: str = Field(description="`result_queue_name` of runs.")
+    name: str = Field(description="The `result_queue_name` of runs.")
 
 
 class WaitQuery(Query):
-    wait: float = Field(0, ge=0, le=600, description="Seconds to wait for messages at most.")
+    wait: float = Field(0, ge=0, le=600, description="Maximum seconds to wait for messages.")
 
 
 class ProcessorArgs(BaseModel):
-    """A run of a processor. What else is in the body is not looked at."""
+    """A run of a processor. Other fields are ignored."""
 
     path_to_mets: str | None = Field(
-        None, description="Of the workspace; instead of `workspace_id`."
+        None, description="Path of the workspace's METS file; instead of `workspace_id`."
     )
     workspace_id: str | None = None
     description: str | None = None
     input_file_grps: list[str]
     output_file_grps: list[str] | None = None
     page_id: str | None = Field(
-        None, description="Ids joined by commas, ranges as PHYS_0001..PHYS_0009, //REGEX."
+        None,
+        description="Comma-separated ids, ranges (`PHYS_0001..PHYS_0009`) and regular expressions "
+        "(`//REGEX`).",
     )
     parameters: dict[str, Any] | None = Field(default_factory=dict)
     result_queue_name: str | None = None
     callback_url: str | None = None
     depends_on: list[str] | None = Field(None, description="Ids of jobs to wait for.")
-    job_id: str | None = Field(None, description="Must be left out: ids are made here.")
+    job_id: str | None = Field(None, description="Must not be set: the server generates ids.")
 
     def run(self, executable: str) -> Run:
-        """What is to be run."""
+        """Returns the run that is requested; raises `ProcessingInvalid`."""
         if self.job_id is not None:
             raise errors.ProcessingInvalid("job_id must be left out: the answer tells it")
         return Run(
@@ -89,7 +91,7 @@ class ProcessorArgs(BaseModel):
 
 
 class OlderArgs(ProcessorArgs):
-    """The same as version 0.0.1 had it: the workspace by its address, groups joined by commas."""
+    """A run in version 0.0.1: the workspace as a URL, comma-separated file groups."""
 
     @model_validator(mode="before")
     @classmethod
@@ -109,7 +111,7 @@ class OlderArgs(ProcessorArgs):
 
 
 class ProcessorJobBody(BaseModel):
-    """A job of a processor; what is not set is left out."""
+    """A processor job. Unset fields are omitted."""
 
     job_id: str
     processor_name: str
@@ -119,7 +121,7 @@ class ProcessorJobBody(BaseModel):
     input_file_grps: list[str]
     output_file_grps: list[str] | None = None
     page_id: str | None = None
-    error_code: str | None = Field(None, description="Ours: why it failed.")
+    error_code: str | None = Field(None, description="Error code, in addition to OCR-D's fields.")
     error: str | None = None
 
     @classmethod
@@ -139,7 +141,7 @@ class ProcessorJobBody(BaseModel):
 
 
 class WorkflowPath(BaseModel):
-    workflow_id: str = Field(description="As its upload was answered with.")
+    workflow_id: str = Field(description="Id of the workflow, from the response to its upload.")
 
 
 class OlderWorkflowPath(WorkflowPath, ProcessingPath):
@@ -158,33 +160,37 @@ class WorkflowRunQuery(Query):
     mets_path: str | None = Field(
         None, description="Path of the METS file of the workspace; instead of `workspace_id`."
     )
-    workspace_id: str | None = Field(None, description="Ours: instead of `mets_path`.")
-    workflow_id: str | None = Field(None, description="Instead of a workflow in the body.")
-    page_id: str | None = Field(None, description="As for a run of a processor.")
-    page_wise: bool = Field(False, description="Run all steps for each page on its own.")
-    workflow_callback_url: str | None = Field(
-        None, description="Where to POST how the run ended, once."
+    workspace_id: str | None = Field(
+        None, description="Id of the workspace; instead of `mets_path`. Not part of OCR-D's API."
     )
-    agent_type: str = Field("worker", description="Not looked at: there are only workers.")
+    workflow_id: str | None = Field(
+        None, description="Id of a stored workflow; instead of a workflow in the body."
+    )
+    page_id: str | None = Field(None, description="Pages, as for a run of a processor.")
+    page_wise: bool = Field(False, description="Run the steps separately for each page.")
+    workflow_callback_url: str | None = Field(
+        None, description="URL for one POST request when the run has ended."
+    )
+    agent_type: str = Field("worker", description="Ignored: there are only workers.")
 
 
 class OlderWorkflowArgs(BaseModel):
-    """A run of a workflow as version 0.0.1 had it."""
+    """A run of a workflow in version 0.0.1."""
 
     workspace_id: str
     workflow_parameters: dict[str, Any] | None = Field(
-        None, description="Must be empty: a workflow has all its parameters in its text."
+        None, description="Must be empty: parameters are part of the workflow."
     )
 
 
 class WorkflowJobBody(BaseModel):
-    """A run of a workflow; what is not set is left out."""
+    """A run of a workflow. Unset fields are omitted."""
 
     job_id: str
-    page_id: str = Field(description="As it was asked for; empty: all pages.")
+    page_id: str = Field(description="The selected pages; empty: all pages.")
     page_wise: bool | None = None
     processing_job_ids: dict[str, list[str]] = Field(
-        description="Ids of the jobs of processors in their order, by page."
+        description="Ids of the processor jobs in their order, by page."
     )
     path_to_mets: str
     workspace_id: str | None = None
@@ -212,14 +218,14 @@ class WorkspacePath(BaseModel):
 
 
 class WorkspaceBody(BaseModel):
-    """A workspace, in the words of the specification and in those of the servers there are."""
+    """A workspace, with the fields of the specification and those of existing servers."""
 
-    id: str = Field(alias="@id", description="Its address.")
+    id: str = Field(alias="@id", description="URL of the workspace.")
     description: str | None = None
     resource_id: str
     resource_url: str
     workspace_id: str
-    path_to_mets: str = Field(description="By which runs can name it too.")
+    path_to_mets: str = Field(description="Path of the METS file, which runs may also use.")
 
     @classmethod
     def of(cls, found: Workspace) -> WorkspaceBody:
@@ -235,21 +241,21 @@ class WorkspaceBody(BaseModel):
 
 
 class WorkspaceList(RootModel[list[WorkspaceBody]]):
-    """The workspaces that the caller may use."""
+    """The workspaces that the client can access."""
 
 
 class ImportQuery(Query):
-    """Where a workspace is fetched from."""
+    """The source of a workspace."""
 
-    mets_url: str = Field(description="http(s) address of a METS file.")
+    mets_url: str = Field(description="http(s) URL of a METS file.")
     preserve_file_grps: str | None = Field(
-        None, description="File groups whose files are fetched, joined by commas; else all."
+        None, description="Comma-separated file groups to download. Default: all."
     )
-    mets_basename: str = Field("mets.xml", description="Name that the METS file gets.")
+    mets_basename: str = Field("mets.xml", description="Name of the METS file in the workspace.")
 
 
 class ImportBody(BaseModel):
-    """The same in a body."""
+    """The source of a workspace, in a request body."""
 
     mets_url: str
     preserve_file_grps: list[str] | str | None = None

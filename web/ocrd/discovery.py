@@ -1,4 +1,4 @@
-"""What there is: the home page, the machines, the processors."""
+"""Discovery: the home page, the workers' resources, and the processors."""
 
 from __future__ import annotations
 
@@ -8,33 +8,33 @@ from flask import Response
 
 from ocr_tasks.ocrd import discovery, tools
 from web.ocrd import blueprints
-from web.ocrd.blueprints import answer
+from web.ocrd.blueprints import json_response
 from web.ocrd.bodies import DiscoveryBody, HomeBody, ProcessorList, ProcessorPath
 
-blueprint = blueprints.make("discovery", "What the server and its workers can do")
+blueprint = blueprints.make("discovery", "Capabilities of the server and its workers")
 
 
 @blueprint.get("", responses={200: HomeBody})
 def home() -> Response:
-    """Whether OCR-D's Web API is here."""
-    # These words are what OCR-D's own tests look for.
+    """Check whether OCR-D's Web API is available."""
+    # OCR-D's own tests check for this text.
     message = "The home page of the OCR-D Web API of OCR Tasks"
-    return answer(HomeBody(message=message, time=time.strftime("%Y-%m-%d %H:%M")))
+    return json_response(HomeBody(message=message, time=time.strftime("%Y-%m-%d %H:%M")))
 
 
 @blueprint.get("/discovery", responses={200: DiscoveryBody})
 def show() -> Response:
-    """What the workers that offer processors have."""
-    return answer(DiscoveryBody.model_validate(discovery.describe()))
+    """Get the resources of workers that offer processors."""
+    return json_response(DiscoveryBody.model_validate(discovery.describe()))
 
 
 @blueprint.get("/processor", responses={200: ProcessorList})
 def processors() -> Response:
-    """The processors that living workers offer."""
-    return answer(tools.offered())
+    """List the processors offered by running workers."""
+    return json_response(tools.offered())
 
 
 @blueprint.get("/processor/info/<executable>")
 def processor(path: ProcessorPath) -> Response:
-    """What a processor is and which parameters it has: its part of ocrd-tool.json."""
-    return answer(tools.tool(path.executable))
+    """Get the description and parameters of a processor: its entry in ocrd-tool.json."""
+    return json_response(tools.tool(path.executable))

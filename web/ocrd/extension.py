@@ -1,4 +1,4 @@
-"""OCR-D: what it adds to the HTTP side; see `web.extensions`."""
+"""The extension for OCR-D; see `web.extensions`."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _ROUTES = (
     *("workspaces.index", "workspaces.create", "workspaces.import_external"),
     *("workspaces.show", "workspaces.replace", "workspaces.delete"),
     "processing.results",
-    # The URLs of version 0.0.1.
+    # Endpoints of version 0.0.1.
     *("processing.older_processor", "processing.older_run", "processing.older_show"),
     *("processing.older_log", "workflows.older_run", "workflows.older_job"),
 )
 
 
 class OcrdExtension(WebExtension):
-    """OCR-D's Web API, and documents made of a workspace's images."""
+    """OCR-D's Web API, and documents created from the images of a workspace."""
 
     scopes: ClassVar[Mapping[str, frozenset[Scope]]] = {
         f"ocrd_{route}": frozenset({Scope.OCRD}) for route in _ROUTES
@@ -40,15 +40,20 @@ class OcrdExtension(WebExtension):
     form_fields: ClassVar[Mapping[str, dict[str, Any]]] = {
         "workspace": {
             "type": "string",
-            "description": "Instead of files: the id of an OCR-D workspace whose images are read. "
-            "It gets what was read as the file groups OCR-D-OCR-PAGE, -ALTO, -HOCR and -PDF.",
+            "description": "Instead of files: id of an OCR-D workspace whose images are "
+            "processed. The results are added to it as the file groups OCR-D-OCR-PAGE, -ALTO, "
+            "-HOCR and -PDF.",
         },
         "workspace_group": {
             "type": "string",
-            "description": "The file group of its images; the first that has all pages if left "
-            "out.",
+            "description": "File group with the workspace's images. Default: the first that "
+            "contains all pages.",
         },
-        "page_id": {"type": "string", "description": "Which of its pages, as OCR-D writes that."},
+        "page_id": {
+            "type": "string",
+            "description": "Pages of the workspace, in OCR-D's syntax, "
+            "e.g. `PHYS_0001..PHYS_0009`.",
+        },
     }
 
     def blueprints(self) -> Sequence[APIBlueprint]:
@@ -73,7 +78,7 @@ class OcrdExtension(WebExtension):
     ) -> DocumentSource | None:
         from web.ocrd import from_workspace
 
-        return from_workspace.take(incoming, form, owner)
+        return from_workspace.copy_images(incoming, form, owner)
 
 
 def _need_processors() -> None:
@@ -81,9 +86,9 @@ def _need_processors() -> None:
     wanted = config.processor_names
     offered = {name for worker in worker_registry.living() for name in worker.processors}
     lost = [name for name in wanted if name not in offered]
-    # Where workers for documents do not offer the built-in one, perhaps no worker does.
+    # If document workers do not offer the built-in processor, there may be no worker that does.
     awaited = config.processors_share_worker or not config.only_own_processor
-    text = f"no living worker offers {', '.join(lost)}"
+    text = f"no running worker offers {', '.join(lost)}"
     if awaited and len(lost) == len(wanted):
         raise Starting(f"no worker offers {', '.join(lost)} yet, which takes some seconds", text)
     if lost:

@@ -1,4 +1,4 @@
-"""Makes a document of the images of an OCR-D workspace, where a form names one, not files."""
+"""Creates documents from the images of an OCR-D workspace that a form names instead of files."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from ocr_tasks.storage import layout, store
 from ocr_tasks.uploads import receive
 from web.extensions import DocumentSource
 
-#: The fields of the form: a workspace's id, the group of its images, and which of its pages.
+#: Form fields: the workspace's id, the file group of its images, and its pages.
 FIELDS = ("workspace", "workspace_group", "page_id")
 
 
 @dataclass(frozen=True)
 class WorkspaceSource(DocumentSource):
-    """Pages of a workspace, whose images a document is made of."""
+    """The pages of a workspace whose images form the document."""
 
     pages: WorkspacePages
 
@@ -35,22 +35,25 @@ class WorkspaceSource(DocumentSource):
         return replace(document, input=replace(document.input, workspace=self.pages))
 
 
-def take(
+def copy_images(
     incoming: receive.Incoming, form: dict[str, list[str]], owner: str | None
 ) -> WorkspaceSource | None:
-    """Copies the images that the form asks for; its fields for that are taken out of it."""
-    asked = {name: form.pop(name) for name in FIELDS if name in form}
-    if not asked:
+    """Copies the images of the workspace that a form selects; removes its fields from the form.
+
+    Returns the source, or None if the form names no workspace.
+    """
+    fields = {name: form.pop(name) for name in FIELDS if name in form}
+    if not fields:
         return None
-    if "workspace" not in asked or incoming.names or any(len(v) > 1 for v in asked.values()):
+    if "workspace" not in fields or incoming.names or any(len(v) > 1 for v in fields.values()):
         raise errors.MalformedRequest(
             "send either files, or `workspace` with its id; workspace_group and page_id go with it"
         )
-    workspace_id, group, page_id = (asked.get(name, [""])[0] for name in FIELDS)
+    workspace_id, group, page_id = (fields.get(name, [""])[0] for name in FIELDS)
     workspace = workspaces.read(workspace_id, owner)
-    found = bridge.images(workspace, group, page_id)
-    for _, path, _ in found:
+    images = bridge.images(workspace, group, page_id)
+    for _, path, _ in images:
         with layout.failures(), path.open("rb") as image:
             shutil.copyfileobj(image, incoming.open(path.name))
-    pages = tuple(page for page, _, _ in found)
+    pages = tuple(page for page, _, _ in images)
     return WorkspaceSource(WorkspacePages(workspace.id, group, pages))

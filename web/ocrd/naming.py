@@ -1,4 +1,4 @@
-"""Workspaces as requests name them, and as answers do."""
+"""References to workspaces in requests and responses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from web.ocrd.blueprints import PREFIX
 
 
 def workspace(path_to_mets: str | None, workspace_id: str | None) -> Workspace:
-    """The workspace of the caller's that a request names, one way or the other."""
+    """Returns the client's workspace with this METS path or id; exactly one must be set."""
     if bool(path_to_mets) == bool(workspace_id):
         raise errors.ProcessingInvalid(
             "a path of a METS file or a workspace_id is needed, not both"
@@ -23,5 +23,5 @@ def workspace(path_to_mets: str | None, workspace_id: str | None) -> Workspace:
 
 
 def address(found: Workspace) -> str:
-    """The URL of a workspace, as this client calls us."""
+    """Returns the URL of a workspace, with the host name that the client uses."""
     return f"{request.host_url.rstrip('/')}{PREFIX}/workspace/{found.id}"

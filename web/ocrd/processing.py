@@ -1,4 +1,4 @@
-"""Jobs of processors."""
+"""Processor jobs and result queues."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from web.access import authentication
 from web.api import events
 from web.http import downloads
 from web.ocrd import blueprints, naming
-from web.ocrd.blueprints import answer
+from web.ocrd.blueprints import json_response
 from web.ocrd.bodies import (
     OlderArgs,
     OlderPath,
@@ -22,7 +22,7 @@ from web.ocrd.bodies import (
     WaitQuery,
 )
 
-blueprint = blueprints.make("processing", "Jobs of processors")
+blueprint = blueprints.make("processing", "Processor jobs")
 blueprint.register_error_handler(errors.MalformedRequest, blueprints.unprocessable)
 
 _LOG_TYPE = "text/plain; charset=utf-8"
@@ -36,31 +36,33 @@ def run(path: ProcessorPath, body: ProcessorArgs) -> Response:
 
 @blueprint.get("/processor/job/<job_id>", responses={200: ProcessorJobBody})
 def show(path: ProcessingPath) -> Response:
-    """Read a job of a processor."""
+    """Get a processor job."""
     return _show(path.job_id)
 
 
 @blueprint.delete("/processor/job/<job_id>", responses={200: ProcessorJobBody})
 def cancel(path: ProcessingPath) -> Response:
-    """Cancel a job of a processor, and those that depend on it."""
-    return answer(ProcessorJobBody.of(processing.cancel(path.job_id, authentication.caller().sees)))
+    """Cancel a processor job, and the jobs that depend on it."""
+    return json_response(
+        ProcessorJobBody.of(processing.cancel(path.job_id, authentication.caller().sees))
+    )
 
 
 @blueprint.get("/processor/log/<job_id>")
 def log(path: ProcessingPath) -> Response:
-    """What the processor has said so far; empty before it begins."""
+    """Download the log of a processor job; empty before the job starts."""
     return _log(path.job_id)
 
 
 @blueprint.get("/result_queue/<name>")
 def results(path: QueuePath, query: WaitQuery) -> Response:
-    """Take the messages that a result queue has, of jobs that were sent by the same token."""
-    if request.method == "HEAD":  # a look must not take them
+    """Fetch and remove the messages in a result queue of the client's token."""
+    if request.method == "HEAD":  # HEAD must not remove messages
         raise errors.MethodNotAllowed()
     wait = min(query.wait, settings.get().wait_max)
-    with events.place() as may_wait:
+    with events.waiting_slot() as may_wait:
         found = messages.results(path.name, authentication.caller().id, wait if may_wait else 0)
-        return answer(list(found))
+        return json_response(list(found))
 
 
 # Version 0.0.1
@@ -68,13 +70,13 @@ def results(path: QueuePath, query: WaitQuery) -> Response:
 
 @blueprint.get("/processor/<executable>", deprecated=True)
 def older_processor(path: ProcessorPath) -> Response:
-    """What a processor is, as version 0.0.1 had it."""
-    return answer(tools.tool(path.executable))
+    """Get the description of a processor (version 0.0.1)."""
+    return json_response(tools.tool(path.executable))
 
 
 @blueprint.post("/processor/<executable>", responses={200: ProcessorJobBody}, deprecated=True)
 def older_run(path: ProcessorPath, body: OlderArgs) -> Response:
-    """Run a processor on a workspace, as version 0.0.1 had it."""
+    """Run a processor on a workspace (version 0.0.1)."""
     return _run(path.executable, body)
 
 
@@ -82,26 +84,26 @@ def older_run(path: ProcessorPath, body: OlderArgs) -> Response:
     "/processor/<executable>/<job_id>", responses={200: ProcessorJobBody}, deprecated=True
 )
 def older_show(path: OlderPath) -> Response:
-    """Read a job of a processor, as version 0.0.1 had it."""
+    """Get a processor job (version 0.0.1)."""
     return _show(path.job_id)
 
 
 @blueprint.get("/processor/<executable>/<job_id>/log", deprecated=True)
 def older_log(path: OlderPath) -> Response:
-    """What the processor has said so far, as version 0.0.1 had it."""
+    """Download the log of a processor job (version 0.0.1)."""
     return _log(path.job_id)
 
 
-def _run(executable: str, asked: ProcessorArgs) -> Response:
+def _run(executable: str, args: ProcessorArgs) -> Response:
     caller = authentication.caller()
     caller.spend("submits_minute")
-    wanted = asked.run(executable)
-    workspace = naming.workspace(asked.path_to_mets, asked.workspace_id)
-    return answer(ProcessorJobBody.of(processing.submit(wanted, workspace, caller.id)))
+    requested = args.run(executable)
+    workspace = naming.workspace(args.path_to_mets, args.workspace_id)
+    return json_response(ProcessorJobBody.of(processing.submit(requested, workspace, caller.id)))
 
 
 def _show(job_id: str) -> Response:
-    return answer(ProcessorJobBody.of(processing.read(job_id, authentication.caller().sees)))
+    return json_response(ProcessorJobBody.of(processing.read(job_id, authentication.caller().sees)))
 
 
 def _log(job_id: str) -> Response:

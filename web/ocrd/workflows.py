@@ -1,4 +1,4 @@
-"""Workflows, and runs of them."""
+"""Workflows and their runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ocr_tasks.ocrd import workflows
 from web.access import authentication
 from web.http import problems, streaming
 from web.ocrd import blueprints, naming
-from web.ocrd.blueprints import answer
+from web.ocrd.blueprints import json_response
 from web.ocrd.bodies import (
     OlderWorkflowArgs,
     OlderWorkflowPath,
@@ -24,19 +24,19 @@ from web.ocrd.bodies import (
     WorkflowRunQuery,
 )
 
-blueprint = blueprints.make("workflows", "Runs of several processors, one after the other")
+blueprint = blueprints.make("workflows", "Sequences of processors")
 blueprint.register_error_handler(errors.MalformedRequest, blueprints.unprocessable)
 
-#: Bytes of the text of a workflow.
-MOST_BYTES = 64 * 1024
+#: Maximum size of a workflow in bytes.
+MAX_BYTES = 64 * 1024
 
 
 def _form(required: bool) -> dict[str, Any]:
-    """The body that brings a workflow, as OpenAPI describes it."""
+    """Returns the OpenAPI request body with a workflow."""
     text = {
         "type": "string",
         "format": "binary",
-        "description": f"A task of `ocrd process` in each line, {MOST_BYTES} bytes at most.",
+        "description": f"One task of `ocrd process` per line, at most {MAX_BYTES} bytes.",
     }
     schema: dict[str, Any] = {"type": "object", "properties": {"workflow": text}}
     if required:
@@ -53,7 +53,7 @@ def _form(required: bool) -> dict[str, Any]:
 @blueprint.errorhandler(errors.ProcessorNotFound)
 @blueprint.errorhandler(errors.ProcessorUnavailable)
 def _unavailable(error: errors.OcrTasksError) -> Response:
-    # As OCR-D's server says it of a workflow.
+    # The status that OCR-D's server uses for workflows.
     return problems.respond(error, 406)
 
 
@@ -64,9 +64,9 @@ def _unavailable(error: errors.OcrTasksError) -> Response:
     "/workflow", responses={200: WorkflowBody}, openapi_extensions={"requestBody": _form(True)}
 )
 def create() -> Response:
-    """Store a workflow: a file, a field of a form, or the body itself as text/plain."""
-    return answer(
-        WorkflowBody(workflow_id=workflows.save(_needed_text(), authentication.caller().id))
+    """Create a workflow from a file, a form field, or a text/plain body."""
+    return json_response(
+        WorkflowBody(workflow_id=workflows.save(_workflow_text(), authentication.caller().id))
     )
 
 
@@ -76,14 +76,14 @@ def create() -> Response:
     openapi_extensions={"requestBody": _form(True)},
 )
 def replace(path: WorkflowPath) -> Response:
-    """Store another text under the id of a workflow."""
-    workflows.replace(path.workflow_id, _needed_text(), authentication.caller().sees)
-    return answer(WorkflowId(path.workflow_id))
+    """Replace a workflow."""
+    workflows.replace(path.workflow_id, _workflow_text(), authentication.caller().sees)
+    return json_response(WorkflowId(path.workflow_id))
 
 
 @blueprint.get("/workflow/<workflow_id>")
 def show(path: WorkflowPath) -> Response:
-    """The text of a workflow."""
+    """Download a workflow."""
     return blueprints.plain(workflows.text(path.workflow_id, authentication.caller().sees))
 
 
@@ -96,28 +96,30 @@ def show(path: WorkflowPath) -> Response:
     openapi_extensions={"requestBody": _form(False)},
 )
 def run(query: WorkflowRunQuery) -> Response:
-    """Run a workflow on a workspace: a stored one, or the one in the body."""
+    """Run a workflow on a workspace: a stored workflow, or the one in the body."""
     return _run(query)
 
 
 @blueprint.get("/workflow/job/<job_id>")
 def job(path: ProcessingPath) -> Response:
-    """How many jobs of each processor are in which state, and which have failed."""
+    """Get the number of jobs per processor and state, and the failed jobs."""
     return _job(path.job_id)
 
 
 @blueprint.get("/workflow/job-simple/<job_id>", responses={200: StateBody})
 def job_state(path: ProcessingPath) -> Response:
-    """The state of a run of a workflow in one word."""
-    return answer(
+    """Get the state of a workflow run as one word."""
+    return json_response(
         StateBody(state=workflows.simple_state(path.job_id, authentication.caller().sees))
     )
 
 
 @blueprint.delete("/workflow/job/<job_id>", responses={200: WorkflowJobBody})
 def cancel(path: ProcessingPath) -> Response:
-    """Cancel all jobs of a run of a workflow that have not ended."""
-    return answer(WorkflowJobBody.of(workflows.cancel(path.job_id, authentication.caller().sees)))
+    """Cancel all jobs of a workflow run that have not ended."""
+    return json_response(
+        WorkflowJobBody.of(workflows.cancel(path.job_id, authentication.caller().sees))
+    )
 
 
 # Version 0.0.1
@@ -125,7 +127,7 @@ def cancel(path: ProcessingPath) -> Response:
 
 @blueprint.post("/workflow/<workflow_id>", responses={200: WorkflowJobBody}, deprecated=True)
 def older_run(path: WorkflowPath, body: OlderWorkflowArgs) -> Response:
-    """Run a stored workflow, as version 0.0.1 had it."""
+    """Run a stored workflow (version 0.0.1)."""
     if body.workflow_parameters:
         raise errors.ProcessingInvalid("a workflow has all its parameters in its text")
     return _run(WorkflowRunQuery(workspace_id=body.workspace_id, workflow_id=path.workflow_id))
@@ -133,39 +135,39 @@ def older_run(path: WorkflowPath, body: OlderWorkflowArgs) -> Response:
 
 @blueprint.get("/workflow/<workflow_id>/<job_id>", deprecated=True)
 def older_job(path: OlderWorkflowPath) -> Response:
-    """How far a run of a workflow is, as version 0.0.1 had it."""
+    """Get the progress of a workflow run (version 0.0.1)."""
     return _job(path.job_id)
 
 
-def _run(asked: WorkflowRunQuery) -> Response:
+def _run(query: WorkflowRunQuery) -> Response:
     caller = authentication.caller()
     caller.spend("submits_minute")
-    stored = asked.workflow_id
-    text = workflows.text(stored, caller.sees) if stored else _needed_text()
-    workspace = naming.workspace(asked.mets_path, asked.workspace_id)
+    stored = query.workflow_id
+    text = workflows.text(stored, caller.sees) if stored else _workflow_text()
+    workspace = naming.workspace(query.mets_path, query.workspace_id)
     job = workflows.run(
         text,
         workspace,
-        asked.page_id or "",
-        asked.page_wise,
-        asked.workflow_callback_url or "",
+        query.page_id or "",
+        query.page_wise,
+        query.workflow_callback_url or "",
         caller.id,
     )
-    return answer(WorkflowJobBody.of(job))
+    return json_response(WorkflowJobBody.of(job))
 
 
 def _job(job_id: str) -> Response:
-    return answer(workflows.summary(job_id, authentication.caller().sees))
+    return json_response(workflows.summary(job_id, authentication.caller().sees))
 
 
-def _needed_text() -> str:
-    """The workflow that the request brings."""
+def _workflow_text() -> str:
+    """Returns the workflow in the request; raises `WorkflowInvalid`."""
     upload = cast("streaming.UploadRequest", request)
-    with streaming.taking(upload):
+    with streaming.cleaning_up(upload):
         try:
-            sent = streaming.read_text(upload, "workflow", MOST_BYTES)
+            sent = streaming.read_text(upload, "workflow", MAX_BYTES)
         except errors.UploadTooLarge:
-            raise errors.WorkflowInvalid(f"more than {MOST_BYTES} bytes") from None
+            raise errors.WorkflowInvalid(f"more than {MAX_BYTES} bytes") from None
     if sent is None:
         raise errors.WorkflowInvalid("there is no form with a file in the field `workflow`")
     try:

@@ -1,4 +1,4 @@
-"""Workspaces: in as an OCRD-ZIP or by the address of a METS file, out as an OCRD-ZIP."""
+"""Workspaces: upload as an OCRD-ZIP, import from a METS URL, download as an OCRD-ZIP."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from ocr_tasks.uploads import receive
 from web.access import authentication
 from web.http import problems, streaming
 from web.ocrd import blueprints
-from web.ocrd.blueprints import answer
+from web.ocrd.blueprints import json_response
 from web.ocrd.bodies import ImportBody, ImportQuery, WorkspaceBody, WorkspaceList, WorkspacePath
 
-blueprint = blueprints.make("workspaces", "METS files and what they name")
+blueprint = blueprints.make("workspaces", "METS files with the files they reference")
 
 MEDIA_TYPE = "application/vnd.ocrd+zip"
 _ZIP_TYPES = (MEDIA_TYPE, "application/zip", "application/octet-stream", "")
@@ -27,15 +27,15 @@ _FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
 _FIELD = "workspace"
 
 
-def _archive(*, by_address: bool) -> dict[str, Any]:
-    """The body that brings a workspace, as OpenAPI describes it."""
+def _archive(*, by_url: bool) -> dict[str, Any]:
+    """Returns the OpenAPI request body with a workspace; `by_url`: or with a METS URL."""
     file = {"type": "string", "format": "binary"}
     form: dict[str, Any] = {"type": "object", "properties": {_FIELD: file}}
     content: dict[str, Any] = {
         MEDIA_TYPE: {"schema": file},
         "multipart/form-data": {"schema": form},
     }
-    if by_address:
+    if by_url:
         content["application/json"] = {"schema": ImportBody.model_json_schema()}
     return {"content": content, "required": True}
 
@@ -44,64 +44,64 @@ def _archive(*, by_address: bool) -> dict[str, Any]:
 def index() -> Response:
     """List workspaces."""
     rows = [WorkspaceBody.of(found) for found in workspaces.listed(authentication.caller().sees)]
-    return answer(WorkspaceList(rows))
+    return json_response(WorkspaceList(rows))
 
 
 @blueprint.post(
     "/workspace",
     responses={201: WorkspaceBody},
-    openapi_extensions={"requestBody": _archive(by_address=True)},
+    openapi_extensions={"requestBody": _archive(by_url=True)},
 )
 def create() -> Response:
-    """Make a workspace of an OCRD-ZIP, or of what a METS file elsewhere names.
+    """Create a workspace from an OCRD-ZIP or a METS URL.
 
-    The ZIP is the body, or a file in the field `workspace` of a form. The address of a METS file is
-    `mets_url` in JSON, or in a form.
+    The ZIP is the body, or a file in the form field `workspace`. The URL is `mets_url` in JSON or
+    in a form.
     """
-    return answer(WorkspaceBody.of(_take(None)), 201)
+    return json_response(WorkspaceBody.of(_take(None)), 201)
 
 
 @blueprint.post("/import_external_workspace", responses={201: WorkspaceBody})
 def import_external(query: ImportQuery) -> Response:
-    """Make a workspace of what a METS file elsewhere names."""
+    """Create a workspace from a METS URL and the files that the METS file references."""
     authentication.caller().spend("submits_minute")
-    asked = ImportBody.model_validate(query, from_attributes=True)
-    return answer(WorkspaceBody.of(_fetch(asked)), 201)
+    source = ImportBody.model_validate(query, from_attributes=True)
+    return json_response(WorkspaceBody.of(_fetch(source)), 201)
 
 
 @blueprint.put(
     "/workspace/<workspace_id>",
     responses={200: WorkspaceBody},
-    openapi_extensions={"requestBody": _archive(by_address=False)},
+    openapi_extensions={"requestBody": _archive(by_url=False)},
 )
 def replace(path: WorkspacePath) -> Response:
-    """Replace a workspace by an OCRD-ZIP, or make one with this id."""
-    return answer(WorkspaceBody.of(_take(path.workspace_id)))
+    """Replace a workspace with an OCRD-ZIP, or create one with this id."""
+    return json_response(WorkspaceBody.of(_take(path.workspace_id)))
 
 
 @blueprint.get("/workspace/<workspace_id>", responses={200: WorkspaceBody})
 def show(path: WorkspacePath) -> Response:
-    """A workspace as an OCRD-ZIP, or what it is, with `Accept: application/json`."""
+    """Download a workspace as an OCRD-ZIP, or describe it with `Accept: application/json`."""
     found = workspaces.read(path.workspace_id, authentication.caller().sees)
-    response = answer(WorkspaceBody.of(found)) if _wants_json() else _packed(found)
+    response = json_response(WorkspaceBody.of(found)) if _prefers_json() else _packed(found)
     response.vary.add("Accept")
     return response
 
 
 @blueprint.delete("/workspace/<workspace_id>", responses={200: WorkspaceBody})
 def delete(path: WorkspacePath) -> Response:
-    """Delete a workspace, when no job works on it."""
-    return answer(
+    """Delete a workspace that no job uses."""
+    return json_response(
         WorkspaceBody.of(workspaces.delete(path.workspace_id, authentication.caller().sees))
     )
 
 
 def _take(workspace_id: str | None) -> Workspace:
-    """The workspace that the request brings, as a new one or in place of one."""
+    """Receives the workspace in the request, as a new one or replacing `workspace_id`."""
     upload = cast("streaming.UploadRequest", request)
     caller = authentication.caller()
     limits = receive.Limits(settings.get().ocrd_max_bytes, 1)
-    with streaming.taking(upload):
+    with streaming.cleaning_up(upload):
         caller.spend("submits_minute")
         if upload.mimetype in _ZIP_TYPES:
             incoming = streaming.read_body(upload, limits)
@@ -138,28 +138,28 @@ def _parse(fields: Any) -> ImportBody:
         problems.validation_failed(error)
 
 
-def _fetch(asked: ImportBody) -> Workspace:
-    groups = asked.preserve_file_grps
+def _fetch(source: ImportBody) -> Workspace:
+    groups = source.preserve_file_grps
     chosen: Sequence[str] | None = groups.split(",") if isinstance(groups, str) else groups
     names = [name.strip() for name in chosen or () if name.strip()]
-    basename = asked.mets_basename or "mets.xml"
-    return workspaces.fetch(asked.mets_url, authentication.caller().id, names or None, basename)
+    basename = source.mets_basename or "mets.xml"
+    return workspaces.fetch(source.mets_url, authentication.caller().id, names or None, basename)
 
 
-def _wants_json() -> bool:
-    """Whether the client names JSON, and rather than the ZIP.
+def _prefers_json() -> bool:
+    """Returns whether the client accepts JSON and prefers it to the ZIP.
 
-    OCR-D's client names it with a charset, which is none of our business.
+    Parameters are ignored: OCR-D's client sends JSON with a charset.
     """
-    wishes = {name.partition(";")[0].strip(): q for name, q in reversed(request.accept_mimetypes)}
-    return float(wishes.get("application/json", 0)) > float(wishes.get(MEDIA_TYPE, 0))
+    weights = {name.partition(";")[0].strip(): q for name, q in reversed(request.accept_mimetypes)}
+    return float(weights.get("application/json", 0)) > float(weights.get(MEDIA_TYPE, 0))
 
 
 def _packed(found: Workspace) -> Response:
-    pieces = workspaces.pack(found)
-    # What cannot be packed at all is said by the status.
-    first = list(itertools.islice(pieces, 1))
-    response = Response(itertools.chain(first, pieces), content_type=MEDIA_TYPE)
+    chunks = workspaces.pack(found)
+    # The first chunk is created before the response starts, so that an error still sets the status.
+    first = list(itertools.islice(chunks, 1))
+    response = Response(itertools.chain(first, chunks), content_type=MEDIA_TYPE)
     response.headers.set("Content-Disposition", "attachment", filename=f"{found.id}.ocrd.zip")
     response.headers["Cache-Control"] = "no-store"
     return response

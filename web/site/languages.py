@@ -1,4 +1,4 @@
-"""Names of Tesseract's languages, in English."""
+"""English names of Tesseract's languages."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ yor Yoruba""".replace("\n", "|").split("|")
 
 
 def name(code: str) -> str:
-    """The name of a language; its code where it has none here."""
+    """Returns the English name of a language, or the code if it is unknown."""
     if code.startswith("script/"):
         return f"{code.removeprefix('script/')} script"
     return _NAMES.get(code, code)

@@ -1,4 +1,4 @@
-"""The web page, the readable API pages, and what they ask for besides jobs."""
+"""The web pages, the API reference, and the lists of options and languages."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from web.http.schemas import LanguageBody, LanguageListBody
 from web.site import languages, texts
 
 blueprint = APIBlueprint(
-    "site", __name__, abp_tags=[Tag(name="Discovery", description="What can be asked for")]
+    "site", __name__, abp_tags=[Tag(name="Discovery", description="Options and languages")]
 )
 
 _CODE = re.compile("`([^`]+)`")
@@ -35,7 +35,7 @@ _IMPORT = re.compile(r'^import .*"\./(\w+\.js)";$', re.M)
 
 
 def _modules(name: str, found: frozenset[str] = frozenset()) -> frozenset[str]:
-    """A script of the page, and all that it imports, directly or not."""
+    """Returns a script and all its direct and indirect imports."""
     found |= {name}
     for imported in _IMPORT.findall((_STATIC / name).read_text()):
         if imported not in found:
@@ -43,31 +43,31 @@ def _modules(name: str, found: frozenset[str] = frozenset()) -> frozenset[str]:
     return found
 
 
-#: Named in the page, as a browser would else find them one after another.
+#: Preloaded by the page. Otherwise browsers would discover them one after another.
 _MODULES = sorted(_modules("app.js"))
 
-#: What the page of the swarm reads with, as scripts/swarm-assets puts it there.
+#: Tesseract for browsers, installed by scripts/swarm-assets.
 _VENDOR = _STATIC / "swarm" / "vendor"
 
-#: Its workers run WebAssembly; some browsers ask the page's policy for that, others the worker's.
+#: Web workers run WebAssembly. Some browsers apply the page's policy to them, others the worker's.
 _SWARM_CSP = _CSP.replace("script-src 'self'", "script-src 'self' 'wasm-unsafe-eval'")
 
 
 @blueprint.app_template_filter("code")
 def _code(text: str) -> Markup:
-    """What stands in backticks as code."""
+    """Converts text in backticks to <code>."""
     return Markup(_CODE.sub(r"<code>\1</code>", str(escape(text))))  # noqa: S704  # escaped before
 
 
 @blueprint.get("/", doc_ui=False)
 def page() -> Response:
-    """The web page."""
+    """Show the web page."""
     return _html("index.html", resumable_from=settings.get().resumable_bytes)
 
 
 @blueprint.get("/swarm", doc_ui=False)
 def swarm() -> Response:
-    """The page that makes a browser a device of the swarm."""
+    """Show the page that lets a browser join the swarm."""
     codes = sorted(path.name.partition(".")[0] for path in _VENDOR.glob("*.traineddata.gz"))
     names = sorted(languages.name(code) for code in codes)
     response = _html("swarm.html", languages=codes, names=names)
@@ -77,7 +77,7 @@ def swarm() -> Response:
 
 @blueprint.get("/docs", doc_ui=False)
 def docs() -> Response:
-    """The API in words: addresses, options, errors."""
+    """Show the API reference: endpoints, options, errors."""
     spec: dict[str, Any] = current_app.api_doc  # type: ignore[attr-defined]  # flask-openapi3's
     rows = [(code, cls, problems.STATUS.get(cls)) for code, cls in errors.by_code().items()]
     return _html("docs.html", spec=spec, errors=rows, options=JobOptions.model_json_schema())
@@ -85,13 +85,13 @@ def docs() -> Response:
 
 @blueprint.get("/openapi.json", doc_ui=False)
 def openapi() -> Response:
-    """The API as an OpenAPI 3.1 document."""
+    """Get the OpenAPI 3.1 document."""
     return _json(current_app.api_doc)  # type: ignore[attr-defined]
 
 
 @blueprint.get("/v1/options")
 def options_schema() -> Response:
-    """The options of a job, as a JSON schema."""
+    """Get the JSON schema of a job's options."""
     schema = JobOptions.model_json_schema()
     schema["properties"]["languages"]["default"] = settings.get().default_languages.split("+")
     return _json({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema})
@@ -99,7 +99,7 @@ def options_schema() -> Response:
 
 @blueprint.get("/v1/languages", responses={200: LanguageListBody})
 def installed_languages() -> Response:
-    """The languages that can be read."""
+    """List the installed languages."""
     body = LanguageListBody(
         languages=[
             LanguageBody(code=code, name=languages.name(code))

@@ -1,4 +1,4 @@
-"""What the pages say, in the languages that they speak: one table for each, in `texts/`."""
+"""Translations of the web pages: one JSON file per language, in `texts/`."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from flask import request
 
 _FOLDER = Path(__file__).parent / "texts"
 
-#: The languages by their code (BCP 47), each with its own name. The first is for everybody else.
+#: Languages by code (BCP 47), with their own names. The first is the default.
 LANGUAGES = {"en": "English", "de": "Deutsch"}
 
-#: Set by the pages when somebody chooses a language.
+#: Set by the pages when the user selects a language.
 COOKIE = "ocr_language"
 
 
 def language() -> str:
-    """The language for whoever asks: the one that was chosen, or the best one for the browser."""
+    """Returns the language of the current request: the selected or the browser's preferred one."""
     chosen = request.cookies.get(COOKIE, "")
     if chosen in LANGUAGES:
         return chosen
@@ -28,9 +28,9 @@ def language() -> str:
 
 @cache
 def table(code: str) -> Mapping[str, str]:
-    """What the pages say in a language, by its key; `{name}` stands for what is put in.
+    """Returns the texts of a language by key. `{name}` is a placeholder.
 
-    Errors are `error.` and their code, except in English, which the service itself speaks.
+    Keys of errors are `error.` and the code. English has none; the page shows the server's text.
     """
     own = json.loads((_FOLDER / f"{code}.json").read_text())
     file = _FOLDER / f"errors.{code}.json"

@@ -1,4 +1,4 @@
-"""/v1/swarm: pages for devices that read them, and what they send back."""
+"""/v1/swarm: hands out pages to devices for OCR, and receives their transcripts."""
 
 from __future__ import annotations
 
@@ -21,53 +21,53 @@ blueprint = APIBlueprint(
     "swarm",
     __name__,
     url_prefix="/v1/swarm",
-    abp_tags=[Tag(name="Swarm", description="Pages that devices read for us")],
+    abp_tags=[Tag(name="Swarm", description="OCR of pages by other devices")],
     abp_responses={"default": ProblemBody},
 )
 
-#: Polls a second of all idle devices together, and the seconds between two of one.
-_POLLS_SECOND, _SOONEST, _LATEST = 50, 2, 60
+#: Polls per second of all idle devices together; minimum and maximum polling interval in seconds.
+_POLLS_PER_SECOND, _MIN_INTERVAL, _MAX_INTERVAL = 50, 2, 60
 
 
 class LeaseRequest(BaseModel):
-    """What a device asks for, and what it can do."""
+    """A request for pages, with the capabilities of the device."""
 
-    device: str = Field("", max_length=100, description="What the device calls itself.")
+    device: str = Field("", max_length=100, description="Name of the device.")
     languages: list[str] | None = Field(
-        None, max_length=200, description="Languages that it can read; all, if left out."
+        None, max_length=200, description="Languages that the device supports. Default: all."
     )
     formats: list[Literal["text", "hocr", "alto"]] = Field(
         ["hocr"],
-        description="Formats that it can answer in. A page says what is the least: text, or hocr, "
-        "which ALTO is as good as.",
+        description="Transcript formats that the device supports. Each page requires at least "
+        "`text`, or `hocr` (`alto` is equivalent).",
     )
     images: list[str] | None = Field(
-        None, max_length=50, description="Media types of images that it can open; all, if left out."
+        None, max_length=50, description="Image media types that it supports. Default: all."
     )
-    count: int = Field(1, ge=1, le=64, description="Pages that it wants at most.")
+    count: int = Field(1, ge=1, le=64, description="Maximum number of pages.")
     via: list[str] = Field(
-        [], max_length=100, description="`via` of the answer that sent it here from another server."
+        [], max_length=100, description="`via` from the response of the server that referred it."
     )
 
 
 class FailureRequest(BaseModel):
-    """Why a page could not be read."""
+    """Why OCR of a page failed."""
 
     reason: str = Field("", max_length=300)
 
 
 class LeaseBody(BaseModel):
-    """A page that the device has now."""
+    """A page that is leased to the device."""
 
-    lease: str = Field(description="A secret of the device and this server.")
+    lease: str = Field(description="Id of the lease, a secret between device and server.")
     name: str
-    format: str = Field(description="text or hocr: what the transcript must be at least.")
+    format: str = Field(description="Required transcript format: `text`, or at least `hocr`.")
     languages: list[str]
     media_type: str
     width: int = Field(description="Pixels.")
     height: int
     dpi: float
-    seconds: int = Field(description="For which the page is the device's, unless it renews.")
+    seconds: int = Field(description="Duration of the lease; it can be renewed.")
     image: str
     transcript: str
     renew: str
@@ -80,7 +80,7 @@ class LeaseBody(BaseModel):
         links = {name: f"{here}/{name}" for name in _LINKS}
         return cls(
             lease=lease.id,
-            # The documents of jobs are nobody's business.
+            # Devices must not see names of documents.
             name=page.key if page.collection else f"page {page.number}",
             format=page.format,
             languages=list(page.languages),
@@ -97,33 +97,33 @@ _LINKS = ("image", "transcript", "renew", "release", "failure")
 
 
 class LeasesBody(BaseModel):
-    """The pages that a device gets; without any, when or where to ask again."""
+    """Leased pages; if there are none, when and where to try again."""
 
     pages: list[LeaseBody]
-    retry_after: int = Field(description="Seconds after which to ask again.")
-    peer: str | None = Field(description="Another server that may have pages; send it `via`.")
+    retry_after: int = Field(description="Seconds until the next request.")
+    peer: str | None = Field(description="Another server that may have pages. Send it `via`.")
     via: list[str]
 
 
 class RenewBody(BaseModel):
-    """For how long the page is the device's now."""
+    """The renewed lease."""
 
     seconds: int
 
 
 class SummaryBody(BaseModel):
-    """How many pages there are in each state, and devices that were seen in the last minute."""
+    """Number of pages in each state, and of devices that were seen in the last minute."""
 
     waiting: int
     leased: int
-    done: int = Field(description="Of collections, until they are purged.")
-    aside: int = Field(description="Of collections, that failed too often.")
-    transcripts: int = Field(description="That ever came.")
+    done: int = Field(description="Pages of collections that are done and not purged.")
+    aside: int = Field(description="Pages of collections that failed too often.")
+    transcripts: int = Field(description="Transcripts received since the beginning.")
     devices: int
 
 
 class DeviceBody(BaseModel):
-    """What a device has done; numbers are pages."""
+    """A device and its numbers of pages."""
 
     name: str
     first_seen: datetime | None
@@ -135,33 +135,33 @@ class DeviceBody(BaseModel):
     failed: int
     expired: int
     late: int
-    checked: int = Field(description="That were read a second time.")
-    disagreed: int = Field(description="Of those, with another result.")
+    checked: int = Field(description="Pages that were processed again for comparison.")
+    disagreed: int = Field(description="Checked pages with a different result.")
 
 
 class DeviceListBody(BaseModel):
-    """The devices that were seen last."""
+    """The most recently seen devices."""
 
     devices: list[DeviceBody]
 
 
 class LeasePath(BaseModel):
-    lease: str = Field(description="As it came with the page.")
+    lease: str = Field(description="Id of the lease.")
 
 
 class DevicePath(BaseModel):
-    device: str = Field(description="Name, as the list of devices has it.")
+    device: str = Field(description="Name of the device, as in the list of devices.")
 
 
 @blueprint.get("", responses={200: SummaryBody})
 def summary() -> Response:
-    """How many pages wait, and who reads them."""
+    """Get the number of pages in each state, and of active devices."""
     return _json(SummaryBody(**queue.counts(), devices=devices.present()))
 
 
 @blueprint.get("/devices", responses={200: DeviceListBody})
 def devices_seen() -> Response:
-    """List the devices that were seen last, and what each has done; others' for admin alone."""
+    """List the most recently seen devices of the client; with `admin`, of all clients."""
     caller = authentication.caller()
     rows = [
         DeviceBody(
@@ -172,7 +172,7 @@ def devices_seen() -> Response:
             **{name: getattr(row, name) for name in _COUNTS},
         )
         for row in devices.latest()
-        if caller.sees is None or row.name.startswith(f"{caller.who}/")
+        if caller.sees is None or row.name.startswith(f"{caller.client_key}/")
     ]
     return _json(DeviceListBody(devices=rows))
 
@@ -182,7 +182,7 @@ _COUNTS = ("open", "leased", "done", "failed", "expired", "late", "checked", "di
 
 @blueprint.delete("/devices/<path:device>", responses={204: None})
 def forget_device(path: DevicePath) -> Response:
-    """Forget a device, so that one that is not believed any more gets pages again."""
+    """Reset a device; one that is no longer trusted gets pages again."""
     if not devices.forget(path.device):
         raise errors.NotFound(f"no device {path.device[:100]!r} has been seen")
     return Response(status=204)
@@ -190,8 +190,8 @@ def forget_device(path: DevicePath) -> Response:
 
 @blueprint.post("/leases", responses={200: LeasesBody})
 def lease(body: LeaseRequest) -> Response:
-    """Take pages to read them."""
-    device = devices.name(authentication.caller().who, body.device)
+    """Lease pages for OCR."""
+    device = devices.name(authentication.caller().client_key, body.device)
     devices.check(device)
     can = Abilities(
         None if body.languages is None else frozenset(body.languages),
@@ -201,7 +201,7 @@ def lease(body: LeaseRequest) -> Response:
     pages: list[LeaseBody] = []
     while len(pages) < body.count:
         try:
-            found = page_leases.page_for(device, can, settings.get().swarm_lease_seconds)
+            found = page_leases.lease_page(device, can, settings.get().swarm_lease_seconds)
         except errors.TooManyLeases:
             if not pages:
                 raise
@@ -213,15 +213,15 @@ def lease(body: LeaseRequest) -> Response:
     via: list[str] = []
     if not pages:
         other = page_leases.another_server(request.host_url, body.via)
-        if other and not urlsplit(other[0]).path:  # one of ours
+        if other and not urlsplit(other[0]).path:  # a URL with a path is a docr/smd server
             peer, via = other
-    wait = min(_LATEST, max(_SOONEST, devices.present() // _POLLS_SECOND))
+    wait = min(_MAX_INTERVAL, max(_MIN_INTERVAL, devices.present() // _POLLS_PER_SECOND))
     return _json(LeasesBody(pages=pages, retry_after=wait, peer=peer, via=via))
 
 
 @blueprint.get("/leases/<lease>/image")
 def image(path: LeasePath) -> Response:
-    """The image of a page."""
+    """Download the image of a leased page."""
     page = queue.find(path.lease)
     file = transcripts.image_file(page)
     if not file.is_file():
@@ -234,7 +234,7 @@ def image(path: LeasePath) -> Response:
 
 @blueprint.post("/leases/<lease>/renew", responses={200: RenewBody})
 def renew(path: LeasePath) -> Response:
-    """Ask for more time."""
+    """Renew a lease."""
     seconds = settings.get().swarm_lease_seconds
     queue.renew(path.lease, seconds)
     return _json(RenewBody(seconds=seconds))
@@ -242,32 +242,33 @@ def renew(path: LeasePath) -> Response:
 
 @blueprint.post("/leases/<lease>/release", responses={204: None})
 def release(path: LeasePath) -> Response:
-    """Give a page back, unread."""
+    """Release a page without a transcript."""
     queue.release(path.lease)
     return Response(status=204)
 
 
 @blueprint.post("/leases/<lease>/failure", responses={204: None})
 def fail(path: LeasePath, body: FailureRequest) -> Response:
-    """Give a page back that the device cannot read."""
+    """Report that OCR of a page failed."""
     queue.fail(path.lease, transcripts.clean(body.reason))
     return Response(status=204)
 
 
 @blueprint.put("/leases/<lease>/transcript", responses={204: None})
 def answer(path: LeasePath) -> Response:
-    """Bring what was read, by its Content-Type.
+    """Upload the transcript of a page.
 
-    text/plain, hOCR as text/vnd.hocr+html, or ALTO (in pixels) as application/alto+xml.
+    Supported types are text/plain, hOCR as text/vnd.hocr+html, and ALTO (in pixels) as
+    application/alto+xml.
     """
     try:
-        page_leases.take(
+        page_leases.receive_transcript(
             request,
             lambda: queue.accept(path.lease),
             transcripts.FORMATS.get(request.mimetype, "text"),
         )
     except errors.OcrTasksError as error:
-        page_leases.refused(request, error)
+        page_leases.log_rejection(request, error)
         raise
     return Response(status=204)
 

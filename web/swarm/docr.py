@@ -1,7 +1,7 @@
-"""/page: docr/smd's REST as its clients use it (https://github.com/mjordan/docr-smd).
+"""/page: the REST API of docr/smd (https://github.com/mjordan/docr-smd), for its clients.
 
-Its client cannot ask for more time, sends no token with a transcript, and does not look at the
-answer. So its leases are long, and the address that it is told to answer to has the lease in it.
+These clients cannot renew leases, send no token with a transcript, and ignore the response. Leases
+are therefore long, and the URL for the transcript contains the lease id.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from web.access import authentication
 from web.swarm import page_leases
 
 blueprint = APIBlueprint(
-    "docr", __name__, abp_tags=[Tag(name="docr/smd", description="Page images for its clients")]
+    "docr", __name__, abp_tags=[Tag(name="docr/smd", description="Pages for docr/smd's clients")]
 )
 
-#: What docr/smd's client sends; pages of jobs need more.
+#: docr/smd's clients send plain text, which is not sufficient for pages of jobs.
 _ABILITIES = Abilities(formats=frozenset({"text"}))
 
 
@@ -32,23 +32,23 @@ def _forbidden(error: errors.OcrTasksError) -> Response:
     return Response(status=403)
 
 
-# Flask answers HEAD by GET; a look must not take a page.
+# Flask handles HEAD like GET, but HEAD must not lease a page.
 @blueprint.get("/page", provide_automatic_options=True)
 def check_out() -> Response:
-    """Take a page to read it.
+    """Lease a page for OCR.
 
-    204: none waits. 303: none waits here, but perhaps at another server.
+    204: no page is waiting. 303: no page is waiting here, but another server may have one.
     """
     if request.method == "HEAD":
         raise errors.MethodNotAllowed()
-    device = devices.name(authentication.caller().who, "docr")
+    device = devices.name(authentication.caller().client_key, "docr")
     devices.check(device)
-    found = page_leases.page_for(device, _ABILITIES, settings.get().swarm_docr_seconds)
+    found = page_leases.lease_page(device, _ABILITIES, settings.get().swarm_docr_seconds)
     if found is None:
         return _nothing()
     lease, image = found
     response = send_file(image, lease.page.media_type, conditional=False, etag=False)
-    # The client cuts off the first 17 characters, so it must be exactly this.
+    # The client removes the first 17 characters, so they must be exactly these.
     response.headers["Content-Disposition"] = f'inline; filename="{quote(lease.page.key)}"'
     response.headers["X-docr-Server-URL"] = f"{request.base_url}?{urlencode({'lease': lease.id})}"
     response.headers["Cache-Control"] = "no-store"
@@ -58,15 +58,15 @@ def check_out() -> Response:
 @blueprint.put("/page")
 @blueprint.post("/page")
 def check_in() -> Response:
-    """Bring the transcript of a page: the body as it is.
+    """Upload the transcript of a page as the body.
 
-    The page is that of `lease` in the address, which was told with the page; else the one that
-    Content-Disposition names, and then a token is needed where the server asks for tokens.
+    The page is identified by `lease` in the URL, or by Content-Disposition. Without `lease`, a
+    token is required if the server requires tokens.
     """
     try:
-        page_leases.take(request, _accepted, "text")
+        page_leases.receive_transcript(request, _accepted, "text")
     except errors.OcrTasksError as error:
-        page_leases.refused(request, error)
+        page_leases.log_rejection(request, error)
         raise
     return Response(status=200)
 
@@ -75,12 +75,12 @@ def _accepted() -> Accepted:
     lease = request.args.get("lease")
     if lease is not None:
         return queue.accept(lease)
-    authentication.demand(frozenset({Scope.SWARM}))
+    authentication.require(frozenset({Scope.SWARM}))
     return queue.accept_for(id_of_key(_key()))
 
 
 def _key() -> str:
-    """The name of the page, as it comes: bare, or as `inline; filename="…"`."""
+    """Returns the name of the page, sent as it is or as `inline; filename="…"`."""
     header = request.headers.get("Content-Disposition", "")
     name = header.partition('"')[2] if '"' in header else header
     if not name.strip('" '):
@@ -89,14 +89,14 @@ def _key() -> str:
 
 
 def _nothing() -> Response:
-    visited = request.args.get("via", "").split(",")[: page_leases.MOST_VISITED]
+    visited = request.args.get("via", "").split(",")[: page_leases.MAX_VISITED]
     other = page_leases.another_server(request.host_url, visited)
     if other is None:
         response = Response(status=204)
         response.headers["Retry-After"] = "30"
         return response
     peer, marks = other
-    # docr/smd's own servers are named with their path.
+    # URLs of docr/smd's own servers contain a path.
     address = peer if urlsplit(peer).path else f"{peer}/page"
     response = Response(status=303)
     response.headers["Location"] = f"{address}?{urlencode({'via': ','.join(marks)})}"

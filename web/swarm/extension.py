@@ -1,4 +1,4 @@
-"""The swarm: what it adds to the HTTP side; see `web.extensions`."""
+"""The extension for the swarm; see `web.extensions`."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _DEVICE_ROUTES = ("summary", "devices_seen", "lease", "image", "renew", "release
 
 
 class SwarmExtension(WebExtension):
-    """/v1/swarm, and docr/smd's /page."""
+    """The endpoints /v1/swarm and /page (docr/smd)."""
 
     scopes: ClassVar[Mapping[str, frozenset[Scope]]] = {
         "docr.check_out": _SWARM,
-        # A lease permits to send a page's text: docr/smd's clients send no token with it.
+        # The lease id authorizes the upload: docr/smd's clients send no token with a transcript.
         "docr.check_in": frozenset(),
         "swarm.forget_device": frozenset({Scope.ADMIN}),
         **{f"swarm.{route}": _SWARM for route in _DEVICE_ROUTES},

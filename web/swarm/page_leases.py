@@ -1,4 +1,4 @@
-"""What both interfaces of the swarm do: hand pages out, take transcripts in, name other servers."""
+"""Shared code of both swarm interfaces: leases, transcripts, and referrals to other servers."""
 
 from __future__ import annotations
 
@@ -18,16 +18,19 @@ from web.http import streaming
 
 log = logging.getLogger(__name__)
 
-#: Pages without an image that are passed over in one request.
-_PASSED_OVER = 100
+#: Maximum number of pages without an image that are skipped in one request.
+_MAX_SKIPPED = 100
 
-#: Servers that a device may have been sent on by.
-MOST_VISITED = 20
+#: Maximum number of servers that can refer a device in a row.
+MAX_VISITED = 20
 
 
-def page_for(device: str, abilities: Abilities, seconds: int) -> tuple[Lease, Path] | None:
-    """A page for a device with its image; one whose image is gone is set aside."""
-    for _ in range(_PASSED_OVER):
+def lease_page(device: str, abilities: Abilities, seconds: int) -> tuple[Lease, Path] | None:
+    """Leases a page to a device for `seconds`; returns the lease and the image, or None.
+
+    Pages whose image is gone are set aside.
+    """
+    for _ in range(_MAX_SKIPPED):
         lease = queue.lease(device, abilities, seconds)
         if lease is None:
             return None
@@ -41,9 +44,11 @@ def page_for(device: str, abilities: Abilities, seconds: int) -> tuple[Lease, Pa
     return None
 
 
-def take(request: Request, accept: Callable[[], Accepted], form: transcripts.Sent) -> None:
-    """Takes the transcript that a request brings, if `accept` does once it is here."""
-    body = _body(request)  # however slowly it comes, it keeps nobody else's from being taken
+def receive_transcript(
+    request: Request, accept: Callable[[], Accepted], form: transcripts.Sent
+) -> None:
+    """Receives the transcript in a request, calls `accept`, and stores the transcript."""
+    body = _body(request)  # received first: a slow client must not block other transcripts
     transcripts.take(accept(), body, form)
 
 
@@ -56,19 +61,23 @@ def _body(request: Request) -> bytes:
         raise errors.TranscriptTooLarge(f"more than {most} bytes") from None
 
 
-def refused(request: Request, error: errors.OcrTasksError) -> None:
-    """Notes that a transcript was refused, as some clients do not look at answers."""
-    log.warning("a transcript was refused: %s [%s]", error, error.code)
-    streaming.read_away(request)
+def log_rejection(request: Request, error: errors.OcrTasksError) -> None:
+    """Logs that a transcript was rejected, and reads the rest of the request.
+
+    It is logged because some clients ignore the response.
+    """
+    log.warning("transcript rejected: %s [%s]", error, error.code)
+    streaming.drain(request)
 
 
 def another_server(here: str, visited: Collection[str]) -> tuple[str, list[str]] | None:
-    """A server to ask where no page waits here, and those that it need not send anybody to.
+    """Returns another server that may have pages, and the marks of all visited servers, or None.
 
-    `here` is our own address as the client has it, `visited` are marks of servers it has been at.
+    `here` is this server's URL as seen by the client; `visited` contains the marks of servers that
+    the client has already tried.
     """
     marks = {mark(here), *visited}
-    if len(marks) > MOST_VISITED:
+    if len(marks) > MAX_VISITED:
         return None
     others = [peer for peer in settings.get().peers if mark(peer) not in marks]
     if not others:
@@ -77,5 +86,5 @@ def another_server(here: str, visited: Collection[str]) -> tuple[str, list[str]]
 
 
 def mark(address: str) -> str:
-    """A short mark of a server's address."""
+    """Returns a short hash of a server's URL."""
     return hashlib.sha256(address.rstrip("/").encode()).hexdigest()[:12]

@@ -62,7 +62,7 @@ ROUTES = [
     for method in sorted(rule.methods - {"HEAD", "OPTIONS"})
     if not rule.endpoint.startswith("docr.")
 ]
-GUARDED = [row for row in ROUTES if scopes.needed(row[2]) is not scopes.PUBLIC]
+GUARDED = [row for row in ROUTES if scopes.needed(row[2]) != scopes.PUBLIC]
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
 
 

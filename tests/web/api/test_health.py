@@ -55,7 +55,7 @@ def test_a_worker_that_has_not_reported_yet_is_starting(http: FlaskClient) -> No
 def test_a_worker_that_is_gone_is_not_starting(http: FlaskClient) -> None:
     body = ask(http, 503)
     assert (body["missing"], body["starting"]) == (["workers"], [])
-    assert body["parts"]["workers"].startswith("no worker has been heard of for 15 seconds. Start")
+    assert body["parts"]["workers"].startswith("no worker has reported for 15 seconds. Start")
 
 
 @pytest.mark.usefixtures("just_started")
@@ -75,7 +75,7 @@ def test_processors_that_nobody_offers_yet_are_starting(http: FlaskClient) -> No
 def test_documents_do_not_wait_for_processors(http: FlaskClient) -> None:
     worker_registry.announce(WorkerInfo("one", 1, ["eng"]))
     body = ask(http, 200)
-    assert body["parts"]["processors"].startswith(f"no living worker offers {OURS}. Start")
+    assert body["parts"]["processors"].startswith(f"no running worker offers {OURS}. Start")
 
 
 @pytest.mark.usefixtures("just_started")
@@ -86,7 +86,7 @@ def test_a_processor_that_cannot_be_offered_holds_nobody_up(
     worker_registry.announce(WorkerInfo("one", 1, ["eng"]))
     worker_registry.announce(WorkerInfo("two", 1, processors=[OURS]))
     body = ask(http, 200)
-    assert body["parts"]["processors"].startswith("no living worker offers ocrd-absent.")
+    assert body["parts"]["processors"].startswith("no running worker offers ocrd-absent.")
 
 
 @pytest.mark.usefixtures("just_started")
@@ -96,7 +96,7 @@ def test_a_processor_that_workers_for_documents_do_not_offer_holds_nobody_up(
     http = configure(ocrd_folders=str(tmp_path))
     worker_registry.announce(WorkerInfo("one", 1, ["eng"]))
     body = ask(http, 200)
-    assert body["parts"]["processors"].startswith(f"no living worker offers {OURS}. Start")
+    assert body["parts"]["processors"].startswith(f"no running worker offers {OURS}. Start")
 
 
 @pytest.mark.usefixtures("just_started")

@@ -593,9 +593,9 @@ def test_half_of_the_threads_always_answer(
     http: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     address = begun(http)
-    monkeypatch.setattr(streaming, "_places", threading.BoundedSemaphore(1))
+    monkeypatch.setattr(streaming, "_slots", threading.BoundedSemaphore(1))
 
-    with streaming._place():
+    with streaming._slot():
         refused(append(http, address, TEXT), 503, "too_many_waiting")
         assert offset_of(http, address) == 0
     assert append(http, address, TEXT).status_code == 204

@@ -186,12 +186,12 @@ def test_when_as_many_wait_as_may_the_next_is_refused_before_anything_is_kept(
     http: FlaskClient,
 ) -> None:
     taken = []
-    while events._places.acquire(blocking=False):
+    while events._slots.acquire(blocking=False):
         taken.append(True)
     try:
         refused(process(http, documents.scan("x")), 15, "too_many_waiting")
     finally:
-        events._places.release(len(taken))
+        events._slots.release(len(taken))
     assert sum(lifecycle.counts().values()) == 0
 
 
@@ -209,7 +209,7 @@ def test_text_and_document_are_written_a_piece_at_a_time(size: int) -> None:
     content = 'grün "𝔘" \\ \f\n'.encode() * 9
     pieces = [content[at : at + size] for at in range(0, len(content), size)]
 
-    text = b"".join(nextcloud._within_quotes(pieces))
+    text = b"".join(nextcloud._json_escaped(pieces))
     document = b"".join(nextcloud._in_base64(pieces))
 
     assert json.loads(b'"' + text + b'"') == content.decode()
@@ -248,7 +248,7 @@ def test_the_job_of_a_client_that_has_left_is_cancelled(
     job = lifecycle.read(submit(""))
     theirs.close()
 
-    assert events.stay(job, request) is None
+    assert events.wait_or_cancel(job, request) is None
     assert lifecycle.read(job.id).state is State.CANCELLED
 
 
@@ -259,7 +259,7 @@ def test_a_server_that_is_stopped_tells_who_waits_and_cancels(
     monkeypatch.setattr(slow_clients, "is_stopping", lambda: True)
 
     with pytest.raises(errors.ServerStopping):
-        events.stay(job, connection[1])
+        events.wait_or_cancel(job, connection[1])
     assert lifecycle.read(job.id).state is State.CANCELLED
 
 
@@ -267,7 +267,7 @@ def test_a_revoked_token_ends_the_waiting_and_leaves_the_job(
     configure: Configure, monkeypatch: pytest.MonkeyPatch, connection: tuple[socket.socket, Request]
 ) -> None:
     monkeypatch.setattr(events, "HEARTBEAT", 0)
-    monkeypatch.setattr(events, "_LOOK", 0.01)
+    monkeypatch.setattr(events, "_POLL_SECONDS", 0.01)
     token, _secret = tokens.create("nextcloud", {Scope.SUBMIT})
     job = lifecycle.read(submit(token.id))
     tokens.revoke(token.id)
@@ -276,5 +276,5 @@ def test_a_revoked_token_ends_the_waiting_and_leaves_the_job(
     with app.test_request_context("/process_ocr"):
         authentication.g.caller = authentication.Caller(token, "127.0.0.1")
         with pytest.raises(errors.NotAuthenticated):
-            events.stay(job, connection[1])
+            events.wait_or_cancel(job, connection[1])
     assert lifecycle.read(job.id).state is State.QUEUED

@@ -124,7 +124,7 @@ def test_the_page_speaks_the_language_that_was_chosen_or_the_browsers(
 
         assert f'<html lang="{language}">' in answer.text
         assert {"Accept-Language", "Cookie"} <= set(answer.headers["Vary"].split(", "))
-    assert ("Dateien wählen" in client.get("/", headers={"Accept-Language": accept}).text) == (
+    assert ("Dateien auswählen" in client.get("/", headers={"Accept-Language": accept}).text) == (
         language == "de"
     )
 

@@ -1,4 +1,4 @@
-// Says what changes in the list, for those who cannot see it.
+// Announces changes of the list to screen readers.
 
 const said = document.getElementById("status");
 

@@ -1,4 +1,4 @@
-// Talking to the server. Every refusal becomes a Problem with words for a person.
+// Requests to the server. Error responses become a Problem with a readable message.
 
 import { say } from "./texts.js";
 import { reason } from "./words.js";
@@ -12,10 +12,10 @@ export class Problem extends Error {
   }
 }
 
-// The server cannot be reached; it may be back soon.
+// The server cannot be reached; a later retry may succeed.
 export class Offline extends Error {}
 
-// Called when the server wants to know who asks; what was asked is asked again afterwards.
+// Called when the server requires a token; the request is repeated after the sign-in.
 let signIn = null;
 export const whenRefused = (callback) => {
   signIn = callback;

@@ -1,4 +1,4 @@
-// Puts the parts of the page together.
+// The entry point of the page: connects its parts.
 
 import { announce } from "./announcing.js";
 import { Offline } from "./api.js";
@@ -14,7 +14,7 @@ import * as words from "./words.js";
 
 const $ = (id) => document.getElementById(id);
 
-// What shows pages is loaded when it is first wanted.
+// The viewer is loaded when it is first used.
 let viewer = null;
 
 function loadViewer() {
@@ -34,7 +34,7 @@ function loadViewer() {
 async function act(what, id, page) {
   $("notice").hidden = true;
   try {
-    if (what === "read") await (await loadViewer()).open(id, page);
+    if (what === "view") await (await loadViewer()).open(id, page);
     else await jobs[what](id);
   } catch (error) {
     $("notice").textContent = error.message;
@@ -56,7 +56,7 @@ function onChange({ changed, before, removed, online, listed }) {
     if (before && before.state !== changed.state) announce(`${changed.input.name}: ${words.state(changed)}`);
     const batch = batches.of(changed.id);
     if (batch) batches.show(batch);
-    if (before && jobs.isActive(before) && !jobs.isActive(changed)) notices.ended(changed, (id) => act("read", id));
+    if (before && jobs.isActive(before) && !jobs.isActive(changed)) notices.ended(changed, (id) => act("view", id));
   }
   if (removed) {
     list.remove(removed);
@@ -91,7 +91,7 @@ function acceptDrops() {
   window.addEventListener("paste", (event) => send(event.clipboardData.files));
 }
 
-// Until the server has told them there is nothing to choose from.
+// Retries until the server has sent the options.
 async function startOptions() {
   try {
     await options.start();
@@ -100,15 +100,15 @@ async function startOptions() {
   }
 }
 
-// Leads to a document, and away from it: links and the browser's Back and Forward.
+// Opens or closes the viewer after a link, Back or Forward.
 function followAddress() {
   const wanted = new URLSearchParams(location.hash.slice(1));
   const id = wanted.get("job");
   if (!id) viewer?.then((loaded) => loaded.close());
-  else act("read", id, Number(wanted.get("page")) || 1);
+  else act("view", id, Number(wanted.get("page")) || 1);
 }
 
-// What a batch is missing is further down in the list, or was deleted elsewhere.
+// Loads jobs of batches that are not in the list yet; removes those that were deleted elsewhere.
 async function completeBatches() {
   for (const id of batches.missing()) {
     await jobs.load(id).catch((error) => [404, 410].includes(error.status) && batches.forget(id));
@@ -129,7 +129,7 @@ notices.start();
 const showForm = () => {
   $("send").hidden = !session.may("submit");
 };
-await session.start("read", showForm).catch(() => null); // who cannot be reached is said by the list
+await session.start("read", showForm).catch(() => null); // the list reports an unreachable server
 await jobs.start(batches.start(act));
 await startOptions();
 if (location.hash) followAddress();

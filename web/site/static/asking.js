@@ -1,9 +1,9 @@
-// A question with a few answers, in a dialog of its own.
+// A dialog with a question and a few choices.
 
 const $ = (id) => document.getElementById(id);
 
-// `answers` are [value, label]; the first one is what most people want. Gives the value, or null,
-// also if another question is still open.
+// `answers` are [value, label], the most likely one first. Resolves to the value, or to null if the
+// dialog is closed without a choice. Returns null if another question is still open.
 export function ask(title, words, answers) {
   const dialog = $("ask");
   if (dialog.open) return null;

@@ -1,5 +1,5 @@
-// Documents that were sent together: a card with one bar, one line and one ZIP. The server knows
-// nothing of them; this browser remembers which jobs belong together.
+// Batches: documents that were uploaded together, as a card with one progress bar and one ZIP. Only
+// this browser stores which jobs belong together; the server has no batches.
 
 import { ask } from "./asking.js";
 import * as jobs from "./jobs.js";
@@ -8,21 +8,21 @@ import { count, language, say } from "./texts.js";
 import * as words from "./words.js";
 
 const KEY = "ocr-tasks.batches";
-const MOST_IN_ZIP = 100; // as web/api/archive.py has it
-const MOST_REMEMBERED = 50;
+const MAX_IN_ZIP = 100; // MAX_JOBS in web/api/archive.py
+const MAX_REMEMBERED = 50;
 
-const batches = []; // the newest first
+const batches = []; // newest first
 const byJob = new Map();
 let act = () => {};
 
-// Shows the batches of earlier visits as soon as their jobs are known; gives the number of those.
+// Restores the batches of earlier visits; returns the number of their jobs.
 export function start(onAct) {
   act = onAct;
   let kept = [];
   try {
     kept = JSON.parse(localStorage.getItem(KEY)) ?? [];
   } catch {
-    // nothing was kept, or nothing may be
+    // storage is empty or disabled
   }
   for (const { ids, at } of kept) batches.push(make(ids, at));
   return byJob.size;
@@ -40,24 +40,24 @@ function join(batch, id) {
 }
 
 function remember() {
-  const kept = batches.filter((batch) => batch.ids.length).slice(0, MOST_REMEMBERED);
+  const kept = batches.filter((batch) => batch.ids.length).slice(0, MAX_REMEMBERED);
   try {
     localStorage.setItem(KEY, JSON.stringify(kept.map(({ ids, at }) => ({ ids, at }))));
   } catch {
-    // then they last as long as the page
+    // storage is disabled: batches last until the page is closed
   }
 }
 
 export const of = (id) => byJob.get(id);
 
-// A batch of what is being sent now.
+// Creates a batch for files that are about to be uploaded.
 export function begin() {
-  const batch = make([], "9"); // later than any time, until its first job has one
+  const batch = make([], "9"); // sorts after any timestamp, until the first job has one
   batches.unshift(batch);
   return batch;
 }
 
-// An upload of the batch is under way, until `sent` is called with its job, or with null.
+// Adds an upload to the batch. It ends when `sent` is called with its job, or with null.
 export function sending(batch, upload) {
   batch.sending.add(upload);
   show(batch);
@@ -73,7 +73,7 @@ export function sent(batch, upload, job) {
   show(batch);
 }
 
-// Jobs that belong to batches and were not in the first answer of the server.
+// Ids of jobs in batches that were not in the server's first list.
 export const missing = () => [...byJob.keys()].filter((id) => !jobs.get(id));
 
 export function forget(id) {
@@ -128,7 +128,7 @@ function open(batch) {
   rows.place(batch.parts.item, batch.at);
 }
 
-// As in the rows of single documents, buttons are made anew only when there are others.
+// As in list.js, buttons are only replaced if the set of buttons changes.
 function showActions(batch, all, bad) {
   const good = all.filter((job) => job.state === "succeeded").map((job) => job.id);
   const active = all.filter(jobs.isActive);
@@ -153,10 +153,10 @@ function showActions(batch, all, bad) {
 
 function zips(ids, name) {
   const made = [];
-  for (let from = 0; from < ids.length; from += MOST_IN_ZIP) {
-    const query = ids.slice(from, from + MOST_IN_ZIP).map((id) => `id=${id}`).join("&");
-    const part = from / MOST_IN_ZIP + 1;
-    const label = ids.length > MOST_IN_ZIP ? say("batch.zip_part", { part }) : say("batch.zip");
+  for (let from = 0; from < ids.length; from += MAX_IN_ZIP) {
+    const query = ids.slice(from, from + MAX_IN_ZIP).map((id) => `id=${id}`).join("&");
+    const part = from / MAX_IN_ZIP + 1;
+    const label = ids.length > MAX_IN_ZIP ? say("batch.zip_part", { part }) : say("batch.zip");
     made.push(rows.link(label, name, `/v1/archive?${query}`, "button"));
   }
   return made;

@@ -1,14 +1,14 @@
-// The jobs that the page knows, kept up to date: by events where a browser allows another
-// connection, and by asking for the list in any case, so that no bar ever stands still unnoticed.
+// The jobs of the page and their updates: server-sent events for a few active jobs, because browsers
+// limit connections, and polling of the list for all.
 
 import { ask, json, Offline } from "./api.js";
 
 const PAGE = 20;
-const MOST_STREAMS = 4; // browsers allow six connections to a host
+const MAX_STREAMS = 4; // browsers allow six connections to a host
 const POLL_ACTIVE = 2500;
 const POLL_IDLE = 15000;
 const POLL_HIDDEN = 60000;
-const POLL_ACTIVE_HIDDEN = 5000; // for the title, and notifications
+const POLL_ACTIVE_HIDDEN = 5000; // for the title and notifications
 
 const jobs = new Map();
 const streams = new Map();
@@ -23,14 +23,14 @@ export const all = () => [...jobs.values()].sort((a, b) => b.created_at.localeCo
 export const get = (id) => jobs.get(id);
 export const hasOlder = () => next !== null;
 
-// Calls back with {changed: job} | {removed: id} | {online: boolean} | {listed: true}.
+// Calls `callback` with {changed: job} | {removed: id} | {online: boolean} | {listed: true}.
 export function listen(callback) {
   listeners.add(callback);
 }
 
 const tell = (event) => listeners.forEach((callback) => callback(event));
 
-// `atFirst`: how many jobs to ask for.
+// `atFirst`: minimum number of jobs in the first request.
 export async function start(atFirst = 0) {
   most = Math.max(PAGE, atFirst);
   await poll();
@@ -48,7 +48,7 @@ export function put(job) {
   stream();
 }
 
-// An answer that was overtaken by an event must not turn a bar back.
+// A response can be older than the last event. It must not reset the progress.
 function isOlder(job, known) {
   if (job.attempt !== known.attempt) return job.attempt < known.attempt;
   if (!isActive(known)) return isActive(job);
@@ -66,7 +66,7 @@ async function poll() {
   clearTimeout(timer);
   try {
     const limit = Math.min(200, Math.max(most, jobs.size));
-    const known = all(); // a job that is made meanwhile may be missing in the answer
+    const known = all(); // the response may not contain jobs that are created in the meantime
     const body = await json(`/v1/jobs?limit=${limit}`);
     if (!listedOnce) next = body.next;
     listedOnce = true;
@@ -78,7 +78,7 @@ async function poll() {
   } catch (error) {
     tell({ online: !(error instanceof Offline || error.status >= 500) });
   }
-  clearTimeout(timer); // of another poll that ended meanwhile
+  clearTimeout(timer); // set by another poll in the meantime
   timer = setTimeout(poll, interval());
 }
 
@@ -88,7 +88,7 @@ function interval() {
   return active ? POLL_ACTIVE : POLL_IDLE;
 }
 
-// What is younger than the oldest listed job and not listed was deleted elsewhere.
+// Removes jobs that are newer than the oldest listed job but not listed: they were deleted elsewhere.
 function forgetDeleted(known, listed, last, limit) {
   for (const job of known) {
     const covered = listed.size < limit || (last && job.created_at >= last.created_at);
@@ -109,13 +109,13 @@ function unfollow(id) {
 
 function stream() {
   for (const id of streams.keys()) if (!isActive(jobs.get(id))) unfollow(id);
-  if (document.hidden) return; // nobody sees it, and each stream holds a thread of the server
+  if (document.hidden) return; // each stream occupies a thread of the server
   const waiting = all().filter((job) => isActive(job) && !streams.has(job.id));
   waiting.sort((a, b) => (a.state === "running" ? 0 : 1) - (b.state === "running" ? 0 : 1));
-  for (const job of waiting.slice(0, MOST_STREAMS - streams.size)) {
+  for (const job of waiting.slice(0, MAX_STREAMS - streams.size)) {
     const source = new EventSource(job.links.events);
     source.addEventListener("job", (event) => put(JSON.parse(event.data)));
-    // Refused, such as when the token has been revoked. The next poll tells why, and tries again.
+    // The stream was rejected, e.g. because the token was revoked. The next poll handles the error.
     source.addEventListener("error", () => source.readyState === EventSource.CLOSED && streams.delete(job.id));
     streams.set(job.id, source);
   }

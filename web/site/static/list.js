@@ -1,4 +1,4 @@
-// The rows of the list: one for each upload under way and each job, and cards of batches.
+// The list of documents: a row for each upload and job, and cards for batches.
 
 import * as batches from "./batches.js";
 import * as jobs from "./jobs.js";
@@ -11,7 +11,7 @@ const rows = new Map();
 
 const DOWNLOADS = ["text", "hocr", "alto", "json"];
 
-// What is being sent is above all that was.
+// Uploads are shown above all jobs.
 export function addFirst(item, batch) {
   if (batch) placeByName(item, batch.members);
   else list.prepend(item);
@@ -48,10 +48,10 @@ export function remove(id) {
   if (known) takeAway(known.item);
 }
 
-// Where somebody was who opened a document from its row.
+// Moves the focus to the row of a job, after the viewer was closed.
 export const focus = (id) => rows.get(id)?.item.querySelector("button, a")?.focus();
 
-// Buttons are made anew only when the set of them changes, so that focus stays where it is.
+// Buttons are only replaced if the set of buttons changes, to keep the focus.
 function showActions(known, job, act) {
   const readable = job.state === "succeeded" || job.progress.pages_done > 0;
   const key = `${job.state} ${readable} ${job.failed_pages.length > 0} ${job.attempt}`;
@@ -61,7 +61,7 @@ function showActions(known, job, act) {
   const name = job.input.name;
   const made = [];
   if (job.state === "succeeded") made.push(link(say("jobs.download"), name, `${job.links.self}/pdf`, "button"));
-  if (readable) made.push(button(say("jobs.read"), name, () => act("read", job.id)));
+  if (readable) made.push(button(say("jobs.read"), name, () => act("view", job.id)));
   if (job.state === "succeeded") made.push(downloads(job));
   if (jobs.isActive(job)) made.push(button(say("jobs.cancel"), name, () => act("cancel", job.id)));
   else {
@@ -75,7 +75,7 @@ function showActions(known, job, act) {
   if (hadFocus) made[0]?.focus();
 }
 
-// What is to be known of a document that was read: pages that were not, and what OCRmyPDF remarked.
+// Failed pages and OCRmyPDF's warnings of a finished document.
 function remarks(job) {
   const pages = job.failed_pages.map((row) => say("jobs.failed_page", { page: row.page, reason: words.pageReason(row) }));
   return [

@@ -1,4 +1,4 @@
-// Telling that a document is done while nobody looks, if that is wanted.
+// Optional notifications when a document is done while the page is in the background.
 
 import * as jobs from "./jobs.js";
 import * as batches from "./batches.js";
@@ -6,7 +6,7 @@ import { say } from "./texts.js";
 
 const KEY = "ocr-tasks.notify";
 const button = document.getElementById("notify");
-// Browsers have it on secure pages only; those of some phones then refuse to make one.
+// Notifications require a secure context. Some mobile browsers still refuse to create them.
 const possible = () => window.isSecureContext && "Notification" in window && Notification.permission !== "denied";
 
 let wanted = false;
@@ -15,7 +15,7 @@ export function start() {
   try {
     wanted = localStorage.getItem(KEY) === "yes" && Notification.permission === "granted";
   } catch {
-    // then it is asked for again
+    // storage is disabled: the user has to enable notifications again
   }
   button.addEventListener("click", toggle);
 }
@@ -25,19 +25,19 @@ async function toggle() {
   try {
     localStorage.setItem(KEY, wanted ? "yes" : "");
   } catch {
-    // then it lasts as long as the page
+    // storage is disabled: the choice lasts until the page is closed
   }
   show();
 }
 
-// There is something to wait for, or not.
+// Shows the button only while jobs are active.
 export function show() {
   button.hidden = !possible() || !jobs.all().some(jobs.isActive);
   button.setAttribute("aria-pressed", String(wanted));
 }
 
-// A job has ended; of a batch only its last one is told.
-export function ended(job, read) {
+// Notifies that a job has ended; for a batch, only when its last job has ended.
+export function ended(job, view) {
   const batch = batches.of(job.id);
   if (!wanted || !document.hidden || job.state === "cancelled" || (batch && !batches.isDone(batch))) return;
   const name = batch ? batches.nameOf(batch) : job.input.name;
@@ -47,7 +47,7 @@ export function ended(job, read) {
     notice.addEventListener("click", () => {
       window.focus();
       notice.close();
-      if (!batch && job.state === "succeeded") read(job.id);
+      if (!batch && job.state === "succeeded") view(job.id);
     });
   } catch {
     button.hidden = true;

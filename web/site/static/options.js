@@ -1,4 +1,4 @@
-// The choices above the list: filled from the server's description, kept in this browser.
+// The form with options: filled from the server's description, stored in this browser.
 
 import { json } from "./api.js";
 import { languageName } from "./texts.js";
@@ -11,7 +11,7 @@ const list = document.getElementById("languages");
 const search = document.getElementById("language-search");
 const controls = [...form.querySelectorAll("[name]")];
 
-let chosen = []; // languages in the order in which they were chosen: the first is the main one
+let chosen = []; // languages in the order of selection; the first is the main language
 let defaults = {};
 
 export async function start() {
@@ -28,7 +28,7 @@ export async function start() {
   });
 }
 
-// Pairs of a field's name and value, only where it differs from what the server does anyway.
+// Pairs of field name and value, without those that are the server's default.
 export function fields() {
   const pairs = chosen.map((code) => ["languages", code]);
   for (const control of controls) {
@@ -80,7 +80,7 @@ function remembered() {
   }
 }
 
-// What belongs to one document alone, such as its title, is not kept.
+// Stores the options, except those of a single document, e.g. its title.
 function remember() {
   const kept = { languages: chosen };
   for (const control of controls) {
@@ -90,6 +90,6 @@ function remember() {
   try {
     localStorage.setItem(KEY, JSON.stringify(kept));
   } catch {
-    // Private windows may refuse; then the choices last as long as the page.
+    // Storage is disabled, e.g. in private windows: the options last until the page is closed.
   }
 }

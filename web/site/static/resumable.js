@@ -1,29 +1,29 @@
-// Sends large files in pieces, by the tus protocol (https://tus.io): after the line broke, an upload
-// goes on where it was, also when the page was loaded anew or the file is sent again.
+// Resumable uploads with the tus protocol (https://tus.io). After a connection loss, an upload resumes
+// from the last stored byte, also after the page was reloaded or the file was selected again.
 
 import { ask, mustSignIn, Offline, parse, Problem, signInAgain } from "./api.js";
 import { say } from "./texts.js";
 
-// Of a piece that breaks off, a proxy may keep nothing; so they get smaller over a bad line.
-const LARGEST_PIECE = 16 * 1024 * 1024;
-const SMALLEST_PIECE = 1024 * 1024;
+// A proxy may discard an incomplete chunk, so chunks get smaller on an unreliable connection.
+const LARGEST_CHUNK = 16 * 1024 * 1024;
+const SMALLEST_CHUNK = 1024 * 1024;
 const TUS = { "Tus-Resumable": "1.0.0" };
 
-// Seconds to wait after a line broke, and how many breaks without any progress are too many.
+// Seconds to wait before a retry, and the maximum number of retries without progress.
 const FIRST_WAIT = 1;
 const LONGEST_WAIT = 30;
-const MOST_BREAKS = 20;
+const MAX_BREAKS = 20;
 
-// Milliseconds without a byte gone or an answer after which a line is taken for broken.
+// Milliseconds without progress or a response after which a connection counts as broken.
 const SILENCE = 60_000;
 
-// What another request, or time, may mend; all else is said at once.
+// Statuses for which a retry can succeed; all others are reported at once.
 const PASSING = new Set([408, 409, 423, 429, 460, 500, 502, 503, 504]);
 
-// Addresses of uploads that this page is sending to, lest two send to the same one.
+// URLs of active uploads of this page. Two files must not be sent to the same one.
 const busy = new Set();
 
-// As in uploading.js: sends files, then makes one job of them.
+// As in uploading.js: uploads files, then creates one job. Returns { done, abort }.
 export function upload(files, fields, onProgress) {
   const stop = new AbortController();
   return { done: sendAll(files, fields, onProgress, stop.signal), abort: () => stop.abort() };
@@ -49,7 +49,7 @@ async function sendAll(files, fields, onProgress, signal) {
   }
 }
 
-// Where the upload of a file is: one that was begun before, or a new one.
+// Returns the URL of a file's upload: an existing one, or a new one.
 async function address(file, signal) {
   const known = recall(file);
   if (known && !busy.has(known) && (await isThere(known))) {
@@ -74,12 +74,12 @@ async function isThere(known) {
   }
 }
 
-// Sends a file from where it is known to be, again and again, until all of it has arrived.
+// Sends a file from the offset that the server reports, with retries, until it is complete.
 async function patiently(where, file, onBytes, signal) {
   let offset = 0;
   let known = false;
   let tries = 0;
-  let size = LARGEST_PIECE;
+  let size = LARGEST_CHUNK;
   while (!known || offset < file.size) {
     try {
       if (!known) {
@@ -91,12 +91,12 @@ async function patiently(where, file, onBytes, signal) {
         onBytes(offset);
         continue;
       }
-      offset = await sendPiece(where, file.slice(offset, offset + size), offset, onBytes, signal);
+      offset = await sendChunk(where, file.slice(offset, offset + size), offset, onBytes, signal);
       tries = 0;
-      size = Math.min(size * 2, LARGEST_PIECE);
+      size = Math.min(size * 2, LARGEST_CHUNK);
     } catch (error) {
       known = false;
-      size = Math.max(size / 2, SMALLEST_PIECE);
+      size = Math.max(size / 2, SMALLEST_CHUNK);
       await maybeWait(error, tries++, signal);
     }
   }
@@ -112,11 +112,11 @@ async function keepTrying(act, signal) {
   }
 }
 
-// Waits before another try, if there is any sense in one; a line that is back ends the wait.
+// Waits before a retry, until the connection is back at most. Throws if a retry cannot succeed.
 function maybeWait(error, tries, signal) {
   if (signal?.aborted) throw new DOMException("aborted", "AbortError");
   const passing = error instanceof Offline || PASSING.has(error.status);
-  if (!passing || tries >= MOST_BREAKS) throw error;
+  if (!passing || tries >= MAX_BREAKS) throw error;
   const seconds = Math.min(FIRST_WAIT * 2 ** tries, LONGEST_WAIT) * (0.75 + Math.random() / 2);
   return new Promise((resolve) => {
     setTimeout(resolve, seconds * 1000);
@@ -125,8 +125,8 @@ function maybeWait(error, tries, signal) {
   });
 }
 
-// XMLHttpRequest, because fetch does not tell how far an upload is.
-function sendPiece(where, piece, offset, onBytes, signal) {
+// XMLHttpRequest, because fetch does not report upload progress.
+function sendChunk(where, chunk, offset, onBytes, signal) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
     const broke = () => reject(new Offline(say("send.broken_pieces")));
@@ -160,11 +160,11 @@ function sendPiece(where, piece, offset, onBytes, signal) {
       signal.removeEventListener("abort", abort);
     };
     listen();
-    request.send(piece);
+    request.send(chunk);
   });
 }
 
-// With a key, so that a job is made once even if an answer is lost.
+// The Idempotency-Key prevents a second job if a response is lost.
 async function makeJob(addresses, fields, files) {
   const key = [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
   const headers = { "Idempotency-Key": key };
@@ -180,17 +180,17 @@ async function makeJob(addresses, fields, files) {
 }
 
 function drop(where) {
-  ask(where, { method: "DELETE", headers: TUS }).catch(() => null); // it expires otherwise
+  ask(where, { method: "DELETE", headers: TUS }).catch(() => null); // otherwise it expires
 }
 
-// What is remembered lasts as long as the tab, and is of no use to another one.
+// Uploads are stored per tab, until it is closed.
 const keyOf = (file) => `upload ${file.size} ${file.lastModified} ${file.name}`;
 
 function remember(file, where) {
   try {
     sessionStorage.setItem(keyOf(file), where);
   } catch {
-    // Then it begins anew after the page was loaded again.
+    // Storage is disabled: after a reload, the upload starts from the beginning.
   }
 }
 
@@ -206,6 +206,6 @@ function forget(file) {
   try {
     sessionStorage.removeItem(keyOf(file));
   } catch {
-    // It was not remembered.
+    // Storage is disabled.
   }
 }

@@ -1,4 +1,4 @@
-// The parts that rows of the list are made of, and where a row goes.
+// Elements of the list's rows, and the position of a row in the list.
 
 import { language, say } from "./texts.js";
 
@@ -29,7 +29,7 @@ export function link(label, name, address, className) {
   return made;
 }
 
-// An empty row: name, facts, a bar, words and room for actions.
+// Creates a row with name, facts, progress bar, status text and space for buttons.
 export function row(name) {
   const item = element("li", "job");
   const head = element("div", "head");
@@ -54,24 +54,24 @@ export function row(name) {
   return { item, title, facts, bar, said, more, actions, setPercent };
 }
 
-// Newest first, below what is being sent, which has no time yet.
+// Inserts a row, newest first. Uploads have no time yet and stay at the top.
 export function place(item, at) {
   item.dataset.at = at;
   const below = [...list.children].find((other) => other.dataset.at < at);
   list.insertBefore(item, below ?? null);
 }
 
-// Scans are numbered, so 10 comes after 9.
+// Numeric order: scan-10 comes after scan-9.
 export const byName = new Intl.Collator(language, { numeric: true }).compare;
 
-// Among the documents of a batch.
+// Inserts a row into a batch, sorted by name.
 export function placeByName(item, within) {
   const name = (row) => row.querySelector("h3").textContent;
   const below = [...within.children].find((other) => byName(name(other), name(item)) > 0);
   within.insertBefore(item, below ?? null);
 }
 
-// Whoever was in a row that goes is led to the next one, or back to where files are chosen.
+// Removes a row. If it had the focus, the focus moves to the next row or to the file input.
 export function takeAway(item) {
   const next = item.nextElementSibling ?? item.previousElementSibling;
   const hadFocus = item.contains(document.activeElement);

@@ -1,4 +1,4 @@
-// Sends files: asks what many should become, takes them in turn, and shows how far each is.
+// Uploads files: asks whether several become one document, queues them, and shows their progress.
 
 import { announce } from "./announcing.js";
 import { Offline } from "./api.js";
@@ -29,8 +29,8 @@ export async function send(files) {
   chosen.forEach((file) => sendOne([file], batch));
 }
 
-// One after another, two at a time: a hundred at once would leave no connection for the rest.
-const MOST_UPLOADS = 2;
+// At most two uploads run in parallel. More would leave no connection for other requests.
+const MAX_UPLOADS = 2;
 const waiting = [];
 let uploading = 0;
 
@@ -42,7 +42,7 @@ function whenFree(begin) {
 }
 
 function beginNext() {
-  while (uploading < MOST_UPLOADS && waiting.length) {
+  while (uploading < MAX_UPLOADS && waiting.length) {
     uploading += 1;
     waiting.shift()().finally(() => {
       uploading -= 1;
@@ -51,7 +51,7 @@ function beginNext() {
   }
 }
 
-// Sends files as one document, which may belong to a batch.
+// Uploads files as one document, optionally as part of a batch.
 function sendOne(files, batch) {
   const [{ name: first }] = files;
   const name = files.length > 1 ? count("send.and_more", files.length - 1, { name: first }) : first;
@@ -71,7 +71,7 @@ function sendOne(files, batch) {
   }
   row.facts.textContent = words.size(files.reduce((sum, file) => sum + file.size, 0));
   row.said.textContent = say("send.waiting");
-  const fields = options.fields(); // as chosen now, not when its turn comes
+  const fields = options.fields(); // as selected now, not when the upload starts
   let dropped = false;
   let abort = () => {
     dropped = true;
@@ -84,13 +84,13 @@ function sendOne(files, batch) {
   whenFree(() => (dropped ? Promise.resolve() : begin()));
 }
 
-// Gives the job, or null if there is none.
+// Resolves to the job, or to null if there is none.
 function transfer(files, fields, row, name, onAbort, retry, done) {
   const sending = upload(files, fields, (part) => {
     row.setPercent(part * 100);
     row.said.textContent = say("send.uploading", { percent: Math.floor(part * 100) });
     if (part < 1) return;
-    // From here on the server makes a job of it, which has a Cancel of its own.
+    // Now the server creates a job, which has its own Cancel button.
     row.said.textContent = say("send.uploaded");
     row.actions.replaceChildren();
   });

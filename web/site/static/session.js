@@ -1,5 +1,5 @@
-// Signing in with a token, where the server asks for one. The browser keeps it in a cookie that no
-// script can read, so that images, downloads and event streams carry it as well.
+// Sign-in with a token, if the server requires one. The token is kept in an HttpOnly cookie, which is
+// also sent with images, downloads and event streams.
 
 import { json, whenRefused } from "./api.js";
 import { problem, say } from "./texts.js";
@@ -7,15 +7,15 @@ import { problem, say } from "./texts.js";
 const $ = (id) => document.getElementById(id);
 const dialog = $("sign-in");
 
-let who = null; // as the server sees us: /v1/session
-let signing = null; // the sign-in under way, for all who wait for it
+let who = null; // the response of /v1/session
+let signing = null; // promise of the current sign-in
 let done = null;
 let changed = () => {};
-let needed = "read"; // the scope without which the page is of no use
+let needed = "read"; // the scope that the page requires
 
 export const may = (scope) => !who || who.scopes.includes(scope) || who.scopes.includes("admin");
 
-// `scope` is the one without which the page is of no use; `onChange` hears when another one asks.
+// `scope` is required by the page; `onChange` is called when the token changes.
 export async function start(scope = "read", onChange = () => {}) {
   needed = scope;
   changed = onChange;
@@ -26,7 +26,7 @@ export async function start(scope = "read", onChange = () => {}) {
   });
   $("sign-out").addEventListener("click", signOut);
   dialog.addEventListener("cancel", (event) => event.preventDefault());
-  dialog.addEventListener("close", () => signing && dialog.showModal()); // browsers heed a second Escape
+  dialog.addEventListener("close", () => signing && dialog.showModal()); // a second Escape closes it
   const body = await json("/v1/session");
   if (has(body)) return show(body);
   complain(lacking());
@@ -36,7 +36,7 @@ export async function start(scope = "read", onChange = () => {}) {
 const has = (body) => body.scopes.some((scope) => scope === needed || scope === "admin");
 const lacking = () => say(`sign_in.lacking.${needed}`);
 
-// Asks for a token; whoever calls this meanwhile waits for the same answer.
+// Opens the sign-in dialog; concurrent calls share the same promise.
 function signIn() {
   signing ??= new Promise((resolve) => {
     done = resolve;
@@ -73,7 +73,7 @@ async function enter(body) {
     return;
   }
   if (who && who.token !== body.token) {
-    location.reload(); // nothing of somebody else's documents stays on the page
+    location.reload(); // removes the documents of the previous token from the page
     return;
   }
   show(body);

@@ -1,4 +1,4 @@
-// What the page says, in the language that the server chose; its table is in the page.
+// The texts of the page. The server selects the language and embeds its texts in the page.
 
 const table = JSON.parse(document.getElementById("texts").textContent);
 const YEAR = 365 * 24 * 3600;
@@ -7,24 +7,24 @@ export const language = document.documentElement.lang;
 const plural = new Intl.PluralRules(language);
 const names = language === "en" ? null : new Intl.DisplayNames([language], { type: "language" });
 
-// A text with what belongs in its {places}.
+// Returns a text with values for its {placeholders}.
 export const say = (key, values = {}) => table[key].replace(/\{(\w+)\}/g, (_, name) => values[name]);
 
-// A text that counts something: `key.one`, `key.other`.
+// Returns the singular or plural of a text: `key.one`, `key.other`.
 export const count = (key, number, values) =>
   say(`${key}.${plural.select(number)}`, { n: number.toLocaleString(language), ...values });
 
-// What went wrong: in this language if its code is known, else in the server's own words.
+// Returns the translated message of an error code, or `otherwise`, the server's message.
 export const problem = (code, otherwise) => table[`error.${code}`] ?? otherwise;
 
-// The name of a language that Tesseract calls by this code, for those that are not English.
+// Returns the localized name of a Tesseract language code, or the English name.
 export function languageName(code, english) {
-  if (!names || code === "frk" || !/^[a-z]{3}$/.test(code)) return english; // frk: not Frankish
+  if (!names || code === "frk" || !/^[a-z]{3}$/.test(code)) return english; // frk: browsers say Frankish
   const name = names.of(code);
   return name === code ? english : name;
 }
 
-// Buttons that choose another language; the server remembers by a cookie.
+// Buttons that change the language, which is stored in a cookie.
 for (const button of document.querySelectorAll("[data-language]")) {
   button.addEventListener("click", () => {
     document.cookie = `ocr_language=${button.dataset.language};path=/;max-age=${YEAR};samesite=lax`;

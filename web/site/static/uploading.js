@@ -1,16 +1,16 @@
-// Files on their way to the server, as one job.
+// Uploads files as one job.
 
 import { mustSignIn, Offline, parse, Problem, signInAgain } from "./api.js";
 import { say } from "./texts.js";
 
-// Sends files; many bytes so that the upload goes on after the line broke.
+// Uploads files; large ones with resumable uploads. Returns { done, abort }.
 export function upload(files, fields, onProgress) {
   const bytes = files.reduce((sum, file) => sum + file.size, 0);
   const from = Number(document.body.dataset.resumableFrom);
-  return (from && bytes >= from ? uploadInPieces : uploadWhole)(files, fields, onProgress);
+  return (from && bytes >= from ? uploadResumable : uploadWhole)(files, fields, onProgress);
 }
 
-function uploadInPieces(files, fields, onProgress) {
+function uploadResumable(files, fields, onProgress) {
   const loading = import("./resumable.js").catch(() => {
     throw new Offline(say("server.offline"));
   });
@@ -18,7 +18,7 @@ function uploadInPieces(files, fields, onProgress) {
   return { done: sending.then((begun) => begun.done), abort: () => sending.then((begun) => begun.abort()) };
 }
 
-// XMLHttpRequest, because fetch does not tell how far an upload is.
+// XMLHttpRequest, because fetch does not report upload progress.
 function uploadWhole(files, fields, onProgress) {
   const request = new XMLHttpRequest();
   const form = new FormData();

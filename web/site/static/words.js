@@ -1,4 +1,4 @@
-// What the page says of a job.
+// Texts about a job: size, duration, state, errors.
 
 import { count, language, problem, say } from "./texts.js";
 
@@ -27,11 +27,11 @@ export function facts(job) {
   return [pages, size(job.input.bytes), job.options.languages.join(" + ")].join(" · ");
 }
 
-// Why something failed: {code, message, advice}.
+// The message of an error {code, message, advice}.
 export const reason = ({ code, message, advice }) =>
   problem(code, [sentence(message), advice].filter(Boolean).join(" "));
 
-// Why a page failed, as a part of a sentence.
+// Why a page failed, without a final period.
 export const pageReason = ({ code, message }) => problem(code, message).replace(/\.$/, "");
 
 export const left = (seconds) => say("state.left", { time: duration(seconds) });

@@ -1,27 +1,27 @@
-// A device of the swarm: takes pages from the server, has them read, and answers. It knows nothing
-// of the page that shows it; ocr_tasks/swarm/device.py is the same for the command line.
+// A device of the swarm: leases pages from the server, runs OCR, and uploads transcripts. It is
+// independent of the page. ocr_tasks/swarm/device.py does the same for the command line.
 
 import { Offline, ask, json } from "../api.js";
-import { IMAGES, NotLoaded, Reader } from "./reader.js";
+import { IMAGES, NotLoaded, Recognizer } from "./recognizer.js";
 import { say } from "../texts.js";
 
-// Seconds after which a server that cannot be reached is asked again, at first and at most.
-const AGAIN_FIRST = 1;
-const AGAIN_MOST = 60;
+// First and longest wait in seconds before a retry if the server cannot be reached.
+const FIRST_WAIT = 1;
+const LONGEST_WAIT = 60;
 
-// Times that Tesseract may fail to start, before the device leaves.
-const MOST_UNLOADED = 5;
+// Number of times that Tesseract can fail to load before the device leaves.
+const MAX_UNLOADED = 5;
 
 const RECENT = 8;
 
-// Minutes of which the pace is told, at most and at least.
+// Longest and shortest period in minutes for the pace.
 const MINUTES_OF_PACE = 5;
 const EARLIEST_PACE = 0.3;
 
-// Whether it is worth trying again.
+// Whether a retry can succeed.
 const passing = (error) => error instanceof Offline || error.status >= 500 || error.status === 429;
 const between = (least, most) => least + Math.random() * (most - least);
-// Works even where the page is about to go.
+// keepalive: the request is sent even if the page is being closed.
 const release = (lease) => fetch(lease.release, { method: "POST", keepalive: true }).catch(() => null);
 const post = (address, body) =>
   ask(address, {
@@ -30,37 +30,37 @@ const post = (address, body) =>
     body: JSON.stringify(body),
   });
 
-// The body of an answer; the connection may break within it.
+// The body of a response; the connection can break before it is complete.
 const bodyOf = (body) =>
   body.catch(() => {
     throw new Offline(say("server.offline"));
   });
 
 export class Device {
-  // What a page shows of it.
+  // State for the page
   pages = 0;
   failed = 0;
   lost = 0;
-  recent = []; // { name, seconds, words }, the last one first
+  recent = []; // { name, seconds, words }, newest first
   slots = []; // { lease, name, progress }: one for each worker; lease null: idle, progress null: loading
   joined = false;
-  pausedBy = null; // why it takes no pages for now
+  pausedBy = null; // the reason for the pause
   offline = false;
-  without = null; // whether the server had no page at last; null: not yet asked
-  refused = ""; // why the server wants nothing of it
+  without = null; // whether the last response contained no page; null: no response yet
+  refused = ""; // why the server rejected the device
   peer = null; // another server that may have pages
 
   #name;
   #languages;
   #tell;
   #workers = 1;
-  #ends = []; // when pages were done, for the pace
+  #ends = []; // times when pages were done, for the pace
   #since = 0;
   #unloaded = 0;
   #wake = () => {};
-  #left = null; // AbortController of the present stay
+  #left = null; // AbortController, aborted when the device leaves
 
-  // `tell` is called whenever something has changed.
+  // `tell` is called after each change.
   constructor(languages, tell) {
     this.#languages = languages;
     this.#tell = tell;
@@ -80,13 +80,13 @@ export class Device {
     this.#tell();
   }
 
-  // Gives back at once what is not read. May be called when the page is about to go.
+  // Leaves the swarm and releases all leases. Can be called while the page is being closed.
   leave() {
     if (!this.joined) return;
     this.joined = false;
     this.#left.abort();
     for (const slot of this.slots) {
-      slot.reader.end();
+      slot.recognizer.end();
       if (slot.lease) release(slot.lease);
     }
     this.slots = [];
@@ -94,7 +94,7 @@ export class Device {
     this.#tell();
   }
 
-  // Takes no pages while there is a reason; those that it has are read.
+  // Leases no pages while `reason` is set; current pages are finished.
   pause(reason) {
     if (this.pausedBy === reason) return;
     this.pausedBy = reason;
@@ -106,7 +106,7 @@ export class Device {
     this.#name = name;
   }
 
-  // Workers that are too many go when they have read their page.
+  // Sets the number of workers. Surplus workers finish their page first.
   use(workers) {
     this.#workers = workers;
     this.#wake();
@@ -117,11 +117,11 @@ export class Device {
     this.leave();
   }
 
-  get reading() {
+  get busy() {
     return this.slots.filter((slot) => slot.lease).length;
   }
 
-  // Pages a minute, over the last few minutes; null: too early to tell.
+  // Pages per minute over the last minutes; null: too early.
   get pace() {
     const now = Date.now();
     this.#ends = this.#ends.filter((end) => now - end < MINUTES_OF_PACE * 60_000);
@@ -130,7 +130,7 @@ export class Device {
   }
 
   async #run(left) {
-    let pause = AGAIN_FIRST;
+    let pause = FIRST_WAIT;
     while (!left.aborted) {
       this.#fit();
       const free = this.slots.filter((slot) => !slot.lease);
@@ -146,7 +146,7 @@ export class Device {
           return;
         }
         Object.assign(this, { offline: false, without: !answer.pages.length, peer: answer.peer });
-        pause = AGAIN_FIRST;
+        pause = FIRST_WAIT;
         answer.pages.forEach((lease, index) => this.#do(free[index], lease, left));
         seconds = answer.pages.length ? 0 : answer.retry_after * between(1, 1.5);
       } catch (error) {
@@ -157,7 +157,7 @@ export class Device {
         }
         this.offline = error instanceof Offline;
         seconds = pause * between(0.5, 1);
-        pause = Math.min(AGAIN_MOST, pause * 2);
+        pause = Math.min(LONGEST_WAIT, pause * 2);
       }
       this.#tell();
       if (seconds) await this.#rest(left, seconds);
@@ -177,9 +177,9 @@ export class Device {
 
   #fit() {
     while (this.slots.length < this.#workers) {
-      this.slots.push({ reader: new Reader(), lease: null, name: null, progress: null });
+      this.slots.push({ recognizer: new Recognizer(), lease: null, name: null, progress: null });
     }
-    for (const slot of this.slots.slice(this.#workers)) if (!slot.lease) slot.reader.end();
+    for (const slot of this.slots.slice(this.#workers)) if (!slot.lease) slot.recognizer.end();
     this.slots = this.slots.filter((slot, index) => index < this.#workers || slot.lease);
   }
 
@@ -191,9 +191,9 @@ export class Device {
     Object.assign(slot, { lease, name: lease.name, progress: null });
     try {
       const image = await this.#insist(left, async () => bodyOf((await ask(lease.image)).blob()));
-      // What it is does not depend on what a browser takes it for.
+      // The type is set explicitly, because the browser might detect another one.
       const typed = new Blob([image], { type: lease.media_type });
-      const found = await slot.reader.read(typed, lease.languages, lease.dpi, (part) => {
+      const found = await slot.recognizer.recognize(typed, lease.languages, lease.dpi, (part) => {
         slot.progress = part;
         this.#tell();
       });
@@ -213,9 +213,9 @@ export class Device {
       this.recent.length = Math.min(this.recent.length, RECENT);
     } catch (error) {
       if (left.aborted) return;
-      // 404, 409 and 410: it is somebody else's by now, or nobody wants it.
+      // 404, 409 and 410: the lease was lost, or the page is not needed anymore.
       if ([404, 409, 410].includes(error.status)) this.lost += 1;
-      else if (error instanceof NotLoaded) await this.#withoutReader(left, lease, error);
+      else if (error instanceof NotLoaded) await this.#withoutTesseract(left, lease, error);
       else await this.#giveUp(left, lease, error);
     }
     if (left.aborted) return;
@@ -224,24 +224,24 @@ export class Device {
     this.#tell();
   }
 
-  // Whatever it is, others may be able to read the page.
+  // Reports a failure. Other devices may succeed.
   async #giveUp(left, lease, error) {
     this.failed += 1;
     const body = { reason: `in a browser: ${error.message}`.slice(0, 300) };
     await this.#insist(left, () => post(lease.failure, body)).catch(() => null);
   }
 
-  // It is not the page's fault, so that it goes back as it was.
-  async #withoutReader(left, lease, error) {
+  // Releases the page without a failure, because the page is not the cause.
+  async #withoutTesseract(left, lease, error) {
     release(lease);
     this.#unloaded += 1;
-    if (this.#unloaded >= MOST_UNLOADED) this.#leaveSince(say("swarm.no_tesseract", { reason: error.message }));
-    else await wait(left, AGAIN_FIRST * 2 ** this.#unloaded);
+    if (this.#unloaded >= MAX_UNLOADED) this.#leaveSince(say("swarm.no_tesseract", { reason: error.message }));
+    else await wait(left, FIRST_WAIT * 2 ** this.#unloaded);
   }
 
-  // What a request gives, after as many tries as it takes.
+  // Repeats a request until it succeeds; returns its result.
   async #insist(left, request) {
-    let pause = AGAIN_FIRST;
+    let pause = FIRST_WAIT;
     while (true) {
       left.throwIfAborted();
       try {
@@ -254,11 +254,11 @@ export class Device {
         this.#tell();
       }
       await wait(left, pause * between(0.5, 1));
-      pause = Math.min(AGAIN_MOST, pause * 2);
+      pause = Math.min(LONGEST_WAIT, pause * 2);
     }
   }
 
-  // All pages that are open
+  // All leased pages
 
   async #renew(left) {
     while (!left.aborted) {
@@ -266,12 +266,12 @@ export class Device {
       for (const { lease } of this.slots) {
         if (!lease || Date.now() < lease.renewAt) continue;
         lease.renewAt = Date.now() + (lease.seconds / 3) * 1000;
-        json(lease.renew, { method: "POST" }).catch(() => null); // what comes of it the answer will tell
+        json(lease.renew, { method: "POST" }).catch(() => null); // uploading the transcript reports a lost lease
       }
     }
   }
 
-  // Until something happens, or so many seconds are over.
+  // Resolves after the next event, or after `seconds`.
   #rest(left, seconds) {
     return new Promise((resolve) => {
       this.#wake = resolve;
@@ -293,10 +293,10 @@ function wait(left, seconds) {
   });
 }
 
-// The server refuses what is of another size; said here, the page is free again at once.
+// The server rejects transcripts with another page size. Failing here releases the page at once.
 function checkSize(hocr, lease) {
   const [, width, height] = hocr.match(/class=['"]ocr_page['"][^>]*bbox 0 0 (\d+) (\d+)/) || [];
   if (Number(width) !== lease.width || Number(height) !== lease.height) {
-    throw new Error(`was read as ${width} by ${height} pixels, not ${lease.width} by ${lease.height}`);
+    throw new Error(`the transcript is for ${width} by ${height} pixels, not ${lease.width} by ${lease.height}`);
   }
 }

@@ -1,4 +1,5 @@
-// The page /swarm: joins and leaves, shows what the device does, and spares it where that is due.
+// The page /swarm: joins and leaves the swarm, shows the device's progress, and pauses it to save
+// battery.
 
 import { json } from "../api.js";
 import * as session from "../session.js";
@@ -8,18 +9,18 @@ import { randomName } from "./names.js";
 
 const $ = (id) => document.getElementById(id);
 
-const MOST_WORKERS = 8;
+const MAX_WORKERS = 8;
 const LOW_BATTERY = 0.2;
 const HIDDEN_MINUTES = 10;
 const TOTALS_SECONDS = 5;
 
 const cores = navigator.hardwareConcurrency || 2;
-const fitting = Math.min(MOST_WORKERS, Math.max(1, cores - 1));
+const fitting = Math.min(MAX_WORKERS, Math.max(1, cores - 1));
 
 const languages = $("swarm").dataset.languages.split(" ").filter(Boolean);
 const device = new Device(languages, show);
 
-// What is chosen here is remembered, where the browser allows that.
+// Settings are stored in this browser, if it allows that.
 const kept = (key, otherwise) => {
   try {
     return localStorage.getItem(`swarm.${key}`) ?? otherwise;
@@ -31,13 +32,13 @@ const keep = (key, value) => {
   try {
     localStorage.setItem(`swarm.${key}`, value);
   } catch {
-    // then not
+    // storage is disabled
   }
 };
 
-// Sparing the device
+// Pauses
 
-let hiddenFor = null; // the alarm while nobody looks
+let hiddenFor = null; // timer while the page is in the background
 let hiddenLong = false;
 let battery = null;
 let awake = null;
@@ -72,29 +73,29 @@ async function watchBattery() {
   spare();
 }
 
-// A screen that goes dark would end the reading on a phone. Only secure pages may ask for it.
+// Phones stop the page when the screen turns off. Wake locks require a secure context.
 async function keepAwake() {
   if (!device.joined || document.hidden || (awake && !awake.released)) return;
   awake = (await navigator.wakeLock?.request("screen").catch(() => null)) ?? null;
   if (!device.joined) awake?.release();
 }
 
-// Showing
+// Display
 
 function state() {
   if (!device.joined) return ["off", say(device.pages ? "swarm.state.left" : "swarm.state.idle")];
   if (device.offline) return ["wait", say("swarm.state.offline")];
-  const reading = device.reading;
-  if (device.pausedBy) return ["wait", say(`swarm.${reading ? "pausing" : "paused"}.${device.pausedBy}`)];
+  const busy = device.busy;
+  if (device.pausedBy) return ["wait", say(`swarm.${busy ? "pausing" : "paused"}.${device.pausedBy}`)];
   if (device.without === null) return ["wait", say("swarm.state.asking")];
-  // Not by what it reads just now: between two pages there is always a moment without one.
-  return reading || !device.without ? ["on", say("swarm.state.reading")] : ["wait", say("swarm.state.waiting")];
+  // Based on the last response too, because there is a short gap between two pages.
+  return busy || !device.without ? ["on", say("swarm.state.reading")] : ["wait", say("swarm.state.waiting")];
 }
 
 const decimal = (number, digits) =>
   number.toLocaleString(language, { minimumFractionDigits: digits, maximumFractionDigits: digits });
 
-// Text is only set where it differs, so that it is read out once.
+// Only changes are set, so that screen readers announce a text once.
 function put(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
@@ -116,7 +117,7 @@ function show() {
   if (!device.joined) awake?.release();
 }
 
-// A peer is only named, never asked: what it serves is not ours to trust.
+// A peer is only shown as a link, because it is not trusted.
 function showPeer() {
   const url = device.joined && URL.canParse?.(device.peer ?? "") ? new URL(device.peer) : null;
   const ours = url && /^https?:$/.test(url.protocol);
@@ -147,7 +148,7 @@ function showWorkers() {
   });
 }
 
-// Of a long name the end is seen.
+// The end of a long name stays visible.
 function pathOf(name) {
   const path = document.createElement("span");
   path.className = "path";
@@ -215,13 +216,13 @@ async function totals() {
     put($("waiting"), waiting.toLocaleString(language));
     put($("done"), done.toLocaleString(language));
   } catch {
-    // the device says what is wrong, and the next try is soon
+    // the device shows the error, and the next update follows soon
   } finally {
     asking = false;
   }
 }
 
-// Choosing
+// Settings
 
 function name() {
   const typed = $("name").value.replace(/[^A-Za-z0-9._ -]+/g, "").trim();
@@ -233,8 +234,8 @@ function name() {
 
 function offerChoices() {
   $("name").value = kept("name", randomName());
-  for (let number = 1; number <= MOST_WORKERS; number += 1) $("at-once").append(new Option(number, number));
-  $("at-once").value = Math.min(MOST_WORKERS, Number(kept("at-once", fitting)) || fitting);
+  for (let number = 1; number <= MAX_WORKERS; number += 1) $("at-once").append(new Option(number, number));
+  $("at-once").value = Math.min(MAX_WORKERS, Number(kept("at-once", fitting)) || fitting);
   for (const id of ["when-hidden", "when-low"]) {
     $(id).checked = kept(id, "") === "yes";
     $(id).addEventListener("change", () => {
@@ -270,7 +271,7 @@ async function start() {
   if (language !== "en") $("language-names").textContent = languages.map((code) => languageName(code, code)).join(", ");
   offerChoices();
   $("join").addEventListener("click", toggle);
-  $("sign-out").addEventListener("click", () => device.leave()); // while it still may give back
+  $("sign-out").addEventListener("click", () => device.leave()); // leases are released while the token is still valid
   $("anyhow").addEventListener("click", goOnAnyhow);
   document.addEventListener("visibilitychange", onVisibility);
   window.addEventListener("pagehide", () => device.leave());

@@ -1,11 +1,11 @@
-// Puts text on the clipboard, also where the page is not served by https.
+// Copies text to the clipboard, also on pages without HTTPS.
 
 export async function copy(text, within) {
   try {
     await navigator.clipboard.writeText(text);
     return true;
   } catch {
-    // an older way, which needs a field, inside the dialog that has the focus
+    // fallback: select the text in a field, which must be inside the open dialog
   }
   const before = document.activeElement;
   const field = Object.assign(document.createElement("textarea"), { value: text, className: "hidden" });

@@ -1,13 +1,14 @@
-// Searching a document: in the text of all its pages, which is fetched once.
+// Search in the text of all pages of a document, which is fetched once.
 
 import { text } from "../api.js";
 
 const MARKS = /[.*+?^${}()|[\]\\/]/g;
-// What a keyboard has, and what printers use instead.
+// Characters on a keyboard, and their typographic variants.
 const ALIKE = { "'": "['’‘ʼ`]", '"': '["“”„«»‟]', "-": "[-‐‑–—]" };
 const HYPHEN = "(?:[-‐¬⸗]\\n)?"; // a word may be divided at the end of a line
 
-// What finds the words of a query, in upper and lower case, over line ends; null for an empty one.
+// Returns a regular expression for the words of a query, or null if it is empty. It ignores case and
+// matches across line breaks.
 export function pattern(query) {
   const parts = query.normalize("NFC").trim().split(/\s+/).filter(Boolean);
   if (!parts.length) return null;
@@ -15,13 +16,12 @@ export function pattern(query) {
   return new RegExp(parts.map((part) => letters(part).join(HYPHEN)).join("\\s+"), "giu");
 }
 
-// The passages of a text that a pattern finds, each [start, end].
+// Returns the matches of a pattern in a text, each [start, end].
 export const passages = (content, wanted) =>
   [...content.matchAll(wanted)].map((found) => [found.index, found.index + found[0].length]);
 
-// The text of each page. A finished document has it in one file, with a form feed between pages;
-// else pages are fetched one after another, those that are there and not `known` yet, as long as
-// `goOn` says so.
+// Returns the text of each page. A finished document has one text file, with form feeds between pages.
+// Otherwise, finished pages that are not in `known` are fetched one by one while `goOn` returns true.
 export async function texts(job, states, goOn, known = new Map()) {
   if (job.artifacts.some((artifact) => artifact.name === "text")) {
     return (await text(`${job.links.self}/text`)).split("\f");

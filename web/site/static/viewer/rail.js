@@ -1,12 +1,12 @@
-// Small images of all pages. Of thousands only those in view are there, and their images are asked
-// for when the scrolling has come to rest.
+// Thumbnails of all pages. Only those in view are in the document, and their images are loaded after
+// scrolling has stopped.
 
 import { say } from "../texts.js";
 
 const rail = document.getElementById("rail");
 const strip = document.getElementById("strip");
 const REST = 120; // milliseconds
-const SPARE = 3; // cells beyond each end
+const SPARE = 3; // additional cells before and after the view
 
 const cells = new Map();
 let states = [];
@@ -24,7 +24,7 @@ export function start(turn) {
   });
 }
 
-// Another document: `address` gives the image of a page.
+// Shows another document; `address` returns the image URL of a page.
 export function open(address) {
   imageOf = address;
   for (const cell of cells.values()) cell.remove();
@@ -34,13 +34,13 @@ export function open(address) {
   rail.scrollTo(0, 0);
 }
 
-// Nobody looks any more.
+// Stops updates when the viewer is closed.
 export function close() {
   clearTimeout(resting);
   states = [];
 }
 
-// `rows` are {page, state} of all pages; the page that is looked at is kept in view.
+// `rows` are {page, state} of all pages; `page` is the current page, which is kept in view.
 export function show(rows, page) {
   const moved = page !== current || !cells.size;
   states = rows;
@@ -51,7 +51,7 @@ export function show(rows, page) {
   draw();
 }
 
-// Pages that have what was searched for.
+// Marks pages with search matches.
 export function mark(pages) {
   found = pages;
   draw();
@@ -76,7 +76,7 @@ function draw() {
   const first = Math.max(1, Math.floor(at / size) + 1 - SPARE);
   const last = Math.min(states.length, Math.ceil((at + view) / size) + SPARE);
   for (const [page, cell] of cells) {
-    // The one that has the focus stays, or the focus would be lost.
+    // The cell with the focus is kept, to keep the focus.
     if ((page < first || page > last) && page !== current && !cell.contains(document.activeElement)) {
       cell.remove();
       cells.delete(page);
@@ -107,7 +107,7 @@ function update(page, button) {
   const { state } = states[page - 1];
   button.className = [state, found.has(page) ? "found" : ""].join(" ").trim();
   button.setAttribute("aria-label", say("viewer.thumb", { page, state: say(`viewer.state.${state}`) }));
-  button.tabIndex = page === current ? 0 : -1; // one stop for Tab; the arrows turn pages
+  button.tabIndex = page === current ? 0 : -1; // one tab stop; arrow keys turn pages
   if (page === current) button.setAttribute("aria-current", "page");
   else button.removeAttribute("aria-current");
 }

@@ -1,4 +1,4 @@
-// The search field of the viewer: finds words on all pages, and leads from one hit to the next.
+// The search field of the viewer: finds words on all pages, and moves between matches.
 
 import { isActive } from "../jobs.js";
 import * as finding from "./finding.js";
@@ -11,12 +11,12 @@ const field = $("find");
 const TYPING = 250; // milliseconds
 
 let job = null;
-let texts = null; // of all pages, as a promise; asked for by the first search
-let known = new Map(); // those of a document that is still being read
+let texts = null; // promise of the text of all pages, created by the first search
+let known = new Map(); // text by page, of a document that is still being processed
 let where = () => ({ page: 1, states: [] });
 let turn = () => {};
 let wanted = null;
-let hits = []; // {page, index}: where it is on its page
+let hits = []; // {page, index}: index among the matches of the page
 let at = -1;
 let typing = 0;
 let asked = 0;
@@ -35,7 +35,7 @@ export function start(place, onTurn) {
       go(-1);
     }
     if (event.key !== "Escape" || !field.value) return;
-    event.preventDefault(); // the second one closes the viewer
+    event.preventDefault(); // a second Escape closes the viewer
     event.stopPropagation();
     field.value = "";
     find();
@@ -47,7 +47,7 @@ export function start(place, onTurn) {
   $("find-previous").addEventListener("click", () => go(-1));
 }
 
-// Another document, or the same one when there may be more to find.
+// Starts with another document, or with the same one if it may contain more text.
 export function begin(document) {
   if (job?.id !== document.id) field.value = "";
   job = document;
@@ -56,14 +56,14 @@ export function begin(document) {
   find(false);
 }
 
-// Nobody waits for an answer any more.
+// Stops a search that is still running.
 export function end() {
   clearTimeout(typing);
   asked += 1;
   job = null;
 }
 
-// Leads to the next hit, unless somebody is reading.
+// Searches. With `lead`, shows the next match, even if it is on another page.
 async function find(lead = true) {
   clearTimeout(typing);
   const question = ++asked;
@@ -77,7 +77,7 @@ async function find(lead = true) {
     texts ??= finding.texts(of, where().states, () => job === of, known);
     const pages = await texts.catch(() => []);
     if (question !== asked) return;
-    if (isActive(job) || !pages.length) texts = null; // there is more the next time
+    if (isActive(job) || !pages.length) texts = null; // the next search may find more
     hits = pages.flatMap((content, page) => finding.passages(content, wanted).map((_, index) => ({ page: page + 1, index })));
   }
   rail.mark(new Set(hits.map((hit) => hit.page)));
@@ -91,7 +91,7 @@ async function find(lead = true) {
 }
 
 async function go(step) {
-  if (field.value !== sought) return find(); // faster than the typing was waited for
+  if (field.value !== sought) return find(); // Enter before the delay has ended
   if (hits.length) await show((at + step + hits.length) % hits.length);
 }
 
@@ -99,7 +99,7 @@ async function show(which) {
   at = which;
   tell();
   if (hits[at].page === where().page) showOn(hits[at].page);
-  else await turn(hits[at].page); // calls showOn when it is there
+  else await turn(hits[at].page); // calls showOn when the page is loaded
 }
 
 function tell() {
@@ -108,7 +108,7 @@ function tell() {
   $("found").textContent = hits.length ? say("viewer.hit", { number, total }) : nothing;
 }
 
-// Marks the hits of a page that is shown now.
+// Highlights the matches on the current page.
 export function showOn(page) {
   const passages = wanted ? finding.passages(sheet.contents(), wanted) : [];
   const meant = hits[at]?.page === page ? Math.min(hits[at].index, passages.length - 1) : -1;

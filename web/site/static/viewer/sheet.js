@@ -1,5 +1,5 @@
-// One page: its image, and over it the words that were read on it, where they were read. They can be
-// selected and copied in place; those that were searched for, or are unsure, can be marked.
+// One page: its image, with the recognized words as selectable text over it. Search matches and words
+// with low confidence can be highlighted.
 
 import { text } from "../api.js";
 import { say } from "../texts.js";
@@ -11,10 +11,10 @@ const layer = $("page-words");
 const plain = $("page-text");
 const pen = document.createElement("canvas").getContext("2d");
 
-const UNSURE = 0.75; // most words below are wrong
-const PEN = 100; // pixels of the letters that are measured
+const UNSURE = 0.75; // most words with a lower confidence are wrong
+const PEN = 100; // font size in pixels for measuring
 
-let words = []; // of the page that is shown: {text, box, sure, start, end, element}
+let words = []; // words of the current page: {text, box, sure, start, end, element}
 let content = "";
 
 export const contents = () => content;
@@ -28,7 +28,7 @@ export function clear() {
   plain.textContent = "";
 }
 
-// Says something where the text would be.
+// Shows a message instead of the text.
 export function note(text) {
   plain.textContent = text;
 }
@@ -39,13 +39,13 @@ export function showImage(address, page) {
   image.src = address;
 }
 
-// Where a server keeps no images of pages, the words themselves are shown.
+// Without an image, e.g. if the server stores none, the words themselves are visible.
 image.addEventListener("error", () => {
   image.removeAttribute("src");
   sheet.classList.add("blank");
 });
 
-// hOCR, such as the server has for each page.
+// Loads the hOCR of a page; returns its .ocr_page element.
 export async function load(address) {
   const root = new DOMParser().parseFromString(await text(address), "application/xhtml+xml");
   return root.querySelector(".ocr_page");
@@ -78,8 +78,8 @@ function readParagraph(paragraph, into) {
   return lines.filter(Boolean).join("\n");
 }
 
-// In shares of the page, so that nothing has to be measured again when it gets another size. Letters
-// are spaced so that a word is as wide as it is on the image.
+// Positions are fractions of the page, so nothing is measured again when its size changes. Letter
+// spacing makes each word as wide as on the image.
 function draw(word, width, height) {
   const [left, top, right, bottom] = word.box;
   const element = document.createElement("span");
@@ -105,7 +105,7 @@ function draw(word, width, height) {
   return element;
 }
 
-// Marks passages, each [start, end] in the page's text; the one that is meant is brought into view.
+// Highlights passages, each [start, end] in the page's text; scrolls to the one with index `meant`.
 export function mark(passages, meant) {
   for (const { element } of words) element.classList.remove("hit", "now");
   const ranges = [];
@@ -113,7 +113,7 @@ export function mark(passages, meant) {
     const found = words.filter((word) => word.start < end && word.end > start);
     for (const { element } of found) element.classList.add("hit", ...(index === meant ? ["now"] : []));
     if (index === meant) found[0]?.element.scrollIntoView({ block: "center", inline: "nearest" });
-    if (plain.textContent !== content) return; // it says something else
+    if (plain.textContent !== content) return; // a message is shown instead of the text
     const range = new Range();
     range.setStart(plain.firstChild, start);
     range.setEnd(plain.firstChild, end);
@@ -122,7 +122,7 @@ export function mark(passages, meant) {
   if (window.Highlight) CSS.highlights.set("hit", new Highlight(...ranges));
 }
 
-// What is copied from the image has the spaces and line ends of the text.
+// Text that is copied from the image gets the spaces and line breaks of the page's text.
 layer.addEventListener("copy", (event) => {
   const range = getSelection().getRangeAt(0);
   let last = null;

@@ -1,4 +1,4 @@
-// A job's pages: image and text side by side, readable while the job still runs.
+// The viewer: image and text of a job's pages side by side, also while the job is running.
 
 import { json, Problem } from "../api.js";
 import { copy } from "./copying.js";
@@ -13,17 +13,17 @@ import * as words from "../words.js";
 
 const $ = (id) => document.getElementById(id);
 const dialog = $("viewer");
-// Milliseconds between two looks at what is done: a second, and longer where there are thousands.
+// Milliseconds between updates of the page states: a second, longer for large documents.
 const refreshAfter = (pages) => Math.max(1000, 2 * pages);
 
 let job = null;
 let page = 1;
 let states = [];
-let asked = 0; // answers to older questions are dropped
+let asked = 0; // number of the last request; responses to earlier ones are ignored
 let due = 0;
-let back = Promise.resolve(); // the way back to the list, which a browser takes in its own time
+let back = Promise.resolve(); // history.back() is asynchronous
 
-// Without a page: from the list, to which the browser's Back leads.
+// Opens a job at a page. Without a page, adds a history entry, so that Back returns to the list.
 export async function open(id, at) {
   await back;
   if (!jobs.get(id)) await jobs.load(id);
@@ -48,7 +48,7 @@ function begin(wanted) {
   $("again").hidden = !job.failed_pages.length;
 }
 
-// As the browser's Back does: the address is another one already.
+// Also called after the browser's Back, when the URL has already changed.
 export const close = () => dialog.open && dialog.close();
 
 const within = (number) => Math.min(Math.max(1, Math.floor(number)), job.input.pages);
@@ -99,7 +99,7 @@ function byKey(event) {
   event.preventDefault();
 }
 
-// Closed: the address is that of the list again, and the focus where it was.
+// After closing: restores the URL of the list, and the focus.
 function leave() {
   const { id } = job;
   job = null;
@@ -115,7 +115,7 @@ function leave() {
     } else history.replaceState(null, "", location.pathname);
   }
   const at = document.activeElement;
-  if (!at || at === document.body || dialog.contains(at)) list.focus(id); // what had it is gone
+  if (!at || at === document.body || dialog.contains(at)) list.focus(id); // the element that had the focus is gone
 }
 
 async function refresh() {
@@ -133,7 +133,7 @@ async function refresh() {
 async function turn(to) {
   page = within(to);
   history.replaceState(history.state, "", address(page));
-  if (!states.length) return; // they are on their way, and show the page when they come
+  if (!states.length) return; // the page is shown when the states are loaded
   showPlace();
   await showPage();
 }
@@ -174,7 +174,7 @@ async function showPage() {
   }
 }
 
-// Copying
+// Copy
 
 const wholeText = async () => (await finding.texts(job, states, () => job)).map((text) => text.trim()).join("\n\n");
 
@@ -191,7 +191,7 @@ async function copyFrom(button, find) {
   }, 1500);
 }
 
-// For those who cannot see it; what is outside of the dialog is not read out.
+// For screen readers, which ignore elements outside of the dialog.
 const tell = (text) => {
   $("viewer-status").textContent = text;
 };

@@ -1,15 +1,15 @@
-// Tesseract in a worker of the browser: reads one image at a time, into hOCR.
+// Tesseract in a web worker: converts one image at a time to hOCR.
 
 const VENDOR = "/static/swarm/vendor";
 
-// Seconds that a page may take; phones are slow.
-const MOST_SECONDS = 900;
+// Time limit per page in seconds; phones are slow.
+const MAX_SECONDS = 900;
 
-// Tesseract's own default for programs is one block of text; pages have several.
+// The default of Tesseract's API is a single block of text; pages contain several.
 const WHOLE_PAGE = "3";
 
-// What Tesseract here reads as it is; other images become PNG first.
-const READ_AS_IS = new Set(["image/png", "image/jpeg", "image/webp"]);
+// Formats that Tesseract decodes itself; other images are converted to PNG.
+const DECODED_BY_TESSERACT = new Set(["image/png", "image/jpeg", "image/webp"]);
 
 const HEAD = `<?xml version="1.0" encoding="UTF-8"?>
 <!DOCTYPE html PUBLIC "-//W3C//DTD XHTML 1.0 Transitional//EN" "http://www.w3.org/TR/xhtml1/DTD/xhtml1-transitional.dtd">
@@ -24,32 +24,32 @@ const HEAD = `<?xml version="1.0" encoding="UTF-8"?>
 `;
 const FOOT = "</body>\n</html>\n";
 
-// What can be decoded here: Tesseract does three of them, the browser the others.
-export const IMAGES = [...READ_AS_IS, "image/gif", "image/bmp"];
+// Supported formats: three are decoded by Tesseract, the others by the browser.
+export const IMAGES = [...DECODED_BY_TESSERACT, "image/gif", "image/bmp"];
 
-// Tesseract or a language of it did not come; nothing is wrong with the page.
+// Tesseract or its language data could not be loaded. The page is not the cause.
 export class NotLoaded extends Error {}
 
-export class Reader {
+export class Recognizer {
   #worker = null;
   #languages = "";
   #onProgress = () => {};
-  #fail = () => {}; // ends the present call, whatever it waits for
+  #fail = () => {}; // rejects the current call
   #ended = false;
   #loading = false;
 
-  // The page as an hOCR document, and the number of its words. `onProgress` gets 0 to 1, and null
-  // while Tesseract and its languages are loaded. After an error it starts anew with the next page.
-  async read(image, languages, dpi, onProgress) {
+  // Returns the page as an hOCR document, and the number of its words. `onProgress` gets 0 to 1, and
+  // null while Tesseract and its languages are loading. After an error, the worker is restarted.
+  async recognize(image, languages, dpi, onProgress) {
     this.#onProgress = onProgress;
     let alarm;
     const failed = new Promise((_, reject) => {
       this.#fail = reject;
-      alarm = setTimeout(() => reject(new Error(`not read within ${MOST_SECONDS} seconds`)), MOST_SECONDS * 1000);
+      alarm = setTimeout(() => reject(new Error(`timed out after ${MAX_SECONDS} seconds`)), MAX_SECONDS * 1000);
     });
     failed.catch(() => null);
     try {
-      return await Promise.race([this.#read(image, languages, dpi), failed]);
+      return await Promise.race([this.#recognize(image, languages, dpi), failed]);
     } catch (error) {
       this.#stop();
       if (error?.name === "AbortError") throw error;
@@ -60,21 +60,21 @@ export class Reader {
     }
   }
 
-  // Ends it at once, and a page that is being read as well.
+  // Stops at once, also while a page is being processed.
   end() {
     this.#ended = true;
     this.#fail(new DOMException("the device has left", "AbortError"));
     this.#stop();
   }
 
-  async #read(image, languages, dpi) {
+  async #recognize(image, languages, dpi) {
     this.#loading = true;
     await this.#load(languages.join("+"));
     this.#loading = false;
     await this.#worker.setParameters({
       tessedit_pageseg_mode: WHOLE_PAGE,
       user_defined_dpi: String(Math.round(dpi)),
-      debug_file: "/dev/null", // what it remarks on would stand in the console as errors
+      debug_file: "/dev/null", // otherwise diagnostics appear as errors in the console
     });
     const bytes = await bytesOf(image);
     const { data } = await this.#worker.recognize(bytes, {}, { hocr: true, text: false });
@@ -92,10 +92,10 @@ export class Reader {
         workerPath: `${VENDOR}/worker.min.js`,
         corePath: VENDOR,
         langPath: VENDOR,
-        workerBlobURL: false, // so that no script comes from anywhere but this server
-        cacheMethod: "none", // the browser's cache notices when the server has other data
+        workerBlobURL: false, // the Content Security Policy only allows scripts from this server
+        cacheMethod: "none", // the HTTP cache notices when the server has other data
         logger: ({ status, progress }) => status === "recognizing text" && this.#onProgress(progress),
-        errorHandler: (error) => this.#fail(new Error(String(error))), // else its promise never ends
+        errorHandler: (error) => this.#fail(new Error(String(error))), // otherwise the promise never settles
       });
       if (this.#ended) worker.terminate();
       this.#worker = worker;
@@ -110,7 +110,7 @@ export class Reader {
 }
 
 async function bytesOf(image) {
-  const plain = READ_AS_IS.has(image.type) ? image : await asPng(image);
+  const plain = DECODED_BY_TESSERACT.has(image.type) ? image : await asPng(image);
   const bytes = new Uint8Array(await plain.arrayBuffer());
   forgetOrientation(bytes);
   return bytes;
@@ -131,8 +131,8 @@ async function asPng(image) {
   });
 }
 
-// tesseract.js turns an image as its EXIF data says, which it looks for in the first 500 bytes. The
-// server means the pixels as they are stored, so the entry is made to say "upright".
+// tesseract.js rotates images by their EXIF orientation, which it searches in the first 500 bytes. The
+// server expects stored pixels, so the orientation is set to "upright".
 function forgetOrientation(bytes) {
   const entry = [1, 18, 0, 3, 0, 0, 0, 1, 0];
   for (let at = 0; at < Math.min(bytes.length, 500) - entry.length; at += 1) {
