@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field
 from ocr_tasks import settings
 from ocr_tasks.model import Scope, Token
 from web.access import authentication
+from web.http.responses import json_response
 from web.http.schemas import ProblemBody, stamp
 
 blueprint = APIBlueprint(
@@ -76,6 +77,4 @@ def sign_out() -> Response:
 
 def _response(token: Token | None, by_cookie: bool) -> Response:
     body = SessionBody.of(token, settings.get().needs_tokens, by_cookie)
-    response = Response(body.model_dump_json(), content_type="application/json")
-    response.headers["Cache-Control"] = "no-store"
-    return response
+    return json_response(body)

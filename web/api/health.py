@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 
@@ -17,6 +16,7 @@ from ocr_tasks.redis import counters
 from ocr_tasks.storage import store
 from web import extensions
 from web.extensions import Starting
+from web.http.responses import json_response
 
 blueprint = APIBlueprint(
     "health", __name__, abp_tags=[Tag(name="Operation", description="Health checks and metrics")]
@@ -39,7 +39,7 @@ _ADVICE = {
 @blueprint.get("/healthz")
 def live() -> Response:
     """Check whether the web server is alive."""
-    return _json({"status": "ok", "service": "ocr-tasks"}, 200)
+    return json_response({"status": "ok", "service": "ocr-tasks"}, 200)
 
 
 @blueprint.get("/readyz")
@@ -69,7 +69,7 @@ def ready() -> Response:
         "starting": [name for name in missing if _starts(parts[name])],
         "parts": parts,
     }
-    return _json(body, 503 if missing else 200)
+    return json_response(body, 503 if missing else 200)
 
 
 @blueprint.get("/metrics")
@@ -110,9 +110,3 @@ def _check(advice: str, question: Callable[[], object]) -> str:
             return f"{_PREFIX}Redis is loading its data"
         return f"{error.detail or error.title}. {advice}"
     return "ok"
-
-
-def _json(body: object, status: int) -> Response:
-    response = Response(json.dumps(body), status, content_type="application/json")
-    response.headers["Cache-Control"] = "no-store"
-    return response

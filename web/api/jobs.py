@@ -20,6 +20,7 @@ from web.access import authentication
 from web.api import events, from_uploads, submission
 from web.http import downloads, streaming
 from web.http.forms import submit_form
+from web.http.responses import json_response
 from web.http.schemas import (
     ArtifactPath,
     JobBody,
@@ -97,8 +98,7 @@ def index(query: ListQuery) -> Response:
         state = f"&state={query.state}" if query.state else ""
         following = f"/v1/jobs?limit={query.limit}&cursor={found.next_cursor}{state}"
     body = JobListBody(jobs=[JobBody.of(job) for job in found.jobs], next=following)
-    response = Response(body.model_dump_json(), content_type="application/json")
-    response.headers["Cache-Control"] = "no-store"
+    response = json_response(body)
     if following:
         response.headers["Link"] = f'<{following}>; rel="next"'
     return response
@@ -188,9 +188,7 @@ def pages(path: JobPath) -> Response:
             for number in range(1, job.input.pages + 1)
         ]
     )
-    response = Response(body.model_dump_json(), content_type="application/json")
-    response.headers["Cache-Control"] = "no-store"
-    return response
+    return json_response(body)
 
 
 @blueprint.get("/<job_id>/pages/<int:page>/text")
@@ -232,10 +230,8 @@ def _read(path: JobPath) -> Job:
 
 
 def _response(job: Job, status: int) -> Response:
-    body = JobBody.of(job).model_dump_json()
-    response = Response(body, status, content_type="application/json")
-    response.set_etag(hashlib.sha256(body.encode()).hexdigest()[:32])
-    response.headers["Cache-Control"] = "private, no-cache"
+    response = json_response(JobBody.of(job), status, cache="private, no-cache")
+    response.set_etag(hashlib.sha256(response.get_data()).hexdigest()[:32])
     if not job.state.final:
         response.headers["Retry-After"] = "1" if job.started_at else "2"
     return response

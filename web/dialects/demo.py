@@ -26,6 +26,7 @@ from web.access import authentication
 from web.api import submission
 from web.http import downloads, streaming
 from web.http.forms import file_form
+from web.http.responses import json_response
 
 blueprint = APIBlueprint(
     "demo",
@@ -90,7 +91,7 @@ def create() -> Response:
         chosen = options.from_dict({"mode": "force"})
         job = submission.submit(caller, incoming, chosen, reuse=False)
     _remember(job)
-    return _json({"id": job.id})
+    return json_response({"id": job.id})
 
 
 @blueprint.get("/progress/")
@@ -98,12 +99,12 @@ def progress() -> Response:
     """Get the progress of this browser's last job; `{}` if there is none."""
     job_id = _last_job_of(_browser())
     if job_id is None:
-        return _json({})
+        return json_response({})
     try:
         job = lifecycle.read(job_id, authentication.caller().sees)
     except errors.StateError as error:
-        return _json(_bar(_sentence(error.detail, error.advice), terminated=True))
-    return _json(_progress(job))
+        return json_response(_bar(_sentence(error.detail, error.advice), terminated=True))
+    return json_response(_progress(job))
 
 
 @blueprint.get("/results/<job_id>")
@@ -111,11 +112,11 @@ def results(path: ResultPath) -> Response:
     """Get the state of a job and the URL of its PDF, or `error` if it failed."""
     job = lifecycle.read(path.job_id, authentication.caller().sees)
     if not job.state.final:
-        return _json({"extracted_text": "", "finished": False, "download_url": ""})
+        return json_response({"extracted_text": "", "finished": False, "download_url": ""})
     if job.state is not State.SUCCEEDED:
-        return _json({"finished": True, "download_url": "", "error": _reason(job)})
+        return json_response({"finished": True, "download_url": "", "error": _reason(job)})
     address = f"{blueprint.url_prefix}/download/{job.id}{_ENDING}"
-    return _json({"finished": True, "download_url": address})
+    return json_response({"finished": True, "download_url": address})
 
 
 @blueprint.get("/download/<filename>")
@@ -207,12 +208,6 @@ def _reason(job: Job) -> str:
 
 def _sentence(detail: str, advice: str) -> str:
     return f"{detail.rstrip('.')}. {advice}"
-
-
-def _json(body: object) -> Response:
-    response = Response(_dumped(body), content_type="application/json")
-    response.headers["Cache-Control"] = "no-store"
-    return response
 
 
 def _dumped(body: object) -> str:

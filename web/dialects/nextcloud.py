@@ -33,6 +33,7 @@ from web.api import events, submission
 from web.dialects import ocrmypdf_args
 from web.http import access_log, downloads, streaming
 from web.http.forms import file_form
+from web.http.responses import json_response
 
 blueprint = APIBlueprint(
     "nextcloud", __name__, abp_tags=[Tag(name="Nextcloud", description="OCR backend")]
@@ -120,13 +121,13 @@ def process() -> Response:
 @blueprint.get("/installed_languages")
 def installed_languages() -> Response:
     """List the codes of the installed languages."""
-    return _json(worker_registry.languages())
+    return json_response(worker_registry.languages())
 
 
 @blueprint.get("/heartbeat")
 def heartbeat() -> Response:
     """Check whether the server is alive."""
-    return _json({"status": "ok"})
+    return json_response({"status": "ok"})
 
 
 @blueprint.post("/init")
@@ -138,7 +139,7 @@ def initialise() -> Response:
 @blueprint.put("/enabled")
 def enable() -> Response:
     """Enable or disable the app, which has no effect here."""
-    return _json({"error": ""})
+    return json_response({"error": ""})
 
 
 def _options(form: dict[str, list[str]]) -> JobOptions:
@@ -191,7 +192,7 @@ def _in_base64(chunks: Iterable[bytes]) -> Iterator[bytes]:
 def _failed(job: Job) -> Response:
     failure = job.failure
     kind = errors.by_code()[failure.code] if failure else errors.Internal
-    response = _json({}, 500)
+    response = json_response({}, 500)
     _refuse(response, kind, failure.message if failure else kind.title)
     return response
 
@@ -205,9 +206,3 @@ def _refuse(response: Response, kind: type[errors.OcrTasksError], detail: str) -
     body = {"error": message} if to_nextcloud else {"message": message, "ocrMyPdfExitCode": code}
     response.set_data(json.dumps(body, ensure_ascii=False))
     response.content_type = "application/json"
-
-
-def _json(body: object, status: int = 200) -> Response:
-    response = Response(json.dumps(body), status, content_type="application/json")
-    response.headers["Cache-Control"] = "no-store"
-    return response

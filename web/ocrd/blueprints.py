@@ -7,7 +7,6 @@ an error is not JSON with a `detail`; problem documents have one.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -16,7 +15,7 @@ from flask_openapi3 import APIBlueprint, Tag
 from pydantic import BaseModel
 
 from ocr_tasks import errors
-from web.http import problems
+from web.http import problems, responses
 from web.http.schemas import ProblemBody
 
 PREFIX = "/ocrd"
@@ -40,13 +39,7 @@ def make(name: str, description: str) -> APIBlueprint:
 
 def json_response(body: BaseModel | Iterable[Any], status: int = 200) -> Response:
     """Returns a JSON response. Unset fields are omitted, because OCR-D's client rejects null."""
-    if isinstance(body, BaseModel):
-        text = body.model_dump_json(by_alias=True, exclude_none=True)
-    else:
-        text = json.dumps(body, ensure_ascii=False)
-    response = Response(text, status, content_type="application/json")
-    response.headers["Cache-Control"] = "no-store"
-    return response
+    return responses.json_response(body, status, omit_none=True)
 
 
 def plain(text: str) -> Response:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from ocr_tasks import errors, settings
 from ocr_tasks.jobs import worker_registry
 from ocr_tasks.options import JobOptions
 from web.http import problems
+from web.http.responses import json_response
 from web.http.schemas import LanguageBody, LanguageListBody
 from web.site import languages, texts
 
@@ -86,7 +86,7 @@ def docs() -> Response:
 @blueprint.get("/openapi.json", doc_ui=False)
 def openapi() -> Response:
     """Get the OpenAPI 3.1 document."""
-    return _json(current_app.api_doc)  # type: ignore[attr-defined]
+    return json_response(current_app.api_doc, cache="no-cache")  # type: ignore[attr-defined]
 
 
 @blueprint.get("/v1/options")
@@ -94,7 +94,9 @@ def options_schema() -> Response:
     """Get the JSON schema of a job's options."""
     schema = JobOptions.model_json_schema()
     schema["properties"]["languages"]["default"] = settings.get().default_languages.split("+")
-    return _json({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema})
+    return json_response(
+        {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}, cache="no-cache"
+    )
 
 
 @blueprint.get("/v1/languages", responses={200: LanguageListBody})
@@ -107,7 +109,7 @@ def installed_languages() -> Response:
         ],
         default=settings.get().default_languages.split("+"),
     )
-    return _json(body.model_dump())
+    return json_response(body.model_dump(), cache="no-cache")
 
 
 def _html(template: str, **values: Any) -> Response:
@@ -120,10 +122,4 @@ def _html(template: str, **values: Any) -> Response:
     response.headers["Content-Security-Policy"] = _CSP
     response.headers["Cache-Control"] = "no-cache"
     response.vary.update(("Accept-Language", "Cookie"))
-    return response
-
-
-def _json(body: Any) -> Response:
-    response = Response(json.dumps(body, ensure_ascii=False), content_type="application/json")
-    response.headers["Cache-Control"] = "no-cache"
     return response

@@ -14,6 +14,7 @@ from ocr_tasks import errors, settings
 from ocr_tasks.swarm import devices, queue, transcripts
 from ocr_tasks.swarm.model import Abilities, Lease
 from web.access import authentication
+from web.http.responses import json_response
 from web.http.schemas import ProblemBody, stamp
 from web.swarm import page_leases
 
@@ -156,7 +157,7 @@ class DevicePath(BaseModel):
 @blueprint.get("", responses={200: SummaryBody})
 def summary() -> Response:
     """Get the number of pages in each state, and of active devices."""
-    return _json(SummaryBody(**queue.counts(), devices=devices.present()))
+    return json_response(SummaryBody(**queue.counts(), devices=devices.present()))
 
 
 @blueprint.get("/devices", responses={200: DeviceListBody})
@@ -174,7 +175,7 @@ def devices_seen() -> Response:
         for row in devices.latest()
         if caller.sees is None or row.name.startswith(f"{caller.client_key}/")
     ]
-    return _json(DeviceListBody(devices=rows))
+    return json_response(DeviceListBody(devices=rows))
 
 
 _COUNTS = ("open", "leased", "done", "failed", "expired", "late", "checked", "disagreed")
@@ -216,7 +217,7 @@ def lease(body: LeaseRequest) -> Response:
         if other and not urlsplit(other[0]).path:  # a URL with a path is a docr/smd server
             peer, via = other
     wait = min(_MAX_INTERVAL, max(_MIN_INTERVAL, devices.present() // _POLLS_PER_SECOND))
-    return _json(LeasesBody(pages=pages, retry_after=wait, peer=peer, via=via))
+    return json_response(LeasesBody(pages=pages, retry_after=wait, peer=peer, via=via))
 
 
 @blueprint.get("/leases/<lease>/image")
@@ -237,7 +238,7 @@ def renew(path: LeasePath) -> Response:
     """Renew a lease."""
     seconds = settings.get().swarm_lease_seconds
     queue.renew(path.lease, seconds)
-    return _json(RenewBody(seconds=seconds))
+    return json_response(RenewBody(seconds=seconds))
 
 
 @blueprint.post("/leases/<lease>/release", responses={204: None})
@@ -271,9 +272,3 @@ def answer(path: LeasePath) -> Response:
         page_leases.log_rejection(request, error)
         raise
     return Response(status=204)
-
-
-def _json(body: BaseModel) -> Response:
-    response = Response(body.model_dump_json(), content_type="application/json")
-    response.headers["Cache-Control"] = "no-store"
-    return response
