@@ -1,6 +1,6 @@
-"""Points at which a test can have a process die: between the steps that must not come apart.
+"""Failpoints: places between two steps where a test can kill the process.
 
-Nothing happens at them unless OCR_FAILPOINTS names them.
+A failpoint has no effect unless OCR_FAILPOINTS lists it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from functools import cache
 
 from ocr_tasks import settings
 
-#: All points, in the order in which a job passes them.
+#: All failpoints, in the order in which a job passes them.
 NAMES = (
     "after_record",
     "after_publish",
@@ -28,14 +28,14 @@ NAMES = (
 
 
 def hit(name: str) -> None:
-    """Kills this process with the probability that is set for the point."""
-    chances = _chances()
-    if chances and random.random() < chances.get(name, 0):  # noqa: S311  # no secret
+    """Kills this process with the probability that OCR_FAILPOINTS sets for the failpoint."""
+    probabilities = _probabilities()
+    if probabilities and random.random() < probabilities.get(name, 0):  # noqa: S311  # no secret
         os.write(2, f"failpoint {name}\n".encode())
         os.kill(os.getpid(), signal.SIGKILL)
 
 
 @cache
-def _chances() -> dict[str, float]:
+def _probabilities() -> dict[str, float]:
     pairs = (pair.split("=") for pair in settings.get().failpoints.split(",") if pair)
-    return {name.strip(): float(chance) for name, chance in pairs}
+    return {name.strip(): float(probability) for name, probability in pairs}

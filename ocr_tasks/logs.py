@@ -1,7 +1,7 @@
-"""What the processes of the service say: lines for a person at a terminal, else JSON.
+"""Logging setup: plain text on a terminal, otherwise JSON (OCR_LOG_FORMAT).
 
-Each line that is about a job carries the job's id, and none carries a secret. A line is one line,
-whatever a client has put into a name.
+A line about a job contains the job's id. Passwords, webhook secrets and tokens are masked. Control
+characters are escaped, so that a file name cannot add a line to the log.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ocr_tasks.model import TOKEN_TEXT
 
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
-#: Passwords in addresses, secrets of webhooks.
+#: Passwords in URLs, and secrets of webhooks.
 _PASSWORD = re.compile(r"(://[^/\s:@]*:)[^/\s]+@")
 _WEBHOOK_SECRET = re.compile(r"whsec_[A-Za-z0-9+/=]+")
 
@@ -29,13 +29,13 @@ _CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), 127, 0x2028, 0x2029)
 
 _TEXT = "%(asctime)s %(levelname)s %(processName)s %(name)s: %(message)s"
 
-#: The job that a thread is at, and the one that the whole process is at.
+#: The job that a thread is working on, and the one that the whole process is working on.
 _thread_job: ContextVar[str] = ContextVar("job", default="")
 _process_job = ""
 
 
 def set_up(level: int | str | None = None) -> None:
-    """Has this process log in the form that is set."""
+    """Configures logging to standard error for this process. `level` overrides OCR_LOG_LEVEL."""
     handler = logging.StreamHandler(sys.stderr)
     dress(handler)
     logging.basicConfig(level=level or settings.get().log_level, handlers=[handler], force=True)
@@ -43,20 +43,23 @@ def set_up(level: int | str | None = None) -> None:
 
 
 def dress(handler: logging.Handler) -> None:
-    """Has a handler write in the form that is set."""
+    """Sets the filter and the formatter of a handler."""
     handler.addFilter(_complete)
     handler.setFormatter(_Json() if is_json() else _Text(_TEXT))
 
 
 def is_json() -> bool:
-    """Whether lines are JSON."""
+    """Returns whether log lines are JSON."""
     chosen = settings.get().log_format
     return chosen == "json" or (chosen == "auto" and not sys.stderr.isatty())
 
 
 @contextmanager
 def about(job_id: str, process: bool = False) -> Iterator[None]:
-    """Has what is said in the block be about a job: by this thread, or by the whole process."""
+    """Adds a job's id to the log lines of the block.
+
+    Applies to the current thread, or to all threads if `process` is true.
+    """
     global _process_job
     token = _thread_job.set(job_id)
     if process:
@@ -70,16 +73,16 @@ def about(job_id: str, process: bool = False) -> Iterator[None]:
 
 
 def _complete(record: logging.LogRecord) -> bool:
-    """Finds out which job a line is about, and takes secrets out of it."""
+    """Sets the record's job and masks secrets in its message. Keeps all records."""
     if not getattr(record, "job", ""):
         record.job = _job_of(record)
-    # Celery adds the arguments and results of tasks. The id of such a task is that of its job.
+    # Celery adds the arguments and results of tasks, which do not belong in the log.
     vars(record).pop("data", None)
     try:
-        said = record.getMessage()
-    except (TypeError, ValueError, KeyError):  # a library's slip is not to stop what it says it of
-        said = f"{record.msg} {record.args}"
-    record.msg, record.args = _clean(said), ()
+        message = record.getMessage()
+    except (TypeError, ValueError, KeyError):  # a library's format string does not match its args
+        message = f"{record.msg} {record.args}"
+    record.msg, record.args = _mask(message), ()
     return True
 
 
@@ -87,18 +90,18 @@ def _job_of(record: logging.LogRecord) -> str:
     data = getattr(record, "data", None)
     if isinstance(data, dict) and str(data.get("name")).endswith(".ocr_document"):
         return str(data.get("id", ""))
-    named = [arg for arg in record.args or () if isinstance(arg, str) and _ID.fullmatch(arg)]
-    return named[0] if named else _thread_job.get() or _process_job
+    ids = [arg for arg in record.args or () if isinstance(arg, str) and _ID.fullmatch(arg)]
+    return ids[0] if ids else _thread_job.get() or _process_job
 
 
-def _clean(text: str) -> str:
+def _mask(text: str) -> str:
     text = _PASSWORD.sub(r"\1…@", text)
     text = _WEBHOOK_SECRET.sub("whsec_…", text)
     return TOKEN_TEXT.sub(r"ocrt_\1_…", text)
 
 
 class _Text(logging.Formatter):
-    """One line; what would begin another one is written out."""
+    """Formats a record as one line of text, with control characters escaped."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # the name that logging calls
         """See logging.Formatter."""
@@ -107,11 +110,11 @@ class _Text(logging.Formatter):
 
     def formatException(self, ei: Any) -> str:  # noqa: N802  # the name that logging calls
         """See logging.Formatter."""
-        return _clean(super().formatException(ei))
+        return _mask(super().formatException(ei))
 
 
 class _Json(JsonFormatter):
-    """An object a line."""
+    """Formats a record as a JSON object on one line."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -124,7 +127,7 @@ class _Json(JsonFormatter):
     def add_fields(
         self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]
     ) -> None:
-        """See pythonjsonlogger; leaves out that a line is about no job or page."""
+        """See pythonjsonlogger. Omits `job` and `pageno` if they are empty."""
         super().add_fields(log_data, record, message_dict)
         for name in ("job", "pageno"):
             if not log_data.get(name):
@@ -132,4 +135,4 @@ class _Json(JsonFormatter):
 
     def formatException(self, ei: Any) -> str:  # noqa: N802  # the name that logging calls
         """See logging.Formatter."""
-        return _clean(str(super().formatException(ei)))
+        return _mask(str(super().formatException(ei)))

@@ -1,4 +1,4 @@
-"""The words of the house: a job, its states and stages. Data only, no input or output."""
+"""Data classes for jobs, tokens and workers, and the states and stages of a job. No I/O."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class State(StrEnum):
-    """Where a job is in its life. The last three are final."""
+    """The state of a job. The last three are final."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -23,7 +23,7 @@ class State(StrEnum):
 
 
 class Stage(StrEnum):
-    """Where a running job is in its work, in this order."""
+    """The stage of a running job, in order."""
 
     QUEUED = "queued"
     SCANNING = "scanning"
@@ -37,7 +37,7 @@ class Stage(StrEnum):
         return list(Stage).index(self)
 
 
-#: Celery's name of each state, as `AsyncResult(id).state` shows it, and ours.
+#: Maps Celery's state names, which `AsyncResult(id).state` returns, to ours.
 CELERY_STATES = {
     "QUEUED": State.QUEUED,
     "PROGRESS": State.RUNNING,
@@ -49,7 +49,10 @@ CELERY_STATES = {
 
 @dataclass(frozen=True, slots=True)
 class WorkspacePages:
-    """Pages of an OCR-D workspace, by their ids; `group` has their images, '' for the first."""
+    """Pages of an OCR-D workspace, by their ids.
+
+    `group` is the file group with their images, '' for the first file group.
+    """
 
     id: str
     group: str
@@ -58,11 +61,11 @@ class WorkspacePages:
 
 @dataclass(frozen=True, slots=True)
 class JobInput:
-    """What was handed in.
+    """The input of a job.
 
-    `name` is the client's name of the file, a label and never a path. `pages` counts from the PDF
-    that will be read. `sha256` is over all uploaded bytes in their order. `workspace` says what it
-    was made of, if not of files.
+    `name` is the client's file name, which is only a label and never a path. `pages` is the number
+    of pages of the PDF that is processed. `sha256` covers all uploaded bytes in order. `workspace`
+    is set if the input comes from a workspace instead of uploaded files.
     """
 
     name: str
@@ -75,17 +78,17 @@ class JobInput:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> JobInput:
-        found = data.get("workspace")
-        pages = found and WorkspacePages(**{**found, "pages": tuple(found["pages"])})
+        row = data.get("workspace")
+        pages = row and WorkspacePages(**{**row, "pages": tuple(row["pages"])})
         return cls(**{**data, "workspace": pages})
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a running job is: the meta of `update_state`. Times are seconds since the epoch.
+    """The progress of a running job: the meta of `update_state`. Times are seconds since the epoch.
 
-    `pages_done` of `pages_total` pages went through the present stage `ocr` (all of them after it);
-    `percent` is over the whole job, 0–100, and never goes back.
+    `pages_done` is the number of pages that have finished the stage `ocr`. `percent` covers the
+    whole job (0 to 100) and never decreases. `eta_seconds` is the estimated remaining time.
     """
 
     stage: Stage = Stage.QUEUED
@@ -116,7 +119,7 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True)
 class PageFailure:
-    """A page that could not be read, counted from 1, and why."""
+    """A page on which OCR failed (1-based), and why."""
 
     page: int
     code: str
@@ -125,7 +128,10 @@ class PageFailure:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a job that succeeded leaves behind. `seconds` are by stage; `run` names its results."""
+    """The results of a job that succeeded.
+
+    `seconds` maps each stage to its duration. `run` is the id of the run whose results these are.
+    """
 
     run: str
     artifacts: tuple[Artifact, ...]
@@ -152,7 +158,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a job failed or was cancelled; `page` where it is known, counted from 1."""
+    """Why a job failed or was cancelled. `page` is 1-based, or None if unknown."""
 
     code: str
     message: str
@@ -162,9 +168,9 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Callback:
-    """Who wants to be told of a job: of its `end`, or of all its `stages`.
+    """The webhook of a job. `events` is `end` (only the end of the job) or `stages` (every stage).
 
-    `deliveries` are the last tries, as `webhooks` notes them.
+    `deliveries` are the latest delivery attempts, as `webhooks` records them.
     """
 
     url: str
@@ -174,11 +180,12 @@ class Callback:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One document to be read. The id is the Celery task id. Times are seconds since the epoch.
+    """The OCR of one document. The id is the Celery task id. Times are seconds since the epoch.
 
-    `revision` grows by one with every change; `attempt` counts the runs; `owner` is the id of the
-    token that sent it, '' where none is needed; `queue_position` counts from 1, and is None unless
-    the job waits. Its results are deleted at `expires_at`, if that is not None.
+    `revision` increases by one with every change. `attempt` is the number of the run. `owner` is
+    the id of the token that submitted the job, '' if tokens are not required. `queue_position` is
+    1-based, and None unless the job is queued. The results are deleted at `expires_at`, unless it
+    is None.
     """
 
     id: str
@@ -200,14 +207,14 @@ class Job:
 
     @property
     def stage(self) -> Stage | None:
-        """The stage, or None when the job has ended."""
+        """The stage, or None if the job has ended."""
         if self.state.final:
             return None
         return Stage.QUEUED if self.state is State.QUEUED else self.progress.stage
 
     @property
     def retryable(self) -> bool:
-        """Whether running it again could give something new."""
+        """Whether another run could change the result."""
         if self.state is State.SUCCEEDED:
             return bool(self.outcome and self.outcome.failed_pages)
         return self.state.final
@@ -215,14 +222,14 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class JobList:
-    """Some jobs, newest first, and the cursor of the ones after them (None at the end)."""
+    """A page of a list of jobs, newest first. `next_cursor` is None on the last page."""
 
     jobs: list[Job]
     next_cursor: str | None
 
 
 class Scope(StrEnum):
-    """What a token may do. `admin` may do everything, with the jobs of everybody."""
+    """A permission of a token. `admin` includes all others, for the jobs of all owners."""
 
     SUBMIT = "submit"
     READ = "read"
@@ -231,7 +238,7 @@ class Scope(StrEnum):
     OCRD = "ocrd"
 
 
-#: What a client sends: `ocrt_`, the token's id, and its secret.
+#: A token as clients send it: `ocrt_`, the token's id, and its secret.
 TOKEN_TEXT = re.compile(r"ocrt_([0-9a-f]{12})_([0-9a-f]{64})", re.ASCII)
 
 
@@ -239,7 +246,7 @@ TOKEN_TEXT = re.compile(r"ocrt_([0-9a-f]{12})_([0-9a-f]{64})", re.ASCII)
 class Token:
     """An API token without its secret. Times are seconds since the epoch, None for never.
 
-    `limits` are its own; where one is missing, that of the settings holds.
+    `limits` override the limits in the settings.
     """
 
     id: str
@@ -254,10 +261,10 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class WorkerInfo:
-    """What a living worker says of itself every few seconds.
+    """What a worker reports about itself every few seconds.
 
-    `busy` of its processes are at work. `folder` is the id of its data folder where jobs are kept
-    in a bucket, '' where all have the same one.
+    `busy` is the number of its processes that are working on a job. `folder` is the id of the
+    worker's data folder if jobs are stored in a bucket, '' if all workers share one folder.
     """
 
     name: str
@@ -271,5 +278,5 @@ class WorkerInfo:
 
     @property
     def takes_documents(self) -> bool:
-        """Whether it runs OCR on documents; one that names no languages only runs processors."""
+        """Whether it processes documents. A worker without languages only runs processors."""
         return bool(self.languages) or not self.processors

@@ -1,9 +1,9 @@
-"""`ocr-tasks up`: Redis, worker and web as children of one process, which ends them all.
+"""`ocr-tasks up`: runs Redis, workers and the web server as children of one process.
 
-Children lead sessions of their own, so that a Ctrl-C reaches only the supervisor, which stops them
-in order: web first, Redis last. The supervisor adopts orphans (PR_SET_CHILD_SUBREAPER, prctl(2)),
-so that at the end it finds and kills whatever is left; should it be killed itself, the kernel tells
-the children (PR_SET_PDEATHSIG).
+Each child leads its own session. Ctrl-C therefore reaches only the supervisor, which stops the
+web server and the workers first, and Redis last. The supervisor adopts orphans
+(PR_SET_CHILD_SUBREAPER, prctl(2)) and kills the remaining ones when it stops. If the supervisor
+itself is killed, the kernel sends the children SIGTERM (PR_SET_PDEATHSIG).
 """
 
 from __future__ import annotations
@@ -35,18 +35,21 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _libc = ctypes.CDLL(None, use_errno=True)
 
-#: Seconds that a child has to end by itself, beyond what a worker gives its jobs.
+#: Seconds that a child has to exit, in addition to OCR_STOP_SECONDS.
 STOP_GRACE = 6
+
+#: Minimum seconds between two starts of the same child.
 RESTART_SECONDS = 2.0
 
-#: Seconds between two looks at the children, and after which it is said what a stack that is not
-#: ready waits for.
-LOOK_INTERVAL = 0.2
-PATIENCE = 15.0
+#: Seconds between two checks of the children.
+CHECK_INTERVAL = 0.2
+
+#: Seconds after which the supervisor reports what a stack that is not ready is waiting for.
+READY_SECONDS = 15.0
 
 
 class StartError(Exception):
-    """The stack cannot be started; the text says why and what to do."""
+    """The stack cannot be started. The message says why, and what to do."""
 
 
 @dataclass
@@ -58,10 +61,10 @@ class _Child:
 
 
 class Supervisor:
-    """Starts the stack, keeps it running, ends it."""
+    """Starts the processes of the stack, restarts those that exit, and stops them."""
 
     def __init__(self, config: settings.Settings, environment: Mapping[str, str]) -> None:
-        """`environment` are the variables that the children get."""
+        """`environment` contains the environment variables of the children."""
         self._config = config
         self._environment = dict(environment)
         self._children: list[_Child] = []
@@ -69,7 +72,7 @@ class Supervisor:
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
-        """The stack runs for the time of the block."""
+        """Starts the stack, and stops it when the block ends."""
         logs.set_up()
         with _lock(self._config.data_dir), _signals(self._on_signal) as self._signals:
             _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
@@ -80,18 +83,18 @@ class Supervisor:
                 self._stop()
 
     def watch(self) -> None:
-        """Restarts children that end, until a signal says stop; says when the stack is ready."""
+        """Restarts children that exit until a stop signal arrives, and reports readiness."""
         readiness = _Readiness(self._config)
         while not self._stopping:
             for child in self._children:
                 if child.process.poll() is not None and not self._stopping:
                     self._restart(child)
             self._reap_orphans()
-            readiness.look()
-            self._wait(LOOK_INTERVAL)
+            readiness.check()
+            self._wait(CHECK_INTERVAL)
 
     def _wait(self, seconds: float) -> None:
-        """Waits, or until a signal comes."""
+        """Waits until the time has passed or a signal arrives."""
         if select.select([self._signals], [], [], seconds)[0]:
             self._signals.recv(4096)
 
@@ -121,23 +124,22 @@ class Supervisor:
         return all(child.process.poll() is None for child in self._children if child.name == name)
 
     def _reap_orphans(self) -> None:
-        """Lets go of adopted processes that have ended; our own are left to `poll`."""
-        ours = {child.process.pid for child in self._children}
+        """Reaps adopted processes that have exited. Direct children are left to `poll`."""
+        children = {child.process.pid for child in self._children}
         with contextlib.suppress(ChildProcessError):
             while ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
-                if ended.si_pid in ours:
+                if ended.si_pid in children:
                     break
                 os.waitpid(ended.si_pid, 0)
 
     def _restart(self, child: _Child) -> None:
-        say(f"{child.name} ended with code {child.process.returncode}; starting it again")
+        say(f"{child.name} exited with code {child.process.returncode}; restarting it")
         time.sleep(max(0.0, RESTART_SECONDS - (time.monotonic() - child.started_at)))
         child.process = _popen(child.command, self._environment)
         child.started_at = time.monotonic()
 
     def _stop(self) -> None:
-        # Redis last, as the others say good-bye there. The worker's soft stop takes its own
-        # seconds; nobody waits longer than these in all.
+        # Redis stops last, because the other processes write to it while they stop.
         for last in (False, True):
             ending = [child for child in self._children if (child.name == "redis") is last]
             for child in ending:
@@ -152,49 +154,49 @@ class Supervisor:
 
 
 class _Readiness:
-    """Says once that the stack is ready, or what it waits for."""
+    """Reports once when the stack is ready, and until then what it is waiting for."""
 
     def __init__(self, config: settings.Settings) -> None:
-        self._shown = f"[{config.host}]" if ":" in config.host else config.host
-        self._shown += f":{config.port}"
+        self._authority = f"[{config.host}]" if ":" in config.host else config.host
+        self._authority += f":{config.port}"
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(config.host, config.host)  # noqa: S104
         self._server = host, config.port
-        self._patient_until = time.monotonic() + PATIENCE
+        self._deadline = time.monotonic() + READY_SECONDS
         self._ready = False
-        self._said = ""
+        self._reported = ""
 
-    def look(self) -> None:
-        """Asks the server, unless it has been ready before."""
+    def check(self) -> None:
+        """Requests /readyz, unless the server has already been ready."""
         if self._ready:
             return
-        status, missing = self._ask()
+        status, missing = self._request()
         if status == 200:
             self._ready = True
-            say(f"ready: http://{self._shown}  (Ctrl-C ends it)")
-        elif missing != self._said and time.monotonic() > self._patient_until:
-            self._said = missing
+            say(f"ready: http://{self._authority}  (Ctrl-C to stop)")
+        elif missing != self._reported and time.monotonic() > self._deadline:
+            self._reported = missing
             say(f"not ready yet: {missing}")
 
-    def _ask(self) -> tuple[int, str]:
-        """The status of the answer, and the parts that are missing with the reasons."""
+    def _request(self) -> tuple[int, str]:
+        """Returns the HTTP status (0 if none), and the missing parts with their reasons."""
         http_connection = http.client.HTTPConnection(*self._server, timeout=2)
         try:
             http_connection.request("GET", "/readyz", headers={"Host": "localhost"})
-            answer = http_connection.getresponse()
-            body = json.loads(answer.read())
+            response = http_connection.getresponse()
+            body = json.loads(response.read())
         except (OSError, http.client.HTTPException):
-            return 0, "the web server does not answer yet"
+            return 0, "the web server does not respond yet"
         except ValueError:
-            return 0, f"the web server answers with {answer.status}"
+            return 0, f"the web server responds with status {response.status}"
         finally:
             http_connection.close()
         parts = body.get("parts", {})
         missing = (f"{name}: {parts.get(name)}" for name in body.get("missing", ()))
-        return answer.status, "; ".join(missing) or str(body.get("title", answer.status))
+        return response.status, "; ".join(missing) or str(body.get("title", response.status))
 
 
 def say(text: str) -> None:
-    """A line for the person at the terminal, or for the log."""
+    """Prints a line to standard error, or logs it if the log format is JSON."""
     if logs.is_json():
         logging.getLogger(__name__).info(text)
     else:
@@ -210,7 +212,7 @@ def _popen(command: list[str], environment: dict[str, str]) -> subprocess.Popen[
         env=environment,
         stdin=subprocess.DEVNULL,
         start_new_session=True,
-        preexec_fn=die_with_parent,  # the supervisor has one thread, so this is safe
+        preexec_fn=die_with_parent,  # safe, because the supervisor has only one thread
     )
 
 
@@ -233,32 +235,35 @@ def _redis_command(config: settings.Settings) -> list[str]:
 def _wait_for_redis(
     config: settings.Settings, alive: Callable[[], bool], seconds: float = 60
 ) -> None:
-    """Waits until Redis answers; loading a large file of its own takes a while."""
-    why_not = _why_remote_is_silent if config.redis_url else _why_embedded_is_silent
+    """Waits until Redis responds. Loading a large append-only file takes a while."""
+    ping = _ping_external if config.redis_url else _ping_embedded
     deadline = time.monotonic() + seconds
-    while why := why_not(config):
+    while error := ping(config):
         if not alive():
-            raise StartError("Redis ended before it could answer")
+            raise StartError("Redis exited before it responded")
         if time.monotonic() > deadline:
-            raise StartError(f"Redis does not answer: {why}")
+            raise StartError(f"Redis does not respond: {error}")
         time.sleep(0.01)
 
 
-def _why_embedded_is_silent(config: settings.Settings) -> str:
-    """Why our own Redis does not answer, '' if it does; without redis-py, which loads slowly."""
+def _ping_embedded(config: settings.Settings) -> str:
+    """Pings the Redis of this stack. Returns the error, or '' if Redis responds.
+
+    Does not use redis-py, because importing it is slow.
+    """
     try:
-        with socket.socket(socket.AF_UNIX) as asked:
-            asked.settimeout(2)
-            asked.connect(str(config.redis_socket))
-            asked.sendall(b"PING\r\n")
-            said = asked.recv(100).decode(errors="replace").strip()
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(2)
+            connection.connect(str(config.redis_socket))
+            connection.sendall(b"PING\r\n")
+            reply = connection.recv(100).decode(errors="replace").strip()
     except OSError as error:
         return error.strerror or str(error)
-    return "" if said == "+PONG" else said
+    return "" if reply == "+PONG" else reply
 
 
-def _why_remote_is_silent(config: settings.Settings) -> str:
-    """Why the Redis of OCR_REDIS_URL does not answer, '' if it does."""
+def _ping_external(config: settings.Settings) -> str:
+    """Pings the Redis at OCR_REDIS_URL. Returns the error, or '' if Redis responds."""
     import redis
 
     from ocr_tasks.redis import connection
@@ -269,15 +274,15 @@ def _why_remote_is_silent(config: settings.Settings) -> str:
         ) as client:
             client.ping()
     except redis.RedisError as error:
-        if why := connection.misfit(error):
-            raise StartError(f"OCR_REDIS_URL: {why}") from None
+        if reason := connection.misfit(error):
+            raise StartError(f"OCR_REDIS_URL: {reason}") from None
         return str(error) or type(error).__name__
     return ""
 
 
 @contextlib.contextmanager
 def _lock(data_dir: Path) -> Iterator[None]:
-    """Makes sure that only one stack works on a data folder."""
+    """Holds an exclusive lock on the data folder, so that only one stack uses it."""
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
         file = (data_dir / "lock").open("w")
@@ -288,38 +293,41 @@ def _lock(data_dir: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            reason = f"another `ocr-tasks up` works on {data_dir}; stop it, or set OCR_DATA_DIR"
+            reason = f"another `ocr-tasks up` uses {data_dir}; stop it, or set OCR_DATA_DIR"
             raise StartError(reason) from None
         yield
 
 
 @contextlib.contextmanager
 def _signals(handler: Callable[[int, FrameType | None], None]) -> Iterator[socket.socket]:
-    """Calls the handler at signals that say stop; gives a socket that has data after each one."""
+    """Calls the handler on SIGINT, SIGTERM and SIGHUP.
+
+    Yields a socket that becomes readable after each signal.
+    """
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, handler) for number in numbers}
-    woken, waking = socket.socketpair()
-    with woken, waking:
-        waking.setblocking(False)
-        earlier = signal.set_wakeup_fd(waking.fileno(), warn_on_full_buffer=False)
+    old_handlers = {number: signal.signal(number, handler) for number in numbers}
+    receiver, sender = socket.socketpair()
+    with receiver, sender:
+        sender.setblocking(False)
+        old_fd = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
         try:
-            yield woken
+            yield receiver
         finally:
-            signal.set_wakeup_fd(earlier)
-            for number, old in before.items():
-                signal.signal(number, old)
+            signal.set_wakeup_fd(old_fd)
+            for number, old_handler in old_handlers.items():
+                signal.signal(number, old_handler)
 
 
 def _kill_descendants() -> None:
-    """Kills whatever is left below this process, orphans included, and reaps it."""
+    """Kills and reaps all remaining descendants of this process, including orphans."""
     for _ in range(20):
-        left = psutil.Process().children(recursive=True)
-        if not left:
+        remaining = psutil.Process().children(recursive=True)
+        if not remaining:
             return
-        for process in left:
+        for process in remaining:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
-        psutil.wait_procs(left, timeout=0.5)
+        psutil.wait_procs(remaining, timeout=0.5)
         with contextlib.suppress(ChildProcessError):
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass

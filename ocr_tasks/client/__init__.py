@@ -1,6 +1,6 @@
 """The Python client of OCR Tasks: `Client`, and `AsyncClient` for asyncio.
 
-It needs httpx and httpx-sse and nothing else of this project. See docs/how-to/client.md.
+Requires only httpx and httpx-sse, and no other part of this project. See docs/how-to/client.md.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The client for programs that use asyncio."""
+"""The client for asyncio."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ import httpx
 from httpx_sse import EventSource
 
 from ocr_tasks.client import calls, environment
-from ocr_tasks.client.calls import Answer, Call, Pause, Reply, Result, Step, Tell
-from ocr_tasks.client.following import Following
+from ocr_tasks.client.calls import Call, Notify, Pause, Reply, Response, Result, Step
+from ocr_tasks.client.following import EventStream
 from ocr_tasks.client.models import Event, Job, id_of
 from ocr_tasks.client.uploads import File, Option
 
 
 class AsyncClient:
-    """`Client` for asyncio: the same methods, to be awaited. Tasks may share it.
+    """`Client` for asyncio, with the same methods as coroutines. Tasks may share it.
 
-    Files are read and written in pieces by the thread that it runs in.
+    Files are read and written in chunks in the event loop's thread.
     """
 
     def __init__(
@@ -51,18 +51,20 @@ class AsyncClient:
         await self.close()
 
     async def close(self) -> None:
-        """Ends the connections."""
+        """Closes all connections."""
         await self._http.aclose()
 
     async def ready(self) -> bool:
         """See `Client.ready`."""
-        answer = await self._run(calls.once("/readyz"))
-        return answer is not None and answer.status == 200
+        response = await self._run(calls.get_once("/readyz"))
+        return response is not None and response.status == 200
 
     async def alive(self) -> bool:
         """See `Client.alive`."""
-        answer = await self._run(calls.once("/healthz"))
-        return answer is not None and answer.status == 200 and b'"ocr-tasks"' in answer.content
+        response = await self._run(calls.get_once("/healthz"))
+        if response is None or response.status != 200:
+            return False
+        return b'"ocr-tasks"' in response.content
 
     async def submit(
         self, *files: File, idempotency_key: str | None = None, **options: Option
@@ -72,14 +74,14 @@ class AsyncClient:
 
     async def job(self, job: Job | str) -> Job:
         """See `Client.job`."""
-        return await self._run(calls.read(id_of(job), self.patience))
+        return await self._run(calls.get_job(id_of(job), self.patience))
 
     async def jobs(self, state: str | None = None) -> AsyncIterator[Job]:
         """See `Client.jobs`."""
         path: str | None = calls.first_page(state)
         while path:
-            found, path = await self._run(calls.page_of_jobs(path, self.patience))
-            for job in found:
+            page, path = await self._run(calls.page_of_jobs(path, self.patience))
+            for job in page:
                 yield job
 
     async def wait(
@@ -88,26 +90,26 @@ class AsyncClient:
         on_progress: Callable[[Job], object] = lambda job: None,
         timeout: float | None = None,
     ) -> Job:
-        """See `Client.wait`; what `on_progress` returns is awaited if it can be."""
+        """See `Client.wait`. `on_progress` may be a coroutine function."""
         return await self._run(calls.wait(id_of(job), on_progress, timeout, self.patience))
 
     async def events(self, job: Job | str, last_event_id: str = "") -> AsyncIterator[Event]:
         """See `Client.events`."""
-        course = Following(id_of(job), last_event_id, self.patience)
-        while not course.ended:
+        stream = EventStream(id_of(job), last_event_id, self.patience)
+        while not stream.ended:
             try:
-                headers = course.headers()
-                async with self._http.stream("GET", course.path, headers=headers) as response:
+                headers = stream.headers()
+                async with self._http.stream("GET", stream.path, headers=headers) as response:
                     if response.status_code != 200:
-                        found = response.status_code, response.headers, await response.aread()
-                        pause = course.refused(*found)
+                        content = await response.aread()
+                        pause = stream.on_response(response.status_code, response.headers, content)
                     else:
                         async for sent in EventSource(response).aiter_sse():
-                            if event := course.take(sent):
+                            if event := stream.on_event(sent):
                                 yield event
-                        pause = course.broken()
+                        pause = stream.on_disconnect()
             except httpx.TransportError as error:
-                pause = course.broken(error)
+                pause = stream.on_disconnect(error)
             await asyncio.sleep(pause)
 
     async def download(self, job: Job | str, artifact: str, target: str | Path | BinaryIO) -> None:
@@ -139,25 +141,25 @@ class AsyncClient:
                 except StopIteration as end:
                     result: Result = end.value
                     return result
-                reply = await self._do(step)
+                reply = await self._execute(step)
 
-    async def _do(self, step: Step) -> Reply:
+    async def _execute(self, step: Step) -> Reply:
         if isinstance(step, Pause):
             await asyncio.sleep(step.seconds)
             return None
-        if isinstance(step, Tell):
-            told = step.listener(step.job)
-            if inspect.isawaitable(told):
-                await told
+        if isinstance(step, Notify):
+            returned = step.listener(step.job)
+            if inspect.isawaitable(returned):
+                await returned
             return None
         try:
-            async with self._http.stream(**step.request()) as response:
+            async with self._http.stream(**step.arguments()) as response:
                 status, headers, content = response.status_code, response.headers, b""
-                if step.transfer and step.transfer.begins(status, headers):
-                    async for piece in response.aiter_raw():
-                        step.transfer.write(piece)
+                if step.transfer and step.transfer.accept(status, headers):
+                    async for chunk in response.aiter_raw():
+                        step.transfer.write(chunk)
                 else:
                     content = await response.aread()
-                return Answer(status, headers, content)
+                return Response(status, headers, content)
         except httpx.TransportError as error:
             return error

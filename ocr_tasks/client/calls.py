@@ -1,7 +1,7 @@
-"""What to ask the server, and what to make of its answers: everything but sending and waiting.
+"""The requests of the client and the handling of responses, without I/O.
 
-Each call is a generator. It yields what is to be done, an `Ask`, a `Pause` or a `Tell`, and gets an
-`Answer`, or the error if there was none. `Client` and `AsyncClient` do it, each in its own way.
+Each call is a generator. It yields steps (`Request`, `Pause` or `Notify`), which `Client` and
+`AsyncClient` execute. They send back the `Response` to a request, or the error if there is none.
 """
 
 from __future__ import annotations
@@ -18,25 +18,26 @@ from urllib.parse import quote, urlencode
 import httpx
 
 from ocr_tasks.client.models import Job
-from ocr_tasks.client.problems import ApiError, seconds_of
-from ocr_tasks.client.retries import Tries
-from ocr_tasks.client.transfers import Transfer, receiving
-from ocr_tasks.client.uploads import File, Option, Upload, opened
+from ocr_tasks.client.problems import ApiError, parse_retry_after
+from ocr_tasks.client.retries import Retries
+from ocr_tasks.client.transfers import Transfer, open_transfer
+from ocr_tasks.client.uploads import File, Option, Upload, open_form
 
-#: Seconds for which the server is to hold an answer until a job changes.
+#: Seconds for which the server delays a response until a job changes (long polling).
 POLL_SECONDS = 20
-#: Seconds without a byte after which a connection counts as lost; an upload is looked into before
-#: it is answered.
+
+#: Seconds without a byte after which a connection counts as lost. The server checks an upload
+#: before it responds, which takes longer.
 _READ_SECONDS, _UPLOAD_SECONDS = POLL_SECONDS + 40, 600
 
 TIMEOUT = httpx.Timeout(60, connect=10, read=_READ_SECONDS)
 
 
 @dataclass(frozen=True)
-class Ask:
-    """A request. One that is `repeatable` may be sent again if nobody knows what came of it.
+class Request:
+    """A request to send. `repeatable` is true if it may be executed twice.
 
-    What a `transfer` takes is not in the answer.
+    If there is a `transfer`, it gets the body of the response, and `Response.content` is empty.
     """
 
     method: str
@@ -46,97 +47,98 @@ class Ask:
     upload: Upload | None = None
     transfer: Transfer | None = None
 
-    def request(self) -> dict[str, Any]:
-        """The arguments of httpx's `stream`, as they are at the moment."""
-        more = self.transfer.headers() if self.transfer else {}
-        found = {"method": self.method, "url": self.path, "headers": {**self.headers, **more}}
+    def arguments(self) -> dict[str, Any]:
+        """Returns the arguments for httpx's `stream`. The headers depend on the bytes received."""
+        headers = {**self.headers, **(self.transfer.headers() if self.transfer else {})}
+        arguments = {"method": self.method, "url": self.path, "headers": headers}
         if self.upload:
             timeout = httpx.Timeout(60, connect=10, read=_UPLOAD_SECONDS)
-            return {**found, "files": self.upload.form, "timeout": timeout}
-        return found
+            return {**arguments, "files": self.upload.form, "timeout": timeout}
+        return arguments
 
 
 @dataclass(frozen=True)
 class Pause:
-    """Nothing is to be done for so many seconds."""
+    """A pause in seconds."""
 
     seconds: float
 
 
 @dataclass(frozen=True)
-class Tell:
-    """The listener is to hear of a job."""
+class Notify:
+    """A call of the listener with a job."""
 
     listener: Callable[[Job], object]
     job: Job
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What the server said."""
+class Response:
+    """A response of the server, with its whole body."""
 
     status: int
     headers: Mapping[str, str]
     content: bytes
 
     def json(self) -> dict[str, Any]:
-        """What it said, as it is to be from an OCR Tasks server.
+        """Returns the body as a JSON object.
 
         Raises:
-            ApiError: if it is not.
+            ApiError: if it is not one, because the server is not an OCR Tasks server.
         """
         try:
-            told = json.loads(self.content)
+            body = json.loads(self.content)
         except ValueError:
-            told = None
-        if not isinstance(told, dict):
-            problem = {"detail": "That is no OCR Tasks server", "advice": "Check its address."}
+            body = None
+        if not isinstance(body, dict):
+            problem = {"detail": "This is not an OCR Tasks server", "advice": "Check the URL."}
             raise ApiError(self.status, problem)
-        return told
+        return body
 
     def job(self) -> Job:
         return Job.from_json(self.json())
 
 
 Result = TypeVar("Result")
-Step = Ask | Pause | Tell
-Reply = Answer | httpx.TransportError | None
+Step = Request | Pause | Notify
+Reply = Response | httpx.TransportError | None
 Call = Generator[Step, Reply, Result]
 
 
-def insist(ask: Ask, patience: float) -> Call[Answer]:
-    """The answer to a request that is no refusal, after as many tries as there is patience for.
+def send_with_retries(request: Request, patience: float) -> Call[Response]:
+    """Sends a request until it succeeds. Returns the response.
 
     Raises:
-        ApiError, httpx.TransportError
+        ApiError, httpx.TransportError: if the request must not be repeated, or has failed for
+            `patience` seconds.
     """
-    tries = Tries(patience)
-    repeatable = ask.repeatable and (ask.upload is None or ask.upload.repeatable)
+    retries = Retries(patience)
+    repeatable = request.repeatable and (request.upload is None or request.upload.repeatable)
     while True:
-        answer = yield ask
-        if isinstance(answer, Answer) and (answer.status < 300 or answer.status == 304):
-            return answer
-        if ask.transfer and ask.transfer.moved:
-            tries.succeed()
-            ask.transfer.moved = False
-        if isinstance(answer, Answer):
-            failure = ApiError.of(answer.status, answer.headers, answer.content)
-            if ask.upload and not ask.upload.repeatable:
+        reply = yield request
+        if isinstance(reply, Response) and (reply.status < 300 or reply.status == 304):
+            return reply
+        if request.transfer and request.transfer.progressed:
+            retries.reset()
+            request.transfer.progressed = False
+        if isinstance(reply, Response):
+            failure = ApiError.of(reply.status, reply.headers, reply.content)
+            if request.upload and not request.upload.repeatable:
                 raise failure
-            yield Pause(tries.fail(failure, repeatable))
-        elif answer is not None:
-            yield Pause(tries.fail(answer, repeatable))
+            yield Pause(retries.next_pause(failure, repeatable))
+        elif reply is not None:
+            yield Pause(retries.next_pause(reply, repeatable))
 
 
-def once(path: str) -> Call[Answer | None]:
-    """The answer to a single question; None if there was none."""
-    answer = yield Ask("GET", path)
-    return answer if isinstance(answer, Answer) else None
+def get_once(path: str) -> Call[Response | None]:
+    """Sends a GET request without retries. Returns None if there is no response."""
+    reply = yield Request("GET", path)
+    return reply if isinstance(reply, Response) else None
 
 
-def path_of(job_id: str, *words: str) -> str:
-    """The address of something of a job."""
-    return "/".join(("/v1/jobs", *(quote(word, safe="") for word in (job_id, *words))))
+def path_of(job_id: str, *segments: str) -> str:
+    """Returns the URL path of a job, or of a resource below it."""
+    return "/".join(("/v1/jobs", *(quote(text, safe="") for text in (job_id, *segments))))
 
 
 def submit(
@@ -145,18 +147,17 @@ def submit(
     idempotency_key: str | None,
     patience: float,
 ) -> Call[Job]:
-    # The same key at each try: the server makes one job of them (draft-ietf-httpapi-idempotency-
-    # key-header).
+    # All attempts send the same key, so the server creates only one job
+    # (draft-ietf-httpapi-idempotency-key-header).
     headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
-    with opened(files, options) as upload:
-        answer = yield from insist(
-            Ask("POST", "/v1/jobs", headers=headers, upload=upload), patience
-        )
-    return answer.job()
+    with open_form(files, options) as upload:
+        request = Request("POST", "/v1/jobs", headers=headers, upload=upload)
+        response = yield from send_with_retries(request, patience)
+    return response.job()
 
 
-def read(job_id: str, patience: float) -> Call[Job]:
-    return (yield from insist(Ask("GET", path_of(job_id)), patience)).job()
+def get_job(job_id: str, patience: float) -> Call[Job]:
+    return (yield from send_with_retries(Request("GET", path_of(job_id)), patience)).job()
 
 
 def wait(
@@ -165,66 +166,70 @@ def wait(
     deadline = None if timeout is None else time.monotonic() + timeout
     etag = ""
     while True:
-        began = time.monotonic()
-        seconds = POLL_SECONDS if deadline is None else min(POLL_SECONDS, deadline - began)
+        started = time.monotonic()
+        seconds = POLL_SECONDS if deadline is None else min(POLL_SECONDS, deadline - started)
         if seconds <= 0:
             raise TimeoutError(f"job {job_id} has not ended within {timeout} seconds")
-        # The first answer is to come at once.
+        # The first request does not wait for a change.
         query, headers = (f"?wait={seconds:.3f}", {"If-None-Match": etag}) if etag else ("", {})
-        answer = yield from insist(Ask("GET", path_of(job_id) + query, headers), patience)
-        if answer.status != 304:
-            etag = answer.headers.get("ETag", "")
-            job = answer.job()
-            yield Tell(listener, job)
+        request = Request("GET", path_of(job_id) + query, headers)
+        response = yield from send_with_retries(request, patience)
+        if response.status != 304:
+            etag = response.headers.get("ETag", "")
+            job = response.job()
+            yield Notify(listener, job)
             if job.ended:
                 return job
-        elif time.monotonic() - began < 1:  # the server holds as many answers as it can
-            yield Pause(seconds_of(answer.headers.get("Retry-After", "")) or 1)
+        elif time.monotonic() - started < 1:  # the server has too many long polls already
+            yield Pause(parse_retry_after(response.headers.get("Retry-After", "")) or 1)
         if not etag:
             yield Pause(1)
 
 
 def page_of_jobs(path: str, patience: float) -> Call[tuple[list[Job], str | None]]:
-    """Some jobs, and the address of the ones after them."""
-    body = (yield from insist(Ask("GET", path), patience)).json()
+    """Returns a page of jobs, and the URL path of the next page, None after the last one."""
+    body = (yield from send_with_retries(Request("GET", path), patience)).json()
     return [Job.from_json(row) for row in body["jobs"]], body.get("next")
 
 
 def first_page(state: str | None) -> str:
-    """The address of the newest jobs."""
+    """Returns the URL path of the first page of jobs, newest first, optionally in one state."""
     return "/v1/jobs?" + urlencode({"limit": "200"} | ({"state": state} if state else {}))
 
 
 def download(
     job_id: str, artifact: str, target: str | Path | BinaryIO, patience: float
 ) -> Call[None]:
-    with receiving(target) as transfer:
-        yield from insist(Ask("GET", path_of(job_id, artifact), transfer=transfer), patience)
+    with open_transfer(target) as transfer:
+        request = Request("GET", path_of(job_id, artifact), transfer=transfer)
+        yield from send_with_retries(request, patience)
         transfer.check()
 
 
 def text(job_id: str, patience: float) -> Call[str]:
-    return (yield from insist(Ask("GET", path_of(job_id, "text")), patience)).content.decode()
+    request = Request("GET", path_of(job_id, "text"))
+    return (yield from send_with_retries(request, patience)).content.decode()
 
 
 def cancel(job_id: str, patience: float) -> Call[Job]:
     try:
-        return (yield from insist(Ask("POST", path_of(job_id, "cancel")), patience)).job()
+        request = Request("POST", path_of(job_id, "cancel"))
+        return (yield from send_with_retries(request, patience)).job()
     except ApiError as error:
         if error.code != "job_ended":
             raise
-    return (yield from read(job_id, patience))
+    return (yield from get_job(job_id, patience))
 
 
 def retry(job_id: str, patience: float) -> Call[Job]:
-    # Sent twice it could run a job twice that has failed again in between.
-    ask = Ask("POST", path_of(job_id, "retry"), repeatable=False)
-    return (yield from insist(ask, patience)).job()
+    # If the request were executed twice, a job that failed again in between would run twice.
+    request = Request("POST", path_of(job_id, "retry"), repeatable=False)
+    return (yield from send_with_retries(request, patience)).job()
 
 
 def delete(job_id: str, patience: float) -> Call[None]:
     try:
-        yield from insist(Ask("DELETE", path_of(job_id)), patience)
+        yield from send_with_retries(Request("DELETE", path_of(job_id)), patience)
     except ApiError as error:
-        if error.code != "job_deleted":  # by a try whose answer was lost
+        if error.code != "job_deleted":  # by an earlier attempt whose response was lost
             raise

@@ -1,28 +1,28 @@
-"""What the environment says of the server that this process is a client of."""
+"""The client's settings from environment variables: URL and token of the server."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-#: The server that a client talks to where nobody says which.
+#: URL of the server if none is configured.
 DEFAULT_URL = "http://127.0.0.1:8000"
 
 
 def url() -> str:
-    """The address of the server: OCR_URL, else that of one on this machine, at OCR_PORT."""
+    """Returns the URL of the server: OCR_URL, or the local server at OCR_PORT (default: 8000)."""
     port = os.environ.get("OCR_PORT")
-    here = f"http://127.0.0.1:{port}" if port else DEFAULT_URL
-    return os.environ.get("OCR_URL") or here
+    local = f"http://127.0.0.1:{port}" if port else DEFAULT_URL
+    return os.environ.get("OCR_URL") or local
 
 
 def token() -> str:
-    """The token for it, '' for none: OCR_TOKEN, or the file `ocr_token` of OCR_SECRETS_DIR.
+    """Returns the token: OCR_TOKEN, or the file `ocr_token` in OCR_SECRETS_DIR; '' if not set.
 
-    Not an argument of commands: those can be seen in the list of processes.
+    Commands do not take the token as an argument, because the process list shows arguments.
     """
-    found = os.environ.get("OCR_TOKEN")
+    text = os.environ.get("OCR_TOKEN")
     folder = os.environ.get("OCR_SECRETS_DIR")
-    if found is None and folder and (file := Path(folder, "ocr_token")).is_file():
-        found = file.read_text()
-    return (found or "").strip()
+    if text is None and folder and (file := Path(folder, "ocr_token")).is_file():
+        text = file.read_text()
+    return (text or "").strip()

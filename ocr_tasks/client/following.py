@@ -1,4 +1,4 @@
-"""A stream of server-sent events that goes on after it is broken.
+"""A stream of server-sent events that reconnects after a lost connection.
 
 Format: https://html.spec.whatwg.org/multipage/server-sent-events.html.
 """
@@ -14,50 +14,52 @@ from httpx_sse import ServerSentEvent
 from ocr_tasks.client.calls import path_of
 from ocr_tasks.client.models import Event, Job
 from ocr_tasks.client.problems import ApiError
-from ocr_tasks.client.retries import Tries
+from ocr_tasks.client.retries import Retries
 
 
-class Following:
-    """Where somebody is who follows a job: what to ask next, and whether there is more."""
+class EventStream:
+    """The state of a subscription to a job's events: the last event, the retries, and the end."""
 
     def __init__(self, job_id: str, last_event_id: str, patience: float) -> None:
         self.path = path_of(job_id, "events")
         self.ended = False
-        self._last = last_event_id
-        self._tries = Tries(patience)
+        self._last_event_id = last_event_id
+        self._retries = Retries(patience)
 
     def headers(self) -> dict[str, str]:
-        """What to ask with: it is to go on after the last event."""
-        last = {"Last-Event-ID": self._last} if self._last else {}
+        """Returns the request headers, which resume the stream after the last event."""
+        last = {"Last-Event-ID": self._last_event_id} if self._last_event_id else {}
         return {"Accept": "text/event-stream", "Cache-Control": "no-store", **last}
 
-    def refused(self, status: int, headers: Mapping[str, str], content: bytes) -> float:
-        """Seconds until the next try, after an answer that is no stream.
+    def on_response(self, status: int, headers: Mapping[str, str], content: bytes) -> float:
+        """Handles a response that is not a stream. Returns the seconds until the next request.
 
         Raises:
-            ApiError
+            ApiError: if the request must not be repeated, or has failed for too long.
         """
-        if status == 204:  # there is nothing after the last event
+        if status == 204:  # there are no events after the last one
             self.ended = True
             return 0
-        return self._tries.fail(ApiError.of(status, headers, content))
+        return self._retries.next_pause(ApiError.of(status, headers, content))
 
-    def take(self, sent: ServerSentEvent) -> Event | None:
-        """What an event of the stream tells, if it tells of the job."""
-        self._tries.succeed()  # also signs of life
-        if sent.event != "job":
+    def on_event(self, event: ServerSentEvent) -> Event | None:
+        """Handles an event of the stream. Returns it if it is a change of the job."""
+        self._retries.reset()  # keep-alive events count too
+        if event.event != "job":
             return None
-        self._last = sent.id
-        job = Job.from_json(json.loads(sent.data))
+        self._last_event_id = event.id
+        job = Job.from_json(json.loads(event.data))
         self.ended = job.ended
-        return Event(sent.id, job)
+        return Event(event.id, job)
 
-    def broken(self, error: httpx.TransportError | None = None) -> float:
-        """Seconds until the next try, after a stream has ended.
+    def on_disconnect(self, error: httpx.TransportError | None = None) -> float:
+        """Handles the end of a stream. Returns the seconds until the next request.
 
         Raises:
-            httpx.TransportError
+            httpx.TransportError: if the server has been unreachable for too long.
         """
         if self.ended:
             return 0
-        return self._tries.fail(error or httpx.ReadError("the stream ended before the job"))
+        return self._retries.next_pause(
+            error or httpx.ReadError("the event stream ended before the job did")
+        )

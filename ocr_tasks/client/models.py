@@ -1,4 +1,4 @@
-"""What the server tells of jobs, as data. What a newer server tells beyond that is left out."""
+"""Data classes for the server's responses. Unknown fields of newer servers are ignored."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from typing import Any, Self
 
 FINAL = frozenset({"succeeded", "failed", "cancelled"})
 
-#: The results that a job can have, and how the names of their files end.
+#: The results that a job can have, and the extensions of their files.
 ENDINGS = {"pdf": ".pdf", "text": ".txt", "hocr": ".hocr", "alto": ".alto.xml", "json": ".json"}
 
 
 @dataclass(frozen=True)
-class _Told:
-    """Data that is made of a JSON object, of which only what is known is taken."""
+class _JsonData:
+    """Base class for data created from a JSON object. Unknown fields are ignored."""
 
     @classmethod
-    def from_json(cls, told: Mapping[str, Any]) -> Self:
-        """The data of a JSON object."""
-        return cls(**{row.name: told[row.name] for row in fields(cls) if row.name in told})
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Creates an instance from a JSON object."""
+        return cls(**{row.name: data[row.name] for row in fields(cls) if row.name in data})
 
 
 @dataclass(frozen=True)
-class Progress(_Told):
-    """How far a job is. `percent` is over the whole job, 0–100, and never goes back.
+class Progress(_JsonData):
+    """The progress of a job. `percent` covers the whole job (0 to 100) and never decreases.
 
-    `eta_seconds` are left, as far as that can be told.
+    `eta_seconds` is the estimated remaining time, or None if unknown.
     """
 
     pages_done: int = 0
@@ -37,8 +37,8 @@ class Progress(_Told):
 
 
 @dataclass(frozen=True)
-class Input(_Told):
-    """What was sent. `name` is the first file's, `sha256` is over all bytes in their order."""
+class Input(_JsonData):
+    """The uploaded files. `name` is that of the first, `sha256` covers all bytes in order."""
 
     name: str = ""
     files: int = 0
@@ -49,8 +49,8 @@ class Input(_Told):
 
 
 @dataclass(frozen=True)
-class Artifact(_Told):
-    """A result: its name is `pdf`, `text`, `hocr`, `alto` or `json`."""
+class Artifact(_JsonData):
+    """A result of a job. `name` is `pdf`, `text`, `hocr`, `alto` or `json`."""
 
     name: str
     media_type: str = ""
@@ -59,8 +59,8 @@ class Artifact(_Told):
 
 
 @dataclass(frozen=True)
-class FailedPage(_Told):
-    """A page, counted from 1, that could not be read and keeps its image."""
+class FailedPage(_JsonData):
+    """A page (1-based) on which OCR failed. It keeps its image in the PDF."""
 
     page: int
     code: str = ""
@@ -68,8 +68,8 @@ class FailedPage(_Told):
 
 
 @dataclass(frozen=True)
-class JobFailure(_Told):
-    """Why a job failed or was cancelled; `advice` says what to do, `page` where it is known."""
+class JobFailure(_JsonData):
+    """Why a job failed or was cancelled. `advice` says what to do, `page` is None if unknown."""
 
     code: str
     message: str = ""
@@ -78,16 +78,16 @@ class JobFailure(_Told):
     page: int | None = None
 
     def __str__(self) -> str:
-        return sentences(self.message, self.advice)
+        return join_sentences(self.message, self.advice)
 
 
 @dataclass(frozen=True)
 class Job:
-    """A document that is read.
+    """A job: the OCR of one document.
 
-    `state` is queued, running, succeeded, failed or cancelled; `stage` where a running job is in
-    its work. `queue_position` is 1 for the next one. `attempt` counts the runs. `expires_at` is
-    when its results will be deleted. `seconds` are what each stage took.
+    `state` is queued, running, succeeded, failed or cancelled. `stage` is the stage of a running
+    job. `queue_position` is 1-based. `attempt` is the number of the run. The results are deleted at
+    `expires_at`. `seconds` is the duration of each stage.
     """
 
     id: str
@@ -112,7 +112,7 @@ class Job:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing will change any more, unless it is run again."""
+        """Whether the state is final, unless the job is retried."""
         return self.state in FINAL
 
     @property
@@ -120,38 +120,38 @@ class Job:
         return self.state == "succeeded"
 
     @classmethod
-    def from_json(cls, told: Mapping[str, Any]) -> Job:
-        """The job of a JSON object."""
-        known = {row.name: told[row.name] for row in fields(cls) if row.name in told}
+    def from_json(cls, data: Mapping[str, Any]) -> Job:
+        """Creates a job from a JSON object."""
+        known = {row.name: data[row.name] for row in fields(cls) if row.name in data}
         for name in ("created_at", "started_at", "ended_at", "expires_at"):
-            known[name] = datetime.fromisoformat(told[name]) if told.get(name) else None
+            known[name] = datetime.fromisoformat(data[name]) if data.get(name) else None
         return cls(
             **{
                 **known,
-                "progress": Progress.from_json(told.get("progress") or {}),
-                "input": Input.from_json(told.get("input") or {}),
-                "artifacts": tuple(map(Artifact.from_json, told.get("artifacts") or ())),
-                "failed_pages": tuple(map(FailedPage.from_json, told.get("failed_pages") or ())),
-                "warnings": tuple(told.get("warnings") or ()),
-                "error": JobFailure.from_json(told["error"]) if told.get("error") else None,
+                "progress": Progress.from_json(data.get("progress") or {}),
+                "input": Input.from_json(data.get("input") or {}),
+                "artifacts": tuple(map(Artifact.from_json, data.get("artifacts") or ())),
+                "failed_pages": tuple(map(FailedPage.from_json, data.get("failed_pages") or ())),
+                "warnings": tuple(data.get("warnings") or ()),
+                "error": JobFailure.from_json(data["error"]) if data.get("error") else None,
             }
         )
 
 
 @dataclass(frozen=True)
 class Event:
-    """A change of a job. Whoever has seen it goes on after it by its `id`."""
+    """A change of a job. Pass its `id` as `last_event_id` to resume after it."""
 
     id: str
     job: Job
 
 
 def id_of(job: Job | str) -> str:
-    """The id of a job that is given as such, or by its id."""
+    """Returns the id of a job given as an object or as an id."""
     return job if isinstance(job, str) else job.id
 
 
-def sentences(what: str, advice: str) -> str:
-    """What happened and what to do, as text."""
-    end = "" if not advice or what.endswith((".", "!", "?")) else "."
-    return f"{what}{end} {advice}".strip()
+def join_sentences(detail: str, advice: str) -> str:
+    """Joins two join_sentences, and adds a missing period between them."""
+    period = "" if not advice or detail.endswith((".", "!", "?")) else "."
+    return f"{detail}{period} {advice}".strip()

@@ -1,6 +1,6 @@
-"""What can go wrong: the server refuses, or what it sends does not arrive as it is there.
+"""The client's exceptions: `ApiError` for error responses, `TransferError` for corrupt downloads.
 
-A server that cannot be reached is an `httpx.TransportError`.
+If the server cannot be reached, httpx raises an `httpx.TransportError`.
 """
 
 from __future__ import annotations
@@ -11,17 +11,18 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from ocr_tasks.client.models import sentences
+from ocr_tasks.client.models import join_sentences
 
 _RETRYABLE = frozenset({408, 429, 502, 503, 504})
 
 
 class ApiError(Exception):
-    """The server refused. `code` is stable and for programs; the text is for people.
+    """An error response of the server.
 
-    `detail` says what happened, `advice` what to do; `retryable` whether the same request may
-    succeed later, `retry_after` in how many seconds, if the server says so. `problem` is all that
-    it answered (RFC 9457), {} where a proxy answered instead.
+    `status` is the HTTP status. `code` is a stable identifier for programs. `detail` says what is
+    wrong, and `advice` what to do. `retryable` is true if the same request may succeed later, and
+    `retry_after` is the number of seconds to wait, if the server sent it. `problem` is the whole
+    problem document (RFC 9457), {} if the response is not from OCR Tasks (e.g. from a proxy).
     """
 
     def __init__(
@@ -34,34 +35,40 @@ class ApiError(Exception):
         self.advice = str(problem.get("advice") or "")
         self.retryable = bool(problem.get("retryable", status in _RETRYABLE))
         self.retry_after = retry_after
-        super().__init__(sentences(self.detail, self.advice))
+        super().__init__(join_sentences(self.detail, self.advice))
 
     @classmethod
     def of(cls, status: int, headers: Mapping[str, str], content: bytes) -> ApiError:
-        """The error that an answer is."""
+        """Returns the error for an error response or a redirect."""
         try:
-            found = json.loads(content)
+            body = json.loads(content)
         except ValueError:
-            found = {}
-        problem = found if isinstance(found, dict) else {}
+            body = {}
+        problem = body if isinstance(body, dict) else {}
         if "Location" in headers:
-            detail = f"The server is at another address: {headers['Location']}"
-            problem = {"detail": detail, "advice": "Use that one."}
-        return cls(status, problem, seconds_of(headers.get("Retry-After", "")))
+            detail = f"The server redirects to another URL: {headers['Location']}"
+            problem = {"detail": detail, "advice": "Use that URL."}
+        return cls(status, problem, parse_retry_after(headers.get("Retry-After", "")))
 
 
 class TransferError(Exception):
-    """A result that was fetched is not what the server has; the target is as it was."""
+    """A downloaded result is incomplete or differs from the server's file.
+
+    A target given as a path is unchanged.
+    """
 
 
-def seconds_of(retry_after: str) -> float | None:
-    """The seconds of a header Retry-After: a number, or a date (RFC 9110, section 10.2.3)."""
-    if retry_after.strip().isdecimal():
-        return float(retry_after)
+def parse_retry_after(header: str) -> float | None:
+    """Returns the seconds of a Retry-After header, which is a number or a date (RFC 9110, 10.2.3).
+
+    Returns None if the header is invalid.
+    """
+    if header.strip().isdecimal():
+        return float(header)
     try:
-        moment = parsedate_to_datetime(retry_after)
+        date = parsedate_to_datetime(header)
     except ValueError:
         return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return max(0.0, (moment - datetime.now(UTC)).total_seconds())
+    if date.tzinfo is None:
+        date = date.replace(tzinfo=UTC)
+    return max(0.0, (date - datetime.now(UTC)).total_seconds())

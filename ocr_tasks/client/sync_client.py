@@ -1,4 +1,4 @@
-"""The client for programs with threads, or without."""
+"""The synchronous client."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ import httpx
 from httpx_sse import EventSource
 
 from ocr_tasks.client import calls, environment
-from ocr_tasks.client.calls import Answer, Call, Pause, Reply, Result, Step, Tell
-from ocr_tasks.client.following import Following
+from ocr_tasks.client.calls import Call, Notify, Pause, Reply, Response, Result, Step
+from ocr_tasks.client.following import EventStream
 from ocr_tasks.client.models import Event, Job, id_of
 from ocr_tasks.client.uploads import File, Option
 
 
 class Client:
-    """Talks to one OCR Tasks server. Threads may share it.
+    """A client for one OCR Tasks server. Thread-safe.
 
-    All that asks the server raises `ApiError` if it refuses, and `httpx.TransportError` if it
-    cannot be reached for as long as there is patience.
+    Every method that sends requests, except `ready` and `alive`, raises `ApiError` for an error
+    response, and `httpx.TransportError` if the server cannot be reached for `patience` seconds.
     """
 
     def __init__(
@@ -34,10 +34,11 @@ class Client:
         patience: float = 60,
         verify: bool | SSLContext = True,
     ) -> None:
-        """`url` and `token` None: OCR_URL and OCR_TOKEN; a token '' is none.
+        """Creates a client. It connects with the first request.
 
-        `patience`: seconds for which a request is tried again while the server cannot be reached,
-        or has no room. `verify`: how its certificate is verified, see httpx.
+        `url` and `token` default to OCR_URL and OCR_TOKEN. The token '' sends none. `patience` is
+        the number of seconds for which a request is retried while the server cannot be reached or
+        its queue is full. `verify` is passed to httpx to verify the server's certificate.
         """
         token = environment.token() if token is None else token.strip()
         self.patience = patience
@@ -55,43 +56,46 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Ends the connections."""
+        """Closes all connections."""
         self._http.close()
 
     def ready(self) -> bool:
-        """Whether the server answers and says that all its parts are there."""
-        answer = self._run(calls.once("/readyz"))
-        return answer is not None and answer.status == 200
+        """Returns whether the server reports that it is ready."""
+        response = self._run(calls.get_once("/readyz"))
+        return response is not None and response.status == 200
 
     def alive(self) -> bool:
-        """Whether an OCR Tasks server answers at all."""
-        answer = self._run(calls.once("/healthz"))
-        return answer is not None and answer.status == 200 and b'"ocr-tasks"' in answer.content
+        """Returns whether an OCR Tasks server responds at the URL."""
+        response = self._run(calls.get_once("/healthz"))
+        if response is None or response.status != 200:
+            return False
+        return b'"ocr-tasks"' in response.content
 
     def submit(self, *files: File, idempotency_key: str | None = None, **options: Option) -> Job:
-        """Makes a job of files, which are sent as they are read; several become one PDF.
+        """Uploads files and creates a job. Several files become one PDF.
 
         A file is a path, bytes, an open file, or a tuple of a name and one of the last two. Files
-        are read from their beginning. `options` are those of GET /v1/options. With the same
-        `idempotency_key` the same files and options give the same job; each call has one of its
-        own, so that an upload that is tried again makes one job.
+        are read from the beginning, while they are sent. `options` are the job options (see
+        docs/reference/options.md). The same `idempotency_key` with the same files and options
+        returns the same job. By default each call uses a new key, so retries within a call create
+        only one job.
 
         Raises:
-            ValueError: if there is no file.
-            OSError: if one cannot be read.
+            ValueError: if there is no file, and no option `workspace` or `upload`.
+            OSError: if a file cannot be read.
         """
         return self._run(calls.submit(files, options, idempotency_key, self.patience))
 
     def job(self, job: Job | str) -> Job:
-        """The job as it is now, of one from earlier or its id."""
-        return self._run(calls.read(id_of(job), self.patience))
+        """Returns the current state of a job."""
+        return self._run(calls.get_job(id_of(job), self.patience))
 
     def jobs(self, state: str | None = None) -> Iterator[Job]:
-        """All jobs, or those in a state, newest first."""
+        """Yields all jobs, or those in a state, newest first."""
         path: str | None = calls.first_page(state)
         while path:
-            found, path = self._run(calls.page_of_jobs(path, self.patience))
-            yield from found
+            page, path = self._run(calls.page_of_jobs(path, self.patience))
+            yield from page
 
     def wait(
         self,
@@ -99,60 +103,62 @@ class Client:
         on_progress: Callable[[Job], object] = lambda job: None,
         timeout: float | None = None,
     ) -> Job:
-        """The job when it has ended; how it is now, and each change, goes to `on_progress`.
+        """Waits until a job ends, and returns it.
+
+        Calls `on_progress` with the current state of the job and after each change.
 
         Raises:
-            TimeoutError: if it has not ended within `timeout` seconds; it goes on.
+            TimeoutError: if it has not ended within `timeout` seconds. The job continues.
         """
         return self._run(calls.wait(id_of(job), on_progress, timeout, self.patience))
 
     def events(self, job: Job | str, last_event_id: str = "") -> Iterator[Event]:
-        """How the job is now, and each change until its end, as the server tells them.
+        """Yields the current state of a job and each change until its end (server-sent events).
 
-        It begins after the event `last_event_id`, if that is given.
+        If `last_event_id` is given, starts after that event. Reconnects after a lost connection.
         """
-        course = Following(id_of(job), last_event_id, self.patience)
-        while not course.ended:
+        stream = EventStream(id_of(job), last_event_id, self.patience)
+        while not stream.ended:
             try:
-                with self._http.stream("GET", course.path, headers=course.headers()) as response:
+                with self._http.stream("GET", stream.path, headers=stream.headers()) as response:
                     if response.status_code != 200:
-                        found = response.status_code, response.headers, response.read()
-                        pause = course.refused(*found)
+                        content = response.read()
+                        pause = stream.on_response(response.status_code, response.headers, content)
                     else:
                         for sent in EventSource(response).iter_sse():
-                            if event := course.take(sent):
+                            if event := stream.on_event(sent):
                                 yield event
-                        pause = course.broken()
+                        pause = stream.on_disconnect()
             except httpx.TransportError as error:
-                pause = course.broken(error)
+                pause = stream.on_disconnect(error)
             time.sleep(pause)
 
     def download(self, job: Job | str, artifact: str, target: str | Path | BinaryIO) -> None:
-        """Fetches a result, `pdf`, `text`, `hocr`, `alto` or `json`, into a file.
+        """Downloads a result (`pdf`, `text`, `hocr`, `alto` or `json`) into a file.
 
-        A file that is named by its path appears whole or not at all. After a lost connection it
-        goes on where it was; at the end size and SHA-256 are compared with the server's.
+        A target given as a path is replaced atomically at the end. The download resumes after a
+        lost connection. Its size and SHA-256 are compared with the server's.
 
         Raises:
-            TransferError: if they differ.
-            OSError: if it cannot be written.
+            TransferError: if they differ, or if the download cannot be resumed.
+            OSError: if the target cannot be written.
         """
         self._run(calls.download(id_of(job), artifact, target, self.patience))
 
     def text(self, job: Job | str) -> str:
-        """The text of a job."""
+        """Returns the text of a job."""
         return self._run(calls.text(id_of(job), self.patience))
 
     def cancel(self, job: Job | str) -> Job:
-        """Cancels a job; one that has ended stays as it is."""
+        """Cancels a job and returns it. A job that has ended is returned unchanged."""
         return self._run(calls.cancel(id_of(job), self.patience))
 
     def retry(self, job: Job | str) -> Job:
-        """Runs a job again that failed, was cancelled or has failed pages."""
+        """Runs a job again that failed, was cancelled or has failed pages. Returns the job."""
         return self._run(calls.retry(id_of(job), self.patience))
 
     def delete(self, job: Job | str) -> None:
-        """Deletes a job and its files; it is cancelled first if need be."""
+        """Deletes a job and its files. A job that has not ended is cancelled first."""
         self._run(calls.delete(id_of(job), self.patience))
 
     def _run(self, call: Call[Result]) -> Result:
@@ -164,23 +170,23 @@ class Client:
                 except StopIteration as end:
                     result: Result = end.value
                     return result
-                reply = self._do(step)
+                reply = self._execute(step)
 
-    def _do(self, step: Step) -> Reply:
+    def _execute(self, step: Step) -> Reply:
         if isinstance(step, Pause):
             time.sleep(step.seconds)
             return None
-        if isinstance(step, Tell):
+        if isinstance(step, Notify):
             step.listener(step.job)
             return None
         try:
-            with self._http.stream(**step.request()) as response:
+            with self._http.stream(**step.arguments()) as response:
                 status, headers, content = response.status_code, response.headers, b""
-                if step.transfer and step.transfer.begins(status, headers):
-                    for piece in response.iter_raw():
-                        step.transfer.write(piece)
+                if step.transfer and step.transfer.accept(status, headers):
+                    for chunk in response.iter_raw():
+                        step.transfer.write(chunk)
                 else:
                     content = response.read()
-                return Answer(status, headers, content)
+                return Response(status, headers, content)
         except httpx.TransportError as error:
             return error

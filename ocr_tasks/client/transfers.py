@@ -1,4 +1,4 @@
-"""A result on its way into a file: goes on after a lost connection, and is checked at the end."""
+"""Downloads of results, which resume after a lost connection and are verified at the end."""
 
 from __future__ import annotations
 
@@ -17,26 +17,28 @@ _SHA256 = re.compile(r'(?:W/)?"([0-9a-f]{64})"')
 
 
 class Transfer:
-    """What has arrived of a result so far, in a file from where that stood."""
+    """A download into an open file, starting at the file's current position."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self._start = file.tell() if file.seekable() else None
-        self._begin(0, None, "")
-        self.moved = False
+        self._offset = file.tell() if file.seekable() else None
+        self._reset(0, None, "")
+        self.progressed = False
 
     def headers(self) -> dict[str, str]:
-        """What to ask for: all, or, of the same file, what has not come yet (RFC 9110, 14)."""
-        wanted = {"Accept-Encoding": "identity"}
+        """Returns request headers for the whole file, or for the missing part (RFC 9110, 14)."""
+        headers = {"Accept-Encoding": "identity"}
         if self._received and self._etag:
-            wanted |= {"Range": f"bytes={self._received}-", "If-Range": self._etag}
-        return wanted
+            headers |= {"Range": f"bytes={self._received}-", "If-Range": self._etag}
+        return headers
 
-    def begins(self, status: int, headers: Mapping[str, str]) -> bool:
-        """Whether the body of an answer is what was asked for, rather than a reason.
+    def accept(self, status: int, headers: Mapping[str, str]) -> bool:
+        """Starts receiving a response. Returns False if it is not a response with file contents.
 
         Raises:
-            TransferError: if it is another part, or cannot follow on what has arrived.
+            TransferError: if it contains another range than was requested, or the whole file again
+                and the target is not seekable.
+            OSError: if the target cannot be truncated.
         """
         if status not in (200, 206):
             return False
@@ -44,55 +46,55 @@ class Transfer:
         if status == 206:
             part = _RANGE.fullmatch(headers.get("Content-Range", ""))
             if not part or int(part[1]) != self._received:
-                raise TransferError("the server sent another part of the file than was asked for")
+                raise TransferError("the server sent another byte range than was requested")
             self._size = int(part[2]) if part[2] != "*" else None
         else:
             self._rewind()
-            self._begin(0, int(length) if length.isdecimal() else None, etag)
+            self._reset(0, int(length) if length.isdecimal() else None, etag)
         return True
 
-    def write(self, piece: bytes) -> None:
-        """Takes the next bytes.
+    def write(self, chunk: bytes) -> None:
+        """Appends received bytes to the file.
 
         Raises:
-            OSError
+            OSError: if the file cannot be written.
         """
-        self._file.write(piece)
-        self._hash.update(piece)
-        self._received += len(piece)
-        self.moved = True
+        self._file.write(chunk)
+        self._hash.update(chunk)
+        self._received += len(chunk)
+        self.progressed = True
 
     def check(self) -> None:
-        """Looks whether all has arrived as it is on the server.
+        """Verifies the size and the SHA-256 of the download.
 
         Raises:
-            TransferError
+            TransferError: if they differ from the server's.
         """
         if self._size not in (None, self._received):
-            raise TransferError(f"{self._received} bytes have arrived instead of {self._size}")
+            raise TransferError(f"received {self._received} bytes instead of {self._size}")
         sha256 = _SHA256.fullmatch(self._etag)
         if sha256 and sha256[1] != self._hash.hexdigest():
-            raise TransferError("what has arrived does not have the SHA-256 that the server names")
+            raise TransferError("the SHA-256 of the download differs from the server's")
 
-    def _begin(self, received: int, size: int | None, etag: str) -> None:
+    def _reset(self, received: int, size: int | None, etag: str) -> None:
         self._received, self._size, self._etag = received, size, etag
         self._hash = hashlib.sha256()
 
     def _rewind(self) -> None:
         if not self._received:
             return
-        if self._start is None:
-            raise TransferError("the result has changed on the server meanwhile")
-        self._file.seek(self._start)
+        if self._offset is None:
+            raise TransferError("the result changed on the server during the download")
+        self._file.seek(self._offset)
         self._file.truncate()
 
 
 @contextmanager
-def receiving(target: str | Path | BinaryIO) -> Iterator[Transfer]:
-    """A transfer into a file; one that is named by its path appears whole or not at all.
+def open_transfer(target: str | Path | BinaryIO) -> Iterator[Transfer]:
+    """Yields a transfer into a file. A target given as a path is replaced atomically at the end.
 
     Raises:
-        OSError
+        OSError: if the target cannot be written.
     """
     if not isinstance(target, str | Path):
         yield Transfer(target)

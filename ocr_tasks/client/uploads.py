@@ -1,4 +1,4 @@
-"""The files and options of a request, as a form that is sent while it is read."""
+"""Files and options of a request as a multipart form, whose files are read while it is sent."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-#: A path; the bytes of a file; a file that is open; or one of the last two with a name.
+#: A path, the bytes of a file, an open file, or a tuple of a name and one of the last two.
 File = str | Path | bytes | BinaryIO | tuple[str, bytes | BinaryIO]
 
-#: A field of the form; a list repeats it, None leaves it out.
+#: The value of a form field. A list repeats the field, None omits it.
 Option = str | float | bool | Sequence[str] | None
 
 _Field = tuple[str, tuple[Any, ...]]
@@ -20,32 +20,32 @@ _Field = tuple[str, tuple[Any, ...]]
 
 @dataclass(frozen=True)
 class Upload:
-    """A form of files and options. It is `repeatable` if all its files can be read once more."""
+    """A form of files and options. `repeatable` is true if all files can be read again."""
 
     form: list[_Field]
     repeatable: bool
 
 
 class _Stream:
-    """A file that can be read once and whose size is not known, such as a pipe."""
+    """A file that can only be read once and whose size is unknown, e.g. a pipe."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.read = file.read
 
 
 @contextmanager
-def opened(files: Sequence[File], options: Mapping[str, Option]) -> Iterator[Upload]:
-    """A form of files and options; files that are given by their paths are open meanwhile.
+def open_form(files: Sequence[File], options: Mapping[str, Option]) -> Iterator[Upload]:
+    """Yields a form of files and options. Files given as paths are open during the block.
 
     Raises:
-        ValueError: if there is no file, and no workspace or upload that the server has.
-        OSError: if one cannot be opened.
+        ValueError: if there is no file, and no option `workspace` or `upload`.
+        OSError: if a file cannot be opened.
     """
     if not files and not options.keys() & {"workspace", "upload"}:
-        raise ValueError("there is no file to send")
+        raise ValueError("no file to submit")
     repeatable = True
     with ExitStack() as stack:
-        # Fields go as parts without a file name.
+        # In httpx, a part without a file name is a form field.
         form: list[_Field] = [
             (name, (None, text)) for name, value in options.items() for text in _texts(value)
         ]
@@ -55,11 +55,10 @@ def opened(files: Sequence[File], options: Mapping[str, Option]) -> Iterator[Upl
                 content = stack.enter_context(content.open("rb"))
             if not isinstance(content, bytes) and not content.seekable():
                 repeatable, content = False, _Stream(content)  # type: ignore[assignment]
-            name = name.encode(
-                errors="replace"
-            ).decode()  # file systems know names that are no text
-            kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
-            form.append(("file", (name, content, kind)))
+            # File names can contain bytes that are not valid text (surrogate escapes).
+            name = name.encode(errors="replace").decode()
+            media_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
+            form.append(("file", (name, content, media_type)))
         yield Upload(form, repeatable)
 
 

@@ -1,4 +1,4 @@
-"""Progress bars of jobs, on standard error."""
+"""Progress bars for jobs, on standard error."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from ocr_tasks.client import Job
 
 @contextmanager
 def bars() -> Iterator[Progress]:
-    """Room for bars, for the time of the block; where there is no terminal they are not seen."""
+    """Yields a progress display, which is disabled if standard error is not a terminal."""
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.percentage:>3.0f} %"),
         TimeRemainingColumn(),
     )
-    # Results that are printed into a file or a pipe must not come out between the bars.
+    # If standard output is a file or a pipe, results must not go through the display.
     console, redirect = Console(stderr=True), sys.stdout.isatty()
     with Progress(
         *columns, console=console, redirect_stdout=redirect, disable=not console.is_terminal
@@ -30,12 +30,12 @@ def bars() -> Iterator[Progress]:
 
 
 def listener(progress: Progress, task: TaskID, name: str = "") -> Callable[[Job], None]:
-    """Has a bar show how far a job is, of a document with this name."""
+    """Returns a callback that updates a bar. `name` is put before the text of the bar."""
 
     def show(job: Job) -> None:
         stage = job.stage or job.state
         done = job.progress.pages_done
-        words = f"page {done} of {job.input.pages}" if stage == "ocr" else stage
-        progress.update(task, completed=job.progress.percent, description=f"{name}{words}")
+        text = f"page {done} of {job.input.pages}" if stage == "ocr" else stage
+        progress.update(task, completed=job.progress.percent, description=f"{name}{text}")
 
     return show

@@ -1,4 +1,4 @@
-"""How commands end: their exit codes, after sysexits.h where it has one, and what they say."""
+"""Exit codes of commands, based on sysexits.h, and output to standard error."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ FAILED = 70
 INTERRUPTED = 130
 
 
-def complain(text: str, code: int) -> int:
-    """Says something on standard error, and gives the exit code back."""
+def report(text: str, code: int) -> int:
+    """Prints a message to standard error, and returns the exit code."""
     print(f"ocr-tasks: {text}", file=sys.stderr)
     return code

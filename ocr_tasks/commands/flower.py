@@ -1,4 +1,4 @@
-"""`ocr-tasks flower`: Celery's dashboard, set up for this service."""
+"""`ocr-tasks flower`: Celery's dashboard, configured for this service."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import sys
 from typing import Any
 
 from ocr_tasks import logs, settings
-from ocr_tasks.commands.exits import UNAVAILABLE, USAGE, complain
+from ocr_tasks.commands.exits import UNAVAILABLE, USAGE, report
 from ocr_tasks.redis import connection, counters
 from ocr_tasks.settings import Settings
 
 log = logging.getLogger(__name__)
 
-#: Tasks that Flower remembers; more only take its memory.
+#: Number of tasks that Flower keeps in memory.
 _TASKS = 5000
 
-#: Seconds after which a worker that has gone is not shown any more.
-_GONE_SECONDS = 600
+#: Seconds after which an offline worker is removed from the list.
+_OFFLINE_SECONDS = 600
 
-#: Milliseconds that workers have to answer questions; one that reads has all cores busy.
-_ANSWER_MILLISECONDS = 3000.0
+#: Milliseconds that workers have to reply to inspections. All cores of a busy worker are in use.
+_REPLY_MILLISECONDS = 3000.0
 
 _COLUMNS = "uuid,args,kwargs,state,received,runtime,name,worker"
 
@@ -36,18 +36,18 @@ def fill(parser: argparse.ArgumentParser) -> None:
 def _flower(options: argparse.Namespace) -> int:
     config = settings.get()
     if not config.flower_password and not settings.is_loopback(config.flower_host):
-        where = f"on {config.flower_host}, where others can reach it"
-        return complain(f"set OCR_FLOWER_PASSWORD: Flower would listen {where}", USAGE)
+        reason = f"because {config.flower_host} is not a loopback address"
+        return report(f"set OCR_FLOWER_PASSWORD, {reason}", USAGE)
     if config.flower_writable and not config.flower_password:
-        return complain("OCR_FLOWER_WRITABLE needs OCR_FLOWER_PASSWORD", USAGE)
+        return report("OCR_FLOWER_WRITABLE requires OCR_FLOWER_PASSWORD", USAGE)
     connection.check()
     logs.set_up()
     dashboard = _dashboard(config)
     try:
         dashboard.start_http_server()
     except OSError as error:
-        where = f"{config.flower_host}:{config.flower_port} ({error.strerror})"
-        return complain(f"cannot listen on {where}", UNAVAILABLE)
+        endpoint = f"{config.flower_host}:{config.flower_port} ({error.strerror})"
+        return report(f"cannot listen on {endpoint}", UNAVAILABLE)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     log.info("http://%s:%s", config.flower_host, config.flower_port)
     try:
@@ -60,37 +60,37 @@ def _flower(options: argparse.Namespace) -> int:
 
 
 def _dashboard(config: Settings) -> Any:
-    """Flower's application.
+    """Returns Flower's application.
 
-    Made here rather than by its own command: that takes the password as an argument, which is seen
-    in the list of processes, and options from variables and files that nobody of ours knows.
+    Flower's own command takes the password as an argument, which the process list shows, and
+    reads options from environment variables and files that this project does not document.
     """
     import tornado.web
     from flower import command, urls
     from flower.app import Flower
-    from flower.options import options as chosen
+    from flower.options import options as flower_options
     from flower.views import monitor
     from kombu.utils.url import parse_url
 
     from ocr_tasks.jobs.celery_app import app
 
-    chosen.address, chosen.port = config.flower_host, config.flower_port
-    chosen.url_prefix = config.flower_url_prefix
+    flower_options.address, flower_options.port = config.flower_host, config.flower_port
+    flower_options.url_prefix = config.flower_url_prefix
     if config.flower_password:
-        chosen.basic_auth = [f"{config.flower_user}:{config.flower_password}"]
-    chosen.read_only = not config.flower_writable
-    chosen.max_tasks, chosen.purge_offline_workers = _TASKS, _GONE_SECONDS
-    chosen.inspect_timeout, chosen.tasks_columns = _ANSWER_MILLISECONDS, _COLUMNS
-    chosen.task_runtime_metric_buckets = list(counters.DURATION_BOUNDS)
+        flower_options.basic_auth = [f"{config.flower_user}:{config.flower_password}"]
+    flower_options.read_only = not config.flower_writable
+    flower_options.max_tasks, flower_options.purge_offline_workers = _TASKS, _OFFLINE_SECONDS
+    flower_options.inspect_timeout, flower_options.tasks_columns = _REPLY_MILLISECONDS, _COLUMNS
+    flower_options.task_runtime_metric_buckets = list(counters.DURATION_BOUNDS)
     command.extract_settings()
-    # Without a password the pages are open and the API is closed. This would open it.
+    # Without a password, Flower's pages are open but its API is closed. This variable would open
+    # the API.
     os.environ.pop("FLOWER_UNAUTHENTICATED_API", None)
-    # The names of hosts and workers are for those who have the password as well.
+    # The metrics contain names of hosts and workers, so they require the password too.
     monitor.Metrics.get = tornado.web.authenticated(monitor.Metrics.get)
     logging.getLogger("tornado.access").setLevel(logging.ERROR)
-    # It only looks on: what the tasks need, such as OCRmyPDF, stays unloaded.
+    # Flower runs no tasks, so their modules (e.g. OCRmyPDF) need not be loaded.
     app.conf.imports = []
-    # It asks for the lengths of queues by a client of its own, which does not look at these options
-    # in the address.
+    # Flower uses its own Redis client for queue lengths, which ignores TLS options in the URL.
     app.conf.broker_use_ssl = parse_url(app.conf.broker_url).get("ssl", False)
-    return Flower(capp=app, options=chosen, **urls.settings)
+    return Flower(capp=app, options=flower_options, **urls.settings)

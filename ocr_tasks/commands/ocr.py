@@ -1,4 +1,4 @@
-"""`ocr-tasks ocr`: reads one document, on a server or on one that runs for as long as it takes."""
+"""`ocr-tasks ocr`: runs OCR on one document, using a running server or a temporary one."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from ocr_tasks.commands import ocr_calls, requests
 def fill(parser: argparse.ArgumentParser) -> None:
     """Fills the parser of `ocr`."""
     parser.add_argument(
-        "files", nargs="+", type=Path, metavar="FILE", help="several become one PDF"
+        "files", nargs="+", type=Path, metavar="FILE", help="several files become one PDF"
     )
-    parser.add_argument("-o", "--output", type=Path, help="default: FILE-ocr.pdf beside the first")
-    parser.add_argument("--text", type=Path, metavar="FILE", help="write the text as well")
+    parser.add_argument(
+        "-o", "--output", type=Path, help="default: FILE-ocr.pdf next to the first file"
+    )
+    parser.add_argument("--text", type=Path, metavar="FILE", help="also write the text")
     requests.add_options(
-        parser, otherwise="; if none answers there, one is started for this document"
+        parser, otherwise="; if no server responds, one is started for this document"
     )
     parser.set_defaults(run=ocr_calls.ocr)

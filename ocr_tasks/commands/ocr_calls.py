@@ -1,4 +1,7 @@
-"""What `ocr-tasks ocr` does: a document to a server, or to one of its own, and the results back."""
+"""Implementation of `ocr-tasks ocr`: submits a document, waits, and downloads the results.
+
+Starts a temporary server if no server responds.
+"""
 
 from __future__ import annotations
 
@@ -19,39 +22,39 @@ import httpx
 from ocr_tasks.client import ApiError, Client, Option, TransferError
 from ocr_tasks.commands import requests
 from ocr_tasks.commands.bars import bars, listener
-from ocr_tasks.commands.exits import FAILED, REFUSED, UNAVAILABLE, USAGE, complain
+from ocr_tasks.commands.exits import FAILED, REFUSED, UNAVAILABLE, USAGE, report
 
 _START_SECONDS = 90
 
 
 def ocr(options: argparse.Namespace) -> int:
-    """Reads the documents of a command line, and gives the exit code."""
+    """Runs OCR on the files of a command line as one document, and returns the exit code."""
     for file in options.files:
         if not file.is_file():
-            return complain(f"there is no file {file}", USAGE)
+            return report(f"file not found: {file}", USAGE)
     try:
-        fields = requests.wanted(options)
+        fields = requests.job_options(options)
     except ValueError as error:
-        return complain(str(error), USAGE)
+        return report(str(error), USAGE)
     output = options.output or options.files[0].with_name(f"{options.files[0].stem}-ocr.pdf")
     for folder in {output.parent, *([options.text.parent] if options.text else [])}:
         if not os.access(folder, os.W_OK):
-            return complain(
-                f"cannot write to {folder}; name another place with -o or --text", USAGE
+            return report(
+                f"cannot write to {folder}; choose another folder with -o or --text", USAGE
             )
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with _server(options.url) as client:
-            return _read(client, options.files, fields, output, options.text)
+            return _process(client, options.files, fields, output, options.text)
     except ApiError as error:
-        return complain(f"{error} [{error.code}]", REFUSED)
+        return report(f"{error} [{error.code}]", REFUSED)
     except (httpx.TransportError, TimeoutError) as error:
-        return complain(f"the server does not answer: {error}", UNAVAILABLE)
+        return report(f"the server does not respond: {error}", UNAVAILABLE)
     except (OSError, TransferError) as error:
-        return complain(f"cannot write the result: {error}", FAILED)
+        return report(f"cannot write the result: {error}", FAILED)
 
 
-def _read(
+def _process(
     client: Client,
     files: list[Path],
     fields: dict[str, Option],
@@ -66,28 +69,28 @@ def _read(
         client.cancel(job)
         raise
     if job.error:
-        return complain(f"{job.error} [{job.error.code}]", FAILED)
+        return report(f"{job.error} [{job.error.code}]", FAILED)
     client.download(job, "pdf", output)
     if text:
         client.download(job, "text", text)
     for page in job.failed_pages:
-        complain(f"page {page.page} keeps its image: {page.message}", 0)
+        report(f"OCR failed on page {page.page}: {page.message}", 0)
     print(output)
     return 0
 
 
 @contextmanager
 def _server(url: str) -> Iterator[Client]:
-    """A client of the server at the address, or of one that runs for the time of the block."""
+    """Yields a client of the server at the URL, or of a temporary server if none responds."""
     with Client(url) as client:
         if client.alive():
             yield client
             return
     try:
-        from ocr_tasks import settings  # only here: a client needs none of it
+        from ocr_tasks import settings  # not at the top, because a client may lack the server extra
     except ModuleNotFoundError:
         install = "pip install 'ocr-tasks[server]'"
-        raise TimeoutError(f"{url}, and to start one here needs {install}") from None
+        raise TimeoutError(f"{url}; to start a temporary server, run: {install}") from None
     with tempfile.TemporaryDirectory(prefix="ocr-tasks-") as folder:
         port = _free_port()
         log = Path(folder) / "log"
@@ -99,8 +102,8 @@ def _server(url: str) -> Iterator[Client]:
             "OCR_PROCESSORS": "",
         }
         command = [sys.executable, "-m", "ocr_tasks.cli", "up"]
-        with log.open("wb") as words:
-            stack = subprocess.Popen(command, env=environment, stdout=words, stderr=words)
+        with log.open("wb") as output:
+            stack = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
         try:
             with Client(f"http://127.0.0.1:{port}", token="") as client:
                 _wait_until_ready(client, stack, log)

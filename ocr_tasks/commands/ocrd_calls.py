@@ -1,4 +1,4 @@
-"""What `ocr-tasks ocrd …` does: each action of its command line, over OCR-D's Web API."""
+"""Implementation of the `ocr-tasks ocrd …` commands, via OCR-D's Web API."""
 
 from __future__ import annotations
 
@@ -14,57 +14,57 @@ from typing import Any
 import httpx
 
 from ocr_tasks.client import ApiError, environment
-from ocr_tasks.commands.exits import FAILED, REFUSED, UNAVAILABLE, USAGE, complain
+from ocr_tasks.commands.exits import FAILED, REFUSED, UNAVAILABLE, USAGE, report
 
 _FINAL = ("SUCCESS", "FAILED", "CANCELLED")
 _WAIT_SECONDS = 20
-_PIECE_BYTES = 1 << 20
+_CHUNK_BYTES = 1 << 20
 
 
 class Api:
-    """OCR-D's Web API of a server."""
+    """The OCR-D Web API of a server."""
 
     def __init__(self, url: str, token: str) -> None:
         self.http = httpx.Client(
             base_url=f"{url.rstrip('/')}/ocrd",
-            # Looking into a workspace, and packing one, takes its time.
+            # Checking and packing large workspaces takes long.
             timeout=httpx.Timeout(60, read=600),
             headers={"Authorization": f"Bearer {token}"} if token else {},
         )
 
-    def ask(self, method: str, address: str, **sent: Any) -> httpx.Response:
-        """An answer that is no refusal."""
-        answer = self.http.request(method, address, **sent)
-        _check(answer)
-        return answer
+    def request(self, method: str, path: str, **arguments: Any) -> httpx.Response:
+        """Sends a request and returns the response. Raises ApiError if it is an error."""
+        response = self.http.request(method, path, **arguments)
+        _check(response)
+        return response
 
-    def json(self, method: str, address: str, **sent: Any) -> Any:
-        return self.ask(method, address, **sent).json()
-
-
-def _check(answer: httpx.Response) -> None:
-    if answer.is_error:
-        raise ApiError.of(answer.status_code, answer.headers, answer.content)
+    def json(self, method: str, path: str, **arguments: Any) -> Any:
+        return self.request(method, path, **arguments).json()
 
 
-#: Does what a command line says and gives the exit code.
+def _check(response: httpx.Response) -> None:
+    if response.is_error:
+        raise ApiError.of(response.status_code, response.headers, response.content)
+
+
+#: Implements one command, and returns its exit code.
 Action = Callable[[Api, argparse.Namespace], int]
 
 
 def act(action: Action, options: argparse.Namespace) -> int:
-    """Talks to the server that a command line names, and gives the exit code."""
+    """Runs an action with the API of the selected server, and returns the exit code."""
     api = Api(options.url, environment.token())
     try:
         with api.http:
             return action(api, options)
     except ApiError as error:
-        return complain(f"{error} [{error.code}]", REFUSED)
+        return report(f"{error} [{error.code}]", REFUSED)
     except (httpx.TransportError, httpx.InvalidURL) as error:
-        return complain(f"the server does not answer: {error}", UNAVAILABLE)
+        return report(f"the server does not respond: {error}", UNAVAILABLE)
     except OSError as error:
-        return complain(str(error), FAILED)
+        return report(str(error), FAILED)
     except ValueError as error:
-        return complain(str(error), USAGE)
+        return report(str(error), USAGE)
 
 
 # Processors and their jobs
@@ -91,45 +91,45 @@ def run(api: Api, options: argparse.Namespace) -> int:
         "result_queue_name": options.result_queue,
         "callback_url": options.callback_url,
     }
-    asked = {name: value for name, value in body.items() if value not in (None, [])}
-    job = api.json("POST", f"/processor/run/{options.name}", json=asked)
+    body = {name: value for name, value in body.items() if value not in (None, [])}
+    job = api.json("POST", f"/processor/run/{options.name}", json=body)
     print(job["job_id"], flush=True)
     if not options.block:
         return 0
-    return _told(_wait(api, f"/processor/job/{job['job_id']}"))
+    return _print_end(_wait(api, f"/processor/job/{job['job_id']}"))
 
 
 def _parameters(options: argparse.Namespace) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    parameters: dict[str, Any] = {}
     for text in options.parameters:
         part = json.loads(text)
         if not isinstance(part, dict):
-            raise ValueError(f"-p takes a JSON object, not {text!r}")  # noqa: TRY004
-        found.update(part)
+            raise ValueError(f"-p must be a JSON object, not {text!r}")  # noqa: TRY004
+        parameters.update(part)
     for name, value in options.parameter:
         try:
-            found[name] = json.loads(value)
+            parameters[name] = json.loads(value)
         except ValueError:
-            found[name] = value
-    return found
+            parameters[name] = value
+    return parameters
 
 
-def _wait(api: Api, address: str) -> dict[str, Any]:
-    """What is at an address when its state is final."""
+def _wait(api: Api, path: str) -> dict[str, Any]:
+    """Polls a job or a run until its state is final, and returns it."""
     pause = 0.1
     while True:
-        found: dict[str, Any] = api.json("GET", address)
-        if found["state"] in _FINAL:
-            return found
+        job: dict[str, Any] = api.json("GET", path)
+        if job["state"] in _FINAL:
+            return job
         time.sleep(pause)
         pause = min(5.0, pause * 1.5)
 
 
-def _told(found: dict[str, Any]) -> int:
-    """Says the state of what has ended, and is good only if that is."""
-    reason = f": {found['error']} [{found.get('error_code')}]" if found.get("error") else ""
-    print(f"{found['state']}{reason}", file=sys.stderr)
-    return 0 if found["state"] == "SUCCESS" else FAILED
+def _print_end(job: dict[str, Any]) -> int:
+    """Prints the final state and the error. Returns the exit code."""
+    reason = f": {job['error']} [{job.get('error_code')}]" if job.get("error") else ""
+    print(f"{job['state']}{reason}", file=sys.stderr)
+    return 0 if job["state"] == "SUCCESS" else FAILED
 
 
 def status(api: Api, options: argparse.Namespace) -> int:
@@ -142,10 +142,12 @@ def log(api: Api, options: argparse.Namespace) -> int:
     seen = 0
     while True:
         ended = not options.follow or _state(api, options.id) in _FINAL
-        answer = api.http.get(f"/processor/log/{options.id}", headers={"Range": f"bytes={seen}-"})
-        if answer.status_code != 416:  # there is no more yet
-            _check(answer)
-            new = answer.content if answer.status_code == 206 else answer.content[seen:]
+        headers = {"Range": f"bytes={seen}-"}
+        response = api.http.get(f"/processor/log/{options.id}", headers=headers)
+        if response.status_code != 416:  # 416: the log has not grown
+            _check(response)
+            content = response.content
+            new = content if response.status_code == 206 else content[seen:]
             seen += len(new)
             sys.stdout.buffer.write(new)
             sys.stdout.flush()
@@ -182,25 +184,25 @@ def upload(api: Api, options: argparse.Namespace) -> int:
 
 
 def show_workflow(api: Api, options: argparse.Namespace) -> int:
-    print(api.ask("GET", f"/workflow/{options.id}").text, end="")
+    print(api.request("GET", f"/workflow/{options.id}").text, end="")
     return 0
 
 
 def run_workflow(api: Api, options: argparse.Namespace) -> int:
     file = Path(options.workflow)
-    sent: dict[str, Any] = {"files": {"workflow": file.read_bytes()}} if file.is_file() else {}
+    upload: dict[str, Any] = {"files": {"workflow": file.read_bytes()}} if file.is_file() else {}
     query = {
         "mets_path": options.mets,
         "workspace_id": options.workspace,
-        "workflow_id": None if sent else options.workflow,
+        "workflow_id": None if upload else options.workflow,
         "page_id": options.page_id,
         "page_wise": options.page_wise,
         "workflow_callback_url": options.callback_url,
     }
-    asked = {name: value for name, value in query.items() if value is not None}
-    run = api.json("POST", "/workflow/run", params=asked, **sent)["job_id"]
-    print(run, flush=True)
-    return _told(_wait(api, f"/workflow/job-simple/{run}")) if options.block else 0
+    query = {name: value for name, value in query.items() if value is not None}
+    run_id = api.json("POST", "/workflow/run", params=query, **upload)["job_id"]
+    print(run_id, flush=True)
+    return _print_end(_wait(api, f"/workflow/job-simple/{run_id}")) if options.block else 0
 
 
 def workflow_status(api: Api, options: argparse.Namespace) -> int:
@@ -209,7 +211,7 @@ def workflow_status(api: Api, options: argparse.Namespace) -> int:
 
 
 def cancel_workflow(api: Api, options: argparse.Namespace) -> int:
-    api.ask("DELETE", f"/workflow/job/{options.id}")
+    api.request("DELETE", f"/workflow/job/{options.id}")
     return 0
 
 
@@ -224,12 +226,12 @@ def workspaces(api: Api, options: argparse.Namespace) -> int:
 
 def create(api: Api, options: argparse.Namespace) -> int:
     if options.source.startswith(("http://", "https://")):
-        asked = {"mets_url": options.source, "preserve_file_grps": options.groups}
-        made = api.json("POST", "/workspace", json=asked)
+        body = {"mets_url": options.source, "preserve_file_grps": options.groups}
+        workspace = api.json("POST", "/workspace", json=body)
     else:
         with _archive(Path(options.source)) as files:
-            made = api.json("POST", "/workspace", files=files)
-    print(made["workspace_id"])
+            workspace = api.json("POST", "/workspace", files=files)
+    print(workspace["workspace_id"])
     return 0
 
 
@@ -242,12 +244,12 @@ def _archive(path: Path) -> Iterator[dict[str, Any]]:
 def get(api: Api, options: argparse.Namespace) -> int:
     target = options.output or Path(f"{options.id}.ocrd.zip")
     part = target.with_name(f".{target.name}.part")
-    with api.http.stream("GET", f"/workspace/{options.id}") as answer:
-        if answer.is_error:
-            answer.read()
-            _check(answer)
+    with api.http.stream("GET", f"/workspace/{options.id}") as response:
+        if response.is_error:
+            response.read()
+            _check(response)
         with part.open("wb") as file:
-            file.writelines(answer.iter_bytes(_PIECE_BYTES))
+            file.writelines(response.iter_bytes(_CHUNK_BYTES))
     part.replace(target)
     print(target)
     return 0
@@ -264,10 +266,10 @@ def replace(api: Api, options: argparse.Namespace) -> int:
 
 
 def delete(api: Api, options: argparse.Namespace) -> int:
-    api.ask("DELETE", f"/workspace/{options.id}")
+    api.request("DELETE", f"/workspace/{options.id}")
     return 0
 
 
-def _show(found: Any) -> int:
-    print(json.dumps(found, indent=2, ensure_ascii=False))
+def _show(value: Any) -> int:
+    print(json.dumps(value, indent=2, ensure_ascii=False))
     return 0

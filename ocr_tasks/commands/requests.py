@@ -1,4 +1,4 @@
-"""What all commands take that have documents read: which server, and how."""
+"""Arguments shared by the commands that submit documents: the server and the job options."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from ocr_tasks.client.models import ENDINGS
 
 
 def add_options(parser: argparse.ArgumentParser, otherwise: str = "") -> None:
-    """Adds the options; `otherwise` says what happens if the server does not answer."""
-    parser.add_argument("-l", "--languages", help="such as deu+eng")
+    """Adds the arguments. `otherwise` is help text about what happens if no server responds."""
+    parser.add_argument("-l", "--languages", help="e.g. deu+eng")
     parser.add_argument(
         "--option",
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="any option of GET /v1/options, such as deskew=true; may be repeated",
+        help="any job option, e.g. deskew=true (docs/reference/options.md); repeatable",
     )
     parser.add_argument(
         "--url",
         default=environment.url(),
-        help=f"server to use (OCR_URL, or at OCR_PORT; default {environment.DEFAULT_URL}), with "
-        f"the token in OCR_TOKEN if that is set{otherwise}",
+        help="URL of the server (default: OCR_URL, or port OCR_PORT on this machine, or "
+        f"{environment.DEFAULT_URL}); the token is read from OCR_TOKEN{otherwise}",
     )
 
 
-def wanted(options: argparse.Namespace) -> dict[str, Option]:
-    """The options of a job that a command line asks for."""
+def job_options(options: argparse.Namespace) -> dict[str, Option]:
+    """Returns the job options that a command line sets. Raises ValueError if one is invalid."""
     if not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", options.url):
-        raise ValueError(f"--url takes an address such as {environment.DEFAULT_URL}")
+        raise ValueError(f"--url must be a URL, e.g. {environment.DEFAULT_URL}")
     fields: dict[str, Option] = {}
     for pair in options.option:
         name, equals, value = pair.partition("=")
         if not equals:
-            raise ValueError(f"--option takes NAME=VALUE, not {pair!r}")
+            raise ValueError(f"--option must be NAME=VALUE, not {pair!r}")
         fields[name] = value
     if options.languages:
         fields["languages"] = options.languages.replace(",", "+").split("+")
@@ -43,29 +43,34 @@ def wanted(options: argparse.Namespace) -> dict[str, Option]:
 
 
 def add_results(parser: argparse.ArgumentParser) -> None:
-    """Adds which results of a document are wanted, and how many documents are read at once."""
+    """Adds the arguments for the results to download and the number of concurrent documents."""
     parser.add_argument(
         "--also",
         default="",
         metavar="NAMES",
-        help="results beside the PDF, joined by commas: text, hocr, alto, json",
+        help="comma-separated results in addition to the PDF: text, hocr, alto, json",
     )
-    parser.add_argument("--text", action="store_true", help="the same as --also text")
+    parser.add_argument("--text", action="store_true", help="same as --also text")
     parser.add_argument(
-        "-j", "--jobs", type=_number, default=4, metavar="N", help="documents at a time (4)"
+        "-j",
+        "--jobs",
+        type=_number,
+        default=4,
+        metavar="N",
+        help="documents to process at the same time (default: 4)",
     )
 
 
 def artifacts(options: argparse.Namespace) -> list[str]:
-    """The results that a command line asks for, the PDF first."""
+    """Returns the names of the results that a command line selects, the PDF first."""
     names = ["pdf", *filter(None, options.also.split(",")), *(["text"] if options.text else [])]
     for name in names:
         if name not in ENDINGS:
-            raise ValueError(f"--also takes some of {', '.join(ENDINGS)}, not {name!r}")
+            raise ValueError(f"--also must be from {', '.join(ENDINGS)}, not {name!r}")
     return list(dict.fromkeys(names))
 
 
 def _number(text: str) -> int:
     if 1 <= int(text) <= 100:
         return int(text)
-    raise argparse.ArgumentTypeError("1 to 100")
+    raise argparse.ArgumentTypeError("must be from 1 to 100")

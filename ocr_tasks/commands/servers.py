@@ -1,4 +1,4 @@
-"""`ocr-tasks up`, `worker`, `web`, …: the servers, and what their operator does to them."""
+"""`ocr-tasks up`, `worker`, `web`, …: commands that run the servers, and maintenance commands."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ import os
 import socket
 import sys
 
-from ocr_tasks.commands.exits import UNAVAILABLE, complain
+from ocr_tasks.commands.exits import UNAVAILABLE, report
 
-_PROCESSORS = "offer these OCR-D processors and take no documents (default: OCR_PROCESSORS)"
+_PROCESSORS = (
+    "comma-separated OCR-D processors to run instead of documents (default: OCR_PROCESSORS)"
+)
 
 
 def up(parser: argparse.ArgumentParser) -> None:
@@ -52,7 +54,7 @@ def _up(options: argparse.Namespace) -> int:
     config = settings.get()
     environment = {**os.environ, "OCR_DATA_DIR": str(config.data_dir)}
     supervisor = Supervisor(config, environment)
-    gc.freeze()  # what is loaded stays: Python need not look for garbage there as it ends
+    gc.freeze()  # exiting is faster if the loaded modules are not searched for garbage
     if code := _check_shared_memory():
         return code
     try:
@@ -61,16 +63,16 @@ def _up(options: argparse.Namespace) -> int:
             supervisor.watch()
             say("stopping")
     except StartError as error:
-        return complain(str(error), UNAVAILABLE)
+        return report(str(error), UNAVAILABLE)
     except OSError as error:
-        where = f"{config.host}:{config.port} ({error.strerror})"
-        return complain(f"cannot listen on {where}; set OCR_HOST or OCR_PORT", UNAVAILABLE)
+        endpoint = f"{config.host}:{config.port} ({error.strerror})"
+        return report(f"cannot listen on {endpoint}; set OCR_HOST or OCR_PORT", UNAVAILABLE)
     say("stopped")
     return 0
 
 
 def _check_free(host: str, port: int) -> None:
-    """Fails early and clearly where gunicorn would try again and again."""
+    """Raises OSError if the port is in use. gunicorn would only keep retrying."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -78,20 +80,20 @@ def _check_free(host: str, port: int) -> None:
 
 
 def _check_shared_memory() -> int:
-    """Complains and gives an exit code where the pool of a worker could not start; else 0."""
+    """Returns 0, or reports an error and returns an exit code if a worker's pool cannot start."""
     try:
         multiprocessing.get_context("fork").Semaphore()
     except OSError as error:
         reason = f"cannot create a semaphore ({error.strerror})"
-        needed = "workers need a /dev/shm that they can write to, with free space"
-        return complain(f"{reason}; {needed}", UNAVAILABLE)
+        advice = "workers need a writable /dev/shm with free space"
+        return report(f"{reason}; {advice}", UNAVAILABLE)
     return 0
 
 
 def _worker(options: argparse.Namespace) -> int:
-    if options.processors is not None:  # before anything reads the settings
+    if options.processors is not None:  # must be set before the settings are loaded
         os.environ["OCR_PROCESSORS"] = options.processors
-    gc.disable()  # what is loaded stays, so looking for garbage there is a waste; `main` enables it
+    gc.disable()  # loads faster, as modules are not garbage; `worker.main` enables it again
     from ocr_tasks.redis import connection
     from ocr_tasks.worker import main
 
@@ -102,7 +104,7 @@ def _worker(options: argparse.Namespace) -> int:
 
 
 def _web(options: argparse.Namespace) -> int:
-    gc.disable()  # as in `_worker`; `web.server` enables it
+    gc.disable()  # as in `_worker`; `web.server` enables it again
     from ocr_tasks import settings
     from ocr_tasks.commands import tokens
     from ocr_tasks.redis import connection
@@ -110,11 +112,12 @@ def _web(options: argparse.Namespace) -> int:
     config = settings.get()
     connection.check()
     for warning in tokens.warnings(config):
-        complain(warning, 0)
+        report(warning, 0)
     os.environ["OCR_DATA_DIR"] = str(config.data_dir)
     from gunicorn.app import wsgiapp
 
-    # This process becomes gunicorn's; `web` is named and not imported, as nothing here knows it.
+    # This process becomes gunicorn's main process. `web` is named instead of imported, because
+    # `ocr_tasks` must not import it.
     sys.argv = [wsgiapp.__file__, "--config", "python:web.server", "web.app:create_app()"]
     wsgiapp.run(prog="gunicorn")
     return 0
@@ -139,10 +142,10 @@ def _sweep(options: argparse.Namespace) -> int:
         retention.expire(swept)
         retention.sweep(swept)
     except (RedisError, errors.ServiceError) as error:
-        return complain(f"{error}", UNAVAILABLE)
+        return report(f"{error}", UNAVAILABLE)
     print(
         f"Deleted {swept.inputs} inputs, {swept.results} results, {swept.jobs} jobs, "
-        f"{swept.uploads} unfinished uploads and {swept.leftovers} leftovers: "
+        f"{swept.uploads} unfinished uploads and {swept.leftovers} orphaned files: "
         f"{swept.bytes / settings.MIB:.1f} MiB. Restored {swept.restored} jobs."
     )
     return 0
@@ -154,5 +157,5 @@ def _webhooks(options: argparse.Namespace) -> int:
     try:
         print("\n".join(webhooks.secret_texts()))
     except errors.ServiceError as error:
-        return complain(f"{error}", UNAVAILABLE)
+        return report(f"{error}", UNAVAILABLE)
     return 0

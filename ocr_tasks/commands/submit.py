@@ -1,4 +1,4 @@
-"""`ocr-tasks submit`: reads many documents, and goes on where an earlier call was ended."""
+"""`ocr-tasks submit`: runs OCR on many documents, and resumes after an interruption."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from ocr_tasks.commands.exits import (
     REFUSED,
     UNAVAILABLE,
     USAGE,
-    complain,
+    report,
 )
 from ocr_tasks.folders import batch, documents
-from ocr_tasks.folders.documents import Found
+from ocr_tasks.folders.documents import Document
 from ocr_tasks.folders.ledger import FOLDER, Ledger
-from ocr_tasks.folders.reader import Read, Reader
+from ocr_tasks.folders.reader import DocumentProcessor, Result
 
-#: Seconds for which a server may be away, or have no room, before the command gives up.
-_PATIENCE = 300
+#: Seconds for which requests are retried while the server is unavailable or its queue is full.
+_RETRY_SECONDS = 300
 
 
 def fill(parser: argparse.ArgumentParser) -> None:
     """Fills the parser of `submit`."""
     parser.add_argument(
-        "files", nargs="+", type=Path, metavar="FILE", help="each is a document; or a folder"
+        "files", nargs="+", type=Path, metavar="FILE", help="documents, or folders with --recursive"
     )
     parser.add_argument(
         "-o",
@@ -42,13 +42,13 @@ def fill(parser: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         metavar="DIR",
-        help="folder of the results; what is done is remembered there, in .ocr-tasks",
+        help="folder for results; progress is recorded in its subfolder .ocr-tasks",
     )
     parser.add_argument(
         "-r",
         "--recursive",
         action="store_true",
-        help="read the documents in folders and their folders; results keep that tree",
+        help="process folders and their subfolders; results keep the folder structure",
     )
     requests.add_results(parser)
     requests.add_options(parser)
@@ -58,36 +58,36 @@ def fill(parser: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace) -> int:
     ledger = Ledger(options.output / FOLDER)
     try:
-        fields, wanted = requests.wanted(options), requests.artifacts(options)
-        found = list(_found(options, ledger))
+        fields, artifacts = requests.job_options(options), requests.artifacts(options)
+        selected = list(_select(options, ledger))
     except ValueError as error:
-        return complain(str(error), USAGE)
+        return report(str(error), USAGE)
     except OSError as error:
-        return complain(f"{error.filename} cannot be read: {error.strerror}", USAGE)
+        return report(f"{error.filename} cannot be read: {error.strerror}", USAGE)
     try:
-        done = asyncio.run(_read(options, found, ledger, fields, wanted))
+        done = asyncio.run(_process(options, selected, ledger, fields, artifacts))
     except ConnectionError as error:
-        return complain(str(error), UNAVAILABLE)
+        return report(str(error), UNAVAILABLE)
     except KeyboardInterrupt:
-        words = "interrupted. The same command goes on from here; the server reads on meanwhile"
-        return complain(words, INTERRUPTED)
-    return _ended(done, len(found))
+        text = "interrupted; run the same command to resume (submitted jobs continue on the server)"
+        return report(text, INTERRUPTED)
+    return _summarize(done, len(selected))
 
 
-def _found(options: argparse.Namespace, ledger: Ledger) -> Iterator[Found]:
-    """The documents of a command line, each once."""
+def _select(options: argparse.Namespace, ledger: Ledger) -> Iterator[Document]:
+    """Yields the documents of a command line without duplicates and earlier results."""
     out = options.output.resolve()
     results = {out / row for entry in ledger.all() for row in entry.results}
     seen: set[Path] = set()
     for path in options.files:
         if path.is_dir():
             if not options.recursive:
-                raise ValueError(f"{path} is a folder; --recursive reads what is in it")
-            rows = documents.walk(path, {out}, lambda error: complain(str(error), 0))
+                raise ValueError(f"{path} is a folder; use --recursive to process its documents")
+            rows = documents.walk(path, {out}, lambda error: report(str(error), 0))
         elif path.is_file():
-            rows = iter([Found(path, PurePath(path.name))])
+            rows = iter([Document(path, PurePath(path.name))])
         else:
-            raise ValueError(f"there is no file {path}")
+            raise ValueError(f"file not found: {path}")
         for row in rows:
             real = row.path.resolve()
             if real not in seen and real not in results:
@@ -95,61 +95,61 @@ def _found(options: argparse.Namespace, ledger: Ledger) -> Iterator[Found]:
                 yield row
 
 
-async def _read(
+async def _process(
     options: argparse.Namespace,
-    found: list[Found],
+    selected: list[Document],
     ledger: Ledger,
     fields: dict[str, Option],
-    wanted: list[str],
+    artifacts: list[str],
 ) -> batch.Batch:
-    async with AsyncClient(options.url, patience=_PATIENCE) as client:
-        if not await client.alive():  # patience is for one that goes away
-            raise ConnectionError(f"no OCR Tasks server answers at {options.url}")
-        reader = Reader(client, options.output, ledger, fields, wanted)
+    async with AsyncClient(options.url, patience=_RETRY_SECONDS) as client:
+        if not await client.alive():  # retrying is for a server that becomes unavailable later
+            raise ConnectionError(f"no OCR Tasks server responds at {options.url}")
+        processor = DocumentProcessor(client, options.output, ledger, fields, artifacts)
         with bars() as progress:
-            return await batch.run(reader, found, options.jobs, _shown(progress), _say(progress))
+            return await batch.run(
+                processor, selected, options.jobs, _show_bar(progress), _print_result
+            )
 
 
-def _shown(progress: Progress) -> batch.Show:
-    """Gives each document that is at hand a bar."""
+def _show_bar(progress: Progress) -> batch.Show:
+    """Returns a context manager that shows a bar while a document is in progress."""
 
     @contextmanager
-    def show(found: Found) -> Iterator[Callable[[Job], object]]:
-        task = progress.add_task(f"{found.place}: sending", total=100)
+    def show(document: Document) -> Iterator[Callable[[Job], object]]:
+        task = progress.add_task(f"{document.place}: uploading", total=100)
         try:
-            yield listener(progress, task, f"{found.place}: ")
+            yield listener(progress, task, f"{document.place}: ")
         finally:
             progress.remove_task(task)
 
     return show
 
 
-def _say(progress: Progress) -> Callable[[Found, Read | str], object]:
-    def say(found: Found, result: Read | str) -> None:
-        if isinstance(result, str):
-            complain(f"{found.path}: {result}", 0)
-            return
-        for page in result.job.failed_pages if result.job else ():
-            complain(f"{found.path}: page {page.page} keeps its image: {page.message}", 0)
-        if result.now:
-            print(*result.results, sep="\n", flush=True)
-
-    return say
+def _print_result(document: Document, result: Result | str) -> None:
+    """Prints the paths of new results, or an error and failed pages to standard error."""
+    if isinstance(result, str):
+        report(f"{document.path}: {result}", 0)
+        return
+    for page in result.job.failed_pages if result.job else ():
+        report(f"{document.path}: OCR failed on page {page.page}: {page.message}", 0)
+    if result.new:
+        print(*result.paths, sep="\n", flush=True)
 
 
-def _ended(done: batch.Batch, number: int) -> int:
-    left = number - done.read - done.skipped - done.failed
-    words = [
-        f"{done.read} read",
-        f"{done.skipped} were done" if done.skipped else "",
-        f"{done.failed} failed; the same command tries them again" if done.failed else "",
-        f"{left} left" if left else "",
+def _summarize(done: batch.Batch, total: int) -> int:
+    remaining = total - done.processed - done.skipped - done.failed
+    parts = [
+        f"{done.processed} processed",
+        f"{done.skipped} already done" if done.skipped else "",
+        f"{done.failed} failed (run the same command to retry)" if done.failed else "",
+        f"{remaining} not started" if remaining else "",
     ]
-    complain(", ".join(filter(None, words)), 0)
+    report(", ".join(filter(None, parts)), 0)
     if isinstance(done.stopped, httpx.TransportError):
-        reason = f"the server does not answer: {done.stopped or type(done.stopped).__name__}"
-        return complain(f"{reason}. The same command goes on from here", UNAVAILABLE)
+        reason = f"the server does not respond: {done.stopped or type(done.stopped).__name__}"
+        return report(f"{reason}; run the same command to resume", UNAVAILABLE)
     if done.stopped:
         code = UNAVAILABLE if done.stopped.retryable else REFUSED
-        return complain(f"{done.stopped} [{done.stopped.code}]", code)
+        return report(f"{done.stopped} [{done.stopped.code}]", code)
     return FAILED if done.failed else 0

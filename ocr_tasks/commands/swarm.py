@@ -1,4 +1,4 @@
-"""`ocr-tasks swarm …`: the manager of the page queue, and a device that reads its pages."""
+"""`ocr-tasks swarm …`: manages the page queue, or runs OCR as a device of the swarm."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ocr_tasks import settings
-from ocr_tasks.commands.exits import REFUSED, UNAVAILABLE, USAGE, complain
+from ocr_tasks.commands.exits import REFUSED, UNAVAILABLE, USAGE, report
 from ocr_tasks.swarm import devices, queue
 
 if TYPE_CHECKING:
     Subcommands = argparse._SubParsersAction[argparse.ArgumentParser]
 
-_ENDINGS = "jpg,jpeg,tif,tiff,png"
+_EXTENSIONS = "jpg,jpeg,tif,tiff,png"
 
 
 def fill(parser: argparse.ArgumentParser) -> None:
-    """Fills the parser of `swarm` with its own commands."""
+    """Fills the parser of `swarm` with its subcommands."""
     actions = parser.add_subparsers(required=True, metavar="ACTION")
     _add_load(actions)
     _add_manager(actions)
@@ -28,39 +28,39 @@ def fill(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_load(actions: Subcommands) -> None:
-    load = actions.add_parser(
-        "load", help="have the images of a folder and its folders wait for devices"
-    )
+    load = actions.add_parser("load", help="queue the images of a folder and its subfolders")
     load.add_argument(
         "folder",
         type=Path,
         metavar="DIR",
-        help="known images are skipped, and those with transcripts",
+        help="folder of images; skips images that are queued or have a transcript",
     )
-    load.add_argument("--name", help="name of the collection (default: that of the folder)")
+    load.add_argument("--name", help="name of the collection (default: name of the folder)")
     load.add_argument(
         "--transcripts",
         type=Path,
         metavar="DIR",
-        help="where transcripts go (default: swarm/transcripts in the data folder)",
+        help="folder for transcripts (default: swarm/transcripts in the data folder)",
     )
     load.add_argument(
         "--extensions",
-        default=_ENDINGS,
+        default=_EXTENSIONS,
         metavar="LIST",
-        help=f"endings of images, joined by commas (default: {_ENDINGS})",
+        help=f"comma-separated file extensions of images (default: {_EXTENSIONS})",
     )
-    load.add_argument("--languages", help="such as deu+eng (default: OCR_DEFAULT_LANGUAGES)")
+    load.add_argument("--languages", help="e.g. deu+eng (default: OCR_DEFAULT_LANGUAGES)")
     load.add_argument(
-        "--delete-images", action="store_true", help="delete an image once its transcript is stored"
+        "--delete-images",
+        action="store_true",
+        help="delete each image when its transcript is stored",
     )
     load.add_argument(
         "--as-png",
         action="store_true",
-        help="hand TIFF and JPEG 2000 out as PNG, which browsers can read",
+        help="send TIFF and JPEG 2000 images as PNG, which browsers support",
     )
     load.add_argument(
-        "--again", action="store_true", help="also images that have a transcript already"
+        "--again", action="store_true", help="also queue images that already have a transcript"
     )
     load.set_defaults(run=_load)
 
@@ -68,32 +68,44 @@ def _add_load(actions: Subcommands) -> None:
 def _add_manager(actions: Subcommands) -> None:
     listing = actions.add_parser("list", help="list the pages of collections")
     listing.add_argument(
-        "--state", choices=("waiting", "leased", "done", "aside"), help="only those"
+        "--state",
+        choices=("waiting", "leased", "done", "aside"),
+        help="only pages in this state",
     )
     listing.set_defaults(run=_list)
 
-    purge = actions.add_parser("purge", help="forget the pages that have transcripts")
-    purge.add_argument("--all", action="store_true", help="forget all pages")
+    purge = actions.add_parser(
+        "purge", help="remove pages that have transcripts; keeps images and transcripts"
+    )
+    purge.add_argument("--all", action="store_true", help="remove all pages")
     purge.set_defaults(run=_purge)
 
-    again = actions.add_parser("again", help="have pages that were set aside wait once more")
+    again = actions.add_parser("again", help="queue pages again that failed too often (aside)")
     again.set_defaults(run=_again)
 
-    stats = actions.add_parser("stats", help="how many pages there are, and what devices have done")
+    stats = actions.add_parser("stats", help="show page counts and statistics of devices")
     stats.set_defaults(run=_stats)
 
 
 def _add_join(actions: Subcommands) -> None:
-    join = actions.add_parser("join", help="read pages of a server with the Tesseract here")
-    join.add_argument("url", metavar="URL", help="of the server; the token is in OCR_TOKEN")
+    join = actions.add_parser("join", help="run OCR on a server's pages with the local Tesseract")
     join.add_argument(
-        "--jobs", type=int, default=settings.cores(), metavar="N", help="pages at once"
+        "url", metavar="URL", help="URL of the server; the token is read from OCR_TOKEN"
     )
-    join.add_argument("--name", default=socket.gethostname(), help="what the device calls itself")
-    join.add_argument("--languages", help="such as deu+eng (default: all that are installed)")
     join.add_argument(
-        "--until-empty", action="store_true", help="leave when no page waits, instead of waiting"
+        "--jobs",
+        type=int,
+        default=settings.cores(),
+        metavar="N",
+        help="pages to process at the same time (default: number of cores)",
     )
+    join.add_argument(
+        "--name",
+        default=socket.gethostname(),
+        help="name of the device (default: host name)",
+    )
+    join.add_argument("--languages", help="e.g. deu+eng (default: all installed languages)")
+    join.add_argument("--until-empty", action="store_true", help="exit when the queue is empty")
     join.set_defaults(run=_join)
 
 
@@ -104,10 +116,10 @@ def _load(options: argparse.Namespace) -> int:
 
     folder = options.folder.resolve()
     if not folder.is_dir():
-        return complain(f"{options.folder} is no folder", USAGE)
+        return report(f"{options.folder} is not a folder", USAGE)
     name = options.name or collections.name_of(folder)
     default = settings.get().data_dir / "swarm" / "transcripts" / name
-    chosen = collections.Collection(
+    collection = collections.Collection(
         name=name,
         images=str(folder),
         transcripts=str((options.transcripts or default).resolve()),
@@ -115,22 +127,22 @@ def _load(options: argparse.Namespace) -> int:
         delete_images=options.delete_images,
         as_png=options.as_png,
     )
-    endings = {ending.strip(" .").lower() for ending in options.extensions.split(",")}
+    extensions = {text.strip(" .").lower() for text in options.extensions.split(",")}
     counts = {"registered": 0, "known": 0, "read": 0, "unreadable": 0}
     try:
-        collections.save(chosen)
-        for row in loading.load(chosen, endings, options.again):
-            what = row.result if row.result in counts else "unreadable"
-            counts[what] += 1
-            said = "Skipped" if what in ("known", "read") else row.result.capitalize()
-            print(f"{said} {row.path}")
+        collections.save(collection)
+        for row in loading.load(collection, extensions, options.again):
+            result = row.result if row.result in counts else "unreadable"
+            counts[result] += 1
+            label = "Skipped" if result in ("known", "read") else row.result.capitalize()
+            print(f"{label} {row.path}")
     except (collections.CollectionError, OSError) as error:
-        return complain(str(error), USAGE)
+        return report(str(error), USAGE)
     except RedisError as error:
-        return complain(f"the job store cannot be used: {error}", UNAVAILABLE)
+        return report(f"Redis is unavailable: {error}", UNAVAILABLE)
     print(
-        f"{counts['registered']} registered, {counts['known']} known, {counts['read']} have "
-        f"transcripts, {counts['unreadable']} cannot be read",
+        f"{counts['registered']} registered, {counts['known']} already registered, "
+        f"{counts['read']} with transcripts, {counts['unreadable']} unreadable",
         file=sys.stderr,
     )
     return 0 if not counts["unreadable"] else 1
@@ -142,28 +154,28 @@ def _list(options: argparse.Namespace) -> int:
     print("ID\tIMAGE\tSTATE\tDEVICE OR REASONS")
     for row in loading.pages():
         if options.state in (None, row.state):
-            last = "; ".join(row.reasons) if row.state == "aside" else row.device
-            print(f"{row.page.id}\t{row.page.key}\t{row.state}\t{last}")
+            detail = "; ".join(row.reasons) if row.state == "aside" else row.device
+            print(f"{row.page.id}\t{row.page.key}\t{row.state}\t{detail}")
     return 0
 
 
 def _purge(options: argparse.Namespace) -> int:
     from ocr_tasks.swarm import loading
 
-    print(f"Forgot {loading.purge(options.all)} pages; files stay")
+    print(f"Removed {loading.purge(options.all)} pages; images and transcripts are kept")
     return 0
 
 
 def _again(options: argparse.Namespace) -> int:
     from ocr_tasks.swarm import loading
 
-    print(f"{loading.wait_again()} pages wait once more")
+    print(f"Queued {loading.wait_again()} pages again")
     return 0
 
 
 def _stats(options: argparse.Namespace) -> int:
-    for what, number in queue.counts().items():
-        print(f"{what:12} {number}")
+    for name, number in queue.counts().items():
+        print(f"{name:12} {number}")
     print("\nDEVICE\tDONE\tOPEN\tFAILED\tEXPIRED\tLATE\tDIFFERED\tLAST SEEN")
     for row in devices.latest():
         seen = time.strftime("%Y-%m-%d %H:%MZ", time.gmtime(row.last))
@@ -183,24 +195,25 @@ def _join(options: argparse.Namespace) -> int:
     languages = options.languages.split("+") if options.languages else None
     worker = device.Device(options.url, environment.token(), options.name, options.jobs, languages)
     try:
-        with console.status("asking for pages") as status:
+        with console.status("requesting pages") as status:
             worker.work(
                 options.until_empty,
-                lambda done, here: status.update(
-                    f"{done.pages} pages read, {here} at hand"
+                lambda done, active: status.update(
+                    f"{done.pages} pages processed, {active} in progress"
                     + (f", {done.failed} failed" if done.failed else "")
                 ),
             )
     except KeyboardInterrupt:
         pass
     except device.Refused as error:
-        return complain(str(error), REFUSED)
+        return report(str(error), REFUSED)
     finally:
         worker.leave()
         done = worker.done
         each = f", {done.seconds / done.pages:.1f} s each" if done.pages else ""
         print(
-            f"{done.pages} pages read{each}, {done.failed} failed, {done.lost} lost to others"
+            f"{done.pages} pages processed{each}, {done.failed} failed, "
+            f"{done.lost} completed by other devices first"
             + "".join(f"\n{count:6} for {url}" for url, count in done.servers.items()),
             file=sys.stderr,
         )

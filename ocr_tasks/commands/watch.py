@@ -1,4 +1,4 @@
-"""`ocr-tasks watch`: reads the documents that are put into a folder."""
+"""`ocr-tasks watch`: runs OCR on documents as they appear in a folder."""
 
 from __future__ import annotations
 
@@ -11,58 +11,58 @@ from pathlib import Path
 
 from ocr_tasks.client import AsyncClient, Option
 from ocr_tasks.commands import requests
-from ocr_tasks.commands.exits import UNAVAILABLE, USAGE, complain
-from ocr_tasks.folders.inbox import Inbox, Manners
+from ocr_tasks.commands.exits import UNAVAILABLE, USAGE, report
+from ocr_tasks.folders.inbox import Inbox, InboxOptions
 from ocr_tasks.folders.ledger import FOLDER, Ledger
-from ocr_tasks.folders.reader import Reader
+from ocr_tasks.folders.reader import DocumentProcessor
 
-#: Seconds for which a request is tried again before it is said that the server is away.
-_PATIENCE = 5
+#: Seconds for which a request is retried before the server is reported as unavailable.
+_RETRY_SECONDS = 5
 
 
 def fill(parser: argparse.ArgumentParser) -> None:
     """Fills the parser of `watch`."""
-    parser.add_argument("folder", type=Path, metavar="IN", help="folder in which documents appear")
+    parser.add_argument("folder", type=Path, metavar="IN", help="folder to watch for documents")
     parser.add_argument(
         "output",
         type=Path,
         metavar="OUT",
-        help="folder of the results; what is done is remembered there, in .ocr-tasks",
+        help="folder for results; progress is recorded in its subfolder .ocr-tasks",
     )
     after = parser.add_mutually_exclusive_group()
     after.add_argument(
         "--archive",
         type=Path,
         metavar="DIR",
-        help="move documents there once they are read (default: they stay, and are remembered)",
+        help="move processed documents to this folder (default: leave them in IN)",
     )
-    after.add_argument("--delete", action="store_true", help="delete documents once they are read")
+    after.add_argument("--delete", action="store_true", help="delete processed documents")
     parser.add_argument(
         "--failed",
         type=Path,
         metavar="DIR",
-        help="move documents there that cannot be read, with the reason (default: OUT/failed)",
+        help="move failed documents to this folder, each with an error file (default: OUT/failed)",
     )
     parser.add_argument(
         "--settle",
         type=_seconds,
         default=5.0,
         metavar="SECONDS",
-        help="a file is complete when it has not changed for so long (5)",
+        help="process a file when it has not changed for this long (default: 5)",
     )
     parser.add_argument(
         "--unfinished",
         type=_seconds,
         default=600.0,
         metavar="SECONDS",
-        help="how long a PDF without its end, or an empty file, is waited for (600)",
+        help="process an incomplete PDF or an empty file after this long anyway (default: 600)",
     )
     parser.add_argument(
         "--poll",
         type=_seconds,
         default=0.0,
         metavar="SECONDS",
-        help="look so often, instead of being told of changes: for network shares",
+        help="scan IN at this interval instead of waiting for notifications; for network shares",
     )
     requests.add_results(parser)
     requests.add_options(parser)
@@ -72,34 +72,34 @@ def fill(parser: argparse.ArgumentParser) -> None:
 def _seconds(text: str) -> float:
     if 0 <= float(text) <= 86400:
         return float(text)
-    raise argparse.ArgumentTypeError("0 to 86400")
+    raise argparse.ArgumentTypeError("must be from 0 to 86400")
 
 
 def _run(options: argparse.Namespace) -> int:
     options.failed = options.failed or options.output / "failed"
-    places = {path.resolve() for path in (options.output, options.failed, options.archive) if path}
+    targets = {path.resolve() for path in (options.output, options.failed, options.archive) if path}
     try:
-        fields, wanted = requests.wanted(options), requests.artifacts(options)
-        if options.folder.resolve() in places:
-            return complain("IN has to be another folder than those of results", USAGE)
+        fields, artifacts = requests.job_options(options), requests.artifacts(options)
+        if options.folder.resolve() in targets:
+            return report("IN must not be the same folder as OUT, --failed or --archive", USAGE)
         next(options.folder.iterdir(), None)
     except ValueError as error:
-        return complain(str(error), USAGE)
+        return report(str(error), USAGE)
     except OSError as error:
-        # It may be mounted later; systemd tries again.
-        return complain(f"{error.filename} cannot be read: {error.strerror}", UNAVAILABLE)
+        # The folder may be mounted later. systemd restarts the command after this exit code.
+        return report(f"{error.filename} cannot be read: {error.strerror}", UNAVAILABLE)
     with suppress(KeyboardInterrupt, asyncio.CancelledError):
-        asyncio.run(_watch(options, places, fields, wanted))
-    return complain("ended. Started again, it goes on from here", 0)
+        asyncio.run(_watch(options, targets, fields, artifacts))
+    return report("stopped; it resumes when you start it again", 0)
 
 
 async def _watch(
     options: argparse.Namespace,
-    places: set[Path],
+    targets: set[Path],
     fields: dict[str, Option],
-    wanted: list[str],
+    artifacts: list[str],
 ) -> None:
-    manners = Manners(
+    inbox_options = InboxOptions(
         archive=options.archive,
         failed=options.failed,
         delete=options.delete,
@@ -109,15 +109,15 @@ async def _watch(
         at_once=options.jobs,
     )
     ledger = Ledger(options.output / FOLDER)
-    async with AsyncClient(options.url, patience=_PATIENCE) as client:
-        reader = Reader(client, options.output, ledger, fields, wanted)
-        inbox = Inbox(options.folder, reader, ledger, manners, places, _say)
-        _say(f"watching {options.folder} for {options.url}  (Ctrl-C ends it)")
+    async with AsyncClient(options.url, patience=_RETRY_SECONDS) as client:
+        processor = DocumentProcessor(client, options.output, ledger, fields, artifacts)
+        inbox = Inbox(options.folder, processor, ledger, inbox_options, targets, _print)
+        _print(f"watching {options.folder}, server {options.url}  (Ctrl-C to stop)")
         work = asyncio.ensure_future(inbox.watch())
-        with suppress(NotImplementedError):  # Windows has no such signal
+        with suppress(NotImplementedError):  # on Windows
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, work.cancel)
         await work
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     print(f"ocr-tasks: {text}", file=sys.stderr, flush=True)

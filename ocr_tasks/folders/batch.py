@@ -1,4 +1,4 @@
-"""Many documents, several at a time: what `ocr-tasks submit` does."""
+"""Processes many documents, several at a time, for `ocr-tasks submit`."""
 
 from __future__ import annotations
 
@@ -10,39 +10,39 @@ from dataclasses import dataclass, field
 import httpx
 
 from ocr_tasks.client import ApiError, Job, TransferError
-from ocr_tasks.folders.documents import Found
-from ocr_tasks.folders.reader import Changed, NotRead, Read, Reader
+from ocr_tasks.folders.documents import Document
+from ocr_tasks.folders.reader import DocumentChanged, DocumentProcessor, JobFailed, Result
 
-#: Gives what is to hear of a document's job, for as long as the document is at hand.
-Show = Callable[[Found], AbstractContextManager[Callable[[Job], object]]]
+#: A context manager for the time that a document is in progress. Yields a callback for its job.
+Show = Callable[[Document], AbstractContextManager[Callable[[Job], object]]]
 
 
 @dataclass
 class Batch:
-    """How far it is. `stopped` is what makes it useless to go on with the next document."""
+    """Numbers of documents. `stopped` is the error that prevents further documents, or None."""
 
-    read: int = 0
+    processed: int = 0
     skipped: int = 0
     failed: int = 0
     stopped: ApiError | httpx.TransportError | None = field(default=None)
 
 
 async def run(
-    reader: Reader,
-    documents: Iterable[Found],
+    processor: DocumentProcessor,
+    documents: Iterable[Document],
     at_once: int,
     show: Show,
-    say: Callable[[Found, Read | str], object],
+    report: Callable[[Document, Result | str], object],
 ) -> Batch:
-    """Reads documents; `say` hears of each what came of it, or why nothing did."""
-    batch, left = Batch(), iter(documents)
+    """Processes documents. Calls `report` for each with its result, or an error message."""
+    batch, remaining = Batch(), iter(documents)
 
     async def work() -> None:
-        for found in left:
+        for document in remaining:
             if batch.stopped:
                 return
-            with show(found) as tell:
-                await _read(reader, found, tell, batch, say)
+            with show(document) as listener:
+                await _process(processor, document, listener, batch, report)
 
     async with asyncio.TaskGroup() as group:
         for _ in range(at_once):
@@ -50,19 +50,20 @@ async def run(
     return batch
 
 
-async def _read(
-    reader: Reader,
-    found: Found,
-    tell: Callable[[Job], object],
+async def _process(
+    processor: DocumentProcessor,
+    document: Document,
+    listener: Callable[[Job], object],
     batch: Batch,
-    say: Callable[[Found, Read | str], object],
+    report: Callable[[Document, Result | str], object],
 ) -> None:
+    name = str(document.path.resolve())
     try:
-        read = await reader.read(found, str(found.path.resolve()), tell, renew=True)
-    except NotRead as error:
-        problem = f"{error} [{error.why.code}]"
-    except Changed:
-        problem = "It was changed while it was read. Give it once more when it is complete."
+        result = await processor.process(document, name, listener, renew=True)
+    except JobFailed as error:
+        problem = f"{error} [{error.failure.code}]"
+    except DocumentChanged:
+        problem = "The file changed during processing. Submit it again when it is complete."
     except ApiError as error:
         if error.retryable or error.status in (401, 403):
             batch.stopped = error
@@ -74,9 +75,9 @@ async def _read(
     except (TransferError, OSError) as error:
         problem = str(error)
     else:
-        batch.read += read.now
-        batch.skipped += not read.now
-        say(found, read)
+        batch.processed += result.new
+        batch.skipped += not result.new
+        report(document, result)
         return
     batch.failed += 1
-    say(found, problem)
+    report(document, problem)

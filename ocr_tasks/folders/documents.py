@@ -1,4 +1,4 @@
-"""Which files of a folder are documents, and whether they are complete."""
+"""Finds the documents of a folder and checks whether they are complete."""
 
 from __future__ import annotations
 
@@ -8,55 +8,56 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-#: Endings of what the server can read.
-_ENDINGS = frozenset(
+#: File extensions that the server supports.
+_EXTENSIONS = frozenset(
     {".pdf", ".jpg", ".jpeg", ".jpe", ".png", ".tif", ".tiff", ".webp", ".gif", ".bmp"}
     | {".heic", ".heif", ".jp2", ".j2k", ".jpx"}
 )
 
-#: How names begin of what is hidden, locked or not to be seen yet.
+#: Prefixes of the names of hidden, lock and temporary files.
 _HIDDEN = (".", "~", "@", "#", "$")
 
-#: Where a PDF ends: its last line is `%%EOF` (ISO 32000-1, 7.5.5); some programs write after it.
+#: The last line of a PDF (ISO 32000-1, 7.5.5). Some programs write more data after it, so it is
+#: searched for in the last bytes of the file.
 _PDF_END, _PDF_TAIL = b"%%EOF", 2048
 
 
 @dataclass(frozen=True)
-class Found:
-    """A document, and where it lies in the tree that is kept for its results."""
+class Document:
+    """A document. `place` is its relative path, which its results get too."""
 
     path: Path
     place: PurePath
 
 
 def is_document(name: str) -> bool:
-    """Whether a file of this name is a document: not hidden, not temporary, of a known kind."""
-    return not name.startswith(_HIDDEN) and PurePath(name).suffix.lower() in _ENDINGS
+    """Returns whether a file name has a supported extension and is not hidden or temporary."""
+    return not name.startswith(_HIDDEN) and PurePath(name).suffix.lower() in _EXTENSIONS
 
 
 def walk(
-    folder: Path, without: Collection[Path], unreadable: Callable[[OSError], object]
-) -> Iterator[Found]:
-    """The documents of a folder and its folders, but for some; links are not followed.
+    folder: Path, excluded: Collection[Path], on_error: Callable[[OSError], object]
+) -> Iterator[Document]:
+    """Yields the documents of a folder and its subfolders, without following symbolic links.
 
-    `unreadable` hears of folders in it that cannot be read.
+    Skips excluded folders. Calls `on_error` for each subfolder that cannot be listed.
     """
     for row in sorted(os.scandir(folder), key=lambda row: row.name):
         path = Path(row.path)
         if row.is_dir(follow_symlinks=False):
-            if row.name.startswith(_HIDDEN) or path.resolve() in without:
+            if row.name.startswith(_HIDDEN) or path.resolve() in excluded:
                 continue
             try:
-                for found in walk(path, without, unreadable):
-                    yield Found(found.path, PurePath(row.name) / found.place)
+                for document in walk(path, excluded, on_error):
+                    yield Document(document.path, PurePath(row.name) / document.place)
             except OSError as error:
-                unreadable(error)
+                on_error(error)
         elif row.is_file(follow_symlinks=False) and is_document(row.name):
-            yield Found(path, PurePath(row.name))
+            yield Document(path, PurePath(row.name))
 
 
-def finished(path: Path) -> bool:
-    """Whether a file looks complete: it is not empty, and a PDF has its end."""
+def is_complete(path: Path) -> bool:
+    """Returns whether a file looks complete: it is not empty, and a PDF has its end marker."""
     with path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - _PDF_TAIL))
@@ -65,6 +66,6 @@ def finished(path: Path) -> bool:
 
 
 def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file, in hex."""
+    """Returns the SHA-256 of a file in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

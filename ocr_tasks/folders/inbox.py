@@ -1,4 +1,4 @@
-"""A folder in which documents appear, and are read: what `ocr-tasks watch` does."""
+"""Watches a folder and processes the documents that appear in it, for `ocr-tasks watch`."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ import httpx
 import watchfiles
 
 from ocr_tasks.client import ApiError, TransferError
-from ocr_tasks.client.models import sentences
+from ocr_tasks.client.models import join_sentences
 from ocr_tasks.folders import documents, moving
-from ocr_tasks.folders.documents import Found
+from ocr_tasks.folders.documents import Document
 from ocr_tasks.folders.ledger import Ledger, Stamp
-from ocr_tasks.folders.reader import Changed, NotRead, Read, Reader
+from ocr_tasks.folders.reader import DocumentChanged, DocumentProcessor, JobFailed, Result
 
-#: Seconds between two looks where the system tells of changes: it may have missed one.
-_LOOK_SECONDS = 60.0
+#: Seconds between two scans if the system reports changes, because notifications can get lost.
+_SCAN_SECONDS = 60.0
 
-#: Seconds until a document is tried again when that is no fault of its own, at first and at most.
-_AGAIN_FIRST, _AGAIN_MOST = 2.0, 60.0
+#: Seconds of the first and of the longest pause before a document is retried.
+_FIRST_PAUSE, _LONGEST_PAUSE = 2.0, 60.0
 
-#: Seconds after which it is tried again even if the server asks for more: its limits may have been
-#: raised by then.
-_ASKED_MOST = 600.0
+#: Longest pause in seconds that a server can request. Its limits may have been raised by then.
+_LONGEST_REQUESTED_PAUSE = 600.0
 
-#: Answers that are about the document, and not about the server, its operator or the token.
-_ITS_FAULT = frozenset({413, 415, 422})
+#: Statuses of responses that are about the document, not about the server or the token.
+_DOCUMENT_ERRORS = frozenset({413, 415, 422})
 
 
 @dataclass(frozen=True)
-class Manners:
-    """How a folder is looked after.
+class InboxOptions:
+    """How a folder is watched.
 
-    What was read goes to `archive`, is deleted, or else stays and is remembered; what cannot be
-    read goes to `failed`. A file is complete once it has not changed for `settle` seconds; a PDF
-    without its end, and an empty file, once that has been so for `unfinished` seconds. With `poll`
-    it is looked at every so many seconds, instead of when the system tells of a change.
+    Processed documents are moved to `archive` or deleted; otherwise they stay and are recorded in
+    the ledger. Failed documents are moved to `failed`. A file is processed when it has not changed
+    for `settle` seconds; an incomplete PDF or an empty file, after `unfinished` seconds. If `poll`
+    is not 0, the folder is scanned at this interval in seconds, instead of when the system reports
+    a change. `at_once` is the number of documents processed at the same time.
     """
 
     archive: Path | None
@@ -54,177 +54,188 @@ class Manners:
 
 
 @dataclass
-class _Sight:
-    """A document that is here: with this stamp since then, to be tried after `again`."""
+class _Candidate:
+    """A file in the folder. Times are those of `time.monotonic`.
+
+    It has had its stamp since `since`, and is not tried before `not_before`. `pause` is the number
+    of seconds before the next retry.
+    """
 
     stamp: Stamp
     since: float
-    again: float = 0.0
-    pause: float = field(default=_AGAIN_FIRST)
+    not_before: float = 0.0
+    pause: float = field(default=_FIRST_PAUSE)
 
 
 class Inbox:
-    """The documents of a folder and its folders."""
+    """A watched folder with its subfolders."""
 
     def __init__(
         self,
         folder: Path,
-        reader: Reader,
+        processor: DocumentProcessor,
         ledger: Ledger,
-        manners: Manners,
-        without: set[Path],
-        say: Callable[[str], object],
+        options: InboxOptions,
+        excluded: set[Path],
+        report: Callable[[str], object],
     ) -> None:
-        """`without`: folders in it that are none of its documents; `say` gets a line at a time."""
-        self._folder, self._reader, self._ledger = folder, reader, ledger
-        self._manners, self._without, self._say = manners, without, say
-        self._sights: dict[str, _Sight] = {}
-        self._at_hand: set[str] = set()
-        self._left = {entry.name: entry.stamp for entry in ledger.all() if entry.done}
+        """`excluded` are subfolders to skip. `report` is called with each line of output."""
+        self._folder, self._processor, self._ledger = folder, processor, ledger
+        self._options, self._excluded, self._report = options, excluded, report
+        self._candidates: dict[str, _Candidate] = {}
+        self._in_progress: set[str] = set()
+        self._kept = {entry.name: entry.stamp for entry in ledger.all() if entry.done}
         self._wake = asyncio.Event()
-        self._trouble = ""
+        self._problem = ""
 
     async def watch(self) -> None:
-        """Reads what comes, until it is cancelled."""
+        """Processes documents until it is cancelled."""
         async with asyncio.TaskGroup() as group:
-            if not self._manners.poll:
+            if not self._options.poll:
                 group.create_task(self._listen())
             while True:
                 self._wake.clear()
-                soon = await self._look(group)
-                # Not by `wait_for`, which before Python 3.12 forgets to be cancelled if it wakes up
-                # at the same moment.
+                seconds = await self._scan(group)
+                # Before Python 3.12, `wait_for` can lose a cancellation that arrives at the same
+                # moment as the result.
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(soon):
+                    async with asyncio.timeout(seconds):
                         await self._wake.wait()
 
     async def _listen(self) -> None:
-        """Has the folder looked at when the system tells of a change."""
+        """Triggers a scan when the system reports a change."""
         while True:
-            with suppress(OSError, RuntimeError):  # it has gone, or there are too many folders
+            with suppress(OSError, RuntimeError):  # the folder is gone, or has too many subfolders
                 async for _ in watchfiles.awatch(self._folder, watch_filter=None):
                     self._wake.set()
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(_SCAN_SECONDS)
 
-    async def _look(self, group: asyncio.TaskGroup) -> float:
-        """Begins with what can be read now; gives the seconds until the next look."""
+    async def _scan(self, group: asyncio.TaskGroup) -> float:
+        """Starts processing documents that are due. Returns the seconds until the next scan."""
         now = time.monotonic()
         try:
-            seen = await asyncio.to_thread(self._see)
+            current = await asyncio.to_thread(self._list)
         except OSError as error:
-            self._cannot_see(error)
-            return _AGAIN_FIRST
-        self._sights = {
-            name: before
-            if (before := self._sights.get(name)) and before.stamp == stamp
-            else _Sight(stamp, now)
-            for name, (_, stamp) in seen.items()
+            self._on_unreadable(error)
+            return _FIRST_PAUSE
+        self._candidates = {
+            name: known
+            if (known := self._candidates.get(name)) and known.stamp == stamp
+            else _Candidate(stamp, now)
+            for name, (_, stamp) in current.items()
         }
-        soon = self._manners.poll or _LOOK_SECONDS
-        for name, sight in sorted(self._sights.items(), key=lambda row: row[1].stamp.mtime_ns):
-            if name in self._at_hand or self._stays(name, sight.stamp):
+        next_scan = self._options.poll or _SCAN_SECONDS
+        oldest_first = sorted(self._candidates.items(), key=lambda row: row[1].stamp.mtime_ns)
+        for name, candidate in oldest_first:
+            if name in self._in_progress or self._stays(name, candidate.stamp):
                 continue
-            wait = await self._seconds_left(seen[name][0].path, sight, now)
+            wait = await self._seconds_until_due(current[name][0].path, candidate, now)
             if wait > 0:
-                soon = min(soon, wait)
-            elif len(self._at_hand) < self._manners.at_once:
-                self._at_hand.add(name)
-                group.create_task(self._take(seen[name][0], name, sight))
-        return max(soon, 0.05)
+                next_scan = min(next_scan, wait)
+            elif len(self._in_progress) < self._options.at_once:
+                self._in_progress.add(name)
+                group.create_task(self._process(current[name][0], name, candidate))
+        return max(next_scan, 0.05)
 
-    def _see(self) -> dict[str, tuple[Found, Stamp]]:
-        seen = {}
-        for found in documents.walk(self._folder, self._without, self._cannot_see):
+    def _list(self) -> dict[str, tuple[Document, Stamp]]:
+        current = {}
+        for document in documents.walk(self._folder, self._excluded, self._on_unreadable):
             with suppress(FileNotFoundError):
-                seen[found.place.as_posix()] = found, Stamp.of(found.path)
-        return seen
+                current[document.place.as_posix()] = document, Stamp.of(document.path)
+        return current
 
-    def _cannot_see(self, error: OSError) -> None:
-        self._tell_trouble(f"{error.filename} cannot be read: {error.strerror}")
+    def _on_unreadable(self, error: OSError) -> None:
+        self._report_problem(f"{error.filename} cannot be read: {error.strerror}")
 
     def _stays(self, name: str, stamp: Stamp) -> bool:
-        """Whether a document was read and is to stay where it is."""
-        moves = self._manners.archive or self._manners.delete
-        return not moves and self._left.get(name) == stamp
+        """Returns whether a document is done and stays in the folder."""
+        moves = self._options.archive or self._options.delete
+        return not moves and self._kept.get(name) == stamp
 
-    async def _seconds_left(self, path: Path, sight: _Sight, now: float) -> float:
-        """Seconds until a document may be tried, 0 for now."""
-        wait = max(sight.since + self._manners.settle, sight.again) - now
-        if wait > 0 or now - sight.since >= self._manners.unfinished:
+    async def _seconds_until_due(self, path: Path, candidate: _Candidate, now: float) -> float:
+        """Returns the seconds until a document may be processed, at most 0 if it may be now."""
+        wait = max(candidate.since + self._options.settle, candidate.not_before) - now
+        if wait > 0 or now - candidate.since >= self._options.unfinished:
             return wait
         try:
-            complete = await asyncio.to_thread(documents.finished, path)
+            complete = await asyncio.to_thread(documents.is_complete, path)
         except OSError:
             complete = False
-        left = sight.since + self._manners.unfinished - now
-        return 0 if complete else min(left, max(1.0, self._manners.settle))
+        remaining = candidate.since + self._options.unfinished - now
+        return 0 if complete else min(remaining, max(1.0, self._options.settle))
 
     # One document
 
-    async def _take(self, found: Found, name: str, sight: _Sight) -> None:
+    async def _process(self, document: Document, name: str, candidate: _Candidate) -> None:
         try:
-            read = await self._reader.read(found, name, renew=False)
-            self._trouble = ""
-            await asyncio.to_thread(self._finish, found, name, read)
-        except NotRead as error:
-            self._set_aside(found, name, sight, error.why.code, str(error))
+            result = await self._processor.process(document, name, renew=False)
+            self._problem = ""
+            await asyncio.to_thread(self._finish, document, name, result)
+        except JobFailed as error:
+            self._move_failed(document, name, candidate, error.failure.code, str(error))
         except ApiError as error:
-            its_fault = error.status in _ITS_FAULT or error.code == "artifact_not_found"
-            if its_fault and error.code != "language_unavailable":
-                text = sentences(error.detail, error.advice)
-                self._set_aside(found, name, sight, error.code, text)
+            about_document = error.status in _DOCUMENT_ERRORS or error.code == "artifact_not_found"
+            if about_document and error.code != "language_unavailable":
+                text = join_sentences(error.detail, error.advice)
+                self._move_failed(document, name, candidate, error.code, text)
             else:
-                self._later(sight, f"the server refuses: {error} [{error.code}]", error.retry_after)
+                reason = f"the server rejected the request: {error} [{error.code}]"
+                self._retry_later(candidate, reason, error.retry_after)
         except httpx.TransportError as error:
-            self._later(sight, f"the server does not answer: {error or type(error).__name__}")
-        except (Changed, FileNotFoundError):
-            self._sights.pop(name, None)
+            reason = f"the server does not respond: {error or type(error).__name__}"
+            self._retry_later(candidate, reason)
+        except (DocumentChanged, FileNotFoundError):
+            self._candidates.pop(name, None)
         except (TransferError, OSError) as error:
-            self._later(sight, f"{name}: {error}")
+            self._retry_later(candidate, f"{name}: {error}")
         finally:
-            self._at_hand.discard(name)
+            self._in_progress.discard(name)
             self._wake.set()
 
-    def _finish(self, found: Found, name: str, read: Read) -> None:
-        """Takes a document away that was read, if it is to go and is still the same."""
-        if read.now:
-            self._say(f"{name} → {', '.join(map(str, read.results))}")
-            for page in read.job.failed_pages if read.job else ():
-                self._say(f"{name}: page {page.page} keeps its image: {page.message}")
-        if Stamp.of(found.path) != read.entry.stamp:
+    def _finish(self, document: Document, name: str, result: Result) -> None:
+        """Moves or deletes a processed document, unless it has changed since."""
+        if result.new:
+            self._report(f"{name} → {', '.join(map(str, result.paths))}")
+            for page in result.job.failed_pages if result.job else ():
+                self._report(f"{name}: OCR failed on page {page.page}: {page.message}")
+        if Stamp.of(document.path) != result.entry.stamp:
             return
-        if self._manners.archive:
-            moving.move(found.path, self._manners.archive / found.place)
-        elif self._manners.delete:
-            found.path.unlink()
+        if self._options.archive:
+            moving.move(document.path, self._options.archive / document.place)
+        elif self._options.delete:
+            document.path.unlink()
         else:
-            self._left[name] = read.entry.stamp
+            self._kept[name] = result.entry.stamp
             return
-        self._ledger.forget(name)
+        self._ledger.delete(name)
 
-    def _set_aside(self, found: Found, name: str, sight: _Sight, code: str, text: str) -> None:
-        """Moves a document away that cannot be read, and writes beside it why."""
+    def _move_failed(
+        self, document: Document, name: str, candidate: _Candidate, code: str, text: str
+    ) -> None:
+        """Moves a document to the folder for failed documents, with a file that says why."""
         try:
-            if Stamp.of(found.path) != sight.stamp:  # that was half of it
+            if Stamp.of(document.path) != candidate.stamp:  # it was not complete
                 return
-            where = moving.move(found.path, self._manners.failed / found.place)
-            moving.write_beside(where, f"{code}\n\n{text}\n")
-            self._ledger.forget(name)
+            target = moving.move(document.path, self._options.failed / document.place)
+            moving.write_text_file(target, f"{code}\n\n{text}\n")
+            self._ledger.delete(name)
         except OSError as error:
-            self._say(f"{name} cannot be moved to {self._manners.failed}: {error}")
-            sight.again = math.inf
+            self._report(f"{name} cannot be moved to {self._options.failed}: {error}")
+            candidate.not_before = math.inf
         else:
-            self._say(f"{name}: {text} [{code}] → {where}")
+            self._report(f"{name}: {text} [{code}] → {target}")
 
-    def _later(self, sight: _Sight, why: str, asked: float | None = None) -> None:
-        """Has a document tried again after a while."""
-        self._tell_trouble(why)
-        asked = min(asked or 0, _ASKED_MOST)
-        sight.again = time.monotonic() + max(sight.pause, asked)
-        sight.pause = min(_AGAIN_MOST, sight.pause * 2)
+    def _retry_later(
+        self, candidate: _Candidate, reason: str, requested: float | None = None
+    ) -> None:
+        """Postpones a document. `requested` is the pause in seconds that the server requests."""
+        self._report_problem(reason)
+        requested = min(requested or 0, _LONGEST_REQUESTED_PAUSE)
+        candidate.not_before = time.monotonic() + max(candidate.pause, requested)
+        candidate.pause = min(_LONGEST_PAUSE, candidate.pause * 2)
 
-    def _tell_trouble(self, why: str) -> None:
-        """Says what keeps documents waiting, once."""
-        if why != self._trouble:
-            self._trouble = why
-            self._say(f"{why}. Going on when that is over.")
+    def _report_problem(self, reason: str) -> None:
+        """Reports why documents are waiting, once per reason."""
+        if reason != self._problem:
+            self._problem = reason
+            self._report(f"{reason}. Retrying automatically.")

@@ -1,7 +1,7 @@
-"""What is known of each document of a folder, on disk: a restart goes on with it.
+"""The progress of each document of a folder, stored on disk and used after a restart.
 
-One small file each, which is replaced whole: that is safe on network shares too, and a file that
-is broken costs one document's memory only.
+Each document has one small JSON file, which is replaced atomically. This is safe on network shares
+too, and a corrupt file affects only one document.
 """
 
 from __future__ import annotations
@@ -13,30 +13,32 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
-#: Name of the folder, in the folder of the results.
+#: Name of the ledger's folder in the folder for results.
 FOLDER = ".ocr-tasks"
 
 
 @dataclass(frozen=True)
 class Stamp:
-    """What shows that a file has changed: its bytes, and its time of change in nanoseconds."""
+    """The size in bytes and the modification time of a file, to detect changes."""
 
     size: int
     mtime_ns: int
 
     @classmethod
     def of(cls, path: Path) -> Stamp:
-        """The stamp of a file."""
-        found = path.stat()
-        return cls(found.st_size, found.st_mtime_ns)
+        """Returns the stamp of a file."""
+        status = path.stat()
+        return cls(status.st_size, status.st_mtime_ns)
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A document: `name` tells it from others, `wish` is a digest of what was asked for.
+    """The progress of a document.
 
-    `job` is its job, '' before it is sent; `turn` grows when it has to be sent as a new one.
-    `stem` is the path of its results in their folder, without endings, '' before they are there.
+    `name` identifies the document, `wish` is a digest of the job options. `job` is the id of its
+    job, '' before it is submitted. `turn` increases each time it has to be submitted again. `stem`
+    is the path of its results in the folder for results, without extensions, '' before they are
+    stored.
     """
 
     name: str
@@ -57,11 +59,11 @@ class Ledger:
         self._folder = folder
 
     def read(self, name: str) -> Entry | None:
-        """The entry of a document, if there is one that can be read."""
-        return _parsed(self._path(name))
+        """Returns the entry of a document, or None if there is none or it is corrupt."""
+        return _load(self._path(name))
 
     def write(self, entry: Entry) -> None:
-        """Stores an entry."""
+        """Stores an entry atomically and durably."""
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._path(entry.name)
         new = path.with_suffix(".new")
@@ -71,14 +73,14 @@ class Ledger:
             os.fsync(file.fileno())
         new.replace(path)
 
-    def forget(self, name: str) -> None:
+    def delete(self, name: str) -> None:
         """Deletes an entry."""
         self._path(name).unlink(missing_ok=True)
 
     def all(self) -> Iterator[Entry]:
-        """All entries that can be read."""
+        """Yields all entries that are not corrupt."""
         for path in self._folder.glob("*.json"):
-            if entry := _parsed(path):
+            if entry := _load(path):
                 yield entry
 
     def _path(self, name: str) -> Path:
@@ -86,11 +88,11 @@ class Ledger:
         return self._folder / f"{digest[:32]}.json"
 
 
-def _parsed(path: Path) -> Entry | None:
+def _load(path: Path) -> Entry | None:
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-        known = {row.name: told[row.name] for row in fields(Entry) if row.name in told}
-        stamp, results = Stamp(**told["stamp"]), tuple(told["results"])
+        data = json.loads(path.read_text(encoding="utf-8"))
+        known = {row.name: data[row.name] for row in fields(Entry) if row.name in data}
+        stamp, results = Stamp(**data["stamp"]), tuple(data["results"])
         return Entry(**{**known, "stamp": stamp, "results": results})
     except (OSError, ValueError, LookupError, TypeError):
         return None

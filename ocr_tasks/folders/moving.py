@@ -1,4 +1,4 @@
-"""Moves files without ever writing over another one."""
+"""Moves files without overwriting others."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from pathlib import Path
 
 
 def free_names(path: Path) -> Iterator[Path]:
-    """The path, and then the same with -2, -3, … before its ending."""
+    """Yields the path, then the path with -2, -3, … before its extension."""
     yield path
     for number in itertools.count(2):
         yield path.with_name(f"{path.stem}-{number}{path.suffix}")
 
 
 def publish(new: Path, target: Path) -> None:
-    """Gives a file another name in the same file system."""
+    """Renames a file within a file system. Raises FileExistsError if the target exists."""
     try:
-        os.link(new, target)  # what no other program can come in between
+        os.link(new, target)  # atomic, unlike checking for the target before a rename
     except FileExistsError:
         raise
     except OSError as error:
         if error.errno == errno.EXDEV:
             raise
-        # Some shares know no links. Then the name is claimed by an empty file.
+        # Some network shares do not support hard links. An empty file reserves the name there.
         target.open("xb").close()
         try:
             new.replace(target)
@@ -40,7 +40,7 @@ def publish(new: Path, target: Path) -> None:
 
 
 def move(path: Path, target: Path) -> Path:
-    """Moves a file, also to another file system, and gives where it is: a free name."""
+    """Moves a file to a free name, also across file systems. Returns the new path."""
     target.parent.mkdir(parents=True, exist_ok=True)
     for candidate in free_names(target):
         try:
@@ -52,7 +52,7 @@ def move(path: Path, target: Path) -> Path:
                 raise
             return _copy(path, target)
         return candidate
-    raise AssertionError  # there is always one more name
+    raise AssertionError  # the loop is endless
 
 
 def _copy(path: Path, target: Path) -> Path:
@@ -68,6 +68,6 @@ def _copy(path: Path, target: Path) -> Path:
     return moved
 
 
-def write_beside(path: Path, text: str) -> None:
-    """Writes a text to a file of the same name and `.txt`."""
+def write_text_file(path: Path, text: str) -> None:
+    """Writes a text to a file next to `path`, with `.txt` appended to its name."""
     path.with_name(f"{path.name}.txt").write_text(text, encoding="utf-8")

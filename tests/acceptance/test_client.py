@@ -165,7 +165,7 @@ def test_a_second_call_does_what_the_first_one_did_not(
     first = run(own, *asked)
     assert first.returncode == 70, first.stderr
     assert "pdf_invalid" in first.stderr
-    assert "2 read, 1 failed" in first.stderr
+    assert "2 processed, 1 failed" in first.stderr
     assert set(first.stdout.split()) == {
         str(out / name)
         for name in (
@@ -181,7 +181,7 @@ def test_a_second_call_does_what_the_first_one_did_not(
     (scans / "a.pdf").touch()
     second = run(own, *asked)
     assert second.returncode == 0, second.stderr
-    assert "1 read, 2 were done" in second.stderr
+    assert "1 processed, 2 already done" in second.stderr
     assert "summer" in (out / "deep" / "bad.txt").read_text()
     assert (out / "a.pdf").stat().st_mtime_ns == made
 
@@ -190,13 +190,13 @@ def test_a_second_call_does_what_the_first_one_did_not(
     (out / "deep" / "b.txt").unlink()
     third = run(own, *asked)
     assert third.returncode == 0, third.stderr
-    assert "2 read, 1 were done" in third.stderr
+    assert "2 processed, 1 already done" in third.stderr
     assert "letter" in (out / "a.txt").read_text()
     assert "window" in (out / "deep" / "b.txt").read_text()
     # Another result of what was read needs no reading.
     fourth = run(own, *asked, "--also", "json")
     assert fourth.returncode == 0, fourth.stderr
-    assert "3 read" in fourth.stderr
+    assert "3 processed" in fourth.stderr
     assert '"letter"' in (out / "a.json").read_text()
     assert len(jobs(http)) == before + 4
     assert not list(out.rglob("*-2*"))
@@ -219,7 +219,7 @@ def test_a_call_that_was_killed_goes_on_with_the_same_jobs(
         wait_until(lambda: len(jobs(http)) == before + 2)
         interrupted.send_signal(signal.SIGINT)
         assert interrupted.wait(60) == 130, log.read_text()
-    assert "The same command goes on" in log.read_text()
+    assert "run the same command to resume" in log.read_text()
     for job in jobs(http)[:2]:
         open_gate(own, job)
     again = run(own, "submit", *files, "-o", out, *gated)
@@ -328,7 +328,7 @@ def test_a_folder_is_watched_through_everything(
             (inbox / "later.png").write_bytes(
                 documents.encoded(documents.picture("bridge"), "PNG", dpi=(150, 150))
             )
-            wait_until(lambda: "does not answer" in log.read_text())
+            wait_until(lambda: "does not respond" in log.read_text())
         wait_until(lambda: archived("later.png"))
         watcher.send_signal(signal.SIGINT)
         assert watcher.wait(60) == 0

@@ -236,7 +236,7 @@ def test_without_a_password_the_api_is_closed(stack: Stack, tmp_path: Path) -> N
     ("settings", "words"),
     [
         ({"OCR_FLOWER_HOST": "0.0.0.0"}, "set OCR_FLOWER_PASSWORD"),
-        ({"OCR_FLOWER_WRITABLE": "true"}, "OCR_FLOWER_WRITABLE needs OCR_FLOWER_PASSWORD"),
+        ({"OCR_FLOWER_WRITABLE": "true"}, "OCR_FLOWER_WRITABLE requires OCR_FLOWER_PASSWORD"),
         ({"OCR_FLOWER_USER": "a:b"}, "OCR_FLOWER_USER"),
     ],
     ids=["reachable", "writable", "user"],

@@ -143,7 +143,7 @@ def test_a_second_stack_on_the_same_folder_is_refused(stack: Stack) -> None:
         check=False,
     )
     assert second.returncode == 69
-    assert "works on" in second.stderr
+    assert "another `ocr-tasks up` uses" in second.stderr
     assert "OCR_DATA_DIR" in second.stderr
 
 
@@ -200,7 +200,7 @@ def test_ocr_brings_its_own_stack_where_none_runs(stack: Stack, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["missing.pdf"], 2, "there is no file"),
+        (["missing.pdf"], 2, "file not found"),
         ([PAGE, "--option", "deskew"], 2, "NAME=VALUE"),
         ([PAGE, "-o", "/nowhere/out.pdf"], 2, "cannot write to /nowhere"),
         ([PAGE, "--text", "/nowhere/text"], 2, "cannot write to /nowhere"),

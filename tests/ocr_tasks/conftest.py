@@ -29,7 +29,7 @@ def receiver() -> Iterator[Receiver]:
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setattr(retries, "_FIRST", 0.01)
+    monkeypatch.setattr(retries, "_FIRST_PAUSE", 0.01)
     monkeypatch.delenv("OCR_TOKEN", raising=False)
     server = Server()
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))

@@ -65,18 +65,18 @@ def readiness(web: Web, **changed: str) -> supervisor._Readiness:
 def test_it_says_once_that_the_stack_is_ready(web: Web, said: list[str]) -> None:
     web.answers = [(503, WAITING), (200, {"missing": [], "parts": {}})]
     found = readiness(web, host="0.0.0.0")
-    found.look()
+    found.check()
     assert said == []
-    found.look()
-    found.look()
-    assert said == [f"ready: http://0.0.0.0:{web.server.server_port}  (Ctrl-C ends it)"]
+    found.check()
+    found.check()
+    assert said == [f"ready: http://0.0.0.0:{web.server.server_port}  (Ctrl-C to stop)"]
     assert web.asked == 2
 
 
 def test_it_says_what_is_missing_for_long(
     web: Web, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(supervisor, "PATIENCE", -1)
+    monkeypatch.setattr(supervisor, "READY_SECONDS", -1)
     web.answers = [
         (503, WAITING),
         (503, WAITING),
@@ -86,11 +86,11 @@ def test_it_says_what_is_missing_for_long(
     ]
     found = readiness(web)
     for _ in range(5):
-        found.look()
+        found.check()
     assert said == [
         "not ready yet: workers: starting: soon",
         "not ready yet: workers: nobody is there",
-        "not ready yet: the web server answers with 403",
+        "not ready yet: the web server responds with status 403",
         "not ready yet: No",
     ]
 
@@ -98,23 +98,23 @@ def test_it_says_what_is_missing_for_long(
 def test_it_waits_for_a_web_server_that_does_not_answer(
     web: Web, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(supervisor, "PATIENCE", -1)
+    monkeypatch.setattr(supervisor, "READY_SECONDS", -1)
     found = readiness(web)
     web.server.server_close()
-    found.look()
-    assert said == ["not ready yet: the web server does not answer yet"]
+    found.check()
+    assert said == ["not ready yet: the web server does not respond yet"]
 
 
 def test_the_embedded_redis_is_asked_without_a_library(redis_server: str, tmp_path: Any) -> None:
     silent = settings.Settings(data_dir=tmp_path)
-    assert supervisor._why_embedded_is_silent(silent)
+    assert supervisor._ping_embedded(silent)
 
     (tmp_path / "redis").mkdir()
     (tmp_path / "redis" / "redis.sock").symlink_to(redis_server.removeprefix("unix://"))
-    assert supervisor._why_embedded_is_silent(silent) == ""
+    assert supervisor._ping_embedded(silent) == ""
 
 
 def test_a_redis_elsewhere_is_asked(redis_server: str, tmp_path: Any) -> None:
-    assert supervisor._why_remote_is_silent(settings.Settings(redis_url=redis_server)) == ""
+    assert supervisor._ping_external(settings.Settings(redis_url=redis_server)) == ""
     away = settings.Settings(redis_url=f"unix://{tmp_path}/none.sock")
-    assert supervisor._why_remote_is_silent(away)
+    assert supervisor._ping_external(away)

@@ -212,9 +212,9 @@ def test_a_server_that_is_not_there_is_told_apart(
     def fail(*_args: Any, **_more: Any) -> Any:
         raise httpx.ConnectError("refused")
 
-    monkeypatch.setattr(ocrd_calls.Api, "ask", fail)
+    monkeypatch.setattr(ocrd_calls.Api, "request", fail)
 
-    assert ocrd("processors") == (69, "", "ocr-tasks: the server does not answer: refused\n")
+    assert ocrd("processors") == (69, "", "ocr-tasks: the server does not respond: refused\n")
 
 
 def test_a_wrong_token_is_refused(ocrd: Command, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -263,7 +263,7 @@ def test_the_manager_loads_lists_and_purges(
     assert main(["swarm", "stats"]) == 0
     assert "phone\t1\t0" in capsys.readouterr().out
     assert main(["swarm", "purge"]) == 0
-    assert "Forgot 1 pages" in capsys.readouterr().out
+    assert "Removed 1 pages" in capsys.readouterr().out
     assert main(["swarm", "again"]) == 0
 
 

@@ -17,9 +17,9 @@ from ocr_tasks import cli
 from ocr_tasks.client import AsyncClient
 from ocr_tasks.commands.exits import UNAVAILABLE
 from ocr_tasks.folders import documents, inbox, moving
-from ocr_tasks.folders.inbox import Inbox, Manners
+from ocr_tasks.folders.inbox import Inbox, InboxOptions
 from ocr_tasks.folders.ledger import Entry, Ledger, Stamp
-from ocr_tasks.folders.reader import Reader
+from ocr_tasks.folders.reader import DocumentProcessor
 from tests.conftest import free_port, run_async
 from tests.unsteady import Request, Server, hangs_up, refuses
 
@@ -109,7 +109,7 @@ def test_a_pdf_without_its_end_and_an_empty_file_are_not_finished(tmp_path: Path
         ("image.png", b"some", True),
     ):
         (tmp_path / name).write_bytes(content)
-        assert documents.finished(tmp_path / name) == finished, name
+        assert documents.is_complete(tmp_path / name) == finished, name
 
 
 # Remembering
@@ -129,7 +129,7 @@ def test_an_entry_is_remembered_until_it_is_forgotten(tmp_path: Path) -> None:
     assert ledger.read(ENTRY.name) == ENTRY
     assert ledger.read(done.name) == done
     assert {entry.name for entry in ledger.all()} == {ENTRY.name, done.name}
-    ledger.forget(ENTRY.name)
+    ledger.delete(ENTRY.name)
     assert ledger.read(ENTRY.name) is None
 
 
@@ -150,13 +150,13 @@ def test_an_entry_that_is_broken_counts_as_none(tmp_path: Path, content: str) ->
     ("words", "reason"),
     [
         (["submit", ".", "-o", "out"], "--recursive"),
-        (["submit", "none.pdf", "-o", "out"], "there is no file none.pdf"),
-        (["submit", __file__, "-o", "out", "--also", "docx"], "--also takes some of pdf, text"),
-        (["submit", __file__, "-o", "out", "--option", "deskew"], "--option takes NAME=VALUE"),
-        (["submit", __file__, "-o", "out", "--url", "localhost:8000"], "--url takes an address"),
-        (["watch", ".", "out", "--url", "http://"], "--url takes an address"),
-        (["watch", ".", "."], "IN has to be another folder"),
-        (["watch", ".", "out", "--archive", "."], "IN has to be another folder"),
+        (["submit", "none.pdf", "-o", "out"], "file not found: none.pdf"),
+        (["submit", __file__, "-o", "out", "--also", "docx"], "--also must be from pdf, text"),
+        (["submit", __file__, "-o", "out", "--option", "deskew"], "--option must be NAME=VALUE"),
+        (["submit", __file__, "-o", "out", "--url", "localhost:8000"], "--url must be a URL"),
+        (["watch", ".", "out", "--url", "http://"], "--url must be a URL"),
+        (["watch", ".", "."], "IN must not be the same folder"),
+        (["watch", ".", "out", "--archive", "."], "IN must not be the same folder"),
     ],
 )
 def test_a_wrong_command_line_says_what_is_wrong(
@@ -180,7 +180,7 @@ def test_a_server_that_was_never_there_is_said_at_once(tmp_path: Path) -> None:
     ran = subprocess.run([*command, "--url", url], capture_output=True, text=True, check=False)
 
     assert ran.returncode == UNAVAILABLE
-    assert f"no OCR Tasks server answers at {url}" in ran.stderr
+    assert f"no OCR Tasks server responds at {url}" in ran.stderr
 
 
 def test_a_folder_that_is_not_there_yet_is_no_wrong_command_line(
@@ -210,8 +210,8 @@ def watch_until(
             AsyncClient(address, token="", patience=0, verify=False) as client,
         ):
             ledger = Ledger(out / "ledger")
-            reader = Reader(client, out, ledger, {}, ["pdf"])
-            manners = Manners(archive, out / "failed", False, 0, 0, 0.05, 2)
+            reader = DocumentProcessor(client, out, ledger, {}, ["pdf"])
+            manners = InboxOptions(archive, out / "failed", False, 0, 0, 0.05, 2)
             watched = Inbox(folder, reader, ledger, manners, set(), said.append)
             task = asyncio.ensure_future(watched.watch())
             while not seen(said):
@@ -230,7 +230,7 @@ def read_before(folder: Path, out: Path) -> None:
     (folder / "scan.pdf").write_text("scan %%EOF")
     out.mkdir()
     (out / "scan.pdf").write_text("result")
-    wish = Reader(None, out, Ledger(out), {}, ["pdf"])._wish  # type: ignore[arg-type]
+    wish = DocumentProcessor(None, out, Ledger(out), {}, ["pdf"])._options_digest  # type: ignore[arg-type]
     sha256 = documents.sha256_of(folder / "scan.pdf")
     stamp = Stamp.of(folder / "scan.pdf")
     entry = Entry("scan.pdf", stamp, sha256, wish, 0, "j1", "scan", True, ("scan.pdf",))
@@ -272,7 +272,7 @@ def test_a_server_that_is_away_is_said_once(tmp_path: Path, server: Server) -> N
     said = watch_until(folder, out, None, lambda _: len(server.got) >= 3, server.url)
 
     assert len(said) == 1
-    assert "does not answer" in said[0]
+    assert "does not respond" in said[0]
     assert len(list(folder.iterdir())) == 3
 
 
@@ -282,12 +282,12 @@ def test_a_folder_that_is_away_is_said_once(
     looks: list[Path] = []
     walk = documents.walk
 
-    def counting(folder: Path, *more: Any) -> Iterator[documents.Found]:
+    def counting(folder: Path, *more: Any) -> Iterator[documents.Document]:
         looks.append(folder)
         return walk(folder, *more)
 
     monkeypatch.setattr(documents, "walk", counting)
-    monkeypatch.setattr(inbox, "_AGAIN_FIRST", 0.02)
+    monkeypatch.setattr(inbox, "_FIRST_PAUSE", 0.02)
 
     said = watch_until(tmp_path / "in", tmp_path / "out", None, lambda _: len(looks) > 3)
 

@@ -399,7 +399,7 @@ def test_an_open_server_that_others_can_reach_starts_with_a_warning(
 
     said = said_at_start(capsys, monkeypatch)
 
-    assert "WARNING: anybody who can reach 0.0.0.0:8000" in said
+    assert "WARNING: anyone who can connect to 0.0.0.0:8000" in said
     assert "OCR_ACCESS" in said
 
 
