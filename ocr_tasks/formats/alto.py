@@ -1,6 +1,6 @@
-"""ALTO, the libraries' format for text with its place on the page: 4.4 written, any version read.
+"""ALTO, a library format for text with positions: writes version 4.4, parses any version.
 
-https://github.com/altoxml/schema/blob/master/v4/alto-4-4.xsd says what may stand where.
+Schema: https://github.com/altoxml/schema/blob/master/v4/alto-4-4.xsd.
 """
 
 from __future__ import annotations
@@ -20,24 +20,26 @@ from ocr_tasks.formats.writing import Ids, decimal, escaped, plain
 _NAMESPACE = "http://www.loc.gov/standards/alto/ns-v4#"
 _SCHEMA = "http://www.loc.gov/standards/alto/v4/alto-4-4.xsd"
 
-#: What is read; all else of a document is left out.
+#: The elements that `parse` uses. It ignores all others.
 _KINDS = frozenset({"Page", "TextBlock", "TextLine", "String"})
 
 
 def parse(alto: bytes | str, number: int, dpi: float) -> Page:
-    """The one page of an ALTO document in pixels, as page `number` of its document.
+    """Parses an ALTO document of one page. `number` is the page's number in its document.
 
-    Words without text, and what then has no words, are left out; boxes are cut to the page.
-    ValueError for all that is not one well-formed page, and for entities, whatever they stand for.
+    Empty words, lines and blocks are omitted; boxes are clipped to the page.
+
+    Raises ValueError if the ALTO is not well-formed, uses entities, does not have exactly one page,
+    or does not measure in pixels.
     """
     root = tree(alto, "ALTO")
     check_nesting(root, lambda element: _KINDS & {_name(element)})
     unit = next((each.text for each in _named(root, "MeasurementUnit")), None)
     if (unit or "pixel").strip() != "pixel":
-        raise ValueError(f"the ALTO measures in {unit!r:.20}, and not in pixels")
+        raise ValueError(f"the ALTO measures in {unit!r:.20} instead of pixels")
     pages = list(_named(root, "Page"))
     if len(pages) != 1:
-        raise ValueError(f"the ALTO has {len(pages)} pages where one is expected")
+        raise ValueError(f"the ALTO has {len(pages)} pages instead of one")
     width, height = (round(_number(pages[0], side)) for side in ("WIDTH", "HEIGHT"))
     if width < 1 or height < 1:
         raise ValueError(f"the ALTO has a page of {width} by {height} pixels")
@@ -78,7 +80,7 @@ def _named(element: etree._Element, name: str) -> Iterator[etree._Element]:
 def _number(element: etree._Element, attribute: str) -> float:
     value = float(element.get(attribute, "nan"))
     if not isfinite(value):
-        raise ValueError(f"the ALTO has an element without {attribute}")
+        raise ValueError(f"the ALTO has an element without a valid {attribute}")
     return value
 
 
@@ -92,10 +94,11 @@ def _box(element: etree._Element, width: int, height: int) -> Box:
 def document(
     pages: Iterable[Page], file_name: str, software: str, version: str, when: datetime
 ) -> Iterator[str]:
-    """A whole ALTO document, a page at a time, to be encoded as UTF-8.
+    """Yields an ALTO document page by page, to be encoded as UTF-8.
 
-    `file_name` is what was read; `software`, `version` and `when` (with a time zone) say how.
-    All measures are pixels of the page's raster. Ids count pages as they come.
+    `file_name` is the name of the source document. `software`, `version` and `when` (with a time
+    zone) describe the OCR. All measurements are in pixels of the page image. Ids contain the
+    position of the page in `pages`.
     """
     yield (
         '<?xml version="1.0" encoding="UTF-8"?>\n'
@@ -135,23 +138,23 @@ def _page_markup(page: Page, position: int) -> Iterator[str]:
 
 
 def _text_block(paragraph: Paragraph, ids: Ids) -> Iterator[str]:
-    # LANG holds BCP 47 only: Tesseract's other names (`ita_old`) would not be valid there.
+    # LANG must be a BCP 47 tag, which some of Tesseract's names (e.g. `ita_old`) are not.
     tag = bcp47(paragraph.language) if paragraph.language else None
     language = f' LANG="{tag}"' if tag else ""
     direction = f' BASEDIRECTION="{paragraph.direction}"' if paragraph.direction else ""
-    yield f'<TextBlock ID="{ids.next("block")}" {_place(paragraph.box)}{language}{direction}>'
+    yield f'<TextBlock ID="{ids.next("block")}" {_position(paragraph.box)}{language}{direction}>'
     for line in paragraph.lines:
-        # A TextLine has at least one String.
+        # The schema requires at least one String in a TextLine.
         if line.words:
             yield from _text_line(line, ids)
     yield "</TextBlock>"
 
 
 def _text_line(line: Line, ids: Ids) -> Iterator[str]:
-    yield f'<TextLine ID="{ids.next("line")}" {_place(line.box)}{_baseline(line)}>'
+    yield f'<TextLine ID="{ids.next("line")}" {_position(line.box)}{_baseline(line)}>'
     yield _string(line.words[0], ids)
     for before, word in pairwise(line.words):
-        yield f"<SP {_place(_gap(before.box, word.box))}/>"
+        yield f"<SP {_position(_gap(before.box, word.box))}/>"
         yield _string(word, ids)
     yield "</TextLine>"
 
@@ -159,24 +162,24 @@ def _text_line(line: Line, ids: Ids) -> Iterator[str]:
 def _string(word: Word, ids: Ids) -> str:
     return (
         f'<String ID="{ids.next("word")}" CONTENT="{escaped(word.text)}" '
-        f"{_place(word.box)}{_optional('WC', word.confidence)}/>"
+        f"{_position(word.box)}{_optional('WC', word.confidence)}/>"
     )
 
 
-def _place(box: Box) -> str:
+def _position(box: Box) -> str:
     left, top, right, bottom = box
     return f'HPOS="{left}" VPOS="{top}" WIDTH="{right - left}" HEIGHT="{bottom - top}"'
 
 
 def _gap(one: Box, other: Box) -> Box:
-    # Whichever of the two words stands left: reading goes both ways.
+    # Either word can be the left one, depending on the reading direction.
     left = min(one[2], other[2])
     top, bottom = min(one[1], other[1]), max(one[3], other[3])
     return left, top, max(left, one[0], other[0]), bottom
 
 
 def _baseline(line: Line) -> str:
-    # hOCR's is a line through the box, ALTO's is a list of points on the page.
+    # hOCR describes a line by slope and offset, ALTO by points on the page.
     if line.baseline is None:
         return ""
     left, _, right, bottom = line.box

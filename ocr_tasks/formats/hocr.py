@@ -1,4 +1,4 @@
-"""hOCR: read what Tesseract writes, and write whole documents (http://kba.cloud/hocr-spec/1.2/)."""
+"""hOCR (http://kba.cloud/hocr-spec/1.2/): parses Tesseract's output, and writes documents."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ocr_tasks.formats.page import Block, Box, Direction, Line, Page, Paragraph,
 from ocr_tasks.formats.reading import check_nesting, tree
 from ocr_tasks.formats.writing import Ids, decimal, escaped, plain
 
-# Tesseract's names for a line, by what it takes the line for (its src/api/hocrrenderer.cpp).
+# The classes that Tesseract uses for different kinds of lines (its src/api/hocrrenderer.cpp).
 _LINES = frozenset({"ocr_line", "ocr_header", "ocr_textfloat", "ocr_caption"})
 _KINDS = _LINES | {"ocr_carea", "ocr_par", "ocrx_word"}
 _CAPABILITIES = "ocr_page ocr_carea ocr_par ocr_line ocrx_word ocrp_wconf ocrp_lang ocrp_dir"
@@ -21,11 +21,14 @@ _Properties = dict[str, list[str]]
 
 
 def parse(hocr: bytes | str, number: int, dpi: float | None) -> Page:
-    """The one page of Tesseract's hOCR, as page `number` of its document.
+    """Parses Tesseract's hOCR of one page. `number` is the page's number in its document.
 
-    `dpi` None takes Tesseract's own `scan_res`, which is a guess where the image did not say.
-    Words without text, and what then has no words, are left out; boxes are cut to the page.
-    ValueError for all that is not one well-formed page, and for entities, whatever they stand for.
+    If `dpi` is None, Tesseract's `scan_res` is used, which is an estimate if the image has no
+    resolution. Empty words, lines, paragraphs and blocks are omitted. Boxes are clipped to the
+    page.
+
+    Raises ValueError if the hOCR is not well-formed, uses entities, or does not have exactly one
+    page.
     """
     page = _only_page(tree(hocr, "hOCR"))
     check_nesting(page, lambda element: _KINDS & set(element.get("class", "").split()))
@@ -34,7 +37,7 @@ def parse(hocr: bytes | str, number: int, dpi: float | None) -> Page:
     if width < 1 or height < 1:
         raise ValueError(f"the hOCR has a page of {width} by {height} pixels")
     blocks = tuple(_blocks(page, width, height))
-    read = Page(
+    result = Page(
         number=number,
         width=width,
         height=height,
@@ -42,16 +45,16 @@ def parse(hocr: bytes | str, number: int, dpi: float | None) -> Page:
         blocks=blocks,
         source="ocr",
     )
-    written = sum(1 for word in _of_class(page, {"ocrx_word"}) if _text(word))
-    if sum(1 for _ in read.words) != written:
-        raise ValueError("the hOCR has words that are not in a line of a paragraph of an area")
-    return read
+    expected = sum(1 for word in _of_class(page, {"ocrx_word"}) if _text(word))
+    if sum(1 for _ in result.words) != expected:
+        raise ValueError("the hOCR has words outside of a line, a paragraph or an area")
+    return result
 
 
 def document(pages: Iterable[Page], title: str, system: str) -> Iterator[str]:
-    """A whole hOCR document, a page at a time, to be encoded as UTF-8.
+    """Yields an hOCR document page by page, to be encoded as UTF-8.
 
-    `system` is the software and its version. Ids count pages as they come.
+    `system` is the software and its version. Ids contain the position of the page in `pages`.
     """
     yield (
         '<?xml version="1.0" encoding="UTF-8"?>\n'
@@ -71,19 +74,19 @@ def document(pages: Iterable[Page], title: str, system: str) -> Iterator[str]:
 
 
 def page(page: Page, title: str, system: str) -> str:
-    """A document of one page."""
+    """Returns an hOCR document of one page."""
     return "".join(document([page], title, system))
 
 
 def _of_class(element: etree._Element, classes: Iterable[str]) -> Iterator[etree._Element]:
-    wanted = frozenset(classes)
-    return (each for each in element.iter() if wanted & set(each.get("class", "").split()))
+    names = frozenset(classes)
+    return (each for each in element.iter() if names & set(each.get("class", "").split()))
 
 
 def _only_page(root: etree._Element) -> etree._Element:
     pages = list(_of_class(root, {"ocr_page"}))
     if len(pages) != 1:
-        raise ValueError(f"the hOCR has {len(pages)} pages where one is expected")
+        raise ValueError(f"the hOCR has {len(pages)} pages instead of one")
     return pages[0]
 
 
@@ -134,10 +137,10 @@ def _direction(element: etree._Element) -> Direction | None:
 
 
 def _properties(element: etree._Element) -> _Properties:
-    # Of a property that comes twice the last one counts: `image "…"` is Tesseract's first, and a
-    # file name may look like any other property.
-    found = (part.split() for part in element.get("title", "").split(";"))
-    return {name: values for name, *values in filter(None, found)}
+    # If a property occurs twice, the last one counts: Tesseract writes `image "…"` first, and its
+    # file name may look like another property.
+    rows = (part.split() for part in element.get("title", "").split(";"))
+    return {name: values for name, *values in filter(None, rows)}
 
 
 def _numbers(properties: _Properties, name: str, count: int) -> list[float] | None:
@@ -146,7 +149,7 @@ def _numbers(properties: _Properties, name: str, count: int) -> list[float] | No
         return None
     numbers = [float(value) for value in values]
     if len(numbers) != count or not all(map(isfinite, numbers)):
-        raise ValueError(f"the hOCR has a wrong {name}: {' '.join(values)[:80]}")
+        raise ValueError(f"the hOCR has an invalid {name}: {' '.join(values)[:80]}")
     return numbers
 
 
@@ -159,8 +162,8 @@ def _corners(properties: _Properties) -> Box:
 
 
 def _box(properties: _Properties, width: int, height: int) -> Box:
-    # For what has no extent Tesseract can write a box of the largest and smallest integers, the
-    # wrong way round: it becomes an empty box, and its word stays.
+    # For an element without an extent, Tesseract can write a reversed box of the largest and
+    # smallest integers. It becomes an empty box, and the word is kept.
     left, top, right, bottom = _corners(properties)
     left, top = max(0, min(left, width)), max(0, min(top, height))
     return left, top, max(left, min(right, width)), max(top, min(bottom, height))
@@ -179,12 +182,12 @@ def _confidence(properties: _Properties) -> float | None:
 def _scan_res(properties: _Properties) -> float:
     numbers = _numbers(properties, "scan_res", 2)
     if numbers is None:
-        raise ValueError("the hOCR does not say its resolution")
+        raise ValueError("the hOCR does not contain its resolution")
     return numbers[1]
 
 
 def _page_markup(page: Page, position: int) -> Iterator[str]:
-    dpi = round(page.dpi)  # the specification has whole numbers here
+    dpi = round(page.dpi)  # the specification requires integers
     yield (
         f'<div class="ocr_page" id="page_{position}" title="bbox 0 0 {page.width} {page.height}; '
         f'ppageno {page.number - 1}; scan_res {dpi} {dpi}">'

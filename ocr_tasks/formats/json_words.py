@@ -1,4 +1,4 @@
-"""One JSON document with every word, its box and its confidence."""
+"""The JSON format: every word of a document with its box and its confidence."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ _POINTS_PER_INCH = 72
 
 
 def document(pages: Iterable[Page], meta: Mapping[str, object]) -> Iterator[str]:
-    """A whole JSON document, a page at a time, to be encoded as UTF-8.
+    """Yields a JSON document page by page, to be encoded as UTF-8.
 
-    `meta` stands beside `version` and `pages` and may name neither: ValueError. Boxes are left,
-    top, right, bottom from the top left corner: `box` in pixels, `box_pt` in points (1/72 inch).
-    Confidences are 0..1, or null.
+    The fields of `meta` are added to `version` and `pages`; ValueError if it contains one of
+    these. Boxes are [left, top, right, bottom] from the top left corner: `box` in pixels, `box_pt`
+    in points (1/72 inch). Confidences are from 0 to 1, or null.
     """
     if not meta.keys().isdisjoint({"version", "pages"}):
-        raise ValueError("a document's own fields are not named version or pages")
-    # The object is left open here, without its closing brace, and closed after the last page.
+        raise ValueError("the fields version and pages are reserved")
+    # The closing brace follows after the last page.
     yield _json({"version": 1, **meta})[:-1] + ',"pages":['
     separator = "\n"
     for page in pages:

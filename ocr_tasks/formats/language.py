@@ -1,13 +1,14 @@
-"""What Tesseract calls a language, and what the web calls it."""
+"""Conversion between Tesseract's language names and BCP 47 tags."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection
 
-# https://www.rfc-editor.org/rfc/rfc5646#section-2.2.1: the shortest code of ISO 639 is used, so
-# these of Tesseract's (https://tesseract-ocr.github.io/tessdoc/Data-Files-in-different-versions)
-# have another name on the web. Its other three-letter codes are the same in both worlds.
+# BCP 47 uses the shortest code of ISO 639 (https://www.rfc-editor.org/rfc/rfc5646#section-2.2.1),
+# which differs from these names of Tesseract's
+# (https://tesseract-ocr.github.io/tessdoc/Data-Files-in-different-versions). Tesseract's other
+# three-letter codes are also valid tags.
 _TAGS = {
     tesseract: tag
     for tag, codes in {
@@ -34,8 +35,9 @@ _TAGS = {
     }.items()
     for tesseract in codes.split()
 }  # fmt: skip
-# Tags without a script, older ones, and those that Tesseract has no language of its own for.
-_MEANT = {
+# Aliases: tags without a script, deprecated tags, and tags of languages that Tesseract covers with
+# another one.
+_ALIASES = {
     "zh": "zh-hans", "zh-cn": "zh-hans", "zh-sg": "zh-hans",
     "zh-tw": "zh-hant", "zh-hk": "zh-hant", "zh-mo": "zh-hant",
     "nb": "no", "nn": "no", "iw": "he", "in": "id", "ji": "yi", "tl": "fil",
@@ -44,21 +46,21 @@ _TAG = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*", re.ASCII)
 
 
 def bcp47(language: str) -> str | None:
-    """The BCP 47 tag of a Tesseract language; None for what is no single language (`eng+deu`)."""
+    """Returns the BCP 47 tag of a Tesseract language, or None if it is not one (e.g. `eng+deu`)."""
     tag = _TAGS.get(language, language)
     return tag if _TAG.fullmatch(tag) else None
 
 
 def tesseract(tag: str, installed: Collection[str]) -> str | None:
-    """The installed language that a BCP 47 tag asks for (`de-AT`: `deu`); None if there is none.
+    """Returns the installed language for a BCP 47 tag (`deu` for `de-AT`), or None.
 
-    What the tag says less and less exactly is looked for (RFC 4647, section 3.4).
+    The tag is shortened step by step until a language matches (RFC 4647, section 3.4).
     """
     parts = tag.lower().split("-") if _TAG.fullmatch(tag) else []
     while parts:
-        wanted = _MEANT.get("-".join(parts), "-".join(parts))
-        codes = [code for code, name in _TAGS.items() if name.lower() == wanted]
-        for code in (*codes, wanted):
+        name = _ALIASES.get("-".join(parts), "-".join(parts))
+        codes = [code for code, known in _TAGS.items() if known.lower() == name]
+        for code in (*codes, name):
             if code in installed:
                 return code
         parts.pop()

@@ -1,7 +1,7 @@
-"""What was read on one page: words in lines in paragraphs in blocks, with their boxes.
+"""The text of one page: blocks, paragraphs, lines and words, with their boxes.
 
-Every format of this package is written from these classes, whether the words come from Tesseract's
-hOCR or from the text layer a PDF brought with it.
+All formats of this package are written from these classes, no matter whether the words come from
+Tesseract's hOCR or from the text layer of the uploaded PDF.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Source = Literal["ocr", "pdf", "none"]
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """One word; `confidence` is 0..1, or None where nothing measured it (a PDF's own text)."""
+    """One word. `confidence` is from 0 to 1, or None if unknown (e.g. a PDF's own text)."""
 
     text: str
     box: Box
@@ -31,7 +31,8 @@ class Word:
 class Line:
     """One line of words.
 
-    `baseline` is hOCR's: (slope, offset in pixels) relative to the bottom left corner of the box.
+    `baseline` is in hOCR's form: slope, and offset in pixels, from the bottom left corner of
+    the box.
     """
 
     words: tuple[Word, ...]
@@ -41,7 +42,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Paragraph:
-    """Lines that belong together; `language` is written as its source wrote it."""
+    """One paragraph. `language` is the name that its source uses."""
 
     lines: tuple[Line, ...]
     box: Box
@@ -51,7 +52,7 @@ class Paragraph:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Paragraphs that stand in one area of the page."""
+    """An area of the page with one or more paragraphs."""
 
     paragraphs: tuple[Paragraph, ...]
     box: Box
@@ -59,7 +60,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page: `number` is 1-based, sizes are in pixels, `rotation` is in degrees."""
+    """One page. `number` is 1-based, sizes are in pixels, `rotation` is in degrees clockwise."""
 
     number: int
     width: int
@@ -70,15 +71,15 @@ class Page:
     rotation: int = 0
 
     def __post_init__(self) -> None:
-        """ValueError for a page that no format could write."""
+        """Raises ValueError if the number or the resolution is invalid."""
         if self.number < 1 or not (isfinite(self.dpi) and self.dpi > 0):
-            raise ValueError(f"no page is number {self.number} with {self.dpi} dpi")
+            raise ValueError(f"invalid page number {self.number} or resolution {self.dpi} dpi")
 
     @classmethod
     def empty(
         cls, number: int, width: int, height: int, dpi: float, source: Source = "none"
     ) -> Page:
-        """A page of `width` by `height` pixels without words: it was not read, or has no text."""
+        """Returns a page without words: OCR did not run on it, or found no text."""
         return cls(number, width, height, dpi, blocks=(), source=source)
 
     @property
@@ -98,9 +99,9 @@ class Page:
 
     @property
     def confidence(self) -> float | None:
-        """Mean confidence (0..1), each word counting as many times as it has characters.
+        """The mean confidence of the words (0 to 1), weighted by their numbers of characters.
 
-        None when no word has both text and a confidence.
+        None if no word has both text and a confidence.
         """
         total, weight = 0.0, 0
         for word in self.words:
@@ -110,7 +111,7 @@ class Page:
         return total / weight if weight else None
 
     def to_dict(self) -> dict[str, object]:
-        """The page as what JSON knows: this is how a page's result is stored."""
+        """Returns the page as JSON-serializable data, which is how pages are stored."""
         return {
             "number": self.number,
             "width": self.width,
@@ -123,7 +124,7 @@ class Page:
 
     @classmethod
     def from_dict(cls, data: object) -> Page:
-        """The page that `to_dict` wrote, also after JSON; ValueError for anything else."""
+        """Creates a page from the data of `to_dict`. ValueError if it is invalid."""
         fields = _fields(data)
         return cls(
             number=_int(fields.get("number")),
@@ -136,8 +137,8 @@ class Page:
         )
 
 
-# Below a page everything is a list, without names: a page has hundreds of words, and the names
-# would be most of the file.
+# Blocks, paragraphs, lines and words are stored as lists without field names, because with hundreds
+# of words per page the names would take up most of the file.
 
 
 def _block_to_json(block: Block) -> list[object]:
@@ -191,38 +192,38 @@ def _word_from_json(data: object) -> Word:
     return Word(_str(text), _box(box), None if confidence is None else _float(confidence))
 
 
-def _wrong(expected: str, data: object) -> ValueError:
-    # ValueError for every fault: whoever reads a stored page has one thing to catch.
-    return ValueError(f"a stored page has {expected} where this is: {data!r:.80}")
+def _error(expected: str, data: object) -> ValueError:
+    # Always ValueError, also for wrong types, so that callers have one exception to catch.
+    return ValueError(f"stored page: expected {expected}, found {data!r:.80}")
 
 
 def _fields(data: object) -> dict[str, object]:
     if not isinstance(data, dict):
-        raise _wrong("an object", data)
+        raise _error("an object", data)
     return cast("dict[str, object]", data)
 
 
 def _list(data: object, length: int | None = None) -> list[object]:
     if not isinstance(data, list) or (length is not None and len(data) != length):
-        raise _wrong("a list", data)
+        raise _error("a list", data)
     return cast("list[object]", data)
 
 
 def _int(data: object) -> int:
     if not isinstance(data, int) or isinstance(data, bool):
-        raise _wrong("a whole number", data)
+        raise _error("an integer", data)
     return data
 
 
 def _float(data: object) -> float:
     if not isinstance(data, int | float) or isinstance(data, bool):
-        raise _wrong("a number", data)
+        raise _error("a number", data)
     return data
 
 
 def _str(data: object) -> str:
     if not isinstance(data, str):
-        raise _wrong("text", data)
+        raise _error("text", data)
     return data
 
 
@@ -238,11 +239,11 @@ def _baseline(data: object) -> tuple[float, float]:
 
 def _direction(data: object) -> Direction | None:
     if data is not None and data not in get_args(Direction):
-        raise _wrong("a direction", data)
+        raise _error("a direction", data)
     return cast("Direction | None", data)
 
 
 def _source(data: object) -> Source:
     if data not in get_args(Source):
-        raise _wrong("a source", data)
+        raise _error("a source", data)
     return cast("Source", data)

@@ -1,8 +1,8 @@
-"""PAGE-XML of 2019-07-15, in which OCR-D keeps what is known of a page: written, and read in part.
+"""Writes PAGE-XML 2019-07-15, OCR-D's format for pages, and parses parts of it.
 
-The schema is https://www.primaresearch.org/schema/PAGE/gts/pagecontent/2019-07-15/pagecontent.xsd;
-https://ocr-d.de/en/spec/page says how OCR-D uses it. A document has one page, and its coordinates
-are pixels of the image that it names.
+Schema: https://www.primaresearch.org/schema/PAGE/gts/pagecontent/2019-07-15/pagecontent.xsd.
+OCR-D's conventions: https://ocr-d.de/en/spec/page. A document describes one page, in pixels of the
+image that it names.
 """
 
 from __future__ import annotations
@@ -26,28 +26,28 @@ _FAMILY = "http://schema.primaresearch.org/PAGE/gts/pagecontent/"
 NAMESPACE = f"{_FAMILY}2019-07-15"
 _DIRECTIONS = {"ltr": "left-to-right", "rtl": "right-to-left"}
 
-#: What can have been done to an alternative image so that its pixels lie elsewhere.
+#: Features of alternative images whose pixels have other positions than in the page's image.
 _MOVED = ("cropped", "deskewed", "rotated", "dewarped", "clipped")
 
 
 @dataclass(frozen=True, slots=True)
 class Alternative:
-    """Another image of a page, and what was done to it (`binarized,despeckled`)."""
+    """An alternative image of a page, and how it was processed (e.g. `binarized,despeckled`)."""
 
     image: str
     features: str
 
     @property
     def in_place(self) -> bool:
-        """Whether its pixels lie where they lie in the page's own image."""
+        """Whether its pixels have the same positions as in the page's own image."""
         return not any(feature.strip().startswith(_MOVED) for feature in self.features.split(","))
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What a document says of where its page comes from: paths are relative to the METS file.
+    """The images that a document names, with paths relative to the METS file.
 
-    `regions` and `lines` are the numbers of regions and lines of text that it has.
+    `regions` and `lines` are the numbers of text regions and text lines in the document.
     """
 
     image: str
@@ -58,7 +58,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """Who made a document: a processor, the step that it is in OCR-D's words, its parameters."""
+    """The processor that created a document: program, OCR-D step, version and parameters."""
 
     executable: str
     step: str
@@ -67,16 +67,16 @@ class Made:
 
 
 def read(document: bytes | str) -> Source:
-    """The images that a PAGE document of any version names.
+    """Returns the images that a PAGE document names. Accepts all versions of PAGE.
 
-    ValueError for all that is not one well-formed page, and for entities, whatever they stand for.
+    Raises ValueError if it is not well-formed, uses entities, or does not have exactly one page.
     """
     root = tree(document, "PAGE")
     if not _namespace(root).startswith(_FAMILY):
-        raise ValueError("that is no PAGE document")
+        raise ValueError("not a PAGE document")
     pages = list(_named(root, "Page"))
     if len(pages) != 1:
-        raise ValueError(f"the PAGE document has {len(pages)} pages where one is expected")
+        raise ValueError(f"the PAGE document has {len(pages)} pages instead of one")
     (page,) = pages
     alternatives = tuple(
         Alternative(element.get("filename", ""), element.get("comments", ""))
@@ -90,11 +90,11 @@ def read(document: bytes | str) -> Source:
 def document(
     page: Page, source: Source, document_id: str, creator: str, made: Made | None, when: datetime
 ) -> Iterator[str]:
-    """A whole PAGE document, a region at a time, to be encoded as UTF-8.
+    """Yields a PAGE document region by region, to be encoded as UTF-8.
 
-    The page's pixels are those of the image of `source`. `document_id` is an xsd:ID, `creator` the
-    software and its version; `when` has a time zone. Paragraphs become regions. The language of a
-    paragraph is left out: PAGE knows languages by English names from a list of its own.
+    `page` is in pixels of the image of `source`. `document_id` is an xsd:ID, `creator` the software
+    and its version. `when` must have a time zone. Paragraphs become regions. The language of a
+    paragraph is omitted, because PAGE uses its own list of English names.
     """
     yield (
         '<?xml version="1.0" encoding="UTF-8"?>\n'
@@ -130,12 +130,12 @@ def _metadata(creator: str, made: Made | None, when: datetime) -> Iterator[str]:
 
 
 def utc(when: datetime) -> str:
-    """A time as the schema wants it."""
+    """Formats a time as the schema requires, in UTC."""
     return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def made_element(made: Made) -> str:
-    """Who made a document, for its metadata."""
+    """Returns the metadata element that describes a processing step."""
     executable = escaped(made.executable)
     labels = "".join(
         f'<Label type="{escaped(name)}" '
@@ -159,7 +159,7 @@ def _reading_order(regions: int) -> Iterator[str]:
 
 
 def _with_text(paragraph: Paragraph) -> Paragraph | None:
-    """The paragraph without words and lines that have no text; None if nothing is left."""
+    """Returns the paragraph without empty words and lines, or None if it has no text."""
     lines = tuple(
         Line(words, line.box, line.baseline)
         for line in paragraph.lines
@@ -170,7 +170,7 @@ def _with_text(paragraph: Paragraph) -> Paragraph | None:
 
 def _text_region(region: Paragraph, ids: Ids, size: tuple[int, int]) -> Iterator[str]:
     direction = _direction(region)
-    box = _around([region.box, *(_line_box(line) for line in region.lines)])
+    box = _bounding_box([region.box, *(_line_box(line) for line in region.lines)])
     yield f'<TextRegion id="{ids.next("region")}" type="paragraph"{direction}>'
     yield _coords(box, size)
     for line in region.lines:
@@ -181,58 +181,62 @@ def _text_region(region: Paragraph, ids: Ids, size: tuple[int, int]) -> Iterator
     yield "</TextRegion>"
 
 
-def _text_line(line: Line, to_left: bool, ids: Ids, size: tuple[int, int]) -> Iterator[str]:
-    box = _within(_line_box(line), size)
+def _text_line(line: Line, right_to_left: bool, ids: Ids, size: tuple[int, int]) -> Iterator[str]:
+    box = _clip(_line_box(line), size)
     yield _coords(box, size)
     yield from _baseline(line, box)
-    # OCR-D has the words from left to right, and turns them round where text runs to the left.
-    for word in reversed(line.words) if to_left else line.words:
+    # OCR-D stores words from left to right, and reverses them for right-to-left text.
+    for word in reversed(line.words) if right_to_left else line.words:
         yield word_element(word, ids.next("word"), size)
     yield text_element([line.words])
 
 
 def _direction(region: Paragraph) -> str:
-    # OCR-D does not look at the region for what a line does not say.
+    # OCR-D does not use the region's direction for lines without one, so lines get it as well.
     if region.direction is None:
         return ""
     return f' readingDirection="{_DIRECTIONS[region.direction]}"'
 
 
 def _line_box(line: Line) -> Box:
-    return _around([line.box, *(word.box for word in line.words)])
+    return _bounding_box([line.box, *(word.box for word in line.words)])
 
 
 def word_element(word: Word, word_id: str, size: tuple[int, int]) -> str:
-    """A word of a page of this width and height."""
+    """Returns the element of a word. `size` is the width and height of the page in pixels."""
     text = text_element([[word]])
     return f'<Word id="{escaped(word_id)}">{_coords(word.box, size)}{text}</Word>'
 
 
 def text_element(lines: Iterable[Sequence[Word]]) -> str:
-    """The text of lines, and how sure it is: each word counts by its characters."""
+    """Returns the element with the text of lines, and their mean confidence.
+
+    Words are weighted by their numbers of characters.
+    """
     rows = list(lines)
     text = "\n".join(" ".join(escaped(word.text) for word in row) for row in rows)
-    known = [
+    weighted = [
         (word.confidence, len(word.text))
         for row in rows
         for word in row
         if word.confidence is not None
     ]
-    confidence = ""
-    if known:
-        mean = sum(sure * length for sure, length in known) / sum(length for _, length in known)
-        confidence = f' conf="{decimal(mean, 4)}"'
-    return f"<TextEquiv{confidence}><Unicode>{text}</Unicode></TextEquiv>"
+    attribute = ""
+    if weighted:
+        total = sum(length for _, length in weighted)
+        mean = sum(confidence * length for confidence, length in weighted) / total
+        attribute = f' conf="{decimal(mean, 4)}"'
+    return f"<TextEquiv{attribute}><Unicode>{text}</Unicode></TextEquiv>"
 
 
-def _around(boxes: Iterable[Box]) -> Box:
-    """The box around all boxes: what is inside another thing must not stick out of it."""
+def _bounding_box(boxes: Iterable[Box]) -> Box:
+    """Returns the bounding box of boxes, so that an element contains its children."""
     lefts, tops, rights, bottoms = zip(*boxes, strict=True)
     return min(lefts), min(tops), max(rights), max(bottoms)
 
 
-def _within(box: Box, size: tuple[int, int]) -> Box:
-    """The box cut to the page, and at least one pixel wide and high: a polygon has an area."""
+def _clip(box: Box, size: tuple[int, int]) -> Box:
+    """Clips a box to the page. The result is at least one pixel wide and high."""
     width, height = size
     left, top = max(0, min(box[0], width - 1)), max(0, min(box[1], height - 1))
     right, bottom = max(left + 1, min(box[2], width)), max(top + 1, min(box[3], height))
@@ -240,12 +244,12 @@ def _within(box: Box, size: tuple[int, int]) -> Box:
 
 
 def _coords(box: Box, size: tuple[int, int]) -> str:
-    left, top, right, bottom = _within(box, size)
+    left, top, right, bottom = _clip(box, size)
     return f'<Coords points="{left},{top} {right},{top} {right},{bottom} {left},{bottom}"/>'
 
 
 def _baseline(line: Line, box: Box) -> Iterator[str]:
-    # hOCR's is a line through the box, PAGE's is a list of points with whole numbers.
+    # hOCR describes a line by slope and offset, PAGE by points with integer coordinates.
     if line.baseline is None:
         return
     slope, offset = line.baseline

@@ -1,6 +1,6 @@
-"""Where the words of a page stand in the image that the page was made of.
+"""Converts the boxes of a page to pixels of the image that the page was created from.
 
-What is read is a raster of a page of a PDF: it may have another size than the image, and be turned.
+OCR runs on a rasterized PDF page, which can differ from the image in size and rotation.
 """
 
 from __future__ import annotations
@@ -12,40 +12,40 @@ from ocr_tasks.formats.page import Block, Box, Line, Page, Paragraph, Word
 
 _Point = tuple[float, float]
 
-#: From a place in an image that was turned clockwise, by so many degrees, to where it came from.
-#: Places are shares of width and height.
-_BACK: dict[int, Callable[[float, float], _Point]] = {
+#: Maps a point in an image rotated clockwise, by the degrees, to the point in the original image.
+#: Coordinates are fractions of width and height.
+_ROTATE_BACK: dict[int, Callable[[float, float], _Point]] = {
     0: lambda x, y: (x, y),
     90: lambda x, y: (y, 1 - x),
     180: lambda x, y: (1 - x, 1 - y),
     270: lambda x, y: (1 - y, x),
 }
 
-#: From a place in an upright image to its place in the stored one, by EXIF's orientation.
+#: Maps a point in an upright image to the point in the stored image, by EXIF orientation.
 _STORED: dict[int, Callable[[float, float], _Point]] = {
-    1: _BACK[0],
+    1: _ROTATE_BACK[0],
     2: lambda x, y: (1 - x, y),
-    3: _BACK[180],
+    3: _ROTATE_BACK[180],
     4: lambda x, y: (x, 1 - y),
     5: lambda x, y: (y, x),
-    6: _BACK[90],
+    6: _ROTATE_BACK[90],
     7: lambda x, y: (1 - y, 1 - x),
-    8: _BACK[270],
+    8: _ROTATE_BACK[270],
 }
 
 
 def in_image(page: Page, width: int, height: int, orientation: int = 1) -> Page:
-    """The page with boxes in pixels of the stored image, which has `width` by `height` of them.
+    """Returns the page with boxes in pixels of the stored image, which is `width` by `height`.
 
-    `orientation` is that of EXIF, by which the image was turned before anything else. Then the page
-    was turned back by `page.rotation`, by which it lay turned clockwise. Where text does not run to
-    the right in the image, its lines have no baseline: that of hOCR could not say how it runs.
+    `orientation` is the image's EXIF orientation. It was applied first; then the page, which was
+    rotated clockwise by `page.rotation`, was rotated back. If the text in the image does not run
+    from left to right, lines have no baseline, because hOCR's form cannot express it.
     """
     if (width, height, page.rotation % 360, orientation) == (page.width, page.height, 0, 1):
         return page
     if page.width < 1 or page.height < 1:
         return dataclasses.replace(page, width=width, height=height, blocks=())
-    back, stored = _BACK[-page.rotation % 360], _STORED[orientation]
+    back, stored = _ROTATE_BACK[-page.rotation % 360], _STORED[orientation]
     turned = page.rotation % 360 != 0 or orientation != 1
 
     def box(old: Box) -> Box:
@@ -63,13 +63,13 @@ def in_image(page: Page, width: int, height: int, orientation: int = 1) -> Page:
         down = height / page.height
         return old[0] * down * page.width / width, old[1] * down
 
-    blocks = tuple(_moved(block, box, baseline) for block in page.blocks)
+    blocks = tuple(_transform(block, box, baseline) for block in page.blocks)
     sides = sorted((page.width, page.height)), sorted((width, height))
     dpi = page.dpi * sides[1][1] / sides[0][1]
     return dataclasses.replace(page, width=width, height=height, dpi=dpi, blocks=blocks)
 
 
-def _moved(
+def _transform(
     block: Block,
     box: Callable[[Box], Box],
     baseline: Callable[[tuple[float, float] | None], tuple[float, float] | None],

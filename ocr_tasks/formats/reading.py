@@ -1,4 +1,4 @@
-"""XML that others wrote: parsed without believing it."""
+"""Safe parsing of untrusted XML: no entities, no document types, no network access."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from ocr_tasks.formats.writing import legal
 
 
 def tree(document: bytes | str, kind: str) -> etree._Element:
-    """The root of an XML document of a stranger, called `kind` in what is said of it.
+    """Returns the root of an untrusted XML document. `kind` is its name in error messages.
 
-    ValueError where it is not well-formed, and for entities, whatever they stand for.
+    Raises ValueError if it is not well-formed or uses entities.
     """
     text = legal(document.decode("utf-8-sig") if isinstance(document, bytes) else document)
-    # Who reads for us declares none, and without a declaration there is nothing to expand or to
-    # fetch. The parser is told the encoding, so it cannot see one where this does not.
+    # Without a declaration there is nothing to expand or to fetch. OCR engines declare no entities.
+    # The parser gets the encoding, so it cannot find a declaration that this check has missed.
     if "<!ENTITY" in text:
         raise ValueError(f"the {kind} declares entities")
     parser = etree.XMLParser(
@@ -35,42 +35,42 @@ def tree(document: bytes | str, kind: str) -> etree._Element:
         root = etree.fromstring(text.encode(), parser)
     except etree.XMLSyntaxError as error:
         raise ValueError(f"the {kind} is not well-formed: {error}") from error
-    # Comments and instructions are gone, so what has no name is an entity nobody declared.
+    # Comments and processing instructions were removed, so an element without a name is an entity.
     if not all(isinstance(element.tag, str) for element in root.iter()):
         raise ValueError(f"the {kind} uses an entity")
     return root
 
 
-#: Encodings in which markup cannot hide: each of its characters is the byte that it is in ASCII.
-_PLAIN = re.compile(rb"iso-8859-([1-9]|1[013-6])|windows-125[0-8]", re.IGNORECASE)
+#: Encodings that contain ASCII unchanged, so that checks of the bytes find all markup.
+_ASCII_COMPATIBLE = re.compile(rb"iso-8859-([1-9]|1[013-6])|windows-125[0-8]", re.IGNORECASE)
 _DECLARATION = re.compile(rb"<\?xml\s[^>]{0,200}?encoding\s*=\s*[\"']([\w.-]{1,40})[\"']")
-#: Elements and attributes; each takes some hundred bytes of memory.
-_MOST_NODES = 8_000_000
+#: Maximum number of elements and attributes. Each takes a few hundred bytes of memory.
+_MAX_NODES = 8_000_000
 
 
 def utf_8(document: bytes, kind: str) -> bytes:
-    """An XML document in UTF-8, whatever it was in; ValueError for odd encodings."""
+    """Converts an XML document to UTF-8. ValueError if its encoding is not supported."""
     if document.startswith((b"\xff\xfe", b"\xfe\xff")):
         return document.decode("utf-16").encode()
     document = document.removeprefix(b"\xef\xbb\xbf")
     declared = _DECLARATION.match(document)
     if declared is None or declared[1].lower() in (b"utf-8", b"us-ascii"):
         return document
-    if not _PLAIN.fullmatch(declared[1]):
-        raise ValueError(f"the {kind} is in another encoding than UTF-8")
+    if not _ASCII_COMPATIBLE.fullmatch(declared[1]):
+        raise ValueError(f"the {kind} has an unsupported encoding")
     return document.decode(declared[1].decode()).encode()
 
 
 def large_tree(document: bytes, kind: str) -> etree._Element:
-    """The root of an XML document of any size, which is to be written again: nothing is left out.
+    """Returns the root of a large XML document. Keeps comments and processing instructions.
 
-    ValueError where it is not well-formed, and for document types, whatever they declare.
+    Raises ValueError if it is not well-formed, or declares a document type or entities.
     """
     text = utf_8(document, kind)
     if b"<!DOCTYPE" in text or b"<!ENTITY" in text:
         raise ValueError(f"the {kind} declares a document type or entities")
-    if text.count(b"<") + text.count(b"=") > _MOST_NODES:
-        raise ValueError(f"the {kind} has more than {_MOST_NODES} elements and attributes")
+    if text.count(b"<") + text.count(b"=") > _MAX_NODES:
+        raise ValueError(f"the {kind} has more than {_MAX_NODES} elements and attributes")
     parser = etree.XMLParser(
         encoding="utf-8",
         resolve_entities=False,
@@ -86,13 +86,13 @@ def large_tree(document: bytes, kind: str) -> etree._Element:
 
 
 def check_nesting(root: etree._Element, kinds: Callable[[etree._Element], Iterable[str]]) -> None:
-    """ValueError where an element of a kind stands in another one of that kind.
+    """Raises ValueError if an element of a kind is nested in another element of the same kind.
 
-    Whoever then looks for lines in each area and words in each line looks at each word once only.
+    Without nesting, searching each area for lines and each line for words visits every word once.
     """
     open_ = Counter[str]()
     for event, element in etree.iterwalk(root, events=("start", "end")):
         for kind in kinds(element):
             open_[kind] += 1 if event == "start" else -1
             if open_[kind] > 1:
-                raise ValueError(f"one {kind} stands in another")
+                raise ValueError(f"a {kind} element is nested in another one")

@@ -1,4 +1,4 @@
-"""Plain text."""
+"""The plain text format."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from ocr_tasks.formats.writing import plain
 
 
 def page_text(page: Page) -> str:
-    """The page's lines, with an empty line between paragraphs; no line break at the end."""
+    """Returns the page's lines, with an empty line between paragraphs and no final line break."""
     paragraphs = (_paragraph_text(paragraph) for paragraph in page.paragraphs)
     return "\n\n".join(filter(None, paragraphs))
 
 
 def document(pages: Iterable[Page]) -> Iterator[str]:
-    """The text of a document, a page at a time, with a form feed between pages.
+    """Yields the text of a document page by page, with form feeds between pages.
 
-    As in OCRmyPDF's sidecar, the nth part between form feeds is the nth page, also if it is empty.
+    Each part between form feeds is one page, even if it is empty, as in OCRmyPDF's sidecar.
     """
     separator = ""
     for page in pages:

@@ -1,4 +1,4 @@
-"""ZIP files that are written as they are sent: nothing is held but the piece on its way."""
+"""ZIP files that are created while they are sent, with one chunk in memory at a time."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A file to be packed. `size` is its bytes, `changed` seconds since the epoch.
+    """A file to add to a ZIP file. `size` is in bytes, `changed` in seconds since the epoch.
 
-    With `packed` it is deflated; what is compressed already is stored as it is.
+    `packed` says whether to compress it, which is of no use for compressed formats. `pieces` are
+    the chunks of its content.
     """
 
     name: str
@@ -24,38 +25,39 @@ class Member:
 
 
 def stream(members: Iterable[Member]) -> Iterator[bytes]:
-    """A ZIP file of these files, a piece at a time; each is read when its turn comes."""
+    """Yields a ZIP file chunk by chunk. Each member is read only when it is added."""
     sink = Sink()
     with zipfile.ZipFile(sink, "w") as target:
         for member in members:
             info = zipfile.ZipInfo(member.name, time.gmtime(max(member.changed, _OLDEST))[:6])
             info.compress_type = zipfile.ZIP_DEFLATED if member.packed else zipfile.ZIP_STORED
             info.external_attr = 0o644 << 16
-            # Sizes stand behind a file that is written to a pipe, in a width told before it.
+            # Without seeking, sizes are written after the content, but whether they have 32 or 64
+            # bits is decided before it.
             with target.open(info, "w", force_zip64=member.size >= 1 << 31) as file:
-                for piece in member.pieces:
-                    file.write(piece)
+                for chunk in member.pieces:
+                    file.write(chunk)
                     yield sink.taken()
     yield sink.taken()
 
 
-#: 1980, before which a ZIP file knows no time.
+#: 1980, the earliest time that ZIP can store.
 _OLDEST = 315_532_800.0
 
 
 class Sink(io.RawIOBase):
-    """Takes what `zipfile` writes, which then writes as to a pipe: without going back."""
+    """A file object that collects what `zipfile` writes. It is not seekable."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._pieces: list[bytes] = []
+        self._chunks: list[bytes] = []
 
-    def write(self, piece: bytes | bytearray | memoryview) -> int:  # type: ignore[override]
-        """Keeps a copy of the piece."""
-        self._pieces.append(bytes(piece))
-        return len(self._pieces[-1])
+    def write(self, chunk: bytes | bytearray | memoryview) -> int:  # type: ignore[override]
+        """Stores a copy of the chunk."""
+        self._chunks.append(bytes(chunk))
+        return len(self._chunks[-1])
 
     def taken(self) -> bytes:
-        """What was written since this was last asked."""
-        pieces, self._pieces = self._pieces, []
-        return b"".join(pieces)
+        """Returns and removes the data written since the last call."""
+        chunks, self._chunks = self._chunks, []
+        return b"".join(chunks)

@@ -1,8 +1,8 @@
-"""Starts the processes that look into uploads, each a fork of one that has everything loaded.
+"""A fork server for the processes that check uploads.
 
-Starting Python and its PDF library anew takes 0.15 s for each upload; a fork takes a hundredth of
-that. The process that is forked has one thread, no secrets in its environment, and never looks into
-an upload itself. Each web process has its own, from its first upload on.
+Starting Python with a PDF library takes 0.15 s for each upload; a fork takes a hundredth of that.
+The fork server has one thread and no secrets in its environment, and never opens an upload itself.
+Each web process starts its own with its first upload.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from typing import Any
 
 from ocr_tasks import errors
 
-#: Bytes of an answer at most; it is a few numbers and a sentence.
-_MOST = 1 << 20
+#: Maximum bytes of a response, which consists of a few numbers and a sentence.
+_MAX_RESPONSE_BYTES = 1 << 20
 
 
 class NoAnswer(Exception):
-    """The child was ended by a limit, or crashed."""
+    """The child was killed by a limit, or crashed."""
 
 
 class TimedOut(NoAnswer):
-    """The child took too long, and was killed."""
+    """The child exceeded its time limit and was killed."""
 
 
 class _Zygote:
-    """The process that is forked."""
+    """A client of the fork server, which it starts when needed."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -45,32 +45,32 @@ class _Zygote:
         self._owner = 0
 
     def child(self) -> socket.socket:
-        """A socket to a new child."""
+        """Forks a child and returns a socket connected to it."""
         ours, theirs = socket.socketpair()
         with theirs, self._lock:
             try:
                 self._send(theirs)
-            except OSError:  # it has died
-                self._forget()
+            except OSError:  # the fork server has died
+                self._disconnect()
                 self._send(theirs)
         return ours
 
     def _send(self, end: socket.socket) -> None:
-        # A fork of this process must not share the connection.
+        # After a fork of this process, the child needs its own fork server.
         if self._control is None or self._owner != os.getpid():
-            self._forget()
+            self._disconnect()
             self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with theirs:
                 self._process, self._owner = _start(theirs), os.getpid()
         socket.send_fds(self._control, [b"."], [end.fileno()])
 
-    def _forget(self) -> None:
+    def _disconnect(self) -> None:
         if self._control:
             self._control.close()
         self._control = None
 
     def end(self) -> None:
-        """Lets the process end."""
+        """Stops the fork server."""
         if self._control and self._process and self._owner == os.getpid():
             self._control.close()
             self._process.wait()
@@ -81,33 +81,37 @@ atexit.register(_zygote.end)
 
 
 def ask(order: dict[str, Any], folder: Path, seconds: float) -> dict[str, Any]:
-    """Returns a new child's answer to an order; its temporary files go into `folder`."""
+    """Sends an order to a new child, and returns its response.
+
+    The child's temporary files are created in `folder`. Raises TimedOut after `seconds`, and
+    NoAnswer if the child crashes.
+    """
     deadline = time.monotonic() + seconds
     with _zygote.child() as child:
         child.sendall(json.dumps(order | {"folder": str(folder)}).encode())
         child.shutdown(socket.SHUT_WR)
-        said = b""
+        received = b""
         try:
-            while len(said) < _MOST:
+            while len(received) < _MAX_RESPONSE_BYTES:
                 child.settimeout(max(0.001, deadline - time.monotonic()))
-                piece = child.recv(65536)
-                if not piece:
+                chunk = child.recv(65536)
+                if not chunk:
                     break
-                said += piece
+                received += chunk
         except TimeoutError:
-            _kill(said)
+            _kill(received)
             raise TimedOut from None
         except ConnectionError:
             raise NoAnswer from None
     try:
-        answer: dict[str, Any] = json.loads(said.partition(b"\n")[2])
+        response: dict[str, Any] = json.loads(received.partition(b"\n")[2])
     except ValueError:
         raise NoAnswer from None
-    return answer
+    return response
 
 
 def look(order: dict[str, Any], folder: Path, seconds: float) -> dict[str, Any]:
-    """The answer of a new child, as `ask`, with what becomes of it in our words."""
+    """Sends an order to a new child like `ask`, and raises errors for clients."""
     try:
         return ask(order, folder, seconds)
     except TimedOut:
@@ -118,9 +122,9 @@ def look(order: dict[str, Any], folder: Path, seconds: float) -> dict[str, Any]:
         raise errors.StorageUnavailable("cannot start the check of the upload") from error
 
 
-def _kill(said: bytes) -> None:
-    """Kills a child, which says its process id first, and what it started."""
-    pid, line, _ = said.partition(b"\n")
+def _kill(received: bytes) -> None:
+    """Kills a child's process group. The child sends its process id first."""
+    pid, line, _ = received.partition(b"\n")
     if line:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(int(pid), signal.SIGKILL)
@@ -131,7 +135,7 @@ def _start(control: socket.socket) -> subprocess.Popen[bytes]:
         [sys.executable, "-m", "ocr_tasks.uploads.inspect"],
         stdin=control.fileno(),
         stdout=subprocess.DEVNULL,
-        # Nothing of ours but what it needs: no address of Redis, no secrets.
+        # Only required variables: no URL of Redis, no secrets.
         env={name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
         | {"HOME": "/nonexistent"},
         start_new_session=True,
@@ -139,37 +143,37 @@ def _start(control: socket.socket) -> subprocess.Popen[bytes]:
 
 
 def serve(work: Any) -> None:
-    """The life of the process that is forked: `work(order)` answers in each child.
+    """Runs the fork server. Each child calls `work(order)` and sends what it returns.
 
-    Ends when the process that started it has ended.
+    Returns when the process that started the fork server has exited.
     """
     os.umask(0o077)
-    gc.freeze()  # what is loaded is shared with the children, and stays
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the children
+    gc.freeze()  # the loaded modules are shared with the children, and are not garbage
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps the children
     with socket.socket(fileno=os.dup(0)) as control:
         while True:
-            asked, ends, _, _ = socket.recv_fds(control, 1, 1)
-            if not asked:
+            data, descriptors, _, _ = socket.recv_fds(control, 1, 1)
+            if not data:
                 return
             if os.fork() == 0:
                 control.close()
-                _answer(socket.socket(fileno=ends[0]), work)
-            os.close(ends[0])
+                _run_child(socket.socket(fileno=descriptors[0]), work)
+            os.close(descriptors[0])
 
 
-def _answer(asker: socket.socket, work: Any) -> None:
-    """The life of a child: one order, one line of answer."""
+def _run_child(connection: socket.socket, work: Any) -> None:
+    """Runs a child: receives one order, sends one line of response, and exits."""
     code = 1
     try:
         os.setsid()
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        asker.sendall(b"%d\n" % os.getpid())
-        with asker.makefile("rb") as said:
-            order = json.loads(said.read())
+        connection.sendall(b"%d\n" % os.getpid())
+        with connection.makefile("rb") as file:
+            order = json.loads(file.read())
         os.environ["TMPDIR"] = order["folder"]
-        asker.sendall(json.dumps(work(order)).encode())
+        connection.sendall(json.dumps(work(order)).encode())
         code = 0
     except BaseException:
-        sys.excepthook(*sys.exc_info())  # its last words are for the log
+        sys.excepthook(*sys.exc_info())  # writes the traceback to the log
     finally:
         os._exit(code)

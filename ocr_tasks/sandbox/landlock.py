@@ -1,8 +1,8 @@
-"""Takes rights from this process for good: to files, to the network, to other processes.
+"""Irrevocably restricts this process's access to files, the network and other processes.
 
-Landlock is the part of Linux (5.19 or newer) with which a process without privileges shuts itself
-in: three system calls, whose numbers and structures never change (linux/landlock.h). What it does
-not hold is what root may do beside files, so root gives that up as well (man 7 capabilities).
+Landlock lets an unprivileged process sandbox itself, with three system calls whose numbers and
+structures are stable (linux/landlock.h). This module requires Linux 5.19 or newer. Root processes
+must also drop most of their capabilities (capabilities(7)), which Landlock does not restrict.
 """
 
 from __future__ import annotations
@@ -14,27 +14,27 @@ from collections.abc import Iterable
 from pathlib import Path
 
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
-_ASK_VERSION = 1
+_GET_VERSION = 1
 _PATH_BENEATH, _NET_PORT = 1, 2
 _PR_SET_NO_NEW_PRIVS = 38
 
 _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = (1 << bit for bit in range(4))
-#: Removing and making of files and folders, links and renames from one folder to another.
+#: Creating and deleting files and folders, links, and renames between folders.
 _CHANGE_FOLDERS = 1 << 4 | 1 << 5 | 1 << 7 | 1 << 8 | 1 << 12 | 1 << 13
-#: Making of devices, sockets and pipes, which nobody needs.
+#: Creating devices, sockets and pipes, which is never allowed.
 _MAKE_SPECIAL = 1 << 6 | 1 << 9 | 1 << 10 | 1 << 11
 _TRUNCATE = 1 << 14
 _BIND_TCP, _CONNECT_TCP = 1, 2
-#: No signals to processes outside, and no abstract sockets of theirs.
+#: Signals to processes outside of the sandbox, and connections to their abstract sockets.
 _SCOPES = 1 | 2
 
 _READ = _EXECUTE | _READ_FILE | _READ_DIR
-_OF_FILES = _EXECUTE | _READ_FILE | _WRITE_FILE | _TRUNCATE
+_FILE_RIGHTS = _EXECUTE | _READ_FILE | _WRITE_FILE | _TRUNCATE
 
-#: Of what the kernel must at least know: moving files between folders is part of our work.
-_OLDEST = 2
+#: Minimum Landlock ABI. Older ones do not allow moving files between folders.
+_MIN_ABI = 2
 
-#: What root keeps: files of whatever user can be read and written where Landlock lets it.
+#: Capabilities that root keeps, to access files of all users where Landlock permits it.
 _KEPT_CAPABILITIES = 1 << 1 | 1 << 2 | 1 << 3  # DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER
 _CAPABILITIES_VERSION = 0x20080522
 
@@ -42,15 +42,15 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def landlock() -> int:
-    """How much of Landlock the kernel knows; 0: not enough, or it is switched off."""
-    found: int = _libc.syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), _ASK_VERSION)
-    return found if found >= _OLDEST else 0
+    """Returns the kernel's Landlock ABI version, or 0 if it is too old or disabled."""
+    abi: int = _libc.syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), _GET_VERSION)
+    return abi if abi >= _MIN_ABI else 0
 
 
 def give_up_privileges() -> None:
-    """Leaves this thread, and all that it starts, what any user may do, and the files of root.
+    """Drops the privileges of this thread and its future children, except for access to files.
 
-    Programs with the set-user-id bit do not give that back.
+    Programs with the set-user-id bit cannot restore them (PR_SET_NO_NEW_PRIVS).
     """
     _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     header = struct.pack("=Ii", _CAPABILITIES_VERSION, 0)
@@ -61,13 +61,11 @@ def give_up_privileges() -> None:
 
 
 def restrict(readable: Iterable[Path], writable: Iterable[Path], ports: Iterable[int]) -> None:
-    """Leaves this thread, and all that it starts, these rights and no others.
+    """Restricts this thread and its future children to the given paths and ports.
 
-    It must have called `give_up_privileges` before.
-
-    `readable` are folders and files that may be read and run, `writable` those that may be read and
-    changed, `ports` are TCP ports that may be connected to (from Linux 6.7 on). Paths that are not
-    there are passed over.
+    `give_up_privileges` must be called first. `readable` paths can be read and executed, `writable`
+    paths can be read and changed. `ports` are the TCP ports that can be connected to; they are
+    enforced from Linux 6.7. Missing paths are ignored.
     """
     abi = landlock()
     write = _WRITE_FILE | _READ_FILE | _READ_DIR | _CHANGE_FOLDERS
@@ -95,18 +93,18 @@ def _allow(rules: int, path: Path, rights: int) -> None:
     try:
         number = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except OSError:
-        return  # what cannot be reached needs no right
+        return  # a path that cannot be opened needs no rule
     try:
         if not path.is_dir():
-            rights &= _OF_FILES
+            rights &= _FILE_RIGHTS
         _call(_ADD_RULE, rules, _PATH_BENEATH, struct.pack("=Qi", rights, number), 0)
     finally:
         os.close(number)
 
 
 def _call(number: int, *arguments: object) -> int:
-    answer: int = _libc.syscall(number, *arguments)
-    if answer < 0:
+    result: int = _libc.syscall(number, *arguments)
+    if result < 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
-    return answer
+    return result

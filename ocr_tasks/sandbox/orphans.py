@@ -1,8 +1,8 @@
-"""Finds and kills programs that outlived the worker that had started them.
+"""Finds and kills programs that outlived the worker that started them.
 
-A worker that is killed takes its children with it, as the kernel tells them (PR_SET_PDEATHSIG), but
-not the programs that these have started, such as Ghostscript. Such a program carries the name of
-its worker in its environment, so that any other worker on the same host recognises it.
+If a worker is killed, the kernel kills its children (PR_SET_PDEATHSIG), but not the programs that
+these have started, e.g. Ghostscript. The environment of such a program contains an identifier of
+its worker, so any other worker on the same host can recognize and kill it.
 """
 
 from __future__ import annotations
@@ -13,49 +13,49 @@ from pathlib import Path
 
 import psutil
 
-#: Variable that a worker gives to the programs that it starts: `<process id> <start>@<namespace>`.
+#: Environment variable that identifies the worker: `<process id> <start time>@<PID namespace>`.
 MARK = "OCR_TASKS_STARTED_BY"
 
 
 def mark() -> None:
-    """Has all programs that are started from now on carry the name of this process."""
-    os.environ[MARK] = _name(os.getpid())
+    """Sets the environment variable, which all programs started later inherit."""
+    os.environ[MARK] = _identifier(os.getpid())
 
 
 def kill() -> list[str]:
-    """Kills the programs whose worker is gone; gives their names."""
+    """Kills the programs whose worker has ended, and returns their names."""
     killed = []
     for process in psutil.process_iter():
         with suppress(psutil.Error):
             worker = process.environ().get(MARK)
-            if worker and _gone(worker):
+            if worker and _has_ended(worker):
                 name = process.name()
                 process.kill()
                 killed.append(name)
     return killed
 
 
-def _gone(name: str) -> bool:
-    """Whether the worker of that name has ended; one in a container is not for us to judge."""
-    pid, _, place = name.partition("@")
-    if place != _place():
+def _has_ended(worker: str) -> bool:
+    """Returns whether a worker has ended. False if it is in another PID namespace (a container)."""
+    pid, _, namespace = worker.partition("@")
+    if namespace != _namespace():
         return False
     try:
-        return _name(int(pid.partition(" ")[0])) != name
+        return _identifier(int(pid.partition(" ")[0])) != worker
     except (OSError, ValueError):
         return True
 
 
-def _name(pid: int) -> str:
-    """The id of a process, its start, and where that id means it.
+def _identifier(pid: int) -> str:
+    """Returns the process id, the start time and the PID namespace of a process.
 
-    The start is in clock ticks since the host's (proc(5), field 22), and not in seconds of the day,
-    as psutil has it: those of all processes change when the clock is set.
+    The start time is in clock ticks since boot (proc(5), field 22). psutil's start time is in wall
+    time, which changes when the clock is set.
     """
     stat = Path(f"/proc/{pid}/stat").read_text()
-    return f"{pid} {stat.rpartition(')')[2].split()[19]}@{_place()}"
+    return f"{pid} {stat.rpartition(')')[2].split()[19]}@{_namespace()}"
 
 
-def _place() -> str:
-    """The namespace of process ids (pid_namespaces(7)): a host sees the processes of containers."""
+def _namespace() -> str:
+    """Returns the PID namespace (pid_namespaces(7)). A host also sees processes of containers."""
     return str(Path("/proc/self/ns/pid").readlink())

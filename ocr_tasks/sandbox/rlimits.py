@@ -1,8 +1,8 @@
-"""What a process that reads documents may use, and what it may do.
+"""Resource limits and the sandbox of processes that open untrusted documents.
 
-Documents are made to be hostile: to take all memory, to fill the disk, to take over a parser. All
-of this binds the calling process and every program that it starts, and cannot be undone. It belongs
-at the start of a process, while that has one thread.
+A malicious document may try to use up the memory or the disk, or to take over a parser. All
+restrictions apply to the calling process and every program that it starts, and cannot be undone.
+They must be set at the start of a process, while it has only one thread.
 """
 
 from __future__ import annotations
@@ -22,53 +22,53 @@ from ocr_tasks.sandbox import landlock
 
 log = logging.getLogger(__name__)
 
-#: How much rather than others such a process is killed where memory runs out (man 5 proc).
+#: Increase of the probability that the OOM killer selects such a process (proc(5)).
 _OOM_SCORE = 500
 
-#: Variables that programs need, or that say where they find what they need. Others may be secrets.
+#: Environment variables that programs need. Others may be secrets.
 _KEPT = frozenset(
     {"PATH", "LANG", "LANGUAGE", "TZ", "TESSDATA_PREFIX", "OMP_THREAD_LIMIT", "LD_LIBRARY_PATH"}
 )
-_KEPT_FAMILIES = ("LC_", "PYTHON", "GS_", "FONTCONFIG_")
+_KEPT_PREFIXES = ("LC_", "PYTHON", "GS_", "FONTCONFIG_")
 
-#: Where people and services keep what is theirs. All else at the root of the file system is system.
+#: Folders with data of users and services. Other folders in the root folder belong to the system.
 _PRIVATE = ("root", "home", "var", "tmp", "srv", "mnt", "media", "run", "boot", "dev")
-#: What is needed in there: fonts, and the addresses of name servers.
-_NEEDED = (
+#: Required paths within these folders: fonts, the configuration of name servers, and devices.
+_REQUIRED = (
     *("/var/lib/ghostscript", "/var/cache/fontconfig", "/run/systemd/resolve"),
     *("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom"),
 )
 
 
 def bound(memory_bytes: int, file_bytes: int) -> None:
-    """Limits memory and the size of files, forbids core dumps and new privileges.
+    """Limits memory and the size of files, and forbids core dumps and new privileges.
 
-    Memory is what can be written (RLIMIT_DATA): unlike the address space it does not grow with
-    threads that are idle and libraries that are only mapped.
+    The memory limit is RLIMIT_DATA, which counts writable memory. Unlike the address space, it does
+    not include the stacks of idle threads and mapped libraries.
     """
-    for what, most in (
+    for limit, value in (
         (resource.RLIMIT_DATA, memory_bytes),
         (resource.RLIMIT_FSIZE, file_bytes),
         (resource.RLIMIT_CORE, 0),
     ):
-        hard = resource.getrlimit(what)[1]
-        most = most if hard == resource.RLIM_INFINITY else min(most, hard)
-        resource.setrlimit(what, (most, most))
+        hard = resource.getrlimit(limit)[1]
+        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(limit, (value, value))
     os.umask(0o077)
     landlock.give_up_privileges()
-    _go_first()
+    _raise_oom_score()
 
 
-def _go_first() -> None:
-    """Where memory runs out, the kernel is to take this process rather than Redis."""
+def _raise_oom_score() -> None:
+    """Makes the OOM killer select this process rather than Redis."""
     score = Path("/proc/self/oom_score_adj")
-    with suppress(OSError):  # some containers have it read-only
+    with suppress(OSError):  # read-only in some containers
         if int(score.read_text()) < _OOM_SCORE:
             score.write_text(str(_OOM_SCORE))
 
 
 def allow_cpu(seconds: float) -> None:
-    """Ends this process once it has computed for so many seconds more, all threads together."""
+    """Limits the further CPU time of this process, in seconds for all threads together."""
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
     soft = int(time.process_time() + seconds) + 1
     soft = soft if hard == resource.RLIM_INFINITY else min(soft, hard)
@@ -76,14 +76,14 @@ def allow_cpu(seconds: float) -> None:
 
 
 def forget_environment(kept: Collection[str] = ()) -> None:
-    """Leaves to programs that are started only variables without secrets, and those named.
+    """Removes all environment variables that may be secrets, except for those in `kept`.
 
-    The others are gone from `/proc/self/environ` as well.
+    Also removes their values from `/proc/self/environ`.
     """
     names = [
         name
         for name in os.environ
-        if name not in _KEPT and name not in kept and not name.startswith(_KEPT_FAMILIES)
+        if name not in _KEPT and name not in kept and not name.startswith(_KEPT_PREFIXES)
     ]
     _blank({name.encode() for name in names})
     for name in names:
@@ -92,7 +92,7 @@ def forget_environment(kept: Collection[str] = ()) -> None:
 
 
 def _blank(names: Collection[bytes]) -> None:
-    """Overwrites the values of variables where the kernel shows them (man 7 environ)."""
+    """Overwrites the values of variables in the memory that /proc/self/environ shows."""
     rows = ctypes.POINTER(ctypes.c_void_p).in_dll(ctypes.CDLL(None), "environ")
     for number in itertools.count():
         address = rows[number]
@@ -109,16 +109,15 @@ def confine(
     ports: Iterable[int] = (),
     readable: Iterable[Path] = (),
 ) -> bool:
-    """Leaves some folders to write into, the system to read, and TCP ports to connect to.
+    """Restricts this process to writable folders, read access to the system, and TCP ports.
 
-    `private` is a folder of which nothing but what is `writable` may be read; `readable` are
-    folders that may be read though they do not belong to the system. False: the kernel cannot do
-    this.
+    Nothing in `private` can be read, except for what is `writable`. `readable` are additional
+    folders that can be read. Returns False if the kernel does not support Landlock.
     """
     if not landlock.landlock():
         return False
     hidden = {Path("/", name) for name in _PRIVATE} | {private.resolve()}
-    system = [*_all_but(Path("/"), hidden), *map(Path, _NEEDED), *_programs()]
+    system = [*_all_but(Path("/"), hidden), *map(Path, _REQUIRED), *_programs()]
     landlock.restrict([*system, *readable], [*writable, Path("/dev/null")], ports)
     return True
 
@@ -140,7 +139,10 @@ def sandbox(
 
 
 def _all_but(folder: Path, hidden: set[Path]) -> Iterator[Path]:
-    """What is in a folder without what is hidden. Links are left out: what they lead to counts."""
+    """Yields the paths in a folder, except for hidden ones and symbolic links.
+
+    Landlock checks the target of a link, so links need no rule.
+    """
     for path in folder.iterdir():
         if path in hidden or path.is_symlink():
             continue
@@ -151,26 +153,26 @@ def _all_but(folder: Path, hidden: set[Path]) -> Iterator[Path]:
 
 
 def _programs() -> Iterator[Path]:
-    """Where Python, what it loads, and the models of Tesseract lie."""
+    """Yields the folders of Python, its packages and Tesseract's models."""
     models = os.environ.get("TESSDATA_PREFIX", sys.prefix)
-    for place in (sys.prefix, sys.base_prefix, str(Path(__file__).parents[1]), models, *sys.path):
-        path = Path(place or ".").resolve()
-        if path != Path("/"):  # what was started there does not make everything its own
+    for folder in (sys.prefix, sys.base_prefix, str(Path(__file__).parents[1]), models, *sys.path):
+        path = Path(folder or ".").resolve()
+        if path != Path("/"):  # starting Python in / must not make everything readable
             yield path
 
 
-# A process that should not go on after its job
+# Processes that are replaced after their job
 
-_worn_out: list[str] = []
+_reasons: list[str] = []
 
 
 def wear_out(why: str) -> None:
-    """Has this process replaced after the job it is at."""
-    if not _worn_out:
-        log.warning("this process is replaced after its job: %s", why)
-    _worn_out.append(why)
+    """Marks this process to be replaced after its current job."""
+    if not _reasons:
+        log.warning("this process will be replaced after its job: %s", why)
+    _reasons.append(why)
 
 
 def worn_out() -> bool:
-    """Whether this process is to be replaced."""
-    return bool(_worn_out)
+    """Returns whether this process is marked to be replaced."""
+    return bool(_reasons)

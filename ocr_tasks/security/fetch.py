@@ -1,7 +1,7 @@
-"""Fetches what is at an address of the web.
+"""Downloads files from URLs that clients provide.
 
-Addresses come from strangers, so they are asked as those of webhooks are (see `addresses`): each
-host is vetted when it is connected to, also those that an answer sends on to.
+Such URLs are untrusted. As for webhooks, every host is checked when it is connected to, including
+hosts of redirects (see `url_guard`).
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from ocr_tasks.security import url_guard
 if TYPE_CHECKING:
     import httpx
 
-#: Files that are fetched at once, and answers that may send on to another address.
-AT_ONCE, _MOST_HOPS = 4, 5
+#: Concurrent downloads, and redirects to follow for one file.
+AT_ONCE, _MAX_REDIRECTS = 4, 5
 
-#: Seconds to connect, and to wait for something to come.
-_CONNECT, _SILENCE = 10.0, 30.0
+#: Seconds to connect, and to wait for data.
+_CONNECT_SECONDS, _READ_SECONDS = 10.0, 30.0
 
 
 class Fetcher:
-    """Fetches within limits that hold for everything together. Close it in the end."""
+    """Downloads files within limits that apply to all files together. Must be closed."""
 
     def __init__(
         self,
@@ -37,71 +37,74 @@ class Fetcher:
         too_large: type[errors.RequestError],
         resolve: url_guard.Resolve = url_guard.resolve,
     ) -> None:
-        """`most_bytes` is for all files; `failed` and `too_large` are what it raises."""
+        """`seconds` and `most_bytes` apply to all files together.
+
+        `failed` and `too_large` are the types of the errors to raise.
+        """
         backend = url_guard.VettedBackend(seconds, resolve)
         self._pool = httpcore.ConnectionPool(network_backend=backend, max_connections=AT_ONCE)
         self._failed, self._too_large = failed, too_large
-        self._left = self._most = most_bytes
+        self._remaining = self._limit = most_bytes
         self._lock = threading.Lock()
-        self._given_up = threading.Event()
+        self._cancelled = threading.Event()
 
     def close(self) -> None:
-        """Closes the connections."""
+        """Closes all connections."""
         self._pool.close()
 
     def give_up(self) -> None:
-        """Ends what is being fetched."""
-        self._given_up.set()
+        """Cancels all running downloads."""
+        self._cancelled.set()
 
     @contextmanager
     def open(self, url: str) -> Iterator[tuple[str, Iterator[bytes]]]:
-        """Where an address leads in the end, and what is there, a piece at a time."""
-        asked = url
-        for _ in range(_MOST_HOPS + 1):
-            with self._failures(asked):
-                parsed = url_guard.parse(asked)
-                with self._get(parsed) as answer:
-                    onward = self._onward(parsed, answer)
-                    if onward is None:
-                        yield asked, self._pieces(answer)
+        """Requests a URL. Yields the URL after all redirects, and the content in chunks."""
+        current = url
+        for _ in range(_MAX_REDIRECTS + 1):
+            with self._failures(current):
+                parsed = url_guard.parse(current)
+                with self._get(parsed) as response:
+                    target = self._redirect_target(parsed, response)
+                    if target is None:
+                        yield current, self._chunks(response)
                         return
-            asked = onward
-        raise self._failed(f"{url:.200} sends on more than {_MOST_HOPS} times")
+            current = target
+        raise self._failed(f"{url:.200} redirects more than {_MAX_REDIRECTS} times")
 
     def _get(self, url: httpx.URL) -> Any:
-        # Packed answers would have to be unpacked within limits as well.
+        # Compressed responses would need limits for the decompressed size as well.
         headers = {"User-Agent": "ocr-tasks", "Accept-Encoding": "identity"}
-        timeouts = {"connect": _CONNECT, "read": _SILENCE, "write": _SILENCE, "pool": _SILENCE}
+        timeouts = {"read": _READ_SECONDS, "write": _READ_SECONDS, "pool": _READ_SECONDS}
         return self._pool.stream(
             "GET",
             httpcore.URL(str(url)),
             headers=list(headers.items()),
-            extensions={"timeout": timeouts},
+            extensions={"timeout": {"connect": _CONNECT_SECONDS, **timeouts}},
         )
 
-    def _pieces(self, answer: httpcore.Response) -> Iterator[bytes]:
-        for piece in answer.iter_stream():
-            self._count(len(piece))
-            yield piece
+    def _chunks(self, response: httpcore.Response) -> Iterator[bytes]:
+        for chunk in response.iter_stream():
+            self._count(len(chunk))
+            yield chunk
 
     def _count(self, size: int) -> None:
-        if self._given_up.is_set():
-            raise self._failed("another file could not be fetched")
+        if self._cancelled.is_set():
+            raise self._failed("the download of another file failed")
         with self._lock:
-            self._left -= size
-            if self._left < 0:
-                raise self._too_large(f"what is fetched has more than {self._most} bytes")
+            self._remaining -= size
+            if self._remaining < 0:
+                raise self._too_large(f"the download has more than {self._limit} bytes")
 
     @contextmanager
     def _failures(self, url: str) -> Iterator[None]:
-        """Says what goes wrong, in our words."""
+        """Converts exceptions of the connection to errors for clients."""
         reason = ""
         try:
             yield
         except (url_guard.Refused, errors.CallbackRefused) as refused:
             reason = str(refused)
         except (httpcore.TimeoutException, TimeoutError):
-            reason = "no answer in time"
+            reason = "the server did not respond in time"
         except (
             *(httpcore.NetworkError, httpcore.ProtocolError, httpcore.UnsupportedProtocol),
             OSError,
@@ -110,18 +113,18 @@ class Fetcher:
         if reason:
             raise self._failed(f"{url:.200}: {reason}")
 
-    def _onward(self, url: httpx.URL, answer: httpcore.Response) -> str | None:
-        """The address that an answer sends on to; None if it is what was asked for."""
-        import httpx  # loaded by `addresses` already
+    def _redirect_target(self, url: httpx.URL, response: httpcore.Response) -> str | None:
+        """Returns the URL that a response redirects to, or None if it contains the file."""
+        import httpx  # `url_guard` has loaded it already
 
-        headers = {name.lower(): value.decode("latin-1") for name, value in answer.headers}
-        if answer.status in (301, 302, 303, 307, 308) and b"location" in headers:
+        headers = {name.lower(): value.decode("latin-1") for name, value in response.headers}
+        if response.status in (301, 302, 303, 307, 308) and b"location" in headers:
             try:
                 return str(url.join(headers[b"location"]).copy_with(fragment=None))
             except (httpx.InvalidURL, ValueError):
-                raise self._failed(f"{url!s:.200} sends on to no address") from None
-        if answer.status != 200:
-            raise self._failed(f"{url!s:.200} answered {answer.status}")
+                raise self._failed(f"{url!s:.200} redirects to an invalid URL") from None
+        if response.status != 200:
+            raise self._failed(f"{url!s:.200} responded with status {response.status}")
         if headers.get(b"content-encoding", "identity") != "identity":
-            raise self._failed(f"{url!s:.200} answered packed")
+            raise self._failed(f"{url!s:.200} sent a compressed response")
         return None

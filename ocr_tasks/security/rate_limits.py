@@ -1,8 +1,7 @@
-"""How much of something may be had in a time: counted in Redis by the `limits` library.
+"""Rate limits, counted in Redis by the `limits` library.
 
-The windows are fixed ones: they begin with the first use and end a minute or a day later, so that
-the time to come back can be told to the second. Where Redis is away nothing is let through, as
-elsewhere: nothing would come of it.
+Windows are fixed: they start with the first use and end a minute or a day later. `Retry-After` is
+therefore exact. Without Redis every request is rejected.
 """
 
 from __future__ import annotations
@@ -28,9 +27,9 @@ _WINDOWS: dict[str, type[RateLimitItem]] = {
 
 
 def spend(who: str, limit: str, most: int, cost: int = 1) -> None:
-    """Counts `cost` uses by somebody; `most` are allowed in the window of the limit, 0: any number.
+    """Counts `cost` uses of a limit by a client. Raises LimitReached if it would exceed `most`.
 
-    What is refused does not count.
+    `most` is the number of uses per window, 0 for unlimited. Rejected uses are not counted.
     """
     if not most:
         return
@@ -46,7 +45,7 @@ def spend(who: str, limit: str, most: int, cost: int = 1) -> None:
 
 @lru_cache(maxsize=1)
 def _limiter(client: redis.Redis) -> FixedWindowRateLimiter:
-    # The pool is ours already, so that any address works that redis-py knows, unix:// as well.
+    # The project's own connection pool supports all URLs of redis-py, including unix://.
     storage = RedisStorage(
         "redis://", connection_pool=client.connection_pool, key_prefix=keys.LIMITS
     )

@@ -1,8 +1,8 @@
-"""API tokens: made, listed, revoked, verified.
+"""Creates, lists, revokes and verifies API tokens.
 
-A token is `ocrt_<id>_<secret>`. The id is public and names the owner of jobs. The secret has 256
-random bits, of which Redis holds only the SHA-256: so many bits cannot be guessed, so that a slow
-hash would add nothing but time to each request.
+A token is `ocrt_<id>_<secret>`. The id is public and identifies the owner of jobs. The secret
+consists of 256 random bits, of which Redis stores only the SHA-256. As 256 random bits cannot be
+guessed, a slow hash would only add time to each request.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from ocr_tasks import errors
 from ocr_tasks.model import TOKEN_TEXT, Scope, Token
 from ocr_tasks.redis import connection, keys
 
-#: A token may have limits of its own for these; the settings are called OCR_LIMIT_….
+#: The limits that a token can override. The settings are called OCR_LIMIT_….
 LIMITS = ("requests_minute", "submits_minute", "pages_day", "waiting_jobs", "open_uploads")
 
-#: Seconds between two writes of the time at which a token was used.
+#: Minimum seconds between two updates of the time at which a token was last used.
 USED_EVERY = 60
 
-#: Compared with where there is no token, so that this takes as long.
+#: Compared with the secret if there is no such token, so that the response time is the same.
 _NO_DIGEST = "0" * 64
 
 
@@ -37,9 +37,9 @@ def create(
     days: float | None = None,
     limits: Mapping[str, int] | None = None,
 ) -> tuple[Token, str]:
-    """Makes a token that lives for so many days, or until it is revoked.
+    """Creates a token that expires after `days`, or never if `days` is None.
 
-    Returns it and its text, which holds the secret and can be had only here.
+    Returns it and its text, which contains the secret and is not stored.
     """
     now = time.time()
     token_id, secret = secrets.token_hex(6), secrets.token_hex(32)
@@ -61,7 +61,7 @@ def create(
 
 
 def list_all() -> list[Token]:
-    """All tokens there ever were, the oldest first."""
+    """Returns all tokens, including expired and revoked ones, oldest first."""
     with connection.errors_as_ours():
         ids: list[str] = connection.client().zrange(keys.TOKENS, 0, -1)  # type: ignore[assignment]
         with connection.client().pipeline(transaction=False) as pipe:
@@ -74,40 +74,40 @@ def list_all() -> list[Token]:
 
 
 def revoke(token_id: str) -> bool:
-    """Ends a token: its next request is refused. False: there is no such token."""
+    """Revokes a token with immediate effect. Returns False if there is no such token."""
     with connection.errors_as_ours():
         client = connection.client()
         if client.zscore(keys.TOKENS, token_id) is None:
             return False
-        # This alone ends it, and a Redis that is full still takes it.
+        # Deleting the digest revokes the token, even if Redis is full and rejects the other write.
         client.hdel(keys.token(token_id), "digest")
         client.hsetnx(keys.token(token_id), "revoked", str(time.time()))
     return True
 
 
 def verify(text: str) -> Token:
-    """The token with this text."""
+    """Returns the token with this text. Raises NotAuthenticated if it is not valid."""
     match = TOKEN_TEXT.fullmatch(text)
     if match is None:
         raise errors.NotAuthenticated()
     token_id, secret = match.groups()
     record = _read(token_id)
-    right = hmac.compare_digest(_digest(secret), record.get("digest", _NO_DIGEST))
-    if not right or _has_ended(record):
+    matches = hmac.compare_digest(_digest(secret), record.get("digest", _NO_DIGEST))
+    if not matches or _has_expired(record):
         raise errors.NotAuthenticated()
-    _note_use(token_id, record)
+    _record_use(token_id, record)
     return _token(token_id, record)
 
 
 def check(token_id: str) -> None:
-    """Makes sure that a token that was verified before is still good."""
+    """Raises NotAuthenticated if a token that was verified before is no longer valid."""
     record = _read(token_id)
-    if "digest" not in record or _has_ended(record):
+    if "digest" not in record or _has_expired(record):
         raise errors.NotAuthenticated()
 
 
 def has_ended(token: Token) -> bool:
-    """Whether the token was revoked or has expired."""
+    """Returns whether the token was revoked or has expired."""
     return token.revoked_at is not None or (
         token.expires_at is not None and token.expires_at <= time.time()
     )
@@ -119,15 +119,15 @@ def _read(token_id: str) -> dict[str, str]:
     return record
 
 
-def _has_ended(record: Mapping[str, str]) -> bool:
+def _has_expired(record: Mapping[str, str]) -> bool:
     return float(record.get("expires", "inf")) <= time.time()
 
 
-def _note_use(token_id: str, record: Mapping[str, str]) -> None:
+def _record_use(token_id: str, record: Mapping[str, str]) -> None:
     now = time.time()
     if now - float(record.get("used", 0)) < USED_EVERY:
         return
-    with suppress(RedisError):  # a Redis that is full can still be read
+    with suppress(RedisError):  # a full Redis rejects writes, but the token is valid
         connection.client().hset(keys.token(token_id), "used", str(now))
 
 
@@ -136,7 +136,7 @@ def _digest(secret: str) -> str:
 
 
 def _token(token_id: str, record: Mapping[str, str]) -> Token:
-    def moment(field: str) -> float | None:
+    def timestamp(field: str) -> float | None:
         return float(record[field]) if field in record else None
 
     return Token(
@@ -145,7 +145,7 @@ def _token(token_id: str, record: Mapping[str, str]) -> Token:
         scopes=frozenset(Scope(scope) for scope in record["scopes"].split()),
         limits=json.loads(record["limits"]),
         created_at=float(record["created"]),
-        expires_at=moment("expires"),
-        used_at=moment("used"),
-        revoked_at=moment("revoked"),
+        expires_at=timestamp("expires"),
+        used_at=timestamp("used"),
+        revoked_at=timestamp("revoked"),
     )

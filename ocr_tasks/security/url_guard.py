@@ -1,9 +1,9 @@
-"""Which addresses given to us may be asked for: a URL of a stranger is a trap.
+"""Protection against server-side request forgery (SSRF) by URLs that clients provide.
 
-A server inside a network reaches what its users do not: a cloud's metadata, a Redis, a printer. So
-a URL is parsed once, by the parser that connects; its host is resolved once, each address that
-it has must be public, or in a network that the operator allows; and the connection goes to exactly
-that address.
+A server can reach hosts that its clients cannot, e.g. a cloud's metadata service, Redis or a
+printer. Therefore a URL is parsed once, by the library that connects, and its host is resolved
+once. All of its IP addresses must be public, or in a network that the administrator allows. The
+connection is made to exactly the IP address that was checked.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-_MOST_CHARACTERS = 2048
+_MAX_CHARACTERS = 2048
 
-#: Below 1024 only these; above, not those that other services are known to listen on.
+#: Allowed ports below 1024, and forbidden ports above it, which other services use.
 _LOW_PORTS = {80, 443}
 _OTHER_SERVICES = {2049, 2375, 2376, 3306, 5432, 5671, 5672, 6379, 6380, 9200, 9300, 11211, 27017}
 
-#: Public by `ipaddress`, and yet a way to somewhere else: IPv4 inside IPv6 in all its forms, and
-#: networks for special purposes (https://www.iana.org/assignments/iana-ipv4-special-registry/).
+#: Networks that `ipaddress` considers global, but that lead to other networks: all forms of IPv4 in
+#: IPv6, and special purposes (https://www.iana.org/assignments/iana-ipv4-special-registry/).
 _SPECIAL = [
     ipaddress.ip_network(text)
     for text in (
@@ -42,21 +42,21 @@ _SPECIAL = [
 
 
 class Refused(Exception):
-    """The address is none that may be asked; the text says why, without telling what is there."""
+    """The URL must not be requested. The message says why, but not what is at the URL."""
 
 
 Resolve = Callable[[str, int], Iterable[str]]
 
 
 def resolve(host: str, port: int) -> list[str]:
-    """All addresses of a host."""
+    """Returns all IP addresses of a host."""
     rows = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return [str(row[4][0]) for row in rows]
 
 
 def url(text: str) -> httpx.URL:
-    """Parses a URL as whatever connects to it does."""
-    import httpx  # only now: it takes a tenth of the time in which a server starts
+    """Parses a URL with the library that connects to it. ValueError if it is invalid."""
+    import httpx  # not at the top, because it takes a tenth of the server's start time
 
     try:
         return httpx.URL(text)
@@ -65,7 +65,7 @@ def url(text: str) -> httpx.URL:
 
 
 def parse(text: str) -> httpx.URL:
-    """Returns the URL if it may be requested; its host name is resolved on the request."""
+    """Returns the URL if it may be requested. Its host name is resolved and checked later."""
     try:
         return _parse(text)
     except Refused as refused:
@@ -73,37 +73,42 @@ def parse(text: str) -> httpx.URL:
 
 
 def _parse(text: str) -> httpx.URL:
-    if len(text) > _MOST_CHARACTERS or not text.isprintable() or " " in text or "\\" in text:
-        raise Refused("a URL has no spaces, backslashes or control characters, nor so many letters")
+    if len(text) > _MAX_CHARACTERS:
+        raise Refused(f"the URL has more than {_MAX_CHARACTERS} characters")
+    if not text.isprintable() or " " in text or "\\" in text:
+        raise Refused("the URL contains spaces, backslashes or control characters")
     try:
-        asked = url(text)
+        parsed = url(text)
     except ValueError:
-        raise Refused("that is no URL") from None
-    if asked.scheme not in ("http", "https") or not asked.host:
-        raise Refused("only http:// and https:// addresses can be asked")
-    if asked.userinfo or asked.fragment or "@" in asked.netloc.decode():
-        raise Refused("a URL must not have a user, a password or a fragment")
-    if not _is_good_port(_port(asked)):
-        raise Refused(f"port {_port(asked)} is not for web servers")
-    host = asked.host.rstrip(".").lower()
+        raise Refused("the URL is invalid") from None
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise Refused("only http:// and https:// URLs are allowed")
+    if parsed.userinfo or parsed.fragment or "@" in parsed.netloc.decode():
+        raise Refused("the URL must not contain a user name, a password or a fragment")
+    if not _is_allowed_port(_port(parsed)):
+        raise Refused(f"port {_port(parsed)} is not allowed")
+    host = parsed.host.rstrip(".").lower()
     if host == "localhost" or host.endswith(".localhost"):
         vet(["127.0.0.1"])
     literal = _literal(host)
     if literal:
         vet([literal])
-    return asked
+    return parsed
 
 
 def _port(url: httpx.URL) -> int:
     return url.port or (443 if url.scheme == "https" else 80)
 
 
-def _is_good_port(port: int) -> bool:
+def _is_allowed_port(port: int) -> bool:
     return port in _LOW_PORTS or (1024 <= port <= 65535 and port not in _OTHER_SERVICES)
 
 
 def _literal(host: str) -> str | None:
-    """The address that a host is, in whatever form the system takes for one (`127.1`, `0x7f.1`)."""
+    """Returns the IP address if a host is one, in any notation that the system accepts.
+
+    Examples: `127.1`, `0x7f.1`. Returns None for a host name.
+    """
     try:
         flags = socket.AI_NUMERICHOST
         return str(socket.getaddrinfo(host, None, flags=flags)[0][4][0])
@@ -112,24 +117,24 @@ def _literal(host: str) -> str | None:
 
 
 def vet(addresses: Iterable[str]) -> str:
-    """The first of the addresses, if all of them may be asked."""
-    found = list(addresses)
+    """Returns the first IP address if all of them are allowed. Raises Refused otherwise."""
+    candidates = list(addresses)
     allowed = settings.get().callback_allowed
-    for text in found:
-        address = _unwrapped(ipaddress.ip_address(text.partition("%")[0]))
+    for text in candidates:
+        address = _unwrap(ipaddress.ip_address(text.partition("%")[0]))
         if not is_public(address) and not any(address in network for network in allowed):
-            raise Refused("the address is not a public one (OCR_CALLBACK_NETWORKS allows others)")
-    if not found:
-        raise Refused("the host has no address")
-    return found[0]
+            raise Refused("the IP address is not public (OCR_CALLBACK_NETWORKS allows others)")
+    if not candidates:
+        raise Refused("the host has no IP address")
+    return candidates[0]
 
 
-def _unwrapped(address: Address) -> Address:
+def _unwrap(address: Address) -> Address:
     return getattr(address, "ipv4_mapped", None) or address
 
 
 def is_public(address: Address) -> bool:
-    """Whether an address is on the internet and nowhere else."""
+    """Returns whether an IP address is reachable only on the public internet."""
     return (
         address.is_global
         and not address.is_multicast
@@ -139,7 +144,7 @@ def is_public(address: Address) -> bool:
 
 
 class VettedBackend(httpcore.NetworkBackend):
-    """Connects to vetted addresses only, and gives up at a time, however slowly bytes come."""
+    """Connects only to allowed IP addresses, and enforces a deadline for the whole exchange."""
 
     def __init__(self, seconds: float, resolve: Resolve = resolve) -> None:
         self._deadline = time.monotonic() + seconds
@@ -160,23 +165,23 @@ class VettedBackend(httpcore.NetworkBackend):
         except OSError as error:
             raise httpcore.ConnectError("the host cannot be resolved") from error
         stream = self._backend.connect_tcp(
-            address, port, _left(self._deadline, timeout), local_address, socket_options
+            address, port, _remaining(self._deadline, timeout), local_address, socket_options
         )
         return _Stream(stream, self._deadline)
 
 
 class _Stream(httpcore.NetworkStream):
-    """A connection that ends at a time."""
+    """A connection with a deadline."""
 
     def __init__(self, stream: httpcore.NetworkStream, deadline: float) -> None:
         self._stream = stream
         self._deadline = deadline
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._stream.read(max_bytes, _left(self._deadline, timeout))
+        return self._stream.read(max_bytes, _remaining(self._deadline, timeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._stream.write(buffer, _left(self._deadline, timeout))
+        self._stream.write(buffer, _remaining(self._deadline, timeout))
 
     def close(self) -> None:
         self._stream.close()
@@ -184,15 +189,16 @@ class _Stream(httpcore.NetworkStream):
     def start_tls(
         self, ssl_context: Any, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.NetworkStream:
-        left = _left(self._deadline, timeout)
-        return _Stream(self._stream.start_tls(ssl_context, server_hostname, left), self._deadline)
+        remaining = _remaining(self._deadline, timeout)
+        stream = self._stream.start_tls(ssl_context, server_hostname, remaining)
+        return _Stream(stream, self._deadline)
 
     def get_extra_info(self, info: str) -> Any:
         return self._stream.get_extra_info(info)
 
 
-def _left(deadline: float, timeout: float | None) -> float:
-    left = deadline - time.monotonic()
-    if left <= 0:
-        raise httpcore.ReadTimeout("that takes too long")
-    return left if timeout is None else min(left, timeout)
+def _remaining(deadline: float, timeout: float | None) -> float:
+    remaining = deadline - time.monotonic()
+    if remaining <= 0:
+        raise httpcore.ReadTimeout("the deadline has passed")
+    return remaining if timeout is None else min(remaining, timeout)

@@ -269,7 +269,7 @@ PAGE = '<PcGts><Page imageFilename="{}"/></PcGts>'
         ("<!DOCTYPE p><p/>".encode("utf-16-le"), "not XML in UTF-8"),
         ("<!DOCTYPE p><p/>".encode("utf-32"), "not XML in UTF-8"),
         ("<?xml version='1.0' encoding='cp037'?><!DOCTYPE p><p/>".encode("cp037"), "not XML"),
-        (b'<?xml version="1.0" encoding="UTF-7"?>+ADw-!DOCTYPE p><p/>', "another encoding"),
+        (b'<?xml version="1.0" encoding="UTF-7"?>+ADw-!DOCTYPE p><p/>', "unsupported encoding"),
         (PAGE.format("/etc/passwd").encode(), "/etc/passwd"),
         (PAGE.format("&#47;etc/passwd").encode(), "/etc/passwd"),
         (PAGE.format("file:///etc/passwd").encode(), "file:///etc/passwd"),

@@ -283,7 +283,7 @@ def test_loopback_is_refused_unless_it_is_allowed(
     settings.get.cache_clear()
     for host in ("127.0.0.1", "localhost", "0x7f.1"):
         url = site.url.replace("127.0.0.1", host)
-        with pytest.raises(errors.MetsNotFetched, match="not a public one"):
+        with pytest.raises(errors.MetsNotFetched, match="not public"):
             workspaces.fetch(f"{url}/kant/mets.xml", "me", None)
     assert site.asked == []
 
@@ -302,9 +302,9 @@ def test_other_addresses_of_mets_are_refused(url: str) -> None:
         (mets("/etc/passwd"), errors.WorkspaceInvalid, "absolute"),
         (mets("IMG/../../x"), errors.WorkspaceInvalid, "lead out of"),
         (mets("ftp://example.org/x"), errors.WorkspaceInvalid, "not on the web"),
-        (mets("IMG/gone.tif"), errors.MetsNotFetched, "gone.tif answered 404"),
+        (mets("IMG/gone.tif"), errors.MetsNotFetched, "gone.tif responded with status 404"),
         (mets("http://127.0.0.1:6379/x"), errors.MetsNotFetched, "port 6379"),
-        (mets("http://[::1]/x"), errors.MetsNotFetched, "not a public one"),
+        (mets("http://[::1]/x"), errors.MetsNotFetched, "not public"),
         (mets("IMG/a", more="<!DOCTYPE m>"), errors.WorkspaceInvalid, "document type"),
         (mets("IMG/a", "IMG//a"), errors.WorkspaceInvalid, "two files"),
         (mets("a/b", "a"), errors.WorkspaceInvalid, "a file and a folder"),
@@ -365,6 +365,8 @@ def test_a_site_that_does_not_answer_is_given_up(
     monkeypatch.setenv("OCR_OCRD_FETCH_SECONDS", "3")
     settings.get.cache_clear()
     site.stuck.add("/kant/OCR-D-IMG/INPUT_0020.tif")
-    with pytest.raises(errors.MetsNotFetched, match=r"INPUT_0020\.tif: no answer in time"):
+    with pytest.raises(
+        errors.MetsNotFetched, match=r"INPUT_0020\.tif: the server did not respond in time"
+    ):
         fetched(site)
     assert left() == []

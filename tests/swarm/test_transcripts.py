@@ -129,7 +129,7 @@ def test_areas_in_areas_are_refused_before_they_are_walked() -> None:
             deep = f'<div class="{kind}" title="bbox 1 1 9 9">{deep}</div>'
     page = f'<html><body><div class="ocr_page" title="bbox 0 0 100 50">{deep}</div></body></html>'
 
-    with pytest.raises(errors.TranscriptInvalid, match="stands in another"):
+    with pytest.raises(errors.TranscriptInvalid, match="nested in another"):
         transcripts.read(JOB_PAGE, page.encode(), "hocr")
 
 

@@ -141,7 +141,7 @@ def test_a_page_without_extent_is_refused() -> None:
 
 def test_a_word_outside_a_line_is_not_lost_silently() -> None:
     stray = f"<div class='ocr_page' title='bbox 0 0 9 9'>{WORD}</div>"
-    with pytest.raises(ValueError, match="not in a line"):
+    with pytest.raises(ValueError, match="words outside of a line"):
         hocr.parse(stray, 1, 300)
 
 

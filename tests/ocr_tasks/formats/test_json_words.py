@@ -53,7 +53,7 @@ def test_any_number_of_pages_makes_one_document(count: int) -> None:
 
 @pytest.mark.parametrize("name", ["version", "pages"])
 def test_the_documents_own_fields_cannot_be_overwritten(name: str) -> None:
-    with pytest.raises(ValueError, match="version or pages"):
+    with pytest.raises(ValueError, match="version and pages"):
         next(json_words.document([], {name: 2}))
 
 

@@ -80,7 +80,7 @@ def test_pages_count_from_one() -> None:
     ],
 )
 def test_what_is_not_a_stored_page_is_refused(field: str, value: Any) -> None:
-    with pytest.raises(ValueError, match="a stored page has"):
+    with pytest.raises(ValueError, match="stored page: expected"):
         Page.from_dict(_page().to_dict() | {field: value})
 
 

@@ -110,7 +110,7 @@ def test_places_are_whole_pixels() -> None:
     lines = Lines(document.format("1,2 3.6,4 -5,6").encode())
     assert lines.polygons == [[(1, 2), (4, 4), (-5, 6)]]
     for points in ("", "1,2", "1,2 3", "1,2 nan,4", "1,2 3,4x", "1,2 " * 10_001, "1,1e9 2,2"):
-        with pytest.raises(ValueError, match="has no place"):
+        with pytest.raises(ValueError, match="has no valid coordinates"):
             Lines(document.format(points).encode())
 
 
