@@ -1,7 +1,7 @@
-"""Has a worker's main process transfer objects for its children, which have no way to the bucket.
+"""Transfers objects in a worker's main process for its children, which cannot access the bucket.
 
-A child sends, over a socket that it has from its birth, an order and an *open file* to read from or
-to write into, never a path: what it may not open itself, it cannot have put into the bucket.
+A child inherits a socket, over which it sends an order and an open file to read from or write to.
+It never sends a path, so it cannot upload a file that it may not open itself.
 """
 
 from __future__ import annotations
@@ -25,35 +25,35 @@ from ocr_tasks.storage.s3 import Found, Objects
 
 log = logging.getLogger(__name__)
 
-#: Orders that are carried out at the same time.
-_AT_ONCE = 16
+#: Maximum number of orders executed concurrently.
+_CONCURRENCY = 16
 
-#: Seconds after which a child gives an order up.
-_PATIENCE = 1800.0
+#: Seconds that a child waits for a response.
+_RESPONSE_SECONDS = 1800.0
 
-#: Seconds that a child has to say what it wants.
-_PATIENCE_WITH_CHILDREN = 60.0
+#: Seconds that a child has to send its order.
+_ORDER_SECONDS = 60.0
 
 _NAME = re.compile(r"jobs/[0-9a-f]{2}/(?P<job>[0-9a-f-]{36})/(?:[\w-]+/)*(?:[\w-][\w.-]*)?")
 
 
 class Porter(threading.Thread):
-    """Carries out what children order; a thread of the main process."""
+    """The thread of the main process that executes the orders of children."""
 
     def __init__(self, objects: Objects) -> None:
         super().__init__(name="porter", daemon=True)
         self._objects = objects
         self._ours, self.children_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._places = threading.Semaphore(_AT_ONCE)
+        self._slots = threading.Semaphore(_CONCURRENCY)
         self._after: Callable[[str], None] = lambda job_id: None
 
     def begin(self, after: Callable[[str], None]) -> None:
-        """Starts; `after(job_id)` is called when something was put for a job."""
+        """Starts the thread. Calls `after(job_id)` after each upload for a job."""
         self._after = after
         self.start()
 
     def end(self) -> None:
-        """Ends; what is under way is carried out."""
+        """Stops the thread. Orders that are being executed are completed."""
         self._ours.shutdown(socket.SHUT_RDWR)
         self.join()
         self._ours.close()
@@ -61,44 +61,42 @@ class Porter(threading.Thread):
 
     def run(self) -> None:
         while True:
-            asked, ends, _, _ = socket.recv_fds(self._ours, 1, 1)
-            if not asked:
+            data, descriptors, _, _ = socket.recv_fds(self._ours, 1, 1)
+            if not data:
                 return
-            for end in ends:
-                self._places.acquire()
-                threading.Thread(
-                    target=self._serve, args=(socket.socket(fileno=end),), daemon=True
-                ).start()
+            for descriptor in descriptors:
+                self._slots.acquire()
+                connection = socket.socket(fileno=descriptor)
+                threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
-    def _serve(self, asker: socket.socket) -> None:
+    def _serve(self, connection: socket.socket) -> None:
         job_id = ""
         try:
-            with asker, _said_to_be_over(asker):
-                order, file = _receive(asker)
+            with connection, _shut_down(connection):
+                order, file = _receive(connection)
                 try:
-                    answer: dict[str, Any] = {"answer": self._carry_out(order, file)}
+                    response: dict[str, Any] = {"answer": self._execute(order, file)}
                     job_id = _job_of(order["name"]) if order["do"] == "put" else ""
                 except errors.ServiceError as error:
-                    answer = {"code": error.code, "detail": error.detail}
+                    response = {"code": error.code, "detail": error.detail}
                 finally:
                     if file:
                         file.close()
-                asker.sendall(json.dumps(answer, default=datetime.isoformat).encode())
+                connection.sendall(json.dumps(response, default=datetime.isoformat).encode())
         except (OSError, ValueError, KeyError) as error:
-            log.warning("an order of a child was not carried out: %s", error)
+            log.warning("a storage order of a child process failed: %s", error)
         finally:
-            self._places.release()
+            self._slots.release()
             if job_id:
-                self._look_after(job_id)
+                self._call_after(job_id)
 
-    def _look_after(self, job_id: str) -> None:
+    def _call_after(self, job_id: str) -> None:
         try:
             self._after(job_id)
-        except Exception:  # the hourly look finds what is left
-            log.exception("what was put for job %s may have to go", job_id)
+        except Exception:  # the hourly cleanup deletes leftover files
+            log.exception("the check after an upload for job %s failed", job_id)
 
-    def _carry_out(self, order: dict[str, Any], file: BinaryIO | None) -> Any:
-        """Raises ServiceError, OSError, KeyError, ValueError."""
+    def _execute(self, order: dict[str, Any], file: BinaryIO | None) -> Any:
         objects, name = self._objects, str(order.get("name", ""))
         match order["do"]:
             case "probe":
@@ -120,60 +118,60 @@ class Porter(threading.Thread):
                     objects.get(found, file)
                     file.flush()
                 return None
-            case what:
-                raise ValueError(f"not an order: {what}")
+            case unknown:
+                raise ValueError(f"unknown order: {unknown}")
 
 
 @contextmanager
-def _said_to_be_over(asker: socket.socket) -> Iterator[None]:
-    """Tells the other end when the block is over.
+def _shut_down(connection: socket.socket) -> Iterator[None]:
+    """Shuts a connection down at the end of the block.
 
-    That it is closed here does not: a child that is born meanwhile has it open as well.
+    Closing it would not end the connection if a child forked in the meantime has inherited it.
     """
     try:
         yield
     finally:
         with suppress(OSError):
-            asker.shutdown(socket.SHUT_RDWR)
+            connection.shutdown(socket.SHUT_RDWR)
 
 
 def _checked(name: str) -> str:
-    """The name, if it is of an object of a job."""
+    """Returns the name if it is the key of a job's object, else raises ValueError."""
     _job_of(name)
     return name
 
 
 def _job_of(name: str) -> str:
-    found = _NAME.fullmatch(name)
-    if found is None or not layout.is_id(found["job"]):
-        raise ValueError(f"not the name of an object of a job: {name!r}")
-    return found["job"]
+    match = _NAME.fullmatch(name)
+    if match is None or not layout.is_id(match["job"]):
+        raise ValueError(f"not the key of a job's object: {name!r}")
+    return match["job"]
 
 
-def _receive(asker: socket.socket) -> tuple[dict[str, Any], BinaryIO | None]:
-    """An order and the file that came with it."""
-    asker.settimeout(_PATIENCE_WITH_CHILDREN)
-    said, ends, _, _ = socket.recv_fds(asker, 65536, 1)
+def _receive(connection: socket.socket) -> tuple[dict[str, Any], BinaryIO | None]:
+    """Receives an order and the file that was sent with it, if any."""
+    connection.settimeout(_ORDER_SECONDS)
+    data, descriptors, _, _ = socket.recv_fds(connection, 65536, 1)
     try:
-        while piece := asker.recv(65536):
-            said += piece
-        order: dict[str, Any] = dict(json.loads(said))
-        return order, _opened(ends[0], str(order["do"])) if ends else None
+        while chunk := connection.recv(65536):
+            data += chunk
+        order: dict[str, Any] = dict(json.loads(data))
+        return order, _open(descriptors[0], str(order["do"])) if descriptors else None
     except BaseException:
-        for end in ends:
-            os.close(end)
+        for descriptor in descriptors:
+            os.close(descriptor)
         raise
 
 
-def _opened(end: int, what: str) -> BinaryIO:
-    """The file, if it is one: from a pipe, say, a thread would read for ever."""
-    if not stat.S_ISREG(os.fstat(end).st_mode):
-        raise ValueError("not a file")
-    return os.fdopen(end, "rb" if what == "put" else "wb")
+def _open(descriptor: int, action: str) -> BinaryIO:
+    """Opens a file descriptor. Only regular files are allowed: a pipe could block forever."""
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        raise ValueError("not a regular file")
+    return os.fdopen(descriptor, "rb" if action == "put" else "wb")
 
 
 class RemoteObjects:
-    """The bucket as a child of the worker sees it: as `Objects`, by way of the main process."""
+    """The bucket in a child of a worker: like `Objects`, but through the main process."""
 
     def __init__(self, control: socket.socket) -> None:
         self._control = control
@@ -213,32 +211,31 @@ class RemoteObjects:
 
     def _order(self, order: dict[str, Any], file: BinaryIO | None = None) -> Any:
         try:
-            said = self._ask(json.dumps(order).encode(), file)
-            answer = json.loads(said)
+            response = json.loads(self._exchange(json.dumps(order).encode(), file))
         except (OSError, ValueError) as error:
             raise errors.StorageUnavailable("the worker does not answer") from error
-        if "code" in answer:
-            kind = errors.by_code()[answer["code"]]
-            raise kind(answer["detail"])
-        return answer["answer"]
+        if "code" in response:
+            kind = errors.by_code()[response["code"]]
+            raise kind(response["detail"])
+        return response["answer"]
 
-    def _ask(self, order: bytes, file: BinaryIO | None) -> bytes:
+    def _exchange(self, order: bytes, file: BinaryIO | None) -> bytes:
         ours, theirs = socket.socketpair()
         with ours:
             with theirs:
                 socket.send_fds(self._control, [b"."], [theirs.fileno()])
-            ours.settimeout(_PATIENCE)
+            ours.settimeout(_RESPONSE_SECONDS)
             socket.send_fds(ours, [order[:65536]], [file.fileno()] if file else [])
             ours.sendall(order[65536:])
             ours.shutdown(socket.SHUT_WR)
-            said = b""
-            while piece := ours.recv(65536):
-                said += piece
-            return said
+            received = b""
+            while chunk := ours.recv(65536):
+                received += chunk
+            return received
 
 
 def _in_memory(content: bytes) -> BinaryIO:
-    """A file that is on no disk."""
+    """Returns a file in memory with this content."""
     file = cast("BinaryIO", os.fdopen(os.memfd_create("object"), "w+b"))
     file.write(content)
     file.flush()

@@ -1,4 +1,4 @@
-"""Keeps jobs in a bucket of an S3 server. The data folder of each host is its own scratch."""
+"""Stores jobs in an S3 bucket. The data folder of each host is temporary storage."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from ocr_tasks.storage.s3 import Found, Objects
 
 log = logging.getLogger(__name__)
 
-#: Results up to so many bytes are checked before anything of them is sent; larger ones on the way.
+#: Results up to this size in bytes are verified before they are sent; larger ones while they are.
 _CHECKED_FIRST = 32 * 1024 * 1024
 
-#: Seconds for which the bucket is not asked again whether it can be written.
-_FRESH = 5.0
+#: Seconds between two checks of whether the bucket is writable.
+_PROBE_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
 class StoredObject:
-    """A file in the bucket. `sha256`: what it should be; '' where nobody knows."""
+    """A file in the bucket. `sha256` is the expected checksum, '' if unknown."""
 
     objects: Objects
     found: Found
@@ -51,44 +51,44 @@ class StoredObject:
         return self.found.changed
 
     def pieces(self, start: int, stop: int) -> Iterator[bytes]:
-        """The bytes from `start` to before `stop`.
+        """Yields the bytes from `start` to `stop` (exclusive) in chunks.
 
-        The last piece of a whole result is held back until its checksum is known to be right: one
-        that was spoilt ends before its end, which every client notices.
+        If the whole file is read, its last chunk is only sent after the checksum was verified.
+        A corrupt file is therefore truncated, which every client notices.
         """
         rows = self.objects.pieces(self.found, start, stop)
         if not self.sha256 or stop - start != self.size:
             yield from rows
             return
         digest = hashlib.sha256()
-        held = b""
-        for piece in rows:
-            digest.update(piece)
-            if held:
-                yield held
-            held = piece
+        pending = b""
+        for chunk in rows:
+            digest.update(chunk)
+            if pending:
+                yield pending
+            pending = chunk
         if digest.hexdigest() != self.sha256:
-            log.error("%s has another checksum than when it was made", self.found.name)
+            log.error("the checksum of %s differs from when it was created", self.found.name)
             raise errors.ResultCorrupt()
-        yield held
+        yield pending
 
 
 @lru_cache(maxsize=1024)
 def _digest(objects: Objects, found: Found) -> str:
     digest = hashlib.sha256()
-    for piece in objects.pieces(found, 0, found.size):
-        digest.update(piece)
+    for chunk in objects.pieces(found, 0, found.size):
+        digest.update(chunk)
     return digest.hexdigest()
 
 
 class BucketStore:
-    """See `store.Store`. In a child of a worker, `objects` are those of its main process."""
+    """See `store.Store`. In a child of a worker, `objects` is a RemoteObjects."""
 
     in_folder = False
 
     def __init__(self, objects: Objects | RemoteObjects) -> None:
         self.objects = objects
-        self._fresh_until = 0.0
+        self._next_probe = 0.0
 
     def adopt(self, upload: Path, job_id: str) -> None:
         with layout.failures():
@@ -101,19 +101,21 @@ class BucketStore:
         return self.objects.read(key(job_id, name))
 
     def summaries(self, job_id: str, total: int) -> Mapping[int, Any]:
-        written = self.read(job_id, layout.SUMMARIES)
-        if written is not None:
-            rows = json.loads(written)
+        content = self.read(job_id, layout.SUMMARIES)
+        if content is not None:
+            rows = json.loads(content)
             return {int(number): row for number, row in rows.items() if int(number) <= total}
-        # None has been read yet, or the job comes from a folder.
+        # No page is finished yet, or the job was copied from a data folder.
         names = (row.name for row in self.objects.below(key(job_id, "pages/")))
-        found = {
+        contents = {
             int(name.split("/")[-2]): self.objects.read(name)
             for name in names
             if name.endswith("/summary.json")
         }
         return {
-            number: json.loads(content) for number, content in found.items() if content is not None
+            number: json.loads(content)
+            for number, content in contents.items()
+            if content is not None
         }
 
     def write(self, job_id: str, name: str, content: bytes) -> None:
@@ -134,17 +136,17 @@ class BucketStore:
         if found is None:
             raise errors.ResultGone()
         stored = self._stored(found, artifact.sha256)
-        spoilt = found.size != artifact.bytes
-        if not spoilt and found.size <= _CHECKED_FIRST:
-            spoilt = _digest(stored.objects, found) != artifact.sha256
-        if spoilt:
+        corrupt = found.size != artifact.bytes
+        if not corrupt and found.size <= _CHECKED_FIRST:
+            corrupt = _digest(stored.objects, found) != artifact.sha256
+        if corrupt:
             raise errors.ResultCorrupt(
                 f"{artifact.name} has another checksum than when it was made"
             )
         return stored
 
     def _stored(self, found: Found, sha256: str = "") -> StoredObject:
-        assert isinstance(self.objects, Objects)  # noqa: S101  # children send nothing to clients
+        assert isinstance(self.objects, Objects)  # noqa: S101  # children of workers send no files
         return StoredObject(self.objects, found, sha256)
 
     def size(self, job_id: str, name: str) -> int:
@@ -154,18 +156,18 @@ class BucketStore:
         return sum(row.size for row in self.objects.below(key(job_id, name)))
 
     def remove(self, job_id: str, *names: str) -> None:
-        wanted = [key(job_id, name) for name in names]
-        rows = [name for name in wanted if not name.endswith("/")]
-        for folder in (name for name in wanted if name.endswith("/")):
-            rows += [row.name for row in self.objects.below(folder)]
-        self.objects.delete(rows)
+        keys = [key(job_id, name) for name in names]
+        objects = [name for name in keys if not name.endswith("/")]
+        for folder in (name for name in keys if name.endswith("/")):
+            objects += [row.name for row in self.objects.below(folder)]
+        self.objects.delete(objects)
 
     def delete(self, job_id: str) -> None:
         layout.delete(job_id)
         try:
             self.remove(job_id, "")
         except errors.ServiceError as error:
-            log.warning("files of job %s are left in the bucket for now: %s", job_id, error)
+            log.warning("cannot delete all files of job %s from the bucket yet: %s", job_id, error)
 
     @contextmanager
     def at_work(self, job_id: str) -> Iterator[Mirror]:
@@ -180,9 +182,9 @@ class BucketStore:
 
     def jobs(self) -> Iterator[str]:
         objects = self.objects
-        assert isinstance(objects, Objects)  # noqa: S101  # only the main process looks at all
-        for shelf in objects.folders("jobs"):
-            yield from filter(layout.is_id, objects.folders(f"jobs/{shelf}"))
+        assert isinstance(objects, Objects)  # noqa: S101  # only main processes list all jobs
+        for prefix in objects.folders("jobs"):
+            yield from filter(layout.is_id, objects.folders(f"jobs/{prefix}"))
 
     def age(self, job_id: str) -> float:
         times = [row.changed for row in self.objects.below(key(job_id))]
@@ -190,7 +192,7 @@ class BucketStore:
 
     def check_room(self, incoming: int = 0) -> None:
         layout.check_room(incoming)
-        if time.monotonic() > self._fresh_until:
+        if time.monotonic() > self._next_probe:
             self._probe()
 
     def check_writable(self) -> None:
@@ -199,4 +201,4 @@ class BucketStore:
 
     def _probe(self) -> None:
         self.objects.probe()
-        self._fresh_until = time.monotonic() + _FRESH
+        self._next_probe = time.monotonic() + _PROBE_SECONDS

@@ -1,4 +1,4 @@
-"""Keeps jobs in the data folder, which web and workers share: what is written there lasts."""
+"""Stores jobs in the data folder, which web servers and workers share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ocr_tasks.storage import atomic, layout
 
 
 class AtWork:
-    """See `store.AtWork`: all is at hand, and what is written lasts."""
+    """See `store.AtWork`. Nothing has to be copied: the run works in the permanent folder."""
 
     def page_kept(self, number: int) -> None:
         pass
@@ -37,12 +37,14 @@ class FolderStore:
             return None
 
     def summaries(self, job_id: str, total: int) -> Mapping[int, Any]:
-        found = {
+        contents = {
             number: self.read(job_id, f"pages/{number:06d}/summary.json")
             for number in range(1, total + 1)
         }
         return {
-            number: json.loads(content) for number, content in found.items() if content is not None
+            number: json.loads(content)
+            for number, content in contents.items()
+            if content is not None
         }
 
     def write(self, job_id: str, name: str, content: bytes) -> None:

@@ -1,18 +1,19 @@
-"""Where files lie in the data folder of this host.
+"""The layout of the data folder of this host.
 
-    uploads/<random>/            a request's files while it is looked into
-    resumable/<id>/              a file that comes in pieces, see `resumable`
-    jobs/<xx>/<id>/input.pdf     the document that is read
-                   job.json      what the job was asked for, should Redis forget
-                   end.json      how it ended, likewise
+    uploads/<random>/            files of a request while they are checked
+    resumable/<id>/              a resumable upload, see `uploads.tus`
+    jobs/<xx>/<id>/input.pdf     the document to process
+                   job.json      the request of the job, in case Redis loses its data
+                   end.json      the end of the job, for the same purpose
                    log.txt       OCRmyPDF's log
-                   pages/000001/ what was read on a page, as soon as it was
+                   pages/000001/ the results of a page, as soon as it is done
                    work/<run>/   temporary files of a run
-                   runs/<run>/   the results of a run; the run that was committed counts
+                   runs/<run>/   the results of a run; only the committed run counts
 
-All names are made here or from ids made by us; a client's file name is never part of a path. What
-others may see appears by a rename, whole. Where a job's files last is known to `store` alone: in
-this folder, or in a bucket; then this is where a process works on them.
+All names are constants or ids created by this module; a client's file name is never part of a path.
+Files that other processes may open appear atomically, by a rename. Only `store` knows where a job's
+files are stored permanently: in this folder, or in a bucket. In the latter case, processes work on
+copies in this folder.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ SUMMARIES = "pages/summaries.json"
 PAGE_WORDS = "page.json"
 PAGE_PREVIEW = "preview.jpg"
 
-#: Name of an artifact: file in a run's folder, media type, ending of the download's name.
+#: For each artifact: the file in the run's folder, the media type, and the download's extension.
 ARTIFACTS = {
     "pdf": ("result.pdf", "application/pdf", ".pdf"),
     "text": ("result.txt", "text/plain; charset=utf-8", ".txt"),
@@ -61,17 +62,17 @@ _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 def new_id() -> str:
-    """A new id for a job or a run: 122 random bits."""
+    """Returns a new id for a job or a run, with 122 random bits."""
     return str(uuid.uuid4())
 
 
 def is_id(text: str) -> bool:
-    """Whether the text has the form of an id made by `new_id`."""
+    """Returns whether the text has the form of an id created by `new_id`."""
     return _ID.fullmatch(text) is not None
 
 
 def _name(text: str) -> str:
-    """The text, if it is the name of a file: what comes from Redis is not believed either."""
+    """Returns the text if it is a file name, else raises ValueError. Data in Redis is untrusted."""
     if Path(text).name != text or text in ("", ".."):
         raise ValueError(f"not the name of a file: {text!r}")
     return text
@@ -79,7 +80,7 @@ def _name(text: str) -> str:
 
 @contextmanager
 def failures() -> Iterator[None]:
-    """Turns what the file system says into errors of ours."""
+    """Converts errors of the file system to StorageFull or StorageUnavailable."""
     try:
         yield
     except OSError as error:
@@ -107,16 +108,16 @@ class JobFolder:
         return self.path / "pages"
 
     def page(self, number: int) -> Path:
-        """The folder of a page, counted from 1."""
+        """Returns the folder of a page (1-based)."""
         return self.pages / f"{number:06d}"
 
     def page_preview(self, number: int) -> Path:
-        """The small image of a page, counted from 1."""
+        """Returns the path of the preview image of a page (1-based)."""
         return self.page(number) / PAGE_PREVIEW
 
     def page_words(self, number: int) -> bytes | None:
-        """The words of a page as JSON (`formats.page`), None before it is read."""
-        return _read_if_there(self.page(number) / PAGE_WORDS)
+        """Returns the text of a page as JSON (`formats.page`), or None if it is not done."""
+        return _read_or_none(self.page(number) / PAGE_WORDS)
 
     def work(self, run: str) -> Path:
         return self.path / "work" / _name(run)
@@ -128,7 +129,7 @@ class JobFolder:
         return self.run(run) / ARTIFACTS[name][0]
 
 
-def _read_if_there(path: Path) -> bytes | None:
+def _read_or_none(path: Path) -> bytes | None:
     try:
         return path.read_bytes()
     except FileNotFoundError:
@@ -136,14 +137,14 @@ def _read_if_there(path: Path) -> bytes | None:
 
 
 def job(job_id: str) -> JobFolder:
-    """The folder of a job; it may not exist."""
+    """Returns the folder of a job, which may not exist. ValueError if the id is invalid."""
     if not is_id(job_id):
         raise ValueError(f"not a job id: {job_id!r}")
     return JobFolder(all_jobs() / job_id[:2] / job_id)
 
 
 def folder_id() -> str:
-    """An id of the data folder, the same for all who share it; made by whoever is first."""
+    """Returns the id of the data folder. The first process that shares it creates the id."""
     path = settings.get().data_dir / "folder.id"
     with failures():
         if not path.exists():
@@ -152,7 +153,7 @@ def folder_id() -> str:
 
 
 def new_upload() -> Path:
-    """An empty folder for the files of a request."""
+    """Creates an empty folder for the files of a request."""
     with failures():
         path = settings.get().data_dir / "uploads" / new_id()
         path.mkdir(parents=True)
@@ -160,7 +161,7 @@ def new_upload() -> Path:
 
 
 def adopt(upload: Path, job_id: str) -> None:
-    """Makes the folder of a request the folder of a job, and its document last."""
+    """Turns the folder of a request into the folder of a job, and syncs it to disk."""
     target = job(job_id)
     with failures():
         target.path.parent.mkdir(parents=True, exist_ok=True)
@@ -170,7 +171,7 @@ def adopt(upload: Path, job_id: str) -> None:
 
 
 def discard(path: Path) -> None:
-    """Deletes a folder or file of ours, if it is there."""
+    """Deletes a folder or file if it exists. Errors are ignored."""
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -179,7 +180,7 @@ def discard(path: Path) -> None:
 
 
 def size(path: Path) -> int:
-    """The bytes that a folder or file takes on the disk."""
+    """Returns the disk usage of a folder or file in bytes."""
     total = 0
     for file in (path, *path.rglob("*")):
         with suppress(OSError):
@@ -188,26 +189,26 @@ def size(path: Path) -> int:
 
 
 def all_jobs() -> Path:
-    """The folder in which the folders of all jobs are."""
+    """Returns the folder that contains the folders of all jobs."""
     return settings.get().data_dir / "jobs"
 
 
 def folders() -> Iterator[Path]:
-    """The folders of all jobs, one at a time."""
+    """Yields the folders of all jobs."""
     with suppress(FileNotFoundError):
-        for shelf in os.scandir(all_jobs()):
+        for prefix in os.scandir(all_jobs()):
             with suppress(OSError):
-                yield from (Path(row.path) for row in os.scandir(shelf.path) if is_id(row.name))
+                yield from (Path(row.path) for row in os.scandir(prefix.path) if is_id(row.name))
 
 
 def uploads() -> Iterator[Path]:
-    """The folders of requests that are being looked into, or were cut short."""
+    """Yields the folders of requests that are being checked or were interrupted."""
     with suppress(FileNotFoundError):
         yield from (Path(row.path) for row in os.scandir(settings.get().data_dir / "uploads"))
 
 
 def age(path: Path) -> float:
-    """Seconds since anything in a folder was last written; 0 if it is gone."""
+    """Returns the seconds since anything in a folder was last written, 0 if it does not exist."""
     times = []
     for file in (path, *path.rglob("*")):
         with suppress(OSError):
@@ -218,18 +219,18 @@ def age(path: Path) -> float:
 def delete(job_id: str) -> None:
     """Deletes all files of a job.
 
-    First they are put aside, so that a worker which is just writing there cannot keep the folder.
+    The folder is moved first, so that a worker that is still writing to it cannot prevent that.
     """
     path = job(job_id).path
-    aside = settings.get().data_dir / "uploads" / new_id()
+    trash = settings.get().data_dir / "uploads" / new_id()
     with suppress(OSError):
-        aside.parent.mkdir(exist_ok=True)
-        path = path.rename(aside)
+        trash.parent.mkdir(exist_ok=True)
+        path = path.rename(trash)
     discard(path)
 
 
 def check_room(incoming: int = 0) -> None:
-    """Makes sure that so many bytes fit and the reserve stays free."""
+    """Raises StorageFull if `incoming` bytes would not leave the reserve free."""
     config = settings.get()
     with failures():
         config.data_dir.mkdir(parents=True, exist_ok=True)
@@ -239,7 +240,7 @@ def check_room(incoming: int = 0) -> None:
 
 
 def check_writable() -> None:
-    """Makes sure that files can be made in the data folder."""
+    """Raises StorageFull or StorageUnavailable if files cannot be created in the data folder."""
     check_room()
     probe = settings.get().data_dir / f".probe-{uuid.uuid4().hex}"
     with failures():
@@ -248,7 +249,7 @@ def check_writable() -> None:
 
 
 def write_artifact(folder: JobFolder, run: str, name: str, chunks: Iterable[bytes]) -> Artifact:
-    """Writes a result, a piece at a time, and makes it last before it is spoken of."""
+    """Writes a result in chunks, and syncs it to disk."""
     path = folder.artifact(run, name)
     path.parent.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256()
@@ -264,7 +265,7 @@ def write_artifact(folder: JobFolder, run: str, name: str, chunks: Iterable[byte
 
 
 def take_artifact(folder: JobFolder, run: str, name: str, file: Path) -> Artifact:
-    """Makes a finished file a result, by a rename, and makes it last."""
+    """Turns a finished file into a result by a rename, and syncs it to disk."""
     path = folder.artifact(run, name)
     path.parent.mkdir(parents=True, exist_ok=True)
     with file.open("rb") as stream:
@@ -276,14 +277,17 @@ def take_artifact(folder: JobFolder, run: str, name: str, file: Path) -> Artifac
 
 
 def check_artifact(path: Path, artifact: Artifact) -> None:
-    """Checks a result's checksum; once per process, unless the file changes."""
+    """Verifies the checksum of a result. Unchanged files are read only once per process.
+
+    Raises ResultGone or ResultCorrupt.
+    """
     with failures():
         try:
-            state = path.stat()
-            found = _digest(path, state.st_ino, state.st_size, state.st_mtime_ns)
+            status = path.stat()
+            sha256 = _digest(path, status.st_ino, status.st_size, status.st_mtime_ns)
         except FileNotFoundError:
             raise errors.ResultGone() from None
-    if found != artifact.sha256:
+    if sha256 != artifact.sha256:
         raise errors.ResultCorrupt(f"{artifact.name} has another checksum than when it was made")
 
 

@@ -1,4 +1,4 @@
-"""The scratch of one run of a job, whose files go to a bucket while it runs."""
+"""Downloads the files that a run needs from a bucket, and uploads its results while it runs."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ log = logging.getLogger(__name__)
 
 _PAGE = re.compile(r"pages/(\d+)/([^/]+)")
 
-#: That a page is done; put when its other files are there.
+#: The file that marks a page as done. It is uploaded after all other files of the page.
 _DONE = "result.json"
 
-#: Files of a page that no later run needs.
-_FOR_OTHERS = (layout.PAGE_PREVIEW, "summary.json")
+#: Files of a page that a later run does not need.
+_NOT_NEEDED = (layout.PAGE_PREVIEW, "summary.json")
 
-#: Transfers at the same time.
-_AT_ONCE = 8
+#: Maximum number of concurrent transfers.
+_CONCURRENCY = 8
 
-#: Seconds after which the log of a run is put again, and between two tries.
-_LOG_SECONDS, _PAUSE = 5.0, 2.0
+#: Seconds between two uploads of the log, and between two attempts.
+_LOG_SECONDS, _RETRY_SECONDS = 5.0, 2.0
 
 
 def key(job_id: str, name: str = "") -> str:
-    """The name of an object in the bucket; a folder's ends with a slash."""
+    """Returns the key of a job's file in the bucket. Names of folders end with a slash."""
     return f"jobs/{job_id[:2]}/{job_id}/{name}"
 
 
-def _of_page(name: str) -> tuple[int, str]:
-    """The page that a file is of, and its name there; 0: of none."""
-    found = _PAGE.fullmatch(name)
-    return (int(found[1]), found[2]) if found else (0, "")
+def _split_page(name: str) -> tuple[int, str]:
+    """Returns the page number and the file name of a page's file; 0 and '' for other files."""
+    match = _PAGE.fullmatch(name)
+    return (int(match[1]), match[2]) if match else (0, "")
 
 
 class Mirror:
@@ -52,104 +52,109 @@ class Mirror:
         self._objects = objects
         self._job_id = job_id
         self._folder = layout.job(job_id)
-        self._there: set[str] = set()
+        #: Files in the bucket.
+        self._stored: set[str] = set()
+        #: Pages that were done before this run.
         self._done: set[int] = set()
-        #: Files of pages that this run brought or put, and of these, those that it deleted.
-        self._had: set[str] = set()
-        self._gone: list[str] = []
+        #: Files of pages that this run has transferred, and those of them that it deleted here.
+        self._transferred: set[str] = set()
+        self._deleted: list[str] = []
         self._summaries: dict[str, Any] = {}
-        self._logged = 0
-        self._waiting: set[int] = set()
+        #: Size of the log at its last upload.
+        self._log_size = 0
+        self._pending: set[int] = set()
         self._begun = self._ended = False
         self._changed = threading.Condition()
-        self._pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="transfer")
+        self._pool = ThreadPoolExecutor(_CONCURRENCY, thread_name_prefix="transfer")
         self._thread = threading.Thread(target=self._run, name="mirror", daemon=True)
 
-    # What a run calls
+    # Called by the run
 
     def begin(self) -> None:
-        """Brings the document, and what earlier runs read of it; results of theirs go."""
-        layout.discard(self._folder.path)  # what a run that was killed has left here
+        """Downloads the document and its finished pages. Deletes results of earlier runs."""
+        layout.discard(self._folder.path)  # files of a run on this host that was killed
         prefix = key(self._job_id)
-        found = {row.name.removeprefix(prefix): row for row in self._objects.below(prefix)}
-        self._objects.delete([row.name for name, row in found.items() if name.startswith("runs/")])
-        self._there = {name for name in found if not name.startswith("runs/")}
-        self._done = {page for page, file in map(_of_page, found) if file == _DONE}
-        wanted = {name: row for name, row in found.items() if self._is_wanted(name)}
-        self._all(lambda name: self._fetch(name, wanted[name]), wanted)
+        existing = {row.name.removeprefix(prefix): row for row in self._objects.below(prefix)}
+        self._objects.delete(
+            [row.name for name, row in existing.items() if name.startswith("runs/")]
+        )
+        self._stored = {name for name in existing if not name.startswith("runs/")}
+        self._done = {page for page, file in map(_split_page, existing) if file == _DONE}
+        needed = {name: row for name, row in existing.items() if self._is_needed(name)}
+        self._run_all(lambda name: self._download(name, needed[name]), needed)
         with suppress(FileNotFoundError, ValueError):
             self._summaries = json.loads((self._folder.path / layout.SUMMARIES).read_bytes())
         self._begun = True
         self._thread.start()
 
     def page_kept(self, number: int) -> None:
-        """Has what was read on a page put into the bucket, soon."""
+        """Schedules the upload of a page. `number` is 1-based."""
         with self._changed:
             if number not in self._done:
-                self._waiting.add(number)
+                self._pending.add(number)
                 self._changed.notify_all()
 
     def end(self, succeeded: bool) -> None:
-        """Puts what is not there yet, results last of all, and deletes the scratch."""
+        """Uploads the remaining files, results last, and deletes the local folder of the job."""
         try:
             self._stop()
-            if self._begun:  # else what is here may be half of what is there
-                self._put_pages(self._missing_pages())
+            if self._begun:  # otherwise files here may be incomplete downloads
+                self._upload_pages(self._missing_pages())
             if succeeded:
-                self._put(self._names(self._folder.path / "runs"))
-                here = set(self._names(self._folder.pages))
-                self._gone = [name for name in self._had if name not in here]
+                self._upload(self._names(self._folder.path / "runs"))
+                local = set(self._names(self._folder.pages))
+                self._deleted = [name for name in self._transferred if name not in local]
         except errors.ServiceError as error:
             if succeeded:
                 raise
-            log.warning("not all of job %s is in the bucket: %s", self._job_id, error)
+            log.warning("cannot upload all files of job %s: %s", self._job_id, error)
         finally:
             self._stop()
             self._pool.shutdown()
             layout.discard(self._folder.path)
 
     def settle(self) -> None:
-        """Deletes from the bucket what this run, which counts, has no use for any more."""
+        """Deletes the objects of files that this run has deleted locally. Call it after commit."""
         try:
-            self._objects.delete([key(self._job_id, name) for name in self._gone])
+            self._objects.delete([key(self._job_id, name) for name in self._deleted])
         except errors.ServiceError as error:
-            log.warning("of job %s more is kept than is needed: %s", self._job_id, error)
+            log.warning("cannot delete unneeded files of job %s: %s", self._job_id, error)
 
-    # From the bucket
+    # Downloads
 
-    def _is_wanted(self, name: str) -> bool:
-        page, file = _of_page(name)
+    def _is_needed(self, name: str) -> bool:
+        page, file = _split_page(name)
         if page:
-            return page in self._done and file not in _FOR_OTHERS
+            return page in self._done and file not in _NOT_NEEDED
         return name in (layout.INPUT, layout.LOG, layout.SUMMARIES)
 
-    def _fetch(self, name: str, found: Found) -> None:
+    def _download(self, name: str, found: Found) -> None:
         path = self._folder.path / name
         with layout.failures():
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("wb") as file:
                 self._objects.get(found, file)
-        self._note(name)
+        self._record(name)
 
-    # To the bucket, in a thread of its own
+    # Uploads, in a thread of their own
 
     def _run(self) -> None:
         while True:
             with self._changed:
-                if not (self._waiting or self._ended):
+                if not (self._pending or self._ended):
                     self._changed.wait(_LOG_SECONDS)
-                ended, pages = self._ended, sorted(self._waiting)
-                self._waiting.clear()
+                ended, pages = self._ended, sorted(self._pending)
+                self._pending.clear()
             try:
-                self._put_pages(pages)
+                self._upload_pages(pages)
             except errors.ServiceError as error:
-                log.warning("pages of job %s wait for the bucket: %s", self._job_id, error)
+                log.warning("cannot upload pages of job %s yet: %s", self._job_id, error)
                 with self._changed:
-                    self._waiting.update(pages)
+                    self._pending.update(pages)
                     if not self._ended:
-                        self._changed.wait(_PAUSE)
+                        self._changed.wait(_RETRY_SECONDS)
             if ended:
-                return  # what could not be put is tried once more by `end`
+                return  # `end` retries what could not be uploaded
 
     def _stop(self) -> None:
         with self._changed:
@@ -159,12 +164,12 @@ class Mirror:
             self._thread.join()
 
     def _missing_pages(self) -> list[int]:
-        here = self._names(self._folder.pages)
-        late = {_of_page(name)[0] for name in here if name not in self._there}
-        return sorted(self._waiting | late - self._done - {0})
+        local = self._names(self._folder.pages)
+        missing = {_split_page(name)[0] for name in local if name not in self._stored}
+        return sorted(self._pending | missing - self._done - {0})
 
-    def _put_pages(self, numbers: Iterable[int]) -> None:
-        """Puts pages, so that none counts as done before all of it is there, and the log."""
+    def _upload_pages(self, numbers: Iterable[int]) -> None:
+        """Uploads pages and the log. The file that marks a page as done is uploaded last."""
         changed = False
         last: list[str] = []
         first: list[str] = []
@@ -175,40 +180,40 @@ class Mirror:
             with suppress(FileNotFoundError, ValueError):
                 summary = (self._folder.page(number) / "summary.json").read_bytes()
                 self._summaries[str(number)] = json.loads(summary)
-        self._put(first)
-        self._put(last)
+        self._upload(first)
+        self._upload(last)
         if changed:
             content = json.dumps(self._summaries).encode()
             self._objects.put(key(self._job_id, layout.SUMMARIES), content)
-        self._put_log()
+        self._upload_log()
 
-    def _put_log(self) -> None:
+    def _upload_log(self) -> None:
         with suppress(FileNotFoundError):
             size = self._folder.log.stat().st_size
-            if size != self._logged:
-                self._put([layout.LOG])
-                self._logged = size
+            if size != self._log_size:
+                self._upload([layout.LOG])
+                self._log_size = size
 
-    def _put(self, names: Iterable[str]) -> None:
-        self._all(self._put_one, names)
+    def _upload(self, names: Iterable[str]) -> None:
+        self._run_all(self._upload_file, names)
 
-    def _put_one(self, name: str) -> None:
+    def _upload_file(self, name: str) -> None:
         with (self._folder.path / name).open("rb") as file:
             self._objects.put(key(self._job_id, name), file)
-        self._there.add(name)
-        self._note(name)
+        self._stored.add(name)
+        self._record(name)
 
-    def _note(self, name: str) -> None:
-        if _of_page(name)[0]:
-            self._had.add(name)
+    def _record(self, name: str) -> None:
+        if _split_page(name)[0]:
+            self._transferred.add(name)
 
-    def _all(self, transfer: Callable[[str], None], names: Iterable[str]) -> None:
-        """Does as many at a time as may be; the first error is raised."""
-        for done in [self._pool.submit(transfer, name) for name in names]:
-            done.result()
+    def _run_all(self, transfer: Callable[[str], None], names: Iterable[str]) -> None:
+        """Transfers files concurrently, and waits for all. Raises the first error."""
+        for future in [self._pool.submit(transfer, name) for name in names]:
+            future.result()
 
     def _names(self, folder: Path) -> Iterator[str]:
-        """The finished files in a folder of the scratch, by their names within it."""
+        """Yields the complete files in a local folder, relative to the job's folder."""
         for path in sorted(folder.rglob("*")):
             if path.is_file() and not path.name.startswith("."):
                 yield str(path.relative_to(self._folder.path))

@@ -1,4 +1,4 @@
-"""A bucket of an S3 server: whole objects, in and out a piece at a time."""
+"""A client for an S3 bucket. It transfers whole objects in chunks."""
 
 from __future__ import annotations
 
@@ -21,24 +21,25 @@ if TYPE_CHECKING:
 
     from ocr_tasks.settings import Settings
 
-#: Bytes of an object that is read that are in memory at a time.
+#: Chunk size of downloads in bytes.
 PIECE = 256 * 1024
 
-#: Likewise of one that is written: so many parts of so many large objects.
-_PART = 8 * 1024 * 1024
-_PARTS_AT_ONCE = 2
-_LARGE_AT_ONCE = 2
+#: Part size of multipart uploads in bytes, and the numbers of concurrent parts per object and of
+#: concurrent multipart uploads.
+_PART_BYTES = 8 * 1024 * 1024
+_CONCURRENT_PARTS = 2
+_CONCURRENT_LARGE_UPLOADS = 2
 
-#: What servers say that have no room: AWS's and others' codes, and HTTP's 507.
+#: Error codes of servers without free space: those of AWS and others, and HTTP status 507.
 _FULL = ("QuotaExceeded", "StorageFull", "EntityTooLargeForQuota", "507 Insufficient Storage")
 
-#: Empty object that is written to see whether the bucket can be.
+#: Name of the empty object that is written to check whether the bucket is writable.
 _PROBE = ".probe"
 
 
 @dataclass(frozen=True)
 class Found:
-    """An object, without what is in it."""
+    """The metadata of an object."""
 
     name: str
     size: int
@@ -48,7 +49,7 @@ class Found:
 
 @contextmanager
 def failures() -> Iterator[None]:
-    """Turns what the client of the bucket says into errors of ours."""
+    """Converts exceptions of the S3 client to StorageFull or StorageUnavailable."""
     try:
         yield
     except FileNotFoundError as error:
@@ -59,7 +60,7 @@ def failures() -> Iterator[None]:
         text = str(error)
         if any(code in text for code in _FULL):
             raise errors.StorageFull() from error
-        # Not the text: it has addresses and keys in it, and clients see this.
+        # The text is omitted, because it contains URLs and keys, and clients see this error.
         reason = type(error).__name__.removesuffix("Error")
         raise errors.StorageUnavailable(f"the bucket cannot be used: {reason}") from error
 
@@ -69,20 +70,24 @@ class Objects:
 
     def __init__(self, config: Settings) -> None:
         self._store = _connect(config, retries=5, seconds=20)
-        #: For questions to which the answer matters only while somebody waits for it.
+        #: With short timeouts, for requests while a client is waiting.
         self._quick = _connect(config, retries=1, seconds=3)
-        self._large = threading.Semaphore(_LARGE_AT_ONCE)
+        self._large_uploads = threading.Semaphore(_CONCURRENT_LARGE_UPLOADS)
 
     def put(self, name: str, content: bytes | BinaryIO) -> None:
-        """Makes an object; it is there whole or not at all."""
-        large = not isinstance(content, bytes) and os.fstat(content.fileno()).st_size > _PART
-        with self._large if large else nullcontext(), failures():
+        """Uploads an object. It appears atomically."""
+        large = not isinstance(content, bytes) and os.fstat(content.fileno()).st_size > _PART_BYTES
+        with self._large_uploads if large else nullcontext(), failures():
             obstore.put(
-                self._store, name, content, chunk_size=_PART, max_concurrency=_PARTS_AT_ONCE
+                self._store,
+                name,
+                content,
+                chunk_size=_PART_BYTES,
+                max_concurrency=_CONCURRENT_PARTS,
             )
 
     def find(self, name: str) -> Found | None:
-        """The object of this name."""
+        """Returns the metadata of an object, or None if it does not exist."""
         try:
             with failures():
                 return _found(obstore.head(self._store, name))
@@ -90,39 +95,39 @@ class Objects:
             return None
 
     def pieces(self, found: Found, start: int, stop: int) -> Iterator[bytes]:
-        """The bytes of an object from `start` to before `stop`, a piece at a time.
+        """Yields the bytes of an object from `start` to `stop` (exclusive) in chunks.
 
-        Goes on where a connection broke, as that of a slow reader does after a while.
+        Resumes after a lost connection, which happens if the reader is slow.
         """
-        at = start
-        while at < stop:
-            began = at
+        position = start
+        while position < stop:
+            attempt_start = position
             try:
-                for piece in self._stream(found, at, stop):
-                    yield piece
-                    at += len(piece)
+                for chunk in self._stream(found, position, stop):
+                    yield chunk
+                    position += len(chunk)
             except errors.StorageUnavailable:
-                if at == began:
+                if position == attempt_start:
                     raise
 
     def _stream(self, found: Found, start: int, stop: int) -> Iterator[bytes]:
         try:
             with failures():
-                got = obstore.get(self._store, found.name, options={"range": (start, stop)})
-                if _plain(got.meta["e_tag"]) != found.etag:
+                result = obstore.get(self._store, found.name, options={"range": (start, stop)})
+                if _unquote(result.meta["e_tag"]) != found.etag:
                     raise errors.StorageUnavailable("the object was replaced meanwhile")
-                for piece in got.stream(min_chunk_size=PIECE):
-                    yield bytes(piece)
+                for chunk in result.stream(min_chunk_size=PIECE):
+                    yield bytes(chunk)
         except FileNotFoundError:
             raise errors.StorageUnavailable("the object was deleted meanwhile") from None
 
     def get(self, found: Found, file: BinaryIO) -> None:
-        """Writes an object into a file."""
-        for piece in self.pieces(found, 0, found.size):
-            file.write(piece)
+        """Downloads an object into a file."""
+        for chunk in self.pieces(found, 0, found.size):
+            file.write(chunk)
 
     def read(self, name: str) -> bytes | None:
-        """What is in a small object, in one request."""
+        """Returns the content of a small object in one request, or None if it does not exist."""
         try:
             with failures():
                 return bytes(obstore.get(self._store, name).bytes())
@@ -130,25 +135,25 @@ class Objects:
             return None
 
     def below(self, prefix: str) -> Iterator[Found]:
-        """The objects below a folder."""
+        """Yields the metadata of all objects below a prefix."""
         with failures():
             for rows in obstore.list(self._store, prefix):
                 yield from map(_found, rows)
 
     def folders(self, prefix: str) -> list[str]:
-        """The names of the folders in a folder."""
+        """Returns the names of the folders directly below a prefix."""
         with failures():
             paths = obstore.list_with_delimiter(self._store, prefix)["common_prefixes"]
         return [path.rpartition("/")[2] for path in paths]
 
     def delete(self, names: Sequence[str]) -> None:
-        """Deletes objects, those that are there."""
+        """Deletes objects. Missing ones are ignored."""
         if names:
             with failures(), suppress(FileNotFoundError):
                 obstore.delete(self._store, list(names))
 
     def probe(self) -> None:
-        """Makes sure that the bucket can be written, by one small request."""
+        """Raises StorageFull or StorageUnavailable if the bucket is not writable."""
         try:
             with failures():
                 obstore.put(self._quick, _PROBE, b"", use_multipart=False)
@@ -158,16 +163,16 @@ class Objects:
 
 def _found(meta: Any) -> Found:
     changed = meta["last_modified"] or datetime.fromtimestamp(0, UTC)
-    return Found(meta["path"], meta["size"], _plain(meta["e_tag"]), changed)
+    return Found(meta["path"], meta["size"], _unquote(meta["e_tag"]), changed)
 
 
-def _plain(etag: str | None) -> str:
+def _unquote(etag: str | None) -> str:
     return (etag or "").strip('"')
 
 
 def _connect(config: Settings, retries: int, seconds: int) -> S3Store:
     bucket, prefix = config.bucket
-    chosen = {
+    options = {
         "access_key_id": config.s3_access_key_id,
         "secret_access_key": config.s3_secret_access_key,
         "region": config.s3_region,
@@ -191,7 +196,7 @@ def _connect(config: Settings, retries: int, seconds: int) -> S3Store:
     return S3Store(
         bucket,
         prefix=prefix or None,
-        config={name: value for name, value in chosen.items() if value},  # type: ignore[arg-type]
+        config={name: value for name, value in options.items() if value},  # type: ignore[arg-type]
         client_options=client,
         retry_config=retry,
     )

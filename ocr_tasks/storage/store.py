@@ -1,7 +1,8 @@
-"""Where a job's files last: in the data folder, or in a bucket; what asks does not know which.
+"""The permanent storage of jobs' files: the interface of all stores, and the store in use.
 
-A file is named as within the folder of its job (`storage`), such as `pages/000001/page.json`; the
-name of a folder ends with a slash, and '' is all of them.
+Files are stored in the data folder (`FolderStore`) or in an S3 bucket (`BucketStore`). Names are
+relative to the folder of the job (see `layout`), e.g. `pages/000001/page.json`. The name of a
+folder ends with a slash; '' is the whole folder of the job.
 """
 
 from __future__ import annotations
@@ -29,17 +30,17 @@ if TYPE_CHECKING:
 
 
 class AtWork(Protocol):
-    """One run of a job, which reads and writes in the job's folder on this host."""
+    """One run of a job, which works in the job's folder on this host."""
 
     def page_kept(self, number: int) -> None:
-        """Has what was read on a page last, and be seen by others, from now on or soon."""
+        """Stores the results of a page permanently, now or soon. `number` is 1-based."""
 
     def settle(self) -> None:
-        """Lets go what other runs would have needed; to be called once the run counts."""
+        """Deletes files that only another run would need. Call it when the run is committed."""
 
 
 class Streamed(Protocol):
-    """A file that is sent a piece at a time."""
+    """A file that is sent in chunks."""
 
     @property
     def size(self) -> int: ...
@@ -51,126 +52,129 @@ class Streamed(Protocol):
     def changed(self) -> datetime: ...
 
     def pieces(self, start: int, stop: int) -> Iterator[bytes]:
-        """The bytes from `start` to before `stop`; raises ResultCorrupt, StorageUnavailable."""
+        """Yields the bytes from `start` to `stop` (exclusive) in chunks."""
 
 
 class Store(Protocol):
-    """All may raise errors.StorageFull or errors.StorageUnavailable, but for `delete`."""
+    """Storage of jobs' files.
 
-    #: Whether the folder of a job on this host is where its files last.
+    All methods except `delete` can raise errors.StorageFull and errors.StorageUnavailable.
+    """
+
+    #: Whether files are stored permanently in the job's folder on this host.
     in_folder: bool
 
     def adopt(self, upload: Path, job_id: str) -> None:
-        """Makes the document in the folder of a request that of a job."""
+        """Turns a checked upload into the input of a job."""
 
     def read(self, job_id: str, name: str) -> bytes | None:
-        """What is in a small file; None: there is none."""
+        """Returns the content of a small file, or None if it does not exist."""
 
     def summaries(self, job_id: str, total: int) -> Mapping[int, Any]:
-        """How each page went that was read so far, by its number, as it was written."""
+        """Returns the content of `summary.json` of each finished page, by page number (1-based)."""
 
     def write(self, job_id: str, name: str, content: bytes) -> None:
-        """Writes a small file, whole or not at all."""
+        """Writes a small file atomically."""
 
     def has(self, job_id: str, name: str) -> bool:
-        """Whether there is a file, or anything in a folder, of this name."""
+        """Returns whether a file exists, or whether a folder contains anything."""
 
     def open(self, job_id: str, name: str) -> Path | Streamed | None:
-        """A file to be sent; None: there is none."""
+        """Returns a file to send, or None if it does not exist."""
 
     def open_artifact(self, job_id: str, run: str, artifact: Artifact) -> Path | Streamed:
-        """A result to be sent, which is what was made; raises ResultGone, ResultCorrupt."""
+        """Returns a result to send. Raises ResultGone or ResultCorrupt if it is not intact."""
 
     def size(self, job_id: str, name: str) -> int:
-        """The bytes that a file or folder takes."""
+        """Returns the size of a file or folder in bytes."""
 
     def remove(self, job_id: str, *names: str) -> None:
-        """Deletes files and folders, those that are there."""
+        """Deletes files and folders. Missing ones are ignored."""
 
     def delete(self, job_id: str) -> None:
-        """Deletes all files of a job. What cannot be deleted now is found by the hourly look."""
+        """Deletes all files of a job. The hourly cleanup retries what cannot be deleted now."""
 
     def at_work(self, job_id: str) -> AbstractContextManager[AtWork]:
-        """Brings what a run needs into the job's folder; has what it leaves there last."""
+        """Copies the files that a run needs to the job's folder, and stores what the run writes."""
 
     def jobs(self) -> Iterator[str]:
-        """The ids of all jobs that have files."""
+        """Yields the ids of all jobs that have files."""
 
     def age(self, job_id: str) -> float:
-        """Seconds since any file of a job was last written; 0: it has none."""
+        """Returns the seconds since a file of a job was last written, 0 if it has no files."""
 
     def check_room(self, incoming: int = 0) -> None:
-        """Makes sure that so many bytes fit and the reserve stays free."""
+        """Raises StorageFull if `incoming` bytes would not leave the reserve free."""
 
     def check_writable(self) -> None:
-        """Makes sure that files can be made."""
+        """Raises StorageFull or StorageUnavailable if files cannot be created."""
 
 
 _chosen: Store | None = None
 
 
 def get() -> Store:
-    """The store of this process."""
+    """Returns the store of this process."""
     global _chosen
     if _chosen is None:
-        _chosen = _by_settings()
+        _chosen = _create()
     return _chosen
 
 
 def use(store: Store | None) -> None:
-    """Makes this the store of the process; None: the one that the settings name."""
+    """Sets the store of this process. None resets it to the one in the settings."""
     global _chosen
     _chosen = store
 
 
-def _by_settings() -> Store:
+def _create() -> Store:
     config = settings.get()
     if not config.storage_url:
         return FolderStore()
-    # Loaded where it is used: it takes a tenth of a second and some megabytes.
+    # Loaded only if needed, because it takes a tenth of a second and some megabytes.
     from ocr_tasks.storage.bucket import BucketStore
     from ocr_tasks.storage.s3 import Objects
 
     return BucketStore(Objects(config))
 
 
-# Workers, whose children have no way to a bucket
+# Workers, whose children have no network access to a bucket
 
 
 def porter() -> Porter | None:
-    """Has the main process of a worker transfer for its children; None: they need nobody."""
-    kept = get()
-    if kept.in_folder:
+    """Returns the broker that transfers objects for a worker's children, None if not needed."""
+    current = get()
+    if current.in_folder:
         return None
     from ocr_tasks.storage.broker import Porter
     from ocr_tasks.storage.bucket import BucketStore
     from ocr_tasks.storage.s3 import Objects
 
-    assert isinstance(kept, BucketStore)  # noqa: S101  # the other kind of store
-    assert isinstance(kept.objects, Objects)  # noqa: S101
-    return Porter(kept.objects)
+    assert isinstance(current, BucketStore)  # noqa: S101  # the only other store
+    assert isinstance(current.objects, Objects)  # noqa: S101
+    return Porter(current.objects)
 
 
 def ask_porter(control: socket.socket) -> None:
-    """Makes this a child's process, which has the main process transfer for it."""
+    """Makes this child process transfer objects through the worker's main process."""
     from ocr_tasks.storage.broker import RemoteObjects
     from ocr_tasks.storage.bucket import BucketStore
 
     use(BucketStore(RemoteObjects(control)))
 
 
-# What is written down of a job
+# Files that describe a job
 
 
 def write_manifest(job_id: str, content: dict[str, Any]) -> None:
-    """Writes down what a job was asked for."""
+    """Writes the request of a job to `job.json`."""
     get().write(job_id, layout.REQUEST, json.dumps(content).encode())
 
 
 def write_end(job_id: str, state: str, result: dict[str, Any]) -> None:
-    """Writes down how a job ended; it is not told where that fails, as it is not needed.
+    """Writes the end of a job to `end.json`. Errors are ignored, because the file is optional.
 
-    Of a job that was deleted in between, nothing is left.
+    Deletes the files again if the job was deleted in the meantime.
     """
     with suppress(errors.ServiceError, RedisError):
         content = json.dumps({"state": state, "result": result})
@@ -180,7 +184,7 @@ def write_end(job_id: str, state: str, result: dict[str, Any]) -> None:
 
 
 def page(job_id: str, number: int) -> Page | None:
-    """The words of a page, None before it is read."""
+    """Returns the text of a page (1-based), or None if OCR has not finished it."""
     stored = get().read(job_id, f"pages/{number:06d}/page.json")
     if stored is None:
         return None
@@ -191,7 +195,7 @@ def page(job_id: str, number: int) -> Page | None:
 
 
 def page_summaries(job_id: str, total: int) -> dict[int, dict[str, Any]]:
-    """`source`, `confidence`, number of `words` and `worker` of each page that was read."""
+    """Returns `source`, `confidence`, number of `words` and `worker` of each finished page."""
     try:
         return {
             number: {name: row[name] for name in ("source", "confidence", "words", "worker")}

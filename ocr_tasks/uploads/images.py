@@ -1,4 +1,4 @@
-"""Makes PDF pages of images, without recompressing them where PDF can hold them as they are."""
+"""Converts images to PDF pages, without recompressing formats that PDF can embed."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from PIL import Image, ImageOps, ImageSequence, UnidentifiedImageError
 
 from ocr_tasks import errors
 
-#: Pillow's names of the formats that are taken, each with its media type.
+#: The supported formats by Pillow's names, with their media types.
 FORMATS = {
     "JPEG": "image/jpeg",
-    "MPO": "image/jpeg",  # a JPEG with further views behind it, as phones make them
+    "MPO": "image/jpeg",  # a JPEG followed by other views, from phones
     "PNG": "image/png",
     "TIFF": "image/tiff",
     "WEBP": "image/webp",
@@ -25,9 +25,9 @@ FORMATS = {
     "HEIF": "image/heic",
     "JPEG2000": "image/jp2",
 }
-#: Formats that img2pdf can put into a PDF as they are.
+#: Formats that img2pdf embeds unchanged.
 _AS_IS = {"JPEG", "MPO", "PNG", "JPEG2000"}
-#: Formats of photographs, which would become huge without loss.
+#: Formats of photographs, which would become huge with lossless compression.
 _LOSSY = {"HEIF"}
 _MANY_FRAMES = {"TIFF", "GIF", "WEBP"}
 
@@ -42,12 +42,12 @@ pi_heif.register_heif_opener()
 def to_pdfs(
     path: Path, image_dpi: int | None, check_pixels: Callable[[int, int], None], most: int
 ) -> Iterator[tuple[str, Path]]:
-    """Makes a PDF of one page of each picture in a file; gives media type and PDF, one at a time.
+    """Converts each picture of a file to a PDF of one page. Yields media types and PDF paths.
 
-    `image_dpi` counts more than what the file says. `check_pixels` is asked with width and height
-    before anything is decoded. `most` is the number of pictures that there may be.
+    `image_dpi` overrides the resolution in the file. `check_pixels` is called with width and height
+    before anything is decoded. `most` is the maximum number of pictures.
     """
-    with _opened(path) as image:
+    with _open(path) as image:
         media_type = FORMATS[image.format or ""]
         check_pixels(*image.size)
         _check_number(image, most)
@@ -60,40 +60,40 @@ def to_pdfs(
 
 
 def load(path: Path, check_pixels: Callable[[int, int], None]) -> Image.Image:
-    """The first picture of a file, decoded, on white paper, not turned as the file may ask for.
+    """Decodes the first picture of a file, with a white background. Ignores EXIF orientation.
 
-    Its mode is 1, L, P or RGB; `dpi` in its `info` is what the file says.
+    Its mode is 1, L, P or RGB. `info["dpi"]` is the resolution in the file, if there is one.
     """
-    with _opened(path) as image:
+    with _open(path) as image:
         check_pixels(*image.size)
         image.load()
-        readable = _readable(image)
+        converted = _convert_for_ocr(image)
         if "dpi" in image.info:
-            readable.info["dpi"] = image.info["dpi"]
-        return readable
+            converted.info["dpi"] = image.info["dpi"]
+        return converted
 
 
 def geometry(path: Path) -> tuple[int, int, int]:
-    """Width and height of the first picture of a file as it is stored, and how it is to be turned.
+    """Returns width, height and EXIF orientation of the first picture, without decoding it.
 
-    That is EXIF's orientation, 1 for not at all. Nothing is decoded.
+    Width and height are those of the stored image, in pixels. The orientation is 1 if not set.
     """
-    with _opened(path) as image:
+    with _open(path) as image:
         orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
         return *image.size, orientation if orientation in range(1, 9) else 1
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
-    Image.MAX_IMAGE_PIXELS = None  # check_pixels is the limit
-    wanted = [name for name in FORMATS if name != "MPO"]
-    with _as_our_errors(), Image.open(path, formats=wanted) as image:
+def _open(path: Path) -> Iterator[Image.Image]:
+    Image.MAX_IMAGE_PIXELS = None  # `check_pixels` enforces the limit
+    formats = [name for name in FORMATS if name != "MPO"]
+    with _convert_errors(), Image.open(path, formats=formats) as image:
         yield image
 
 
 @contextmanager
-def _as_our_errors() -> Iterator[None]:
-    """Whatever a decoder stumbles over is the picture's fault, but for what the system says."""
+def _convert_errors() -> Iterator[None]:
+    """Converts all exceptions of decoders to errors for clients, except for system errors."""
     try:
         yield
     except UnidentifiedImageError as error:
@@ -112,7 +112,7 @@ def _check_number(image: Image.Image, most: int) -> None:
 
 
 def _has_more(image: Image.Image, most: int) -> bool:
-    """Whether a file has more than so many pictures; stops counting there where that is slow."""
+    """Returns whether a file has more than `most` pictures, without counting all of a TIFF file."""
     if image.format not in _MANY_FRAMES:
         return most < 1
     if image.format != "TIFF":
@@ -129,7 +129,7 @@ def _has_more(image: Image.Image, most: int) -> bool:
 def _pictures(
     path: Path, image: Image.Image, check_pixels: Callable[[int, int], None]
 ) -> Iterator[bytes | Path]:
-    """Each picture in a form that img2pdf embeds: the file itself, or an encoding without loss."""
+    """Yields each picture in a form that img2pdf embeds: the file itself, or encoded bytes."""
     orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
     if image.format in _AS_IS and orientation not in _MIRRORED and not _has_alpha(image):
         yield path
@@ -147,7 +147,7 @@ def _has_alpha(image: Image.Image) -> bool:
 
 def _encode(frame: Image.Image, lossy: bool) -> bytes:
     buffer = io.BytesIO()
-    frame = _on_paper(frame)
+    frame = _on_white(frame)
     if frame.mode == "1":
         frame.save(buffer, "TIFF", compression="group4")
         return buffer.getvalue()
@@ -160,36 +160,37 @@ def _encode(frame: Image.Image, lossy: bool) -> bytes:
     return buffer.getvalue()
 
 
-def _on_paper(frame: Image.Image) -> Image.Image:
+def _on_white(frame: Image.Image) -> Image.Image:
     if not frame.has_transparency_data:
         return frame
-    paper = Image.new("RGBA", frame.size, "white")
-    return Image.alpha_composite(paper, frame.convert("RGBA")).convert("RGB")
+    background = Image.new("RGBA", frame.size, "white")
+    return Image.alpha_composite(background, frame.convert("RGBA")).convert("RGB")
 
 
-def _readable(frame: Image.Image) -> Image.Image:
-    frame = _on_paper(frame)
+def _convert_for_ocr(frame: Image.Image) -> Image.Image:
+    frame = _on_white(frame)
     if frame.mode in ("1", "L", "P", "RGB"):
         return frame
-    if frame.mode.startswith("I"):  # sixteen bits of grey, of which eight are enough to read
+    if frame.mode.startswith("I"):  # 16 bits of gray, of which 8 are enough for OCR
         return frame.convert("F").point(lambda value: value / 256).convert("L")
     return frame.convert("L" if frame.mode in ("LA", "F") else "RGB")
 
 
 def _is_lossless_webp(path: Path) -> bool:
-    # The chunk of a lossless picture is named VP8L (RFC 9649, 2.6).
+    # A lossless picture has a chunk named VP8L (RFC 9649, 2.6).
     with path.open("rb") as file:
         return b"VP8L" in file.read(64)
 
 
-def _resolution(image: Image.Image, wanted: int | None) -> tuple[float, float]:
-    """Dots per inch across and down: as asked for, as the file says, or such that it fits A4.
+def _resolution(image: Image.Image, requested: int | None) -> tuple[float, float]:
+    """Returns the horizontal and vertical resolution in DPI.
 
-    72 and 96 are what programs write that do not know; they are believed only where the page
-    stays of a handy size.
+    The requested resolution is used first, then that of the file if it is plausible, then one with
+    which the longer side is that of A4. Many programs write 72 or 96 if they do not know the
+    resolution; such values are used only if the page is then at most 24 inches long.
     """
-    if wanted:
-        return float(wanted), float(wanted)
+    if requested:
+        return float(requested), float(requested)
     longest = max(image.size)
     stated = image.info.get("dpi")
     if stated and all(float(value) > 0 for value in stated):
@@ -197,8 +198,8 @@ def _resolution(image: Image.Image, wanted: int | None) -> tuple[float, float]:
         inches = longest / max(across, down)
         if (across >= 150 and inches <= 100) or (across >= 70 and 1 <= inches <= 24):
             return across, down
-    guess = min(600.0, max(100.0, longest / _A4_LONG_SIDE_INCHES))
-    return guess, guess
+    estimate = min(600.0, max(100.0, longest / _A4_LONG_SIDE_INCHES))
+    return estimate, estimate
 
 
 def _write_page(source: bytes | Path, dpi: tuple[float, float], file: io.BufferedWriter) -> None:

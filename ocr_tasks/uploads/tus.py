@@ -1,19 +1,20 @@
-"""Uploads that may break off and go on, for large files over bad lines.
+"""Resumable uploads (tus protocol 1.0.0).
 
-    resumable/<id>/upload.json   whose it is, how long it will be, what its sender says of it
-                   content       the bytes that are here; how many they are is the offset
-                   unchecked     while a piece comes that may prove wrong: where it begins
-                   lock          locked by the request that writes
-                   wanted        there while another request asks that one to stop
+    resumable/<id>/upload.json   owner, length, and the client's metadata
+                   content       the received bytes; its size is the offset
+                   unchecked     while a chunk with a checksum is received: where the chunk begins
+                   lock          locked by the request that is writing
+                   wanted        exists while another request asks the writing request to stop
 
-The offset is never a number that we keep: it is the size of a file to which is only appended, so no
-crash can make it say more than there is. A piece with a checksum counts when it was found right;
-until then `unchecked` says where the upload ends. What the answer to a piece confirms has been
-written to the disk. One request writes at a time, the last one that comes, as a client that comes
-again knows that its line broke long before we do (as tusd has it).
+The offset is not stored: it is the size of a file that is only appended to, so a crash cannot make
+it wrong. A chunk with a checksum counts when it has been verified; until then, `unchecked` contains
+the offset. The bytes that a response confirms have been synced to disk.
 
-These are files without a record in Redis, in the data folder: all web processes that serve the same
-uploads must share it.
+Only one request writes at a time, and a new request stops the previous one: a client notices a
+broken connection long before the server does. tusd works in the same way.
+
+Uploads are files in the data folder, without a record in Redis. All web processes that serve the
+same uploads must share the data folder.
 """
 
 from __future__ import annotations
@@ -30,17 +31,17 @@ from pathlib import Path
 from ocr_tasks import errors, settings
 from ocr_tasks.storage import atomic, layout
 
-#: Seconds that a request waits for the one that writes, and how often it and the other one look.
+#: Seconds that a request waits for the writing request to stop, and seconds between two checks.
 _PATIENCE = 10.0
 LOOK = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A file that is sent in pieces. Its client's name for it is kept as a label only.
+    """A resumable upload. The client's file name is only a label.
 
-    `length` is None as long as its sender does not know it. `job` and `fingerprint`: of what was
-    made of it (`intake.Incoming`).
+    `length` is in bytes, or None while the client does not know it. `job` and `fingerprint` are set
+    when the upload has become a job (`receive.Incoming`). `expires` is in seconds since the epoch.
     """
 
     id: str
@@ -58,22 +59,25 @@ class Upload:
         return self.file("content")
 
     def file(self, name: str) -> Path:
-        """One of its files, by the name above."""
+        """Returns the path of one of its files (see the module's docstring)."""
         return _folder(self.id) / name
 
     @property
     def most(self) -> int:
-        """Bytes that it may have."""
+        """The maximum number of bytes that it can have."""
         limit = settings.get().max_upload_bytes
         return limit if self.length is None else self.length
 
 
 def create(owner: str, length: int | None, metadata: str, name: str, most_open: int) -> Upload:
-    """An empty upload; of one owner `most_open` may be there at the same time, 0: any number."""
+    """Creates an empty upload.
+
+    `most_open` is the maximum number of open uploads of one owner, 0 for unlimited.
+    """
     limit = settings.get().max_upload_bytes
     if (length or 0) > limit:
         raise errors.UploadTooLarge(f"more than {limit} bytes", limit=limit)
-    sweep()  # perhaps no worker sees this data folder
+    sweep()  # in case that no worker shares this data folder
     if most_open and sum(row.owner == owner and not row.job for row in _all()) >= most_open:
         raise errors.LimitReached("open_uploads", most_open, 60)
     layout.check_room(length or 0)
@@ -82,14 +86,14 @@ def create(owner: str, length: int | None, metadata: str, name: str, most_open: 
         folder = _folder(upload.id)
         folder.mkdir(parents=True)
         upload.content.touch()
-        upload.file("lock").touch()  # now, as later it would make the upload look younger
+        upload.file("lock").touch()  # creating it later would change the age of the upload
         save(upload)
         atomic.fsync(folder.parent)
-    return _found(upload.id)
+    return _load(upload.id)
 
 
 def read(upload_id: str, sees: str | None) -> Upload:
-    """Returns an upload that can resume or be used; `sees` is its owner, None for any."""
+    """Returns an upload that has not become a job. `sees` is the required owner, None for any."""
     upload = find(upload_id, sees)
     if upload.job:
         raise errors.UploadTaken(f"It became the job {upload.job}", job=upload.job)
@@ -97,15 +101,15 @@ def read(upload_id: str, sees: str | None) -> Upload:
 
 
 def settle(upload_id: str, sees: str | None) -> Upload:
-    """As `read`, once nobody writes to it any more: who does is stopped."""
+    """Stops a request that is writing to an upload, and returns the upload like `read`."""
     read(upload_id, sees)
     with locked(upload_id):
         return read(upload_id, sees)
 
 
 def find(upload_id: str, sees: str | None) -> Upload:
-    """As `read`, also one that became a job."""
-    upload = _found(upload_id)
+    """Returns an upload like `read`, but also one that has become a job."""
+    upload = _load(upload_id)
     if sees is not None and upload.owner != sees:
         raise errors.UploadNotFound()
     if upload.expires < time.time():
@@ -114,24 +118,24 @@ def find(upload_id: str, sees: str | None) -> Upload:
 
 
 def delete(upload_id: str, sees: str | None) -> None:
-    """Deletes an upload; who is writing to it is stopped."""
+    """Deletes an upload. A request that is writing to it is stopped."""
     read(upload_id, sees)
     with locked(upload_id):
         _discard(_folder(upload_id))
 
 
 def become(uploads: Sequence[Upload], job_id: str, fingerprint: str) -> None:
-    """Remembers of uploads which job they became, until they expire, and lets their bytes go."""
+    """Records the job that uploads became, until they expire, and deletes their content."""
     for upload in uploads:
-        # The job is made; what is left is deleted when the upload expires.
+        # The job exists already. If this fails, the content is deleted when the upload expires.
         failures = suppress(errors.UploadNotFound, errors.ServiceError)
         with failures, locked(upload.id), layout.failures():
-            save(replace(_found(upload.id), job=job_id, fingerprint=fingerprint))
+            save(replace(_load(upload.id), job=job_id, fingerprint=fingerprint))
             upload.content.unlink(missing_ok=True)
 
 
 def sweep() -> tuple[int, int]:
-    """Deletes the uploads whose time is over and that nobody writes to: their number, and bytes."""
+    """Deletes expired uploads that are not being written. Returns their number and bytes."""
     count = size = 0
     for folder in _folders():
         if layout.age(folder) > settings.get().keep_uploads_seconds and not _in_use(folder):
@@ -141,24 +145,24 @@ def sweep() -> tuple[int, int]:
     return count, size
 
 
-# Who may write
+# Locking
 
 
 @contextmanager
 def locked(upload_id: str) -> Iterator[None]:
-    """Has an upload for oneself; whoever had it is asked to stop."""
+    """Locks an upload for the block. The request that holds the lock is asked to stop."""
     folder = _folder(upload_id)
     try:
         lock = (folder / "lock").open("ab")
     except FileNotFoundError:
         raise errors.UploadNotFound() from None
     with lock:
-        gives_up = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + _PATIENCE
         try:
             while not _lock(lock.fileno()):
-                if time.monotonic() > gives_up:
+                if time.monotonic() > deadline:
                     raise errors.UploadBusy(retry_after=2)
-                with suppress(OSError):  # it is deleted just now
+                with suppress(OSError):  # the upload is being deleted
                     (folder / "wanted").touch()
                 time.sleep(LOOK)
         finally:
@@ -167,7 +171,7 @@ def locked(upload_id: str) -> Iterator[None]:
 
 
 def _lock(number: int) -> bool:
-    # Linux lets go of it when the process dies; over NFS the server does.
+    # The lock is released when the process dies: by Linux, or by the server with NFS.
     with layout.failures():
         try:
             fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -203,10 +207,10 @@ def _folder(upload_id: str) -> Path:
 def _all() -> Iterator[Upload]:
     for folder in _folders():
         with suppress(errors.UploadNotFound):
-            yield _found(folder.name)
+            yield _load(folder.name)
 
 
-def _found(upload_id: str) -> Upload:
+def _load(upload_id: str) -> Upload:
     folder = _folder(upload_id)
     with layout.failures():
         try:
@@ -221,7 +225,7 @@ def _found(upload_id: str) -> Upload:
 
 
 def save(upload: Upload) -> None:
-    """Writes down what is known of an upload."""
+    """Writes `upload.json` of an upload. The caller must hold its lock."""
     row = asdict(upload)
     for name in ("id", "offset", "expires"):
         del row[name]
@@ -229,5 +233,5 @@ def save(upload: Upload) -> None:
 
 
 def _discard(folder: Path) -> None:
-    (folder / "upload.json").unlink(missing_ok=True)  # first, lest half of it be found
+    (folder / "upload.json").unlink(missing_ok=True)  # first, so the upload is gone at once
     layout.discard(folder)

@@ -1,4 +1,4 @@
-"""Appends the pieces of an upload that may break off and go on; see `resumable`."""
+"""Appends chunks to a resumable upload; see `tus`."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from ocr_tasks import errors, settings
 from ocr_tasks.storage import atomic, layout
 from ocr_tasks.uploads import tus
 
-#: Algorithms of checksums, by the names that the protocol has for them.
+#: Checksum algorithms, by their names in the tus protocol.
 CHECKSUMS = ("sha1", "sha256", "sha512")
 
-#: After so many bytes what has come is written to the disk.
+#: Number of bytes after which received data is synced to disk.
 _SYNC_BYTES = 32 * settings.MIB
 
 
 @dataclass(frozen=True, slots=True)
 class Checksum:
-    """What the bytes of a piece must come to."""
+    """The expected checksum of a chunk."""
 
     algorithm: str
     digest: bytes
 
     @classmethod
     def parse(cls, text: str) -> Checksum:
-        """Reads the header Upload-Checksum."""
+        """Parses an Upload-Checksum header."""
         algorithm, _, encoded = text.partition(" ")
         if algorithm not in CHECKSUMS:
             known = ", ".join(CHECKSUMS)
@@ -43,7 +43,7 @@ class Checksum:
 
 
 class Writer:
-    """Appends to an upload what one request brings."""
+    """Appends the body of one request to an upload."""
 
     def __init__(self, upload: tus.Upload, checksum: Checksum | None) -> None:
         self._upload = upload
@@ -51,19 +51,19 @@ class Writer:
         self._hash = hashlib.new(checksum.algorithm, usedforsecurity=False) if checksum else None
         self._file = upload.content.open("ab", buffering=0)
         self._wanted = upload.file("wanted")
-        self._looked = 0.0
+        self._last_check = 0.0
         self._unsynced = 0
         self._written = 0
 
     def is_wanted(self) -> bool:
-        """Whether another request waits, so that this one has to stop."""
-        if time.monotonic() < self._looked + tus.LOOK:
+        """Returns whether another request is waiting, so this one must stop."""
+        if time.monotonic() < self._last_check + tus.LOOK:
             return False
-        self._looked = time.monotonic()
+        self._last_check = time.monotonic()
         return self._wanted.exists()
 
     def write(self, data: bytes) -> None:
-        """Appends a piece."""
+        """Appends bytes to the upload."""
         most = self._upload.most
         if self._upload.offset + self._written + len(data) > most:
             raise errors.UploadTooLarge(f"more than the {most} bytes of the upload", limit=most)
@@ -87,7 +87,7 @@ class Writer:
         self._file.close()
 
     def check(self) -> None:
-        """Makes sure that the piece is what its checksum says."""
+        """Raises ChecksumMismatch if the chunk does not match its checksum."""
         if self._hash and self._checksum and self._hash.digest() != self._checksum.digest:
             raise errors.ChecksumMismatch()
 
@@ -101,10 +101,11 @@ def writing(
     length: int | None = None,
     checksum: Checksum | None = None,
 ) -> Iterator[Writer]:
-    """Has one request append to an upload from this offset on; it brings `size` bytes, if known.
+    """Yields a writer that appends to an upload, starting at `offset`.
 
-    What it has written stays, however it ends; with a checksum only if it ends well and is right.
-    `length` tells that of an upload whose length was not known.
+    `size` is the number of bytes of the request, None if unknown. `length` sets the length of an
+    upload whose length was unknown. Written bytes are kept even if the request fails; a chunk with
+    a checksum is kept only if it is complete and matches.
     """
     tus.read(upload_id, sees)
     with tus.locked(upload_id):
@@ -117,10 +118,10 @@ def writing(
         if offset + (size or 0) > upload.most:
             raise errors.UploadTooLarge(f"more than {upload.most} bytes", limit=upload.most)
         layout.check_room(size or 0)
-        yield from _appending(upload, checksum)
+        yield from _append_to(upload, checksum)
 
 
-def _appending(upload: tus.Upload, checksum: Checksum | None) -> Generator[Writer, None, None]:
+def _append_to(upload: tus.Upload, checksum: Checksum | None) -> Generator[Writer, None, None]:
     unchecked = upload.file("unchecked")
     with layout.failures():
         if checksum:
@@ -130,7 +131,7 @@ def _appending(upload: tus.Upload, checksum: Checksum | None) -> Generator[Write
         yield writer
         writer.check()
     except BaseException:
-        # What came before a line broke counts, if there is no checksum to say otherwise.
+        # Without a checksum, the bytes received before a lost connection are kept.
         with layout.failures():
             writer.sync()
             writer.close()
@@ -154,14 +155,14 @@ def _with_length(upload: tus.Upload, length: int | None) -> tus.Upload:
         raise errors.UploadTooLarge(f"more than {limit} bytes", limit=limit)
     if length < upload.offset:
         raise errors.MalformedRequest(f"the upload has {upload.offset} bytes already")
-    changed = replace(upload, length=length)
+    updated = replace(upload, length=length)
     with layout.failures():
-        tus.save(changed)
-    return changed
+        tus.save(updated)
+    return updated
 
 
 def _drop_unchecked(upload: tus.Upload) -> None:
-    """Forgets a piece whose checksum is not known to be right."""
+    """Truncates an upload by a chunk whose checksum has not been verified."""
     unchecked = upload.file("unchecked")
     with layout.failures(), suppress(FileNotFoundError):
         os.truncate(upload.content, int(unchecked.read_text()))

@@ -396,7 +396,7 @@ def test_a_piece_that_was_not_checked_when_the_server_died_does_not_count(
     append(http, address, TEXT[:4])
     upload = tus.read(address.rpartition("/")[2], None)
     with closing(
-        tus_writer._appending(upload, tus_writer.Checksum.parse(checksum(b"12345")))
+        tus_writer._append_to(upload, tus_writer.Checksum.parse(checksum(b"12345")))
     ) as died:
         next(died).write(b"123")
         assert content(address).stat().st_size == 7
