@@ -10,8 +10,8 @@ import signal
 import sys
 from collections.abc import Collection, Iterator, Sequence
 
-from ocr_tasks import errors
-from ocr_tasks.commands.exits import INTERRUPTED, UNAVAILABLE, USAGE, report
+from ocr_tasks import errors, extensions
+from ocr_tasks.exits import INTERRUPTED, UNAVAILABLE, USAGE, report
 
 #: For each command: the help text, and the function in `ocr_tasks.commands` that fills its parser.
 #: Only the module of the command that is called is imported, because client commands must work
@@ -34,9 +34,13 @@ _COMMANDS = {
     "watch": ("run OCR on documents as they appear in a folder", "watch.fill"),
     "flower": ("run Flower, Celery's dashboard", "flower.fill"),
     "tokens": ("create, list and revoke API tokens", "tokens.fill"),
-    "swarm": ("distribute page images to devices for OCR", "swarm.fill"),
-    "ocrd": ("run OCR-D processors and workflows on a server", "ocrd.fill"),
 }
+
+
+def _commands() -> dict[str, tuple[str, str]]:
+    """Returns help text and parser function of all commands, including those of extensions."""
+    own = {name: (text, f"ocr_tasks.commands.{place}") for name, (text, place) in _COMMANDS.items()}
+    return own | {k: v for one in extensions.installed() for k, v in one.commands.items()}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -72,17 +76,17 @@ def _parser(selected: Collection[str]) -> argparse.ArgumentParser:
     """Returns the parser. Only the selected commands get their arguments."""
     parser = argparse.ArgumentParser(prog="ocr-tasks", description="A self-hosted OCR service.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for name, (help_text, target) in _COMMANDS.items():
+    for name, (help_text, target) in _commands().items():
         command = commands.add_parser(name, help=help_text)
         if name in selected:
-            module, _, function = target.partition(".")
-            getattr(importlib.import_module(f"ocr_tasks.commands.{module}"), function)(command)
+            module, _, function = target.rpartition(".")
+            getattr(importlib.import_module(module), function)(command)
     return parser
 
 
 def describe() -> dict[str, list[tuple[str, str]]]:
     """Returns the arguments of each subcommand and their help texts, for the documentation."""
-    return dict(_describe(_parser(_COMMANDS), ""))
+    return dict(_describe(_parser(_commands()), ""))
 
 
 def _describe(

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
@@ -62,6 +62,9 @@ class RemotePages:
 
 class Extension:
     """What an extension adds. Each hook adds nothing unless it is overridden."""
+
+    #: Commands of `ocr-tasks`: the help text, and the function that fills the command's parser.
+    commands: ClassVar[Mapping[str, tuple[str, str]]] = {}
 
     #: Modules with Celery tasks, imported by workers.
     task_modules: tuple[str, ...] = ()

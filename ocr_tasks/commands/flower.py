@@ -10,7 +10,7 @@ import sys
 from typing import Any
 
 from ocr_tasks import logs, settings
-from ocr_tasks.commands.exits import UNAVAILABLE, USAGE, report
+from ocr_tasks.exits import UNAVAILABLE, USAGE, report
 from ocr_tasks.redis import connection, counters
 from ocr_tasks.settings import Settings
 

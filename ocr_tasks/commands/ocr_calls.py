@@ -22,7 +22,7 @@ import httpx
 from ocr_tasks.client import ApiError, Client, Option, TransferError
 from ocr_tasks.commands import requests
 from ocr_tasks.commands.bars import bars, listener
-from ocr_tasks.commands.exits import FAILED, REFUSED, UNAVAILABLE, USAGE, report
+from ocr_tasks.exits import FAILED, REFUSED, UNAVAILABLE, USAGE, report
 
 _START_SECONDS = 90
 

@@ -9,7 +9,7 @@ import os
 import socket
 import sys
 
-from ocr_tasks.commands.exits import UNAVAILABLE, report
+from ocr_tasks.exits import UNAVAILABLE, report
 
 _PROCESSORS = (
     "comma-separated OCR-D processors to run instead of documents (default: OCR_PROCESSORS)"

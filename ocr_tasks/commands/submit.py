@@ -14,7 +14,7 @@ from rich.progress import Progress
 from ocr_tasks.client import AsyncClient, Job, Option
 from ocr_tasks.commands import requests
 from ocr_tasks.commands.bars import bars, listener
-from ocr_tasks.commands.exits import (
+from ocr_tasks.exits import (
     FAILED,
     INTERRUPTED,
     REFUSED,

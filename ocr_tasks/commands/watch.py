@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ocr_tasks.client import AsyncClient, Option
 from ocr_tasks.commands import requests
-from ocr_tasks.commands.exits import UNAVAILABLE, USAGE, report
+from ocr_tasks.exits import UNAVAILABLE, USAGE, report
 from ocr_tasks.folders.inbox import Inbox, InboxOptions
 from ocr_tasks.folders.ledger import FOLDER, Ledger
 from ocr_tasks.folders.reader import DocumentProcessor

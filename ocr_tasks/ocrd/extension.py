@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ocr_tasks import errors, extensions
 from ocr_tasks.extensions import Record, WorkerRole
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 class OcrdExtension(extensions.Extension):
     """Processors, workflows and workspaces of OCR-D."""
 
+    commands: ClassVar[Mapping[str, tuple[str, str]]] = {
+        "ocrd": ("run OCR-D processors and workflows on a server", "ocr_tasks.ocrd.commands.fill")
+    }
     task_modules = ("ocr_tasks.ocrd.tasks",)
     check_modules = ("ocr_tasks.ocrd.zip.inspect",)
     lua = Path(__file__).parent / "lua"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from ocr_tasks import extensions
 from ocr_tasks.extensions import RemotePages
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 class SwarmExtension(extensions.Extension):
     """Devices that process page images."""
 
+    commands: ClassVar[Mapping[str, tuple[str, str]]] = {
+        "swarm": ("distribute page images to devices for OCR", "ocr_tasks.swarm.commands.fill")
+    }
     lua = Path(__file__).parent / "lua"
 
     def check_options(self, options: JobOptions) -> None:

@@ -15,8 +15,8 @@ import httpx
 import pytest
 
 from ocr_tasks import cli, errors
-from ocr_tasks.commands import ocrd_calls
 from ocr_tasks.model import Scope
+from ocr_tasks.ocrd import calls as ocrd_calls
 from ocr_tasks.ocrd import processing, workflows
 from ocr_tasks.ocrd.model import ProcessingState
 from ocr_tasks.security import tokens

@@ -15,7 +15,7 @@ import pytest
 
 from ocr_tasks import cli
 from ocr_tasks.client import AsyncClient
-from ocr_tasks.commands.exits import UNAVAILABLE
+from ocr_tasks.exits import UNAVAILABLE
 from ocr_tasks.folders import documents, inbox, moving
 from ocr_tasks.folders.inbox import Inbox, InboxOptions
 from ocr_tasks.folders.ledger import Entry, Ledger, Stamp

@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 
 from ocr_tasks.client import ApiError, environment
-from ocr_tasks.commands.exits import FAILED, REFUSED, UNAVAILABLE, USAGE, report
+from ocr_tasks.exits import FAILED, REFUSED, UNAVAILABLE, USAGE, report
 
 _FINAL = ("SUCCESS", "FAILED", "CANCELLED")
 _WAIT_SECONDS = 20

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ocr_tasks import settings
-from ocr_tasks.commands.exits import REFUSED, UNAVAILABLE, USAGE, report
+from ocr_tasks.exits import REFUSED, UNAVAILABLE, USAGE, report
 from ocr_tasks.swarm import devices, queue
 
 if TYPE_CHECKING:

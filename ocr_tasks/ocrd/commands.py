@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ocr_tasks.client import environment
-from ocr_tasks.commands import ocrd_calls as calls
+from ocr_tasks.ocrd import calls
 
 if TYPE_CHECKING:
     Subcommands = argparse._SubParsersAction[argparse.ArgumentParser]
