@@ -1,4 +1,4 @@
-"""The one Redis client of a process, and the scripts in `lua/`."""
+"""The Redis client of a process, and the Lua scripts of the core and of extensions."""
 
 from __future__ import annotations
 
@@ -19,27 +19,28 @@ from redis.retry import Retry
 
 from ocr_tasks import errors, extensions, settings
 
-#: What redis-py raises when Redis is away or starting.
+#: Errors that redis-py raises if Redis cannot be reached or is starting.
 UNAVAILABLE = (redis.ConnectionError, redis.TimeoutError)
 
-#: The scripts need it: https://redis.io/docs/latest/develop/programmability/eval-intro/#script-flags
+#: Oldest supported major version. The scripts use flags:
+#: https://redis.io/docs/latest/develop/programmability/eval-intro/#script-flags
 _OLDEST = 7
 
-#: Runs of a script that are sent together.
-_AT_ONCE = 500
+#: Script calls per round trip.
+_BATCH_SIZE = 500
 
 _LUA = Path(__file__).parent / "lua"
 
-#: The second line of a script that starts with the functions of files in `include` folders.
+#: The second line of a script that uses functions from files in `include` folders.
 _INCLUDE = re.compile(r"-- include: (\w+)\n")
 
 
 @cache
 def client() -> redis.Redis:
-    """The client of this process.
+    """Returns the client of this process. Replies are decoded to text.
 
-    Answers are text. A lost connection is tried once more, then raised: a client of the API is
-    better served by a 503 than by waiting.
+    A command whose connection fails is retried once. Then the error is raised, because a client of
+    the API can handle a 503 better than a long wait.
     """
     return redis.Redis.from_url(
         settings.get().redis,
@@ -51,32 +52,36 @@ def client() -> redis.Redis:
     )
 
 
-#: Clients of the process that this one was forked from: what a thread there has locked at that
-#: moment would stay locked here, and a client that goes away locks.
-_left_behind: list[redis.Redis] = []
+#: Clients that this process inherited by a fork. They must not be used, because a lock that a
+#: thread of the parent held during the fork stays locked here. They must not be garbage-collected
+#: either, because that acquires their locks.
+_inherited: list[redis.Redis] = []
 
 
-def _leave_behind() -> None:
+def _abandon_client() -> None:
     if client.cache_info().currsize:
-        _left_behind.append(client())
+        _inherited.append(client())
         client.cache_clear()
         _script.cache_clear()
 
 
-os.register_at_fork(after_in_child=_leave_behind)
+os.register_at_fork(after_in_child=_abandon_client)
 
 
 def misfit(error: redis.RedisError) -> str | None:
-    """What an error says against the address of Redis; None: it may pass."""
+    """Returns why the configured Redis cannot be used, or None for errors that may be temporary."""
     if isinstance(error, redis.AuthenticationError | redis.exceptions.NoPermissionError):
-        return f"Redis refuses: {error}"
+        return f"Redis denied access: {error}"
     if isinstance(error.__context__, ssl.SSLCertVerificationError):
         return f"Redis is not trusted: {error.__context__.verify_message}"
     return None
 
 
 def check() -> None:
-    """Makes sure that a Redis that answers is one to work with; one that is away may come later."""
+    """Raises SettingsError if Redis rejects this process or is too old.
+
+    Does nothing if Redis cannot be reached, because it may still be starting.
+    """
     try:
         version = str(client().info("server")["redis_version"])
     except redis.RedisError as error:
@@ -91,9 +96,8 @@ def check() -> None:
 
 @cache
 def _script(name: str) -> Any:
-    # A script whose first line has no `flags=allow-oom` is refused when Redis is full. The others
-    # run then, so that jobs can end
-    # (https://redis.io/docs/latest/develop/programmability/eval-intro/#script-flags).
+    # When Redis is full, it rejects scripts whose first line has no `flags=allow-oom`. All scripts
+    # have it except those that accept a job, so running jobs can still end.
     (text,) = _files(f"{name}.lua")
     first, _, body = text.partition("\n")
     include = _INCLUDE.match(body)
@@ -102,52 +106,52 @@ def _script(name: str) -> Any:
 
 
 def _files(name: str) -> list[str]:
-    """Returns the texts of the files of this name, the core's first, then those of extensions."""
+    """Returns the contents of the files with this name: the core's first, then the extensions'."""
     folders = [_LUA, *(one.lua for one in extensions.installed() if one.lua)]
     return [path.read_text() for folder in folders if (path := folder / name).exists()]
 
 
 def run(name: str, keys: Sequence[str], args: Sequence[str | int | float]) -> Any:
-    """Runs `lua/<name>.lua` and gives what it returns."""
+    """Runs `lua/<name>.lua` and returns its result."""
     return cast("Any", _script(name)(keys=list(keys), args=list(args)))
 
 
 def run_each(name: str, rows: Iterable[tuple[Sequence[str], Sequence[str | int | float]]]) -> Any:
     """Runs a script once per row of keys and arguments, in few round trips; returns the results."""
-    answers: list[Any] = []
+    results: list[Any] = []
     rows = iter(rows)
-    while batch := list(islice(rows, _AT_ONCE)):
+    while batch := list(islice(rows, _BATCH_SIZE)):
         with client().pipeline(transaction=False) as pipe:
             for keys, args in batch:
                 _script(name)(keys=list(keys), args=list(args), client=pipe)
-            answers += pipe.execute()
-    return answers
+            results += pipe.execute()
+    return results
 
 
 def now() -> float:
-    """Redis' clock, in seconds since the epoch: the only one that leases go by."""
+    """Returns the time of Redis in seconds since the epoch, which all leases are based on."""
     seconds, microseconds = client().time()
     return seconds + microseconds / 1_000_000
 
 
 def run_id() -> str:
-    """A name that Redis has until it is started anew."""
+    """Returns the id that Redis has until it is restarted."""
     return str(client().info("server")["run_id"])
 
 
 def uptime() -> float:
-    """Seconds since Redis was started."""
+    """Returns the seconds since Redis was started."""
     return float(client().info("server")["uptime_in_seconds"])
 
 
 def subscription() -> PubSub:
-    """A connection that listens to channels; a context manager that closes it."""
+    """Returns a connection that can subscribe to channels; a context manager that closes it."""
     return cast("PubSub", client().pubsub(ignore_subscribe_messages=True))  # type: ignore[no-untyped-call]
 
 
 @contextmanager
 def errors_as_ours() -> Iterator[None]:
-    """Turns the errors of a Redis that is away or full into ours."""
+    """Raises QueueUnavailable or JobStoreFull if Redis is unreachable or full in the block."""
     try:
         yield
     except UNAVAILABLE as error:

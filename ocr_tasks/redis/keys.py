@@ -1,107 +1,129 @@
-"""Every key in Redis that is ours: its pattern, type, meaning and lifetime.
+"""The keys of the core in Redis: pattern, type, meaning and lifetime of each.
 
-Celery's own keys are the queues (`celery_app.LANES`), `unacked…` and `_kombu…`. Extensions list
-theirs in modules called `redis_keys`. The record of an extension's job has one more field, `index`:
-the key of the index of its jobs.
+Celery's own keys are its queues (the values of `celery_app.LANES`), `unacked…` and `_kombu…`.
+Extensions document their keys in modules called `redis_keys`, web dialects in the modules that use
+them. Records of extensions' jobs have the additional field `index`: the key of their own index of
+jobs, which takes the place of `JOBS`.
+
+Times are seconds since the epoch; those of leases and of what is due are by the clock of Redis.
 """
 
 from __future__ import annotations
 
 from ocr_tasks.model import State
 
-#: Prefix that Celery gives the metadata of a task. Hash, one per job, for as long as the job is
-#: kept; after deletion a tombstone, for OCR_TOMBSTONE_SECONDS. Fields:
-#:   meta      Celery's metadata as JSON, what `AsyncResult` reads
-#:   state     our state of the job, or `deleted`
-#:   job       what never changes, as JSON: input, options and owner
-#:   suffix    what the scripts append to the keys of the indexes for those of the job's owner
-#:   progress  the last progress as JSON
-#:   revision  counts the changes
-#:   attempt   counts the runs: 1, and one more with each retry and each worker that was lost
-#:   losses    counts the workers that were lost with it since it was asked for
-#:   lane      the queue that its message was sent to (`app.LANES`)
-#:   token     who may write: the fencing token of the run that claimed the job last
-#:   holder    the process that has it
-#:   created   seconds since the epoch
-#:   callback  who is told of it wants to know of its `end` or all `stages`, '' for nobody
-#:   stage     the stage that was told of last, for those
-#:   deliveries  the last tries to tell, as JSON
-#: The channel of the same name announces each change with the metadata, as Celery's backend does.
+#: Prefix that Celery gives the metadata of a task. One hash per job, which exists as long as the
+#: job is kept. After a deletion it is a tombstone that expires after OCR_TOMBSTONE_SECONDS. Fields:
+#:   meta        Celery's metadata as JSON, which `AsyncResult` returns
+#:   state       state of the job (`model.State`), or `deleted`
+#:   job         the immutable part as JSON: input, options, owner, and callback if there is one
+#:   suffix      suffix of the keys of the owner's indexes (`owned_by`)
+#:   progress    last progress as JSON (`model.Progress`)
+#:   revision    number of changes
+#:   attempt     number of the run: starts at 1, incremented by each retry and each lost worker
+#:   losses      workers lost while running the job since it was submitted or retried
+#:   lane        queue of its message: a key of `celery_app.LANES`, or the queue of an extension
+#:   token       fencing token of the run that claimed the job; '' unless the job is running
+#:   holder      process that holds the lease (`leases.holder`); '' unless the job is running
+#:   created     time of submission
+#:   callback    events that the webhook receives: `end` or `stages`; '' without a webhook
+#:   stage       last stage for which a webhook was queued; only with `stages`
+#:   deliveries  the last 20 delivery attempts of webhooks, as JSON (`webhooks.Attempt`)
+#: Each change publishes the metadata on the channel of the same name, like Celery's backend.
 TASK_PREFIX = "celery-task-meta-"
 
-#: Sorted set of all job ids by their time of submission, in microseconds since the epoch.
-#: Those of one owner are in a set of their own, and so are those in one state, and both.
+#: Sorted set of the ids of all jobs, by time of submission in microseconds since the epoch.
+#: The jobs of one owner, of one state, and of both are also in sets of their own (`jobs_in`):
+#: ocr:jobs:<state>, ocr:jobs:of:<owner> and ocr:jobs:<state>:of:<owner>.
 JOBS = "ocr:jobs"
 
-#: Sorted set of the ids of jobs that run by the second in which their lease runs out.
+#: Sorted set of the ids of running jobs, by the time at which their lease expires.
 LEASES = "ocr:leases"
 
-#: Sorted set of the ids of jobs that wait by the second in which their message was sent.
+#: Sorted set of the ids of queued jobs, by the time at which their message was sent.
 AWAITED = "ocr:awaited"
 
-#: Sorted sets of the ids of jobs by the second of their end: those that still have what is named.
+#: Sorted sets of the ids of ended jobs by the time of their end: jobs that still have their input,
+#: jobs that still have results, and all ended jobs.
 ENDED_WITH_INPUT = "ocr:ended:inputs"
 ENDED_WITH_RESULTS = "ocr:ended:results"
 ENDED = "ocr:ended:jobs"
 
-#: Sorted set of what is to be told (`webhooks`), `<job id> <attempt> <state or stage>`, by the
-#: second in which it is due; and a hash of the tries of each.
+#: Sorted set of webhooks to send (`webhooks`), `<job id> <attempt> <state or stage>`, by the time
+#: at which they are due.
 OUTBOX = "ocr:outbox"
+
+#: Hash of the number of failed delivery attempts of each webhook in OUTBOX that had any.
 OUTBOX_TRIES = "ocr:outbox:tries"
 
-#: String: a worker does something that is done once in a while; lives for that while.
+#: String: a worker has started a periodic action; expires when the action is due again. Actions are
+#: `jobs`, `retention` and `storage:<run id of Redis>`.
 TURN_PREFIX = "ocr:turn:"
 
 #: String, JSON `[fingerprint, job id]`; one per Idempotency-Key, for OCR_IDEMPOTENCY_SECONDS.
 IDEMPOTENCY_PREFIX = "ocr:idempotency:"
 
-#: String, the id of a job; one per document and options of a client, for as long as results are
-#: kept. Only with OCR_REUSE_RESULTS.
+#: String, the id of a job; one per combination of owner, document and options. Expires with the
+#: results. Written only with OCR_REUSE_RESULTS.
 SAME_PREFIX = "ocr:same:"
 
-#: Hash of counters for /metrics; never expires.
+#: Hash of counters for /metrics; never expires. Extensions may add fields. Those of the core:
+#:   jobs_submitted, jobs_<state>   accepted jobs, and ended jobs by final state
+#:   failed_<code>                  failed jobs by error code
+#:   attempts, retries              claims of queued jobs, and retries by clients
+#:   takeovers, asides              jobs requeued after the loss of a worker, or without a loss
+#:   waited_<bound>, took_<bound>   histograms of the seconds that jobs waited and ran, by bucket
+#:   waited_seconds, seconds_total  sums of these seconds
+#:   seconds_<stage>                seconds that succeeded jobs spent in each stage
+#:   pages, pages_failed            pages of succeeded jobs, and those of them that failed
+#:   pages_read                     processed pages, counted at once and again on each retry
+#:   webhooks_<result>              delivery attempts: `delivered`, `failed` or `given_up`
 STATS = "ocr:stats"
 
-#: Hash of the requests of all web processes, for /metrics (`tally`); never expires. Fields are
-#: `requests <method> <route> <status>`, `took <method> <route> <upper bound of the class>` and
-#: `seconds <method> <route> all`.
+#: Hash of HTTP requests of all web processes, for /metrics (`counters`); never expires. Fields:
+#:   requests <method> <route> <status>     number of requests
+#:   took <method> <route> <upper bound>    number of requests by bucket of their duration
+#:   seconds <method> <route> all           sum of their durations in seconds
 REQUESTS = "ocr:requests"
 
-#: Sorted set of pages that are being read, by the second in which they do not count any more.
+#: Sorted set of random ids, one per page that is being processed, by the time after which the page
+#: no longer counts.
 READING = "ocr:reading"
 
-#: String, JSON of a `WorkerInfo`; one per worker; lives 15 seconds and is renewed.
+#: String, JSON of a `model.WorkerInfo`; one per worker. Expires after 15 seconds unless renewed.
 WORKER_PREFIX = "ocr:worker:"
 
-#: Set of the names of workers, among them some that have gone.
+#: Set of the names of workers. May contain workers that have ended.
 WORKERS = "ocr:workers"
 
-#: Hash, one per API token; never expires (`tokens`). Fields:
-#:   name     what the operator calls it
-#:   digest   SHA-256 of the secret, in hexadecimal; not there once the token is revoked
-#:   scopes   what it may do, joined by spaces
-#:   limits   limits of its own, as JSON
-#:   created, expires, used, revoked   seconds since the epoch; not there where it never happens
+#: Hash, one per API token; never expires (`security.tokens`). Fields:
+#:   name     label given by the administrator
+#:   digest   SHA-256 of the secret, in hexadecimal; missing once the token is revoked
+#:   scopes   space-separated scopes
+#:   limits   the token's own limits, as JSON
+#:   created, expires, used, revoked   times; missing if it does not expire, was not used or revoked
 TOKEN_PREFIX = "ocr:token:"  # noqa: S105  # a key, no password
 
-#: Sorted set of the ids of all tokens by the time they were made, in seconds since the epoch.
+#: Sorted set of the ids of all tokens, by the time of their creation.
 TOKENS = "ocr:tokens"
 
-#: Prefix of the counters of the `limits` library, each with the lifetime of its window.
+#: Prefix of the counters of the `limits` library (`security.rate_limits`). Each expires with its
+#: window.
 LIMITS = "ocr:limits"
 
-#: Set of the languages that the workers had when they were last seen; never expires.
+#: Set of the languages of the worker that announced itself last; never expires.
 LANGUAGES = "ocr:languages"
 
-#: String: a document has stepped aside for another one; lives a few seconds (`lanes`).
+#: String: a document has yielded to another one; expires after a few seconds (`queues.Turn`).
 ASIDE = "ocr:aside"
 
-#: A batch of the page queue (`pages`); until its stage is done, or its
-#: owner does not keep it any more.
-#:   ocr:batch:<id>          hash: count; holder:<item> its reader, tries:<item> its leases so far
-#:   ocr:batch:<id>:waiting  list of items, the next one last
-#:   ocr:batch:<id>:leases   sorted set of leased items by the second in which the lease runs out
-#:   ocr:batch:<id>:done     list of `<item> <reader>`, or `<item> lost`
+#: A batch of the page queue (`page_queue`). Exists until its stage is done, or expires when the
+#: owner of the job stops renewing it.
+#:   ocr:batch:<id>          hash: count, number of items; holder:<item>, process that leases it;
+#:                           tries:<item>, number of leases so far
+#:   ocr:batch:<id>:waiting  list of waiting items, the next one last
+#:   ocr:batch:<id>:leases   sorted set of leased items, by the time at which the lease expires
+#:   ocr:batch:<id>:done     list of `<item> <holder>`, or `<item> lost`
 BATCH_PREFIX = "ocr:batch:"
 
 
@@ -114,26 +136,26 @@ def token(token_id: str) -> str:
 
 
 def owned_by(owner: str) -> str:
-    """What is appended to the key of an index of jobs for the index of one owner's jobs."""
+    """Returns the suffix that turns the key of an index of jobs into that of one owner's jobs."""
     return f":of:{owner}"
 
 
 def jobs_in(state: State | None, owner: str | None = None) -> str:
-    """Sorted set of the ids of the jobs in a state, by their time of submission.
+    """Returns the key of the sorted set of jobs in a state, by their time of submission.
 
-    No state means all states, no owner all owners.
+    Without a state it has jobs of all states, without an owner the jobs of all owners.
     """
     index = f"{JOBS}:{state}" if state else JOBS
     return index if owner is None else index + owned_by(owner)
 
 
 def job(job_id: str) -> list[str]:
-    """All keys that a change of a job touches, in the order that the scripts expect."""
+    """Returns all keys that a change of a job touches, in the order that the scripts expect."""
     ended = (ENDED_WITH_INPUT, ENDED_WITH_RESULTS, ENDED)
     return [task(job_id), JOBS, STATS, LEASES, AWAITED, *ended, OUTBOX]
 
 
 def batch(batch_id: str) -> list[str]:
-    """All keys of a batch, in the order that the scripts expect."""
+    """Returns all keys of a batch, in the order that the scripts expect."""
     main = BATCH_PREFIX + batch_id
     return [main, f"{main}:waiting", f"{main}:leases", f"{main}:done"]

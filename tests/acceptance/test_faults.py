@@ -194,5 +194,5 @@ def test_a_wrong_password_is_told_at_the_start(program: str, tmp_path: Path) -> 
             check=False,
         )
     assert said.returncode == 2
-    assert "OCR_REDIS_URL: Redis refuses" in said.stderr
+    assert "OCR_REDIS_URL: Redis denied access" in said.stderr
     assert "secret-of-redis" not in said.stderr

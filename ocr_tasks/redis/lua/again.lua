@@ -1,11 +1,11 @@
 #!lua
 -- include: job
--- Puts a job that has ended back into the state queued, as a new attempt.
--- KEYS  as keys.job() gives them
--- ARGV  1 id  2 meta (JSON)  3 progress (JSON)  4 most that may wait  5 most of the
---       owner's, 0 for no limit  6 lane
--- Returns 1 queued, 0 the queue is full, -1 there is no such job, -2 the job has not ended,
---         -3 too many of the owner's wait
+-- Retries an ended job: puts it back into the state queued, with a new attempt.
+-- KEYS  as returned by keys.job()
+-- ARGV  1 id  2 meta (JSON)  3 progress (JSON)  4 maximum of queued jobs  5 maximum
+--       of the owner's queued jobs, 0 for no limit  6 lane
+-- Returns 1 if queued, 0 if the queue is full, -1 if there is no such job, -2 if the job has not
+--         ended, -3 if too many jobs of the owner are queued
 local state = get('state')
 if not state or state == 'deleted' then return -1 end
 if not final[state] then return -2 end

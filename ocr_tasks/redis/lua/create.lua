@@ -1,16 +1,16 @@
 #!lua
 -- include: job
--- Makes the record of a new job, in the state queued, unless too many wait already or the client
--- has sent it before.
--- KEYS  as keys.job() gives them; 10 the client's key for its request, if it has one
+-- Creates the record of a new job in the state queued, unless the queue is full or the client has
+-- sent the same request before.
+-- KEYS  as returned by keys.job(); 10 the key of the client's Idempotency-Key, if there is one
 -- ARGV  1 id  2 meta (JSON)  3 job (JSON)  4 progress (JSON)  5 created (seconds)
---       6 suffix of the owner's indexes  7 lane  8 most that may wait  9 most of the owner's, 0 for
---       no limit  10 what its callback wants to know, '' without one  11 what to remember under that
---       key  12 for how many seconds
--- Returns 1 made, 0 the queue is full, -1 there is such a job already, -2 too many of the owner's
---         wait, or what is remembered
-local known = KEYS[10] and redis.call('GET', KEYS[10])
-if known then return known end
+--       6 suffix of the owner's indexes  7 lane  8 maximum of queued jobs  9 maximum of the owner's
+--       queued jobs, 0 for no limit  10 events of the webhook (`end` or `stages`), '' without one
+--       11 value to store under KEYS[10]  12 its lifetime in seconds
+-- Returns 1 if created, 0 if the queue is full, -1 if the job already exists, -2 if too many jobs of
+--         the owner are queued; or the value of KEYS[10] if there is one
+local stored = KEYS[10] and redis.call('GET', KEYS[10])
+if stored then return stored end
 if get('state') then return -1 end
 if redis.call('ZCARD', jobs .. ':queued') >= tonumber(ARGV[8]) then return 0 end
 local own_max = tonumber(ARGV[9])

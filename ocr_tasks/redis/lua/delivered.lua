@@ -1,9 +1,9 @@
 #!lua flags=allow-oom
--- Notes a try to send a message.
--- KEYS  1 the job  2 the outbox  3 tries of each message  4 counters
--- ARGV  1 message  2 what came of it (JSON)  3 when it is due again, '' if that was all
---       4 what came of it in a word, for the counters
--- Returns 1, or 0 if the job is gone
+-- Records an attempt to deliver a webhook.
+-- KEYS  1 the job  2 the outbox  3 failed attempts of each message  4 counters
+-- ARGV  1 message  2 the attempt (JSON)  3 when the next attempt is due, '' if it was the last
+--       4 result for the counters: `delivered`, `failed` or `given_up`
+-- Returns 1, or 0 if the job was deleted
 redis.call('HINCRBY', KEYS[4], 'webhooks_' .. ARGV[4], 1)
 if ARGV[3] == '' then
   redis.call('ZREM', KEYS[2], ARGV[1])

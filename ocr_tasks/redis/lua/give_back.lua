@@ -1,11 +1,12 @@
 #!lua flags=allow-oom
 -- include: job
--- Puts a job that runs back among those that wait, or ends it if it has cost too many workers.
--- KEYS  as keys.job() gives them
--- ARGV  1 id  2 who gives it back ('': nobody, its lease has run out)  3 lane  4 meta (JSON)
---       5 losses at which the job fails, 0 if this one is no loss  6 meta of the failure (JSON)
---       7… pairs of a counter's name and what a failure adds to it
--- Returns 1 put back, 2 failed, 0 it is not to be given back
+-- Puts a running job back into the state queued, or fails it if too many workers were lost with it.
+-- KEYS  as returned by keys.job()
+-- ARGV  1 id  2 process that holds it, '' if its lease has expired  3 lane  4 meta (JSON)
+--       5 number of losses at which the job fails, 0 if no worker was lost  6 meta of the failure
+--       (JSON)  7… pairs of a counter's name and its increment, in case of a failure
+-- Returns 1 if queued, 2 if failed, 0 if the job does not run, has another holder, or its lease has
+--         not expired
 if get('state') ~= 'running' then return 0 end
 if ARGV[2] ~= '' then
   if get('holder') ~= ARGV[2] then return 0 end

@@ -1,9 +1,9 @@
 #!lua flags=allow-oom
--- Gives an item of a batch to a reader, for a time: one that waits, else one whose lease has run out.
--- An item that was lost too often is given to nobody; its line among the done says so.
+-- Leases an item of a batch to a process: the next waiting one, else one whose lease has expired.
+-- An item that was leased too often is added to the done items as lost, and not leased again.
 -- KEYS  1 batch  2 waiting items  3 leases  4 done items
--- ARGV  1 token of the reader  2 seconds of the lease, 0 for one that lasts  3 most leases of an item
--- Returns the item, -1 nothing is left for now, -2 there is no such batch
+-- ARGV  1 holder  2 duration of the lease in seconds, 0 for no limit  3 maximum of leases per item
+-- Returns the item, -1 if none is available now, -2 if there is no such batch
 if redis.call('EXISTS', KEYS[1]) == 0 then return -2 end
 local now = redis.call('TIME')
 now = tonumber(now[1]) + tonumber(now[2]) / 1000000

@@ -1,8 +1,9 @@
 #!lua flags=allow-oom
--- Ends or renews a reader's lease of an item.
+-- Ends or renews a lease of an item.
 -- KEYS  1 batch  2 waiting items  3 leases  4 done items
--- ARGV  1 item  2 token of the reader  3 done, back or renew  4 seconds of a renewed lease
--- Returns 1, or 0 if the item is somebody else's by now
+-- ARGV  1 item  2 holder  3 `done`, `back` (to the waiting items) or `renew`
+--       4 duration of the renewed lease in seconds
+-- Returns 1, or 0 if the holder no longer has the item
 if redis.call('HGET', KEYS[1], 'holder:' .. ARGV[1]) ~= ARGV[2] then return 0 end
 if not redis.call('ZSCORE', KEYS[3], ARGV[1]) then return 0 end
 if ARGV[3] == 'renew' then

@@ -1,9 +1,9 @@
 #!lua flags=allow-oom
 -- include: job
--- Replaces the record of a job by a tombstone that lives for a time, or by nothing.
--- KEYS  as keys.job() gives them
--- ARGV  1 id  2 meta of the tombstone (JSON)  3 seconds that it lives, 0 for none
--- Returns the state that the job had, or '' if there is no such job
+-- Replaces the record of a job by a tombstone that expires, or deletes it.
+-- KEYS  as returned by keys.job()
+-- ARGV  1 id  2 meta of the tombstone (JSON)  3 its lifetime in seconds, 0 to delete the record
+-- Returns the state that the job had, '' if there is no such job
 local state = get('state')
 if not state or state == 'deleted' then return '' end
 for _, index in ipairs(indexes()) do redis.call('ZREM', index, ARGV[1]) end

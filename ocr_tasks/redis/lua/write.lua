@@ -1,10 +1,12 @@
 #!lua flags=allow-oom
 -- include: job
--- Writes a state of a job that has not ended: a progress, or its end.
--- KEYS  as keys.job() gives them
--- ARGV  1 id  2 token of the writer ('' for one that needs none)  3 our state  4 meta (JSON)
---       5 progress (JSON, '' to leave it)  6… pairs of a counter's name and what to add to it
--- Returns 1 written, 0 the job has ended, -1 there is no such job, -2 the job belongs to another worker
+-- Writes progress or a final state of a job that has not ended.
+-- KEYS  as returned by keys.job()
+-- ARGV  1 id  2 token of the writer, '' to write without one  3 state (model.State)
+--       4 meta (JSON)  5 progress (JSON), '' to keep it  6… pairs of a counter's name and its
+--       increment, in case the state changes
+-- Returns 1 if written, 0 if the job has ended, -1 if there is no such job, -2 if the token is not
+--         that of the run that holds the job
 local state = get('state')
 if not state then return -1 end
 if final[state] or state == 'deleted' then return 0 end

@@ -1,8 +1,8 @@
--- What the scripts that change a job have in common; put in front of each of them, followed by the
--- files of this name of extensions. A job of an extension has an index of its own.
--- KEYS  as keys.job() gives them: 1 the job, 2 the index of all jobs, 3 counters, 4 leases,
---       5 awaited messages, 6 to 8 ended jobs that still have their input, their results, a record,
---       9 what is to be told
+-- Functions of the scripts that change a job. Prepended to each of them, followed by the files of
+-- this name of extensions. Jobs of an extension have their own index (field `index`).
+-- KEYS  as returned by keys.job(): 1 the job, 2 the index of all jobs, 3 counters, 4 leases,
+--       5 queued jobs by the time of their message, 6 to 8 ended jobs that still have their input,
+--       their results, a record, 9 webhook outbox
 local job, stats, leases, awaited = KEYS[1], KEYS[3], KEYS[4], KEYS[5]
 local final = {succeeded = true, failed = true, cancelled = true}
 
@@ -17,19 +17,19 @@ local function now()
   return tonumber(time[1]) + tonumber(time[2]) / 1000000
 end
 
--- The indexes of the jobs in a state, or of all jobs: everybody's and its owner's.
+-- Returns the indexes of jobs in a state, or of all jobs: the index of all owners, and the owner's.
 local function indexes(state)
   local name = state and jobs .. ':' .. state or jobs
   return {name, name .. get('suffix')}
 end
 
--- Puts on the list what those who asked for it are to be told: a final state, or a new stage.
-local function tell(id, state, progress)
-  local wanted = get('callback')
-  if not wanted or wanted == '' then return end
+-- Queues a webhook if the client requested one: for a final state, or for a new stage.
+local function queue_webhook(id, state, progress)
+  local events = get('callback')
+  if not events or events == '' then return end
   if state == 'cancelled' and get('index') then return end  -- extensions' webhooks have no such event
   local event = final[state] and state
-  if wanted == 'stages' and state == 'running' and progress ~= '' then
+  if events == 'stages' and state == 'running' and progress ~= '' then
     local stage = cjson.decode(progress).stage
     if stage ~= 'queued' and stage ~= get('stage') then event = stage end
     redis.call('HSET', job, 'stage', stage)
@@ -39,10 +39,10 @@ local function tell(id, state, progress)
   end
 end
 
--- What follows for other jobs of an extension, which defines it: follow(id, from, state).
+-- Defined by extensions: follow(id, from, state) updates other jobs that depend on this one.
 local follow
 
--- Writes a state, and keeps everything that follows from it in step.
+-- Writes a state, and updates the indexes, leases and the outbox accordingly.
 local function enter(id, state, meta, progress)
   local from = get('state')
   redis.call('HSET', job, 'state', state, 'meta', meta)
@@ -66,12 +66,12 @@ local function enter(id, state, meta, progress)
       if final[state] then redis.call('ZADD', KEYS[i], now(), id) else redis.call('ZREM', KEYS[i], id) end
     end
   end
-  tell(id, state, progress)
+  queue_webhook(id, state, progress)
   redis.call('PUBLISH', job, meta)
   if own_index and from ~= state then follow(id, from, state) end
 end
 
--- Adds to counters: pairs of a name and a number in ARGV, from a position on.
+-- Increments counters, given as pairs of a name and a number in ARGV from position `first` on.
 local function count(first)
   if get('index') then return end
   for i = first, #ARGV, 2 do redis.call('HINCRBYFLOAT', stats, ARGV[i], ARGV[i + 1]) end
