@@ -1,6 +1,6 @@
-"""The Celery application: configuration, the queue, the names of the tasks.
+"""The Celery application: its configuration, its queues and the names of its tasks.
 
-The API publishes tasks by name and so never imports one.
+The web server publishes tasks by name, without importing them.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from redis.connection import parse_url
 
 from ocr_tasks import extensions, settings
 
-#: The queues, by the priority of what waits there. `pages` is where helpers wait for pages of
-#: somebody else's document: any document goes first, as it may be a small one.
+#: The queues of documents by priority, the most urgent first. `pages` has the messages to helpers,
+#: which process pages of a document that another process owns. Documents come before them, because
+#: a document that waits may be small.
 LANES = {
     "interactive": "ocr.interactive",
     "normal": "ocr",
@@ -23,30 +24,33 @@ LANES = {
     "bulk": "ocr.bulk",
 }
 
-#: Queues of extensions that this worker consumes in addition to those of documents.
+#: Queues of extensions that this worker consumes in addition to those in LANES.
 SHARED_QUEUES: list[str] = []
 
-#: One of so many messages is taken from the last lane that has any, so that no lane starves.
+#: One in this number of messages is taken from the least urgent queue that has any, to prevent
+#: starvation.
 LAST_LANE_EVERY = 5
 
 OCR_DOCUMENT = "ocr_tasks.tasks.ocr_document"
 READ_PAGES = "ocr_tasks.tasks.read_pages"
 
-#: Seconds between a job's soft end (an exception in its process) and its hard one (SIGKILL).
+#: Seconds between the soft time limit of a job (an exception in its process) and the hard one
+#: (SIGKILL).
 HARD_LIMIT_GRACE = 10
 
 
-#: A process that has grown beyond this is replaced after its job, as it keeps its memory.
+#: Resident memory of a child in KiB above which it is replaced after its job, because it does not
+#: return freed memory to the system.
 LARGE_CHILD_KIB = 2 * 1024 * 1024
 
 
 def name_queue_of_pages(folder: str) -> None:
-    """Has helpers' messages go to a queue of those who share this data folder, given by its id."""
+    """Makes the queue of messages to helpers one of the hosts that share the folder with this id."""
     LANES["pages"] = f"ocr.pages.{folder}"
 
 
 def queue_of(lane: str) -> str:
-    """The queue of a lane; an extension's lane is the name of its queue."""
+    """Returns the Celery queue of a key of LANES; the queue of an extension is its own key."""
     return LANES.get(lane, lane)
 
 
@@ -58,11 +62,11 @@ def _configuration(config: settings.Settings) -> dict[str, object]:
         "result_expires": None,  # a job is kept until it is deleted
         "imports": ["ocr_tasks.worker.tasks", *_extension_tasks()],
         "task_default_queue": LANES["normal"],
-        # JSON only: whoever can write to Redis must not be able to run code in a worker.
+        # JSON only: write access to Redis must not allow running code in a worker.
         "task_serializer": "json",
         "result_serializer": "json",
         "accept_content": ["json"],
-        # A message is acknowledged when its job has ended, so a stopped worker gives it back.
+        # Messages are acknowledged after the job, so Celery restores those of a stopped worker.
         "task_acks_late": True,
         "task_reject_on_worker_lost": False,
         "worker_prefetch_multiplier": 1,
@@ -73,7 +77,8 @@ def _configuration(config: settings.Settings) -> dict[str, object]:
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
         "broker_transport_options": {
-            # Longer than any job may run, else Redis would hand a running job to a second worker.
+            # Longer than any job may run. Otherwise a second worker would get the message of a
+            # running job.
             "visibility_timeout": config.job_seconds + 3600,
             "unacked_mutex_expire": 10,
             "unacked_restore_interval": 10,
@@ -95,53 +100,53 @@ def _extension_tasks() -> list[str]:
     return [name for extension in extensions.installed() for name in extension.task_modules]
 
 
-def _tls(address: str) -> dict[str, Any] | None:
-    """How the broker speaks TLS to Redis, None: not at all. As redis-py does by the same address.
+def _tls(url: str) -> dict[str, Any] | None:
+    """Returns the broker's TLS options, the same as redis-py uses for the URL; None without TLS.
 
-    Left to itself, Celery takes any certificate, and Flower has no TLS.
+    By default, Celery accepts any certificate, and Flower does not use TLS.
     """
-    if not address.startswith("rediss://"):
+    if not url.startswith("rediss://"):
         return None
-    asked = parse_url(address)  # type: ignore[no-untyped-call]
-    options = {name: value for name, value in asked.items() if name.startswith("ssl_")}
+    parsed = parse_url(url)  # type: ignore[no-untyped-call]
+    options = {name: value for name, value in parsed.items() if name.startswith("ssl_")}
     verify = str(options.get("ssl_cert_reqs", "required")).upper()
     return {**options, "ssl_cert_reqs": ssl.VerifyMode[f"CERT_{verify}"]}
 
 
 class LaneOrder:
-    """The order in which a worker asks its queues for a message.
+    """The order in which a worker polls its queues.
 
-    Interface: `kombu.utils.scheduling.round_robin_cycle`, of which this takes the place.
+    Replaces `kombu.utils.scheduling.round_robin_cycle` and has its interface.
     """
 
     def __init__(self) -> None:
-        self._lanes: list[str] = []
-        self._taken = 0
+        self._queues: list[str] = []
+        self._received = 0
 
     @staticmethod
-    def _rank(lane: str) -> int:
+    def _rank(queue: str) -> int:
         order = {name: rank for rank, name in enumerate(LANES.values())}
-        if lane in SHARED_QUEUES:  # these take turns with documents
+        if queue in SHARED_QUEUES:  # same priority as documents
             return order[LANES["normal"]]
-        # Others are the only ones of their worker, or carry replies, e.g. to Flower.
-        return order.get(lane, -1)
+        # The others are the only queues of their worker, or carry replies, e.g. to Flower.
+        return order.get(queue, -1)
 
-    def update(self, lanes: Iterable[str]) -> None:
-        """These are the queues to ask."""
-        self._lanes = sorted(lanes, key=self._rank)
+    def update(self, queues: Iterable[str]) -> None:
+        """Replaces the queues to poll."""
+        self._queues = sorted(queues, key=self._rank)
 
     def consume(self, count: int) -> list[str]:
-        """The queues, the first to be asked first."""
-        last_first = self._taken % LAST_LANE_EVERY == LAST_LANE_EVERY - 1
-        return (self._lanes[::-1] if last_first else self._lanes)[:count]
+        """Returns the first `count` queues in the order in which to poll them."""
+        last_first = self._received % LAST_LANE_EVERY == LAST_LANE_EVERY - 1
+        return (self._queues[::-1] if last_first else self._queues)[:count]
 
-    def rotate(self, lane: str) -> None:
-        """A message was taken from this queue."""
-        self._taken += 1
-        if lane in self._lanes:
-            # Queues of one rank are asked in turn.
-            self._lanes.remove(lane)
-            self._lanes = sorted([*self._lanes, lane], key=self._rank)
+    def rotate(self, queue: str) -> None:
+        """Notes that a message was received from a queue."""
+        self._received += 1
+        if queue in self._queues:
+            # Queues of the same rank take turns.
+            self._queues.remove(queue)
+            self._queues = sorted([*self._queues, queue], key=self._rank)
 
 
 app = Celery("ocr_tasks")

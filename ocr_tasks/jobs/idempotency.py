@@ -1,8 +1,9 @@
-"""Requests that come twice.
+"""Recognition of repeated requests.
 
-A client that did not get an answer sends its request again, under the same Idempotency-Key
-(draft-ietf-httpapi-idempotency-key-header-07), and gets the job that the first one made. And where
-the operator wants it (OCR_REUSE_RESULTS), a document that was read before is not read again.
+A client that did not receive the response sends its request again with the same Idempotency-Key
+(draft-ietf-httpapi-idempotency-key-header-07), and gets the job that the first request created.
+With OCR_REUSE_RESULTS, a document that the client sent before with the same options is not
+processed again either.
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ _LONGEST_KEY = 255
 
 @dataclass(frozen=True, slots=True)
 class Repeatable:
-    """A request that may come again. `key` and `content` are keys in Redis, '' where not wanted.
+    """A request that may be repeated.
 
-    `fingerprint` tells its documents and options from others.
+    `key` is the Redis key of its Idempotency-Key, '' without one. `content` is the Redis key of its
+    document and options, '' if results are not reused. `fingerprint` is a hash of both.
     """
 
     key: str
@@ -30,11 +32,14 @@ class Repeatable:
     fingerprint: str
 
     def remembered(self, job_id: str) -> str:
-        """What is remembered under its key."""
+        """Returns the value to store under `key`."""
         return json.dumps([self.fingerprint, job_id])
 
     def job_of(self, remembered: str) -> str:
-        """The id of the job that an earlier request under its key has made."""
+        """Returns the id of the job of an earlier request from the value stored under `key`.
+
+        Raises IdempotencyMismatch if that request was a different one.
+        """
         fingerprint, job_id = json.loads(remembered)
         if fingerprint != self.fingerprint:
             raise errors.IdempotencyMismatch()
@@ -44,10 +49,10 @@ class Repeatable:
 def request(
     owner: str, idempotency_key: str | None, sha256: str, options: str, reuse: bool = True
 ) -> Repeatable:
-    """What a client's request can be known by again.
+    """Returns what identifies a client's request.
 
-    `sha256` is over the uploaded bytes, `options` is whatever else it asks for, as JSON. `reuse`:
-    an earlier job would do.
+    `sha256` is the hash of the uploaded bytes. `options` is everything else in the request, as
+    JSON. `reuse` says whether the request accepts the results of an earlier job.
     """
     fingerprint = _digest(sha256, options)
     key = content = ""
@@ -59,18 +64,18 @@ def request(
 
 
 def by_key(request: Repeatable) -> str | None:
-    """The id of the job that was made under the same key."""
-    found = _get(request.key)
-    return request.job_of(found) if found else None
+    """Returns the id of the job that was created with the same Idempotency-Key, if there is one."""
+    stored = _get(request.key)
+    return request.job_of(stored) if stored else None
 
 
 def by_content(request: Repeatable) -> str | None:
-    """The id of the last job of the same client with the same documents and options."""
+    """Returns the id of the client's last job with the same documents and options, if any."""
     return _get(request.content)
 
 
 def remember_result(request: Repeatable, job_id: str) -> None:
-    """Has the next request with the same documents and options get this job."""
+    """Makes later requests with the same documents and options return this job."""
     if request.content:
         seconds = settings.get().keep_results_seconds or None
         connection.client().set(request.content, job_id, ex=seconds)
@@ -81,7 +86,7 @@ def _get(key: str) -> str | None:
 
 
 def _clean(key: str) -> str:
-    """The key without the quotes of a structured field (RFC 8941); clients leave them out too."""
+    """Returns the key without the quotes of a structured field (RFC 8941), which are optional."""
     if len(key) >= 2 and key[0] == key[-1] == '"':
         key = key[1:-1]
     if not key or len(key) > _LONGEST_KEY or not (key.isascii() and key.isprintable()):

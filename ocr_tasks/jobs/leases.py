@@ -1,8 +1,9 @@
-"""Who has a job: the worker's side of its life.
+"""The worker's side of the life of a job: claims, leases and fencing tokens.
 
-A job that waits is claimed by one process, which holds it under a lease that its worker renews, and
-writes with a fencing token that counts until the job is given to somebody else. A job whose lease
-has run out is given back by whoever notices (`reconciler`).
+One process claims a queued job and holds it with a lease, which the main process of its worker
+renews. All writes of the process carry the fencing token of its claim. They are rejected once
+another process has claimed the job. A job whose lease has expired is put back into the queue by the
+recovery thread of any worker (`worker.recovery`).
 """
 
 from __future__ import annotations
@@ -21,27 +22,27 @@ from ocr_tasks.model import Outcome, Progress, State
 from ocr_tasks.redis import connection, keys
 from ocr_tasks.storage import layout, store
 
-#: The states of jobs that have not ended.
+#: States of jobs that have not ended.
 OPEN = (State.QUEUED, State.RUNNING)
 
 
 def holder(worker: int, process: int) -> str:
-    """The name of a process of a worker on this host, both given by their process ids."""
+    """Returns the name of a process of a worker on this host; both are given as process ids."""
     return f"{socket.gethostname()}:{worker}:{process}"
 
 
 def claim(job_id: str, token: str, holder: str) -> Progress | None:
-    """Makes a job this worker's, for OCR_LEASE_SECONDS: only writes with this token count now.
+    """Claims a queued job for OCR_LEASE_SECONDS. From then on only writes with the token succeed.
 
-    Returns the progress to go on from, or None if nothing is to be done: the job runs elsewhere, or
-    has ended or was deleted while its message waited.
+    Returns the progress to resume from, or None if the job cannot be claimed: it is already
+    running, or it has ended or was deleted while its message waited.
     """
     try:
         job = lifecycle.read(job_id)
     except (errors.JobNotFound, errors.JobDeleted):
         return None
     now = time.time()
-    # A job that goes on where another run of it stopped must not be seen going back.
+    # Keeps stage and percent of an earlier run, because progress must never decrease.
     progress = dataclasses.replace(
         job.progress,
         pages_total=job.input.pages,
@@ -51,19 +52,22 @@ def claim(job_id: str, token: str, holder: str) -> Progress | None:
     )
     if not lifecycle.backend().claim(job_id, token, holder, progress):
         return None
-    with suppress(errors.ServiceError):  # what comes next will say so
-        store.get().remove(job_id, layout.END)  # of a run before this one
+    with suppress(errors.ServiceError):  # if storage fails, the run itself will report it
+        store.get().remove(job_id, layout.END)  # written by an earlier run
     return progress
 
 
 def renew(holders: Mapping[str, str]) -> None:
-    """Renews the leases of jobs, by their ids, for the processes that hold them."""
+    """Renews the leases of jobs, given as a mapping of job id to holder."""
     if holders:
         lifecycle.backend().renew(holders)
 
 
 def commit(job_id: str, token: str, outcome: Outcome) -> bool:
-    """Ends a job as succeeded. False: it is not this run's any more; its results do not count."""
+    """Ends a job as succeeded.
+
+    Returns False if the run no longer holds the job. Its results are not used then.
+    """
     if not lifecycle.backend().commit(job_id, token, outcome):
         return False
     store.write_end(job_id, State.SUCCEEDED, outcome.to_dict())
@@ -71,17 +75,19 @@ def commit(job_id: str, token: str, outcome: Outcome) -> bool:
 
 
 def note_failure(job_id: str, error: errors.JobError) -> None:
-    """Has the end of a job be known from its folder, should Redis forget it."""
+    """Writes the failure of a job to its folder, where it survives the loss of Redis."""
     store.write_end(job_id, State.FAILED, lifecycle.backend().prepare_exception(error))
 
 
 def give_back(job_id: str, holder: str = "", lost: bool = False) -> bool:
-    """Puts a job that runs back on the queue, where somebody else goes on with it.
+    """Puts a running job back into the queue. The next process resumes it from its finished pages.
 
-    `holder` is the process that gives it back; without one, its lease must have run out. `lost`:
-    its worker was lost with it. Such a job goes first, and fails after OCR_LOSSES_MAX of them.
+    `holder` is the process that holds the job; without it, the lease must have expired. `lost`
+    means that the worker was lost while it held the job. The job then goes to the most urgent
+    queue, and fails when this has happened OCR_LOSSES_MAX times.
 
-    False: it is not to be given back, or has failed.
+    Returns whether the job was queued. False also means that it failed, is not running, or has
+    another holder.
     """
     ((record, _),) = lifecycle.backend().records([job_id])
     if "job" not in record:
@@ -89,16 +95,16 @@ def give_back(job_id: str, holder: str = "", lost: bool = False) -> bool:
     failpoints.hit("before_give_back")
     progress = Progress.from_dict(json.loads(record["progress"]))
     lane = _lane_of_next_run(record, lost)
-    answer = lifecycle.backend().give_back(job_id, holder, lane, progress, lost)
+    result = lifecycle.backend().give_back(job_id, holder, lane, progress, lost)
     failpoints.hit("after_give_back")
-    if answer == 1:
+    if result == 1:
         send(job_id, record, lane)
-    elif answer == 2 and (extension := extensions.owner_of(record)):
+    elif result == 2 and (extension := extensions.owner_of(record)):
         extension.publish_ready()
-    elif answer == 2:
-        layout.discard(layout.job(job_id).path / "work")  # the last run could not do it
+    elif result == 2:
+        layout.discard(layout.job(job_id).path / "work")  # the lost run did not delete it
         note_failure(job_id, errors.WorkerLost())
-    return answer == 1
+    return result == 1
 
 
 def _lane_of_next_run(record: dict[str, str], lost: bool) -> str:
@@ -108,7 +114,10 @@ def _lane_of_next_run(record: dict[str, str], lost: bool) -> str:
 
 
 def send(job_id: str, record: Mapping[str, str], lane: str) -> None:
-    """Sends the message of a job, a document's or an extension's, given with its record."""
+    """Sends the message of a job of a document or of an extension, given with its record.
+
+    `lane` is the queue of a document; extensions choose their own.
+    """
     if extension := extensions.owner_of(record):
         extension.publish(job_id, record)
     else:
@@ -117,23 +126,23 @@ def send(job_id: str, record: Mapping[str, str], lane: str) -> None:
 
 
 def held_by(holder: str) -> list[str]:
-    """The job that a process holds, if it holds one."""
+    """Returns the ids of the jobs that a process holds, at most one."""
     client = connection.client()
     running = cast("list[str]", client.zrange(keys.LEASES, 0, -1))
     with client.pipeline(transaction=False) as pipe:
         for job_id in running:
             pipe.hget(keys.task(job_id), "holder")
         holders = pipe.execute()
-    return [job_id for job_id, found in zip(running, holders, strict=True) if found == holder]
+    return [job_id for job_id, name in zip(running, holders, strict=True) if name == holder]
 
 
 def ended(job_ids: Sequence[str]) -> set[str]:
-    """Those of the jobs that have ended, or that nobody knows: nothing should run for them."""
+    """Returns the jobs that have ended or are unknown; nothing should run for them."""
     return {job_id for job_id, state in states(job_ids).items() if state not in OPEN}
 
 
 def states(job_ids: Sequence[str]) -> dict[str, str | None]:
-    """The states of jobs by their ids, None for those that nobody knows."""
+    """Returns the states of jobs by their ids, None for unknown ones."""
     with connection.client().pipeline(transaction=False) as pipe:
         for job_id in job_ids:
             pipe.hget(keys.task(job_id), "state")
@@ -141,5 +150,5 @@ def states(job_ids: Sequence[str]) -> dict[str, str | None]:
 
 
 def deleted(job_id: str) -> bool:
-    """Whether the job was deleted. One that Redis has forgotten was not, and is restored."""
+    """Returns whether a job was deleted. A job that Redis lost was not, and will be restored."""
     return connection.client().hget(keys.task(job_id), "state") == "deleted"

@@ -1,9 +1,10 @@
-"""The life of a job as its client sees it: submit, read, list, cancel, retry, delete.
+"""The client's side of the life of a job: submit, read, list, cancel, retry, delete.
 
-Where a function takes an `owner`, it sees the jobs of that owner only, '' meaning nobody's; with
-None it sees all of them. Somebody else's job is as unknown as one that never was.
+Functions with a parameter `owner` see only the jobs of that owner; '' is the owner of jobs that
+were submitted without a token, and None means all owners. Jobs of other owners raise JobNotFound,
+like unknown ids.
 
-Reads what `AsyncResult(job_id)` shows to anybody else. The worker's side is `leases`.
+The state of a job is the same as that of `AsyncResult(job_id)`. The worker's side is in `leases`.
 """
 
 from __future__ import annotations
@@ -31,19 +32,20 @@ from ocr_tasks.storage import layout, store
 
 
 def backend() -> JobBackend:
-    """The store of all jobs."""
-    store = app.backend
-    assert isinstance(store, JobBackend)  # noqa: S101  # set in app.py; for the type checker
-    return store
+    """Returns Celery's result backend, which stores all jobs."""
+    backend = app.backend
+    assert isinstance(backend, JobBackend)  # noqa: S101  # for the type checker
+    return backend
 
 
 # Submit
 
 
 def check_queue(owner: str = "", own_max: int = 0) -> None:
-    """Makes sure that one more job may wait; cheap, to be asked before an upload is read.
+    """Raises QueueFull or LimitReached if another job cannot be queued.
 
-    `own_max`: most jobs of the owner's that may wait; 0 for no limit.
+    Fast enough to be called before an upload is received. `own_max` is the maximum of queued jobs
+    of the owner, 0 for no limit.
     """
     with connection.errors_as_ours(), connection.client().pipeline(transaction=False) as pipe:
         pipe.zcard(keys.jobs_in(State.QUEUED))
@@ -64,11 +66,11 @@ def submit(
     request: Repeatable | None = None,
     callback: Callback | None = None,
 ) -> Job:
-    """Makes a job of a document that lies in its folder, and queues it.
+    """Creates and queues the job of a document that is stored in the job's folder.
 
-    The record is made before the message is published, so a known id never reads as unknown, and a
-    message that gets lost is found missing. Where the client has sent the same request before, it
-    gets the job that it has. The folder goes if it becomes no job. `own_max`: as in `check_queue`.
+    The record is created before the message is sent, so the id is known at once and a lost message
+    is detected. If the client has sent the same request before, the earlier job is returned. If no
+    job is created, the folder is deleted. `own_max` is the same as in `check_queue`.
     """
     new = NewJob(
         id=job_id,
@@ -80,15 +82,15 @@ def submit(
     )
     try:
         with connection.errors_as_ours():
-            made = backend().create(new, settings.get().queue_max, own_max, request)
-        if isinstance(made, int):
-            raise _queue_full() if made == 0 else _own_queue_full(own_max)
+            created = backend().create(new, settings.get().queue_max, own_max, request)
+        if isinstance(created, int):
+            raise _queue_full() if created == 0 else _own_queue_full(own_max)
     except errors.OcrTasksError:
-        _take_back(job_id)
+        _discard(job_id)
         raise
-    if made != job_id:
+    if created != job_id:
         store.get().delete(job_id)
-        return read(made)
+        return read(created)
     failpoints.hit("after_record")
     store.write_manifest(job_id, dataclasses.asdict(new))
     queues.publish(job_id, new.input, new.options, new.lane)
@@ -99,7 +101,10 @@ def submit(
 
 
 def sent_before(request: Repeatable) -> Job | None:
-    """The job that the client has for the same request, or the same document and options."""
+    """Returns the client's job for the same request, or for the same document and options.
+
+    Returns None if there is none, or if it is worth processing the document again.
+    """
     with connection.errors_as_ours():
         job_id = idempotency.by_key(request)
         if job_id:
@@ -109,11 +114,11 @@ def sent_before(request: Repeatable) -> Job | None:
         job = read(job_id) if job_id else None
     except (errors.JobNotFound, errors.JobDeleted):
         return None
-    return job if job and _is_good(job) else None
+    return job if job and _is_reusable(job) else None
 
 
-def _is_good(job: Job) -> bool:
-    """Whether there is nothing to be gained by reading the document of a job again."""
+def _is_reusable(job: Job) -> bool:
+    """Returns whether processing the job's document again would give nothing new."""
     if job.outcome is None:
         return not job.state.final
     if job.outcome.failed_pages:
@@ -121,9 +126,10 @@ def _is_good(job: Job) -> bool:
     return store.get().has(job.id, f"runs/{job.outcome.run}/")
 
 
-def _take_back(job_id: str) -> None:
+def _discard(job_id: str) -> None:
+    """Deletes what a failed submission left behind."""
     store.get().delete(job_id)
-    # Where Redis is away, it may not have taken the record in the first place.
+    # If Redis cannot be reached, the record was probably not created.
     with suppress(RedisError):
         backend().remove(job_id, 0)
 
@@ -137,7 +143,10 @@ def _own_queue_full(most: int) -> errors.LimitReached:
 
 
 def seconds_until_place() -> int:
-    """Seconds after which the queue has moved by one: a job's mean time over the processes."""
+    """Estimates the seconds until the queue advances by one job, from 1 to 3600.
+
+    It is the mean duration of succeeded jobs divided by the number of worker processes.
+    """
     with connection.errors_as_ours():
         names = ["seconds_total", "jobs_succeeded"]
         total, ended = connection.client().hmget(keys.STATS, names)
@@ -150,7 +159,7 @@ def seconds_until_place() -> int:
 
 
 def read(job_id: str, owner: str | None = None) -> Job:
-    """The job."""
+    """Returns a job of a document."""
     if not layout.is_id(job_id):
         raise errors.JobNotFound()
     with connection.errors_as_ours():
@@ -165,16 +174,19 @@ def read(job_id: str, owner: str | None = None) -> Job:
 
 
 def wait(job_id: str, revision: int, seconds: float, owner: str | None = None) -> Job:
-    """The job as soon as its revision differs from the one given, at the latest after `seconds`."""
+    """Returns the job as soon as its revision is not `revision`, or after `seconds`.
+
+    Returns early if the job's position in the queue changes.
+    """
     job = read(job_id, owner)
     deadline = time.monotonic() + seconds
     if job.revision != revision or seconds <= 0:
         return job
     with connection.errors_as_ours(), connection.subscription() as channel:
         channel.subscribe(keys.task(job_id))
-        job = read(job_id)  # what happened before the subscription
+        job = read(job_id)  # includes changes before the subscription
         while job.revision == revision and (left := deadline - time.monotonic()) > 0:
-            # A place in the queue changes without an event of the job's own.
+            # The position in the queue changes without a message on the job's channel.
             channel.get_message(timeout=min(left, 2.0))
             previous, job = job, read(job_id)
             if job.queue_position != previous.queue_position:
@@ -188,22 +200,22 @@ def list_jobs(
     cursor: str | None = None,
     owner: str | None = None,
 ) -> JobList:
-    """Jobs, newest first, at most `limit`, those after the cursor."""
+    """Returns at most `limit` jobs, newest first, starting after the cursor."""
     index = keys.jobs_in(state, owner)
     before = _decode_cursor(cursor) if cursor else None
     with connection.errors_as_ours():
-        # A few more than asked for, as jobs of one microsecond stand on both sides of a cursor.
+        # Some more than `limit`: jobs of the same microsecond can be on both sides of the cursor.
         rows: list[tuple[str, float]] = connection.client().zrevrangebyscore(  # type: ignore[assignment]
             index, before[0] if before else "+inf", "-inf", 0, limit + 11, withscores=True
         )
         if before:
             rows = [(job_id, score) for job_id, score in rows if (score, job_id) < before]
         shown = rows[:limit]
-        found = backend().records([job_id for job_id, _ in shown])
+        records = backend().records([job_id for job_id, _ in shown])
     jobs = [
         from_record(job_id, record, rank)
-        for (job_id, _), (record, rank) in zip(shown, found, strict=True)
-        if record.get("job")  # deleted in between
+        for (job_id, _), (record, rank) in zip(shown, records, strict=True)
+        if record.get("job")  # missing if the job was deleted in the meantime
     ]
     more = len(rows) > limit
     return JobList(jobs, _encode_cursor(shown[-1]) if more else None)
@@ -228,7 +240,7 @@ def _decode_cursor(cursor: str) -> tuple[float, str]:
 
 
 def cancel(job_id: str, owner: str | None = None) -> Job:
-    """Ends a job that waits or runs as cancelled; its worker kills what runs for it."""
+    """Cancels a queued or running job. Its worker kills the processes that run for it."""
     job = read(job_id, owner)
     with connection.errors_as_ours():
         if job.state.final or not backend().cancel(job_id):
@@ -238,7 +250,7 @@ def cancel(job_id: str, owner: str | None = None) -> Job:
 
 
 def retry(job_id: str, owner: str | None = None, own_max: int = 0) -> Job:
-    """Queues a job that has ended again. Pages that were read are not read again."""
+    """Queues an ended job again. Only pages without a result are processed."""
     job = read(job_id, owner)
     if not job.retryable:
         raise errors.JobNotRetryable()
@@ -246,12 +258,12 @@ def retry(job_id: str, owner: str | None = None, own_max: int = 0) -> Job:
         raise errors.ResultGone("The uploaded document is no longer on storage")
     lane = job.options["priority"]
     with connection.errors_as_ours():
-        answer = backend().again(job_id, settings.get().queue_max, own_max, lane)
-    if answer == 0:
+        result = backend().again(job_id, settings.get().queue_max, own_max, lane)
+    if result == 0:
         raise _queue_full()
-    if answer == -3:
+    if result == -3:
         raise _own_queue_full(own_max)
-    if answer < 0:
+    if result < 0:
         raise errors.JobNotRetryable()
     store.get().remove(job_id, layout.END)
     queues.publish(job_id, dataclasses.asdict(job.input), job.options, lane)
@@ -259,9 +271,9 @@ def retry(job_id: str, owner: str | None = None, own_max: int = 0) -> Job:
 
 
 def delete(job_id: str, owner: str | None = None) -> None:
-    """Deletes a job, its files and its record; one that runs is cancelled first.
+    """Deletes a job with its files and its record. A running job is cancelled by that.
 
-    Deleting what is deleted is fine.
+    Does nothing if the job is already deleted.
     """
     try:
         read(job_id, owner)
@@ -273,7 +285,7 @@ def delete(job_id: str, owner: str | None = None) -> None:
 
 
 def counts() -> dict[State, int]:
-    """How many jobs are in each state."""
+    """Returns the number of jobs in each state."""
     with connection.errors_as_ours(), connection.client().pipeline(transaction=False) as pipe:
         for state in State:
             pipe.zcard(keys.jobs_in(state))
@@ -284,7 +296,7 @@ def counts() -> dict[State, int]:
 
 
 def from_record(job_id: str, record: dict[str, str], rank: int | None) -> Job:
-    """A job by its record (`keys`) and its place in the queue, from 0."""
+    """Returns the job of a record (`keys.TASK_PREFIX`); `rank` is its 0-based queue position."""
     meta = json.loads(record["meta"])
     fixed = json.loads(record["job"])
     state = State(record["state"])

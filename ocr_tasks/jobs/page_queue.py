@@ -1,8 +1,11 @@
-"""The page queue: items of a batch, each leased to one reader at a time.
+"""The page queue: batches of items, usually pages, that several processes work on.
 
-A batch is what one stage of one run of a job has to do; its items are numbered from 0. The owner of
-the job opens it, readers lease items and say when they are done, the owner collects. Here are only
-numbers; what is read and what comes out lies in the job's folder (`plugin.batch`).
+A batch has the items of one stage of one run of a job, numbered from 0. The process that owns the
+job opens it. The owner and its helpers lease items, each to one process at a time, and mark them as
+done. The owner collects the done items. Redis holds only the numbers; inputs and results of the
+items are files in the job's folder (`plugin.batch`).
+
+`reader` is the name of a process within the batch, and its fencing token.
 """
 
 from __future__ import annotations
@@ -21,28 +24,28 @@ from ocr_tasks.redis import connection, keys
 
 log = logging.getLogger(__name__)
 
-#: Readers that may get lost with an item before it is given up: it may be what kills them.
-_MOST_LEASES = 2
+#: Leases of an item that may expire before it is given up, because it may be what kills processes.
+_MAX_LEASES = 2
 
 
-#: Times OCR_LEASE_SECONDS for which a batch lives that nobody keeps.
+#: Lifetime of a batch that its owner does not renew, as a multiple of OCR_LEASE_SECONDS.
 _LIFETIME = 6
 
 
 class NoBatch(Exception):
-    """The batch is closed, or was never opened."""
+    """The batch is closed, has expired, or was never opened."""
 
 
 @dataclass(frozen=True)
 class Done:
-    """An item that is done. `reader` None: its readers got lost, and nobody tries again."""
+    """A done item. `reader` is None if it was given up because too many leases expired."""
 
     item: int
     reader: str | None
 
 
 def open_batch(batch: str, items: Collection[int]) -> None:
-    """Makes a batch of items, all waiting, the first one first."""
+    """Creates a batch of waiting items, to be leased in the given order."""
     main, waiting, *_ = names = keys.batch(batch)
     lifetime = _LIFETIME * settings.get().lease_seconds
     with connection.client().pipeline() as pipe:
@@ -55,7 +58,10 @@ def open_batch(batch: str, items: Collection[int]) -> None:
 
 
 def keep(batch: str) -> None:
-    """Keeps a batch; to be called every OCR_LEASE_SECONDS. That of an owner who died goes."""
+    """Extends the lifetime of a batch. The owner calls it every OCR_LEASE_SECONDS.
+
+    Batches of owners that died expire.
+    """
     with connection.client().pipeline(transaction=False) as pipe:
         for name in keys.batch(batch):
             pipe.expire(name, _LIFETIME * settings.get().lease_seconds)
@@ -63,7 +69,7 @@ def keep(batch: str) -> None:
 
 
 def close(batch: str) -> None:
-    """Forgets a batch; what its readers still do counts no more. Who collects is let go."""
+    """Deletes a batch. Its leases become invalid, and a waiting `collect` returns None."""
     *_, done = names = keys.batch(batch)
     with connection.client().pipeline(transaction=False) as pipe:
         pipe.rpush(done, "")
@@ -72,24 +78,24 @@ def close(batch: str) -> None:
 
 
 def lease(batch: str, reader: str, lasting: bool = False) -> int | None:
-    """An item for a reader, for OCR_LEASE_SECONDS; None: none is left at the moment.
+    """Leases an item for OCR_LEASE_SECONDS, or until the batch is closed if `lasting`.
 
-    `lasting`: until the batch is closed.
+    Returns None if no item is available at the moment.
     """
     seconds = 0 if lasting else settings.get().lease_seconds
-    answer = int(connection.run("lease", keys.batch(batch), [reader, seconds, _MOST_LEASES]))
-    if answer == -2:
+    item = int(connection.run("lease", keys.batch(batch), [reader, seconds, _MAX_LEASES]))
+    if item == -2:
         raise NoBatch(batch)
-    return answer if answer >= 0 else None
+    return item if item >= 0 else None
 
 
 def complete(batch: str, item: int, reader: str) -> bool:
-    """Says that an item is done. False: it is not this reader's any more."""
+    """Marks an item as done. Returns False if this process no longer holds it."""
     return _release(batch, item, reader, "done")
 
 
 def hand_back(batch: str, item: int, reader: str) -> bool:
-    """Gives back an item that this reader cannot do. False: it is not this reader's any more."""
+    """Releases an item that this process cannot do. Returns False if it no longer holds it."""
     return _release(batch, item, reader, "back")
 
 
@@ -100,7 +106,7 @@ def _release(batch: str, item: int, reader: str, how: str) -> bool:
 
 @contextmanager
 def renewing(batch: str, item: int, reader: str) -> Iterator[None]:
-    """Renews the lease of an item for the time of the block."""
+    """Renews the lease of an item for the duration of the block."""
     ended = threading.Event()
     interval = settings.get().lease_seconds / 4
 
@@ -109,7 +115,7 @@ def renewing(batch: str, item: int, reader: str) -> Iterator[None]:
             try:
                 _release(batch, item, reader, "renew")
             except RedisError as error:
-                log.warning("the lease of item %d of %s is not renewed: %s", item, batch, error)
+                log.warning("could not renew the lease of item %d of %s: %s", item, batch, error)
 
     thread = threading.Thread(target=renew, name="lease", daemon=True)
     thread.start()
@@ -120,7 +126,7 @@ def renewing(batch: str, item: int, reader: str) -> Iterator[None]:
 
 
 def collect(batch: str, seconds: float) -> Done | None:
-    """The next item that a reader has done; None if there is none within so many seconds."""
+    """Returns the next done item, or None if there is none within `seconds`."""
     *_, done = keys.batch(batch)
     row = cast("list[str] | None", connection.client().blpop([done], timeout=seconds))
     if not row or not row[1]:

@@ -1,9 +1,8 @@
-"""The queues that workers take messages from: who goes first, who helps, and whose turn is over.
+"""Messages to workers, helpers, and preemption of documents.
 
-A document is owned by one process until it is done, and helped by others a page at a time. So a
-small document that comes later starts as soon as any process that only helps has finished its page.
-Where every process owns a document, one of them steps aside for it: its document goes to the end of
-its lane, and is gone on with from there.
+One process owns a document until it is done; helpers process single pages of it. A document that is
+submitted later starts as soon as a helper has finished its page. If every process owns a document,
+one of them yields: its document goes to the end of its queue, and is resumed later (`Turn`).
 """
 
 from __future__ import annotations
@@ -35,77 +34,82 @@ from ocr_tasks.storage import store
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two documents that step aside, so that one place is not made twice.
-_ONE_AT_A_TIME = 5
+#: Seconds between two documents that yield, so that only one yields to a waiting document.
+_YIELD_INTERVAL = 5
 
-#: A turn lasts at least so many times as long as it took to get back to where the last one ended.
-_WORTH = 4
+#: Minimum length of a turn, as a multiple of the seconds that it took to get back to where the
+#: previous run ended.
+_MIN_TURN_FACTOR = 4
 
-#: Seconds after which the messages to helpers on a host go that is gone itself.
-_PAGES_SECONDS = 24 * 3600
+#: Seconds after which messages to helpers expire if hosts do not share the data folder. Nobody else
+#: receives those of a host that is gone.
+_HELPER_MESSAGE_SECONDS = 24 * 3600
 
-#: Characters of a document's name that Flower shows.
-_MOST_OF_NAME = 80
+#: Maximum length of a document's name in Flower.
+_MAX_NAME = 80
 
-#: Held while a message is sent. A worker's main process forks children while its threads send
-#: messages: what one of them has locked in Celery at that moment stays locked in the child.
+#: Held while a message is sent, and during forks. A lock that another thread holds in Celery during
+#: a fork would stay locked in the child forever.
 _sending = threading.RLock()
 os.register_at_fork(
     before=_sending.acquire, after_in_parent=_sending.release, after_in_child=_sending.release
 )
 
-#: A byte that the processes of a worker share, as they are forked from one: whether it is stopping.
+#: One byte of memory that all processes of a worker share: 1 if the worker is being stopped.
 _stopping = mmap.mmap(-1, 1)
 
 
 def stop() -> None:
-    """Has the documents of this worker's processes step aside, each after its page."""
+    """Makes the documents of this worker's processes yield after their current page."""
     _stopping[0] = 1
 
 
 def stopping() -> bool:
-    """Whether this worker is being stopped."""
+    """Returns whether this worker is being stopped."""
     return bool(_stopping[0])
 
 
 def publish(job_id: str, job_input: Mapping[str, Any], options: dict[str, Any], lane: str) -> None:
-    """Sends the message of a job, which wakes a worker, to the end of a lane.
+    """Sends the message of a job to the end of the queue `lane`, a key of LANES.
 
-    Where that fails, the reconciler does it later: the job's record says that it waits.
+    If that fails, the recovery thread of a worker sends it later.
     """
     try:
         with _sending:
             app.send_task(
                 OCR_DOCUMENT,
                 args=[job_id, options],
-                **_shown(_described(job_input, options), f"{options['mode']}, {lane}"),
+                **_reprs(_summary(job_input, options), f"{options['mode']}, {lane}"),
                 task_id=job_id,
                 queue=LANES[lane],
                 retry=False,
             )
-    except _unsent() as error:
-        log.warning("the message of job %s could not be sent: %s", job_id, error)
+    except _send_errors() as error:
+        log.warning("could not send the message of job %s: %s", job_id, error)
 
 
-def _shown(what: str, how: str = "") -> dict[str, str]:
-    """What Flower shows in place of a task's arguments, and of its named ones."""
-    return {"argsrepr": what, "kwargsrepr": how}
+def _reprs(args: str, kwargs: str = "") -> dict[str, str]:
+    """Returns what Flower shows as the positional and keyword arguments of a task."""
+    return {"argsrepr": args, "kwargsrepr": kwargs}
 
 
-def _described(job_input: Mapping[str, Any], options: Mapping[str, Any]) -> str:
-    """A job in a line. The name is the client's: one line of it, without tricks of direction."""
+def _summary(job_input: Mapping[str, Any], options: Mapping[str, Any]) -> str:
+    """Returns a job in one line.
+
+    The name is untrusted: line breaks and characters that change the text direction are replaced.
+    """
     name = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in job_input["name"])
-    if len(name) > _MOST_OF_NAME:
-        name = name[: _MOST_OF_NAME - 1] + "…"
+    if len(name) > _MAX_NAME:
+        name = name[: _MAX_NAME - 1] + "…"
     pages = job_input["pages"]
     count = f"{pages} page{'' if pages == 1 else 's'}"
     return f"{name} · {count} · {'+'.join(options['languages'])}"
 
 
 def publish_to(task: str, queue_of_job: Mapping[str, str]) -> None:
-    """Sends a message for each job, by id, to its queue: `task` is called with the job's id.
+    """Sends a message for each job to its queue, which calls `task` with the job's id.
 
-    The recovery thread sends what could not be sent.
+    The recovery thread sends later what could not be sent.
     """
     try:
         with _sending, app.producer_pool.acquire(block=True) as producer:
@@ -113,34 +117,34 @@ def publish_to(task: str, queue_of_job: Mapping[str, str]) -> None:
                 app.send_task(
                     task,
                     args=[job_id],
-                    **_shown(queue),
+                    **_reprs(queue),
                     task_id=job_id,
                     queue=queue,
                     producer=producer,
                     retry=False,
                 )
-    except _unsent() as error:
-        log.warning("%d messages for %s could not be sent: %s", len(queue_of_job), task, error)
+    except _send_errors() as error:
+        log.warning("could not send %d messages for %s: %s", len(queue_of_job), task, error)
 
 
 def oldest(lane: str) -> str | None:
-    """The id of the task whose message waits longest in a lane; None: nothing waits there."""
+    """Returns the task id of the oldest message in the queue `lane`, None if the queue is empty."""
     message = cast("str | None", connection.client().lindex(queue_of(lane), -1))
     return str(json.loads(message)["headers"]["id"]) if message else None
 
 
 def for_helpers(priority: str) -> str:
-    """The lane in which helpers of a document of this priority wait.
+    """Returns the key of LANES for messages to helpers of a document of this priority.
 
-    Where hosts have data folders of their own, `pages` is the only lane of those who share one.
+    It is `pages` if hosts do not share the data folder, because only that queue is per folder.
     """
     return "bulk" if priority == "bulk" and store.get().in_folder else "pages"
 
 
 def call_helpers(job_id: str, lane: str, batch: str, count: int) -> None:
-    """Asks so many other processes to take part in a batch of a job, after what waits already.
+    """Sends up to `count` messages, limited to OCR_HELPERS_MAX, to helpers for a batch of a job.
 
-    Where they cannot be asked, the owner does everything itself.
+    If they cannot be sent, the owner of the job does all items itself.
     """
     try:
         with _sending, app.producer_pool.acquire(block=True) as producer:
@@ -148,31 +152,31 @@ def call_helpers(job_id: str, lane: str, batch: str, count: int) -> None:
                 app.send_task(
                     READ_PAGES,
                     args=[job_id, lane, batch],
-                    **_shown(f"helps {job_id}"),
+                    **_reprs(f"helps {job_id}"),
                     queue=LANES[lane],
                     producer=producer,
                     ignore_result=True,
                 )
         if not store.get().in_folder:
             with suppress(RedisError):
-                connection.client().expire(LANES[lane], _PAGES_SECONDS)
-    except _unsent() as error:
-        log.warning("no helpers could be called for job %s: %s", job_id, error)
+                connection.client().expire(LANES[lane], _HELPER_MESSAGE_SECONDS)
+    except _send_errors() as error:
+        log.warning("could not call helpers for job %s: %s", job_id, error)
 
 
 def send_event(task: Any, kind: str, **fields: Any) -> None:
-    """Sends one of Celery's events about a task that runs here."""
+    """Sends one of Celery's events about a task of this process."""
     with _sending:
         task.send_event(kind, retry=False, **fields)
 
 
-def _unsent() -> tuple[type[Exception], ...]:
-    """What is raised where a message cannot be sent."""
+def _send_errors() -> tuple[type[Exception], ...]:
+    """Returns the exceptions that Celery raises if a message cannot be sent."""
     return (OperationalError, *app.connection_for_write().connection_errors)
 
 
 def others_wait() -> bool:
-    """Whether any message waits for a worker."""
+    """Returns whether any message waits in the queues that this worker consumes."""
     with connection.client().pipeline(transaction=False) as pipe:
         for queue in (*LANES.values(), *SHARED_QUEUES):
             pipe.llen(queue)
@@ -180,40 +184,42 @@ def others_wait() -> bool:
 
 
 class Turn:
-    """The time for which a process may go on with its document although others wait."""
+    """The time that a process may spend on its document while other documents wait."""
 
     def __init__(self, priority: str) -> None:
         names = [name for name in LANES if name != "pages"]
         before_or_equal = names[: names.index(priority) + 1]
-        self._lanes = [LANES[name] for name in before_or_equal]
+        self._queues = [LANES[name] for name in before_or_equal]
         if "normal" in before_or_equal:
-            self._lanes += SHARED_QUEUES
-        self._begun = time.monotonic()
-        self._waiting: str | None = None
+            self._queues += SHARED_QUEUES
+        self._started_at = time.monotonic()
+        #: The oldest message of equal or higher priority at the previous call of `is_over`.
+        self._oldest: str | None = None
 
     def is_over(self, back: float) -> bool:
-        """Whether this document is to step aside; to be asked after each page that was read.
+        """Returns whether this document should yield. Called after each processed page.
 
-        `back` is the number of seconds that this run took to get to where the last one ended.
+        `back` is the number of seconds that this run took to get to where the previous run ended.
 
-        It is if a document that is not less urgent has waited for a page's time and nobody took it:
-        every process owns a document then. It is too if this worker is being stopped.
+        A document yields if the same message of equal or higher priority has been the oldest since
+        the previous call, because then every process owns a document. It also yields if this worker
+        is being stopped.
         """
         if stopping():
             return True
-        length = back + max(settings.get().turn_seconds, _WORTH * back)
-        if time.monotonic() < self._begun + length:
+        length = back + max(settings.get().turn_seconds, _MIN_TURN_FACTOR * back)
+        if time.monotonic() < self._started_at + length:
             return False
         try:
-            waiting = self._next_message()
-            waited, self._waiting = waiting is not None and waiting == self._waiting, waiting
+            oldest = self._next_message()
+            waited, self._oldest = oldest is not None and oldest == self._oldest, oldest
             client = connection.client()
-            return waited and bool(client.set(keys.ASIDE, "1", nx=True, ex=_ONE_AT_A_TIME))
+            return waited and bool(client.set(keys.ASIDE, "1", nx=True, ex=_YIELD_INTERVAL))
         except RedisError:
-            return False  # the reading goes on while Redis is away
+            return False  # processing continues while Redis cannot be reached
 
     def _next_message(self) -> str | None:
         with connection.client().pipeline(transaction=False) as pipe:
-            for lane in self._lanes:
-                pipe.lindex(lane, -1)
+            for queue in self._queues:
+                pipe.lindex(queue, -1)
             return next(filter(None, pipe.execute()), None)

@@ -1,12 +1,12 @@
-"""Celery's result backend, made a place that can be believed.
+"""Celery's result backend with atomic writes.
 
-`AsyncResult(job_id)` reads here what `update_state` and the end of a task write. Celery's own Redis
-backend reads, decides and writes in several steps, so that a late progress can replace a failure,
-and it cannot tell a job that waits from one that never was. Here each job is one hash, made when
-the job is submitted, and each write is one script that
-  - keeps a final state final,
-  - takes a write from a worker only while the job is that worker's (the fencing token),
-  - keeps the indexes of jobs by state and the counters in step.
+`AsyncResult(job_id)` returns what `update_state` and the end of a task write here. Celery's own
+Redis backend reads, decides and writes in several steps, so late progress can overwrite a failure.
+It also cannot distinguish a waiting job from an unknown id. Here each job is one hash, created when
+the job is submitted, and each write is one Lua script that
+  - never changes a final state,
+  - rejects writes of a worker that no longer holds the job (fencing token),
+  - updates the indexes of jobs by state and the counters.
 """
 
 from __future__ import annotations
@@ -34,17 +34,20 @@ from ocr_tasks.jobs.idempotency import Repeatable
 from ocr_tasks.model import CELERY_STATES, Outcome, Progress, State
 from ocr_tasks.redis import connection, counters, keys
 
-#: Times that the end of a job is tried to be written, about one second apart.
-_END_TRIES = 600
+#: Attempts to write the end of a job, about one second apart.
+_END_ATTEMPTS = 600
 
 
 class NotWritten(Exception):
-    """A worker's progress was refused: the job has ended, or belongs to another worker by now."""
+    """A worker's progress was rejected: the job has ended, or another worker holds it."""
 
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """What a job starts with, ready for JSON. `created` is in seconds since the epoch."""
+    """A job to create, with values that JSON can represent.
+
+    `created` is in seconds since the epoch.
+    """
 
     id: str
     input: dict[str, Any]
@@ -55,7 +58,7 @@ class NewJob:
 
     @property
     def lane(self) -> str:
-        """Where its message goes."""
+        """The queue of its message, a key of `celery_app.LANES`."""
         return str(self.options["priority"])
 
 
@@ -75,7 +78,7 @@ def _as_job_error(exc: BaseException) -> errors.JobError:
 
 
 def _counters(state: State, result: Any) -> list[str | float]:
-    """Pairs of a counter's name and what the end of a job adds to it."""
+    """Returns pairs of a counter's name and its increment at the end of a job."""
     if not state.final:
         return []
     pairs: list[str | float] = [f"jobs_{state}", 1]
@@ -94,15 +97,15 @@ def _counters(state: State, result: Any) -> list[str | float]:
 
 
 class JobBackend(RedisBackend):  # type: ignore[misc]  # Celery has no types
-    """The store of all jobs, in the shape that Celery's clients and Flower expect."""
+    """The store of all jobs, readable by Celery's clients and Flower."""
 
     def _create_client(self, **params: Any) -> redis.Redis:
         return connection.client()
 
-    # What Celery calls
+    # Called by Celery
 
     def on_task_call(self, producer: Any, task_id: str) -> None:
-        """Does nothing: Celery would subscribe the submitting process to each job's channel."""
+        """Does nothing. Celery would subscribe the submitting process to each job's channel."""
 
     def get(self, key: str | bytes) -> str | None:
         return self.mget([key])[0]
@@ -114,7 +117,7 @@ class JobBackend(RedisBackend):  # type: ignore[misc]  # Celery has no types
             return list(pipe.execute())
 
     def prepare_exception(self, exc: BaseException, serializer: str | None = None) -> Any:
-        """Celery's form of an exception, with our code beside it."""
+        """Returns an exception in Celery's format, plus `code`, `retryable` and `page`."""
         error = _as_job_error(exc)
         return {
             "exc_type": type(error).__name__,
@@ -136,18 +139,19 @@ class JobBackend(RedisBackend):  # type: ignore[misc]  # Celery has no types
     ) -> Any:
         """Writes a state that Celery reports.
 
-        The token is found on the task's request, where `tasks` puts it after its claim. Celery's
-        main process, which reports a time limit, has none and needs none. What it reports of a
-        child that died is not written: the job is given back (`worker`).
+        The fencing token is an attribute of the task's request, which `worker.tasks` sets after its
+        claim. Celery's main process, which reports time limits, writes without a token. Its reports
+        of children that died are ignored, because the maintenance thread of the worker requeues
+        their jobs (`worker.heartbeat`).
         """
         if state == ABORTED:
-            # Somebody asks for its end, such as Flower: workers see to it (`control`).
+            # A client such as Flower aborts the job. Workers cancel it (`worker.remote_control`).
             self.app.control.revoke(task_id)
         ours = CELERY_STATES.get(state)
         if ours is None or (ours is State.FAILED and result["code"] == errors.WorkerLost.code):
             return result
         if ours is State.CANCELLED and task_id not in revoked:
-            # Nobody asked for that: its process was killed for another job, and it is given back.
+            # It was not cancelled. Its process was killed, and the job is requeued.
             return result
         token = getattr(request, "fencing_token", None) or ""
         meta = self.encode_meta(task_id, state, result, traceback)
@@ -161,20 +165,20 @@ class JobBackend(RedisBackend):  # type: ignore[misc]  # Celery has no types
 
     def _end(self, job_id: str, token: str, state: State, meta: str, result: Any) -> bool:
         args = [job_id, token, state, meta, "", *_counters(state, result)]
-        # An end is worth trying again while Redis is away; a progress is not.
+        # Retried while Redis cannot be reached, unlike writes of progress.
         write = ("write", keys.job(job_id), args)
-        return bool(self.ensure(connection.run, write, max_retries=_END_TRIES) == 1)
+        return bool(self.ensure(connection.run, write, max_retries=_END_ATTEMPTS) == 1)
 
-    # What `jobs` calls
+    # Called by the modules of `jobs`
 
     def create(
         self, new: NewJob, queue_max: int, own_max: int, request: Repeatable | None
     ) -> str | int:
-        """Makes a job in the state queued, and gives its id.
+        """Creates a job in the state queued and returns its id.
 
-        Where the client has sent the same request before, that job's id; -1 if there is a job of
-        this id, 0 if the queue is full, -2 if too many of the owner's jobs wait (`own_max`, 0 for
-        no limit).
+        If the client has sent the same request before, returns the id of that job. Otherwise
+        returns -1 if the job already exists, 0 if the queue is full, -2 if `own_max` jobs of the
+        owner are queued (0 for no limit).
         """
         progress = Progress().to_dict()
         record = {"input": new.input, "options": new.options, "owner": new.owner}
@@ -187,13 +191,16 @@ class JobBackend(RedisBackend):  # type: ignore[misc]  # Celery has no types
         if request and request.key:
             names.append(request.key)
             args += [request.remembered(new.id), str(settings.get().idempotency_seconds)]
-        answer = connection.run("create", names, args)
-        if isinstance(answer, str) and request:
-            return request.job_of(answer)
-        return new.id if answer == 1 else int(answer)
+        result = connection.run("create", names, args)
+        if isinstance(result, str) and request:
+            return request.job_of(result)
+        return new.id if result == 1 else int(result)
 
     def claim(self, job_id: str, token: str, holder: str, progress: Progress) -> bool:
-        """Makes a job run, in the name of `token`, with a lease. False: it does not wait."""
+        """Starts a queued job with a fencing token and a lease.
+
+        Returns False if the job is not queued.
+        """
         meta = self.encode_meta(job_id, "PROGRESS", progress.to_dict())
         lease = settings.get().lease_seconds
         args: list[str | float] = [job_id, token, holder, lease, meta]
@@ -201,16 +208,18 @@ class JobBackend(RedisBackend):  # type: ignore[misc]  # Celery has no types
         return bool(connection.run("claim", keys.job(job_id), args) == 1)
 
     def renew(self, holders: Mapping[str, str]) -> None:
-        """Renews the leases of jobs, by their ids, for those who still hold them."""
+        """Renews the leases of those of the jobs (job id to holder) that still have the holder."""
         names = [keys.LEASES, *map(keys.task, holders)]
         pairs = [text for pair in holders.items() for text in pair]
         connection.run("renew", names, [settings.get().lease_seconds, *pairs])
 
     def give_back(self, job_id: str, holder: str, lane: str, progress: Progress, lost: bool) -> int:
-        """Puts a job that runs back among those that wait: 1 done, 2 failed instead, 0 not.
+        """Puts a running job back into the state queued.
 
-        `holder` is '' where its lease has run out. `lost`: its worker was lost with it; a job that
-        has cost too many workers fails.
+        `holder` is the process that holds it, '' if its lease has expired. With `lost`, a worker
+        was lost with it, and the job fails after OCR_LOSSES_MAX of them.
+
+        Returns 1 if queued, 2 if failed, 0 if it is not running or has another holder.
         """
         failure = self.prepare_exception(errors.WorkerLost())
         meta = self.encode_meta(job_id, "QUEUED", progress.to_dict())
@@ -221,53 +230,57 @@ class JobBackend(RedisBackend):  # type: ignore[misc]  # Celery has no types
         return int(connection.run("give_back", keys.job(job_id), args))
 
     def commit(self, job_id: str, token: str, outcome: Outcome) -> bool:
-        """Ends a job as succeeded. False: it is not this run's any more, or has ended."""
+        """Ends a job as succeeded; returns False if the run no longer holds it, or it has ended."""
         result = outcome.to_dict()
         meta = self.encode_meta(job_id, states.SUCCESS, result)
         return self._end(job_id, token, State.SUCCEEDED, meta, result)
 
     def end(self, job_id: str, state: State, result: dict[str, Any]) -> None:
-        """Ends a job as an earlier record of it had ended: with what Celery kept of that."""
+        """Ends a restored job with the final state and the result of its lost record."""
         celery_state = next(name for name, ours in CELERY_STATES.items() if ours is state)
         self._end(job_id, "", state, self.encode_meta(job_id, celery_state, result), result)
 
     def finish(self, job_id: str, token: str, state: State, result: Any) -> bool:
-        """Ends an extension's job; returns False if it is no longer this run's, or has ended."""
+        """Ends an extension's job; returns False if the run no longer holds it, or it has ended."""
         celery_state = next(name for name, ours in CELERY_STATES.items() if ours is state)
         meta = self.encode_meta(job_id, celery_state, result)
         return self._end(job_id, token, state, meta, result)
 
     def cancel(self, job_id: str) -> bool:
-        """Ends a job as cancelled. False: it has ended before."""
+        """Ends a job as cancelled; returns False if it has already ended."""
         failure = self.prepare_exception(errors.JobCancelled())
         meta = self.encode_meta(job_id, states.REVOKED, failure)
         args = [job_id, "", State.CANCELLED, meta, "", *_counters(State.CANCELLED, None)]
         return bool(connection.run("write", keys.job(job_id), args) == 1)
 
     def again(self, job_id: str, queue_max: int, own_max: int, lane: str) -> int:
-        """Makes a job that has ended wait again.
+        """Queues an ended job again.
 
-        Returns 1 done, 0 queue full, -1 no job, -2 not ended, -3 too many of the owner's jobs wait.
+        Returns 1 if queued, 0 if the queue is full, -1 if there is no such job, -2 if it has not
+        ended, -3 if `own_max` jobs of the owner are queued.
         """
         progress = Progress().to_dict()
         args = [job_id, self.encode_meta(job_id, "QUEUED", progress), json.dumps(progress)]
         return int(connection.run("again", keys.job(job_id), [*args, queue_max, own_max, lane]))
 
     def remove(self, job_id: str, tombstone_seconds: int) -> str:
-        """Replaces a job by a tombstone and gives the state it had, '' if there is no such job."""
+        """Replaces a job by a tombstone; returns its last state, '' if there is no such job."""
         meta = self.encode_meta(
             job_id, states.REVOKED, self.prepare_exception(errors.JobCancelled("deleted"))
         )
         return str(connection.run("remove", keys.job(job_id), [job_id, meta, tombstone_seconds]))
 
     def records(self, job_ids: Sequence[str]) -> list[tuple[dict[str, str], int | None]]:
-        """Each job's hash (empty: none) and its place in the queue from 0, in one round trip."""
+        """Returns each job's hash, empty if unknown, and its 0-based queue position if queued.
+
+        Takes one round trip.
+        """
         with self.client.pipeline(transaction=False) as pipe:
             for job_id in job_ids:
                 pipe.hgetall(keys.task(job_id))
                 pipe.zrank(keys.jobs_in(State.QUEUED), job_id)
-            answers = pipe.execute()
-        return list(zip(answers[::2], answers[1::2], strict=True))
+            replies = pipe.execute()
+        return list(zip(replies[::2], replies[1::2], strict=True))
 
     def encode_meta(self, job_id: str, state: str, result: Any, traceback: Any = None) -> str:
         """Returns Celery's metadata of a job as JSON."""

@@ -1,4 +1,9 @@
-"""Deletes what has been kept long enough, and what nobody refers to; restores what Redis forgot."""
+"""Retention: deletes expired data and unreferenced files, and restores records that Redis lost.
+
+Inputs, results and jobs expire some time after the end of the job (`OCR_KEEP_…`). A sweep of all
+files deletes what requests and runs left behind that were killed, and restores the record of each
+job that has a manifest but no record.
+"""
 
 from __future__ import annotations
 
@@ -19,16 +24,20 @@ from ocr_tasks.uploads import tus
 
 log = logging.getLogger(__name__)
 
-#: Seconds after which an upload or a folder that belongs to no job was left by a request that died.
+#: Age in seconds from which an upload or a folder without a job is taken to be left behind by a
+#: request that was killed.
 _ABANDONED = 3600.0
 
-#: Jobs that are looked at in one go.
-_AT_ONCE = 200
+#: Jobs per batch.
+_BATCH_SIZE = 200
 
 
 @dataclass
 class Swept:
-    """What was deleted, by numbers, and restored."""
+    """The numbers of deleted inputs, results, jobs, uploads and leftovers, and of restored jobs.
+
+    `bytes` is the space that was freed.
+    """
 
     inputs: int = 0
     results: int = 0
@@ -43,7 +52,7 @@ class Swept:
 
 
 def expire(swept: Swept) -> None:
-    """Deletes inputs, results and jobs whose time is over."""
+    """Deletes expired inputs, results and jobs; adds their numbers to `swept`."""
     config = settings.get()
     swept.inputs += _each_due(
         keys.ENDED_WITH_INPUT, config.keep_inputs_seconds, lambda job: _drop_input(job, swept)
@@ -55,22 +64,25 @@ def expire(swept: Swept) -> None:
 
 
 def _each_due(index: str, keep: int, drop: Callable[[str], None]) -> int:
-    """Drops the jobs that ended longer ago than so many seconds; gives their number."""
+    """Calls `drop` for each job that ended more than `keep` seconds ago; returns their number.
+
+    `keep` 0 means that they never expire.
+    """
     count = 0
     client = connection.client()
     while keep:
         before = connection.now() - keep
-        due: list[str] = client.zrangebyscore(index, "-inf", before, 0, _AT_ONCE)  # type: ignore[assignment]
+        due: list[str] = client.zrangebyscore(index, "-inf", before, 0, _BATCH_SIZE)  # type: ignore[assignment]
         for job_id in due:
-            # One that is being run again is no longer in the index.
+            # A job that was retried in the meantime is no longer in the index.
             if client.zrem(index, job_id):
                 try:
                     drop(job_id)
                 except errors.ServiceError:
-                    client.zadd(index, {job_id: before}, nx=True)  # still to be done
+                    client.zadd(index, {job_id: before}, nx=True)  # tried again later
                     raise
                 count += 1
-        if len(due) < _AT_ONCE:
+        if len(due) < _BATCH_SIZE:
             break
     return count
 
@@ -100,20 +112,20 @@ def _drop(job_id: str, swept: Swept) -> None:
 
 
 def sweep(swept: Swept) -> None:
-    """Looks at all jobs: deletes files that belong to nobody, restores jobs without a record."""
+    """Checks the files of all jobs: deletes unreferenced ones, restores jobs without a record."""
     sweep_host(swept)
     _each_batch(store.get().jobs(), _sweep_jobs, swept)
 
 
 def sweep_host(swept: Swept) -> None:
-    """Sweeps this host's data folder: deletes what dead requests and runs left there."""
+    """Deletes what killed requests and runs left in this host's data folder."""
     sweep_uploads(swept)
     if not store.get().in_folder:
         _each_batch((path.name for path in layout.folders()), _sweep_scratch, swept)
 
 
 def sweep_uploads(swept: Swept) -> None:
-    """Deletes what requests that died left in the data folder of this host, and expired uploads."""
+    """Deletes expired uploads, and what killed requests left in this host's data folder."""
     count, size = tus.sweep()
     swept.uploads += count
     swept.bytes += size
@@ -124,47 +136,47 @@ def sweep_uploads(swept: Swept) -> None:
 
 
 def _each_batch(
-    job_ids: Iterable[str], look: Callable[[list[str], Swept], None], swept: Swept
+    job_ids: Iterable[str], check: Callable[[list[str], Swept], None], swept: Swept
 ) -> None:
     rows = iter(job_ids)
-    while batch := list(islice(rows, _AT_ONCE)):
-        look(batch, swept)
+    while batch := list(islice(rows, _BATCH_SIZE)):
+        check(batch, swept)
 
 
 def _sweep_jobs(job_ids: list[str], swept: Swept) -> None:
-    kept = store.get()
+    files = store.get()
     for job_id, (record, _) in zip(job_ids, lifecycle.backend().records(job_ids), strict=True):
         state = record.get("state")
-        if state is None and kept.has(job_id, layout.REQUEST):
+        if state is None and files.has(job_id, layout.REQUEST):
             _restore(job_id, swept)
-        elif state == "deleted" or (state is None and kept.age(job_id) > _ABANDONED):
-            swept.bytes += kept.size(job_id, "")
-            kept.remove(job_id, "")
+        elif state == "deleted" or (state is None and files.age(job_id) > _ABANDONED):
+            swept.bytes += files.size(job_id, "")
+            files.remove(job_id, "")
             swept.leftovers += 1
-        elif state and State(state).final and kept.in_folder:
+        elif state and State(state).final and files.in_folder:
             _sweep_leftovers(layout.job(job_id), record, swept)
 
 
 def _sweep_scratch(job_ids: list[str], swept: Swept) -> None:
-    """Deletes the folders of runs that are not here any more, where jobs are kept elsewhere."""
+    """Deletes the local folders of jobs that no longer run here, if jobs are stored in a bucket."""
     for job_id, (record, _) in zip(job_ids, lifecycle.backend().records(job_ids), strict=True):
         state, folder = record.get("state"), layout.job(job_id)
         over = state == "deleted" or (state is not None and State(state).final)
         if over and extensions.owner_of(record):
-            _sweep_leftovers(folder, record, swept)  # whose log is kept here
+            _sweep_leftovers(folder, record, swept)  # keeps the log, which exists only here
         elif layout.age(folder.path) > (settings.get().lease_seconds if over else _ABANDONED):
             _free(folder.path, swept)
             swept.leftovers += 1
 
 
 def _sweep_leftovers(folder: layout.JobFolder, record: dict[str, str], swept: Swept) -> None:
-    """Deletes what runs left behind that were killed, or whose results do not count."""
+    """Deletes the work folder of an ended job, and results of runs that did not end it."""
     result = json.loads(record["meta"])["result"] or {}
-    left = [folder.path / "work"]
+    leftovers = [folder.path / "work"]
     runs = folder.path / "runs"
     if runs.exists():
-        left += [path for path in runs.iterdir() if path.name != result.get("run")]
-    for path in left:
+        leftovers += [path for path in runs.iterdir() if path.name != result.get("run")]
+    for path in leftovers:
         if path.exists() and layout.age(path) > settings.get().lease_seconds:
             _free(path, swept)
             swept.leftovers += 1
@@ -173,17 +185,17 @@ def _sweep_leftovers(folder: layout.JobFolder, record: dict[str, str], swept: Sw
 def restore(job_id: str) -> bool:
     """Recreates the record of a job from its files, and queues the job if it has not ended.
 
-    False: the record exists, as another host recreated it first.
+    Returns False if the record exists, because another host has recreated it first.
     """
     new = NewJob(**json.loads(store.get().read(job_id, layout.REQUEST) or b""))
-    made = lifecycle.backend().create(new, settings.get().queue_max, 0, None)
-    if made == -1:
+    created = lifecycle.backend().create(new, settings.get().queue_max, 0, None)
+    if created == -1:
         return False
-    if made != new.id:
+    if created != new.id:
         raise errors.QueueFull()
-    written = store.get().read(job_id, layout.END)
-    if written is not None:
-        end = json.loads(written)
+    stored_end = store.get().read(job_id, layout.END)
+    if stored_end is not None:
+        end = json.loads(stored_end)
         lifecycle.backend().end(new.id, State(end["state"]), end["result"])
     else:
         queues.publish(new.id, new.input, new.options, new.lane)
@@ -194,8 +206,8 @@ def _restore(job_id: str, swept: Swept) -> None:
     try:
         restored = restore(job_id)
     except (OSError, ValueError, KeyError, TypeError, errors.QueueFull) as error:
-        log.warning("job %s cannot be restored: %s", job_id, error)
+        log.warning("could not restore job %s: %s", job_id, error)
         return
     if restored:
-        log.warning("job %s was restored from its folder: Redis had forgotten it", job_id)
+        log.warning("restored job %s from its folder, because Redis had lost its record", job_id)
         swept.restored += 1

@@ -1,6 +1,7 @@
-"""Which workers live, and what they can read.
+"""The registry of live workers: their languages, processes and processors.
 
-A worker says so every few seconds; one that stops saying so is gone.
+A worker announces itself every five seconds. Its entry expires LIFETIME seconds after the last
+announcement.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ from ocr_tasks import settings
 from ocr_tasks.model import WorkerInfo
 from ocr_tasks.redis import connection, keys
 
-#: Seconds after which a worker that said nothing counts as gone.
+#: Seconds after the last announcement for which a worker counts as alive.
 LIFETIME = 15
 
 
 def announce(worker: WorkerInfo) -> None:
-    """Says that a worker lives and what it can read."""
+    """Registers a worker for LIFETIME seconds."""
     with connection.client().pipeline() as pipe:
         pipe.set(keys.WORKER_PREFIX + worker.name, json.dumps(asdict(worker)), ex=LIFETIME)
         pipe.sadd(keys.WORKERS, worker.name)
@@ -29,36 +30,36 @@ def announce(worker: WorkerInfo) -> None:
 
 
 def show_alive() -> None:
-    """Touches OCR_ALIVE_FILE, where that is set: to be called while this process does its work."""
+    """Touches OCR_ALIVE_FILE if it is set. Called regularly while this process works normally."""
     path = settings.get().alive_file
     if path:
         path.touch()
 
 
 def leave(name: str) -> None:
-    """Says that a worker has gone."""
+    """Removes a worker that ends."""
     connection.client().delete(keys.WORKER_PREFIX + name)
 
 
 def living() -> list[WorkerInfo]:
-    """The workers that live."""
+    """Returns the live workers, sorted by name."""
     with connection.errors_as_ours():
         client = connection.client()
         names = sorted(cast("set[str]", client.smembers(keys.WORKERS)))
-        found = client.mget([keys.WORKER_PREFIX + name for name in names]) if names else []
-        records = dict(zip(names, cast("list[str | None]", found), strict=True))
+        values = client.mget([keys.WORKER_PREFIX + name for name in names]) if names else []
+        records = dict(zip(names, cast("list[str | None]", values), strict=True))
         if gone := [name for name, record in records.items() if not record]:
             client.srem(keys.WORKERS, *gone)
     return [WorkerInfo(**json.loads(record)) for record in records.values() if record]
 
 
 def readers() -> list[WorkerInfo]:
-    """The workers that live and read documents."""
+    """Returns the live workers that process documents."""
     return [worker for worker in living() if worker.takes_documents]
 
 
 def languages() -> list[str]:
-    """Languages that every living worker has; those last seen where none lives."""
+    """Returns the languages that all live workers have, or those last announced if none is live."""
     workers = readers()
     if workers:
         return sorted(set.intersection(*(set(worker.languages) for worker in workers)))

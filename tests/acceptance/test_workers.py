@@ -87,6 +87,7 @@ def test_chosen_pages_and_options_reach_the_helpers(faulty: Stack, http: httpx.C
     assert read == [True, False, True, True, True, True]
     log = faulty.log.read_text()[seen:]
     assert "read_pages" in log
+    assert "could not call helpers" not in log
     assert "helpers could be called" not in log
     assert "is given back" not in log
 
