@@ -1,9 +1,9 @@
-"""Tells those who asked for it what has become of their jobs.
+"""Webhooks: HTTP requests that report the progress and the end of jobs to their clients.
 
-What is to be told is put on a list in Redis by the very script that writes the state of a job, so
-nothing that happens to a worker loses it. A thread of each worker's main process sends it, signed
-after Standard Webhooks (https://www.standardwebhooks.com), and tries again over hours where nobody
-takes it. The same message has the same id each time.
+The Lua script that writes the state of a job also queues the message, so a crash cannot lose it. A
+thread of each worker's main process (`worker.webhook_sender`) acquires due messages and sends them,
+signed according to Standard Webhooks (https://www.standardwebhooks.com). Failed deliveries are
+retried for three days. Delivery is at least once; all attempts of a message have the same id.
 """
 
 from __future__ import annotations
@@ -32,28 +32,38 @@ from ocr_tasks.storage import atomic, store
 
 log = logging.getLogger(__name__)
 
-#: Seconds after each try that failed until the next one; then the message is given up.
+#: Seconds from each failed attempt to the next one. After the last delay the message is given up.
 DELAYS = (5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400)
 
-#: What may be told of: the end of a job alone, or every stage as well.
+#: What a webhook reports: the end of a job, or each stage as well.
 EVENTS = frozenset({"end", "stages"})
 
-#: Seconds for one try, to connect and in all, and bytes of an answer that are read.
-_CONNECT, _IN_ALL, _MOST_READ = 10.0, 15.0, 64 * 1024
+#: Timeouts of an attempt in seconds, to connect and in total.
+_CONNECT_TIMEOUT, _TIMEOUT = 10.0, 15.0
 
-#: Seconds for which a message is one worker's, longer than a try takes.
+#: Maximum number of bytes that are read of a response.
+_MAX_RESPONSE_BYTES = 64 * 1024
+
+#: Seconds for which one worker has a message, longer than an attempt takes.
 _LEASE = 60
 
-#: A receiver may ask for so many seconds until the next try at most.
-_LONGEST_WAIT = 86400
+#: Maximum number of seconds that a receiver can request in Retry-After.
+_MAX_RETRY_AFTER = 86400
 
-#: What a receiver answers who is busy (and one that is gone for good answers 410).
-_BUSY, _GONE = {429, 502, 503, 504}, 410
+#: Status codes of responses whose Retry-After is used.
+_BUSY = {429, 502, 503, 504}
+
+#: Status code with which a receiver refuses all further attempts.
+_GONE = 410
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """Something to be told: `event` is a state or a stage of an attempt of a job."""
+    """A queued webhook.
+
+    `event` is a state or a stage of attempt `attempt` of the job. `tries` is the number of failed
+    delivery attempts.
+    """
 
     job_id: str
     attempt: int
@@ -62,17 +72,18 @@ class Message:
 
     @property
     def member(self) -> str:
+        """The message's member of `keys.OUTBOX`."""
         return f"{self.job_id} {self.attempt} {self.event}"
 
     @property
     def id(self) -> str:
-        """The same for each try, and for nothing else."""
+        """The message id, which is the same for all delivery attempts."""
         return "msg_" + hashlib.sha256(self.member.encode()).hexdigest()[:32]
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """Who is told of something, and what."""
+class Notification:
+    """The URL and the payload of a webhook."""
 
     url: str
     content: dict[str, Any]
@@ -80,7 +91,12 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """A try: at which time, which answer or why there is none, and when the next one is due."""
+    """A delivery attempt.
+
+    `at` is its time, `status` the status code of the response, and `reason` why there is none.
+    `next_at` is the time of the next attempt, None if it was the last. Times are seconds since the
+    epoch.
+    """
 
     event: str
     at: float
@@ -94,7 +110,7 @@ class Attempt:
 
 
 def wanted(form: dict[str, list[str]]) -> Callback | None:
-    """Who is to be told of a job, taken out of the fields of a request."""
+    """Removes the fields of the webhook from a form, and returns the webhook that they request."""
     urls, events = form.pop("callback_url", []), form.pop("callback_events", [])
     if not urls:
         if events:
@@ -108,8 +124,8 @@ def wanted(form: dict[str, list[str]]) -> Callback | None:
     return Callback(urls[0], events[0] if events else "end")
 
 
-def take(most: int) -> list[Message]:
-    """Messages that are due, now this worker's for a minute."""
+def acquire(most: int) -> list[Message]:
+    """Acquires up to `most` due messages for one minute."""
     rows = connection.run("due", [keys.OUTBOX, keys.OUTBOX_TRIES], [most, _LEASE])
     messages = []
     for member, tries in zip(rows[::2], rows[1::2], strict=True):
@@ -119,30 +135,30 @@ def take(most: int) -> list[Message]:
 
 
 def postpone(message: Message, seconds: float) -> None:
-    """Has a message wait without a try."""
+    """Makes a message due after `seconds`, without an attempt."""
     due = connection.now() + seconds
     connection.client().zadd(keys.OUTBOX, {message.member: due}, xx=True)
 
 
-def told(message: Message) -> Told | None:
-    """Whom a message goes to, and what it says; None: what it is about is gone."""
+def notification(message: Message) -> Notification | None:
+    """Returns the URL and the payload of a message, None if its job no longer exists."""
     with suppress(errors.JobNotFound, errors.JobDeleted):
         job = lifecycle.read(message.job_id)
-        return Told(job.callback.url, payload(message, job)) if job.callback else None
+        return Notification(job.callback.url, payload(message, job)) if job.callback else None
     for extension in extensions.installed():
-        if found := extension.notification(message.job_id, message.event):
-            return Told(*found)
+        if row := extension.notification(message.job_id, message.event):
+            return Notification(*row)
     return None
 
 
 def deliver(
-    message: Message, told: Told, resolve: url_guard.Resolve = url_guard.resolve
+    message: Message, notification: Notification, resolve: url_guard.Resolve = url_guard.resolve
 ) -> Attempt:
-    """Tries once to tell, and notes what came of it."""
-    body = json.dumps(told.content, ensure_ascii=False).encode()
+    """Makes one delivery attempt, records it, and schedules the next one if it failed."""
+    body = json.dumps(notification.content, ensure_ascii=False).encode()
     status, reason, wait = None, "", 0
     try:
-        status, wait = _post(told.url, message.id, body, resolve)
+        status, wait = _post(notification.url, message.id, body, resolve)
     except (url_guard.Refused, errors.CallbackRefused) as refused:
         reason = f"blocked: {refused}"
     except (httpcore.TimeoutException, TimeoutError):
@@ -152,7 +168,7 @@ def deliver(
     now = connection.now()
     attempt = Attempt(message.event, now, status, reason, None)
     if not attempt.delivered and status != _GONE and message.tries < len(DELAYS):
-        delay = DELAYS[message.tries] * random.uniform(0.9, 1.1)  # noqa: S311  # no secret
+        delay = DELAYS[message.tries] * random.uniform(0.9, 1.1)  # noqa: S311  # not a secret
         attempt = Attempt(message.event, now, status, reason, now + max(delay, wait))
     due = "" if attempt.next_at is None else repr(attempt.next_at)
     ended = "delivered" if attempt.delivered else "given_up"
@@ -163,13 +179,13 @@ def deliver(
 
 
 def drop(message: Message) -> None:
-    """Forgets a message whose job is gone."""
+    """Deletes a message whose job no longer exists."""
     connection.client().zrem(keys.OUTBOX, message.member)
     connection.client().hdel(keys.OUTBOX_TRIES, message.member)
 
 
 def replay(job: Job) -> None:
-    """Tells the end of a job once more, from the first try on."""
+    """Sends the webhook of a job's end again, with a full set of attempts."""
     if job.callback is None or not job.state.final:
         raise errors.NoCallback()
     member = Message(job.id, job.attempt, job.state, 0).member
@@ -180,7 +196,7 @@ def replay(job: Job) -> None:
 
 
 def payload(message: Message, job: Job) -> dict[str, Any]:
-    """What is told of a job; small, and never its text."""
+    """Returns the payload of a message. It never has the text of the document."""
     outcome, failure = job.outcome, job.failure
     return {
         "type": f"job.{message.event}",
@@ -201,7 +217,7 @@ def payload(message: Message, job: Job) -> dict[str, Any]:
 
 
 def _post(text: str, message_id: str, body: bytes, resolve: url_guard.Resolve) -> tuple[int, int]:
-    """Status, and the seconds that the receiver asks to wait."""
+    """Returns the status code of the response, and the seconds of its Retry-After, or 0."""
     url = url_guard.parse(text)
     stamp = str(int(time.time()))
     headers = {
@@ -211,8 +227,8 @@ def _post(text: str, message_id: str, body: bytes, resolve: url_guard.Resolve) -
         "webhook-timestamp": stamp,
         "webhook-signature": " ".join(sign(message_id, stamp, body)),
     }
-    backend = url_guard.VettedBackend(_IN_ALL, resolve)
-    limits = {"connect": _CONNECT, "read": _IN_ALL, "write": _IN_ALL, "pool": _IN_ALL}
+    backend = url_guard.VettedBackend(_TIMEOUT, resolve)
+    timeouts = {"connect": _CONNECT_TIMEOUT, "read": _TIMEOUT, "write": _TIMEOUT, "pool": _TIMEOUT}
     with (
         httpcore.ConnectionPool(network_backend=backend) as pool,
         pool.stream(
@@ -220,38 +236,41 @@ def _post(text: str, message_id: str, body: bytes, resolve: url_guard.Resolve) -
             httpcore.URL(str(url)),
             headers=list(headers.items()),
             content=body,
-            extensions={"timeout": limits},
-        ) as answer,
+            extensions={"timeout": timeouts},
+        ) as response,
     ):
-        read = 0
-        for piece in answer.iter_stream():
-            read += len(piece)
-            if read > _MOST_READ:
+        size = 0
+        for chunk in response.iter_stream():
+            size += len(chunk)
+            if size > _MAX_RESPONSE_BYTES:
                 break
-        return answer.status, _wanted_wait(answer)
+        return response.status, _retry_after(response)
 
 
-def _wanted_wait(answer: httpcore.Response) -> int:
-    if answer.status not in _BUSY:
+def _retry_after(response: httpcore.Response) -> int:
+    if response.status not in _BUSY:
         return 0
-    found = next((v for name, v in answer.headers if name.lower() == b"retry-after"), b"")
-    return min(int(found), _LONGEST_WAIT) if found.isdigit() else 0
+    value = next((v for name, v in response.headers if name.lower() == b"retry-after"), b"")
+    return min(int(value), _MAX_RETRY_AFTER) if value.isdigit() else 0
 
 
 # Signatures
 
 
 def sign(message_id: str, stamp: str, body: bytes) -> list[str]:
-    """The signatures of a message, one with each secret, the newest first."""
+    """Returns the signatures of a message, one for each secret, the newest first."""
     signed = f"{message_id}.{stamp}.".encode() + body
     return [
         "v1," + base64.b64encode(hmac.digest(secret, signed, "sha256")).decode()
-        for secret in map(_bytes_of, secret_texts())
+        for secret in map(_decode, secret_texts())
     ]
 
 
 def secret_texts() -> list[str]:
-    """The secrets as receivers need them, the newest first; made at random if none is set."""
+    """Returns the secrets as receivers need them, the newest first.
+
+    If OCR_WEBHOOK_SECRETS is not set, returns a random one that is stored in the data folder.
+    """
     chosen = settings.get().webhook_secret_list
     if chosen:
         return chosen
@@ -259,7 +278,10 @@ def secret_texts() -> list[str]:
     try:
         if not path.exists():
             if not store.get().in_folder:
-                log.warning("made a secret for this host alone; others need OCR_WEBHOOK_SECRETS")
+                log.warning(
+                    "created a webhook secret for this host; set OCR_WEBHOOK_SECRETS on all hosts"
+                )
+            # If two processes create a secret at the same time, the first one stays.
             secret = "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
             atomic.create(path, f"{secret}\n".encode(), mode=0o600)
         return [path.read_text().strip()]
@@ -267,5 +289,5 @@ def secret_texts() -> list[str]:
         raise errors.StorageUnavailable("the secret for webhooks cannot be read") from error
 
 
-def _bytes_of(text: str) -> bytes:
+def _decode(text: str) -> bytes:
     return base64.b64decode(text.removeprefix("whsec_"), validate=True)

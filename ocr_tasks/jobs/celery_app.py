@@ -45,7 +45,7 @@ LARGE_CHILD_KIB = 2 * 1024 * 1024
 
 
 def name_queue_of_pages(folder: str) -> None:
-    """Makes the queue of messages to helpers one of the hosts that share the folder with this id."""
+    """Makes messages to helpers go to a queue of the hosts that share this data folder (an id)."""
     LANES["pages"] = f"ocr.pages.{folder}"
 
 

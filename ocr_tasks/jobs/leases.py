@@ -1,9 +1,9 @@
 """The worker's side of the life of a job: claims, leases and fencing tokens.
 
 One process claims a queued job and holds it with a lease, which the main process of its worker
-renews. All writes of the process carry the fencing token of its claim. They are rejected once
-another process has claimed the job. A job whose lease has expired is put back into the queue by the
-recovery thread of any worker (`worker.recovery`).
+renews. All writes of the process carry the fencing token of its claim. They are rejected once the
+job is queued again or claimed by another process. A job whose lease has expired is queued again by
+the recovery thread of any worker (`worker.recovery`).
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
-"""Looks into uploaded files, in a process of its own with limits (`checker` starts it).
+"""Checks uploaded files, in a sandboxed process that `sandbox.forkserver` starts.
 
-Takes an order for documents (see `intake`), writes `input.pdf` into the folder and answers with
-`{"pages": …, "media_type": …}` or `{"code": …, "detail": …, "file": …}`. Orders of other kinds go
-to the extension that knows them.
+An order for a document (`uploads.receive` sends it) names a folder with the uploaded files. The
+process writes `input.pdf` into that folder and responds with `{"pages": …, "media_type": …}`, or
+with the error `{"code": …, "detail": …, "file": …}`, where `file` is the 1-based number of the
+rejected file. Orders of other kinds are passed to extensions.
 
-What a file is, is decided by its content. A single PDF stays as it is, byte for byte; images become
-pages, without recompression where PDF can hold them as they are; several files become one PDF.
+The type of a file is detected from its content. A single PDF is kept byte for byte. Images become
+pages, without recompression if PDF supports their format. Several files are merged into one PDF.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from ocr_tasks.sandbox import forkserver, rlimits
 
 POINTS_PER_INCH = 72
 
-#: What the system says, and whose fault it is. A file that is too large is one that we make.
-_OF_SYSTEM: dict[int | None, type[errors.OcrTasksError]] = {
+#: Errors of the operating system. EFBIG concerns files that this process writes, not the upload.
+_ERRORS_BY_ERRNO: dict[int | None, type[errors.OcrTasksError]] = {
     errno.ENOSPC: errors.StorageFull,
     errno.EDQUOT: errors.StorageFull,
     errno.EFBIG: errors.CheckFailed,
@@ -36,9 +37,13 @@ _OF_SYSTEM: dict[int | None, type[errors.OcrTasksError]] = {
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What is to be done, and within which limits. `files` is their number.
+    """A check of a document, with its options and limits.
 
-    `data_dir` is the folder of which nothing but `folder` may be read, with `confine`.
+    `folder` has the files `upload-00001` to the number of `files`. With `confine`, the process
+    cannot access anything in `data_dir` outside `folder`. `image_dpi` is the resolution of images,
+    None to determine it. `max_page_inches` limits the longer side of a page.
+    `max_image_megapixels` limits each image. `seconds`, `memory_bytes` and `file_bytes` limit the
+    CPU time, the memory and the size of written files of the process.
     """
 
     folder: Path
@@ -59,8 +64,8 @@ class Order:
         return [self.folder / f"upload-{number:05d}" for number in range(1, self.files + 1)]
 
 
-def answer(data: dict[str, Any]) -> dict[str, Any]:
-    """What is to be said to an order, which is done within its limits."""
+def respond(data: dict[str, Any]) -> dict[str, Any]:
+    """Carries out an order in this process, and returns the response. See the module."""
     kind = data.pop("kind", "document")
     data |= {name: Path(data[name]) for name in ("folder", "data_dir")}
     try:
@@ -76,20 +81,20 @@ def answer(data: dict[str, Any]) -> dict[str, Any]:
             file_bytes=order.file_bytes,
         )
         return run(order)
-    except _Refused as refused:
-        error = refused.error
-        return {"code": error.code, "detail": error.detail, "file": refused.number}
+    except _Rejected as rejected:
+        error = rejected.error
+        return {"code": error.code, "detail": error.detail, "file": rejected.number}
     except errors.OcrTasksError as error:
         return {"code": error.code, "detail": error.detail, "file": 1}
     except MemoryError:
         return {"code": errors.CheckFailed.code, "detail": "not enough memory", "file": 1}
     except OSError as error:
-        cls = _OF_SYSTEM.get(error.errno, errors.StorageUnavailable)
+        cls = _ERRORS_BY_ERRNO.get(error.errno, errors.StorageUnavailable)
         return {"code": cls.code, "detail": cls.title, "file": 1}
 
 
-class _Refused(Exception):
-    """A file cannot be taken; `number` is its place in the request, from 1."""
+class _Rejected(Exception):
+    """A file is not accepted; `number` is its 1-based position in the request."""
 
     def __init__(self, number: int, error: errors.OcrTasksError) -> None:
         super().__init__(number, error)
@@ -98,16 +103,16 @@ class _Refused(Exception):
 
 
 def _check_other(kind: str, data: dict[str, Any]) -> dict[str, Any]:
-    """Has the extension that knows this kind of order check the upload."""
+    """Passes an order to the extension that supports its kind, and returns the response."""
     for extension in extensions.installed():
-        found = extension.check_upload(kind, data)
-        if found is not None:
-            return found
+        response = extension.check_upload(kind, data)
+        if response is not None:
+            return response
     raise errors.CheckFailed(f"unknown kind of upload {kind!r}")
 
 
 def run(order: Order) -> dict[str, Any]:
-    """Makes `input.pdf` of the files, deletes them, and says what came out."""
+    """Converts the files into `input.pdf` and deletes them; returns the response."""
     parts: list[Path] = []
     pages = 0
     media_types = set()
@@ -118,7 +123,7 @@ def run(order: Order) -> dict[str, Any]:
                 parts.append(part)
                 pages += count
         except errors.OcrTasksError as error:
-            raise _Refused(number, error) from error
+            raise _Rejected(number, error) from error
     target = order.folder / "input.pdf"
     if len(parts) == 1:
         parts[0].replace(target)
@@ -133,7 +138,10 @@ def run(order: Order) -> dict[str, Any]:
 
 
 def _parts(path: Path, order: Order, pages_left: int) -> Iterator[tuple[str, Path, int]]:
-    """Media type, PDF and number of pages of each part of a file."""
+    """Yields media type, PDF and number of pages of each part of a file.
+
+    A PDF has one part, images have one per page.
+    """
     with path.open("rb") as file:
         head = file.read(1024)
     if not head:
@@ -143,13 +151,13 @@ def _parts(path: Path, order: Order, pages_left: int) -> Iterator[tuple[str, Pat
         return
     from ocr_tasks.uploads import images
 
-    pictures = images.to_pdfs(path, order.image_dpi, partial(check_pixels, order), pages_left)
-    for media_type, part in pictures:
+    pages = images.to_pdfs(path, order.image_dpi, partial(check_pixels, order), pages_left)
+    for media_type, part in pages:
         yield media_type, part, 1
 
 
 def check_pdf(path: Path, order: Order, pages_left: int) -> int:
-    """The number of pages of a PDF that can be read."""
+    """Returns the number of pages of a PDF; raises an error if the PDF is not accepted."""
     try:
         with pikepdf.open(path, suppress_warnings=True) as pdf:
             return _check_document(pdf, order, pages_left)
@@ -157,7 +165,7 @@ def check_pdf(path: Path, order: Order, pages_left: int) -> int:
         raise errors.PdfEncrypted() from None
     except (errors.OcrTasksError, MemoryError, OSError):
         raise
-    except Exception as error:  # whatever the parser stumbles over is the document's fault
+    except Exception as error:  # any error of the parser means that the PDF is invalid
         raise errors.PdfInvalid() from error
 
 
@@ -197,7 +205,7 @@ def _check_page(number: int, page: pikepdf.Page, order: Order) -> None:
 
 
 def check_pixels(order: Order, width: int, height: int) -> None:
-    """Makes sure that an image is within the limit, before anything decodes it."""
+    """Raises ImageTooLarge if an image exceeds the limit. Called before the image is decoded."""
     if width * height > order.max_image_megapixels * 1_000_000:
         raise errors.ImageTooLarge(
             f"an image claims {width} × {height} pixels, more than "
@@ -214,9 +222,9 @@ def _merge(parts: list[Path], target: Path) -> None:
 
 
 if __name__ == "__main__":
-    import ocr_tasks.uploads.images  # noqa: F401  # imported here once, for all children
+    import ocr_tasks.uploads.images  # noqa: F401  # imported before the forks
 
     for extension in extensions.installed():
         for name in extension.check_modules:
             importlib.import_module(name)
-    forkserver.serve(answer)
+    forkserver.serve(respond)

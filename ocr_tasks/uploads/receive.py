@@ -1,7 +1,7 @@
-"""Takes an upload in: streams it to storage, keeps the limits, has it looked into.
+"""Receives uploads: streams them to disk, enforces limits, and has them checked.
 
-The looking is done by `triage` in a child process with limits of its own, as every upload is
-hostile. Memory here does not grow with the size of an upload.
+`uploads.inspect` checks the files in a sandboxed child process, because they are untrusted. The
+memory of this process does not grow with the size of an upload.
 """
 
 from __future__ import annotations
@@ -19,28 +19,29 @@ from ocr_tasks.options import JobOptions
 from ocr_tasks.sandbox import forkserver
 from ocr_tasks.storage import layout, store
 
+#: Maximum length of a document's name.
 NAME_LENGTH = 200
 
-_PIECE_BYTES = 1024 * 1024
+_CHUNK_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the files of one request may be at most."""
+    """Limits of the files of one request: their total size in bytes, and their number."""
 
     bytes: int
     files: int
 
 
 class UploadFile(io.FileIO):
-    """A file that is being uploaded; counts and hashes what is written."""
+    """A file that is being uploaded. Writes are added to the size and the hash of the request."""
 
     def __init__(self, path: Path, incoming: Incoming) -> None:
         super().__init__(path, "w+")
         self._incoming = incoming
 
     def write(self, data: bytes | bytearray | memoryview) -> int:  # type: ignore[override]
-        """Writes a piece of the upload."""
+        """Writes a chunk of the upload."""
         self._incoming.count(data)
         with layout.failures():
             view = memoryview(data)
@@ -52,7 +53,11 @@ class UploadFile(io.FileIO):
 
 @dataclass
 class Incoming:
-    """The files of one request, in the order in which they come."""
+    """The files of one request, in the order in which they are received.
+
+    `names` are the client's names of the files, `size` their total number of bytes, and `digest`
+    the SHA-256 of all bytes in this order.
+    """
 
     folder: Path
     limits: Limits
@@ -60,13 +65,13 @@ class Incoming:
     size: int = 0
     digest: hashlib._Hash = field(default_factory=hashlib.sha256)
 
-    #: Of files that an earlier request has made a job of: its id, and what they were known by.
+    #: Job id and fingerprint, if an earlier request has already created a job from the files.
     taken: tuple[str, str] | None = None
 
     _open: list[UploadFile] = field(default_factory=list)
 
     def open(self, untrusted_name: str) -> UploadFile:
-        """A new file to write an upload to; the client's name is kept as a label only."""
+        """Creates a file for the next upload. The client's name is kept only as a label."""
         path = self._next(untrusted_name)
         with layout.failures():
             file = UploadFile(path, self)
@@ -74,13 +79,13 @@ class Incoming:
         return file
 
     def link(self, path: Path, untrusted_name: str) -> None:
-        """Takes a file of this disk without copying it; it stays where it is, too."""
+        """Adds a file of the same disk as a hard link."""
         target = self._next(untrusted_name)
         with layout.failures():
             target.hardlink_to(path)
             with target.open("rb") as file:
-                while piece := file.read(_PIECE_BYTES):
-                    self.count(piece)
+                while chunk := file.read(_CHUNK_BYTES):
+                    self.count(chunk)
 
     def _next(self, untrusted_name: str) -> Path:
         limit = self.limits.files
@@ -91,20 +96,21 @@ class Incoming:
 
     @property
     def fingerprint(self) -> str:
-        """What tells these files from others."""
+        """A text that identifies the contents of the files and their number."""
         return self.taken[1] if self.taken else f"{len(self.names)}:{self.digest.hexdigest()}"
 
     def path(self, number: int) -> Path:
-        """Where the file of this number, from 1, lies."""
+        """Returns the path of a file; `number` counts from 1."""
         return self.folder / f"upload-{number:05d}"
 
     def close(self) -> None:
-        """Closes the files: nothing more will be written."""
+        """Closes the files after the last write."""
         with layout.failures():
             for file in self._open:
                 file.close()
 
     def count(self, data: bytes | bytearray | memoryview) -> None:
+        """Adds data to the size and the hash; raises UploadTooLarge above the limit."""
         limit = self.limits.bytes
         self.size += len(data)
         if self.size > limit:
@@ -112,47 +118,48 @@ class Incoming:
         self.digest.update(data)
 
     def discard(self) -> None:
-        """Deletes the files, if no job has taken them over."""
+        """Deletes the files, unless they were moved to a job's folder."""
         self.close()
         layout.discard(self.folder)
 
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A document that lies in the folder of a job to be."""
+    """An accepted document, stored in the folder of a job that is not created yet."""
 
     job_id: str
     input: JobInput
 
 
 def documents() -> Limits:
-    """What the files of a document may be at most."""
+    """Returns the limits of the files of a document."""
     config = settings.get()
     return Limits(config.max_upload_bytes, config.max_files)
 
 
 def begin(content_length: int | None, limits: Limits | None = None) -> Incoming:
-    """Prepares for the files of a request of so many bytes, where that is known.
+    """Creates the folder for the files of a request.
 
-    Without limits of their own they are those of a document.
+    `content_length` is the size of the request body in bytes, if known. `limits` default to those
+    of a document.
     """
     limits = limits or documents()
     limit = limits.bytes
-    if content_length is not None and content_length > limit + 1024 * 1024:  # room for the form
+    if content_length is not None and content_length > limit + 1024 * 1024:  # 1 MiB for the form
         raise errors.UploadTooLarge(f"more than {limit} bytes", limit=limit)
     store.get().check_room(content_length or 0)
     return Incoming(layout.new_upload(), limits)
 
 
 def receive(incoming: Incoming, options: JobOptions) -> Received:
-    """Looks into the files and makes them one PDF in the folder of a job to be."""
+    """Checks the files, and moves them as one PDF to the folder of a new job."""
     if incoming.taken:
         raise errors.UploadTaken(f"It became the job {incoming.taken[0]}", job=incoming.taken[0])
     if not incoming.names:
         raise errors.MissingFile()
     incoming.close()
-    found = _triage(incoming, options)
-    options.check_pages(found["pages"])
+    result = _inspect(incoming, options)
+    options.check_pages(result["pages"])
     job_id = layout.new_id()
     store.get().adopt(incoming.folder, job_id)
     return Received(
@@ -161,17 +168,17 @@ def receive(incoming: Incoming, options: JobOptions) -> Received:
             name=label(incoming.names),
             files=len(incoming.names),
             bytes=incoming.size,
-            pages=found["pages"],
-            media_type=found["media_type"],
+            pages=result["pages"],
+            media_type=result["media_type"],
             sha256=incoming.digest.hexdigest(),
         ),
     )
 
 
 def label(untrusted_names: list[str]) -> str:
-    """A name that is fit to be shown and offered for download, and never used as a path."""
+    """Returns a name for display and as the suggested name of downloads; never used as a path."""
     name = unicodedata.normalize("NFC", untrusted_names[0]).replace("\\", "/").rpartition("/")[2]
-    # Control and formatting characters (also those that turn the direction of writing) go.
+    # Removes control and formatting characters, e.g. those that change the text direction.
     name = "".join(c for c in name if unicodedata.category(c)[0] != "C").strip(" .")
     if len(name) > NAME_LENGTH:
         stem, dot, ending = name.rpartition(".")
@@ -180,7 +187,7 @@ def label(untrusted_names: list[str]) -> str:
     return name or "document"
 
 
-def _triage(incoming: Incoming, options: JobOptions) -> dict[str, Any]:
+def _inspect(incoming: Incoming, options: JobOptions) -> dict[str, Any]:
     config = settings.get()
     order = {
         "data_dir": str(config.data_dir),
@@ -195,9 +202,9 @@ def _triage(incoming: Incoming, options: JobOptions) -> dict[str, Any]:
         "memory_bytes": config.check_memory_bytes,
         "file_bytes": config.max_upload_bytes * 4,
     }
-    answer = forkserver.look(order, incoming.folder, config.check_seconds)
-    if "code" in answer:
+    response = forkserver.look(order, incoming.folder, config.check_seconds)
+    if "code" in response:
         count = len(incoming.names)
-        where = "" if count == 1 else f"File {answer['file']} of {count}: "
-        raise errors.by_code()[str(answer["code"])](f"{where}{answer['detail']}")
-    return answer
+        where = "" if count == 1 else f"File {response['file']} of {count}: "
+        raise errors.by_code()[str(response["code"])](f"{where}{response['detail']}")
+    return response

@@ -1,8 +1,8 @@
-"""A thread of a worker's main process that looks after the jobs that run here.
+"""The maintenance thread of a worker's main process.
 
-Several times a second it renews their leases, gives those back whose process has died, and kills
-what still runs for a job that was cancelled or deleted, with everything that it started. Every few
-seconds it says that the worker lives, and looks for what a dead one on this host left running.
+Twice a second it requeues the jobs of child processes that have died, and kills the process groups
+of jobs that were cancelled or deleted. It renews the leases of running jobs. Every five seconds it
+announces the worker, and kills processes that lost workers on this host left running.
 """
 
 from __future__ import annotations
@@ -37,42 +37,45 @@ from ocr_tasks.storage import layout, store
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two looks at the jobs that run, and between two signs of life.
-LOOK_INTERVAL = 0.5
-#: The same in a worker that is being stopped.
+#: Seconds between two checks of the running jobs, normally and in a worker that is being stopped.
+CHECK_INTERVAL = 0.5
 STOP_INTERVAL = 0.05
+
+#: Seconds between two announcements of the worker.
 ANNOUNCE_INTERVAL = 5.0
 
-#: Seconds after which a worker whose children were killed is ended by force.
+#: Seconds after which a worker exits whose pool does not end although its children were killed.
 _STOP_GRACE = 4.0
 
-#: How a job ends whose process comes to its end by itself.
-_DONE = ("succeeded", "failed")
+#: Final states that are written by the process that runs the job, just before it ends by itself.
+_ENDED_BY_RUN = ("succeeded", "failed")
 
-#: Leases are renewed so many times in the time that they last.
+#: Renewals of a lease during OCR_LEASE_SECONDS.
 _RENEWALS = 5
 
 
-class Caretaker(threading.Thread):
-    """Looks after the jobs of this worker; see the module."""
+class MaintenanceThread(threading.Thread):
+    """Maintains the leases and processes of this worker's jobs; see the module."""
 
     def __init__(self) -> None:
-        super().__init__(name="caretaker", daemon=True)
+        super().__init__(name="maintenance", daemon=True)
         self._stopped = threading.Event()
         self._consumer: Any = None
-        #: Ends of a pipe on which each child of the pool tells its process id, in 8 bytes.
-        self._births = os.pipe()
-        os.set_blocking(self._births[0], False)
+        #: Ends of a pipe to which each child of the pool writes its process id, in 8 bytes.
+        self._new_children = os.pipe()
+        os.set_blocking(self._new_children[0], False)
         #: Ends of a pipe whose data wakes Celery's event loop.
-        self._alarm = os.pipe()
+        self._wakeup = os.pipe()
+        #: Process ids of the children of the pool.
         self._children: set[int] = set()
         #: The job that each child owns, by its process id.
         self._owned: dict[int, str] = {}
+        #: Jobs that run here (owned or helped), and jobs that ran here and may have left files.
         self._jobs: set[str] = set()
         self._gone: set[str] = set()
-        #: Requests whose jobs had ended at the last look.
-        self._done: set[Any] = set()
-        #: When a worker that is being stopped ends what still runs, by the monotonic clock.
+        #: Requests whose jobs had ended at the previous check.
+        self._ended_requests: set[Any] = set()
+        #: When a worker that is being stopped kills its children, by the monotonic clock.
         self._deadline = math.inf
         self._renewed_at = 0.0
         self._announced_at = 0.0
@@ -80,52 +83,52 @@ class Caretaker(threading.Thread):
         self._roles: Sequence[WorkerRole] = ()
         self._documents = True
 
-    def note_birth(self, pid: int) -> None:
-        """Tells of a child of the pool; to be called in that child, as it starts."""
-        os.write(self._births[1], pid.to_bytes(8))
+    def register_child(self, pid: int) -> None:
+        """Registers a child of the pool. Called in the child when it starts."""
+        os.write(self._new_children[1], pid.to_bytes(8))
 
-    def look_after(self, consumer: Any) -> None:
-        """Starts, once Celery's consumer is ready."""
+    def begin(self, consumer: Any) -> None:
+        """Starts the thread, or replaces its consumer, when Celery's consumer is ready."""
         self._consumer = consumer
-        consumer.hub.add_reader(self._alarm[0], os.read, self._alarm[0], 1)
+        consumer.hub.add_reader(self._wakeup[0], os.read, self._wakeup[0], 1)
         if not self.is_alive():
             self.start()
 
     def offer(self, roles: Sequence[WorkerRole], documents: bool = True) -> None:
-        """Announces what the worker does for extensions, and whether it takes documents."""
+        """Sets what is announced: the worker's roles for extensions, and if it takes documents."""
         self._roles, self._documents = roles, documents
 
     def end_within(self, seconds: float) -> None:
-        """Has what runs here so many seconds to come to an end; then it is killed and given back.
+        """Makes the thread kill the children after `seconds`, and requeue their jobs.
 
-        Celery itself would wait for it without end.
+        Celery would wait for them without a limit.
         """
         self._deadline = time.monotonic() + seconds
-        os.write(self._alarm[1], b"!")  # else it could take a second to notice
+        os.write(self._wakeup[1], b"!")  # otherwise the event loop could take a second to react
 
     def run(self) -> None:
         while not self._stopped.is_set():
             try:
-                self._note_deaths()
-                self._keep_deadline()
-                self._look()
+                self._handle_deaths()
+                self._enforce_deadline()
+                self._check_jobs()
                 self._announce()
             except (RedisError, errors.QueueUnavailable) as error:
-                log.warning("Redis is away: %s", error)
-                worker_registry.show_alive()  # a worker that is restarted would not find it either
-            except Exception:  # the next look may go better; without any, all leases run out
-                log.exception("a look at the running jobs failed")
-            self._stopped.wait(STOP_INTERVAL if queues.stopping() else LOOK_INTERVAL)
+                log.warning("Redis is unavailable: %s", error)
+                worker_registry.show_alive()  # restarting the worker would not help
+            except Exception:  # keep running: without this thread all leases expire
+                log.exception("could not check the running jobs")
+            self._stopped.wait(STOP_INTERVAL if queues.stopping() else CHECK_INTERVAL)
 
     def stop(self) -> None:
-        """Kills what still runs here, gives its jobs back, and says good-bye."""
+        """Kills all children, requeues their jobs, and removes the worker from the registry."""
         if self._stopped.is_set() or not self.is_alive():
             return
         self._stopped.set()
         self.join(timeout=5)
-        self._give_all_back()
+        self._requeue_all()
 
-    def _give_all_back(self) -> None:
+    def _requeue_all(self) -> None:
         for pid in self._children:
             _kill_group(pid)
         try:
@@ -134,38 +137,39 @@ class Caretaker(threading.Thread):
             if self._info:
                 worker_registry.leave(self._info.name)
         except (RedisError, errors.QueueUnavailable):
-            pass  # leases and the sign of life run out by themselves
+            pass  # the leases and the entry in the registry expire
 
-    def _note_deaths(self) -> None:
-        """Kills what a child that died has left running, and gives its job back."""
+    def _handle_deaths(self) -> None:
+        """Kills the process groups of children that have died, and requeues their jobs."""
         with suppress(BlockingIOError):
-            while born := os.read(self._births[0], 8):
-                self._children.add(int.from_bytes(born))
+            while data := os.read(self._new_children[0], 8):
+                self._children.add(int.from_bytes(data))
         for pid in self._children - _alive():
             _kill_group(pid)
-            # Redis knows of a job that was claimed since the last look.
+            # Asks Redis, because the job may have been claimed after the previous check.
             for job_id in leases.held_by(_holder(pid)):
-                # In a worker that is being stopped it is no fault of the job.
+                # While the worker is being stopped, its children are killed without fault of jobs.
                 if leases.give_back(job_id, _holder(pid), lost=not queues.stopping()):
                     log.warning("process %d died; job %s is queued again", pid, job_id)
             self._children.discard(pid)
             self._owned.pop(pid, None)
 
-    def _keep_deadline(self) -> None:
+    def _enforce_deadline(self) -> None:
         late = time.monotonic() - self._deadline
-        # Idle children would take a second to notice that they are to end. Until the pool is closed
-        # it would replace them; once it has ended, it is None.
+        # Idle children are killed too, because they take a second to notice the end of the pool. An
+        # open pool would replace them. A pool that has ended is None.
         pool = self._consumer.pool._pool
         closed = pool is None or pool._state != RUN
         if late >= 0 or (closed and not celery_state.reserved_requests):
             for pid in self._children:
                 _kill_group(pid)
         if late > _STOP_GRACE:
-            log.error("the worker does not end by itself")
-            self._give_all_back()
+            log.error("the worker did not stop in time; exiting")
+            self._requeue_all()
             os._exit(1)
 
-    def _look(self) -> None:
+    def _check_jobs(self) -> None:
+        """Renews leases, and kills and cleans up after the runs of jobs that have ended."""
         requests = {request: _job_of(request) for request in list(celery_state.active_requests)}
         self._owned = {
             request.worker_pid: job_id
@@ -177,21 +181,21 @@ class Caretaker(threading.Thread):
         self._gone |= self._jobs - running
         self._jobs = running
         ended = self._ended([*running, *self._gone])
-        late = set(self._done)
-        self._done = {request for request, job_id in requests.items() if job_id in ended}
-        for request in self._done:
-            # One that has just ended well is about to say so; at the next look it should be gone.
-            if ended[requests[request]] not in _DONE or request in late:
+        overdue = self._ended_requests
+        self._ended_requests = {request for request, job_id in requests.items() if job_id in ended}
+        for request in self._ended_requests:
+            # A run that has just written its final state ends by itself before the next check.
+            if ended[requests[request]] not in _ENDED_BY_RUN or request in overdue:
                 self._consumer.hub.call_soon(self._kill, request)
-        # A process that is being killed may still write for a moment: swept until nothing is left.
-        # The logs of extensions' jobs are kept here in any case.
+        # Repeated until nothing is left, because a process that is being killed may still write for
+        # a moment. The logs of extensions' jobs are always stored on this host.
         scratch = not (store.get().in_folder or self._roles)
         gone = self._gone.intersection(ended)
         self._gone = {job_id for job_id in gone if not _sweep(job_id, scratch)}
 
     @staticmethod
     def _ended(job_ids: Sequence[str]) -> dict[str, str | None]:
-        """Those of the jobs that have ended, or that nobody knows, with their states."""
+        """Returns the states of those of the jobs that have ended or are unknown (None)."""
         states = leases.states(job_ids)
         return {job_id: state for job_id, state in states.items() if state not in leases.OPEN}
 
@@ -202,14 +206,14 @@ class Caretaker(threading.Thread):
             self._renewed_at = now
 
     def _kill(self, request: Any) -> None:
-        """Runs in Celery's event loop: ends a request and everything that runs for it."""
+        """Kills the processes of a request. Runs in Celery's event loop."""
         if request not in celery_state.active_requests:
-            return  # it has come to its end; its process may be at something else already
+            return  # it has ended, and its process may already have another request
         pid = request.worker_pid
         request.terminate(self._consumer.pool, signal="SIGKILL")
         if pid:
             _kill_group(pid)
-        log.info("killed what ran for job %s, which has ended", _job_of(request))
+        log.info("killed the processes of job %s, which has ended", _job_of(request))
 
     def _announce(self) -> None:
         now = time.monotonic()
@@ -221,17 +225,17 @@ class Caretaker(threading.Thread):
         for extension in extensions.installed():
             extension.announce()
         self._announced_at = now
-        # By Celery's event loop: one that is stuck takes no tasks.
+        # Called by Celery's event loop, because a worker whose loop is stuck receives no tasks.
         self._consumer.hub.call_soon(worker_registry.show_alive)
         if killed := orphans.kill():
-            log.warning("killed what a lost worker had left running: %s", ", ".join(killed))
+            log.warning("killed processes of a lost worker: %s", ", ".join(killed))
 
 
 def _alive() -> set[int]:
-    """The children of this process that have not died.
+    """Returns the process ids of the live children of this process.
 
-    Celery learns of a death only when the last program that the child started has ended, as these
-    keep the child's end of a pipe open; until then the child is a zombie.
+    Celery notices a death only when the last program that the child started has ended, because
+    these programs keep the child's end of a pipe open. Until then the child is a zombie.
     """
     children = set()
     for child in psutil.Process().children():
@@ -246,20 +250,20 @@ def _holder(pid: int) -> str:
 
 
 def _job_of(request: Any) -> str:
-    """The job that a request works for, as its owner or as a helper."""
+    """Returns the id of the job that a request works for, as its owner or as a helper."""
     return str(request.args[0]) if request.name == READ_PAGES else str(request.id)
 
 
 def _describe(roles: Sequence[WorkerRole], documents: bool) -> WorkerInfo:
-    found = WorkerInfo(
+    info = WorkerInfo(
         name=f"{socket.gethostname()}:{os.getpid()}", processes=settings.get().processes
     )
     for role in roles:
-        found = replace(found, **role.info)
+        info = replace(info, **role.info)
     if not documents:
-        return found
+        return info
     return replace(
-        found,
+        info,
         languages=sorted(engine.languages() - INTERNAL_LANGUAGES),
         versions=document.versions(),
         folder="" if store.get().in_folder else layout.folder_id(),
@@ -267,18 +271,18 @@ def _describe(roles: Sequence[WorkerRole], documents: bool) -> WorkerInfo:
 
 
 def _sweep(job_id: str, scratch: bool) -> bool:
-    """Deletes what a run that was killed left behind, and all files if the job was deleted.
+    """Deletes the work folder of a job that has ended, or its whole folder if it was deleted.
 
-    `scratch`: all files of a job that does not run here any more are. False: something is still
-    there.
+    With `scratch`, the data folder has only temporary copies, and the whole folder is deleted in
+    any case. Returns whether nothing is left.
     """
     path = layout.job(job_id).path
-    whole = scratch or leases.deleted(job_id)
-    leftover = path if whole else path / "work"
+    all_files = scratch or leases.deleted(job_id)
+    leftover = path if all_files else path / "work"
     layout.discard(leftover)
     return not leftover.exists()
 
 
 def _kill_group(pid: int) -> None:
-    with suppress(ProcessLookupError, PermissionError):  # nothing of it is left
+    with suppress(ProcessLookupError, PermissionError):  # the group has ended
         os.killpg(pid, signal.SIGKILL)

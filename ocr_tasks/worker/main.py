@@ -1,7 +1,9 @@
-"""A worker: Celery's prefork pool, each child in a process group of its own, and three threads.
+"""The main process of a worker: Celery's prefork pool and three threads.
 
-One looks after what runs here (`caretaker`), one after what is lost anywhere (`reconciler`), and
-one sends webhooks (`courier`).
+`heartbeat` maintains the jobs that run here, `recovery` requeues jobs that were lost anywhere, and
+`webhook_sender` sends webhooks. Each child of the pool is sandboxed, and leads its own process
+group, so it can be killed together with the programs that it started. If jobs are stored in a
+bucket, another thread transfers objects for the children (`storage.broker`).
 """
 
 from __future__ import annotations
@@ -35,44 +37,45 @@ from ocr_tasks.jobs import leases, queues
 from ocr_tasks.jobs.celery_app import LANES, SHARED_QUEUES, app, name_queue_of_pages
 from ocr_tasks.sandbox import orphans, rlimits
 from ocr_tasks.storage import layout, store
-from ocr_tasks.worker.heartbeat import Caretaker
-from ocr_tasks.worker.recovery import Reconciler
-from ocr_tasks.worker.webhook_sender import Courier
+from ocr_tasks.worker.heartbeat import MaintenanceThread
+from ocr_tasks.worker.recovery import RecoveryThread
+from ocr_tasks.worker.webhook_sender import WebhookSender
 
 log = logging.getLogger(__name__)
 
-#: Seconds by which a job may compute beyond its time: ending it in good order comes first.
+#: CPU seconds per core that a job may use beyond OCR_JOB_SECONDS. The kernel kills it after that,
+#: if the worker has not ended it before.
 _CPU_GRACE = 60
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
-#: What this worker does for extensions.
+#: The roles of this worker for extensions.
 _roles: list[WorkerRole] = []
 
 
 def main(documents: bool = True) -> int:
-    """Runs a worker until it is told to stop (SIGTERM, or Ctrl-C).
+    """Runs a worker until it receives SIGTERM or SIGINT; returns the exit code.
 
-    `documents`: it takes documents, unless an extension needs it for itself.
+    With `documents`, it consumes the queues of documents, unless an extension's role excludes them.
     """
     config = settings.get()
     logs.set_up()
     orphans.mark()
-    # What Celery says past its own log, such as that it stops, is said by us as well.
-    quiet = Path(os.devnull).open("w")  # noqa: SIM115  # for as long as the process lives
-    sys.__stdout__ = quiet  # type: ignore[misc]  # nobody else writes there
-    os.umask(0o077)  # what people send is nobody else's business
-    import ocr_tasks.worker.remote_control  # takes the place of Celery's own commands
-    import ocr_tasks.worker.tasks  # noqa: F401  # loaded here, so that the children share its memory
+    # Discards what Celery prints instead of logging, e.g. that it stops. This module logs it.
+    quiet = Path(os.devnull).open("w")  # noqa: SIM115  # open as long as the process runs
+    sys.__stdout__ = quiet  # type: ignore[misc]  # only Celery uses it
+    os.umask(0o077)  # documents must not be readable by other users
+    import ocr_tasks.worker.remote_control  # replaces Celery's commands
+    import ocr_tasks.worker.tasks  # noqa: F401  # loaded before the forks, to share its memory
 
-    if _porter:
-        # Who helps must see the data folder.
+    if _broker:
+        # Only workers with the same data folder can help with a document.
         name_queue_of_pages(layout.folder_id())
     names = _choose_queues(documents)
     if not names:
         return 1
-    # `celery worker` as a command line would load all of Celery's other commands.
+    # Not started by Celery's command line, which would load all of Celery's commands.
     worker = app.Worker(
         hostname=f"{os.getpid()}@{socket.gethostname()}",
         pool_cls="prefork",
@@ -80,29 +83,29 @@ def main(documents: bool = True) -> int:
         queues=names,
         loglevel=config.log_level,
         quiet=True,
-        without_gossip=True,  # both only cost, and gossip stumbles when Redis restarts
+        without_gossip=True,  # both are not needed, and gossip fails when Redis restarts
         without_mingle=True,
     )
-    # What is loaded stays, and the children share it: nobody looks for garbage there, which Celery
-    # does before each fork, and Python at the end.
+    # Excludes loaded modules from garbage collection, so children keep sharing their memory. Celery
+    # would collect before each fork, and Python at exit.
     gc.freeze()
     gc.enable()
     try:
         worker.start()
     finally:
-        _reconciler.stop()
-        _courier.stop()
-        _caretaker.stop()
+        _recovery.stop()
+        _webhook_sender.stop()
+        _maintenance.stop()
     return worker.exitcode or 0
 
 
 def _choose_queues(documents: bool) -> list[str]:
-    """Returns the queues that this worker consumes; none if it has nothing to offer."""
+    """Returns the queues that this worker consumes; none if there is no work for it."""
     offers = (extension.worker_role(documents) for extension in extensions.installed())
     _roles[:] = filter(None, offers)
     documents = documents and all(role.documents for role in _roles)
     queues_of_roles = [queue for role in _roles for queue in role.queues]
-    _caretaker.offer(_roles, documents)
+    _maintenance.offer(_roles, documents)
     if not documents:
         return queues_of_roles
     SHARED_QUEUES[:] = queues_of_roles
@@ -112,11 +115,11 @@ def _choose_queues(documents: bool) -> list[str]:
 @setup_logging.connect  # type: ignore[untyped-decorator]  # Celery has no types
 def _set_up_logging(loglevel: int = logging.INFO, **_: Any) -> None:
     logs.set_up(loglevel)
-    # The caretaker tells of children that died, with their jobs; what the pool says has no handler.
+    # Silences the pool. The maintenance thread logs children that died, with their jobs.
     get_logger().setLevel(logging.CRITICAL)
-    # Celery warns that it runs as root, and advises an option that `ocr-tasks` does not have.
+    # Celery warns that it runs as root, and suggests an option that `ocr-tasks` does not have.
     warnings.filterwarnings("ignore", category=SecurityWarning)
-    # OCRmyPDF's own words go to the log of the job; the libraries below it say too much.
+    # OCRmyPDF's messages go to the log of the job; its libraries are too verbose.
     logging.getLogger("ocrmypdf").propagate = False
     for name, level in (("fontTools", "ERROR"), ("pdfminer", "ERROR"), ("PIL", "INFO")):
         logging.getLogger(name).setLevel(level)
@@ -124,23 +127,23 @@ def _set_up_logging(loglevel: int = logging.INFO, **_: Any) -> None:
 
 @worker_process_init.connect  # type: ignore[untyped-decorator]
 def _start_child(**_: Any) -> None:
-    """Lets a child be killed together with the programs it runs, shut in, and keep its memory."""
+    """Prepares a child of the pool: its process group, its sandbox and its memory allocator."""
     os.setpgrp()
-    _caretaker.note_birth(os.getpid())
-    _shut_in()
-    if _porter:
-        store.ask_porter(_porter.children_end)
-    _go_when_worn_out()
-    # A page takes dozens of buffers of some megabytes. Given back and fetched anew each time, they
-    # cost 3 % of a page. (mallopt(3); other C libraries than glibc do without.)
+    _maintenance.register_child(os.getpid())
+    _sandbox()
+    if _broker:
+        store.ask_porter(_broker.children_end)
+    _exit_when_worn_out()
+    # Makes glibc keep freed memory. A page needs dozens of buffers of some megabytes, and returning
+    # them to the system takes 3 % of the time of a page. See mallopt(3); only glibc has it.
     with suppress(AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
         for parameter in (_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD):
             mallopt(parameter, 1 << 30)
 
 
-def _shut_in() -> None:
-    """Takes from a child what reading documents does not need; see `limits`."""
+def _sandbox() -> None:
+    """Limits a child to the memory, files and ports that OCR needs; see `sandbox.rlimits`."""
     config = settings.get()
     rlimits.bound(config.worker_memory_bytes, config.worker_file_bytes)
     kept = {name for role in _roles for name in role.environment}
@@ -156,15 +159,15 @@ def _shut_in() -> None:
     readable += config.redis_files
     readable += [Path(name).resolve().parent for name in config.plugin_names if "/" in name]
     if not rlimits.confine(writable, config.data_dir, ports, readable):
-        log.warning("this kernel cannot shut processes in (Landlock); limits alone hold them")
+        log.warning("this kernel has no Landlock; processes have resource limits, but no sandbox")
 
 
-def _go_when_worn_out() -> None:
-    """Has a child that is worn out end, instead of waiting for its next job; another replaces it.
+def _exit_when_worn_out() -> None:
+    """Makes a child exit before it waits for its next job, if `rlimits.worn_out`.
 
-    It is between two jobs then, and one that was sent to it meanwhile goes to another child.
+    The pool replaces the child. A job that was already assigned to it goes to another child.
     """
-    process = current_process()._target  # billiard's loop, which takes its methods from here
+    process = current_process()._target  # billiard's loop, which calls methods of this object
     wait = process.wait_for_job
 
     def wait_or_end() -> Any:
@@ -177,34 +180,34 @@ def _go_when_worn_out() -> None:
 
 @task_prerun.connect  # type: ignore[untyped-decorator]
 def _start_job(**_: Any) -> None:
-    """Bounds what a job computes, should the worker not live to end it when its time is over."""
+    """Limits the CPU time of a job, in case the worker dies before it enforces the time limit."""
     rlimits.allow_cpu((settings.get().job_seconds + _CPU_GRACE) * settings.cores())
 
 
-def _look_after(job_id: str) -> None:
-    """Deletes what was put for a job that was deleted meanwhile."""
+def _clean_up_after_transfer(job_id: str) -> None:
+    """Deletes the files of a job that was deleted while some of them were transferred."""
     if leases.deleted(job_id):
         store.get().delete(job_id)
 
 
-_porter = store.porter()
-_caretaker = Caretaker()
-_reconciler = Reconciler()
-_courier = Courier()
+_broker = store.porter()
+_maintenance = MaintenanceThread()
+_recovery = RecoveryThread()
+_webhook_sender = WebhookSender()
 
 
 @worker_ready.connect  # type: ignore[untyped-decorator]
 def _on_ready(sender: Any, **_: Any) -> None:
-    _caretaker.look_after(sender)
-    _reconciler.begin()
-    if _porter:
-        _porter.begin(_look_after)
+    _maintenance.begin(sender)
+    _recovery.begin()
+    if _broker:
+        _broker.begin(_clean_up_after_transfer)
     if settings.get().send_webhooks:
-        _courier.begin()
+        _webhook_sender.begin()
 
 
 @worker_shutting_down.connect  # type: ignore[untyped-decorator]
 def _on_shutting_down(**_: Any) -> None:
-    log.info("stopping; running jobs have %d seconds", settings.get().stop_seconds)
+    log.info("stopping; running jobs have up to %d seconds", settings.get().stop_seconds)
     queues.stop()
-    _caretaker.end_within(settings.get().stop_seconds)
+    _maintenance.end_within(settings.get().stop_seconds)

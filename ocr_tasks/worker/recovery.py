@@ -1,9 +1,10 @@
-"""Puts jobs back on the queue that nobody works on although they have not ended.
+"""The recovery thread of a worker: requeues jobs that no worker works on, and applies retention.
 
-Runs in the main process of every worker, one at a time in the whole cluster. Two things are lost
-now and then: a worker, with the job that it had (its lease then runs out), and a message, because
-its sender or receiver died at the wrong moment, or because Redis lost it. The record of the job is
-the truth; a message that is published twice does no harm, as only one worker gets the job.
+It runs in the main process of every worker, but only one worker of the service acts at a time. A
+job is stuck if its worker was lost, in which case its lease expires, or if its message was lost
+because the sender or the receiver died, or because Redis lost data. Messages are sent again
+according to the records of jobs. A duplicate message is harmless, because only one worker can claim
+the job.
 """
 
 from __future__ import annotations
@@ -22,114 +23,117 @@ from ocr_tasks.storage import store
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two looks.
+#: Seconds between two checks.
 INTERVAL = 5.0
 
-#: Seconds from a job's record to its message, and from the message to the claim, that are normal.
+#: Age in seconds from which a message of a queued job can count as lost. A younger one may still be
+#: about to be sent, or just have been received.
 _SETTLE = 10.0
 
-#: Two messages that were sent within so many seconds may be in either order.
+#: Seconds within which messages may be queued in another order than their recorded times.
 _DISORDER = 2.0
 
-#: Seconds between two looks for what is due to be deleted, and at all folders.
+#: Seconds between two deletions of expired data, and between two sweeps of all files.
 _RETENTION_INTERVAL = 60.0
 _SWEEP_INTERVAL = 3600.0
 
-#: Jobs that one look deals with at most; the next look goes on.
-_MOST = 200
+#: Maximum number of jobs handled by one check. The next check handles the others.
+_BATCH_SIZE = 200
 
 
-class Reconciler(threading.Thread):
-    """Looks for what is lost, and deletes what has been kept long enough; see the module."""
+class RecoveryThread(threading.Thread):
+    """Requeues lost jobs and messages, and deletes expired data; see the module."""
 
     def __init__(self) -> None:
-        super().__init__(name="reconciler", daemon=True)
+        super().__init__(name="recovery", daemon=True)
         self._stopped = threading.Event()
-        self._looked = time.monotonic()
-        self._calm_until = 0.0
-        #: When the data folder was last looked at, where other hosts do not share it.
+        self._checked_at = time.monotonic()
+        #: Until when leases may have expired because Redis was unavailable.
+        self._grace_until = 0.0
+        #: When this host's data folder was last swept, if hosts do not share it.
         self._swept_at = -math.inf
 
     def begin(self) -> None:
-        """Starts, if it does not run yet."""
+        """Starts the thread if it is not running."""
         if not self.is_alive():
             self.start()
 
     def stop(self) -> None:
-        """Ends after what it is at."""
+        """Ends the thread after the current check."""
         self._stopped.set()
 
     def run(self) -> None:
         while not self._stopped.wait(INTERVAL):
             try:
-                self.look()
+                self.check()
             except (RedisError, errors.QueueUnavailable) as error:
-                log.warning("Redis is away: %s", error)
+                log.warning("Redis is unavailable: %s", error)
             except (errors.StorageUnavailable, errors.StorageFull) as error:
-                log.warning("storage cannot be looked at: %s", error)
-            except Exception:  # the next look may go better
-                log.exception("a look for what is lost failed")
+                log.warning("storage is unavailable: %s", error)
+            except Exception:  # keep running: the next check may succeed
+                log.exception("could not check for lost jobs")
 
-    def look(self) -> None:
-        """Puts back what is lost, and deletes what is due, if no other worker is at it."""
+    def check(self) -> None:
+        """Requeues lost jobs, and deletes expired data if it is due, unless another worker does."""
         now = time.monotonic()
-        gap = now - self._looked
+        gap = now - self._checked_at
         uptime = connection.uptime()
-        self._looked = now
+        self._checked_at = now
         lease = settings.get().lease_seconds
-        # After a time without Redis nobody has renewed a lease. Whoever lives does so now.
+        # While Redis is unavailable, no leases are renewed. Live workers renew theirs now.
         if gap > 2 * INTERVAL:
-            self._calm_until = now + lease
-        self._calm_until = max(self._calm_until, now - uptime + lease)
+            self._grace_until = now + lease
+        self._grace_until = max(self._grace_until, now - uptime + lease)
         if not store.get().in_folder and now - self._swept_at > _SWEEP_INTERVAL:
             self._swept_at = now
             retention.sweep_host(retention.Swept())
         if not _turn("jobs", INTERVAL * 0.9):
             return
-        if now >= self._calm_until:
+        if now >= self._grace_until:
             take_over()
         extensions.publish_ready()
         publish_lost()
         swept = retention.Swept()
         if _turn("retention", _RETENTION_INTERVAL):
             retention.expire(swept)
-        # A Redis that was started anew or emptied has forgotten this turn, and maybe more.
-        every_job = f"storage:{connection.run_id()}"
-        if _turn(every_job, _SWEEP_INTERVAL):
+        # Sweeps at once after a restart of Redis, which may have lost records, because the key has
+        # the run id of Redis. A Redis that was emptied has also lost the key.
+        action = f"storage:{connection.run_id()}"
+        if _turn(action, _SWEEP_INTERVAL):
             try:
                 retention.sweep(swept)
             except errors.ServiceError:
-                _give_back_turn(every_job)
+                _release_turn(action)
                 raise
         if swept:
-            log.info("deleted what was due: %s", swept)
+            log.info("applied retention: %s", swept)
 
 
-def _turn(what: str, seconds: float) -> bool:
-    """Whether it is time for something that one worker does once in so many seconds."""
-    name = keys.TURN_PREFIX + what
+def _turn(action: str, seconds: float) -> bool:
+    """Acquires the right to do an action that one worker does every `seconds`."""
+    name = keys.TURN_PREFIX + action
     return bool(connection.client().set(name, "1", nx=True, px=int(seconds * 1000)))
 
 
-def _give_back_turn(what: str) -> None:
-    connection.client().delete(keys.TURN_PREFIX + what)
+def _release_turn(action: str) -> None:
+    connection.client().delete(keys.TURN_PREFIX + action)
 
 
 def take_over() -> None:
-    """Puts back the jobs whose lease has run out."""
+    """Requeues jobs whose lease has expired."""
     now = connection.now()
-    lost: list[str] = connection.client().zrangebyscore(keys.LEASES, "-inf", now, 0, _MOST)  # type: ignore[assignment]
+    lost: list[str] = connection.client().zrangebyscore(keys.LEASES, "-inf", now, 0, _BATCH_SIZE)  # type: ignore[assignment]
     for job_id in lost:
-        log.warning("the worker of job %s gives no sign of life; putting it back", job_id)
+        log.warning("the lease of job %s has expired; queueing it again", job_id)
         leases.give_back(job_id, lost=True)
 
 
 def publish_lost() -> None:
-    """Publishes the jobs again that wait, and whose message is in no lane any more."""
+    """Sends the messages of queued jobs again that are no longer in any queue."""
     for job_id in overdue(_SETTLE):
-        log.warning("the message of job %s is lost; sending it again", job_id)
+        log.warning("the message of job %s was lost; sending it again", job_id)
         lane = connection.client().hget(keys.task(job_id), "lane")
-        # Not sent if somebody has claimed it meanwhile.
+        # Does nothing if the job has been claimed in the meantime.
         if connection.client().zadd(keys.AWAITED, {job_id: connection.now()}, xx=True, ch=True):
             ((record, _),) = lifecycle.backend().records([job_id])
             if "job" in record:
@@ -137,14 +141,15 @@ def publish_lost() -> None:
 
 
 def overdue(seconds: float) -> list[str]:
-    """Jobs that wait although their message, sent so many seconds ago, is in no lane any more.
+    """Returns queued jobs whose message was sent at least `seconds` ago and is in no queue.
 
-    A lane is first in, first out: what was sent before its oldest message is not in it.
+    Queues are first in, first out. A message that was sent before the oldest message of its queue
+    is therefore no longer in it.
     """
     client = connection.client()
     before = connection.now() - seconds
     rows: list[tuple[str, float]] = client.zrangebyscore(  # type: ignore[assignment]
-        keys.AWAITED, "-inf", before, 0, _MOST, withscores=True
+        keys.AWAITED, "-inf", before, 0, _BATCH_SIZE, withscores=True
     )
     if not rows:
         return []
@@ -161,7 +166,8 @@ def overdue(seconds: float) -> list[str]:
     def is_lost(lane: str, score: float) -> bool:
         if heads[lane] is None:
             return True
-        # A head that nobody waits for any more says nothing; it will soon be taken.
+        # If the job of the oldest message is not queued, its time is unknown. Such a message will
+        # soon be received.
         return sent[lane] is not None and score < sent[lane] - _DISORDER
 
     return [

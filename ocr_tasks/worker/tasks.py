@@ -1,4 +1,4 @@
-"""The Celery tasks."""
+"""The Celery tasks for documents: `ocr_document` for a job, `read_pages` for a helper."""
 
 from __future__ import annotations
 
@@ -25,83 +25,83 @@ from ocr_tasks.storage import layout, store
 log = logging.getLogger(__name__)
 
 
-# `throws`: such an end is no fault of the code, so Celery logs it without a traceback.
+# `throws` are expected errors, which Celery logs without a traceback.
 @app.task(  # type: ignore[untyped-decorator]  # Celery has no types
     bind=True, name=OCR_DOCUMENT, throws=(errors.JobError,), resultrepr_maxsize=100
 )
 def ocr_document(self: Task, job_id: str, requested: dict[str, Any]) -> dict[str, Any]:
-    """Reads the document of a job. The task's id is the job's id.
+    """Runs OCR on the document of a job. The id of the task is the id of the job.
 
-    Its meta while it runs is `model.Progress`, its result `model.Outcome`, its failure an
-    `errors.JobError`, all as `AsyncResult(job_id)` shows them.
+    `AsyncResult(job_id)` shows a `model.Progress` as the meta of the running task, a
+    `model.Outcome` as its result, and an `errors.JobError` as its failure.
     """
     try:
         with logs.about(job_id, process=True):
-            return _read(self, job_id, requested)
+            return _run(self, job_id, requested)
     except errors.JobError as error:
         leases.note_failure(job_id, error)
-        _leave_nothing(job_id)
+        _delete_if_deleted(job_id)
         raise
     except NotWritten:
-        _leave_nothing(job_id)
-        raise Ignore from None  # cancelled, deleted, or somebody else's by now
+        _delete_if_deleted(job_id)
+        raise Ignore from None  # the job was cancelled or deleted, or another worker holds it
     except (RedisError, errors.ServiceError) as error:
-        # Redis is away, or this worker has no room: nothing of that is the document's fault. The
-        # reconciler finds the job, and sends its message again.
-        log.warning("job %s is left to others: %s", job_id, error)
+        # Not caused by the document: Redis cannot be reached, or this worker has no disk space. The
+        # recovery thread will send the message of the job again.
+        log.warning("leaving job %s to other workers: %s", job_id, error)
         raise Ignore from None
 
 
-def _tell_of_cancelled(task: Task, job_id: str) -> None:
-    """Has Flower know of a job that was cancelled while it waited: it goes by events."""
+def _report_cancelled(task: Task, job_id: str) -> None:
+    """Sends an event for a job that was cancelled while it waited, which Flower depends on."""
     if leases.states([job_id])[job_id] in (State.CANCELLED, "deleted"):
         with suppress(OperationalError):
             queues.send_event(task, "task-revoked", terminated=False, signum=None, expired=False)
 
 
-def _leave_nothing(job_id: str) -> None:
-    """Deletes what a run has written again of a job that was deleted while it ran."""
+def _delete_if_deleted(job_id: str) -> None:
+    """Deletes the files that a run has written for a job that was deleted in the meantime."""
     with suppress(RedisError):
         if leases.deleted(job_id):
             store.get().delete(job_id)
 
 
-def _read(task: Task, job_id: str, requested: dict[str, Any]) -> dict[str, Any]:
+def _run(task: Task, job_id: str, requested: dict[str, Any]) -> dict[str, Any]:
     store.get().check_room()
     run_id = layout.new_id()
     holder = leases.holder(os.getppid(), os.getpid())
     start = leases.claim(job_id, run_id, holder)
     if start is None:
-        # It runs elsewhere, or was cancelled or deleted while it waited.
-        _tell_of_cancelled(task, job_id)
+        # The job is already running, or was cancelled or deleted while it waited.
+        _report_cancelled(task, job_id)
         raise Ignore
     failpoints.hit("after_claim")
     task.request.fencing_token = run_id
 
     def report(progress: Progress) -> None:
-        with suppress(RedisError):  # the reading goes on while Redis is away
+        with suppress(RedisError):  # processing continues while Redis cannot be reached
             task.update_state(state="PROGRESS", meta=progress.to_dict())
 
     try:
-        wanted = options.from_dict(requested)
+        selected = options.from_dict(requested)
         threads = document.page_threads(lifecycle.counts()[State.RUNNING])
-        lane = queues.for_helpers(wanted.priority)
+        lane = queues.for_helpers(selected.priority)
         helpers = partial(queues.call_helpers, job_id, lane) if settings.get().helpers_max else None
-        turn = queues.Turn(wanted.priority)
-        remote = extensions.remote_pages(wanted.engine)
+        turn = queues.Turn(selected.priority)
+        remote = extensions.remote_pages(selected.engine)
         if remote and remote.first:
             helpers = None
         with store.get().at_work(job_id) as files:
             kept = files.page_kept
             worker = document.Worker(report, threads, helpers, turn.is_over, remote, kept)
-            outcome = document.run(job_id, run_id, wanted, start, worker)
+            outcome = document.run(job_id, run_id, selected, start, worker)
             for extension in extensions.installed():
                 outcome = extension.deliver(job_id, outcome)
     except StepAside:
         leases.give_back(job_id, holder)
         raise Ignore from None
     except (errors.StorageFull, errors.StorageUnavailable):
-        # Nobody takes it again before there is something to be had from storage.
+        # No worker claims it again before storage is available (`check_room`).
         leases.give_back(job_id, holder)
         raise
     failpoints.hit("before_commit")
@@ -110,15 +110,15 @@ def _read(task: Task, job_id: str, requested: dict[str, Any]) -> dict[str, Any]:
         raise Ignore
     failpoints.hit("after_commit")
     files.settle()
-    # Celery writes the result once more when the task returns, and is told that it stands.
+    # When the task returns, Celery writes the result again, which does nothing.
     return outcome.to_dict()
 
 
 @app.task(name=READ_PAGES, ignore_result=True)  # type: ignore[untyped-decorator]
 def read_pages(job_id: str, lane: str, batch: str) -> None:
-    """Reads pages of a document that another process owns.
+    """Processes pages of a document that another process owns.
 
-    After each page, whoever else waits has their turn: this task goes to the end of its lane.
+    If other messages wait after a page, the task sends its message again, to the end of its queue.
     """
 
     def is_over() -> bool:

@@ -1,7 +1,7 @@
-"""A thread that sends webhooks, a few at a time to each host.
+"""The thread that sends webhooks, up to two at a time to each host.
 
-It runs in the main process of each worker, or alone (`ocr-tasks courier`) where workers have no way
-out of their network.
+It runs in the main process of each worker. `ocr-tasks courier` runs it as a separate process, for
+workers without access to other networks.
 """
 
 from __future__ import annotations
@@ -19,119 +19,122 @@ from redis import RedisError
 from ocr_tasks import errors, logs, webhooks
 from ocr_tasks.jobs import worker_registry
 from ocr_tasks.security import url_guard
-from ocr_tasks.webhooks import Message, Told
+from ocr_tasks.webhooks import Message, Notification
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two looks at what is due, and until a message is taken again whose host is busy.
-_LOOK_SECONDS, _CROWDED_SECONDS = 1.0, 5.0
+#: Seconds between two checks for due messages, and until a message is due again whose host has too
+#: many.
+_CHECK_INTERVAL, _BUSY_HOST_SECONDS = 1.0, 5.0
 
-#: Messages that a worker sends at once, in all and to one host.
-_AT_ONCE, _AT_ONCE_TO_HOST = 16, 2
+#: Messages that this process sends at the same time, in total and to one host.
+_CONCURRENCY, _CONCURRENCY_PER_HOST = 16, 2
 
-#: Messages that are taken in a look, that wait here for one host, and seconds that one waits.
-_TAKEN, _WAITING_FOR_HOST, _WAITS_SECONDS = 256, 64, 30.0
+#: Messages acquired per check, messages that may wait in memory for one host, and seconds after
+#: which a waiting message is left to another process. It is less than `webhooks` leases messages.
+_BATCH_SIZE, _QUEUE_PER_HOST, _MAX_QUEUE_SECONDS = 256, 64, 30.0
 
 
-class Courier(threading.Thread):
-    """Sends what is due. A host that does not answer holds up nobody else's messages."""
+class WebhookSender(threading.Thread):
+    """Sends due webhooks. A host that does not respond does not delay messages to other hosts."""
 
-    def __init__(self, looked: Callable[[], object] = lambda: None) -> None:
-        """`looked` is called after each look at what is due."""
-        super().__init__(name="courier", daemon=True)
-        self._looked = looked
+    def __init__(self, on_check: Callable[[], object] = lambda: None) -> None:
+        """`on_check` is called after each check for due messages."""
+        super().__init__(name="webhooks", daemon=True)
+        self._on_check = on_check
         self._stopped = False
-        self._look = threading.Event()
+        self._wakeup = threading.Event()
         self._lock = threading.Lock()
+        #: Threads of the pool that send to each host.
         self._senders: Counter[str] = Counter()
-        self._waiting: dict[str, deque[tuple[Message, Told, float]]] = defaultdict(deque)
+        #: Messages in memory for each host, with the monotonic time at which they were acquired.
+        self._queues: dict[str, deque[tuple[Message, Notification, float]]] = defaultdict(deque)
 
     def begin(self) -> None:
-        """Starts, if it does not run yet."""
+        """Starts the thread if it is not running."""
         if not self.is_alive():
             self.start()
 
     def stop(self) -> None:
-        """Ends after what is being sent; what is not begun is sent by others."""
+        """Ends the thread after the messages that are being sent; releases the others."""
         self._stopped = True
-        self._look.set()
+        self._wakeup.set()
 
     def run(self) -> None:
-        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="courier") as pool:
+        with ThreadPoolExecutor(_CONCURRENCY, thread_name_prefix="webhooks") as pool:
             while not self._stopped:
-                self._guard(lambda: self._take(pool))
-                self._looked()
-                self._look.wait(_LOOK_SECONDS)
-                self._look.clear()
+                self._guard(lambda: self._acquire(pool))
+                self._on_check()
+                self._wakeup.wait(_CHECK_INTERVAL)
+                self._wakeup.clear()
             with self._lock:
-                left = [row[0] for waiting in self._waiting.values() for row in waiting]
-                self._waiting.clear()
-            self._guard(lambda: _put_back(left))
+                unsent = [row[0] for queue in self._queues.values() for row in queue]
+                self._queues.clear()
+            self._guard(lambda: _release(unsent))
 
     def _guard(self, step: Callable[[], object]) -> None:
         try:
             step()
         except (RedisError, errors.QueueUnavailable) as error:
-            log.warning("Redis is away: %s", error)
-        except Exception:  # the next look may go better
-            log.exception("a look for webhooks failed")
+            log.warning("Redis is unavailable: %s", error)
+        except Exception:  # keep running: the next check may succeed
+            log.exception("could not check for webhooks")
 
-    def _take(self, pool: ThreadPoolExecutor) -> None:
-        for message in webhooks.take(_TAKEN):
-            told = webhooks.told(message)
-            if told is None:
+    def _acquire(self, pool: ThreadPoolExecutor) -> None:
+        for message in webhooks.acquire(_BATCH_SIZE):
+            notification = webhooks.notification(message)
+            if notification is None:
                 webhooks.drop(message)
                 continue
-            host = url_guard.url(told.url).host
+            host = url_guard.url(notification.url).host
             with self._lock:
-                crowded = len(self._waiting[host]) >= _WAITING_FOR_HOST
-                if not crowded:
-                    self._waiting[host].append((message, told, time.monotonic()))
-                begin = self._senders[host] < _AT_ONCE_TO_HOST
-                self._senders[host] += begin
-            if crowded:
-                webhooks.postpone(message, _CROWDED_SECONDS)
-            if begin:
+                full = len(self._queues[host]) >= _QUEUE_PER_HOST
+                if not full:
+                    self._queues[host].append((message, notification, time.monotonic()))
+                add_sender = self._senders[host] < _CONCURRENCY_PER_HOST
+                self._senders[host] += add_sender
+            if full:
+                webhooks.postpone(message, _BUSY_HOST_SECONDS)
+            if add_sender:
                 pool.submit(self._send_to, host)
 
     def _send_to(self, host: str) -> None:
-        """Sends what waits for a host, one after the other."""
+        """Sends the queued messages of a host one after another."""
         while True:
             with self._lock:
-                if not self._waiting.get(host):
-                    self._waiting.pop(host, None)
+                if not self._queues.get(host):
+                    self._queues.pop(host, None)
                     self._senders[host] -= 1
                     break
-                message, told, since = self._waiting[host].popleft()
-            if time.monotonic() - since < _WAITS_SECONDS:
-                self._send(message, told, host)
-        self._look.set()
+                message, notification, since = self._queues[host].popleft()
+            if time.monotonic() - since < _MAX_QUEUE_SECONDS:
+                self._send(message, notification, host)
+        self._wakeup.set()
 
-    def _send(self, message: Message, told: Told, host: str) -> None:
+    def _send(self, message: Message, notification: Notification, host: str) -> None:
         try:
-            attempt = webhooks.deliver(message, told)
-            said = attempt.status or attempt.reason
-            log.info("webhook %s of job %s to %s: %s", message.event, message.job_id, host, said)
+            attempt = webhooks.deliver(message, notification)
+            result = attempt.status or attempt.reason
+            log.info("webhook %s of job %s to %s: %s", message.event, message.job_id, host, result)
         except (RedisError, errors.OcrTasksError) as error:
-            log.warning(
-                "webhook of job %s: %s", message.job_id, error
-            )  # it is due again in a minute
+            # The message is due again after a minute.
+            log.warning("could not send a webhook of job %s: %s", message.job_id, error)
         except Exception:
-            log.exception("webhook of job %s", message.job_id)
+            log.exception("could not send a webhook of job %s", message.job_id)
 
 
 def main() -> int:
-    """Sends webhooks until it is told to stop (SIGTERM, or Ctrl-C)."""
+    """Sends webhooks until the process receives SIGTERM or SIGINT; returns the exit code."""
     logs.set_up()
-    courier = Courier(worker_registry.show_alive)
+    sender = WebhookSender(worker_registry.show_alive)
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: courier.stop())
-    courier.begin()
-    log.info("sends webhooks")
-    courier.join()
+        signal.signal(number, lambda *_: sender.stop())
+    sender.begin()
+    log.info("sending webhooks")
+    sender.join()
     return 0
 
 
-def _put_back(messages: list[Message]) -> None:
+def _release(messages: list[Message]) -> None:
     for message in messages:
         webhooks.postpone(message, 0)

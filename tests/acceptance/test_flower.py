@@ -157,7 +157,7 @@ def test_a_helper_is_not_ended(http: httpx.Client, stack: Stack, shown: httpx.Cl
 
     shown.post(f"/api/task/revoke/{before['id']}?terminate=true&signal=SIGKILL")
 
-    wait_until(lambda: f"the end of {before['id']}: helps job {job['id']}" in stack.log.read_text())
+    wait_until(lambda: f"cancel {before['id']}: helps job {job['id']}" in stack.log.read_text())
     after = wait_until(helper)
     assert (after["id"], after["worker_pid"]) == (before["id"], before["worker_pid"])
     assert state_of(http, job) == "running"

@@ -50,11 +50,11 @@ def finished(url: str, events: str = "end") -> Job:
 
 
 def deliver_all() -> list[webhooks.Attempt]:
-    return [webhooks.deliver(message, told(message)) for message in webhooks.take(100)]
+    return [webhooks.deliver(message, notification(message)) for message in webhooks.acquire(100)]
 
 
-def told(message: webhooks.Message) -> webhooks.Told:
-    found = webhooks.told(message)
+def notification(message: webhooks.Message) -> webhooks.Notification:
+    found = webhooks.notification(message)
     assert found is not None
     return found
 
@@ -79,7 +79,7 @@ def test_the_end_of_a_job_is_told_signed(receiver: Receiver) -> None:
     assert told["data"]["pages"] == 7
     assert told["data"]["artifacts"][0]["name"] == "pdf"
     assert len(body) < 20_000
-    assert webhooks.take(100) == []
+    assert webhooks.acquire(100) == []
     callback = lifecycle.read(job.id).callback
     assert callback is not None
     assert [row["status"] for row in callback.deliveries] == [204]
@@ -161,7 +161,7 @@ def test_a_job_without_a_callback_tells_nobody() -> None:
     lifecycle.submit(job_id, INPUT, options.from_dict({}))
     lifecycle.cancel(job_id)
 
-    assert webhooks.take(100) == []
+    assert webhooks.acquire(100) == []
     with pytest.raises(errors.NoCallback):
         webhooks.replay(lifecycle.read(job_id))
 
@@ -198,13 +198,13 @@ def test_stages_are_told_once_each(receiver: Receiver) -> None:
 def test_a_message_is_one_workers_at_a_time(receiver: Receiver) -> None:
     finished(receiver.url)
 
-    assert len(webhooks.take(10)) == 1
-    assert webhooks.take(10) == []
+    assert len(webhooks.acquire(10)) == 1
+    assert webhooks.acquire(10) == []
 
 
 def test_a_message_whose_sender_died_is_sent_by_another(receiver: Receiver) -> None:
     finished(receiver.url)
-    webhooks.take(10)
+    webhooks.acquire(10)
 
     due_now()
 
@@ -308,7 +308,7 @@ def test_a_receiver_that_misbehaves_is_tried_again(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch, behaviour: Any, reason: str
 ) -> None:
     if behaviour is dripping:
-        monkeypatch.setattr(webhooks, "_IN_ALL", 0.5)
+        monkeypatch.setattr(webhooks, "_TIMEOUT", 0.5)
     finished(receiver.url)
     receiver.answer = behaviour
 
@@ -324,9 +324,9 @@ def test_an_address_that_is_private_when_it_is_asked_is_blocked(
     finished(receiver.url.replace("127.0.0.1", "rebinding.example"))
     monkeypatch.setenv("OCR_CALLBACK_NETWORKS", "")
     settings.get.cache_clear()
-    (message,) = webhooks.take(10)
+    (message,) = webhooks.acquire(10)
 
-    attempt = webhooks.deliver(message, told(message), lambda host, port: ["127.0.0.1"])
+    attempt = webhooks.deliver(message, notification(message), lambda host, port: ["127.0.0.1"])
 
     assert attempt.reason.startswith("blocked")
     assert "127.0.0.1" not in attempt.reason
@@ -461,11 +461,11 @@ def test_an_answer_of_the_two_hundreds_is_a_delivery(status: int | None, deliver
 
 def test_a_message_of_a_job_that_is_gone_goes() -> None:
     job = finished("http://127.0.0.1:1/hook")
-    (message,) = webhooks.take(10)
+    (message,) = webhooks.acquire(10)
     connection.client().hset(keys.OUTBOX_TRIES, message.member, 3)
     lifecycle.delete(job.id)
 
-    assert webhooks.told(message) is None
+    assert webhooks.notification(message) is None
     webhooks.drop(message)
 
     assert not connection.client().exists(keys.OUTBOX, keys.OUTBOX_TRIES)
@@ -473,7 +473,7 @@ def test_a_message_of_a_job_that_is_gone_goes() -> None:
 
 def test_a_message_that_is_postponed_costs_no_try() -> None:
     finished("http://127.0.0.1:1/hook")
-    (message,) = webhooks.take(10)
+    (message,) = webhooks.acquire(10)
 
     before = connection.now()
     webhooks.postpone(message, 500)
@@ -482,30 +482,30 @@ def test_a_message_that_is_postponed_costs_no_try() -> None:
     assert due is not None
     assert before <= due - 500 <= connection.now()
     due_now()
-    assert webhooks.take(10) == [message]
+    assert webhooks.acquire(10) == [message]
 
 
 def test_a_message_that_was_sent_meanwhile_is_not_put_back_by_postponing_it() -> None:
     finished("http://127.0.0.1:1/hook")
-    (message,) = webhooks.take(10)
+    (message,) = webhooks.acquire(10)
     webhooks.drop(message)
 
     webhooks.postpone(message, 0)
 
-    assert webhooks.take(10) == []
+    assert webhooks.acquire(10) == []
 
 
 def test_as_many_messages_are_taken_as_are_asked_for() -> None:
     for _ in range(3):
         finished("http://127.0.0.1:1/hook")
 
-    assert webhooks.take(0) == []
-    assert [len(webhooks.take(2)) for _ in range(3)] == [2, 1, 0]
+    assert webhooks.acquire(0) == []
+    assert [len(webhooks.acquire(2)) for _ in range(3)] == [2, 1, 0]
 
 
 def test_a_job_remembers_its_last_twenty_tries() -> None:
     job = finished("http://127.0.0.1:1/hook")
-    (message,) = webhooks.take(10)
+    (message,) = webhooks.acquire(10)
     for number in range(25):
         attempt = dataclasses.asdict(webhooks.Attempt("succeeded", number, 500, "", 1.0))
         names = [keys.task(job.id), keys.OUTBOX, keys.OUTBOX_TRIES, keys.STATS]

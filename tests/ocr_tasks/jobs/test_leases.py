@@ -248,16 +248,18 @@ def test_what_runs_comes_to_its_end_when_redis_is_full(service: redis.Redis) -> 
     assert len(list((settings.get().data_dir / "jobs").glob("*/*"))) == 1
 
 
-def test_a_reconciler_waits_after_a_time_without_redis(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_recovery_thread_waits_after_a_time_without_redis(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     calls: list[Any] = []
     monkeypatch.setattr(recovery, "take_over", lambda: calls.append(1))
-    watching = recovery.Reconciler()
+    thread = recovery.RecoveryThread()
     monkeypatch.setattr(connection, "uptime", lambda: 3600.0)
 
-    watching.look()
+    thread.check()
     connection.client().delete(keys.TURN_PREFIX + "jobs")
-    watching._looked -= 60
-    watching.look()
+    thread._checked_at -= 60
+    thread.check()
 
     assert calls == [1]
 
@@ -269,17 +271,17 @@ def test_nothing_is_taken_over_right_after_a_start_of_redis(
     monkeypatch.setattr(recovery, "take_over", lambda: calls.append(1))
     monkeypatch.setattr(connection, "uptime", lambda: 1.0)
 
-    recovery.Reconciler().look()
+    recovery.RecoveryThread().check()
 
     assert calls == []
 
 
-def test_one_reconciler_looks_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_recovery_thread_acts_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Any] = []
     monkeypatch.setattr(recovery, "take_over", lambda: calls.append(1))
     monkeypatch.setattr(connection, "uptime", lambda: 3600.0)
     for _ in range(3):
-        recovery.Reconciler().look()
+        recovery.RecoveryThread().check()
 
     assert calls == [1]
 

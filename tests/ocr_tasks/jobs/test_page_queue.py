@@ -353,7 +353,7 @@ def test_a_document_steps_aside_for_one_that_nobody_takes(
 ) -> None:
     monkeypatch.setenv("OCR_TURN_SECONDS", "0")
     settings.get.cache_clear()
-    monkeypatch.setattr(queues, "_ONE_AT_A_TIME", 3600)
+    monkeypatch.setattr(queues, "_YIELD_INTERVAL", 3600)
     turn, other = queues.Turn("normal"), queues.Turn("normal")
     assert not turn.is_over(0)
     assert not turn.is_over(0), "nobody waits"

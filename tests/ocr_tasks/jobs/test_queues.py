@@ -149,7 +149,7 @@ def short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_place_is_made_once_in_a_while(
     queue: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(queues, "_ONE_AT_A_TIME", 3600)
+    monkeypatch.setattr(queues, "_YIELD_INTERVAL", 3600)
     queue.lpush(LANES["normal"], "a message")
     turn = queues.Turn("normal")
     assert [turn.is_over(0), turn.is_over(0)] == [False, True]

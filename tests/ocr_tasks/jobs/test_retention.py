@@ -107,7 +107,7 @@ def test_the_job_says_when_its_results_go(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_more_jobs_than_one_go_takes_are_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
     keep(monkeypatch, inputs=DAY, results=0, jobs=0)
-    monkeypatch.setattr(retention, "_AT_ONCE", 2)
+    monkeypatch.setattr(retention, "_BATCH_SIZE", 2)
     for _ in range(5):
         finished(2 * DAY)
     swept = Swept()

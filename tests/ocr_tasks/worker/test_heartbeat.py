@@ -1,4 +1,4 @@
-"""What the caretaker of a worker kills, and what it leaves, with requests that are made up."""
+"""What the maintenance thread of a worker kills and requeues, with simulated requests."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ocr_tasks.jobs.celery_app import OCR_DOCUMENT
 from ocr_tasks.model import State
 from ocr_tasks.redis import connection, keys
 from ocr_tasks.worker import heartbeat
-from ocr_tasks.worker.heartbeat import Caretaker
+from ocr_tasks.worker.heartbeat import MaintenanceThread
 from tests.conftest import wait_until
 from tests.ocr_tasks.jobs.test_lifecycle import run_to_end, submit
 
@@ -50,11 +50,11 @@ class Consumer:
 
 
 @pytest.fixture
-def keeper(service: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> Iterator[Caretaker]:
-    found = Caretaker()
-    monkeypatch.setattr(found, "_consumer", Consumer())
+def thread(service: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> Iterator[MaintenanceThread]:
+    maintenance = MaintenanceThread()
+    monkeypatch.setattr(maintenance, "_consumer", Consumer())
     monkeypatch.setattr(heartbeat, "_sweep", lambda job_id, scratch: True)
-    yield found
+    yield maintenance
     celery_state.active_requests.clear()
 
 
@@ -64,58 +64,62 @@ def at_work(job_id: str) -> Request:
     return request
 
 
-def test_a_job_that_was_cancelled_is_killed_at_once(keeper: Caretaker) -> None:
+def test_a_job_that_was_cancelled_is_killed_at_once(thread: MaintenanceThread) -> None:
     job_id = submit()
     leases.claim(job_id, "run", "host:1:2")
     request = at_work(job_id)
     lifecycle.cancel(job_id)
 
-    keeper._look()
+    thread._check_jobs()
 
     assert request.killed
 
 
-def test_a_job_that_has_just_ended_well_comes_to_its_end_by_itself(keeper: Caretaker) -> None:
+def test_a_job_that_has_just_ended_well_comes_to_its_end_by_itself(
+    thread: MaintenanceThread,
+) -> None:
     job_id = submit()
     request = at_work(job_id)
     run_to_end(job_id)
 
-    keeper._look()
+    thread._check_jobs()
     assert not request.killed
     celery_state.active_requests.discard(request)
-    keeper._look()
+    thread._check_jobs()
 
     assert not request.killed
 
 
-def test_a_job_that_somebody_else_has_ended_is_killed_at_the_next_look(keeper: Caretaker) -> None:
+def test_a_job_that_somebody_else_has_ended_is_killed_at_the_next_look(
+    thread: MaintenanceThread,
+) -> None:
     job_id = submit()
     request = at_work(job_id)
     run_to_end(job_id)
 
-    keeper._look()
-    keeper._look()
+    thread._check_jobs()
+    thread._check_jobs()
 
     assert request.killed
 
 
-def test_a_request_that_has_ended_meanwhile_is_not_killed(keeper: Caretaker) -> None:
+def test_a_request_that_has_ended_meanwhile_is_not_killed(thread: MaintenanceThread) -> None:
     job_id = submit()
     request = at_work(job_id)
     celery_state.active_requests.discard(request)
 
-    keeper._kill(request)
+    thread._kill(request)
 
     assert not request.killed
 
 
 @pytest.fixture
-def ended_child(keeper: Caretaker, monkeypatch: pytest.MonkeyPatch) -> int:
+def ended_child(thread: MaintenanceThread, monkeypatch: pytest.MonkeyPatch) -> int:
     """The process id of a child of the pool that has died."""
     monkeypatch.setattr(heartbeat, "_kill_group", lambda pid: None)
     child = subprocess.Popen(["true"])
     child.wait()
-    keeper.note_birth(child.pid)
+    thread.register_child(child.pid)
     return child.pid
 
 
@@ -127,11 +131,11 @@ def stopping() -> Iterator[None]:
     queues._stopping[0] = 0
 
 
-def owned_by(keeper: Caretaker, pid: int) -> str:
+def owned_by(thread: MaintenanceThread, pid: int) -> str:
     """A job that runs in a child of the pool."""
     job_id = submit(priority="bulk")
     leases.claim(job_id, "run", heartbeat._holder(pid))
-    keeper._owned[pid] = job_id
+    thread._owned[pid] = job_id
     return job_id
 
 
@@ -140,84 +144,88 @@ def losses(job_id: str) -> str | None:
     return found
 
 
-def test_a_job_whose_process_died_has_lost_a_worker(keeper: Caretaker, ended_child: int) -> None:
-    job_id = owned_by(keeper, ended_child)
+def test_a_job_whose_process_died_has_lost_a_worker(
+    thread: MaintenanceThread, ended_child: int
+) -> None:
+    job_id = owned_by(thread, ended_child)
 
-    keeper._note_deaths()
+    thread._handle_deaths()
 
     job = lifecycle.read(job_id)
     assert (job.state, job.attempt, losses(job_id)) == (State.QUEUED, 2, "1")
 
 
 def test_a_process_that_died_before_anybody_looked_gives_its_job_back(
-    keeper: Caretaker, ended_child: int
+    thread: MaintenanceThread, ended_child: int
 ) -> None:
     job_id, other = submit(), submit()
     leases.claim(job_id, "run", heartbeat._holder(ended_child))
     leases.claim(other, "run", "host:1:2")
 
-    keeper._note_deaths()
+    thread._handle_deaths()
 
     assert (lifecycle.read(job_id).state, losses(job_id)) == (State.QUEUED, "1")
     assert (lifecycle.read(other).state, losses(other)) == (State.RUNNING, "0")
 
 
 def test_a_process_that_celery_does_not_know_to_be_dead_gives_its_job_back(
-    keeper: Caretaker, monkeypatch: pytest.MonkeyPatch
+    thread: MaintenanceThread, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(heartbeat, "_kill_group", lambda pid: None)
     child = subprocess.Popen(["true"])  # a zombie until somebody waits for it
     wait_until(lambda: psutil.Process(child.pid).status() == psutil.STATUS_ZOMBIE)
-    keeper.note_birth(child.pid)
-    job_id = owned_by(keeper, child.pid)
+    thread.register_child(child.pid)
+    job_id = owned_by(thread, child.pid)
 
-    keeper._note_deaths()
+    thread._handle_deaths()
 
     assert lifecycle.read(job_id).state is State.QUEUED
     child.wait()
 
 
 def test_the_death_of_a_process_is_remembered_while_redis_is_away(
-    keeper: Caretaker, ended_child: int, monkeypatch: pytest.MonkeyPatch
+    thread: MaintenanceThread, ended_child: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job_id = owned_by(keeper, ended_child)
+    job_id = owned_by(thread, ended_child)
     with monkeypatch.context() as away:
         away.setattr(leases, "held_by", Mock(side_effect=redis.ConnectionError))
         with pytest.raises(redis.ConnectionError):
-            keeper._note_deaths()
+            thread._handle_deaths()
 
-    keeper._note_deaths()
+    thread._handle_deaths()
 
     assert lifecycle.read(job_id).state is State.QUEUED
 
 
-def test_a_process_that_lives_keeps_its_job(keeper: Caretaker) -> None:
+def test_a_process_that_lives_keeps_its_job(thread: MaintenanceThread) -> None:
     with subprocess.Popen(["sleep", "60"]) as child:
-        keeper.note_birth(child.pid)
-        job_id = owned_by(keeper, child.pid)
+        thread.register_child(child.pid)
+        job_id = owned_by(thread, child.pid)
 
-        keeper._note_deaths()
+        thread._handle_deaths()
         child.kill()
 
     assert lifecycle.read(job_id).state is State.RUNNING
 
 
 @pytest.mark.usefixtures("stopping")
-def test_a_job_whose_worker_is_stopped_has_lost_none(keeper: Caretaker, ended_child: int) -> None:
-    job_id = owned_by(keeper, ended_child)
+def test_a_job_whose_worker_is_stopped_has_lost_none(
+    thread: MaintenanceThread, ended_child: int
+) -> None:
+    job_id = owned_by(thread, ended_child)
 
-    keeper._note_deaths()
+    thread._handle_deaths()
 
     job = lifecycle.read(job_id)
     assert (job.state, job.attempt, losses(job_id)) == (State.QUEUED, 1, "0")
 
 
 def test_a_worker_that_says_good_bye_gives_its_jobs_back_without_a_loss(
-    keeper: Caretaker, ended_child: int
+    thread: MaintenanceThread, ended_child: int
 ) -> None:
-    job_id = owned_by(keeper, ended_child)
+    job_id = owned_by(thread, ended_child)
 
-    keeper._give_all_back()
+    thread._requeue_all()
 
     job = lifecycle.read(job_id)
     assert (job.state, job.attempt, losses(job_id)) == (State.QUEUED, 1, "0")
@@ -233,14 +241,14 @@ def test_a_worker_that_says_good_bye_gives_its_jobs_back_without_a_loss(
     ids=["ended", "closed", "running"],
 )
 def test_idle_children_are_killed_as_soon_as_their_pool_replaces_none(
-    keeper: Caretaker, monkeypatch: pytest.MonkeyPatch, pool: object, killed: bool
+    thread: MaintenanceThread, monkeypatch: pytest.MonkeyPatch, pool: object, killed: bool
 ) -> None:
     groups: list[int] = []
     monkeypatch.setattr(heartbeat, "_kill_group", groups.append)
-    monkeypatch.setattr(keeper, "_consumer", SimpleNamespace(pool=SimpleNamespace(_pool=pool)))
-    monkeypatch.setattr(keeper, "_children", {4711})
+    monkeypatch.setattr(thread, "_consumer", SimpleNamespace(pool=SimpleNamespace(_pool=pool)))
+    monkeypatch.setattr(thread, "_children", {4711})
     monkeypatch.setattr(celery_state, "reserved_requests", set())
 
-    keeper._keep_deadline()
+    thread._enforce_deadline()
 
     assert groups == ([4711] if killed else [])

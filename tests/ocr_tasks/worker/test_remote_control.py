@@ -55,7 +55,7 @@ def test_jobs_are_cancelled_whether_they_wait_or_run(command: str) -> None:
 
     assert [lifecycle.read(name).state for name in (waiting, running)] == [State.CANCELLED] * 2
     assert lifecycle.read(ended).state is State.SUCCEEDED
-    assert f"{ended}: has ended before" in said
+    assert f"{ended}: has already ended" in said
     assert events == [("task-revoked", waiting), ("task-revoked", running)]
     # A cancelled job stays one if Redis forgets it, and may be run again by any worker.
     assert (layout.job(waiting).path / "end.json").exists()
@@ -81,6 +81,6 @@ def test_what_is_no_job_is_left_alone() -> None:
 
     said, events = ask("revoke", job_id, layout.new_id(), "../../etc/passwd")
 
-    assert said.count("no job") == 3
+    assert said.count("unknown job") == 3
     assert events == []
     assert connection.client().zcard(keys.jobs_in(None)) == 0

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from ocr_tasks.redis import connection, keys
-from ocr_tasks.worker.webhook_sender import Courier
+from ocr_tasks.worker.webhook_sender import WebhookSender
 from tests.conftest import wait_until
 from tests.ocr_tasks.test_webhooks import finished
 from tests.receivers import Receiver, answers
@@ -23,9 +23,9 @@ pytestmark = pytest.mark.usefixtures("service", "loopback")
 
 
 @pytest.fixture
-def courier() -> Iterator[Courier]:
-    """A courier that has ended before the next test begins, and with it what it sends."""
-    thread = Courier()
+def sender() -> Iterator[WebhookSender]:
+    """A sender that ends before the next test begins, together with its requests."""
+    thread = WebhookSender()
     yield thread
     thread.stop()
     thread.join(30)
@@ -33,10 +33,10 @@ def courier() -> Iterator[Courier]:
 
 
 @pytest.fixture
-def deaf(courier: Courier) -> Iterator[str]:
+def deaf(sender: WebhookSender) -> Iterator[str]:
     """The address of a host that takes connections and never answers, until it goes away.
 
-    It goes before the courier is waited for, so that nothing waits for its answers any more.
+    It is closed before the sender is joined, so that no request waits for a response.
     """
     with socket.socket() as listening:
         listening.bind(("127.0.0.2", 0))
@@ -50,7 +50,7 @@ def undelivered() -> int:
 
 def test_many_messages_to_one_host_are_sent_once_each_and_two_at_a_time(
     receiver: Receiver,
-    courier: Courier,
+    sender: WebhookSender,
 ) -> None:
     lock, at_once, most = threading.Lock(), 0, 0
     pair = threading.Barrier(2, timeout=60)
@@ -67,11 +67,11 @@ def test_many_messages_to_one_host_are_sent_once_each_and_two_at_a_time(
 
     receiver.answer = answer
     sent = {finished(receiver.url).id for _ in range(100)}
-    courier.begin()
+    sender.begin()
 
     wait_until(lambda: not undelivered(), 60)
-    courier.stop()
-    courier.join()
+    sender.stop()
+    sender.join()
 
     ids = [headers["webhook-id"] for headers, _ in receiver.got]
     assert len(ids) == len(set(ids)) == len(sent)
@@ -81,24 +81,24 @@ def test_many_messages_to_one_host_are_sent_once_each_and_two_at_a_time(
 def test_a_host_that_never_answers_holds_up_nobody_else(
     deaf: str,
     receiver: Receiver,
-    courier: Courier,
+    sender: WebhookSender,
 ) -> None:
     for _ in range(300):
         finished(deaf)
     finished(receiver.url)
-    courier.begin()
+    sender.begin()
 
     wait_until(lambda: receiver.got)
 
 
-def test_what_a_courier_that_stops_has_not_begun_is_due_for_others(
-    deaf: str, courier: Courier
+def test_what_a_sender_that_stops_has_not_begun_is_due_for_others(
+    deaf: str, sender: WebhookSender
 ) -> None:
     for _ in range(5):
         finished(deaf)
-    courier.begin()
-    wait_until(lambda: courier._senders["127.0.0.2"] == 2, 10)
-    courier.stop()
+    sender.begin()
+    wait_until(lambda: sender._senders["127.0.0.2"] == 2, 10)
+    sender.stop()
 
     def due() -> int:
         return connection.client().zcount(keys.OUTBOX, 0, connection.now())
@@ -106,17 +106,15 @@ def test_what_a_courier_that_stops_has_not_begun_is_due_for_others(
     wait_until(lambda: due() >= 3, 10)
 
 
-def test_a_courier_of_its_own_sends_and_shows_that_it_lives(
-    receiver: Receiver, tmp_path: Path
-) -> None:
+def test_a_sender_process_sends_and_shows_that_it_lives(receiver: Receiver, tmp_path: Path) -> None:
     alive = tmp_path / "alive"
     environment = os.environ | {"OCR_ALIVE_FILE": str(alive)}
-    courier = subprocess.Popen([sys.executable, "-m", "ocr_tasks.cli", "courier"], env=environment)
+    sender = subprocess.Popen([sys.executable, "-m", "ocr_tasks.cli", "courier"], env=environment)
     try:
         finished(receiver.url)
         wait_until(lambda: receiver.got and alive.exists())
         first = alive.stat().st_mtime_ns
         wait_until(lambda: alive.stat().st_mtime_ns > first)
     finally:
-        courier.terminate()
-    assert courier.wait(20) == 0
+        sender.terminate()
+    assert sender.wait(20) == 0
