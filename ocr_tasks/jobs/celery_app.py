@@ -29,7 +29,7 @@ SHARED_QUEUES: list[str] = []
 
 #: One in this number of messages is taken from the least urgent queue that has any, to prevent
 #: starvation.
-LAST_LANE_EVERY = 5
+LAST_QUEUE_EVERY = 5
 
 OCR_DOCUMENT = "ocr_tasks.tasks.ocr_document"
 READ_PAGES = "ocr_tasks.tasks.read_pages"
@@ -44,8 +44,8 @@ HARD_LIMIT_GRACE = 10
 LARGE_CHILD_KIB = 2 * 1024 * 1024
 
 
-def name_queue_of_pages(folder: str) -> None:
-    """Makes messages to helpers go to a queue of the hosts that share this data folder (an id)."""
+def use_helper_queue_of(folder: str) -> None:
+    """Makes messages to helpers go to the queue of a data folder, given by its id."""
     LANES["pages"] = f"ocr.pages.{folder}"
 
 
@@ -85,7 +85,7 @@ def _configuration(config: settings.Settings) -> dict[str, object]:
             "unacked_restore_throttle": 3,
             "socket_keepalive": True,
             "health_check_interval": 25,
-            "queue_order_strategy": "ocr_tasks.jobs.celery_app:LaneOrder",
+            "queue_order_strategy": "ocr_tasks.jobs.celery_app:QueueOrder",
         },
         "worker_proc_alive_timeout": 60,
         "worker_max_tasks_per_child": 1000,
@@ -113,7 +113,7 @@ def _tls(url: str) -> dict[str, Any] | None:
     return {**options, "ssl_cert_reqs": ssl.VerifyMode[f"CERT_{verify}"]}
 
 
-class LaneOrder:
+class QueueOrder:
     """The order in which a worker polls its queues.
 
     Replaces `kombu.utils.scheduling.round_robin_cycle` and has its interface.
@@ -137,7 +137,7 @@ class LaneOrder:
 
     def consume(self, count: int) -> list[str]:
         """Returns the first `count` queues in the order in which to poll them."""
-        last_first = self._received % LAST_LANE_EVERY == LAST_LANE_EVERY - 1
+        last_first = self._received % LAST_QUEUE_EVERY == LAST_QUEUE_EVERY - 1
         return (self._queues[::-1] if last_first else self._queues)[:count]
 
     def rotate(self, queue: str) -> None:

@@ -20,8 +20,8 @@ _LONGEST_KEY = 255
 
 
 @dataclass(frozen=True, slots=True)
-class Repeatable:
-    """A request that may be repeated.
+class RequestIdentity:
+    """What identifies a request and its repetitions.
 
     `key` is the Redis key of its Idempotency-Key, '' without one. `content` is the Redis key of its
     document and options, '' if results are not reused. `fingerprint` is a hash of both.
@@ -31,16 +31,16 @@ class Repeatable:
     content: str
     fingerprint: str
 
-    def remembered(self, job_id: str) -> str:
+    def stored_value(self, job_id: str) -> str:
         """Returns the value to store under `key`."""
         return json.dumps([self.fingerprint, job_id])
 
-    def job_of(self, remembered: str) -> str:
+    def job_of(self, stored: str) -> str:
         """Returns the id of the job of an earlier request from the value stored under `key`.
 
         Raises IdempotencyMismatch if that request was a different one.
         """
-        fingerprint, job_id = json.loads(remembered)
+        fingerprint, job_id = json.loads(stored)
         if fingerprint != self.fingerprint:
             raise errors.IdempotencyMismatch()
         return str(job_id)
@@ -48,7 +48,7 @@ class Repeatable:
 
 def request(
     owner: str, idempotency_key: str | None, sha256: str, options: str, reuse: bool = True
-) -> Repeatable:
+) -> RequestIdentity:
     """Returns what identifies a client's request.
 
     `sha256` is the hash of the uploaded bytes. `options` is everything else in the request, as
@@ -60,21 +60,21 @@ def request(
         key = keys.IDEMPOTENCY_PREFIX + _digest(owner, _clean(idempotency_key))
     if reuse and settings.get().reuse_results:
         content = keys.SAME_PREFIX + _digest(owner, fingerprint)
-    return Repeatable(key, content, fingerprint)
+    return RequestIdentity(key, content, fingerprint)
 
 
-def by_key(request: Repeatable) -> str | None:
+def by_key(request: RequestIdentity) -> str | None:
     """Returns the id of the job that was created with the same Idempotency-Key, if there is one."""
     stored = _get(request.key)
     return request.job_of(stored) if stored else None
 
 
-def by_content(request: Repeatable) -> str | None:
+def by_content(request: RequestIdentity) -> str | None:
     """Returns the id of the client's last job with the same documents and options, if any."""
     return _get(request.content)
 
 
-def remember_result(request: Repeatable, job_id: str) -> None:
+def remember_result(request: RequestIdentity, job_id: str) -> None:
     """Makes later requests with the same documents and options return this job."""
     if request.content:
         seconds = settings.get().keep_results_seconds or None

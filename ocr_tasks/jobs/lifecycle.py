@@ -23,7 +23,7 @@ from redis import RedisError
 from ocr_tasks import errors, extensions, failpoints, settings
 from ocr_tasks.jobs import idempotency, queues, worker_registry
 from ocr_tasks.jobs.celery_app import app
-from ocr_tasks.jobs.idempotency import Repeatable
+from ocr_tasks.jobs.idempotency import RequestIdentity
 from ocr_tasks.jobs.result_backend import JobBackend, NewJob
 from ocr_tasks.model import Callback, Failure, Job, JobInput, JobList, Outcome, Progress, State
 from ocr_tasks.options import JobOptions
@@ -63,7 +63,7 @@ def submit(
     options: JobOptions,
     owner: str = "",
     own_max: int = 0,
-    request: Repeatable | None = None,
+    request: RequestIdentity | None = None,
     callback: Callback | None = None,
 ) -> Job:
     """Creates and queues the job of a document that is stored in the job's folder.
@@ -100,7 +100,7 @@ def submit(
     return read(job_id)
 
 
-def sent_before(request: Repeatable) -> Job | None:
+def sent_before(request: RequestIdentity) -> Job | None:
     """Returns the client's job for the same request, or for the same document and options.
 
     Returns None if there is none, or if it is worth processing the document again.
@@ -135,14 +135,14 @@ def _discard(job_id: str) -> None:
 
 
 def _queue_full() -> errors.QueueFull:
-    return errors.QueueFull(retry_after=seconds_until_place())
+    return errors.QueueFull(retry_after=estimate_retry_after())
 
 
 def _own_queue_full(most: int) -> errors.LimitReached:
-    return errors.LimitReached("waiting_jobs", most, seconds_until_place())
+    return errors.LimitReached("waiting_jobs", most, estimate_retry_after())
 
 
-def seconds_until_place() -> int:
+def estimate_retry_after() -> int:
     """Estimates the seconds until the queue advances by one job, from 1 to 3600.
 
     It is the mean duration of succeeded jobs divided by the number of worker processes.
@@ -258,7 +258,7 @@ def retry(job_id: str, owner: str | None = None, own_max: int = 0) -> Job:
         raise errors.ResultGone("The uploaded document is no longer on storage")
     lane = job.options["priority"]
     with connection.errors_as_ours():
-        result = backend().again(job_id, settings.get().queue_max, own_max, lane)
+        result = backend().retry(job_id, settings.get().queue_max, own_max, lane)
     if result == 0:
         raise _queue_full()
     if result == -3:

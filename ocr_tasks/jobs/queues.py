@@ -41,8 +41,8 @@ _YIELD_INTERVAL = 5
 #: previous run ended.
 _MIN_TURN_FACTOR = 4
 
-#: Seconds after which messages to helpers expire if hosts do not share the data folder. Nobody else
-#: receives those of a host that is gone.
+#: Seconds after which messages to helpers expire if hosts do not share the data folder. Other hosts
+#: do not receive the messages of a host that is gone.
 _HELPER_MESSAGE_SECONDS = 24 * 3600
 
 #: Maximum length of a document's name in Flower.

@@ -30,7 +30,7 @@ from celery.exceptions import TaskRevokedError
 from celery.worker.state import revoked
 
 from ocr_tasks import errors, settings
-from ocr_tasks.jobs.idempotency import Repeatable
+from ocr_tasks.jobs.idempotency import RequestIdentity
 from ocr_tasks.model import CELERY_STATES, Outcome, Progress, State
 from ocr_tasks.redis import connection, counters, keys
 
@@ -172,7 +172,7 @@ class JobBackend(RedisBackend):  # type: ignore[misc]  # Celery has no types
     # Called by the modules of `jobs`
 
     def create(
-        self, new: NewJob, queue_max: int, own_max: int, request: Repeatable | None
+        self, new: NewJob, queue_max: int, own_max: int, request: RequestIdentity | None
     ) -> str | int:
         """Creates a job in the state queued and returns its id.
 
@@ -190,7 +190,7 @@ class JobBackend(RedisBackend):  # type: ignore[misc]  # Celery has no types
         names = keys.job(new.id)
         if request and request.key:
             names.append(request.key)
-            args += [request.remembered(new.id), str(settings.get().idempotency_seconds)]
+            args += [request.stored_value(new.id), str(settings.get().idempotency_seconds)]
         result = connection.run("create", names, args)
         if isinstance(result, str) and request:
             return request.job_of(result)
@@ -253,7 +253,7 @@ class JobBackend(RedisBackend):  # type: ignore[misc]  # Celery has no types
         args = [job_id, "", State.CANCELLED, meta, "", *_counters(State.CANCELLED, None)]
         return bool(connection.run("write", keys.job(job_id), args) == 1)
 
-    def again(self, job_id: str, queue_max: int, own_max: int, lane: str) -> int:
+    def retry(self, job_id: str, queue_max: int, own_max: int, lane: str) -> int:
         """Queues an ended job again.
 
         Returns 1 if queued, 0 if the queue is full, -1 if there is no such job, -2 if it has not
@@ -261,7 +261,7 @@ class JobBackend(RedisBackend):  # type: ignore[misc]  # Celery has no types
         """
         progress = Progress().to_dict()
         args = [job_id, self.encode_meta(job_id, "QUEUED", progress), json.dumps(progress)]
-        return int(connection.run("again", keys.job(job_id), [*args, queue_max, own_max, lane]))
+        return int(connection.run("retry", keys.job(job_id), [*args, queue_max, own_max, lane]))
 
     def remove(self, job_id: str, tombstone_seconds: int) -> str:
         """Replaces a job by a tombstone; returns its last state, '' if there is no such job."""

@@ -29,14 +29,14 @@ def announce(worker: WorkerInfo) -> None:
         pipe.execute()
 
 
-def show_alive() -> None:
-    """Touches OCR_ALIVE_FILE if it is set. Called regularly while this process works normally."""
+def touch_alive_file() -> None:
+    """Touches OCR_ALIVE_FILE if it is set. Called every few seconds while the process works."""
     path = settings.get().alive_file
     if path:
         path.touch()
 
 
-def leave(name: str) -> None:
+def unregister(name: str) -> None:
     """Removes a worker that ends."""
     connection.client().delete(keys.WORKER_PREFIX + name)
 

@@ -95,7 +95,7 @@ class MaintenanceThread(threading.Thread):
             self.start()
 
     def offer(self, roles: Sequence[WorkerRole], documents: bool = True) -> None:
-        """Sets what is announced: the worker's roles for extensions, and if it takes documents."""
+        """Sets what is announced: the worker's roles, and whether it processes documents."""
         self._roles, self._documents = roles, documents
 
     def end_within(self, seconds: float) -> None:
@@ -115,7 +115,7 @@ class MaintenanceThread(threading.Thread):
                 self._announce()
             except (RedisError, errors.QueueUnavailable) as error:
                 log.warning("Redis is unavailable: %s", error)
-                worker_registry.show_alive()  # restarting the worker would not help
+                worker_registry.touch_alive_file()  # restarting the worker would not help
             except Exception:  # keep running: without this thread all leases expire
                 log.exception("could not check the running jobs")
             self._stopped.wait(STOP_INTERVAL if queues.stopping() else CHECK_INTERVAL)
@@ -135,7 +135,7 @@ class MaintenanceThread(threading.Thread):
             for pid, job_id in self._owned.items():
                 leases.give_back(job_id, _holder(pid))
             if self._info:
-                worker_registry.leave(self._info.name)
+                worker_registry.unregister(self._info.name)
         except (RedisError, errors.QueueUnavailable):
             pass  # the leases and the entry in the registry expire
 
@@ -148,7 +148,7 @@ class MaintenanceThread(threading.Thread):
             _kill_group(pid)
             # Asks Redis, because the job may have been claimed after the previous check.
             for job_id in leases.held_by(_holder(pid)):
-                # While the worker is being stopped, its children are killed without fault of jobs.
+                # While the worker is being stopped, deaths are not caused by jobs.
                 if leases.give_back(job_id, _holder(pid), lost=not queues.stopping()):
                     log.warning("process %d died; job %s is queued again", pid, job_id)
             self._children.discard(pid)
@@ -226,7 +226,7 @@ class MaintenanceThread(threading.Thread):
             extension.announce()
         self._announced_at = now
         # Called by Celery's event loop, because a worker whose loop is stuck receives no tasks.
-        self._consumer.hub.call_soon(worker_registry.show_alive)
+        self._consumer.hub.call_soon(worker_registry.touch_alive_file)
         if killed := orphans.kill():
             log.warning("killed processes of a lost worker: %s", ", ".join(killed))
 

@@ -34,7 +34,7 @@ from celery.signals import (
 from ocr_tasks import extensions, logs, settings
 from ocr_tasks.extensions import WorkerRole
 from ocr_tasks.jobs import leases, queues
-from ocr_tasks.jobs.celery_app import LANES, SHARED_QUEUES, app, name_queue_of_pages
+from ocr_tasks.jobs.celery_app import LANES, SHARED_QUEUES, app, use_helper_queue_of
 from ocr_tasks.sandbox import orphans, rlimits
 from ocr_tasks.storage import layout, store
 from ocr_tasks.worker.heartbeat import MaintenanceThread
@@ -71,7 +71,7 @@ def main(documents: bool = True) -> int:
 
     if _broker:
         # Only workers with the same data folder can help with a document.
-        name_queue_of_pages(layout.folder_id())
+        use_helper_queue_of(layout.folder_id())
     names = _choose_queues(documents)
     if not names:
         return 1

@@ -28,10 +28,10 @@ INTERVAL = 5.0
 
 #: Age in seconds from which a message of a queued job can count as lost. A younger one may still be
 #: about to be sent, or just have been received.
-_SETTLE = 10.0
+_MIN_MESSAGE_AGE = 10.0
 
 #: Seconds within which messages may be queued in another order than their recorded times.
-_DISORDER = 2.0
+_REORDER_SECONDS = 2.0
 
 #: Seconds between two deletions of expired data, and between two sweeps of all files.
 _RETENTION_INTERVAL = 60.0
@@ -130,7 +130,7 @@ def take_over() -> None:
 
 def publish_lost() -> None:
     """Sends the messages of queued jobs again that are no longer in any queue."""
-    for job_id in overdue(_SETTLE):
+    for job_id in overdue(_MIN_MESSAGE_AGE):
         log.warning("the message of job %s was lost; sending it again", job_id)
         lane = connection.client().hget(keys.task(job_id), "lane")
         # Does nothing if the job has been claimed in the meantime.
@@ -168,7 +168,7 @@ def overdue(seconds: float) -> list[str]:
             return True
         # If the job of the oldest message is not queued, its time is unknown. Such a message will
         # soon be received.
-        return sent[lane] is not None and score < sent[lane] - _DISORDER
+        return sent[lane] is not None and score < sent[lane] - _REORDER_SECONDS
 
     return [
         job_id

@@ -126,7 +126,7 @@ class WebhookSender(threading.Thread):
 def main() -> int:
     """Sends webhooks until the process receives SIGTERM or SIGINT; returns the exit code."""
     logs.set_up()
-    sender = WebhookSender(worker_registry.show_alive)
+    sender = WebhookSender(worker_registry.touch_alive_file)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sender.stop())
     sender.begin()

@@ -72,7 +72,7 @@ def test_what_happens_to_a_job_again_is_counted() -> None:
     leases.claim(job_id, "run2", "worker")
     leases.give_back(job_id, "worker", lost=True)
     lifecycle.cancel(job_id)
-    lifecycle.backend().again(job_id, 10, 0, "normal")
+    lifecycle.backend().retry(job_id, 10, 0, "normal")
 
     found = values()
 

@@ -386,7 +386,7 @@ def test_the_time_until_a_place_follows_from_what_jobs_took() -> None:
         run_to_end(submit(), dataclasses.replace(OUTCOME, seconds={"total": 60.0}))
     worker_registry.announce(WorkerInfo("one", 4, ["eng"]))
 
-    assert lifecycle.seconds_until_place() == 60 / 4 + 1
+    assert lifecycle.estimate_retry_after() == 60 / 4 + 1
 
 
 def test_a_job_whose_message_cannot_be_sent_waits_to_be_found(
@@ -478,8 +478,8 @@ def test_languages_are_those_that_every_worker_has() -> None:
     worker_registry.announce(WorkerInfo("two", 2, ["deu", "eng"]))
     assert worker_registry.languages() == ["deu", "eng"]
 
-    worker_registry.leave("one")
-    worker_registry.leave("two")
+    worker_registry.unregister("one")
+    worker_registry.unregister("two")
 
     assert worker_registry.living() == []
     assert worker_registry.languages() == ["deu", "eng"]

@@ -14,7 +14,7 @@ import redis
 
 from ocr_tasks import settings
 from ocr_tasks.jobs import celery_app, page_queue, queues
-from ocr_tasks.jobs.celery_app import LANES, LAST_LANE_EVERY, LaneOrder
+from ocr_tasks.jobs.celery_app import LANES, LAST_QUEUE_EVERY, QueueOrder
 from ocr_tasks.plugin import helper
 from ocr_tasks.plugin.batch import Files
 from ocr_tasks.plugin.parallel import Help, Work
@@ -134,19 +134,19 @@ def test_all_keys_of_a_batch_run_out_by_themselves(queue: redis.Redis) -> None:
 
 
 def test_no_lane_starves() -> None:
-    order = LaneOrder()
+    order = QueueOrder()
     order.update(reversed(LANES.values()))
     firsts = []
-    for _ in range(2 * LAST_LANE_EVERY):
+    for _ in range(2 * LAST_QUEUE_EVERY):
         firsts.append(order.consume(len(LANES))[0])
         order.rotate(firsts[-1])
 
-    assert firsts.count(LANES["interactive"]) == 2 * (LAST_LANE_EVERY - 1)
+    assert firsts.count(LANES["interactive"]) == 2 * (LAST_QUEUE_EVERY - 1)
     assert firsts.count(LANES["bulk"]) == 2
 
 
 def test_queues_of_others_are_asked_too() -> None:
-    order = LaneOrder()
+    order = QueueOrder()
     order.update({"reply", *LANES.values()})
 
     assert order.consume(5) == ["reply", *LANES.values()]
@@ -154,32 +154,32 @@ def test_queues_of_others_are_asked_too() -> None:
 
 def test_documents_and_pages_of_workspaces_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(celery_app, "SHARED_QUEUES", ["ocrd-made-up"])
-    order = LaneOrder()
+    order = QueueOrder()
     order.update({"ocrd-made-up", *LANES.values()})
     assert order.consume(1) == [LANES["interactive"]]
 
     # Where both wait, and nobody else.
     both = {LANES["normal"], "ocrd-made-up"}
     taken = []
-    for _ in range(2 * LAST_LANE_EVERY):
+    for _ in range(2 * LAST_QUEUE_EVERY):
         taken.append(next(lane for lane in order.consume(5) if lane in both))
         order.rotate(taken[-1])
-    assert min(taken.count(lane) for lane in both) >= LAST_LANE_EVERY - 1
+    assert min(taken.count(lane) for lane in both) >= LAST_QUEUE_EVERY - 1
     assert order.consume(5)[-2:] == [LANES["pages"], LANES["bulk"]]
 
 
 def test_processors_of_a_worker_take_turns() -> None:
-    order = LaneOrder()
+    order = QueueOrder()
     order.update(["ocrd-b", "ocrd-a"])
     firsts = []
-    for _ in range(LAST_LANE_EVERY - 1):
+    for _ in range(LAST_QUEUE_EVERY - 1):
         firsts.append(order.consume(2)[0])
         order.rotate(firsts[-1])
     assert firsts == ["ocrd-b", "ocrd-a", "ocrd-b", "ocrd-a"]
 
 
 def test_small_documents_go_before_pages_of_large_ones() -> None:
-    order = LaneOrder()
+    order = QueueOrder()
     order.update(LANES.values())
 
     names = order.consume(4)

@@ -284,8 +284,8 @@ def test_each_change_of_a_job_is_a_new_revision() -> None:
 def test_the_seconds_until_a_place_is_free_are_between_one_and_an_hour(
     service: redis.Redis,
 ) -> None:
-    assert lifecycle.seconds_until_place() == 31
+    assert lifecycle.estimate_retry_after() == 31
     service.hset(keys.STATS, mapping={"seconds_total": 0.1, "jobs_succeeded": 1})
-    assert lifecycle.seconds_until_place() == 1
+    assert lifecycle.estimate_retry_after() == 1
     service.hset(keys.STATS, mapping={"seconds_total": 10**9, "jobs_succeeded": 1})
-    assert lifecycle.seconds_until_place() == 3600
+    assert lifecycle.estimate_retry_after() == 3600
