@@ -61,7 +61,7 @@ _GONE = 410
 class Message:
     """A queued webhook.
 
-    `event` is a state or a stage of attempt `attempt` of the job. `tries` is the number of failed
+    `event` is a state or a stage of run `attempt` of the job. `tries` is the number of failed
     delivery attempts.
     """
 
