@@ -137,6 +137,8 @@ class Stack:
     log: Path
     settings: dict[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
+    #: The folder with the code that runs; None: the present one.
+    code: Path | None = None
 
     @property
     def url(self) -> str:
@@ -156,7 +158,7 @@ class Stack:
         command = [sys.executable, "-m", "ocr_tasks.cli", self.program]
         with self.log.open("ab") as words:
             self.process = subprocess.Popen(
-                command, env=self.environment, stdout=words, stderr=words
+                command, env=self.environment, stdout=words, stderr=words, cwd=self.code
             )
         wait_until(self.ready, 180)  # many start at once where several tests run
 
