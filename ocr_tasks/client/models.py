@@ -152,6 +152,6 @@ def id_of(job: Job | str) -> str:
 
 
 def join_sentences(detail: str, advice: str) -> str:
-    """Joins two join_sentences, and adds a missing period between them."""
+    """Joins two sentences, and adds a missing period between them."""
     period = "" if not advice or detail.endswith((".", "!", "?")) else "."
     return f"{detail}{period} {advice}".strip()

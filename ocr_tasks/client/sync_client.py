@@ -23,7 +23,8 @@ class Client:
     """A client for one OCR Tasks server. Thread-safe.
 
     Every method that sends requests, except `ready` and `alive`, raises `ApiError` for an error
-    response, and `httpx.TransportError` if the server cannot be reached for `patience` seconds.
+    response or one that is not from OCR Tasks, and `httpx.TransportError` if the server cannot be
+    reached for `patience` seconds.
     """
 
     def __init__(

@@ -17,7 +17,7 @@ def add_options(parser: argparse.ArgumentParser, otherwise: str = "") -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="any job option, e.g. deskew=true (docs/reference/options.md); repeatable",
+        help="any job option, e.g. deskew=true (see the options reference); repeatable",
     )
     parser.add_argument(
         "--url",

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO, cast
 
 from ocr_tasks import errors
 from ocr_tasks.storage import layout
-from ocr_tasks.storage.s3 import Found, Objects
+from ocr_tasks.storage.s3 import ObjectInfo, Objects
 
 log = logging.getLogger(__name__)
 
@@ -102,20 +102,20 @@ class Porter(threading.Thread):
             case "probe":
                 return objects.probe()
             case "find":
-                found = objects.find(_checked(name))
-                return asdict(found) if found else None
+                info = objects.find(_checked(name))
+                return asdict(info) if info else None
             case "below":
-                return [asdict(found) for found in objects.below(_checked(name))]
+                return [asdict(info) for info in objects.below(_checked(name))]
             case "delete":
                 return objects.delete([_checked(str(row)) for row in order["names"]])
             case "put" if file:
                 return objects.put(_checked(name), file)
             case "get" if file:
-                found = objects.find(_checked(name))
-                if found is None:
+                info = objects.find(_checked(name))
+                if info is None:
                     raise errors.StorageUnavailable("the object was deleted meanwhile")
                 with layout.failures():
-                    objects.get(found, file)
+                    objects.get(info, file)
                     file.flush()
                 return None
             case unknown:
@@ -183,24 +183,24 @@ class RemoteObjects:
         else:
             self._order({"do": "put", "name": name}, content)
 
-    def find(self, name: str) -> Found | None:
+    def find(self, name: str) -> ObjectInfo | None:
         row = self._order({"do": "find", "name": name})
-        return _found(row) if row else None
+        return _object_info(row) if row else None
 
-    def get(self, found: Found, file: BinaryIO) -> None:
-        self._order({"do": "get", "name": found.name}, file)
+    def get(self, info: ObjectInfo, file: BinaryIO) -> None:
+        self._order({"do": "get", "name": info.name}, file)
 
     def read(self, name: str) -> bytes | None:
-        found = self.find(name)
-        if found is None:
+        info = self.find(name)
+        if info is None:
             return None
         with _in_memory(b"") as file:
-            self.get(found, file)
+            self.get(info, file)
             file.seek(0)
             return file.read()
 
-    def below(self, prefix: str) -> Iterator[Found]:
-        return map(_found, self._order({"do": "below", "name": prefix}))
+    def below(self, prefix: str) -> Iterator[ObjectInfo]:
+        return map(_object_info, self._order({"do": "below", "name": prefix}))
 
     def delete(self, names: Sequence[str]) -> None:
         if names:
@@ -243,5 +243,5 @@ def _in_memory(content: bytes) -> BinaryIO:
     return file
 
 
-def _found(row: dict[str, Any]) -> Found:
-    return Found(**row | {"changed": datetime.fromisoformat(row["changed"])})
+def _object_info(row: dict[str, Any]) -> ObjectInfo:
+    return ObjectInfo(**row | {"changed": datetime.fromisoformat(row["changed"])})

@@ -18,8 +18,8 @@ from ocr_tasks import errors
 from ocr_tasks.model import Artifact
 from ocr_tasks.storage import layout
 from ocr_tasks.storage.broker import RemoteObjects
-from ocr_tasks.storage.mirror import Mirror, key
-from ocr_tasks.storage.s3 import Found, Objects
+from ocr_tasks.storage.mirror import layout.SUMMARIES, Mirror, key
+from ocr_tasks.storage.s3 import ObjectInfo, Objects
 
 log = logging.getLogger(__name__)
 
@@ -35,20 +35,20 @@ class StoredObject:
     """A file in the bucket. `sha256` is the expected checksum, '' if unknown."""
 
     objects: Objects
-    found: Found
+    info: ObjectInfo
     sha256: str = ""
 
     @property
     def size(self) -> int:
-        return self.found.size
+        return self.info.size
 
     @property
     def etag(self) -> str:
-        return self.sha256 or self.found.etag
+        return self.sha256 or self.info.etag
 
     @property
     def changed(self) -> datetime:
-        return self.found.changed
+        return self.info.changed
 
     def pieces(self, start: int, stop: int) -> Iterator[bytes]:
         """Yields the bytes from `start` to `stop` (exclusive) in chunks.
@@ -56,7 +56,7 @@ class StoredObject:
         If the whole file is read, its last chunk is only sent after the checksum was verified.
         A corrupt file is therefore truncated, which every client notices.
         """
-        rows = self.objects.pieces(self.found, start, stop)
+        rows = self.objects.pieces(self.info, start, stop)
         if not self.sha256 or stop - start != self.size:
             yield from rows
             return
@@ -68,15 +68,15 @@ class StoredObject:
                 yield pending
             pending = chunk
         if digest.hexdigest() != self.sha256:
-            log.error("the checksum of %s differs from when it was created", self.found.name)
+            log.error("the checksum of %s differs from when it was created", self.info.name)
             raise errors.ResultCorrupt()
         yield pending
 
 
 @lru_cache(maxsize=1024)
-def _digest(objects: Objects, found: Found) -> str:
+def _digest(objects: Objects, info: ObjectInfo) -> str:
     digest = hashlib.sha256()
-    for chunk in objects.pieces(found, 0, found.size):
+    for chunk in objects.pieces(info, 0, info.size):
         digest.update(chunk)
     return digest.hexdigest()
 
@@ -127,32 +127,32 @@ class BucketStore:
         return self.objects.find(key(job_id, name)) is not None
 
     def open(self, job_id: str, name: str) -> StoredObject | None:
-        found = self.objects.find(key(job_id, name))
-        return self._stored(found) if found else None
+        info = self.objects.find(key(job_id, name))
+        return self._stored(info) if info else None
 
     def open_artifact(self, job_id: str, run: str, artifact: Artifact) -> StoredObject:
         name = f"runs/{run}/{layout.ARTIFACTS[artifact.name][0]}"
-        found = self.objects.find(key(job_id, name))
-        if found is None:
+        info = self.objects.find(key(job_id, name))
+        if info is None:
             raise errors.ResultGone()
-        stored = self._stored(found, artifact.sha256)
-        corrupt = found.size != artifact.bytes
-        if not corrupt and found.size <= _CHECKED_FIRST:
-            corrupt = _digest(stored.objects, found) != artifact.sha256
+        stored = self._stored(info, artifact.sha256)
+        corrupt = info.size != artifact.bytes
+        if not corrupt and info.size <= _CHECKED_FIRST:
+            corrupt = _digest(stored.objects, info) != artifact.sha256
         if corrupt:
             raise errors.ResultCorrupt(
                 f"{artifact.name} has another checksum than when it was made"
             )
         return stored
 
-    def _stored(self, found: Found, sha256: str = "") -> StoredObject:
+    def _stored(self, info: ObjectInfo, sha256: str = "") -> StoredObject:
         assert isinstance(self.objects, Objects)  # noqa: S101  # children of workers send no files
-        return StoredObject(self.objects, found, sha256)
+        return StoredObject(self.objects, info, sha256)
 
     def size(self, job_id: str, name: str) -> int:
         if name and not name.endswith("/"):
-            found = self.objects.find(key(job_id, name))
-            return found.size if found else 0
+            info = self.objects.find(key(job_id, name))
+            return info.size if info else 0
         return sum(row.size for row in self.objects.below(key(job_id, name)))
 
     def remove(self, job_id: str, *names: str) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from ocr_tasks import errors
 from ocr_tasks.storage import layout
 from ocr_tasks.storage.broker import RemoteObjects
-from ocr_tasks.storage.s3 import Found, Objects
+from ocr_tasks.storage.s3 import ObjectInfo, Objects
 
 log = logging.getLogger(__name__)
 
@@ -128,12 +128,12 @@ class Mirror:
             return page in self._done and file not in _NOT_NEEDED
         return name in (layout.INPUT, layout.LOG, layout.SUMMARIES)
 
-    def _download(self, name: str, found: Found) -> None:
+    def _download(self, name: str, info: ObjectInfo) -> None:
         path = self._folder.path / name
         with layout.failures():
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("wb") as file:
-                self._objects.get(found, file)
+                self._objects.get(info, file)
         self._record(name)
 
     # Uploads, in a thread of their own

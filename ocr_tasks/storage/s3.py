@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ocr_tasks.settings import Settings
 
 #: Chunk size of downloads in bytes.
-PIECE = 256 * 1024
+_CHUNK_BYTES = 256 * 1024
 
 #: Part size of multipart uploads in bytes, and the numbers of concurrent parts per object and of
 #: concurrent multipart uploads.
@@ -38,7 +38,7 @@ _PROBE = ".probe"
 
 
 @dataclass(frozen=True)
-class Found:
+class ObjectInfo:
     """The metadata of an object."""
 
     name: str
@@ -86,15 +86,15 @@ class Objects:
                 max_concurrency=_CONCURRENT_PARTS,
             )
 
-    def find(self, name: str) -> Found | None:
+    def find(self, name: str) -> ObjectInfo | None:
         """Returns the metadata of an object, or None if it does not exist."""
         try:
             with failures():
-                return _found(obstore.head(self._store, name))
+                return _object_info(obstore.head(self._store, name))
         except FileNotFoundError:
             return None
 
-    def pieces(self, found: Found, start: int, stop: int) -> Iterator[bytes]:
+    def pieces(self, info: ObjectInfo, start: int, stop: int) -> Iterator[bytes]:
         """Yields the bytes of an object from `start` to `stop` (exclusive) in chunks.
 
         Resumes after a lost connection, which happens if the reader is slow.
@@ -103,27 +103,27 @@ class Objects:
         while position < stop:
             attempt_start = position
             try:
-                for chunk in self._stream(found, position, stop):
+                for chunk in self._stream(info, position, stop):
                     yield chunk
                     position += len(chunk)
             except errors.StorageUnavailable:
                 if position == attempt_start:
                     raise
 
-    def _stream(self, found: Found, start: int, stop: int) -> Iterator[bytes]:
+    def _stream(self, info: ObjectInfo, start: int, stop: int) -> Iterator[bytes]:
         try:
             with failures():
-                result = obstore.get(self._store, found.name, options={"range": (start, stop)})
-                if _unquote(result.meta["e_tag"]) != found.etag:
+                result = obstore.get(self._store, info.name, options={"range": (start, stop)})
+                if _unquote(result.meta["e_tag"]) != info.etag:
                     raise errors.StorageUnavailable("the object was replaced meanwhile")
-                for chunk in result.stream(min_chunk_size=PIECE):
+                for chunk in result.stream(min_chunk_size=_CHUNK_BYTES):
                     yield bytes(chunk)
         except FileNotFoundError:
             raise errors.StorageUnavailable("the object was deleted meanwhile") from None
 
-    def get(self, found: Found, file: BinaryIO) -> None:
+    def get(self, info: ObjectInfo, file: BinaryIO) -> None:
         """Downloads an object into a file."""
-        for chunk in self.pieces(found, 0, found.size):
+        for chunk in self.pieces(info, 0, info.size):
             file.write(chunk)
 
     def read(self, name: str) -> bytes | None:
@@ -134,11 +134,11 @@ class Objects:
         except FileNotFoundError:
             return None
 
-    def below(self, prefix: str) -> Iterator[Found]:
+    def below(self, prefix: str) -> Iterator[ObjectInfo]:
         """Yields the metadata of all objects below a prefix."""
         with failures():
             for rows in obstore.list(self._store, prefix):
-                yield from map(_found, rows)
+                yield from map(_object_info, rows)
 
     def folders(self, prefix: str) -> list[str]:
         """Returns the names of the folders directly below a prefix."""
@@ -161,9 +161,9 @@ class Objects:
             raise errors.StorageUnavailable("there is no such bucket") from None
 
 
-def _found(meta: Any) -> Found:
+def _object_info(meta: Any) -> ObjectInfo:
     changed = meta["last_modified"] or datetime.fromtimestamp(0, UTC)
-    return Found(meta["path"], meta["size"], _unquote(meta["e_tag"]), changed)
+    return ObjectInfo(meta["path"], meta["size"], _unquote(meta["e_tag"]), changed)
 
 
 def _unquote(etag: str | None) -> str:

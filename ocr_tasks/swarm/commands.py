@@ -80,7 +80,7 @@ def _add_manager(actions: Subcommands) -> None:
     purge.add_argument("--all", action="store_true", help="remove all pages")
     purge.set_defaults(run=_purge)
 
-    again = actions.add_parser("again", help="queue pages again that failed too often (aside)")
+    again = actions.add_parser("again", help="queue failed pages again (state: aside)")
     again.set_defaults(run=_again)
 
     stats = actions.add_parser("stats", help="show page counts and statistics of devices")

@@ -77,7 +77,7 @@ def create(owner: str, length: int | None, metadata: str, name: str, most_open: 
     limit = settings.get().max_upload_bytes
     if (length or 0) > limit:
         raise errors.UploadTooLarge(f"more than {limit} bytes", limit=limit)
-    sweep()  # in case that no worker shares this data folder
+    sweep()  # in case no worker shares this data folder
     if most_open and sum(row.owner == owner and not row.job for row in _all()) >= most_open:
         raise errors.LimitReached("open_uploads", most_open, 60)
     layout.check_room(length or 0)

@@ -112,7 +112,7 @@ def writing(
         upload = tus.read(upload_id, sees)
         _drop_unchecked(upload)
         if offset != upload.offset:
-            detail = f"The upload has {upload.offset} bytes, the piece begins at {offset}"
+            detail = f"The upload has {upload.offset} bytes, but the chunk begins at {offset}"
             raise errors.OffsetMismatch(detail, offset=upload.offset)
         upload = _with_length(upload, length)
         if offset + (size or 0) > upload.most:

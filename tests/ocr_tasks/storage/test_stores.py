@@ -20,7 +20,7 @@ from ocr_tasks.redis import connection, keys
 from ocr_tasks.storage import layout, store
 from ocr_tasks.storage.broker import Porter, RemoteObjects
 from ocr_tasks.storage.bucket import BucketStore
-from ocr_tasks.storage.s3 import Found, Objects
+from ocr_tasks.storage.s3 import ObjectInfo, Objects
 from tests.bucket import SECRET, Bucket, serving
 from tests.conftest import free_port, wait_until
 from tests.ocr_tasks.jobs.test_lifecycle import INPUT, OUTCOME
@@ -358,7 +358,7 @@ def test_an_order_ends_though_another_child_was_born_meanwhile(
     objects = Objects(settings.get())
     find = objects.find
 
-    def find_at_a_birth(name: str) -> Found | None:
+    def find_at_a_birth(name: str) -> ObjectInfo | None:
         for number in [int(path.name) for path in Path("/proc/self/fd").iterdir()]:
             with suppress(OSError):
                 if stat.S_ISSOCK(os.fstat(number).st_mode):
