@@ -7,7 +7,7 @@ export PATH := $(PATH):$(CURDIR)/.venv-node/bin
 .PHONY: run ocr test test-all lint pytest bench chaos mutants docs site swarm-assets env certificate test-compose help
 .DEFAULT_GOAL := help
 
-run: ## start everything on http://127.0.0.1:8000 (Ctrl-C ends it)
+run: ## start everything on http://127.0.0.1:8000 (Ctrl-C to stop)
 	@scripts/setup --then 'Starting OCR Tasks'
 	@exec .venv/bin/ocr-tasks up
 

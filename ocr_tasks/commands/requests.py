@@ -23,7 +23,8 @@ def add_options(parser: argparse.ArgumentParser, otherwise: str = "") -> None:
         "--url",
         default=environment.url(),
         help="URL of the server (default: OCR_URL, or port OCR_PORT on this machine, or "
-        f"{environment.DEFAULT_URL}); the token is read from OCR_TOKEN{otherwise}",
+        f"{environment.DEFAULT_URL}); "
+        f"the token is read from OCR_TOKEN{otherwise}",
     )
 
 

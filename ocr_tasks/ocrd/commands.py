@@ -43,7 +43,8 @@ def _add(
         "--url",
         default=environment.url(),
         help="URL of the server (default: OCR_URL, or port OCR_PORT on this machine, or "
-        f"{environment.DEFAULT_URL}); the token is read from OCR_TOKEN",
+        f"{environment.DEFAULT_URL}); "
+        "the token is read from OCR_TOKEN",
     )
     command.set_defaults(run=lambda options: calls.act(action, options))
     return command

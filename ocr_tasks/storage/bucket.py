@@ -18,7 +18,7 @@ from ocr_tasks import errors
 from ocr_tasks.model import Artifact
 from ocr_tasks.storage import layout
 from ocr_tasks.storage.broker import RemoteObjects
-from ocr_tasks.storage.mirror import layout.SUMMARIES, Mirror, key
+from ocr_tasks.storage.mirror import Mirror, key
 from ocr_tasks.storage.s3 import ObjectInfo, Objects
 
 log = logging.getLogger(__name__)
