@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -59,6 +60,34 @@ def test_the_core_names_no_extension(without: Path) -> None:
     )
 
     assert ran.returncode == 0, ran.stderr
+
+
+#: Tests of an extension, besides the folder of its name.
+TESTS_OF = {"dialects": ["web/dialects"], "ocrd": [], "swarm": []}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_the_tests_of_the_core_pass_without_an_extension(without: Path, request: Any) -> None:
+    name = request.node.callspec.params["without"]
+    listed = subprocess.check_output(["git", "ls-files", "tests", "*.*", ".importlinter"], cwd=ROOT)
+    for file in listed.decode().splitlines():
+        if (ROOT / file).is_file() and not file.startswith(("ocr_tasks/", "web/")):
+            (without / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / file, without / file)
+    for folder in (name, *TESTS_OF[name]):
+        shutil.rmtree(without / "tests" / folder, ignore_errors=True)
+    command = [sys.executable, "-m", "pytest", "-q", "-n", "2", "-m", "not acceptance and not slow"]
+
+    ran = subprocess.run(
+        [*command, "-p", "no:cacheprovider", "tests/ocr_tasks", "tests/web"],
+        cwd=without,
+        env={**os.environ, "PYTHONPATH": str(without)},
+        capture_output=True,
+        text=True,
+    )
+
+    assert ran.returncode == 0, ran.stdout[-20000:]
 
 
 def test_a_document_is_processed_without_an_extension(without: Path) -> None:
