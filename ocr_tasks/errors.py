@@ -1,16 +1,16 @@
-"""Everything that can go wrong, each with a code that never changes its meaning.
+"""All errors of the service. Each has a code whose meaning never changes.
 
     OcrTasksError
-    ├── RequestError            the request is at fault
-    │   ├── UploadError         … its files
-    │   ├── OptionsError        … its options
-    │   └── StateError          … what it asks for does not go with the job's state
-    ├── ServiceError            we are at fault, or full; trying again later helps
-    └── JobError                why a job failed; stored with the job
-        └── PageError           … why a page could not be read
+    ├── RequestError            an error in the client's request
+    │   ├── UploadError         … in its files
+    │   ├── OptionsError        … in its options
+    │   └── StateError          … a conflict with the state of the job
+    ├── ServiceError            an error or a lack of capacity of the service; retrying may help
+    └── JobError                the reason why a job failed; stored with the job
+        └── PageError           the reason why OCR failed on a page
 
-Errors are raised where they are known and translated at the edges only: `tasks` stores a `JobError`
-with its job, `web.http.problems` makes a problem document, `cli` an exit code.
+Errors are converted at the edges only: `tasks` stores a `JobError` with its job,
+`web.http.problems` returns a problem document, `cli` exits with an exit code.
 """
 
 from __future__ import annotations
@@ -19,19 +19,22 @@ from typing import Any, ClassVar
 
 
 class OcrTasksError(Exception):
-    """Base of all errors of ours.
+    """The base class of the service's errors.
 
-    `code` is for programs, `title` says what happened in general, `advice` what to do about it, the
-    exception's own text what happened in particular.
+    `code` identifies the error for programs, `title` describes the kind of error, `advice` says
+    what to do about it. `detail`, the exception's message, describes this occurrence; it defaults
+    to the title.
     """
 
     code: ClassVar[str] = "internal"
-    title: ClassVar[str] = "Something went wrong inside the service"
-    advice: ClassVar[str] = "Try again; if it happens again, send the log to the operator."
+    title: ClassVar[str] = "Internal error"
+    advice: ClassVar[str] = (
+        "Try again. If the error persists, send the server log to the administrator."
+    )
     retryable: ClassVar[bool] = False
 
     def __init__(self, detail: str = "", **extra: Any) -> None:
-        """`extra` are facts for the client, such as `limit` or `errors`."""
+        """`extra`: additional fields of the problem document, e.g. `limit` or `errors`."""
         super().__init__(detail or self.title)
         self.extra = extra
 
@@ -41,36 +44,36 @@ class OcrTasksError(Exception):
 
 
 class RequestError(OcrTasksError):
-    """The client has to change something."""
+    """An error that the client has to correct."""
 
 
 class UploadError(RequestError):
-    """A file of the request cannot be taken."""
+    """An error in an uploaded file."""
 
 
 class OptionsError(RequestError):
-    """An option of the request cannot be taken."""
+    """An error in an option or parameter of the request."""
 
 
 class StateError(RequestError):
-    """What is asked for does not go with the state of the job."""
+    """A conflict between the request and the state of the job."""
 
 
 class ServiceError(OcrTasksError):
-    """The service cannot do it at the moment."""
+    """An error or a lack of capacity of the service."""
 
     retryable = True
 
     def __init__(self, detail: str = "", retry_after: int = 10, **extra: Any) -> None:
-        """`retry_after`: seconds after which another try makes sense."""
+        """`retry_after`: seconds after which the client should try again."""
         super().__init__(detail, **extra)
         self.retry_after = retry_after
 
 
 class SettingsError(Exception):
-    """A setting is wrong; the text names the variable and says what is wrong with it.
+    """An invalid setting. The message names the variable and the reason.
 
-    Nobody but the operator sees it, so that it has no code.
+    Only administrators see it, so it has no code.
     """
 
 
@@ -79,113 +82,116 @@ class SettingsError(Exception):
 
 class MalformedRequest(RequestError):
     code = "malformed_request"
-    title = "The request cannot be understood"
-    advice = "Send it as described at /docs."
+    title = "The request is malformed"
+    advice = "See the API reference (/docs on the server)."
 
 
 class NotFound(RequestError):
     code = "not_found"
-    title = "There is nothing at this address"
-    advice = "See /docs for the addresses that exist."
+    title = "This URL does not exist"
+    advice = "See the API reference (/docs on the server)."
 
 
 class MethodNotAllowed(RequestError):
     code = "method_not_allowed"
-    title = "This address does not know that method"
-    advice = "See the Allow header for the methods it knows."
+    title = "HTTP method not allowed"
+    advice = "Use one of the methods in the Allow header."
 
 
 class TooSlow(RequestError):
     code = "too_slow"
-    title = "The request came in too slowly, or not at all"
-    advice = "Send it again, over a faster connection."
+    title = "The request arrived too slowly"
+    advice = "Send it again over a faster connection."
     retryable = True
 
 
 class UnsupportedEncoding(RequestError):
     code = "unsupported_encoding"
-    title = "The body of the request is compressed"
-    advice = "Send it without Content-Encoding."
+    title = "The request body is compressed"
+    advice = "Send the body without Content-Encoding."
 
 
 class MissingParameter(OptionsError):
     code = "missing_parameter"
-    title = "A parameter that the request needs is missing"
-    advice = "See docs/how-to/paperless.md for what Azure's interface takes."
+    title = "A required parameter is missing"
+    advice = "See docs/how-to/paperless.md for the parameters of the Azure-compatible API."
 
 
 class InvalidParameter(OptionsError):
     code = "invalid_parameter"
-    title = "A parameter of the request is not valid"
-    advice = "See docs/how-to/paperless.md for what Azure's interface takes."
+    title = "A parameter is invalid"
+    advice = "See docs/how-to/paperless.md for the parameters of the Azure-compatible API."
 
 
 class UnsupportedMediaType(RequestError):
     code = "unsupported_media_type"
-    title = "The body of the request is of a type that this address does not take"
+    title = "Unsupported Content-Type"
     advice = "Send application/json, or the document itself as application/octet-stream."
 
 
 class ModelNotFound(RequestError):
     code = "model_not_found"
-    title = "There is no such model"
-    advice = "Use prebuilt-read: there is no other here."
+    title = "The model does not exist"
+    advice = "Use prebuilt-read, the only model that is available."
 
 
 class SourceNotFetched(RequestError):
     code = "source_not_fetched"
-    title = "The document could not be fetched from its address"
+    title = "The document could not be downloaded"
     advice = (
-        "Give an http(s) address on the internet, or send the document itself; an operator can "
-        "allow networks of their own by OCR_CALLBACK_NETWORKS."
+        "Use a public http(s) URL, or upload the document. An administrator can allow private "
+        "networks with OCR_CALLBACK_NETWORKS."
     )
 
 
 class NotAuthenticated(RequestError):
     code = "not_authenticated"
-    title = "A valid token is needed"
+    title = "A valid token is required"
     advice = (
-        "Send it as `Authorization: Bearer …`, or sign in on the web page. The operator makes "
-        "tokens with `ocr-tasks tokens create`."
+        "Send it as `Authorization: Bearer TOKEN` (command line: OCR_TOKEN), or sign in on the web "
+        "page. An administrator creates tokens with `ocr-tasks tokens create`."
     )
 
 
 class ScopeMissing(RequestError):
     code = "scope_missing"
-    title = "The token may not do this"
-    advice = "Use a token that has the scope, or ask the operator for one."
+    title = "The token lacks a required scope"
+    advice = "Use a token that has the scope, or ask the administrator for one."
 
 
 class AddressRefused(RequestError):
     code = "address_refused"
-    title = "Clients at this address are not served"
-    advice = "Ask the operator to add the network to OCR_ALLOWED_NETWORKS."
+    title = "Client IP address not allowed"
+    advice = "Ask the administrator to add the network to OCR_ALLOWED_NETWORKS."
 
 
 class HostRefused(RequestError):
     code = "host_refused"
-    title = "This server is not called by that name"
-    advice = "If it should be, the operator adds the name to OCR_HOSTS."
+    title = "Unknown host name"
+    advice = (
+        "Use another name of the server, or ask the administrator to add this one to OCR_HOSTS."
+    )
 
 
 class CrossSite(RequestError):
     code = "cross_site"
-    title = "The request comes from the page of another site"
+    title = "Cross-site request refused"
     advice = (
-        "Send it from this server's own page, or with `Authorization: Bearer …`. A proxy in front "
-        "has to pass the Host header on. The operator can allow a site by OCR_CORS_ORIGINS."
+        "Send the request from this server's own page, or with `Authorization: Bearer TOKEN`; a "
+        "reverse proxy must pass on the Host header. An administrator can allow a site with "
+        "OCR_CORS_ORIGINS."
     )
 
 
 class RangeNotSatisfiable(RequestError):
     code = "range_not_satisfiable"
-    title = "The range that was asked for is not in the file"
-    advice = "Ask without a Range header, or for bytes below the size in Content-Range."
+    title = "The requested range is not satisfiable"
+    advice = "Request bytes below the size in Content-Range, or omit the Range header."
 
 
 class MissingFile(UploadError):
     code = "missing_file"
-    title = "The request has no file"
+    title = "The request contains no file"
     advice = "Send one or more files in form fields named `file`, or ids of uploads in `upload`."
 
 
@@ -197,189 +203,198 @@ class TooManyFiles(UploadError):
 
 class UploadTooLarge(UploadError):
     code = "upload_too_large"
-    title = "The upload is larger than this service takes"
+    title = "The upload is too large"
     advice = (
-        "Split the document, or ask the operator to raise OCR_MAX_UPLOAD_BYTES; for workspaces "
-        "OCR_OCRD_MAX_BYTES."
+        "Split the document, or ask the administrator to raise OCR_MAX_UPLOAD_BYTES (for "
+        "workspaces OCR_OCRD_MAX_BYTES)."
     )
 
 
 class UploadNotFound(RequestError):
     code = "upload_not_found"
-    title = "There is no such upload"
-    advice = (
-        "Begin a new one: POST /v1/uploads. Uploads are deleted some time after the last piece."
-    )
+    title = "The upload does not exist"
+    advice = "Start a new upload. Unused uploads are deleted after OCR_KEEP_UPLOADS_SECONDS."
 
 
 class UploadExpired(RequestError):
     code = "upload_expired"
-    title = "The time of the upload is over"
-    advice = "Begin a new one. Upload-Expires says how long one is kept (OCR_KEEP_UPLOADS_SECONDS)."
+    title = "The upload has expired"
+    advice = (
+        "Start a new upload. Upload-Expires says how long an upload is kept "
+        "(OCR_KEEP_UPLOADS_SECONDS)."
+    )
 
 
 class UploadTaken(RequestError):
     code = "upload_taken"
-    title = "The upload has become a job already"
-    advice = "Ask for the job in `job`; to read the file once more, send it anew."
+    title = "The upload is already a job"
+    advice = "Use the job whose id is in `job`; to process the file again, upload it again."
 
 
 class UploadUnfinished(RequestError):
     code = "upload_unfinished"
-    title = "The upload is not complete"
-    advice = "Send the rest by PATCH, from the byte in `offset` on, and ask again."
+    title = "The upload is incomplete"
+    advice = "Send the remaining bytes, beginning at `offset`, then try again."
 
 
 class OffsetMismatch(RequestError):
     code = "offset_mismatch"
-    title = "The piece does not begin where the upload ends"
-    advice = "Ask for the offset by HEAD, and go on from there."
+    title = "The upload offset does not match"
+    advice = "Query the offset with HEAD and resume from there."
 
 
 class ChecksumMismatch(RequestError):
     code = "checksum_mismatch"
-    title = "The piece does not have the checksum that was sent with it"
-    advice = "Send it again; nothing of it was kept."
+    title = "The checksum does not match"
+    advice = "Send the chunk again; none of it was stored."
 
 
 class ContentTypeWrong(RequestError):
     code = "content_type_wrong"
-    title = "The body has another type than this address takes"
-    advice = "Send pieces of an upload as Content-Type: application/offset+octet-stream."
+    title = "Wrong Content-Type"
+    advice = "Send the chunks of an upload as Content-Type: application/offset+octet-stream."
 
 
 class TusVersionUnsupported(RequestError):
     code = "tus_version_unsupported"
-    title = "The request is not of the version of the tus protocol that is spoken here"
+    title = "Unsupported version of the tus protocol"
     advice = "Send the header `Tus-Resumable: 1.0.0`."
 
 
 class EmptyFile(UploadError):
     code = "empty_file"
     title = "The file is empty"
-    advice = "Check that it was written completely before it was sent."
+    advice = "Check that the file was written completely before it was uploaded."
 
 
 class UnsupportedType(UploadError):
     code = "unsupported_type"
-    title = "This is not a kind of file that can be read"
-    advice = "Send a PDF, JPEG, PNG, TIFF, WebP, GIF, BMP, HEIC or JPEG 2000 file."
+    title = "Unsupported file type"
+    advice = "Upload a PDF, JPEG, PNG, TIFF, WebP, GIF, BMP, HEIC or JPEG 2000 file."
 
 
 class PdfInvalid(UploadError):
     code = "pdf_invalid"
     title = "The PDF is damaged beyond repair"
-    advice = "Open it in a PDF program, save it anew and send that."
+    advice = "Open it in a PDF program, save it as a new file and upload that."
 
 
 class PdfEncrypted(UploadError):
     code = "pdf_encrypted"
-    title = "The PDF is protected by a password"
-    advice = "Remove the protection and send it again."
+    title = "The PDF is password-protected"
+    advice = "Remove the password and upload the PDF again."
 
 
 class PdfSigned(UploadError):
     code = "pdf_signed"
-    title = "The PDF has a digital signature, which reading it would break"
-    advice = "Send it with allow_signed=true if the signature may be lost."
+    title = "The PDF has a digital signature"
+    advice = "OCR invalidates the signature. If that is acceptable, set allow_signed=true."
 
 
 class PdfDynamicForm(UploadError):
     code = "pdf_dynamic_form"
-    title = "The PDF is a dynamic XFA form, which only Adobe's programs can show"
-    advice = "Print it to a PDF there and send that."
+    title = "Dynamic XFA forms are not supported"
+    advice = (
+        "Only Adobe's programs can display the PDF: print it to a new PDF there and upload that."
+    )
 
 
 class NoPages(UploadError):
     code = "no_pages"
     title = "The document has no pages"
-    advice = "Check the file in a viewer."
+    advice = "Open the file in a viewer to check it."
 
 
 class TooManyPages(UploadError):
     code = "too_many_pages"
-    title = "The document has more pages than this service takes"
-    advice = "Split the document, or ask the operator to raise OCR_MAX_PAGES."
+    title = "The document has too many pages"
+    advice = "Split the document, or ask the administrator to raise OCR_MAX_PAGES."
 
 
 class PageTooLarge(UploadError):
     code = "page_too_large"
-    title = "A page measures more than this service takes"
-    advice = "Scale the page down, or ask the operator to raise OCR_MAX_PAGE_INCHES."
+    title = "A page is too large"
+    advice = "Scale the page down, or ask the administrator to raise OCR_MAX_PAGE_INCHES."
 
 
 class ImageTooLarge(UploadError):
     code = "image_too_large"
-    title = "An image has more pixels than this service takes"
-    advice = "Scale the image down, or ask the operator to raise OCR_MAX_IMAGE_MEGAPIXELS."
+    title = "An image has too many pixels"
+    advice = "Scale the image down, or ask the administrator to raise OCR_MAX_IMAGE_MEGAPIXELS."
 
 
 class ImageInvalid(UploadError):
     code = "image_invalid"
     title = "The image is damaged"
-    advice = "Open it in an image program, save it anew and send that."
+    advice = "Open it in an image program, save it as a new file and upload that."
 
 
 class CheckFailed(UploadError):
     code = "check_failed"
-    title = "Looking into the file took more time, memory or room than is allowed"
-    advice = "The file is very large or made to be slow. Save it anew in a simpler form."
+    title = "The file check exceeded its limits"
+    advice = (
+        "The file needs too much time, memory or disk space to check. Save it in a simpler form "
+        "and upload that."
+    )
 
 
 class InvalidOptions(OptionsError):
     code = "invalid_options"
-    title = "The options are not valid"
-    advice = "GET /v1/options describes each option."
+    title = "The options are invalid"
+    advice = "See docs/reference/options.md for all options and their values."
 
 
 class LanguageUnavailable(OptionsError):
     code = "language_unavailable"
-    title = "A language that was asked for is not installed"
-    advice = "GET /v1/languages lists what is installed; an operator can install more."
+    title = "A requested language is not installed"
+    advice = "Choose an installed language, or ask the administrator to install the missing one."
 
 
 class CallbackRefused(RequestError):
     code = "callback_refused"
-    title = "That address cannot be called back"
-    advice = "Give an http(s) address on the internet; an operator can allow networks of their own."
+    title = "The webhook URL is not allowed"
+    advice = (
+        "Use a public http(s) URL. An administrator can allow private networks with "
+        "OCR_CALLBACK_NETWORKS."
+    )
 
 
 class TranscriptInvalid(RequestError):
     code = "transcript_invalid"
-    title = "The transcript cannot be taken"
-    advice = "Send it in a format that the lease asks for, of the page as it was handed out."
+    title = "The transcript is invalid"
+    advice = "Send the text of the leased page image, in one of the formats that the lease lists."
 
 
 class TranscriptTooLarge(RequestError):
     code = "transcript_too_large"
-    title = "The transcript is longer than that of a page can be"
-    advice = "Send the text of this page alone."
+    title = "The transcript is too long"
+    advice = "Send the text of this page only."
 
 
 class LeaseUnknown(RequestError):
     code = "lease_unknown"
-    title = "There is no such lease, and no page of that name"
-    advice = "Ask for a page, and answer with the lease that comes with it."
+    title = "The lease does not exist"
+    advice = "Lease a page, then send its transcript with the id of that lease."
 
 
 class LeaseLost(RequestError):
     code = "lease_lost"
-    title = "The page is somebody else's by now, or its transcript is there already"
-    advice = "Nothing is to be done; ask for another page."
+    title = "The lease is no longer valid"
+    advice = "Another device has the page, or its transcript is already stored. Lease another page."
 
 
 class PageWithdrawn(RequestError):
     code = "page_withdrawn"
-    title = "Nobody wants the page read any more"
-    advice = "Nothing is to be done; ask for another page."
+    title = "The page is no longer needed"
+    advice = "Lease another page."
 
 
 class DeviceDistrusted(RequestError):
     code = "device_distrusted"
-    title = "What this device read differed too often from what others read"
+    title = "The device is blocked"
     advice = (
-        "Look at its Tesseract and languages; the operator lets it in again by "
-        "DELETE /v1/swarm/devices/NAME."
+        "Its transcripts differed too often from those of others: check its Tesseract version and "
+        "languages. The administrator can unblock the device; see docs/how-to/swarm.md."
     )
 
 
@@ -388,14 +403,20 @@ class DeviceDistrusted(RequestError):
 
 class WorkspaceInvalid(UploadError):
     code = "workspace_invalid"
-    title = "That is no workspace: an OCRD-ZIP with a METS file and all files that it names"
-    advice = "Make it with `ocrd zip bag` and try it with `ocrd zip validate`."
+    title = "The workspace is invalid"
+    advice = (
+        "Upload an OCRD-ZIP with a METS file and all files that it references. Create it with "
+        "`ocrd zip bag` and check it with `ocrd zip validate`."
+    )
 
 
 class WorkspaceNotFound(RequestError):
     code = "workspace_not_found"
-    title = "There is no such workspace"
-    advice = "GET /ocrd/workspace lists them; a METS file must lie in a folder of OCR_OCRD_FOLDERS."
+    title = "The workspace does not exist"
+    advice = (
+        "GET /ocrd/workspace lists the workspaces. A METS file must be in a folder of "
+        "OCR_OCRD_FOLDERS."
+    )
 
 
 class WorkspaceDeleted(RequestError):
@@ -406,156 +427,171 @@ class WorkspaceDeleted(RequestError):
 
 class WorkspaceBusy(RequestError):
     code = "workspace_busy"
-    title = "Jobs are working on the workspace, or wait for it"
-    advice = "Wait for their end, or cancel them by DELETE /ocrd/processor/job/ID."
+    title = "The workspace is in use"
+    advice = "Wait until its jobs have ended, or cancel them with DELETE /ocrd/processor/job/ID."
 
 
 class MetsNotFetched(RequestError):
     code = "mets_not_fetched"
-    title = "The METS file, or a file that it names, could not be fetched"
-    advice = "Give an http(s) address on the internet; an operator can allow networks of their own."
+    title = "The workspace could not be downloaded"
+    advice = (
+        "Use public http(s) URLs for the METS file and the files that it references. An "
+        "administrator can allow private networks with OCR_CALLBACK_NETWORKS."
+    )
 
 
 class PageIdsInvalid(RequestError):
     code = "page_ids_invalid"
     title = "The workspace has no such pages"
-    advice = "Give ids of pages, joined by commas, ranges as PHYS_0001..PHYS_0009, or //REGEX."
+    advice = (
+        "Use comma-separated page ids, ranges (PHYS_0001..PHYS_0009) or a regular expression "
+        "(//REGEX)."
+    )
 
 
 class FileGroupUnknown(RequestError):
     code = "file_group_unknown"
-    title = "The workspace has no such file group, and no job before this one makes it"
-    advice = "Choose one that the METS file names."
+    title = "The file group does not exist"
+    advice = "Use a file group of the METS file or the output file group of an earlier job."
 
 
 class ProcessorNotFound(RequestError):
     code = "processor_not_found"
-    title = "No living worker offers such a processor"
-    advice = "GET /ocrd/processor lists those that can be run."
+    title = "No worker offers this processor"
+    advice = "GET /ocrd/processor lists the available processors."
 
 
 class ProcessorUnavailable(RequestError):
     code = "processor_unavailable"
-    title = "No living worker offers a processor that is asked for"
-    advice = "GET /ocrd/processor lists those that can be run."
+    title = "A requested processor is not available"
+    advice = "GET /ocrd/processor lists the available processors."
 
 
 class ParametersInvalid(RequestError):
     code = "parameters_invalid"
-    title = "The parameters do not fit the processor"
+    title = "The processor parameters are invalid"
     advice = "GET /ocrd/processor/info/NAME describes them."
 
 
 class ProcessingInvalid(RequestError):
     code = "processing_invalid"
-    title = "The run that is asked for cannot be"
-    advice = "See /docs for what it needs."
+    title = "The processing request is invalid"
+    advice = "See the API reference (/docs on the server)."
 
 
 class ProcessingNotFound(RequestError):
     code = "processing_not_found"
-    title = "There is no such job of a processor or workflow"
-    advice = "Use the id that the run was answered with."
+    title = "The processing job does not exist"
+    advice = "Use the id from the response to the run request."
 
 
 class WorkflowInvalid(RequestError):
     code = "workflow_invalid"
-    title = "The workflow cannot be read"
-    advice = "One processor a line, as for `ocrd process`: dummy -I OCR-D-IMG -O OCR-D-COPY."
+    title = "The workflow is invalid"
+    advice = (
+        "Write one processor per line, as for `ocrd process`, e.g. dummy -I OCR-D-IMG -O "
+        "OCR-D-COPY."
+    )
 
 
 class WorkflowNotFound(RequestError):
     code = "workflow_not_found"
-    title = "There is no such workflow"
-    advice = "Use the id that its upload was answered with."
+    title = "The workflow does not exist"
+    advice = "Use the id from the response to its upload."
 
 
 class WorkflowExists(RequestError):
     code = "workflow_exists"
-    title = "The same workflow is there already"
-    advice = "Use the one that is there, by its id."
+    title = "The workflow already exists"
+    advice = "Use the id of the existing workflow."
 
 
 class NextflowUnavailable(RequestError):
     code = "nextflow_unavailable"
-    title = "No living worker can run Nextflow scripts"
-    advice = "Write it as for `ocrd process`, one processor a line: dummy -I OCR-D-IMG -O COPY."
+    title = "No worker can run Nextflow scripts"
+    advice = (
+        "Write the workflow as for `ocrd process`, one processor per line, e.g. dummy -I "
+        "OCR-D-IMG -O OCR-D-COPY."
+    )
 
 
-# What does not go with the state of a job
+# Conflicts with the state of a job
 
 
 class NoCallback(StateError):
     code = "no_callback"
-    title = "There is nothing to tell: the job names no callback_url, or has not ended"
-    advice = "Send callback_url with the document."
+    title = "There is no webhook to send"
+    advice = "Submit the document with callback_url, and wait until the job has ended."
 
 
 class IdempotencyMismatch(RequestError):
     code = "idempotency_mismatch"
-    title = "The Idempotency-Key was used for another request"
-    advice = "Use a new key for each request; the same one only to send the same request again."
+    title = "The Idempotency-Key was already used"
+    advice = "Use a new key for each request; reuse a key only to repeat the same request."
 
 
 class JobNotFound(StateError):
     code = "job_not_found"
-    title = "There is no job with this id"
-    advice = "Check the id; it is the last part of the Location of the answer to POST /v1/jobs."
+    title = "The job does not exist"
+    advice = "Check the job id that the server returned when the document was submitted."
 
 
 class JobDeleted(StateError):
     code = "job_deleted"
-    title = "The job has been deleted, and its files with it"
-    advice = "Send the document again if you need it."
+    title = "The job was deleted"
+    advice = "Its files were deleted with it. Submit the document again if you need it."
 
 
 class JobNotFinished(StateError):
     code = "job_not_finished"
     title = "The job has no result yet"
-    advice = "Poll the job until its state is succeeded."
+    advice = "Wait until its state is succeeded."
     retryable = True
 
 
 class JobWithoutResult(StateError):
     code = "job_without_result"
     title = "The job ended without a result"
-    advice = "See its error; POST to its retry link to run it again."
+    advice = "See the job's error, or retry the job."
 
 
 class JobEnded(StateError):
     code = "job_ended"
     title = "The job has already ended"
-    advice = "Nothing is left to cancel."
+    advice = "Only waiting and running jobs can be cancelled."
 
 
 class JobNotRetryable(StateError):
     code = "job_not_retryable"
-    title = "Only failed and cancelled jobs, and those with failed pages, can be run again"
-    advice = "Send the document again if it should be read with other options."
+    title = "The job cannot be retried"
+    advice = (
+        "Only failed and cancelled jobs, and jobs with failed pages, can be retried. Submit the "
+        "document again to process it with other options."
+    )
 
 
 class ArtifactNotFound(StateError):
     code = "artifact_not_found"
     title = "The job has no such result"
-    advice = "Its `artifacts` list what it has."
+    advice = "Its `artifacts` list the available results."
 
 
 class ResultGone(StateError):
     code = "result_gone"
-    title = "The result is no longer on storage"
-    advice = "POST to the job's retry link, or send the document again."
+    title = "The result is no longer stored"
+    advice = "Retry the job, or submit the document again."
 
 
 class PageNotFound(StateError):
     code = "page_not_found"
     title = "The document has no such page"
-    advice = "Pages are counted from 1 to the job's `input.pages`."
+    advice = "Page numbers run from 1 to the job's `input.pages`."
 
 
 class PageNotReady(StateError):
     code = "page_not_ready"
-    title = "This page has not been read yet"
-    advice = "Try again when the job is further."
+    title = "The page is not done yet"
+    advice = "Try again when the job has progressed further."
     retryable = True
 
 
@@ -569,209 +605,219 @@ class Internal(ServiceError):
 
 class ResultCorrupt(ServiceError):
     code = "result_corrupt"
-    title = "The result on storage is not what was made"
-    advice = "Send the document again, and tell the operator: the disk may be failing."
+    title = "The stored result is corrupt"
+    advice = "Submit the document again, and inform the administrator: the disk may be failing."
     retryable = False
 
 
 class QueueFull(ServiceError):
     code = "queue_full"
-    title = "As many jobs are waiting as the service takes"
+    title = "The job queue is full"
     advice = "Try again after the time in Retry-After."
 
 
 class LimitReached(ServiceError):
     code = "limit_reached"
-    title = "The limit of this token, or of this address, is reached"
-    advice = "Try again after the time in Retry-After, or ask the operator for a higher limit."
+    title = "A usage limit is reached"
+    advice = "Try again after the time in Retry-After, or ask the administrator for a higher limit."
 
     def __init__(self, limit: str, most: int, retry_after: int) -> None:
-        """`limit` is its name, such as `pages_day`, and `most` what it allows."""
-        words = limit.replace("_minute", " a minute").replace("_day", " a day").replace("_", " ")
-        detail = f"No more than {most} {words}"
+        """`limit` is the name of the limit, e.g. `pages_day`; `most` is its value."""
+        words = (
+            limit.replace("_minute", " per minute").replace("_day", " per day").replace("_", " ")
+        )
+        detail = f"The limit of {most} {words} is reached"
         super().__init__(detail, retry_after, limit=limit, most=most)
         self.extra["retry_after"] = retry_after
 
 
 class TooManyLeases(ServiceError):
     code = "too_many_leases"
-    title = "The device has as many pages as a device may have"
-    advice = "Answer or release them first."
+    title = "The device has too many leases"
+    advice = "Send the transcripts of leased pages, or release them."
 
 
 class UploadBusy(ServiceError):
     code = "upload_busy"
-    title = "Another request is sending to the same upload"
-    advice = "Ask for the offset by HEAD, and go on from there; send one piece at a time."
+    title = "Another request writes to this upload"
+    advice = "Query the offset with HEAD and resume from there; send one chunk at a time."
 
 
 class TooManyWaiting(ServiceError):
     code = "too_many_waiting"
-    title = "As many clients are following jobs, or sending files, as the server has room for"
-    advice = "Try again after the time in Retry-After; poll a job instead of following it."
+    title = "Too many clients are connected"
+    advice = "Try again after the time in Retry-After; poll jobs instead of following them."
 
 
 class ServerStopping(ServiceError):
     code = "server_stopping"
-    title = "The server is being stopped, and the job was cancelled"
-    advice = "Send the document again in a minute."
+    title = "The server is shutting down"
+    advice = "The job was cancelled. Submit the document again in a minute."
 
 
 class QueueUnavailable(ServiceError):
     code = "queue_unavailable"
-    title = "The job store (Redis) cannot be reached"
-    advice = "Try again after the time in Retry-After; nothing of this request was kept."
+    title = "Redis cannot be reached"
+    advice = "Try again after the time in Retry-After; nothing from this request was stored."
 
 
 class JobStoreFull(QueueUnavailable):
     code = "job_store_full"
-    title = "The job store (Redis) has no memory left"
-    advice = "Try again later; the operator has to give Redis more memory, or keep jobs for less."
+    title = "Redis is out of memory"
+    advice = (
+        "Try again later. The administrator must give Redis more memory or keep jobs for a "
+        "shorter time."
+    )
 
 
 class StorageFull(ServiceError):
     code = "storage_full"
     title = "The storage is full"
-    advice = "Try again later; the operator has to make room."
+    advice = "Try again later; the administrator must free disk space."
 
 
 class StorageUnavailable(ServiceError):
     code = "storage_unavailable"
-    title = "The storage cannot be read or written"
-    advice = "Try again later; the operator has to look at OCR_DATA_DIR and OCR_STORAGE_URL."
+    title = "The storage is not available"
+    advice = "Try again later; the administrator must check OCR_DATA_DIR and OCR_STORAGE_URL."
 
 
 # Jobs
 
 
 class JobError(OcrTasksError):
-    """Why a job failed. Travels through Celery's result backend as `(code, message, page)`."""
+    """The reason why a job failed. Celery's result backend stores code, message and page."""
 
     page: int | None = None
 
 
 class PageError(JobError):
-    """Why a page could not be read."""
+    """The reason why OCR failed on a page."""
 
 
 class JobCancelled(JobError):
     code = "job_cancelled"
     title = "The job was cancelled"
-    advice = "POST to its retry link to run it after all."
+    advice = "Retry the job to run it after all."
     retryable = True
 
 
 class JobTimeout(JobError):
     code = "job_timeout"
-    title = "The job took longer than a job may"
-    advice = "Split the document, or ask the operator to raise OCR_JOB_SECONDS."
+    title = "The job exceeded its time limit"
+    advice = "Split the document, or ask the administrator to raise OCR_JOB_SECONDS."
     retryable = True
 
 
 class WorkerLost(JobError):
     code = "worker_lost"
-    title = "The worker processes that read the document died, one after the other"
-    advice = "The document may need more memory than a worker has; see the log of the workers."
+    title = "The worker crashed repeatedly"
+    advice = "The document may need more memory than a worker has; see the worker log."
     retryable = True
 
 
 class AllPagesFailed(JobError):
     code = "all_pages_failed"
-    title = "None of the pages could be read"
+    title = "OCR failed on all pages"
     advice = "See failed_pages and the log for the reasons."
     retryable = True
 
 
 class PageFailed(JobError):
     code = "page_failed"
-    title = "A page could not be read, and on_page_error=fail was asked for"
-    advice = "Send it with on_page_error=keep to get the other pages."
+    title = "OCR failed on a page"
+    advice = "Set on_page_error=keep to get the other pages."
     retryable = True
 
     def __init__(self, detail: str = "", page: int | None = None, **extra: Any) -> None:
-        """`page` is counted from 1."""
+        """`page`: the page number, 1-based."""
         super().__init__(detail, **extra)
         self.page = page
 
 
 class PageUnreadable(PageError):
     code = "page_unreadable"
-    title = "The page could not be read"
-    advice = "See the log; the page keeps its image."
+    title = "OCR failed on this page"
+    advice = "The page is kept without recognized text; see the log for the reason."
     retryable = True
 
 
 class PageTimeout(PageError):
     code = "page_timeout"
-    title = "Reading the page took longer than a page may"
-    advice = "The page keeps its image. An operator can raise OCR_PAGE_SECONDS."
+    title = "The page exceeded its time limit"
+    advice = (
+        "The page is kept without recognized text. An administrator can raise OCR_PAGE_SECONDS."
+    )
     retryable = True
 
 
 class PageCrashed(PageError):
     code = "page_crashed"
-    title = "The processes that read the page died, one after the other"
-    advice = "The page keeps its image. An operator finds out more in the log of the workers."
+    title = "OCR of the page crashed repeatedly"
+    advice = "The page is kept without recognized text; see the worker log for the reason."
     retryable = True
 
 
 class PriorText(JobError):
     code = "prior_text"
-    title = "A page already has text, and mode=refuse was asked for"
-    advice = "Choose mode=skip to keep such pages, redo to read them anew, force to rebuild them."
+    title = "A page already has text"
+    advice = (
+        "Choose mode=skip to keep such pages, mode=redo to replace the text of an earlier OCR, or "
+        "mode=force to rasterize all pages."
+    )
 
 
 class InputUnsupported(JobError):
     code = "input_unsupported"
-    title = "OCRmyPDF cannot work on this document"
-    advice = "Save it anew in a PDF program, or choose mode=force."
+    title = "OCRmyPDF cannot process this document"
+    advice = "Save it again in a PDF program, or choose mode=force."
 
 
 class ToolFailed(JobError):
     code = "tool_failed"
-    title = "A program that OCRmyPDF uses failed"
-    advice = "See the log; retry, or choose other options."
+    title = "A program used by OCRmyPDF failed"
+    advice = "See the log; retry the job, or choose other options."
     retryable = True
 
 
 class ToolMissing(JobError):
     code = "tool_missing"
-    title = "The worker lacks a program or a language that the job needs"
-    advice = "The operator has to install it on the workers."
+    title = "A program or language is missing"
+    advice = "The administrator must install it on the workers."
     retryable = True
 
 
 class OutputInvalid(JobError):
     code = "output_invalid"
-    title = "The PDF that was made does not pass its check"
-    advice = "Retry with output_type=pdf or optimize=0."
+    title = "The resulting PDF is invalid"
+    advice = "Submit the document again with output_type=pdf or optimize=0."
     retryable = True
 
 
 class JobStorageFull(JobError):
     code = "job_storage_full"
-    title = "The storage was full while the job ran"
-    advice = "Retry after the operator has made room."
+    title = "The storage was full"
+    advice = "Retry the job after the administrator has freed disk space."
     retryable = True
 
 
 class JobStorageError(JobError):
     code = "job_storage_error"
-    title = "The storage failed while the job ran"
-    advice = "Retry; the operator has to look at OCR_DATA_DIR."
+    title = "A storage error occurred"
+    advice = "Retry the job; the administrator must check OCR_DATA_DIR."
     retryable = True
 
 
 class JobFileTooLarge(JobError):
     code = "job_file_too_large"
-    title = "A file of the job grew larger than a file may"
-    advice = "Split the document, or ask the operator to raise OCR_WORKER_FILE_BYTES."
+    title = "A file exceeded the size limit"
+    advice = "Split the document, or ask the administrator to raise OCR_WORKER_FILE_BYTES."
 
 
 class JobOutOfMemory(JobError):
     code = "job_out_of_memory"
-    title = "The document needs more memory than the worker has"
-    advice = "Retry with fewer pages, or scale its images down."
+    title = "The worker ran out of memory"
+    advice = "Submit fewer pages, or scale the images down."
 
 
 class ProcessorFailed(JobError):
@@ -783,14 +829,14 @@ class ProcessorFailed(JobError):
 
 class DependencyFailed(JobError):
     code = "dependency_failed"
-    title = "A job that this one depends on did not succeed"
-    advice = "See the log of that one."
+    title = "A required job did not succeed"
+    advice = "See the log of that job."
 
 
 class JobCrashed(JobError):
     code = "job_crashed"
-    title = "The job failed for a reason nobody thought of"
-    advice = "See the log; retry once, then report it."
+    title = "The job failed unexpectedly"
+    advice = "See the log. Retry the job once, then report the error."
     retryable = True
 
 
@@ -799,5 +845,5 @@ def _leaves(cls: type[OcrTasksError]) -> list[type[OcrTasksError]]:
 
 
 def by_code() -> dict[str, type[OcrTasksError]]:
-    """All errors by their code; groups, which are never raised, have none of their own."""
+    """Returns the errors that have a code, by code. Base classes have none and are not raised."""
     return {cls.code: cls for cls in _leaves(OcrTasksError) if "code" in vars(cls)}

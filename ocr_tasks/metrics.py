@@ -1,7 +1,8 @@
-"""Numbers for Prometheus, read from Redis at the time of asking.
+"""Metrics for Prometheus, read from Redis on each request.
 
-They are those of the whole service: whichever web server is asked gives the same. What they cost
-does not grow with the number of jobs: they come from counters, and from the lengths of indexes.
+They describe the whole service: every web server returns the same values. The cost of a request
+does not grow with the number of jobs, because the values come from counters and from the lengths of
+indexes.
 """
 
 from __future__ import annotations
@@ -34,57 +35,57 @@ _ENDED = (State.SUCCEEDED, State.FAILED, State.CANCELLED)
 class _Collector:
     def collect(self) -> Iterator[Metric]:
         yield InfoMetricFamily(
-            "ocr_build", "The version that answers", value={"version": version("ocr-tasks")}
+            "ocr_build", "Version of the web server", value={"version": version("ocr-tasks")}
         )
         yield from _storage()
         try:
-            found = list(_service())
+            families = list(_service())
         except (errors.QueueUnavailable, RedisError):
-            found = []
-        text = "Whether Redis can be reached; if not, only this and the storage's are there"
-        yield GaugeMetricFamily("ocr_up", text, 1 if found else 0)
-        yield from found
+            families = []
+        text = "1 if Redis can be reached; 0 if not, and then only the storage metrics are present"
+        yield GaugeMetricFamily("ocr_up", text, 1 if families else 0)
+        yield from families
 
 
 def registry() -> CollectorRegistry:
-    """A registry with the service's numbers."""
-    made = CollectorRegistry()
-    made.register(_Collector())
-    return made
+    """Returns a registry with the metrics of the service."""
+    collectors = CollectorRegistry()
+    collectors.register(_Collector())
+    return collectors
 
 
 def _storage() -> Iterator[Metric]:
-    """The room on the storage; nothing where it cannot be asked."""
+    """Yields the disk space of the data folder; nothing if it cannot be determined."""
     try:
         disk = shutil.disk_usage(settings.get().data_dir)
     except OSError:
         return
-    text = "Bytes that are free on the storage"
+    text = "Free space on the storage in bytes"
     yield GaugeMetricFamily("ocr_storage_free_bytes", text, disk.free)
-    yield GaugeMetricFamily("ocr_storage_size_bytes", "Bytes that the storage has", disk.total)
+    yield GaugeMetricFamily("ocr_storage_size_bytes", "Size of the storage in bytes", disk.total)
     yield GaugeMetricFamily(
         "ocr_storage_reserve_bytes",
-        "Free bytes below which documents are refused (OCR_RESERVE_BYTES)",
+        "Free space in bytes below which documents are refused (OCR_RESERVE_BYTES)",
         settings.get().reserve_bytes,
     )
 
 
 def _service() -> Iterator[Metric]:
-    """What Redis knows."""
-    seen = _Seen()
-    yield from _jobs(seen)
-    yield from _queue(seen)
-    yield from _pages(seen)
-    yield from _workers(seen)
+    """Yields the metrics that are stored in Redis."""
+    snapshot = _Snapshot()
+    yield from _jobs(snapshot)
+    yield from _queue(snapshot)
+    yield from _pages(snapshot)
+    yield from _workers(snapshot)
     for extension in extensions.installed():
-        yield from extension.metrics(seen.stats)
-    yield from _webhooks(seen)
-    yield from _redis(seen)
-    yield from _http(seen)
+        yield from extension.metrics(snapshot.stats)
+    yield from _webhooks(snapshot)
+    yield from _redis(snapshot)
+    yield from _http(snapshot)
 
 
-class _Seen:
-    """What Redis answers, in one round trip. Times are seconds of its clock."""
+class _Snapshot:
+    """The values in Redis, read in one round trip. Times are in seconds of its clock."""
 
     def __init__(self) -> None:
         now = connection.now()
@@ -103,14 +104,14 @@ class _Seen:
                 pipe.zcard(keys.jobs_in(state))
             for lane in LANES.values():
                 pipe.llen(lane)
-            answers = pipe.execute()
-        self.stats: Mapping[str, str] = answers[0]
-        self.requests: Mapping[str, str] = answers[1]
-        self.oldest: list[tuple[str, float]] = answers[2]
-        self.leases, self.leases_over, self.reading = answers[3:6]
-        self.outbox, self.outbox_due = answers[6:8]
-        self.memory: Mapping[str, Any] = answers[8]
-        lengths = iter(answers[9:])
+            replies = pipe.execute()
+        self.stats: Mapping[str, str] = replies[0]
+        self.requests: Mapping[str, str] = replies[1]
+        self.oldest: list[tuple[str, float]] = replies[2]
+        self.leases, self.leases_expired, self.reading = replies[3:6]
+        self.outbox, self.outbox_due = replies[6:8]
+        self.memory: Mapping[str, Any] = replies[8]
+        lengths = iter(replies[9:])
         self.jobs = {state: next(lengths) for state in State}
         self.lanes = {lane: next(lengths) for lane in LANES}
 
@@ -118,7 +119,7 @@ class _Seen:
         return float(self.stats.get(name, 0))
 
     def counts(self, prefix: str) -> dict[str, float]:
-        """The counters with this beginning, by the rest of their names."""
+        """Returns the counters with a prefix, by the rest of their names."""
         return {
             name.removeprefix(prefix): float(value)
             for name, value in self.stats.items()
@@ -126,62 +127,70 @@ class _Seen:
         }
 
 
-def _jobs(seen: _Seen) -> Iterator[Metric]:
-    yield gauges_by("ocr_jobs", "Jobs in each state", "state", seen.jobs)
-    yield counter("ocr_jobs_submitted", "Jobs that were taken in", seen.count("jobs_submitted"))
-    ended = {state: seen.count(f"jobs_{state}") for state in _ENDED}
-    yield counters_by("ocr_jobs_ended", "Jobs that ended, by their state then", "state", ended)
-    # All errors, as Prometheus does not see a counter grow that begins with 1.
+def _jobs(snapshot: _Snapshot) -> Iterator[Metric]:
+    yield gauges_by("ocr_jobs", "Jobs by state", "state", snapshot.jobs)
+    yield counter("ocr_jobs_submitted", "Accepted jobs", snapshot.count("jobs_submitted"))
+    ended = {state: snapshot.count(f"jobs_{state}") for state in _ENDED}
+    yield counters_by("ocr_jobs_ended", "Ended jobs by final state", "state", ended)
+    # All codes, because Prometheus misses the first increment of a counter that starts at 1.
     codes = (code for code, error in errors.by_code().items() if issubclass(error, errors.JobError))
-    failures = dict.fromkeys(sorted(codes), 0.0) | seen.counts("failed_")
-    yield counters_by("ocr_job_failures", "Jobs that failed, by the error", "code", failures)
+    failures = dict.fromkeys(sorted(codes), 0.0) | snapshot.counts("failed_")
+    yield counters_by("ocr_job_failures", "Failed jobs by error code", "code", failures)
     for name, stat, help_text in (
-        ("attempts", "attempts", "Times that a process took a job, for the first time or again"),
-        ("retries", "retries", "Jobs that were run again as somebody asked for it"),
-        ("takeovers", "takeovers", "Processes and workers that were lost with a job"),
-        ("step_asides", "asides", "Jobs that made place for others, or left a worker that stopped"),
+        ("attempts", "attempts", "Attempts to run jobs, including the first of each job"),
+        ("retries", "retries", "Retries of jobs requested by clients"),
+        ("takeovers", "takeovers", "Processes and workers that crashed while they ran a job"),
+        (
+            "step_asides",
+            "asides",
+            "Jobs that yielded to another job or left a worker that was stopped",
+        ),
     ):
-        yield counter(f"ocr_job_{name}", help_text, seen.count(stat))
-    stages = {s: seen.count(f"seconds_{s}") for s in Stage if s is not Stage.QUEUED}
-    text = "Seconds by stage, of jobs that succeeded"
+        yield counter(f"ocr_job_{name}", help_text, snapshot.count(stat))
+    stages = {s: snapshot.count(f"seconds_{s}") for s in Stage if s is not Stage.QUEUED}
+    text = "Seconds spent in each stage by jobs that succeeded"
     yield counters_by("ocr_job_stage_seconds", text, "stage", stages)
-    text = "Seconds for which jobs that succeeded were worked on, in the run that ended them"
-    took = seen.counts("took_")
+    text = "Seconds of the last run of jobs that succeeded"
+    took = snapshot.counts("took_")
     yield histogram(
         "ocr_job_duration_seconds", text, (), counters.DURATION_BOUNDS,
-        [((), took, seen.count("seconds_total"))],
+        [((), took, snapshot.count("seconds_total"))],
     )  # fmt: skip
-    text = "Seconds for which jobs had waited when a process took them"
-    waited = {name: n for name, n in seen.counts("waited_").items() if name != "seconds"}
+    text = "Seconds that jobs waited before a process started them"
+    waited = {name: n for name, n in snapshot.counts("waited_").items() if name != "seconds"}
     yield histogram(
         "ocr_job_wait_seconds", text, (), counters.WAIT_BOUNDS,
-        [((), waited, seen.count("waited_seconds"))],
+        [((), waited, snapshot.count("waited_seconds"))],
     )  # fmt: skip
-    yield GaugeMetricFamily("ocr_job_leases", "Jobs that a worker holds", seen.leases)
-    text = "Jobs whose worker gave no sign of life in time, and that nobody has taken over yet"
-    yield GaugeMetricFamily("ocr_job_leases_expired", text, seen.leases_over)
+    yield GaugeMetricFamily("ocr_job_leases", "Jobs leased by a worker", snapshot.leases)
+    text = "Jobs whose lease has expired and that no worker has taken over yet"
+    yield GaugeMetricFamily("ocr_job_leases_expired", text, snapshot.leases_expired)
 
 
-def _queue(seen: _Seen) -> Iterator[Metric]:
-    text = "Messages that wait in each lane: a job each, and in pages (or bulk) calls for help"
-    yield gauges_by("ocr_queue_messages", text, "lane", seen.lanes)
-    age = max(0.0, seen.now - seen.oldest[0][1]) if seen.oldest else 0.0
-    text = "Seconds for which the job has waited that has waited longest, 0 where none waits"
+def _queue(snapshot: _Snapshot) -> Iterator[Metric]:
+    text = (
+        "Waiting messages by priority queue; each is a job or, in pages and bulk, a helper request"
+    )
+    yield gauges_by("ocr_queue_messages", text, "lane", snapshot.lanes)
+    age = max(0.0, snapshot.now - snapshot.oldest[0][1]) if snapshot.oldest else 0.0
+    text = "Seconds that the oldest waiting job has waited; 0 if no job is waiting"
     yield GaugeMetricFamily("ocr_queue_oldest_job_age_seconds", text, age)
-    text = "Jobs that may wait (OCR_QUEUE_MAX)"
+    text = "Maximum number of waiting jobs (OCR_QUEUE_MAX)"
     yield GaugeMetricFamily("ocr_queue_limit_jobs", text, settings.get().queue_max)
 
 
-def _pages(seen: _Seen) -> Iterator[Metric]:
-    text = "Pages that were read, as it happens; those that a retry reads anew count again"
-    yield counter("ocr_pages_read", text, seen.count("pages_read"))
-    yield GaugeMetricFamily("ocr_pages_in_progress", "Pages that are being read", seen.reading)
-    yield counter("ocr_pages_done", "Pages of jobs that succeeded", seen.count("pages"))
-    text = "Pages of jobs that succeeded that could not be read"
-    yield counter("ocr_pages_failed", text, seen.count("pages_failed"))
+def _pages(snapshot: _Snapshot) -> Iterator[Metric]:
+    text = "Pages on which OCR was run, counted as each page ends; a retried page counts again"
+    yield counter("ocr_pages_read", text, snapshot.count("pages_read"))
+    yield GaugeMetricFamily(
+        "ocr_pages_in_progress", "Pages on which OCR is running", snapshot.reading
+    )
+    yield counter("ocr_pages_done", "Pages of jobs that succeeded", snapshot.count("pages"))
+    text = "Pages on which OCR failed, of jobs that succeeded"
+    yield counter("ocr_pages_failed", text, snapshot.count("pages_failed"))
 
 
-def _workers(seen: _Seen) -> Iterator[Metric]:
+def _workers(snapshot: _Snapshot) -> Iterator[Metric]:
     totals = {kind: [0, 0, 0] for kind in ("documents", "processors")}
     for worker in worker_registry.living():
         total = totals["documents" if worker.takes_documents else "processors"]
@@ -189,46 +198,48 @@ def _workers(seen: _Seen) -> Iterator[Metric]:
             total[place] += number
     for place, (name, text) in enumerate(
         (
-            ("ocr_workers", "Workers that live, by what they work on"),
+            ("ocr_workers", "Living workers by the kind of jobs they run"),
             ("ocr_worker_processes", "Processes of living workers"),
-            ("ocr_worker_processes_busy", "Those at work at their worker's last sign of life"),
+            ("ocr_worker_processes_busy", "Busy processes at the last heartbeat of their worker"),
         )
     ):
         rows = {kind: total[place] for kind, total in totals.items()}
         yield gauges_by(name, text, "kind", rows)
-    # By this workers are scaled. What waits alone would take away those that are at work.
-    wanted = totals["documents"][2] + sum(seen.lanes.values())
-    text = "Processes that documents would keep at work: those that are, and one for each message"
-    yield GaugeMetricFamily("ocr_worker_processes_wanted", text, wanted)
+    # Autoscalers use this. Waiting messages alone would remove workers that are busy.
+    useful = totals["documents"][2] + sum(snapshot.lanes.values())
+    text = "Processes that documents could use: busy ones plus one for each waiting message"
+    yield GaugeMetricFamily("ocr_worker_processes_wanted", text, useful)
 
 
-def _webhooks(seen: _Seen) -> Iterator[Metric]:
-    text = "Webhooks that are still to be sent, or sent again"
-    yield GaugeMetricFamily("ocr_webhooks_pending", text, seen.outbox)
-    text = "Webhooks whose time has come"
-    yield GaugeMetricFamily("ocr_webhooks_due", text, seen.outbox_due)
-    results = {name: seen.count(f"webhooks_{name}") for name in ("delivered", "failed", "given_up")}
-    text = "Tries to send a webhook; failed ones are tried again, unless it was given up"
+def _webhooks(snapshot: _Snapshot) -> Iterator[Metric]:
+    text = "Webhooks waiting for their first or next attempt"
+    yield GaugeMetricFamily("ocr_webhooks_pending", text, snapshot.outbox)
+    text = "Webhooks that are due now"
+    yield GaugeMetricFamily("ocr_webhooks_due", text, snapshot.outbox_due)
+    results = {
+        name: snapshot.count(f"webhooks_{name}") for name in ("delivered", "failed", "given_up")
+    }
+    text = "Attempts to send a webhook by result; failed ones are retried, given_up ones are not"
     yield counters_by("ocr_webhook_attempts", text, "result", results)
 
 
-def _redis(seen: _Seen) -> Iterator[Metric]:
-    text = "Bytes that Redis uses"
-    yield GaugeMetricFamily("ocr_redis_memory_bytes", text, seen.memory.get("used_memory", 0))
-    text = "Bytes that Redis may use (maxmemory), 0 for any"
-    most = seen.memory.get("maxmemory", 0)
+def _redis(snapshot: _Snapshot) -> Iterator[Metric]:
+    text = "Memory used by Redis in bytes"
+    yield GaugeMetricFamily("ocr_redis_memory_bytes", text, snapshot.memory.get("used_memory", 0))
+    text = "Memory limit of Redis in bytes (maxmemory); 0 if unlimited"
+    most = snapshot.memory.get("maxmemory", 0)
     yield GaugeMetricFamily("ocr_redis_memory_limit_bytes", text, most)
 
 
-def _http(seen: _Seen) -> Iterator[Metric]:
+def _http(snapshot: _Snapshot) -> Iterator[Metric]:
     counts = CounterMetricFamily(
         "ocr_http_requests",
-        "Requests that were answered; route is the rule of the address, or none",
+        "HTTP requests; route is the URL pattern, or none",
         labels=["method", "route", "status"],
     )
     classes: dict[tuple[str, str], dict[str, float]] = {}
     seconds: dict[tuple[str, str], float] = {}
-    for field, value in sorted(seen.requests.items()):
+    for field, value in sorted(snapshot.requests.items()):
         kind, method, route, last = field.split(" ")
         if kind == "requests":
             counts.add_metric([method, route, last], float(value))
@@ -237,8 +248,8 @@ def _http(seen: _Seen) -> Iterator[Metric]:
         else:
             seconds[method, route] = float(value)
     yield counts
-    text = "Seconds until the answer began; without requests that asked to wait"
-    rows = [(labels, found, seconds.get(labels, 0.0)) for labels, found in classes.items()]
+    text = "Seconds until the response started, without long-polling requests"
+    rows = [(labels, counted, seconds.get(labels, 0.0)) for labels, counted in classes.items()]
     names = ("method", "route")
     name = "ocr_http_request_duration_seconds"
     yield histogram(name, text, names, counters.REQUEST_BOUNDS, rows)
@@ -272,7 +283,7 @@ def histogram(
     bounds: Sequence[float],
     rows: Iterable[tuple[Sequence[str], Mapping[str, float], float]],
 ) -> Metric:
-    """Rows are the values of the labels, how many fell into each class, and the sum."""
+    """Returns a histogram of `rows`: label values, number of values per bucket, and their sum."""
     family = HistogramMetricFamily(name, text, labels=labels)
     classes = [*map(str, bounds), counters.MORE]
     for values, counts, total in rows:

@@ -1,8 +1,8 @@
-"""What a client may ask for, and nothing else.
+"""The options of a job.
 
-One model: the form of `POST /v1/jobs`, the schema at `GET /v1/options`, the options in the job's
-record and what OCRmyPDF gets all follow from it. Nothing in it names a file, a plugin or a
-program's arguments.
+One model defines the form of `POST /v1/jobs`, the schema at `GET /v1/options`, the options in the
+job's record and the options that OCRmyPDF receives. For security, no option contains a file name,
+a plugin or arguments of a program.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ Language = Annotated[str, StringConstraints(pattern=r"^(script/)?[A-Za-z0-9_]{2,
 Mode = Literal["skip", "redo", "force", "refuse"]
 OutputType = Literal["pdfa", "pdf"]
 
-#: Tesseract's page segmentation modes that read text (tesseract --help-psm).
+#: Tesseract's page segmentation modes that recognize text (tesseract --help-psm).
 PageSegmentation = Literal[1, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13]
 
 _RANGES = re.compile(r"\d{1,7}(-(\d{1,7}|end))?(,\d{1,7}(-(\d{1,7}|end))?)*")
-#: Languages for Tesseract's own use, which cannot be read.
+#: Models that Tesseract uses internally; they cannot be selected as languages.
 INTERNAL_LANGUAGES = frozenset({"osd", "equ"})
 
 
@@ -41,7 +41,7 @@ def _default_languages() -> list[str]:
 
 
 class JobOptions(BaseModel):
-    """How a document is to be read."""
+    """The options for the OCR of a document."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, title="Options of a job")
 
@@ -51,92 +51,94 @@ class JobOptions(BaseModel):
         max_length=8,
         title="Languages",
         description="Languages of the text, the main one first. In a form: repeat the field, or "
-        "join them with +. See GET /v1/languages.",
+        "join the languages with `+`. GET /v1/languages lists the installed ones.",
     )
     mode: Mode = Field(
         "skip",
         title="Pages that already have text",
-        description="skip: keep such pages as they are and read the others. redo: replace "
-        "invisible text of an earlier OCR. force: make every page an image and read it anew. "
-        "refuse: fail if there is text.",
+        description="skip: keep these pages as they are and run OCR on the others. redo: replace "
+        "the invisible text of an earlier OCR. force: rasterize every page and run OCR on it. "
+        "refuse: fail if a page has text.",
     )
     rotate_pages: bool = Field(
         False,
-        title="Turn pages upright",
-        description="Find pages that lie on a side and turn them.",
+        title="Rotate pages",
+        description="Detect pages in the wrong orientation and rotate them.",
     )
     deskew: bool = Field(
-        False, title="Straighten", description="Straighten pages that were scanned askew."
+        False, title="Deskew", description="Straighten pages that were scanned at an angle."
     )
     clean: bool = Field(
         False,
-        title="Clean before reading",
-        description="Remove specks from the image that is read (unpaper); the page itself keeps "
-        "its look.",
+        title="Clean before OCR",
+        description="Remove specks from the image for OCR (unpaper); the page itself does not "
+        "change.",
     )
     remove_background: bool = Field(
         False,
-        title="Whiten the background",
-        description="Make the paper of grey and coloured pages white.",
+        title="Remove the background",
+        description="Make the background of grayscale and color pages white.",
     )
     output_type: OutputType = Field(
-        "pdfa", title="Kind of PDF", description="pdfa: PDF/A for archives. pdf: plain PDF."
+        "pdfa", title="Output type", description="pdfa: PDF/A for archiving. pdf: plain PDF."
     )
     optimize: Literal[0, 1, 2, 3] = Field(
         1,
-        title="Optimisation",
-        description="0: none. 1: lossless. 2 and 3: smaller images with some loss.",
+        title="Optimization",
+        description="0: none. 1: lossless. 2 and 3: smaller images with some loss of quality.",
     )
     pages: str | None = Field(
         None,
         max_length=1000,
-        title="Pages to read",
-        description="Such as 1-3,7,9-end. The other pages stay as they are. All, if left out.",
+        title="Pages to process",
+        description="Page numbers and ranges, e.g. `1-3,7,9-end`. The other pages stay as they "
+        "are. Default: all pages.",
     )
     page_segmentation: PageSegmentation | None = Field(
         None,
         title="Page segmentation",
-        description="Tesseract's page segmentation mode; 6 for one block of text, 11 for sparse "
-        "text. Tesseract's default, if left out.",
+        description="Page segmentation mode of Tesseract, e.g. 6 for a single block of text or 11 "
+        "for sparse text. Default: Tesseract's default.",
     )
     image_dpi: int | None = Field(
         None,
         ge=30,
         le=2400,
         title="Resolution of images",
-        description="Dots per inch of uploaded images, where their own statement is missing or "
-        "wrong.",
+        description="Resolution of uploaded images in DPI, if their metadata is missing or wrong.",
     )
     title: str | None = Field(None, max_length=1000, description="Title in the PDF's metadata.")
     author: str | None = Field(None, max_length=1000, description="Author in the PDF's metadata.")
-    subject: str | None = Field(None, max_length=1000, description="Subject in the metadata.")
-    keywords: str | None = Field(None, max_length=1000, description="Keywords in the metadata.")
+    subject: str | None = Field(None, max_length=1000, description="Subject in the PDF's metadata.")
+    keywords: str | None = Field(
+        None, max_length=1000, description="Keywords in the PDF's metadata."
+    )
     sidecar: bool = Field(
-        True, title="Text file", description="Make the text an artifact of its own beside the PDF."
+        True, title="Text file", description="Provide the text as a separate file."
     )
     priority: Literal["interactive", "normal", "bulk"] = Field(
         "normal",
         title="Priority",
-        description="interactive: somebody waits for it, so it goes first. bulk: it has time, and "
-        "goes last; but one turn in five is a bulk document's even when others wait.",
+        description="interactive: processed first, for users who are waiting. bulk: processed "
+        "last, but one message in five is taken from the last non-empty queue.",
     )
     engine: Literal["local", "swarm", "auto"] = Field(
         "local",
-        title="Who reads",
-        description="local: the workers. swarm: devices that have joined the swarm, and the "
-        "workers where none takes a page in time. auto: the workers, and devices as well when all "
-        "workers are busy.",
+        title="OCR engine",
+        description="local: the workers. swarm: devices in the swarm, and the workers for pages "
+        "that no device takes in time. auto: the workers, and also devices when all workers are "
+        "busy.",
     )
     on_page_error: Literal["keep", "fail"] = Field(
         "keep",
-        title="Pages that cannot be read",
-        description="keep: the page keeps its image, the job succeeds and lists it. fail: the job "
-        "fails.",
+        title="Pages on which OCR fails",
+        description="keep: keep the image of the page; the job succeeds and lists the page. "
+        "fail: fail the job.",
     )
     allow_signed: bool = Field(
         False,
         title="Signed documents",
-        description="Read a PDF with a digital signature although that breaks the signature.",
+        description="Process a PDF with a digital signature, which invalidates the signature.",
     )
 
     @field_validator("languages")
@@ -144,7 +146,7 @@ class JobOptions(BaseModel):
     def _languages(cls, value: list[str]) -> list[str]:
         for language in value:
             if language in INTERNAL_LANGUAGES:
-                raise ValueError(f"{language} is not a language that can be read")
+                raise ValueError(f"{language} is not a language of text")
         return list(dict.fromkeys(value))
 
     @field_validator("pages")
@@ -154,48 +156,51 @@ class JobOptions(BaseModel):
             return None
         value = value.replace(" ", "")
         if not _RANGES.fullmatch(value):
-            raise ValueError("write page numbers and ranges such as 1-3,7,9-end")
+            raise ValueError("use page numbers and ranges, e.g. 1-3,7,9-end")
         for first, last in _ranges(value):
             if first < 1 or (last is not None and last < first):
-                raise ValueError("pages count from 1, and a range runs from its smaller number up")
+                raise ValueError(
+                    "page numbers start at 1, and a range starts with its smaller number"
+                )
         return value
 
     @field_validator("title", "author", "subject", "keywords")
     @classmethod
     def _metadata(cls, value: str | None) -> str | None:
-        # OCRmyPDF refuses private use and astral characters in metadata.
+        # OCRmyPDF rejects private use and astral characters in metadata.
         for char in value or "":
             if unicodedata.category(char) in {"Cc", "Co", "Cs"} or ord(char) >= 0x10000:
-                raise ValueError(f"the character U+{ord(char):04X} cannot stand in PDF metadata")
+                raise ValueError(f"the character U+{ord(char):04X} is not allowed in PDF metadata")
         return value or None
 
     @model_validator(mode="after")
     def _contradictions(self) -> JobOptions:
         if self.mode == "redo" and (self.deskew or self.remove_background):
             raise ValueError(
-                "mode=redo keeps the pages as they look, so deskew and remove_background do not go "
-                "with it; choose mode=force"
+                "mode=redo cannot be combined with deskew or remove_background, which change how "
+                "pages look; choose mode=force"
             )
         return self
 
     def check_pages(self, total: int) -> None:
-        """Makes sure that the pages asked for are in a document of so many pages."""
+        """Checks that a document of `total` pages has the selected pages."""
         for first, last in _ranges(self.pages or ""):
             if first > total or (last is not None and last > total):
                 raise invalid("pages", f"the document has {total} pages")
 
     def check_languages(self, installed: Collection[str]) -> None:
-        """Makes sure that the languages are installed; knowing of none means not knowing."""
+        """Checks that the languages are installed. An empty `installed` means unknown: no check."""
         missing = [language for language in self.languages if language not in installed]
         if installed and missing:
             raise errors.LanguageUnavailable(
-                f"not installed: {', '.join(missing)}; installed: {', '.join(sorted(installed))}",
+                f"Languages not installed: {', '.join(missing)}; "
+                f"installed: {', '.join(sorted(installed))}",
                 missing=missing,
                 installed=sorted(installed),
             )
 
     def for_ocrmypdf(self, total: int) -> dict[str, Any]:
-        """The options as `ocrmypdf.OcrOptions` names them, for a document of so many pages."""
+        """Returns the options for `ocrmypdf.OcrOptions`, for a document of `total` pages."""
         same = self.model_dump(
             include={
                 *("languages", "rotate_pages", "deskew", "clean", "output_type", "optimize"),
@@ -210,12 +215,12 @@ class JobOptions(BaseModel):
         }
 
     def page_numbers(self, total: int) -> str:
-        """The pages asked for, with `end` replaced by the last one's number."""
+        """Returns the selected pages, with `end` replaced by the number of the last page."""
         return ",".join(f"{first}-{last or total}" for first, last in _ranges(self.pages or ""))
 
 
 def _ranges(pages: str) -> list[tuple[int, int | None]]:
-    """First and last page of each range; None: to the end."""
+    """Returns the first and last page of each range; None as the last page: to the end."""
     ranges: list[tuple[int, int | None]] = []
     for part in filter(None, pages.split(",")):
         first, dash, last = part.partition("-")
@@ -225,34 +230,34 @@ def _ranges(pages: str) -> list[tuple[int, int | None]]:
 
 
 def invalid(option: str, detail: str) -> errors.InvalidOptions:
-    """The error for one option that cannot be."""
+    """Returns the error for one invalid option."""
     return errors.InvalidOptions(
         f"{option}: {detail}", errors=[{"pointer": f"#/{option}", "detail": detail}]
     )
 
 
 def parse(form: Mapping[str, Sequence[str]]) -> JobOptions:
-    """Options from the fields of a form, each with the values it was sent with."""
+    """Returns the options from form fields, which map each name to its values."""
     values: dict[str, Any] = {}
     for name, sent in form.items():
         if name == "languages":
             values[name] = [part for value in sent for part in re.split(r"[+,\s]+", value) if part]
         elif len(sent) > 1:
-            raise invalid(name, "was sent more than once")
+            raise invalid(name, "sent more than once")
         elif sent[0] != "" or name not in JobOptions.model_fields:
-            values[name] = sent[0]  # an empty field of a form means: not chosen
+            values[name] = sent[0]  # an empty form field means: use the default
     return from_dict(values)
 
 
 def from_dict(values: Mapping[str, Any]) -> JobOptions:
-    """Options from a mapping, such as a job's record."""
+    """Returns the options from a mapping, e.g. a job's record."""
     try:
         return JobOptions.model_validate(_numbers(values))
     except ValidationError as error:
         rows = [
             {
                 "pointer": "#/" + "/".join(str(part) for part in row["loc"]),
-                "detail": "there is no such option"
+                "detail": "unknown option"
                 if row["type"] == "extra_forbidden"
                 else row["msg"].removeprefix("Value error, "),
             }
@@ -265,7 +270,7 @@ def from_dict(values: Mapping[str, Any]) -> JobOptions:
 
 
 def _numbers(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Digits as numbers where the choice is among numbers; pydantic converts no literals."""
+    """Converts digits of numeric choices to numbers, because pydantic does not."""
     choices = ("optimize", "page_segmentation")
     return {
         name: int(value)

@@ -1,4 +1,7 @@
-"""Every setting there is: an `OCR_…` environment variable each, read once, here."""
+"""All settings of the service.
+
+Each is an environment variable `OCR_…`. They are read once, here.
+"""
 
 from __future__ import annotations
 
@@ -25,469 +28,506 @@ DAY = 24 * 3600
 
 _HOST = r"([a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?|\[[0-9a-f:.]+\])"
 
-#: Services whose interfaces the web server can speak.
+#: Services whose APIs the web server can offer.
 DIALECTS = ("azure", "nextcloud", "demo")
 
-#: The options of an address of Redis that name a file or a folder of files.
+#: Options of a Redis URL whose value is a file or a folder of files.
 _TLS_FILES = {"ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile"}
 
-#: The OCR-D processor that comes with this package.
+#: The OCR-D processor that is part of this package.
 OWN_PROCESSOR = "ocrd-ocr-tasks-recognize"
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class Settings(BaseSettings):
-    """The service's settings. Each field is read from `OCR_` and its name in capitals."""
+    """The settings of the service. Each field is read from `OCR_` plus its name in upper case."""
 
     model_config = SettingsConfigDict(env_prefix="OCR_", frozen=True, extra="ignore")
 
     data_dir: Path = Field(
         Path("data"),
-        description="Folder for everything that lasts: documents, results, the embedded Redis. "
-        "Web and workers need the same one.",
+        description="Folder for all persistent data: documents, results and the embedded Redis. "
+        "Web server and workers must use the same folder.",
     )
     storage_url: str = Field(
         "",
-        description="Bucket in which documents and results are kept, as s3://bucket or "
-        "s3://bucket/prefix. OCR_DATA_DIR is then scratch of each host, which others need not "
-        "see. Empty: they are kept in the data folder.",
+        description="Bucket for documents and results, e.g. `s3://bucket` or "
+        "`s3://bucket/prefix`. OCR_DATA_DIR is then temporary storage of each host and need not "
+        "be shared. Empty: the data folder.",
     )
     s3_endpoint: str = Field(
         "",
-        description="Address of the S3 server, such as https://s3.example. Empty: "
-        "AWS_ENDPOINT_URL, else Amazon's.",
+        description="URL of the S3 server, e.g. `https://s3.example`. Empty: AWS_ENDPOINT_URL, "
+        "otherwise Amazon S3.",
     )
     s3_region: str = Field(
-        "", description="Region of the bucket. Empty: AWS_REGION, else us-east-1."
+        "", description="Region of the bucket. Empty: AWS_REGION, otherwise us-east-1."
     )
     s3_access_key_id: str = Field(
         "",
-        description="Name of the key for the bucket. Empty: AWS_ACCESS_KEY_ID, else the role of "
-        "this machine.",
+        description="Access key id for the bucket. Empty: AWS_ACCESS_KEY_ID, otherwise the role "
+        "of this machine.",
     )
     s3_secret_access_key: str = Field(
-        "", description="Secret of that key. Empty: AWS_SECRET_ACCESS_KEY.", repr=False
+        "",
+        description="Secret access key for the bucket. Empty: AWS_SECRET_ACCESS_KEY.",
+        repr=False,
     )
     s3_allow_http: bool = Field(
         False,
-        description="Whether the S3 server may be asked without TLS: only within a network that "
-        "nobody else is in.",
+        description="Allow connections to the S3 server without TLS. Use only on a private "
+        "network.",
     )
     redis_url: str = Field(
         "",
-        description="Redis to use, as redis://, rediss:// or unix:///path. With rediss:// its "
-        "certificate is verified, by the authorities of the system or those in the file of "
-        "?ssl_ca_certs=/path. Empty: `ocr-tasks up` starts one of its own in the data folder.",
+        description="URL of Redis: redis://, rediss:// or unix:///path. With rediss:// its "
+        "certificate is verified against the system's certificate authorities, or those in the "
+        "file of ?ssl_ca_certs=/path. Empty: `ocr-tasks up` starts an embedded Redis in the data "
+        "folder.",
     )
     redis_password: str = Field(
-        "", description="Password of Redis, where its address does not hold one.", repr=False
+        "", description="Password of Redis, if OCR_REDIS_URL contains none.", repr=False
     )
     secrets_dir: Path | None = Field(
         None,
-        description="Folder of files that are settings, each named like its variable in small "
-        "letters, such as ocr_redis_password: the secrets of containers (/run/secrets) and of "
-        "systemd. Variables count before files.",
+        description="Folder with one file per setting, named like the variable in lower case, "
+        "e.g. `ocr_redis_password`: the secrets of containers (/run/secrets) and of systemd. "
+        "Variables override files.",
     )
-    host: str = Field("127.0.0.1", description="Address on which the web server listens.")
+    host: str = Field(
+        "127.0.0.1", description="IP address or host name on which the web server listens."
+    )
     port: int = Field(8000, ge=1, le=65535, description="Port on which the web server listens.")
     published_host: str = Field(
         "",
-        description="Address of the host at which a container's port is published. It then counts "
-        "in place of OCR_HOST where it matters who can reach the server.",
+        description="Host IP address on which a container's port is published. Replaces OCR_HOST "
+        "where the service decides who can reach the server.",
     )
-    web_processes: int = Field(2, ge=1, le=64, description="Processes of the web server.")
+    web_processes: int = Field(2, ge=1, le=64, description="Number of web server processes.")
     web_threads: int = Field(
         64,
         ge=4,
         le=1000,
-        description="Threads of each web process. A client that streams events or waits for a job "
-        "holds one.",
+        description="Number of threads per web server process. A client that streams events or "
+        "waits for a job occupies one.",
     )
     access: Literal["auto", "tokens", "open"] = Field(
         "auto",
-        description="Who may use the API. auto: everybody while only this machine can reach it "
-        "(OCR_HOST is a loopback address and OCR_TRUSTED_PROXIES is 0), else holders of a token "
-        "(`ocr-tasks tokens create`). tokens: always holders of a token. open: always everybody.",
+        description="Access control of the API. auto: open while only this machine can reach the "
+        "server (OCR_HOST is a loopback address and OCR_TRUSTED_PROXIES is 0), otherwise tokens. "
+        "tokens: every client needs a token (`ocr-tasks tokens create`). open: none does.",
     )
     hosts: str = Field(
         "",
-        description="Names, joined by commas, by which clients call this server, beside those of "
-        "loopback. Requests for other names are refused. Empty: none on a loopback address, any "
-        "elsewhere.",
+        description="Comma-separated host names under which clients reach this server, in "
+        "addition to those of loopback. Requests for other names are refused. Empty: none on a "
+        "loopback address, otherwise any.",
     )
     allowed_networks: str = Field(
         "",
-        description="Networks, such as 10.0.0.0/8,fd00::/8, from which clients may come. Empty: "
-        "all.",
+        description="Comma-separated networks from which clients may connect, e.g. "
+        "`10.0.0.0/8,fd00::/8`. Empty: all.",
     )
     trusted_proxies: int = Field(
         0,
         ge=0,
         le=10,
-        description="Proxies in front of the server, each of which appends to X-Forwarded-For and "
-        "X-Forwarded-Proto. 0: such headers are not believed.",
+        description="Number of proxies in front of the server, each of which appends to "
+        "X-Forwarded-For and X-Forwarded-Proto. 0: these headers are ignored.",
     )
     cors_origins: str = Field(
         "",
-        description="Web sites, such as https://scans.example, joined by commas, whose pages may "
-        "use the API with a token of theirs. Empty: none.",
+        description="Comma-separated origins of web sites whose pages may use the API with a "
+        "token of their own, e.g. `https://scans.example`. Empty: none.",
     )
     limit_requests_minute: int = Field(
         0,
         ge=0,
-        description="Requests a minute of a token, or of an address where access is open. 0: any.",
+        description="Maximum requests per minute per token, or per IP address if access is open. "
+        "0: unlimited.",
     )
     limit_submits_minute: int = Field(
         0,
         ge=0,
-        description="Documents a minute, likewise, those that are refused included. 0: any.",
+        description="Maximum submitted documents per minute per token or IP address, including "
+        "refused ones. 0: unlimited.",
     )
-    limit_pages_day: int = Field(0, ge=0, description="Pages in 24 hours, likewise. 0: any number.")
+    limit_pages_day: int = Field(
+        0, ge=0, description="Maximum pages in 24 hours per token or IP address. 0: unlimited."
+    )
     limit_waiting_jobs: int = Field(
-        0, ge=0, description="Jobs of a token that may wait at the same time. 0: any number."
+        0, ge=0, description="Maximum waiting jobs per token. 0: unlimited."
     )
     limit_open_uploads: int = Field(
         1000,
         ge=0,
-        description="Resumable uploads of a token that may be there without being a job yet; where "
-        "access is open, of all clients together. 0: any number.",
+        description="Maximum resumable uploads per token that have not become a job; if access is "
+        "open, of all clients together. 0: unlimited.",
     )
     limit_failures_minute: int = Field(
         30,
         ge=0,
-        description="Wrong tokens a minute of an address, IPv6 by /64, before it gets 429. 0: any.",
+        description="Maximum wrong tokens per minute per IP address (IPv6: per /64) before it "
+        "receives 429. 0: unlimited.",
     )
     worker_processes: int = Field(
-        0, ge=0, le=256, description="Processes of a worker. 0: one for each core."
+        0, ge=0, le=256, description="Number of processes per worker. 0: one per core."
     )
 
     max_upload_bytes: int = Field(
-        2048 * MIB, ge=1024, description="Bytes that one request may upload."
+        2048 * MIB, ge=1024, description="Maximum size in bytes of the files in one request."
     )
     resumable_bytes: int = Field(
         50_000_000,
         ge=0,
-        description="Bytes from which on the web page sends files in pieces, so that an upload "
-        "goes on after the line broke. 0: never.",
+        description="File size in bytes from which the web page uses resumable uploads. 0: never.",
     )
-    max_files: int = Field(500, ge=1, le=10000, description="Files that one request may hold.")
-    max_pages: int = Field(5000, ge=1, description="Pages that a document may have.")
+    max_files: int = Field(
+        500, ge=1, le=10000, description="Maximum number of files in one request."
+    )
+    max_pages: int = Field(5000, ge=1, description="Maximum number of pages of a document.")
     max_page_inches: float = Field(
-        120, gt=0, le=200, description="Longest side that a page may have, in inches."
+        120, gt=0, le=200, description="Maximum length in inches of the longest side of a page."
     )
     max_image_megapixels: float = Field(
-        250, gt=0, description="Million pixels that a single image may have."
+        250, gt=0, description="Maximum size in megapixels of an image."
     )
     job_seconds: int = Field(
         4 * 3600, ge=1, description="Seconds after which a running job is ended."
     )
     page_seconds: float = Field(
-        180, gt=0, le=3600, description="Seconds after which Tesseract gives up on a page."
+        180, gt=0, le=3600, description="Seconds after which Tesseract is stopped on a page."
     )
     helpers_max: int = Field(
         32,
         ge=0,
         le=1000,
-        description="Worker processes that may help the one that owns a document. 0: each document "
-        "is read by one process, in threads.",
+        description="Maximum number of worker processes that help the owner of a document. 0: "
+        "each document is processed by one process, in threads.",
     )
     turn_seconds: int = Field(
         30,
         ge=0,
-        description="Seconds for which a document is read before it steps aside for one that "
-        "waits, where every process has a document of its own.",
+        description="Seconds that a document runs before it yields to a waiting one when every "
+        "process owns a document.",
     )
     lease_seconds: int = Field(
         20,
         ge=2,
-        description="Seconds without a sign of life from a worker after which others go on with "
-        "its documents, and with the page that it reads for another.",
+        description="Seconds without a heartbeat after which other workers take over the "
+        "documents and pages of a worker.",
     )
     losses_max: int = Field(
         3,
         ge=1,
         le=100,
-        description="Workers that may die with a job before it fails: it may be what kills them.",
+        description="Number of workers that may crash with a job before it fails, because the "
+        "job may be the cause.",
     )
     spread_pages: int = Field(
-        2, ge=2, description="Pages from which on a document is spread over several processes."
+        2,
+        ge=2,
+        description="Number of pages from which a document is distributed over several processes.",
     )
     grey: bool = Field(
         False,
-        description="Whether Tesseract reads coloured pages in grey: a quarter less work, and "
-        "as few mistakes, but not letter for letter OCRmyPDF's. The PDF keeps its colours.",
+        description="Pass color pages to Tesseract in grayscale: a quarter less work with the "
+        "same error rate, but the text can differ from OCRmyPDF's. The PDF keeps its colors.",
     )
     plugins: str = Field(
         "",
-        description="OCRmyPDF plugins to load beside ours, as names of modules or paths of files, "
-        "joined by commas. Workers need the same ones.",
+        description="Comma-separated OCRmyPDF plugins to load in addition to `ocr_tasks.plugin`, "
+        "as module names or file paths. Workers must have the same ones.",
     )
     check_seconds: int = Field(
-        120, ge=1, description="Seconds that looking into an upload may take."
+        120, ge=1, description="Seconds that the check of an upload may take."
     )
     check_memory_bytes: int = Field(
-        4096 * MIB, ge=256 * MIB, description="Memory that looking into an upload may take."
+        4096 * MIB, ge=256 * MIB, description="Maximum memory in bytes for the check of an upload."
     )
     worker_memory_bytes: int = Field(
         8192 * MIB,
         ge=512 * MIB,
-        description="Memory that a process which reads documents may take, and each program that "
-        "it starts. A page of 1200 dpi in colour takes 2.4 GiB.",
+        description="Maximum memory in bytes of a process that runs OCR, and of each program that "
+        "it starts. A color page at 1200 DPI needs 2.4 GiB.",
     )
     worker_file_bytes: int = Field(
-        16384 * MIB, ge=1 * MIB, description="Bytes that a file may have which a worker writes."
+        16384 * MIB, ge=1 * MIB, description="Maximum size in bytes of a file that a worker writes."
     )
     confine: bool = Field(
         True,
-        description="Whether processes that look into documents may only read system files and "
-        "jobs, only write jobs, and only connect to Redis, where Linux can hold them to it "
-        "(Landlock). Plugins that need more do not work with it.",
+        description="Restrict processes that handle documents with Landlock, if the kernel "
+        "supports it: they may only read system files and jobs, only write jobs, and only connect "
+        "to Redis. Plugins that need more access do not work.",
     )
     queue_max: int = Field(
-        1000, ge=1, description="Jobs that may wait; a submit beyond is refused with 503."
+        1000,
+        ge=1,
+        description="Maximum number of waiting jobs; further submissions are refused with 503.",
     )
     reserve_bytes: int = Field(
         256 * MIB,
         ge=0,
-        description="Bytes that stay free on the storage; a submit that would go below is refused.",
+        description="Bytes that stay free on the storage; submissions that would leave less are "
+        "refused.",
     )
     default_languages: str = Field(
-        "eng", description="Languages of a job that names none, joined by +."
+        "eng", description="Languages of a job that selects none, joined with `+`."
     )
     keep_inputs_seconds: int = Field(
         30 * DAY,
         ge=0,
-        description="Seconds after a job's end for which the uploaded document is kept, so that "
-        "the job can be run again. 0: as long as the job.",
+        description="Seconds for which the uploaded document is kept after the end of the job, so "
+        "that the job can be retried. 0: as long as the job.",
     )
     keep_results_seconds: int = Field(
         30 * DAY,
         ge=0,
-        description="Seconds after a job's end for which its results are kept. 0: as long as it.",
+        description="Seconds for which results are kept after the end of the job. 0: as long as "
+        "the job.",
     )
     keep_jobs_seconds: int = Field(
         90 * DAY,
         ge=0,
-        description="Seconds after its end for which a job is kept at all. 0: until it is deleted.",
+        description="Seconds for which a job is kept after its end. 0: until it is deleted.",
     )
     keep_uploads_seconds: int = Field(
         DAY,
         ge=60,
-        description="Seconds after its last piece for which a resumable upload is kept that has "
-        "not become a job.",
+        description="Seconds for which a resumable upload that has not become a job is kept after "
+        "its last chunk.",
     )
     idempotency_seconds: int = Field(
         DAY,
         ge=60,
-        description="Seconds for which an Idempotency-Key is remembered.",
+        description="Seconds for which an Idempotency-Key is stored.",
     )
     reuse_results: bool = Field(
         False,
-        description="Whether a document that was read before with the same options, by the same "
-        "client, is answered with that job.",
+        description="Return the existing job if the same client has already submitted the "
+        "document with the same options.",
     )
     preview_pixels: int = Field(
-        900, ge=0, le=4000, description="Width of the preview image of a page. 0: no previews."
+        900,
+        ge=0,
+        le=4000,
+        description="Width in pixels of the preview image of a page. 0: no previews.",
     )
     progress_interval: float = Field(
-        0.25, ge=0.05, le=10, description="Seconds between two progress reports of a job at least."
+        0.25, ge=0.05, le=10, description="Minimum seconds between two progress reports of a job."
     )
     wait_max: int = Field(
-        60, ge=0, le=600, description="Seconds that a request may wait for a change (?wait=)."
+        60,
+        ge=0,
+        le=600,
+        description="Maximum seconds that a request may wait for a change (?wait=).",
     )
     body_seconds: int = Field(
         60,
         ge=1,
-        description="Seconds for which a client may send nothing in the middle of a request, and "
-        "after which it must have sent 1000 bytes a second.",
+        description="Seconds that a client may pause within a request; after this time it must "
+        "also have sent 1000 bytes per second.",
     )
     stream_seconds: int = Field(
-        300, ge=5, description="Seconds after which an event stream is ended; clients resume it."
+        300,
+        ge=5,
+        description="Seconds after which an event stream is closed; clients reconnect and resume.",
     )
     tombstone_seconds: int = Field(
-        30 * DAY, ge=60, description="Seconds for which a deleted job answers 410 instead of 404."
+        30 * DAY,
+        ge=60,
+        description="Seconds for which requests for a deleted job return 410 instead of 404.",
     )
     stop_seconds: int = Field(
-        8, ge=1, le=600, description="Seconds that a worker has to end its jobs when it is stopped."
+        8, ge=1, le=600, description="Seconds that a worker has to finish when it is stopped."
     )
     alive_file: Path | None = Field(
         None,
-        description="File that a worker touches every few seconds while it takes tasks: an older "
-        "one tells of a worker that is stuck.",
+        description="File that a worker touches every few seconds while it accepts tasks. An "
+        "outdated file means that the worker is stuck.",
     )
     send_webhooks: bool = Field(
         True,
-        description="Whether a worker sends webhooks. False where `ocr-tasks courier` does, so "
-        "that workers need no way out of their network.",
+        description="Send webhooks from workers. Set to false if `ocr-tasks courier` sends them, "
+        "so that workers need no access to other networks.",
     )
     callback_networks: str = Field(
         "",
-        description="Networks that webhooks may be sent to although they are not public, joined by "
-        "commas, such as 192.168.7.0/24. Also documents and METS files whose address a client "
-        "gives may be fetched from there.",
+        description="Comma-separated private networks to which webhooks may be sent, and from "
+        "which documents and METS files may be downloaded, e.g. `192.168.7.0/24`.",
     )
     fetch_seconds: float = Field(
         120,
         ge=1,
         le=3600,
-        description="Seconds for fetching a document from the address that a client gives.",
+        description="Seconds that the download of a document from a client's URL may take.",
     )
     webhook_secrets: str = Field(
         "",
-        description="Secrets that sign webhooks, as whsec_ and base64, the newest first, joined by "
-        "commas. Empty: one is made and kept in the data folder; `ocr-tasks webhooks` shows it.",
+        description="Comma-separated secrets for signing webhooks, each `whsec_` followed by "
+        "Base64, newest first. Empty: one is generated and stored in the data folder; `ocr-tasks "
+        "webhooks` prints it.",
         repr=False,
     )
     swarm_lease_seconds: int = Field(
         60,
         ge=5,
         le=3600,
-        description="Seconds for which a device of the swarm has a page, unless it asks for more "
-        "time.",
+        description="Seconds for which a device leases a page, unless it extends the lease.",
     )
     swarm_docr_seconds: int = Field(
         900,
         ge=5,
         le=86400,
-        description="Seconds for which a client of docr/smd has a page, as it cannot ask for more "
-        "time.",
+        description="Seconds for which a client of docr/smd leases a page; these clients cannot "
+        "extend a lease.",
     )
     swarm_leases_max: int = Field(
-        64, ge=1, le=10000, description="Pages that a device may have at the same time."
+        64, ge=1, le=10000, description="Maximum number of leased pages per device."
     )
     swarm_failures_max: int = Field(
         3,
         ge=1,
         le=100,
-        description="Times that a page may fail or be kept too long until it is given to no device "
-        "any more.",
+        description="Number of failures or expired leases after which a page is no longer given "
+        "to devices.",
     )
     swarm_pages_out: int = Field(
         32,
         ge=0,
         le=1000,
-        description="Pages of a job that are out at devices at the same time. 0: none, whatever a "
-        "job asks for.",
+        description="Maximum number of pages of a job that are leased to devices or waiting for "
+        "one at the same time. 0: none, even if a job requests it.",
     )
     swarm_take_seconds: float = Field(
         30,
         ge=0,
         le=86400,
-        description="Seconds for which a page of a job waits for a device to take it, before it is "
-        "read here.",
+        description="Seconds that a page of a job waits for a device before a worker processes it.",
     )
     swarm_page_seconds: float = Field(
         300,
         ge=1,
         le=86400,
-        description="Seconds after which a page of a job that is out at devices is read here.",
+        description="Seconds after which a worker processes a page of a job that is still at a "
+        "device.",
     )
     swarm_transcript_bytes: int = Field(
-        4 * MIB, ge=1024, description="Bytes that the transcript of a page may have."
+        4 * MIB, ge=1024, description="Maximum size in bytes of the transcript of a page."
     )
     swarm_check_share: float = Field(
         0.05,
         ge=0,
         le=1,
-        description="Share of the pages that are read a second time, to see which devices can be "
-        "believed.",
+        description="Share of pages, from 0 to 1, that are processed twice to verify the devices.",
     )
     swarm_peers: str = Field(
         "",
-        description="Addresses of other servers, such as https://scans.example, joined by commas, "
-        "to which devices are sent when no page waits here.",
+        description="Comma-separated URLs of other servers to which devices are sent when no page "
+        "is waiting, e.g. `https://scans.example`.",
     )
     dialects: str = Field(
         "",
-        description="Interfaces of other services that the web server speaks as well, joined by "
-        "commas: azure (Azure Document Intelligence, for Paperless-ngx and Azure's SDKs), "
+        description="Comma-separated APIs of other services that the web server offers in "
+        "addition: azure (Azure Document Intelligence, for Paperless-ngx and Azure's SDKs), "
         "nextcloud (the OCR back end of Nextcloud), demo (OCR with progress). Empty: none.",
     )
     processors: str = Field(
         OWN_PROCESSOR,
-        description="OCR-D processors that workers offer, comma-separated, e.g. "
-        "ocrd-dummy,ocrd-ocr-tasks-recognize. A worker for documents offers "
-        "ocrd-ocr-tasks-recognize in addition, unless OCR_STORAGE_URL or OCR_OCRD_FOLDERS is set. "
-        "All other lists need a worker that takes no documents: `ocr-tasks up` starts one, and "
-        "`ocr-tasks worker` becomes one. Empty: none.",
+        description="Comma-separated OCR-D processors that workers offer, e.g. "
+        "`ocrd-dummy,ocrd-ocr-tasks-recognize`. A worker for documents also offers "
+        "ocrd-ocr-tasks-recognize, unless OCR_STORAGE_URL or OCR_OCRD_FOLDERS is set. All other "
+        "lists need a worker that takes no documents: `ocr-tasks up` starts one, and `ocr-tasks "
+        "worker` becomes one. Empty: none.",
     )
     ocrd_path: str = Field(
         "",
-        description="Folders, joined by colons, in which processors are looked for before those of "
-        "PATH: the bin folders of the virtual environments that they are installed in.",
+        description="Colon-separated folders that are searched for processors before PATH: the "
+        "bin folders of the virtual environments in which they are installed.",
     )
     ocrd_folders: str = Field(
         "",
-        description="Folders, joined by colons, of workspaces that are named by the path of their "
-        "METS file, beside those that were uploaded. Web and workers need the same ones.",
+        description="Colon-separated folders with workspaces that clients select by the path of "
+        "the METS file, in addition to uploaded ones. Web server and workers must use the same "
+        "folders.",
     )
-    ocrd_tries: int = Field(3, ge=1, le=10, description="Times that a processor is tried.")
+    ocrd_tries: int = Field(3, ge=1, le=10, description="Number of attempts to run a processor.")
     ocrd_existing_output: Literal["skip", "overwrite", "abort"] = Field(
         "skip",
-        description="What happens to pages of an output file group that are there already: they "
-        "are kept, made anew, or the job fails.",
+        description="What to do with pages that already exist in an output file group. skip: keep "
+        "them. overwrite: replace them. abort: fail the job.",
     )
     ocrd_warm_processors: int = Field(
         4,
         ge=0,
         le=100,
-        description="Processors that stay loaded, in each process of a worker. 0: every run "
+        description="Number of processors that stay loaded in each worker process. 0: every run "
         "starts its own.",
     )
     ocrd_max_bytes: int = Field(
-        4096 * MIB, ge=1024, description="Bytes of the files of a workspace that is uploaded."
+        4096 * MIB,
+        ge=1024,
+        description="Maximum size in bytes of the files of an uploaded workspace.",
     )
     ocrd_max_files: int = Field(
-        100_000, ge=1, description="Files of a workspace that is uploaded or fetched."
+        100_000, ge=1, description="Maximum number of files of an uploaded or downloaded workspace."
     )
     ocrd_max_mets_bytes: int = Field(
-        128 * MIB, ge=1024, description="Bytes that a METS file may have."
+        128 * MIB, ge=1024, description="Maximum size in bytes of a METS file."
     )
     ocrd_fetch_seconds: float = Field(
-        300, ge=1, le=3600, description="Seconds for fetching a workspace from the address of METS."
+        300,
+        ge=1,
+        le=3600,
+        description="Seconds that the download of a workspace from the URL of its METS file may "
+        "take.",
     )
     ocrd_max_jobs: int = Field(
         100_000,
         ge=1,
-        description="Jobs of processors that may be open at the same time. A workflow is "
-        "one for each step; page by page, one for each step of each page.",
+        description="Maximum number of open processing jobs. A workflow has one per step, or with "
+        "page-wise processing one per step and page.",
     )
     flower_host: str = Field(
-        "127.0.0.1", description="Address on which `ocr-tasks flower` listens."
+        "127.0.0.1", description="IP address or host name on which `ocr-tasks flower` listens."
     )
     flower_port: int = Field(
         5555, ge=1, le=65535, description="Port on which `ocr-tasks flower` listens."
     )
     flower_user: str = Field(
-        "ocr", pattern=r"^[!-9;-~]+$", description="Name that Flower asks for, with the password."
+        "ocr", pattern=r"^[!-9;-~]+$", description="User name for Flower, with OCR_FLOWER_PASSWORD."
     )
     flower_password: str = Field(
         "",
         pattern=r"^[ -~]*$",
-        description="Password that Flower asks for. Empty: none, which it takes on a loopback "
-        "address only.",
+        description="Password for Flower. Empty: none, which is allowed on a loopback address "
+        "only.",
         repr=False,
     )
     flower_writable: bool = Field(
         False,
-        description="Whether Flower may change something: cancel jobs, stop workers, send tasks. "
-        "Needs a password.",
+        description="Allow changes in Flower: cancel jobs, stop workers, send tasks. Requires a "
+        "password.",
     )
     flower_url_prefix: str = Field(
         "",
         pattern=r"^[A-Za-z0-9/_-]*$",
-        description="Path under which a proxy shows Flower, such as flower. Empty: at its root.",
+        description="Path under which a proxy serves Flower, e.g. `flower`. Empty: the root.",
     )
     failpoints: str = Field(
         "",
-        description="For tests: points at which a process kills itself, with their probabilities, "
-        "as in after_claim=0.1,before_commit=0.05.",
+        description="Comma-separated points at which a process kills itself, with probabilities, "
+        "e.g. `after_claim=0.1,before_commit=0.05`. For tests only.",
     )
     log_format: Literal["auto", "text", "json"] = Field(
-        "auto", description="text, json, or auto: text at a terminal, else JSON, a line an object."
+        "auto",
+        description="Format of log lines: text, json (one object per line), or auto: text on a "
+        "terminal, otherwise JSON.",
     )
-    log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.")
+    log_level: str = Field(
+        "INFO", description="Minimum level of log messages: DEBUG, INFO, WARNING or ERROR."
+    )
 
     @field_validator("data_dir")
     @classmethod
@@ -498,14 +538,14 @@ class Settings(BaseSettings):
     @classmethod
     def _storage(cls, value: str) -> str:
         if value and not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]{1,62}(/[\w!.*'()-]+)*/?", value):
-            raise ValueError("write it as s3://bucket or s3://bucket/prefix")
+            raise ValueError("use the form s3://bucket or s3://bucket/prefix")
         return value.rstrip("/")
 
     @field_validator("s3_endpoint")
     @classmethod
     def _endpoint(cls, value: str) -> str:
         if value and not re.fullmatch(rf"https?://{_HOST}(:[0-9]+)?/?", value):
-            raise ValueError("write it as https://s3.example or http://store:8333")
+            raise ValueError("use the form https://s3.example or http://store:8333")
         return value.rstrip("/")
 
     @field_validator("log_level")
@@ -520,7 +560,7 @@ class Settings(BaseSettings):
     def _hosts(cls, value: str) -> str:
         for name in _names(value):
             if not re.fullmatch(_HOST, name, re.IGNORECASE):
-                raise ValueError(f"{name!r} is no name of a host; give it without a port")
+                raise ValueError(f"{name!r} is not a host name; omit the port")
         return value
 
     @field_validator("allowed_networks", "callback_networks")
@@ -535,7 +575,7 @@ class Settings(BaseSettings):
     def _origins(cls, value: str) -> str:
         for name in _names(value):
             if not re.fullmatch(rf"https?://{_HOST}(:[0-9]+)?", name):
-                raise ValueError(f"{name!r} is no origin such as https://scans.example")
+                raise ValueError(f"{name!r} is not an origin, e.g. https://scans.example")
         return value
 
     @field_validator("processors")
@@ -543,9 +583,11 @@ class Settings(BaseSettings):
     def _processors(cls, value: str) -> str:
         for name in _names(value):
             if not re.fullmatch(r"ocrd-[a-z0-9][a-z0-9-]{0,99}|nextflow", name):
-                raise ValueError(f"{name!r} is no processor such as ocrd-dummy")
+                raise ValueError(f"{name!r} is not the name of a processor, e.g. ocrd-dummy")
             if name == "ocrd-command":
-                raise ValueError("ocrd-command runs any command of a client, so it is not offered")
+                raise ValueError(
+                    "ocrd-command is not allowed: it runs any command that a client sends"
+                )
         return value
 
     @field_validator("dialects")
@@ -553,7 +595,7 @@ class Settings(BaseSettings):
     def _dialects(cls, value: str) -> str:
         for name in _names(value):
             if name not in DIALECTS:
-                raise ValueError(f"{name!r} is none of {', '.join(DIALECTS)}")
+                raise ValueError(f"{name!r} is not one of {', '.join(DIALECTS)}")
         return value
 
     @field_validator("swarm_peers")
@@ -561,19 +603,19 @@ class Settings(BaseSettings):
     def _peers(cls, value: str) -> str:
         for name in _names(value):
             if not re.fullmatch(rf"https?://{_HOST}(:[0-9]+)?(/[!-~]*)?", name):
-                raise ValueError(f"{name!r} is no address such as https://scans.example")
+                raise ValueError(f"{name!r} is not a URL, e.g. https://scans.example")
         return value
 
     @field_validator("redis_url")
     @classmethod
     def _scheme(cls, value: str) -> str:
         if value and not value.startswith(("redis://", "rediss://", "unix:///")):
-            raise ValueError("start it with redis://, rediss:// or unix:///")
+            raise ValueError("the URL must start with redis://, rediss:// or unix:///")
         tls = _tls_options(value)
         if tls and not value.startswith("rediss://"):
-            raise ValueError("options of TLS need rediss://")
+            raise ValueError("TLS options require rediss://")
         if tls.get("ssl_cert_reqs", "required") not in {"required", "optional", "none"}:
-            raise ValueError("ssl_cert_reqs is required, optional or none")
+            raise ValueError("ssl_cert_reqs must be required, optional or none")
         for name in _TLS_FILES & tls.keys():
             if not os.access(tls[name], os.R_OK):
                 raise ValueError(f"{name}: {tls[name]} cannot be read")
@@ -582,16 +624,20 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _key_is_whole(self) -> Self:
         if bool(self.s3_access_key_id) != bool(self.s3_secret_access_key):
-            raise ValueError("OCR_S3_ACCESS_KEY_ID and OCR_S3_SECRET_ACCESS_KEY go together")
+            raise ValueError(
+                "set both OCR_S3_ACCESS_KEY_ID and OCR_S3_SECRET_ACCESS_KEY, or neither"
+            )
         if self.s3_endpoint.startswith("http://") and not self.s3_allow_http:
-            raise ValueError("OCR_S3_ENDPOINT is without TLS, which OCR_S3_ALLOW_HTTP=1 allows")
+            raise ValueError(
+                "OCR_S3_ENDPOINT is without TLS; set OCR_S3_ALLOW_HTTP=1 to allow this"
+            )
         return self
 
     @model_validator(mode="after")
     def _password_fits(self) -> Self:
         if self.redis_password and not self.redis_url.startswith(("redis://", "rediss://")):
             raise ValueError(
-                "OCR_REDIS_PASSWORD goes with an OCR_REDIS_URL of redis:// or rediss://"
+                "OCR_REDIS_PASSWORD requires an OCR_REDIS_URL with redis:// or rediss://"
             )
         return self
 
@@ -604,28 +650,28 @@ class Settings(BaseSettings):
             except ValueError:
                 length = 0
             if not text.startswith("whsec_") or not 24 <= length <= 64:
-                raise ValueError("each is whsec_ and 24 to 64 bytes in base64")
+                raise ValueError("each secret must be whsec_ followed by 24 to 64 bytes in Base64")
         return value
 
     @property
     def bucket(self) -> tuple[str, str]:
-        """The bucket of `storage_url` and the prefix in it; empty where there is none."""
+        """Returns bucket and prefix of `storage_url`; both are empty if it is not set."""
         name, _, prefix = self.storage_url.removeprefix("s3://").partition("/")
         return name, prefix
 
     @property
     def callback_allowed(self) -> list[Network]:
-        """The networks of `callback_networks`."""
+        """Returns the networks of `callback_networks`."""
         return [ipaddress.ip_network(name) for name in _names(self.callback_networks)]
 
     @property
     def webhook_secret_list(self) -> list[str]:
-        """The secrets as a list."""
+        """Returns the secrets of `webhook_secrets`."""
         return _names(self.webhook_secrets)
 
     @property
     def redis(self) -> str:
-        """The address of Redis for clients; that of the embedded one where none is set."""
+        """Returns the URL of Redis, with the password; without `redis_url`, of the embedded one."""
         if not self.redis_url:
             return f"unix://{self.redis_socket}"
         if not self.redis_password:
@@ -637,21 +683,22 @@ class Settings(BaseSettings):
 
     @property
     def redis_files(self) -> list[Path]:
-        """The files that TLS to Redis needs, as its address names them."""
+        """Returns the files that the URL of Redis names for TLS."""
         tls = _tls_options(self.redis)
         return [Path(tls[name]) for name in _TLS_FILES & tls.keys()]
 
     @property
     def redis_port(self) -> int | None:
-        """The TCP port of Redis, None where it listens on a Unix socket."""
+        """Returns the TCP port of Redis; None if it listens on a Unix socket."""
         if self.redis.startswith("unix://"):
             return None
         return urlsplit(self.redis).port or 6379
 
     @property
     def redis_socket(self) -> Path:
-        """Where the embedded Redis listens: the data folder, or a private one if that is too deep.
+        """Returns the socket path of the embedded Redis.
 
+        It is in the data folder, or in a private temporary folder if the path would be too long:
         Unix limits the path of a socket to 107 bytes (man 7 unix).
         """
         socket = self.data_dir / "redis" / "redis.sock"
@@ -663,7 +710,7 @@ class Settings(BaseSettings):
 
     @property
     def celery_redis(self) -> str:
-        """The same address in the form that Celery's broker and result backend take."""
+        """Returns the URL of Redis in the form of Celery's broker and result backend."""
         url = self.redis
         if not url.startswith("unix://"):
             return url
@@ -673,79 +720,80 @@ class Settings(BaseSettings):
 
     @property
     def plugin_names(self) -> list[str]:
-        """The plugins as a list."""
+        """Returns the plugins of `plugins`."""
         return _names(self.plugins)
 
     @property
     def on_loopback(self) -> bool:
-        """Whether only this machine can reach the web server."""
+        """Returns whether only this machine can reach the web server."""
         return is_loopback(self.published_host or self.host)
 
     @property
     def needs_tokens(self) -> bool:
-        """Whether clients need a token."""
+        """Returns whether clients need a token."""
         if self.access == "auto":
             return not self.on_loopback or self.trusted_proxies > 0
         return self.access == "tokens"
 
     @property
     def host_names(self) -> frozenset[str]:
-        """The names by which clients call this server, in small letters; see `hosts`."""
+        """Returns the host names of `hosts`, in lower case."""
         return frozenset(name.strip("[]").lower() for name in _names(self.hosts))
 
     @property
     def networks(self) -> list[Network]:
-        """The networks from which clients may come; empty for all."""
+        """Returns the networks of `allowed_networks`; empty for all."""
         return [ipaddress.ip_network(name) for name in _names(self.allowed_networks)]
 
     @property
     def origins(self) -> frozenset[str]:
-        """The web sites whose pages may use the API."""
+        """Returns the origins of `cors_origins`."""
         return frozenset(_names(self.cors_origins))
 
     @property
     def peers(self) -> list[str]:
-        """The servers of `swarm_peers`."""
+        """Returns the servers of `swarm_peers`."""
         return [name.rstrip("/") for name in _names(self.swarm_peers)]
 
     @property
     def dialect_names(self) -> list[str]:
-        """The interfaces of `dialects`."""
+        """Returns the APIs of `dialects`."""
         return _names(self.dialects)
 
     @property
     def processor_names(self) -> list[str]:
-        """The processors of `processors`."""
+        """Returns the processors of `processors`."""
         return _names(self.processors)
 
     @property
     def only_own_processor(self) -> bool:
-        """Whether ocrd-ocr-tasks-recognize is the only processor that is wanted."""
+        """Returns whether ocrd-ocr-tasks-recognize is the only processor of `processors`."""
         return set(self.processor_names) == {OWN_PROCESSOR}
 
     @property
     def processors_share_worker(self) -> bool:
-        """Whether workers for documents offer the processors as well.
+        """Returns whether workers for documents offer the processors as well.
 
-        Only the built-in one needs no more rights than documents do. In a bucket's setup workers
-        see no workspaces, and may not write to the folders of OCR_OCRD_FOLDERS in any.
+        Only the built-in processor needs no more access rights than documents do. With a bucket,
+        these workers have no access to workspaces, and they may never write to the folders of
+        OCR_OCRD_FOLDERS.
         """
         return self.only_own_processor and not self.storage_url and not self.ocrd_folders
 
     @property
     def ocrd_roots(self) -> list[Path]:
-        """The folders of `ocrd_folders`."""
+        """Returns the folders of `ocrd_folders`."""
         return [Path(name).resolve() for name in self.ocrd_folders.split(":") if name]
 
     @property
     def processes(self) -> int:
-        """Processes of a worker on this machine."""
+        """Returns the number of processes of a worker on this machine."""
         return self.worker_processes or cores()
 
 
-def _tls_options(address: str) -> dict[str, str]:
-    """The options of TLS of an address of Redis, by redis-py's names for them."""
-    query = parse_qsl(urlsplit(address).query)
+def _tls_options(url: str) -> dict[str, str]:
+    """Returns the TLS options of a Redis URL, by their names in redis-py."""
+    query = parse_qsl(urlsplit(url).query)
     return {name: value for name, value in query if name.startswith("ssl_")}
 
 
@@ -753,16 +801,16 @@ def _names(value: str) -> list[str]:
     return [name.strip() for name in value.split(",") if name.strip()]
 
 
-@lru_cache(maxsize=256)  # asked at each request, mostly of the same few
+@lru_cache(maxsize=256)  # called on each request, mostly with the same few hosts
 def is_loopback(host: str) -> bool:
-    """Whether a name or address of a host always means this machine (RFC 6761, section 6.3)."""
+    """Returns whether a host name or IP address is loopback (RFC 6761, section 6.3)."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host.lower() == "localhost" or host.lower().endswith(".localhost")
 
 
-#: The variables that say who may use a server; one that is started for its own user needs none.
+#: The variables for access control; a server that is started for one user needs none of them.
 WHO_MAY = frozenset(
     f"OCR_{name.upper()}"
     for name in Settings.model_fields
@@ -773,35 +821,35 @@ WHO_MAY = frozenset(
 
 @lru_cache(maxsize=1)
 def cores() -> int:
-    """Cores that this process may use: in a container that has less time than these, fewer."""
+    """Returns the number of cores that this process may use, capped by its control group."""
     return max(1, math.ceil(min(len(os.sched_getaffinity(0)), _core_seconds(Path("/")))))
 
 
 def _core_seconds(root: Path) -> float:
-    """Seconds of cores that the control group of this process has in a second; see cgroups(7)."""
+    """Returns the CPU seconds per second of this process's control group; see cgroups(7)."""
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
         group = next(line for line in lines if line.startswith("0::")).removeprefix("0::/")
         quota, period = (root / "sys/fs/cgroup" / group / "cpu.max").read_text().split()
         return int(quota) / int(period)
-    except (OSError, ValueError, StopIteration):  # as much as there is, or no such groups
+    except (OSError, ValueError, StopIteration):  # no limit, or no control groups v2
         return math.inf
 
 
 @lru_cache(maxsize=1)
 def get() -> Settings:
-    """The settings of this process."""
+    """Returns the settings of this process; raises `SettingsError` for invalid ones."""
     secrets = os.environ.get("OCR_SECRETS_DIR") or None
     if secrets and not Path(secrets).is_dir():
-        raise SettingsError(f"OCR_SECRETS_DIR: {secrets} is no folder")
+        raise SettingsError(f"OCR_SECRETS_DIR: {secrets} is not a folder")
     try:
         return Settings(_secrets_dir=secrets)
     except ValidationError as error:
-        raise SettingsError("\n".join(map(_complaint, error.errors()))) from None
+        raise SettingsError("\n".join(map(_message, error.errors()))) from None
     except OSError as error:
         raise SettingsError(f"OCR_SECRETS_DIR: {error.filename}: {error.strerror}") from None
 
 
-def _complaint(row: ErrorDetails) -> str:
+def _message(row: ErrorDetails) -> str:
     name = f"OCR_{str(row['loc'][0]).upper()}: " if row["loc"] else ""
     return f"{name}{row['msg']}"

@@ -114,11 +114,11 @@ def wanted(form: dict[str, list[str]]) -> Callback | None:
     urls, events = form.pop("callback_url", []), form.pop("callback_events", [])
     if not urls:
         if events:
-            raise errors.InvalidOptions("callback_events: there is no callback_url")
+            raise errors.InvalidOptions("callback_events requires callback_url")
         return None
     if len(urls) > 1 or len(events) > 1 or not {*events} <= EVENTS:
         raise errors.InvalidOptions(
-            f"callback_url comes once, callback_events is one of {', '.join(sorted(EVENTS))}"
+            f"Send one callback_url, and one of {', '.join(sorted(EVENTS))} as callback_events"
         )
     url_guard.parse(urls[0])
     return Callback(urls[0], events[0] if events else "end")
@@ -162,7 +162,7 @@ def deliver(
     except (url_guard.Refused, errors.CallbackRefused) as refused:
         reason = f"blocked: {refused}"
     except (httpcore.TimeoutException, TimeoutError):
-        reason = "no answer in time"
+        reason = "the server did not respond in time"
     except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.UnsupportedProtocol, OSError):
         reason = "the connection failed"
     now = connection.now()
@@ -286,7 +286,7 @@ def secret_texts() -> list[str]:
             atomic.create(path, f"{secret}\n".encode(), mode=0o600)
         return [path.read_text().strip()]
     except OSError as error:
-        raise errors.StorageUnavailable("the secret for webhooks cannot be read") from error
+        raise errors.StorageUnavailable("The webhook secret cannot be read") from error
 
 
 def _decode(text: str) -> bytes:

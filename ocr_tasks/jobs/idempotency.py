@@ -91,7 +91,7 @@ def _clean(key: str) -> str:
         key = key[1:-1]
     if not key or len(key) > _LONGEST_KEY or not (key.isascii() and key.isprintable()):
         raise errors.MalformedRequest(
-            f"an Idempotency-Key has 1 to {_LONGEST_KEY} printable ASCII characters"
+            f"An Idempotency-Key must have 1 to {_LONGEST_KEY} printable ASCII characters"
         )
     return key
 

@@ -233,7 +233,7 @@ def _decode_cursor(cursor: str) -> tuple[float, str]:
             return float(int(score)), job_id
     except (ValueError, binascii.Error):
         pass
-    raise errors.MalformedRequest("the cursor is not one of this service")
+    raise errors.MalformedRequest("The cursor is invalid")
 
 
 # Change
@@ -255,7 +255,7 @@ def retry(job_id: str, owner: str | None = None, own_max: int = 0) -> Job:
     if not job.retryable:
         raise errors.JobNotRetryable()
     if not store.get().has(job_id, layout.INPUT):
-        raise errors.ResultGone("The uploaded document is no longer on storage")
+        raise errors.ResultGone("The uploaded document is no longer stored")
     lane = job.options["priority"]
     with connection.errors_as_ours():
         result = backend().retry(job_id, settings.get().queue_max, own_max, lane)

@@ -266,7 +266,9 @@ class JobBackend(RedisBackend):  # type: ignore[misc]  # Celery has no types
     def remove(self, job_id: str, tombstone_seconds: int) -> str:
         """Replaces a job by a tombstone; returns its last state, '' if there is no such job."""
         meta = self.encode_meta(
-            job_id, states.REVOKED, self.prepare_exception(errors.JobCancelled("deleted"))
+            job_id,
+            states.REVOKED,
+            self.prepare_exception(errors.JobCancelled("The job was deleted")),
         )
         return str(connection.run("remove", keys.job(job_id), [job_id, meta, tombstone_seconds]))
 

@@ -55,7 +55,7 @@ def first_group(mets: Mets, pages: Iterable[str]) -> str:
             files = mets.files(group)
             if wanted <= {file.page for file in files if file.media_type.startswith(kinds)}:
                 return group
-    raise errors.WorkspaceInvalid("no file group has images of all pages")
+    raise errors.WorkspaceInvalid("No file group has images of all pages")
 
 
 def page_file(mets: Mets, group: str, page: str) -> File | None:
@@ -65,7 +65,9 @@ def page_file(mets: Mets, group: str, page: str) -> File | None:
     pictures = [file for file in files if file.media_type.startswith("image/")]
     found = documents or pictures
     if len(found) > 1:
-        raise errors.WorkspaceInvalid(f"{group} has several files of the page {page}")
+        raise errors.WorkspaceInvalid(
+            f"The file group {group} has several files for the page {page}"
+        )
     if files and not found:
         raise errors.WorkspaceInvalid(f"{files[0].id} is neither PAGE-XML nor an image")
     return found[0] if found else None
@@ -79,19 +81,19 @@ def source(folder: Path, file: File) -> page_xml.Source:
         return page_xml.Source(file.href)
     path = existing(folder, file.href)
     if path.stat().st_size > _MOST_BYTES:
-        raise errors.WorkspaceInvalid(f"{file.href!r:.200} has more than {_MOST_BYTES} bytes")
+        raise errors.WorkspaceInvalid(f"{file.href!r:.200} is larger than {_MOST_BYTES} bytes")
     try:
         found = page_xml.read(path.read_bytes())
     except ValueError as error:
         raise errors.WorkspaceInvalid(f"{file.href!r:.200}: {error}") from error
     if not found.image:
-        raise errors.WorkspaceInvalid(f"{file.href!r:.200} names no image")
+        raise errors.WorkspaceInvalid(f"{file.href!r:.200} references no image")
     return found
 
 
 def below(folder: Path, href: str) -> Path:
     """The path of a file of a workspace, which may not be there; links are followed."""
-    wrong = fault(href) or ("an address is not fetched" if is_url(href) else "")
+    wrong = fault(href) or ("URLs are not downloaded" if is_url(href) else "")
     path = folder / href
     if not wrong and not path.resolve().is_relative_to(folder.resolve()):
         wrong = "a link leads out of the workspace"
@@ -104,14 +106,14 @@ def existing(folder: Path, href: str) -> Path:
     """The path of a file of a workspace."""
     path = below(folder, href)
     if not path.is_file():
-        raise errors.WorkspaceInvalid(f"{href!r:.200} is not there")
+        raise errors.WorkspaceInvalid(f"{href!r:.200} does not exist")
     return path
 
 
 def _image(folder: Path, mets: Mets, group: str, page: str) -> tuple[Path, str]:
     file = page_file(mets, group, page)
     if file is None:
-        raise errors.WorkspaceInvalid(f"{group} has no image of the page {page}")
+        raise errors.WorkspaceInvalid(f"The file group {group} has no image of the page {page}")
     href = source(folder, file).image
     named = file.media_type
     if named == page_xml.MEDIA_TYPE:

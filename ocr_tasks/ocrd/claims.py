@@ -34,7 +34,7 @@ class MetsLease:
         with connection.errors_as_ours():
             if not self._ask("keep"):
                 raise errors.ProcessorFailed(
-                    "Others have written the METS file while the output was put into it."
+                    "Another process wrote the METS file while the output was being added."
                 )
 
     def _ask(self, what: str) -> bool:
@@ -50,7 +50,9 @@ def mets_lease(key: str) -> Iterator[MetsLease]:
     with connection.errors_as_ours():
         while not lease._ask("take"):
             if time.monotonic() > deadline:
-                raise errors.ProcessorFailed("Others kept the METS file for too long.")
+                raise errors.ProcessorFailed(
+                    "The METS file was locked by another process for too long."
+                )
             time.sleep(_PAUSE)
     try:
         yield lease

@@ -30,7 +30,7 @@ def check_languages(languages: str) -> tuple[str, ...]:
     missing = [name for name in names if name not in installed]
     if missing:
         raise errors.ParametersInvalid(
-            f"languages not installed: {', '.join(missing)}; "
+            f"Languages not installed: {', '.join(missing)}; "
             f"installed: {', '.join(sorted(installed))}"
         )
     return names
@@ -48,7 +48,7 @@ def read(image: Image.Image, languages: tuple[str, ...], pagesegmode: int, secon
     except (tesseract.TimeLimit, subprocess.TimeoutExpired):
         raise errors.PageTimeout(f"Tesseract took more than {seconds:g} seconds") from None
     except tesseract.Refused as refused:
-        raise errors.PageUnreadable(str(refused) or "Tesseract cannot read such an image") from None
+        raise errors.PageUnreadable(str(refused) or "Tesseract cannot process this image") from None
     dpi = image.info.get("dpi")
     return hocr.parse(found, 1, float(dpi[1]) if dpi else None)
 

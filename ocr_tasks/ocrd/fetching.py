@@ -51,7 +51,7 @@ class Fetcher(fetch.Fetcher):
                 for piece in pieces:
                     size += len(piece)
                     if most is not None and size > most:
-                        raise errors.WorkspaceInvalid(f"{url:.200} has more than {most} bytes")
+                        raise errors.WorkspaceInvalid(f"{url:.200} is larger than {most} bytes")
                     with layout.failures():
                         file.write(piece)
             return address
@@ -75,13 +75,15 @@ def fill(
             continue
         name = str(PurePosixPath(file.href)) if file.local else _name(file)
         if wanted.setdefault(name, address) != address:
-            raise errors.WorkspaceInvalid(f"METS names two files that would be {name!r:.200}")
+            raise errors.WorkspaceInvalid(
+                f"METS references two files that would both be stored as {name!r:.200}"
+            )
         mets.point(file.id, name)
     if len(wanted) > most:
-        raise errors.WorkspaceInvalid(f"METS names more than {most} files", limit=most)
+        raise errors.WorkspaceInvalid(f"METS references more than {most} files", limit=most)
     for above in {str(folder) for name in wanted for folder in PurePosixPath(name).parents}:
         if above in wanted:
-            raise errors.WorkspaceInvalid(f"METS has {above!r:.200} as a file and a folder")
+            raise errors.WorkspaceInvalid(f"METS uses {above!r:.200} as a file and as a folder")
     del wanted[path.name]
     _all(fetcher, [(address, path.parent / name) for name, address in wanted.items()])
 
@@ -93,14 +95,14 @@ def _address(file: File, base: httpx.URL) -> str:
         # A path is no address yet: `#`, `?` and `%` are letters of it.
         return str(base.join("./").copy_with(query=None)) + quote(file.href, safe="/")
     if file.local or not is_web_address(file.href):
-        wrong = wrong or "it is not on the web"
-        raise errors.WorkspaceInvalid(f"METS names {file.href!r:.200}: {wrong}")
+        wrong = wrong or "it is not an http(s) URL"
+        raise errors.WorkspaceInvalid(f"METS references {file.href!r:.200}: {wrong}")
     return file.href
 
 
 def _name(file: File) -> str:
     if not is_group_name(file.id):
-        raise errors.WorkspaceInvalid(f"METS has a file with the ID {file.id!r:.200}")
+        raise errors.WorkspaceInvalid(f"METS has a file with the invalid ID {file.id!r:.200}")
     ending = _ENDINGS.get(file.media_type, "")
     if "xml" in file.media_type:
         ending = ".xml"

@@ -23,7 +23,7 @@ def check_name(name: str) -> None:
     """Makes sure that a list of results may have this name."""
     if not _NAME.fullmatch(name):
         raise errors.ProcessingInvalid(
-            "result_queue_name: at most 100 letters, digits, dots, hyphens and underscores"
+            "result_queue_name: use at most 100 letters, digits, dots, hyphens and underscores"
         )
 
 

@@ -22,8 +22,8 @@ def collect(counters: Mapping[str, str]) -> Iterator[Metric]:
         for state in _STATES:
             pipe.zcard(redis_keys.processing_in(state))
         lengths = dict(zip(_STATES, pipe.execute(), strict=True))
-    text = "Jobs of OCR-D processors in each state"
+    text = "Jobs of OCR-D processors by state"
     yield gauges_by("ocr_processing_jobs", text, "state", lengths)
     ended = {state: float(counters.get(f"processing_{state}", 0)) for state in _ENDED}
-    text = "Jobs of OCR-D processors that ended, by their state then"
+    text = "Ended jobs of OCR-D processors by final state"
     yield counters_by("ocr_processing_jobs_ended", text, "state", ended)

@@ -39,7 +39,7 @@ def run(script: str, mets: Path, folder: Path, log: Path) -> None:
     """Runs a script with the METS file as `--mets`, in a folder of its own for work files."""
     found = program()
     if found is None:
-        raise errors.ProcessorFailed("nextflow is not here any more")
+        raise errors.ProcessorFailed("nextflow is no longer installed on this worker")
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "workflow.nf"
     file.write_text(script)
@@ -57,4 +57,4 @@ def run(script: str, mets: Path, folder: Path, log: Path) -> None:
             check=False,
         ).returncode
     if status:
-        raise errors.ProcessorFailed(f"nextflow ended with status {status}")
+        raise errors.ProcessorFailed(f"nextflow exited with status {status}")

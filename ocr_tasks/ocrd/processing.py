@@ -60,7 +60,9 @@ def check_room(wanted: int) -> None:
         there = sum(pipe.execute())
     most = settings.get().ocrd_max_jobs
     if there + wanted > most:
-        raise errors.QueueFull(f"{there} jobs of processors are open, of {most}", retry_after=60)
+        raise errors.QueueFull(
+            f"{there} of at most {most} processing jobs are open", retry_after=60
+        )
 
 
 def checked(run: Run) -> Run:
@@ -68,15 +70,15 @@ def checked(run: Run) -> Run:
     try:
         tool = tools.tool(run.processor)
     except errors.ProcessorNotFound as error:
-        raise errors.ProcessorUnavailable(f"No living worker offers {run.processor!r}") from error
+        raise errors.ProcessorUnavailable(f"No worker offers {run.processor!r}") from error
     groups = (*run.input_file_grps, *run.output_file_grps)
     wrong = next((name for name in groups if not is_group_name(name)), None)
     if wrong is not None:
-        raise errors.ProcessingInvalid(f"{wrong[:100]!r} is not the name of a file group")
+        raise errors.ProcessingInvalid(f"{wrong[:100]!r} is not a valid name of a file group")
     if len(set(run.output_file_grps)) < len(run.output_file_grps):
-        raise errors.ProcessingInvalid("an output file group is named twice")
+        raise errors.ProcessingInvalid("An output file group is listed twice")
     if set(run.input_file_grps) & set(run.output_file_grps):
-        raise errors.ProcessingInvalid("a file group cannot be both read and written")
+        raise errors.ProcessingInvalid("A file group cannot be both input and output")
     tools.check_groups(tool, run.input_file_grps, run.output_file_grps)
     if run.callback_url:
         url_guard.parse(run.callback_url)
@@ -96,7 +98,7 @@ def _check_dependencies(run: Run, owner: str) -> None:
     found = read_all(run.depends_on, owner)
     missing = next((job_id for job_id in run.depends_on if job_id not in found), None)
     if missing is not None:
-        raise errors.ProcessingInvalid(f"depends_on: there is no job {missing[:100]!r}")
+        raise errors.ProcessingInvalid(f"depends_on: the job {missing[:100]!r} does not exist")
 
 
 def check_groups(run: Run, mets: Mets, workspace: Workspace, owner: str) -> None:
@@ -105,12 +107,12 @@ def check_groups(run: Run, mets: Mets, workspace: Workspace, owner: str) -> None
         # Workspaces that were uploaded have been looked into; those named by their path have not.
         wrong = fault(file.href) if file.local and file.group in run.input_file_grps else ""
         if wrong:
-            raise errors.WorkspaceInvalid(f"METS names {file.href!r:.200}: {wrong}")
+            raise errors.WorkspaceInvalid(f"METS references {file.href!r:.200}: {wrong}")
     unknown = set(run.input_file_grps) - set(mets.groups)
     if unknown:
         unknown -= _groups_to_come(workspaces.key(workspace))
     if unknown:
-        raise errors.FileGroupUnknown(f"There is no file group {sorted(unknown)[0]!r}")
+        raise errors.FileGroupUnknown(f"The file group {sorted(unknown)[0]!r} does not exist")
 
 
 def _groups_to_come(workspace: str) -> set[str]:
@@ -167,7 +169,7 @@ def put(planned: Iterable[PlannedRun]) -> None:
         answers = records.create(planned)
         queueing.publish_ready()
     if any(answer < 0 for answer in answers):
-        raise errors.ProcessingInvalid("a job that it waits for has been deleted")
+        raise errors.ProcessingInvalid("A job in depends_on was deleted")
 
 
 def read(job_id: str, owner: str | None = None) -> ProcessorJob:

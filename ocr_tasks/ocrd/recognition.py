@@ -127,7 +127,7 @@ def run(order: Order, turn_is_over: Callable[[], bool] = lambda: False) -> bool:
             finished = False
             break
     if failed * _ONE_IN > len(pages):
-        raise errors.ProcessorFailed(f"{failed} of {len(pages)} pages could not be read")
+        raise errors.ProcessorFailed(f"OCR failed on {failed} of {len(pages)} pages")
     notes = {
         "input-file-grp": order.input_file_grp,
         "output-file-grp": order.output_file_grp,
@@ -145,11 +145,13 @@ def _wanted(order: Order, mets: Mets) -> list[str]:
     if order.input_file_grp not in mets.groups:
         raise errors.FileGroupUnknown(f"METS has no file group {order.input_file_grp}")
     if not is_group_name(order.output_file_grp):
-        raise errors.ProcessingInvalid(f"{order.output_file_grp!r:.200} is no file group's name")
+        raise errors.ProcessingInvalid(
+            f"{order.output_file_grp!r:.200} is not a valid name of a file group"
+        )
     done = mets.pages_of(order.output_file_grp)
     if order.existing == "ABORT" and done.intersection(pages):
         raise errors.ProcessingInvalid(
-            f"{order.output_file_grp} has such pages already; --overwrite makes them anew"
+            f"{order.output_file_grp} already has output for these pages; --overwrite replaces it"
         )
     return [page for page in pages if order.existing == "OVERWRITE" or page not in done]
 
@@ -227,5 +229,5 @@ def check_pixels(width: int, height: int) -> None:
     most = settings.get().max_image_megapixels
     if width * height > most * 1_000_000:
         raise errors.ImageTooLarge(
-            f"an image claims {width} × {height} pixels, more than {most:g} million"
+            f"An image has {width} × {height} pixels; the limit is {most:g} million"
         )

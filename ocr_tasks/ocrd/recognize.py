@@ -132,7 +132,7 @@ def _object(text: str) -> dict[str, Any]:
     except ValueError as error:
         raise errors.ParametersInvalid(f"-p is not JSON: {error}") from error
     if not isinstance(found, dict):
-        raise errors.ParametersInvalid("-p is not an object of JSON")
+        raise errors.ParametersInvalid("-p is not a JSON object")
     return found
 
 

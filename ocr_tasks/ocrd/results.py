@@ -84,11 +84,15 @@ def _check(job: Job, pages: Sequence[str], prefix: str) -> Artifact:
     if job.state is not State.SUCCEEDED or job.outcome is None:
         raise errors.JobWithoutResult(f"The job is {job.state}", state=job.state)
     if job.input.pages != len(pages):
-        raise errors.ProcessingInvalid(f"the job has {job.input.pages} pages, not {len(pages)}")
+        raise errors.ProcessingInvalid(f"The job has {job.input.pages} pages, not {len(pages)}")
     if job.options.get("deskew"):
-        raise errors.ProcessingInvalid("the job was told to deskew, so places cannot be found")
+        raise errors.ProcessingInvalid(
+            "The job used deskew; its coordinates cannot be mapped to the original images"
+        )
     if not is_group_name(f"{prefix}-PAGE"):
-        raise errors.ProcessingInvalid(f"{prefix!r:.200} cannot begin a file group's name")
+        raise errors.ProcessingInvalid(
+            f"{prefix!r:.200} is not a valid beginning of a file group's name"
+        )
     return next(row for row in job.outcome.artifacts if row.name == "pdf")
 
 
@@ -100,7 +104,7 @@ def _words(job: Job, number: int) -> Page | None:
     try:
         page = Page.from_dict(json.loads(content))
     except ValueError as error:
-        raise errors.ResultCorrupt(f"page {number}") from error
+        raise errors.ResultCorrupt(f"The stored result of page {number} is corrupt") from error
     return None if page.source == "none" else page
 
 

@@ -142,7 +142,7 @@ def _work(order: Order, found: Mets) -> _Work | None:
     done = begun.intersection(*with_output)
     wish = settings.get().ocrd_existing_output
     if wish == "abort" and begun:
-        raise errors.ProcessorFailed(f"There is output already, of {_some(asked, begun)}.")
+        raise errors.ProcessorFailed(f"There is already output for {_some(asked, begun)}.")
     left = [page for page in asked if page not in done] if wish == "skip" else asked
     if asked and not left:
         return None
@@ -161,10 +161,10 @@ def _check(order: Order, found: Mets) -> None:
             raise errors.ProcessorFailed(f"The METS file has no file group {group!r}.")
     for group in (*order.input_file_grps, *order.output_file_grps):
         if not mets.is_group_name(group):
-            raise errors.ProcessorFailed(f"{group!r} is no name for a file group.")
+            raise errors.ProcessorFailed(f"{group!r} is not a valid name of a file group.")
     for page in order.pages or found.pages:
         if not mets.is_page_id(page):
-            raise errors.ProcessorFailed(f"{page!r} is no id of a page.")
+            raise errors.ProcessorFailed(f"{page!r} is not a valid page id.")
 
 
 def _pages_with(found: Mets, group: str) -> set[str]:
@@ -251,7 +251,9 @@ def _call(path: Path, order: Order, work: _Work, log: Path) -> int:
                 cwd=programs.home(),
             )
         except OSError as error:  # such as more pages than a command line holds
-            raise errors.ProcessorFailed(f"It cannot be started: {error.strerror}.") from error
+            raise errors.ProcessorFailed(
+                f"The processor cannot be started: {error.strerror}."
+            ) from error
         with process:
             try:
                 return process.wait()

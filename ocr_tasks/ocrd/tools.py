@@ -81,10 +81,10 @@ def _describe(path: Path, _version: int) -> dict[str, Any]:
     try:
         tool = json.loads(said)
     except (ValueError, RecursionError):
-        raise errors.ProcessorUnavailable(f"{name} does not describe itself.") from None
+        raise errors.ProcessorUnavailable(f"{name} prints no tool description.") from None
     wrong = _wrong(name, tool)
     if wrong:
-        raise errors.ProcessorUnavailable(f"{name} describes itself wrongly: {wrong}.")
+        raise errors.ProcessorUnavailable(f"The tool description of {name} is invalid: {wrong}.")
     described: dict[str, Any] = tool
     return described
 
@@ -205,7 +205,7 @@ def tool(name: str) -> dict[str, Any]:
         known = _NAME.fullmatch(name) or name == NEXTFLOW
         text = connection.client().get(redis_keys.processor(name)) if known else None
     if text is None:
-        raise errors.ProcessorNotFound(f"No living worker offers {name[:_LENGTH]!r}.")
+        raise errors.ProcessorNotFound(f"No worker offers {name[:_LENGTH]!r}.")
     found: dict[str, Any] = json.loads(str(text))
     return found
 
@@ -244,7 +244,9 @@ def _wrong_parameters(schema: dict[str, Any], parameters: dict[str, Any]) -> lis
     try:
         return [_in_words(error) for error in validator.iter_errors(parameters)]
     except (Unresolvable, RecursionError, re.error):
-        raise errors.ParametersInvalid("The processor describes its parameters wrongly.") from None
+        raise errors.ParametersInvalid(
+            "The tool description of the processor has invalid parameters."
+        ) from None
 
 
 def _schema(tool: dict[str, Any]) -> dict[str, Any]:

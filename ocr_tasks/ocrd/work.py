@@ -118,7 +118,7 @@ def run(job: ProcessorJob, token: str) -> None:
     try:
         folder.path.mkdir(parents=True, exist_ok=True)
         if not job.path_to_mets.is_file():
-            raise errors.ProcessorFailed("the workspace is not there any more")
+            raise errors.ProcessorFailed("The workspace no longer exists")
         if job.run.processor == NEXTFLOW:
             script = str(job.run.parameters["script"])
             nextflow.run(script, job.path_to_mets, folder.work(token), folder.log)

@@ -63,7 +63,9 @@ class _Fault(ValueError):
 def parse(text: str) -> list[Step]:
     """The steps of a workflow."""
     if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
-        raise errors.WorkflowInvalid(f"a workflow may have {MAX_BYTES} bytes", limit=MAX_BYTES)
+        raise errors.WorkflowInvalid(
+            f"The workflow is larger than {MAX_BYTES} bytes", limit=MAX_BYTES
+        )
     steps: list[Step] = []
     # Some editors begin every file with a byte order mark, and show none.
     for number, line in enumerate(text.removeprefix("\ufeff").splitlines(), start=1):
@@ -76,7 +78,7 @@ def parse(text: str) -> list[Step]:
         if len(steps) > MAX_STEPS:
             _refuse(number, _Fault(1, f"a workflow may have {MAX_STEPS} steps"))
     if not steps:
-        raise errors.WorkflowInvalid("the workflow is empty")
+        raise errors.WorkflowInvalid("The workflow is empty")
     return steps
 
 

@@ -107,7 +107,7 @@ def _read(workflow_id: str, owner: str | None) -> dict[str, Any]:
     except FileNotFoundError:
         raise errors.WorkflowNotFound() from None
     except (OSError, ValueError) as error:
-        raise errors.StorageUnavailable("a workflow cannot be read") from error
+        raise errors.StorageUnavailable("The workflow file cannot be read") from error
     if owner is not None and kept["owner"] != owner:
         raise errors.WorkflowNotFound()
     return kept
@@ -134,7 +134,7 @@ def run(
         url_guard.parse(callback_url)
     mets = mets_files.read(workspace.mets)
     if page_wise and workflow_text.is_nextflow(text, ""):
-        raise errors.ProcessingInvalid("a Nextflow script is run once, for all pages")
+        raise errors.ProcessingInvalid("A Nextflow script runs once, for all pages")
     runs = _runs_of(text, mets, workspace, owner)
     pages = processing.pages_of(mets, page_id)
     job_id = layout.new_id()
@@ -143,7 +143,9 @@ def run(
         chains = {page: [page] for page in (mets.pages if pages is None else pages)}
     most = settings.get().ocrd_max_jobs
     if len(chains) * len(runs) > most:
-        raise errors.ProcessingInvalid(f"that would be more than {most} jobs; take fewer pages")
+        raise errors.ProcessingInvalid(
+            f"The workflow would need more than {most} jobs; select fewer pages"
+        )
     processing.check_room(len(chains) * len(runs))
     planned = {
         key: list(_chain(runs, workspace, owner, chosen, job_id)) for key, chosen in chains.items()

@@ -56,7 +56,9 @@ def receive(
     """
     if workspace_id is not None:
         if not is_id(workspace_id):
-            raise errors.WorkspaceInvalid("an id has at most 64 letters, digits, and ._- in it")
+            raise errors.WorkspaceInvalid(
+                "A workspace id has at most 64 letters, digits, dots, underscores and hyphens"
+            )
         _check_replaceable(workspace_id, owner)
     found = _look(upload_folder, archive=archive.name)
     return _keep(upload_folder, found, owner, workspace_id or layout.new_id())
@@ -67,7 +69,7 @@ def fetch(
 ) -> Workspace:
     """Makes a workspace of a METS file on the web, with the files of some groups, or of all."""
     if not _BASENAME.fullmatch(basename):
-        raise errors.WorkspaceInvalid(f"that is no name for a METS file: {basename!r:.100}")
+        raise errors.WorkspaceInvalid(f"{basename!r:.100} is not a valid name of a METS file")
     layout.check_room()
     folder = layout.new_upload()
     config = settings.get()
@@ -176,7 +178,7 @@ def _check_replaceable(workspace_id: str, owner: str) -> None:
 def _check_idle(workspace: Workspace) -> None:
     count = claims.open_jobs(key(workspace))
     if count:
-        raise errors.WorkspaceBusy(f"jobs on it: {count}")
+        raise errors.WorkspaceBusy(f"{count} jobs are using the workspace or waiting for it")
 
 
 # Finding

@@ -40,7 +40,7 @@ def as_job_errors() -> Iterator[None]:
         rlimits.wear_out("it ran out of memory")  # which may not have come back
         raise errors.JobOutOfMemory() from error
     except RecursionError as error:
-        raise errors.InputUnsupported("its parts are nested too deeply") from error
+        raise errors.InputUnsupported("The PDF is nested too deeply") from error
     except Exception as error:
         meant = _of_system(error)
         if meant is errors.JobOutOfMemory:

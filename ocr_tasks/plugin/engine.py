@@ -154,7 +154,7 @@ def _out_of_time(limit: float) -> errors.PageTimeout:
 
 
 def _refused() -> errors.PageUnreadable:
-    return errors.PageUnreadable("Tesseract cannot read an image of this size or kind")
+    return errors.PageUnreadable("Tesseract cannot process an image of this size or type")
 
 
 def keep_preview(image: Image.Image) -> None:

@@ -105,7 +105,7 @@ class PageExecutor(Executor):
         self._job.warnings |= dict.fromkeys(found.warnings)
         if found.failure:
             if not self._job.keep_bad_pages:
-                raise errors.PageFailed(f"page {number}: {found.failure.message}", page=number)
+                raise errors.PageFailed(f"Page {number}: {found.failure.message}", page=number)
             self._job.failures[number] = found.failure
         if found.read:
             self._job.read.add(number)

@@ -90,7 +90,7 @@ def check() -> None:
         return
     if int(version.partition(".")[0]) < _OLDEST:
         raise errors.SettingsError(
-            f"OCR_REDIS_URL: that is Redis {version}; {_OLDEST}.0 or newer is needed"
+            f"OCR_REDIS_URL: Redis is version {version}; {_OLDEST}.0 or newer is required"
         )
 
 

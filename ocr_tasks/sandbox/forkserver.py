@@ -115,11 +115,11 @@ def look(order: dict[str, Any], folder: Path, seconds: float) -> dict[str, Any]:
     try:
         return ask(order, folder, seconds)
     except TimedOut:
-        raise errors.CheckFailed(f"more than {seconds} seconds") from None
+        raise errors.CheckFailed(f"The file check took more than {seconds} seconds") from None
     except NoAnswer:
         raise errors.CheckFailed() from None
     except OSError as error:
-        raise errors.StorageUnavailable("cannot start the check of the upload") from error
+        raise errors.StorageUnavailable("The file check cannot be started") from error
 
 
 def _kill(received: bytes) -> None:

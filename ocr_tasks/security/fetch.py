@@ -89,11 +89,11 @@ class Fetcher:
 
     def _count(self, size: int) -> None:
         if self._cancelled.is_set():
-            raise self._failed("the download of another file failed")
+            raise self._failed("The download of another file failed")
         with self._lock:
             self._remaining -= size
             if self._remaining < 0:
-                raise self._too_large(f"the download has more than {self._limit} bytes")
+                raise self._too_large(f"The download is larger than {self._limit} bytes")
 
     @contextmanager
     def _failures(self, url: str) -> Iterator[None]:

@@ -113,7 +113,7 @@ class Porter(threading.Thread):
             case "get" if file:
                 info = objects.find(_checked(name))
                 if info is None:
-                    raise errors.StorageUnavailable("the object was deleted meanwhile")
+                    raise errors.StorageUnavailable("The object was deleted during the transfer")
                 with layout.failures():
                     objects.get(info, file)
                     file.flush()
@@ -213,7 +213,7 @@ class RemoteObjects:
         try:
             response = json.loads(self._exchange(json.dumps(order).encode(), file))
         except (OSError, ValueError) as error:
-            raise errors.StorageUnavailable("the worker does not answer") from error
+            raise errors.StorageUnavailable("The worker does not respond") from error
         if "code" in response:
             kind = errors.by_code()[response["code"]]
             raise kind(response["detail"])

@@ -140,9 +140,7 @@ class BucketStore:
         if not corrupt and info.size <= _CHECKED_FIRST:
             corrupt = _digest(stored.objects, info) != artifact.sha256
         if corrupt:
-            raise errors.ResultCorrupt(
-                f"{artifact.name} has another checksum than when it was made"
-            )
+            raise errors.ResultCorrupt(f"{artifact.name} does not match its recorded checksum")
         return stored
 
     def _stored(self, info: ObjectInfo, sha256: str = "") -> StoredObject:

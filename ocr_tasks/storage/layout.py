@@ -288,7 +288,7 @@ def check_artifact(path: Path, artifact: Artifact) -> None:
         except FileNotFoundError:
             raise errors.ResultGone() from None
     if sha256 != artifact.sha256:
-        raise errors.ResultCorrupt(f"{artifact.name} has another checksum than when it was made")
+        raise errors.ResultCorrupt(f"{artifact.name} does not match its recorded checksum")
 
 
 @lru_cache(maxsize=1024)

@@ -54,7 +54,7 @@ def failures() -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         if "NoSuchBucket" in str(error):
-            raise errors.StorageUnavailable("there is no such bucket") from error
+            raise errors.StorageUnavailable("The bucket does not exist") from error
         raise
     except (BaseError, OSError) as error:
         text = str(error)
@@ -62,7 +62,7 @@ def failures() -> Iterator[None]:
             raise errors.StorageFull() from error
         # The text is omitted, because it contains URLs and keys, and clients see this error.
         reason = type(error).__name__.removesuffix("Error")
-        raise errors.StorageUnavailable(f"the bucket cannot be used: {reason}") from error
+        raise errors.StorageUnavailable(f"The bucket is not available: {reason}") from error
 
 
 class Objects:
@@ -115,11 +115,11 @@ class Objects:
             with failures():
                 result = obstore.get(self._store, info.name, options={"range": (start, stop)})
                 if _unquote(result.meta["e_tag"]) != info.etag:
-                    raise errors.StorageUnavailable("the object was replaced meanwhile")
+                    raise errors.StorageUnavailable("The object was replaced during the transfer")
                 for chunk in result.stream(min_chunk_size=_CHUNK_BYTES):
                     yield bytes(chunk)
         except FileNotFoundError:
-            raise errors.StorageUnavailable("the object was deleted meanwhile") from None
+            raise errors.StorageUnavailable("The object was deleted during the transfer") from None
 
     def get(self, info: ObjectInfo, file: BinaryIO) -> None:
         """Downloads an object into a file."""
@@ -158,7 +158,7 @@ class Objects:
             with failures():
                 obstore.put(self._quick, _PROBE, b"", use_multipart=False)
         except FileNotFoundError:
-            raise errors.StorageUnavailable("there is no such bucket") from None
+            raise errors.StorageUnavailable("The bucket does not exist") from None
 
 
 def _object_info(meta: Any) -> ObjectInfo:

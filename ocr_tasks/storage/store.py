@@ -191,7 +191,7 @@ def page(job_id: str, number: int) -> Page | None:
     try:
         return Page.from_dict(json.loads(stored))
     except (ValueError, LookupError, TypeError) as error:
-        raise errors.ResultCorrupt(f"page {number}") from error
+        raise errors.ResultCorrupt(f"The stored result of page {number} is corrupt") from error
 
 
 def page_summaries(job_id: str, total: int) -> dict[int, dict[str, Any]]:
@@ -202,4 +202,4 @@ def page_summaries(job_id: str, total: int) -> dict[int, dict[str, Any]]:
             for number, row in get().summaries(job_id, total).items()
         }
     except (ValueError, LookupError, TypeError) as error:
-        raise errors.ResultCorrupt("what is known of the pages cannot be read") from error
+        raise errors.ResultCorrupt("The stored page summaries are corrupt") from error

@@ -63,7 +63,7 @@ def check(device: str) -> None:
         found = connection.client().hmget(_key(device), ["checked", "disagreed"])
     checked, disagreed = (int(value or 0) for value in found)
     if not Device(device, 0, 0, checked=checked, disagreed=disagreed).trusted:
-        raise errors.DeviceDistrusted(f"{disagreed} of {checked} pages differed")
+        raise errors.DeviceDistrusted(f"{disagreed} of {checked} checked pages differed")
 
 
 def note_check(device: str, agreed: bool) -> None:

@@ -15,7 +15,7 @@ def collect() -> Iterator[Metric]:
     """Returns the swarm's metrics."""
     pages = queue.counts()
     transcripts = pages.pop("transcripts")
-    yield gauges_by("ocr_swarm_pages", "Pages for devices, by state", "state", pages)
-    yield counter("ocr_swarm_transcripts", "Pages that devices read", transcripts)
+    yield gauges_by("ocr_swarm_pages", "Pages for devices by state", "state", pages)
+    yield counter("ocr_swarm_transcripts", "Transcripts received from devices", transcripts)
     text = f"Devices seen in the last {devices.PRESENT_SECONDS} seconds"
     yield GaugeMetricFamily("ocr_swarm_devices", text, devices.present())

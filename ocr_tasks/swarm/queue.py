@@ -56,7 +56,9 @@ def lease(device: str, abilities: Abilities, seconds: int) -> Lease | None:
         most = (config.swarm_leases_max, config.swarm_failures_max)
         found = _run("lease", [device, seconds, secret, *most, *wanted])
     if found == "many":
-        raise errors.TooManyLeases(f"{config.swarm_leases_max} pages", retry_after=seconds)
+        raise errors.TooManyLeases(
+            f"The device already has {config.swarm_leases_max} leased pages", retry_after=seconds
+        )
     if found == "none":
         return None
     page_id, text = found

@@ -45,7 +45,7 @@ def check_engine(engine: str) -> None:
     folder = layout.folder_id()
     if any(worker.folder != folder for worker in worker_registry.readers()):
         raise errors.InvalidOptions(
-            "engine=swarm needs a data folder that this server and its workers share"
+            "engine=swarm requires a data folder that is shared with the workers"
         )
 
 

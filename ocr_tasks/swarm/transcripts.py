@@ -53,10 +53,10 @@ def read(page: SwarmPage, body: bytes, form: Sent = "text") -> Transcript:
     """The transcript that a device sent."""
     most = settings.get().swarm_transcript_bytes
     if len(body) > most:
-        raise errors.TranscriptTooLarge(f"more than {most} bytes")
+        raise errors.TranscriptTooLarge(f"The transcript is larger than {most} bytes")
     if form == "text":
         if page.format == "hocr":
-            raise errors.TranscriptInvalid("hOCR or ALTO is wanted, with the places of words")
+            raise errors.TranscriptInvalid("Send hOCR or ALTO, with the coordinates of the words")
         return Transcript(clean(body.decode("utf-8", "replace")))
     try:
         found = _PARSERS[form](body, 1, page.dpi)
@@ -64,8 +64,8 @@ def read(page: SwarmPage, body: bytes, form: Sent = "text") -> Transcript:
         raise errors.TranscriptInvalid(str(error)[:300]) from None
     if (found.width, found.height) != (page.width, page.height):
         raise errors.TranscriptInvalid(
-            f"it is of a page of {found.width} by {found.height} pixels, and this one has "
-            f"{page.width} by {page.height}"
+            f"The transcript is for a page of {found.width} × {found.height} pixels, "
+            f"but the page has {page.width} × {page.height}"
         )
     return Transcript(clean(text.page_text(found)), hocr.page(found, "", "OCR Tasks swarm"))
 

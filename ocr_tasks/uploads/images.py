@@ -108,7 +108,7 @@ def _convert_errors() -> Iterator[None]:
 
 def _check_number(image: Image.Image, most: int) -> None:
     if _has_more(image, most):
-        raise errors.TooManyPages(f"more than {most} pictures", limit=most)
+        raise errors.TooManyPages(f"The file has more than {most} images", limit=most)
 
 
 def _has_more(image: Image.Image, most: int) -> bool:

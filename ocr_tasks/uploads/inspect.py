@@ -176,7 +176,9 @@ def _check_document(pdf: pikepdf.Pdf, order: Order, pages_left: int) -> int:
     if pages == 0:
         raise errors.NoPages()
     if pages > pages_left:
-        raise errors.TooManyPages(f"more than {order.max_pages} pages", limit=order.max_pages)
+        raise errors.TooManyPages(
+            f"The document has more than {order.max_pages} pages", limit=order.max_pages
+        )
     _check_form(pdf, order)
     for number, page in enumerate(pdf.pages, start=1):
         _check_page(number, page, order)
@@ -198,7 +200,7 @@ def _check_page(number: int, page: pikepdf.Page, order: Order) -> None:
     longest = max(abs(right - left), abs(top - bottom)) * unit / POINTS_PER_INCH
     if not longest <= order.max_page_inches:
         raise errors.PageTooLarge(
-            f"page {number} measures {longest:.0f} inches, more than {order.max_page_inches:g}"
+            f"Page {number} is {longest:.0f} inches long; the limit is {order.max_page_inches:g}"
         )
     for image in page.get_images().values():
         check_pixels(order, int(image.get("/Width", 0)), int(image.get("/Height", 0)))
@@ -208,7 +210,7 @@ def check_pixels(order: Order, width: int, height: int) -> None:
     """Raises ImageTooLarge if an image exceeds the limit. Called before the image is decoded."""
     if width * height > order.max_image_megapixels * 1_000_000:
         raise errors.ImageTooLarge(
-            f"an image claims {width} × {height} pixels, more than "
+            f"An image has {width} × {height} pixels; the limit is "
             f"{order.max_image_megapixels:g} million"
         )
 

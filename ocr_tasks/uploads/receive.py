@@ -90,7 +90,7 @@ class Incoming:
     def _next(self, untrusted_name: str) -> Path:
         limit = self.limits.files
         if len(self.names) >= limit:
-            raise errors.TooManyFiles(f"more than {limit} files", limit=limit)
+            raise errors.TooManyFiles(f"The request has more than {limit} files", limit=limit)
         self.names.append(untrusted_name)
         return self.path(len(self.names))
 
@@ -114,7 +114,7 @@ class Incoming:
         limit = self.limits.bytes
         self.size += len(data)
         if self.size > limit:
-            raise errors.UploadTooLarge(f"more than {limit} bytes", limit=limit)
+            raise errors.UploadTooLarge(f"The upload is larger than {limit} bytes", limit=limit)
         self.digest.update(data)
 
     def discard(self) -> None:
@@ -146,7 +146,7 @@ def begin(content_length: int | None, limits: Limits | None = None) -> Incoming:
     limits = limits or documents()
     limit = limits.bytes
     if content_length is not None and content_length > limit + 1024 * 1024:  # 1 MiB for the form
-        raise errors.UploadTooLarge(f"more than {limit} bytes", limit=limit)
+        raise errors.UploadTooLarge(f"The upload is larger than {limit} bytes", limit=limit)
     store.get().check_room(content_length or 0)
     return Incoming(layout.new_upload(), limits)
 
@@ -154,7 +154,9 @@ def begin(content_length: int | None, limits: Limits | None = None) -> Incoming:
 def receive(incoming: Incoming, options: JobOptions) -> Received:
     """Checks the files, and moves them as one PDF to the folder of a new job."""
     if incoming.taken:
-        raise errors.UploadTaken(f"It became the job {incoming.taken[0]}", job=incoming.taken[0])
+        raise errors.UploadTaken(
+            f"The upload is already the job {incoming.taken[0]}", job=incoming.taken[0]
+        )
     if not incoming.names:
         raise errors.MissingFile()
     incoming.close()

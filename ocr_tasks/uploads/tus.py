@@ -76,7 +76,7 @@ def create(owner: str, length: int | None, metadata: str, name: str, most_open: 
     """
     limit = settings.get().max_upload_bytes
     if (length or 0) > limit:
-        raise errors.UploadTooLarge(f"more than {limit} bytes", limit=limit)
+        raise errors.UploadTooLarge(f"The upload is larger than {limit} bytes", limit=limit)
     sweep()  # in case no worker shares this data folder
     if most_open and sum(row.owner == owner and not row.job for row in _all()) >= most_open:
         raise errors.LimitReached("open_uploads", most_open, 60)
@@ -96,7 +96,7 @@ def read(upload_id: str, sees: str | None) -> Upload:
     """Returns an upload that has not become a job. `sees` is the required owner, None for any."""
     upload = find(upload_id, sees)
     if upload.job:
-        raise errors.UploadTaken(f"It became the job {upload.job}", job=upload.job)
+        raise errors.UploadTaken(f"The upload is already the job {upload.job}", job=upload.job)
     return upload
 
 

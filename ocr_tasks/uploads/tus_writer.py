@@ -35,11 +35,13 @@ class Checksum:
         algorithm, _, encoded = text.partition(" ")
         if algorithm not in CHECKSUMS:
             known = ", ".join(CHECKSUMS)
-            raise errors.MalformedRequest(f"checksums are of {known}, not {algorithm[:50]!r}")
+            raise errors.MalformedRequest(
+                f"The checksum algorithm {algorithm[:50]!r} is not one of {known}"
+            )
         try:
             return cls(algorithm, base64.b64decode(encoded, validate=True))
         except binascii.Error:
-            raise errors.MalformedRequest("the checksum is not Base64") from None
+            raise errors.MalformedRequest("The checksum is not valid Base64") from None
 
 
 class Writer:
@@ -66,7 +68,9 @@ class Writer:
         """Appends bytes to the upload."""
         most = self._upload.most
         if self._upload.offset + self._written + len(data) > most:
-            raise errors.UploadTooLarge(f"more than the {most} bytes of the upload", limit=most)
+            raise errors.UploadTooLarge(
+                f"The upload is larger than its length of {most} bytes", limit=most
+            )
         if self._hash:
             self._hash.update(data)
         view = memoryview(data)
@@ -116,7 +120,9 @@ def writing(
             raise errors.OffsetMismatch(detail, offset=upload.offset)
         upload = _with_length(upload, length)
         if offset + (size or 0) > upload.most:
-            raise errors.UploadTooLarge(f"more than {upload.most} bytes", limit=upload.most)
+            raise errors.UploadTooLarge(
+                f"The upload is larger than {upload.most} bytes", limit=upload.most
+            )
         layout.check_room(size or 0)
         yield from _append_to(upload, checksum)
 
@@ -149,12 +155,12 @@ def _with_length(upload: tus.Upload, length: int | None) -> tus.Upload:
     if length is None or length == upload.length:
         return upload
     if upload.length is not None:
-        raise errors.MalformedRequest("the length of an upload cannot be changed")
+        raise errors.MalformedRequest("The length of an upload cannot be changed")
     limit = settings.get().max_upload_bytes
     if length > limit:
-        raise errors.UploadTooLarge(f"more than {limit} bytes", limit=limit)
+        raise errors.UploadTooLarge(f"The upload is larger than {limit} bytes", limit=limit)
     if length < upload.offset:
-        raise errors.MalformedRequest(f"the upload has {upload.offset} bytes already")
+        raise errors.MalformedRequest(f"The upload already has {upload.offset} bytes")
     updated = replace(upload, length=length)
     with layout.failures():
         tus.save(updated)

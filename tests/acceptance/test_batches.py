@@ -86,7 +86,7 @@ def test_a_refused_file_of_a_batch_is_seen_and_dismissed(page: Page) -> None:
     broken = {"name": "d-2.pdf", "mimeType": "application/pdf", "buffer": b"%PDF-1.7 <"}
     page.get_by_label("Choose files").set_input_files([picture("d-1.png", "d"), broken])
     page.get_by_role("button", name="As separate documents").click()
-    expect(row(page, "d-2.pdf").get_by_text("save it anew")).to_be_visible()
+    expect(row(page, "d-2.pdf").get_by_text("save it as a new file")).to_be_visible()
     row(page, "d-2.pdf").get_by_role("button", name=re.compile("^Dismiss")).click()
 
     expect(page.get_by_role("heading", name="d-2.pdf")).to_have_count(0)

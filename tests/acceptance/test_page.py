@@ -126,7 +126,7 @@ def test_a_refused_file_says_what_to_do(page: Page) -> None:
 
     expect(row(page, "nothing.pdf").get_by_text("is empty")).to_be_visible()
     refused = row(page, "<b>broken</b>.pdf")
-    expect(refused.get_by_text("save it anew")).to_be_visible()
+    expect(refused.get_by_text("save it as a new file")).to_be_visible()
     refused.get_by_role("button", name=re.compile("^Dismiss")).click()
     expect(page.get_by_role("heading", name="<b>broken</b>.pdf")).to_have_count(0)
 
@@ -205,7 +205,7 @@ def test_nothing_runs_out_of_a_phone(page: Page, scheme: str) -> None:
 
 def test_a_link_to_what_is_not_there_says_so_and_stays_said(page: Page) -> None:
     page.evaluate("location.hash = 'job=00000000-0000-4000-8000-000000000000'")
-    notice = page.get_by_text("There is no job with this id.")
+    notice = page.get_by_text("The job does not exist.")
     expect(notice).to_be_visible()
     with page.expect_response(re.compile(r"/v1/jobs\?limit")):
         page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")

@@ -171,7 +171,7 @@ def test_the_page_speaks_german_and_remembers_what_was_chosen(
         expect(row(page, "access.pdf").get_by_text("Fertig nach")).to_be_visible()
         broken = {"name": "a.pdf", "mimeType": "application/pdf", "buffer": b"%PDF-1.7 <"}
         page.get_by_label("Dateien auswählen").set_input_files([broken])
-        expect(row(page, "a.pdf").get_by_text("Das PDF ist nicht zu retten.")).to_be_visible()
+        expect(row(page, "a.pdf").get_by_text("Das PDF ist zu stark beschädigt.")).to_be_visible()
         page.get_by_role("button", name="English").click()
         expect(page.get_by_label("Choose files")).to_be_attached()
         page.goto(f"{stack.url}/swarm")

@@ -187,7 +187,7 @@ def test_one_sees_only_ones_own_documents(page: Page, closed: Stack) -> None:
     expect(page.get_by_text("Nothing here yet")).to_be_visible()
 
     page.evaluate(f"location.hash = 'job={job['id']}'")
-    expect(page.get_by_text("There is no job with this id.")).to_be_visible()
+    expect(page.get_by_text("The job does not exist.")).to_be_visible()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -186,8 +186,8 @@ def test_the_broker_sends_no_password_to_who_is_not_trusted(server: Server) -> N
     ("address", "expected"),
     [
         ("rediss://x?ssl_ca_certs=/nowhere/ca.pem", "/nowhere/ca.pem cannot be read"),
-        ("rediss://x?ssl_cert_reqs=maybe", "ssl_cert_reqs is required, optional or none"),
-        ("redis://x?ssl_cert_reqs=required", "options of TLS need rediss://"),
+        ("rediss://x?ssl_cert_reqs=maybe", "ssl_cert_reqs must be required, optional or none"),
+        ("redis://x?ssl_cert_reqs=required", "TLS options require rediss://"),
     ],
 )
 def test_options_of_tls_that_cannot_be_are_refused(address: str, expected: str) -> None:

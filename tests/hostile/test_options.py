@@ -100,7 +100,7 @@ FORBIDDEN = [
 def test_cases_37_38_an_option_that_is_not_on_the_list(http: httpx.Client, name: str) -> None:
     problem = refused(submit(http, ("a.png", PNG), **{name: "/tmp/x.py"}), 422, "invalid_options")
 
-    assert problem["errors"][0]["detail"] == "there is no such option"
+    assert problem["errors"][0]["detail"] == "unknown option"
 
 
 def test_case_38_options_in_the_address_are_not_options(http: httpx.Client) -> None:

@@ -73,7 +73,7 @@ def test_a_password_without_an_address_that_takes_it_is_refused(
 ) -> None:
     monkeypatch.setenv("OCR_REDIS_URL", url)
     monkeypatch.setenv("OCR_REDIS_PASSWORD", "secret")
-    with pytest.raises(errors.SettingsError, match="OCR_REDIS_PASSWORD goes with") as refused:
+    with pytest.raises(errors.SettingsError, match="OCR_REDIS_PASSWORD requires") as refused:
         settings.get()
     assert "secret" not in str(refused.value)
 
@@ -82,7 +82,7 @@ def test_a_folder_of_secrets_that_is_not_there_is_said(
     secrets: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OCR_SECRETS_DIR", str(secrets / "none"))
-    with pytest.raises(errors.SettingsError, match=r"OCR_SECRETS_DIR: .*none is no folder"):
+    with pytest.raises(errors.SettingsError, match=r"OCR_SECRETS_DIR: .*none is not a folder"):
         settings.get()
 
 

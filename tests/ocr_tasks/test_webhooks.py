@@ -302,7 +302,7 @@ def test_an_endless_answer_is_cut(receiver: Receiver) -> None:
 
 @pytest.mark.parametrize(
     ("behaviour", "reason"),
-    [(dripping, "no answer in time"), (resetting, "the connection failed")],
+    [(dripping, "the server did not respond in time"), (resetting, "the connection failed")],
 )
 def test_a_receiver_that_misbehaves_is_tried_again(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch, behaviour: Any, reason: str

@@ -60,7 +60,7 @@ def test_a_group_with_images_of_some_pages_is_not_the_one(workspace: Workspace) 
         mets.add_file(group, f"{group}_{page}", page, "image/tiff", "OCR-D-IMG/INPUT_0017.tif")
     assert bridge.first_group(mets, ["P1", "P2"]) == "ALL"
     assert bridge.first_group(mets, ["P1"]) == "SOME"
-    with pytest.raises(errors.WorkspaceInvalid, match="no file group has images of all pages"):
+    with pytest.raises(errors.WorkspaceInvalid, match="No file group has images of all pages"):
         bridge.first_group(mets, ["P1", "P3"])
 
 

@@ -269,7 +269,7 @@ def test_output_that_is_there_stays_is_made_anew_or_forbids_the_run(order: Order
     recognition.run(replace(order, page_id="P1"))
     _picture("window").save(order.folder / "IMG" / "P1.png")
 
-    with pytest.raises(errors.ProcessingInvalid, match="OUT has such pages already"):
+    with pytest.raises(errors.ProcessingInvalid, match="OUT already has output"):
         recognition.run(order)
     assert _texts(order.folder) == {"P1": "harbour"}
 
@@ -358,7 +358,7 @@ def test_one_page_in_ten_may_be_left_out(order: Order, pages: int, fails: bool) 
     mets.write(order.mets)
     before = order.mets.read_bytes()
     if fails:
-        with pytest.raises(errors.ProcessorFailed, match="1 of 9 pages could not be read"):
+        with pytest.raises(errors.ProcessorFailed, match="OCR failed on 1 of 9 pages"):
             recognition.run(order)
         assert order.mets.read_bytes() == before
     else:
@@ -392,7 +392,7 @@ def test_the_command_reads_pages(
     assert main("-w", folder, *run[2:], "-g", "P2") == 0
     assert _texts(folder) == {"P1": "harbour", "P2": "garden"}
     assert main(*run, "-g", "P1") == 1
-    assert "OUT has such pages already" in caplog.text
+    assert "OUT already has output" in caplog.text
     assert main(*run, "--overwrite") == 0
 
 

@@ -426,7 +426,7 @@ def test_output_fails_a_run_where_that_is_set(
     monkeypatch.setenv("OCR_OCRD_EXISTING_OUTPUT", "abort")
     settings.get.cache_clear()
     running.run(order(kant, pages=["PHYS_0017"]), log)
-    with pytest.raises(errors.ProcessorFailed, match="output already, of PHYS_0017"):
+    with pytest.raises(errors.ProcessorFailed, match="already output for PHYS_0017"):
         running.run(order(kant), log)
     running.run(order(kant, pages=["PHYS_0020"]), log)
     assert pages(kant) == ["PHYS_0017", "PHYS_0020"]
@@ -439,7 +439,7 @@ def test_output_fails_a_run_where_that_is_set(
 def test_a_group_that_would_lead_elsewhere_is_refused(
     group: str, processors: redis.Redis, kant: Path, log: Path
 ) -> None:
-    with pytest.raises(errors.ProcessorFailed, match="no name for a file group"):
+    with pytest.raises(errors.ProcessorFailed, match="not a valid name of a file group"):
         running.run(order(kant, output=group), log)
 
 

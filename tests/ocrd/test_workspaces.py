@@ -47,9 +47,9 @@ def test_a_bag_becomes_a_workspace(tmp_path: Path) -> None:
 
 
 def test_what_is_refused_is_refused_in_the_words_of_the_check(tmp_path: Path) -> None:
-    with pytest.raises(errors.WorkspaceInvalid, match="which is not there"):
+    with pytest.raises(errors.WorkspaceInvalid, match="which does not exist"):
         received(Builder().with_mets(mets("IMG/gone.tif")).build())
-    with pytest.raises(errors.WorkspaceInvalid, match="no ZIP file"):
+    with pytest.raises(errors.WorkspaceInvalid, match="not a ZIP file"):
         received(b"")
     assert workspaces.listed(None) == []
     assert not (tmp_path / "data/workspaces").exists()
@@ -298,16 +298,16 @@ def test_other_addresses_of_mets_are_refused(url: str) -> None:
 @pytest.mark.parametrize(
     ("text", "error", "reason"),
     [
-        (mets("file:///etc/passwd"), errors.WorkspaceInvalid, "not on the web"),
+        (mets("file:///etc/passwd"), errors.WorkspaceInvalid, "not an http\\(s\\) URL"),
         (mets("/etc/passwd"), errors.WorkspaceInvalid, "absolute"),
         (mets("IMG/../../x"), errors.WorkspaceInvalid, "lead out of"),
-        (mets("ftp://example.org/x"), errors.WorkspaceInvalid, "not on the web"),
+        (mets("ftp://example.org/x"), errors.WorkspaceInvalid, "not an http\\(s\\) URL"),
         (mets("IMG/gone.tif"), errors.MetsNotFetched, "gone.tif responded with status 404"),
         (mets("http://127.0.0.1:6379/x"), errors.MetsNotFetched, "port 6379"),
         (mets("http://[::1]/x"), errors.MetsNotFetched, "not public"),
         (mets("IMG/a", more="<!DOCTYPE m>"), errors.WorkspaceInvalid, "document type"),
         (mets("IMG/a", "IMG//a"), errors.WorkspaceInvalid, "two files"),
-        (mets("a/b", "a"), errors.WorkspaceInvalid, "a file and a folder"),
+        (mets("a/b", "a"), errors.WorkspaceInvalid, "a file and as a folder"),
         ("<html/>", errors.WorkspaceInvalid, "not METS"),
     ],
     ids=range(11),
@@ -347,7 +347,7 @@ def test_more_than_may_be_is_not_fetched(
 ) -> None:
     monkeypatch.setenv(name, most)
     settings.get.cache_clear()
-    with pytest.raises(errors.WorkspaceInvalid, match=f"more than {most}"):
+    with pytest.raises(errors.WorkspaceInvalid, match=f"(more|larger) than {most}"):
         fetched(site)
     assert left() == []
 

@@ -109,7 +109,9 @@ def require(required: scopes.Scopes) -> Caller:
     g.caller = _caller()
     if g.caller.token and not g.caller.token.scopes & (required | {Scope.ADMIN}):
         names = " or ".join(sorted(required))
-        raise errors.ScopeMissing(f"This needs the scope {names}", scopes=sorted(required))
+        raise errors.ScopeMissing(
+            f"The request requires the scope {names}", scopes=sorted(required)
+        )
     g.caller.spend("requests_minute")
     return caller()
 

@@ -93,7 +93,7 @@ def _ip_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     try:
         address = ipaddress.ip_address(text.partition("%")[0])
     except ValueError:
-        raise errors.AddressRefused("the address of the client is not known") from None
+        raise errors.AddressRefused("The IP address of the client is unknown") from None
     return getattr(address, "ipv4_mapped", None) or address
 
 

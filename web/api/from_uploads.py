@@ -13,9 +13,9 @@ def pop_ids(incoming: receive.Incoming, form: dict[str, list[str]]) -> list[str]
     """Removes the `upload` fields from a form; returns the ids of the uploads."""
     ids = [text.rpartition("/")[2] for text in form.pop(FIELD, [])]
     if ids and (incoming.names or "workspace" in form):
-        raise errors.MalformedRequest(f"send either files, `{FIELD}` or `workspace`")
+        raise errors.MalformedRequest(f"Send either files, `{FIELD}` or `workspace`")
     if len(set(ids)) < len(ids):
-        raise errors.MalformedRequest(f"the same `{FIELD}` comes twice")
+        raise errors.MalformedRequest(f"The same `{FIELD}` was sent twice")
     return ids
 
 
@@ -34,7 +34,7 @@ def link(incoming: receive.Incoming, ids: list[str], sees: str | None) -> list[U
         tus.read(upload.id, sees)
         if upload.offset != upload.length:
             of = "an unknown number" if upload.length is None else upload.length
-            detail = f"{upload.offset} bytes of {of} are here"
+            detail = f"{upload.offset} of {of} bytes were received"
             raise errors.UploadUnfinished(detail, offset=upload.offset, length=upload.length)
         incoming.link(upload.content, upload.untrusted_name)
     return uploads

@@ -74,7 +74,7 @@ def _check_version() -> None:
     if request.method not in ("GET", "OPTIONS"):
         version = request.headers.get("Tus-Resumable", "")
         if version != _VERSION:
-            raise errors.TusVersionUnsupported(f"{version[:20]!r} is not {_VERSION}")
+            raise errors.TusVersionUnsupported(f"The version is {version[:20]!r}, not {_VERSION}")
 
 
 @blueprint.after_request
@@ -164,7 +164,7 @@ def append(path: UploadPath) -> Response:
         _check_type()
         offset = _number("Upload-Offset")
         if offset is None:
-            raise errors.MalformedRequest("the header Upload-Offset is missing")
+            raise errors.MalformedRequest("The header Upload-Offset is missing")
         upload = _append(path.upload_id, offset, _length())
     except errors.OcrTasksError:
         streaming.drain(request, _DRAIN_BYTES)
@@ -205,7 +205,9 @@ def _describe(response: Response, upload: Upload) -> None:
 
 def _check_type() -> None:
     if request.mimetype != _CHUNK_TYPE:
-        raise errors.ContentTypeWrong(f"{request.mimetype[:100]!r} is not {_CHUNK_TYPE}")
+        raise errors.ContentTypeWrong(
+            f"The Content-Type is {request.mimetype[:100]!r}, not {_CHUNK_TYPE}"
+        )
 
 
 def _number(header: str) -> int | None:
@@ -213,19 +215,21 @@ def _number(header: str) -> int | None:
     if text is None:
         return None
     if not _NUMBER.fullmatch(text):
-        raise errors.MalformedRequest(f"{header} is a number of bytes, not {text[:50]!r}")
+        raise errors.MalformedRequest(f"{header} must be a number of bytes, not {text[:50]!r}")
     return int(text)
 
 
 def _length(required: bool = False) -> int | None:
     """Returns the length of the upload in bytes; None: not known yet."""
     if "Upload-Concat" in request.headers:
-        raise errors.MalformedRequest("uploads cannot be joined; a job takes several of them")
+        raise errors.MalformedRequest(
+            "Uploads cannot be concatenated; submit several uploads as one job instead"
+        )
     length, deferred = _number("Upload-Length"), request.headers.get("Upload-Defer-Length")
     if deferred not in (None, "1"):
-        raise errors.MalformedRequest("Upload-Defer-Length can only be 1")
+        raise errors.MalformedRequest("Upload-Defer-Length must be 1")
     if required and (length is None) == (deferred is None):
-        raise errors.MalformedRequest("send either Upload-Length or Upload-Defer-Length: 1")
+        raise errors.MalformedRequest("Send either Upload-Length or Upload-Defer-Length: 1")
     return length
 
 
@@ -236,16 +240,16 @@ def _metadata() -> tuple[str, str]:
         return "", ""
     if len(text) > _METADATA_LENGTH or not _METADATA.fullmatch(text):
         raise errors.MalformedRequest(
-            "Upload-Metadata is pairs of a key and a value in Base64, joined by commas; "
-            f"{_METADATA_LENGTH} characters at most"
+            "Upload-Metadata must be comma-separated pairs of a key and a Base64 value, "
+            f"at most {_METADATA_LENGTH} characters in total"
         )
     pairs = [pair.strip().partition(" ")[::2] for pair in text.split(",")]
     values = dict(pairs)
     if len(values) < len(pairs):
-        raise errors.MalformedRequest("a key comes twice in Upload-Metadata")
+        raise errors.MalformedRequest("Upload-Metadata has a key twice")
     try:
         decoded = {key: base64.b64decode(value, validate=True) for key, value in values.items()}
     except binascii.Error:
-        raise errors.MalformedRequest("a value in Upload-Metadata is not Base64") from None
+        raise errors.MalformedRequest("A value in Upload-Metadata is not valid Base64") from None
     names = (decoded[key].decode(errors="replace") for key in _NAMES if decoded.get(key))
     return text, next(names, "")

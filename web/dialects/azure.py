@@ -142,7 +142,7 @@ def result_pdf(path: ResultPath, query: VersionQuery) -> Response:
     """Download the searchable PDF, if the document was sent with `output=pdf`."""
     job, result_options = _read(path, query)
     if not result_options.pdf:
-        raise errors.ArtifactNotFound("The document was not sent with output=pdf")
+        raise errors.ArtifactNotFound("The document was not submitted with output=pdf")
     return downloads.artifact(job, "pdf")
 
 

@@ -83,7 +83,7 @@ class ResultOptions:
         """Loads the parameters of a job; raises `JobNotFound` if another interface created it."""
         stored = store.get().read(job_id, _FILE)
         if stored is None:
-            raise errors.JobNotFound("The job was not sent by this interface")
+            raise errors.JobNotFound("The job was not submitted with this API")
         return cls(**json.loads(stored))
 
     def save(self, job_id: str) -> None:
@@ -101,7 +101,9 @@ def check_version(query: VersionQuery) -> None:
 def check_model(model_id: str) -> None:
     """Checks that the model exists."""
     if model_id != MODEL:
-        raise errors.ModelNotFound(f"There is no model {model_id!r:.80}, only {MODEL}")
+        raise errors.ModelNotFound(
+            f"The model {model_id!r:.80} does not exist; the only model is {MODEL}"
+        )
 
 
 def _words(text: str | None) -> list[str]:
@@ -112,7 +114,7 @@ def _check(name: str, words: Iterable[str], known: Collection[str]) -> None:
     for word in words:
         if word not in known:
             choices = " or ".join(sorted(known))
-            raise errors.InvalidParameter(f"{name} is {word!r:.80}; it can be {choices}")
+            raise errors.InvalidParameter(f"{name} is {word!r:.80}; it must be {choices}")
 
 
 def job_options(query: AnalyzeQuery) -> options.JobOptions:
@@ -136,7 +138,7 @@ def receive_document(upload: streaming.UploadRequest) -> receive.Incoming:
         return streaming.read_body(upload, receive.documents(), _document)
     if _BINARY.fullmatch(upload.mimetype):
         return streaming.read_body(upload, receive.documents())
-    raise errors.UnsupportedMediaType(f"Content-Type is {upload.mimetype!r:.80}")
+    raise errors.UnsupportedMediaType(f"The Content-Type {upload.mimetype!r:.80} is not supported")
 
 
 def _document(body: Iterable[bytes]) -> Iterator[bytes]:
@@ -145,14 +147,14 @@ def _document(body: Iterable[bytes]) -> Iterator[bytes]:
     try:
         yield from reader.read(body)
     except base64_json.NotBase64 as error:
-        raise errors.InvalidParameter(f"base64Source is not base64: {error}") from error
+        raise errors.InvalidParameter(f"base64Source is not valid Base64: {error}") from error
     except ValueError as error:
         raise errors.MalformedRequest(str(error)) from error
     url = reader.rest.get("urlSource")
     if reader.has_file and url is None:
         return
     if reader.has_file:
-        raise errors.InvalidParameter("give either base64Source or urlSource, not both")
+        raise errors.InvalidParameter("Send either base64Source or urlSource, not both")
     if url is None:
         raise errors.MissingParameter("base64Source or urlSource is required")
     if not isinstance(url, str):

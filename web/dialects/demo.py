@@ -85,7 +85,7 @@ def create() -> Response:
         incoming, form = streaming.read(upload, limits=limits)
         name = form.pop("name", [""])[0]
         if form:
-            raise errors.MalformedRequest("besides `file` there is one field, `name`")
+            raise errors.MalformedRequest("The only field in addition to `file` is `name`")
         if name and incoming.names:
             incoming.names[0] = name
         chosen = options.from_dict({"mode": "force"})

@@ -144,10 +144,10 @@ def enable() -> Response:
 
 def _options(form: dict[str, list[str]]) -> JobOptions:
     if form.keys() - {_FIELD}:
-        raise errors.MalformedRequest(f"besides `file` there is one field, `{_FIELD}`")
+        raise errors.MalformedRequest(f"The only field in addition to `file` is `{_FIELD}`")
     sent = form.get(_FIELD, [""])
     if len(sent) > 1:
-        raise errors.MalformedRequest(f"the field `{_FIELD}` was sent more than once")
+        raise errors.MalformedRequest(f"The field `{_FIELD}` was sent more than once")
     # The client is waiting, with a timeout, and the response contains the text.
     return ocrmypdf_args.parse(sent[0], priority="interactive", sidecar=True)
 

@@ -93,15 +93,15 @@ def parse(words: str, **chosen: Any) -> JobOptions:
     argument says how to process pages with text. Raises `InvalidOptions`.
     """
     if len(words) > _LONGEST:
-        raise errors.InvalidOptions(f"more than {_LONGEST} characters of arguments")
+        raise errors.InvalidOptions(f"The arguments have more than {_LONGEST} characters")
     try:
         parts = shlex.split(words)
     except ValueError as error:
-        raise errors.InvalidOptions(f"the arguments cannot be split: {error}") from None
+        raise errors.InvalidOptions(f"The arguments cannot be parsed: {error}") from None
     found, unknown = _parser().parse_known_args(parts)
     if unknown:
         raise errors.InvalidOptions(
-            f"{unknown[0][:100]!r} is not understood here; what is: {', '.join(_names())}"
+            f"{unknown[0][:100]!r} is not supported; supported arguments: {', '.join(_names())}"
         )
     values = {"mode": _mode(found.mode), **_values(found), **chosen}
     try:
@@ -154,7 +154,7 @@ def _names() -> list[str]:
 def _mode(chosen: list[str]) -> str:
     modes = {_MODES.get(word, word) for word in chosen}
     if len(modes) > 1:
-        raise errors.InvalidOptions("choose one of --skip-text, --redo-ocr, --force-ocr and --mode")
+        raise errors.InvalidOptions("Choose one of --skip-text, --redo-ocr, --force-ocr and --mode")
     return modes.pop() if modes else "refuse"
 
 

@@ -58,7 +58,7 @@ class UploadRequest(Request):
             return io.BytesIO()
         if self.incoming is None:
             # Only routes that accept files prepare for them.
-            raise errors.MalformedRequest("this address takes no files")
+            raise errors.MalformedRequest("This endpoint does not accept files")
         return self.incoming.open(filename or "")
 
 
@@ -82,15 +82,17 @@ def read(
     Files are accepted in `field` only. `limits` defaults to those of documents.
     """
     if request.mimetype != "multipart/form-data":
-        raise errors.MalformedRequest("the body is not multipart/form-data")
+        raise errors.MalformedRequest("The request body is not multipart/form-data")
     incoming = _begin(request, limits)
     with _receiving(request):
         form, files = request.form, request.files
     wrong = [name for name in files if name != field]
     if wrong:
-        raise errors.MalformedRequest(f"files go into the field `{field}`, not `{wrong[0][:100]}`")
+        raise errors.MalformedRequest(
+            f"Send files in the field `{field}`, not in `{wrong[0][:100]}`"
+        )
     if field in form:
-        raise errors.MalformedRequest(f"the field `{field}` needs a file, with a file name")
+        raise errors.MalformedRequest(f"The field `{field}` must be a file, with a file name")
     return incoming, {name: form.getlist(name) for name in form}
 
 
@@ -129,7 +131,9 @@ def read_text(request: UploadRequest, field: str, max_bytes: int) -> bytes | Non
         else:
             return None
     if len(text) > max_bytes:
-        raise errors.UploadTooLarge(f"more than {max_bytes} bytes", limit=max_bytes)
+        raise errors.UploadTooLarge(
+            f"The request body is larger than {max_bytes} bytes", limit=max_bytes
+        )
     return text
 
 
@@ -171,7 +175,7 @@ def _broken(connection: object) -> errors.OcrTasksError:
         return errors.UploadBusy(retry_after=2)
     if isinstance(reason, Stalled):
         return errors.TooSlow()
-    return errors.MalformedRequest("the body did not arrive whole")
+    return errors.MalformedRequest("The request body is incomplete")
 
 
 def _begin(request: UploadRequest, limits: receive.Limits | None) -> receive.Incoming:
@@ -198,13 +202,13 @@ def _receiving(request: UploadRequest) -> Iterator[None]:
                 raise errors.TooSlow() from error
             raise _too_much(error, request) from error
         except OSError as error:
-            raise errors.MalformedRequest("the body did not arrive whole") from error
+            raise errors.MalformedRequest("The request body is incomplete") from error
 
 
 @contextmanager
 def _slot() -> Iterator[None]:
     if not _slots.acquire(blocking=False):
-        raise errors.TooManyWaiting("As many clients are sending files as the server has room for")
+        raise errors.TooManyWaiting("Too many clients are uploading files at the same time")
     try:
         yield
     finally:
@@ -216,8 +220,10 @@ def _too_much(error: HTTPException, request: UploadRequest) -> errors.OcrTasksEr
         return errors.MalformedRequest(error.description or "")
     most = request.max_content_length or 0
     if request.content_length is not None and request.content_length <= most:
-        return errors.TooManyFiles("too many parts, or text fields that are too long")
-    return errors.UploadTooLarge(f"more than {_limits(request).bytes} bytes")
+        return errors.TooManyFiles(
+            "The request has too many parts, or its text fields are too long"
+        )
+    return errors.UploadTooLarge(f"The upload is larger than {_limits(request).bytes} bytes")
 
 
 def _limits(request: Request) -> receive.Limits:

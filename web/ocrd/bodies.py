@@ -76,7 +76,7 @@ class ProcessorArgs(BaseModel):
     def run(self, executable: str) -> Run:
         """Returns the run that is requested; raises `ProcessingInvalid`."""
         if self.job_id is not None:
-            raise errors.ProcessingInvalid("job_id must be left out: the answer tells it")
+            raise errors.ProcessingInvalid("Omit job_id; the response contains it")
         return Run(
             processor=executable,
             input_file_grps=tuple(self.input_file_grps),

@@ -26,12 +26,12 @@ class WorkspaceSource(DocumentSource):
     def check(self, options: JobOptions) -> None:
         for name in ("deskew", "pages"):
             if getattr(options, name):
-                raise errors.InvalidOptions(f"{name} does not go with a workspace")
+                raise errors.InvalidOptions(f"{name} cannot be used with a workspace")
 
     def attach(self, document: receive.Received) -> receive.Received:
         if document.input.pages != len(self.pages.pages):
             store.get().delete(document.job_id)
-            raise errors.WorkspaceInvalid("an image of the workspace has several pages")
+            raise errors.WorkspaceInvalid("An image of the workspace has several pages")
         return replace(document, input=replace(document.input, workspace=self.pages))
 
 
@@ -47,7 +47,8 @@ def copy_images(
         return None
     if "workspace" not in fields or incoming.names or any(len(v) > 1 for v in fields.values()):
         raise errors.MalformedRequest(
-            "send either files, or `workspace` with its id; workspace_group and page_id go with it"
+            "Send either files, or `workspace` with an id; workspace_group and page_id are for "
+            "workspaces only"
         )
     workspace_id, group, page_id = (fields.get(name, [""])[0] for name in FIELDS)
     workspace = workspaces.read(workspace_id, owner)

@@ -15,7 +15,7 @@ def workspace(path_to_mets: str | None, workspace_id: str | None) -> Workspace:
     """Returns the client's workspace with this METS path or id; exactly one must be set."""
     if bool(path_to_mets) == bool(workspace_id):
         raise errors.ProcessingInvalid(
-            "a path of a METS file or a workspace_id is needed, not both"
+            "Send either the path of a METS file or a workspace_id, not both"
         )
     if path_to_mets:
         return workspaces.find(path_to_mets, authentication.caller().sees)

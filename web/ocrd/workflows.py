@@ -129,7 +129,7 @@ def cancel(path: ProcessingPath) -> Response:
 def older_run(path: WorkflowPath, body: OlderWorkflowArgs) -> Response:
     """Run a stored workflow (version 0.0.1)."""
     if body.workflow_parameters:
-        raise errors.ProcessingInvalid("a workflow has all its parameters in its text")
+        raise errors.ProcessingInvalid("Write the parameters into the text of the workflow")
     return _run(WorkflowRunQuery(workspace_id=body.workspace_id, workflow_id=path.workflow_id))
 
 
@@ -167,10 +167,10 @@ def _workflow_text() -> str:
         try:
             sent = streaming.read_text(upload, "workflow", MAX_BYTES)
         except errors.UploadTooLarge:
-            raise errors.WorkflowInvalid(f"more than {MAX_BYTES} bytes") from None
+            raise errors.WorkflowInvalid(f"The workflow is larger than {MAX_BYTES} bytes") from None
     if sent is None:
-        raise errors.WorkflowInvalid("there is no form with a file in the field `workflow`")
+        raise errors.WorkflowInvalid("The request has no form with a file in the field `workflow`")
     try:
         return sent.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise errors.WorkflowInvalid(f"byte {error.start + 1} is not UTF-8") from None
+        raise errors.WorkflowInvalid(f"Byte {error.start + 1} is not UTF-8") from None

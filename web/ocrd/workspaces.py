@@ -112,9 +112,11 @@ def _take(workspace_id: str | None) -> Workspace:
         elif workspace_id is None:
             return _fetch(_parse(_fields(upload)))
         else:
-            raise errors.WorkspaceInvalid(f"{upload.mimetype[:100]!r} is not {MEDIA_TYPE}")
+            raise errors.WorkspaceInvalid(
+                f"The file has the type {upload.mimetype[:100]!r}, not {MEDIA_TYPE}"
+            )
         if not incoming.names:
-            raise errors.WorkspaceInvalid(f"the form has no file in the field `{_FIELD}`")
+            raise errors.WorkspaceInvalid(f"The form has no file in the field `{_FIELD}`")
         incoming.close()
         caller.check()  # the upload may have taken hours
         return workspaces.receive(incoming.folder, incoming.path(1), caller.id, workspace_id)
@@ -126,7 +128,7 @@ def _fields(upload: streaming.UploadRequest) -> Any:
     found = upload.get_json(silent=True)
     if found is None:
         raise errors.WorkspaceInvalid(
-            f"the body is neither {MEDIA_TYPE} nor a form nor JSON with a `mets_url`"
+            f"The body is neither {MEDIA_TYPE} nor a form nor JSON with a `mets_url`"
         )
     return found
 

@@ -185,7 +185,7 @@ _COUNTS = ("open", "leased", "done", "failed", "expired", "late", "checked", "di
 def forget_device(path: DevicePath) -> Response:
     """Reset a device; one that is no longer trusted gets pages again."""
     if not devices.forget(path.device):
-        raise errors.NotFound(f"no device {path.device[:100]!r} has been seen")
+        raise errors.NotFound(f"The device {path.device[:100]!r} is unknown")
     return Response(status=204)
 
 
@@ -227,7 +227,7 @@ def image(path: LeasePath) -> Response:
     file = transcripts.image_file(page)
     if not file.is_file():
         queue.set_aside(path.lease, "its image is gone")
-        raise errors.PageWithdrawn("The image is gone")
+        raise errors.PageWithdrawn("The page image no longer exists")
     response = send_file(file, page.media_type, conditional=False, etag=False)
     response.headers["Cache-Control"] = "no-store"
     return response

@@ -84,7 +84,7 @@ def _key() -> str:
     header = request.headers.get("Content-Disposition", "")
     name = header.partition('"')[2] if '"' in header else header
     if not name.strip('" '):
-        raise errors.LeaseUnknown("Content-Disposition does not name a page")
+        raise errors.LeaseUnknown("Content-Disposition contains no page name")
     return unquote(name.strip('" '))
 
 

@@ -58,7 +58,7 @@ def _body(request: Request) -> bytes:
     try:
         return request.get_data(cache=False)
     except RequestEntityTooLarge:
-        raise errors.TranscriptTooLarge(f"more than {most} bytes") from None
+        raise errors.TranscriptTooLarge(f"The transcript is larger than {most} bytes") from None
 
 
 def log_rejection(request: Request, error: errors.OcrTasksError) -> None:

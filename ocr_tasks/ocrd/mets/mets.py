@@ -55,7 +55,7 @@ class Mets:
     def __init__(self, root: etree._Element) -> None:
         """Raises errors.WorkspaceInvalid if that is not METS."""
         if root.tag != f"{METS}mets":
-            raise WorkspaceInvalid("that is XML, but not METS")
+            raise WorkspaceInvalid("The file is XML, but not METS")
         self._root = root
         self._divs = tree.page_divs(root)
         self._groups = tree.groups(root)
@@ -298,24 +298,26 @@ class Mets:
             if local:
                 check_local(href, folder, known)
             elif not is_web_address(href):
-                raise WorkspaceInvalid(f"METS names {href!r:.200}, which is not on the web")
+                raise WorkspaceInvalid(
+                    f"METS references {href!r:.200}, which is not an http(s) URL"
+                )
 
     def check_names(self) -> None:
         """Makes sure that pages, groups and files have names that can be used."""
         for page in tree.page_names(self._root):
             if not is_page_id(page):
-                raise WorkspaceInvalid(f"METS has a page with the ID {page!r:.200}")
+                raise WorkspaceInvalid(f"METS has a page with the invalid ID {page!r:.200}")
         for group in self._groups:
             if not is_group_name(group):
-                raise WorkspaceInvalid(f"METS has a file group with the USE {group!r:.200}")
+                raise WorkspaceInvalid(f"METS has a file group with the invalid USE {group!r:.200}")
         twice = [*self._twice, *tree.doubles(tree.page_names(self._root))]
         if twice:
-            raise WorkspaceInvalid(f"METS has the ID {twice[0]!r:.200} twice")
+            raise WorkspaceInvalid(f"METS uses the ID {twice[0]!r:.200} twice")
         for file in self._files.values():
             if not file.id or not file.href:
                 raise WorkspaceInvalid(f"METS has a file without ID or FLocat: {file.id!r:.200}")
         if tree.has_any(self._root, MISPLACED):
-            raise WorkspaceInvalid("METS has a file in a file, or one that is in no group")
+            raise WorkspaceInvalid("METS has a file inside another file or outside all file groups")
 
     def _hrefs(self) -> Iterator[tuple[str, bool]]:
         for locat in self._root.iter(f"{METS}FLocat"):

@@ -70,7 +70,7 @@ def resolve(page_id: str, pages: Sequence[str], values: Values) -> list[str]:
     if not page_id:
         return list(pages)
     if len(page_id) > _LONGEST:
-        raise PageIdsInvalid(f"more than {_LONGEST} characters")
+        raise PageIdsInvalid(f"The page ids have more than {_LONGEST} characters")
     wanted: set[str] = set()
     unwanted: set[str] = set()
     only_unwanted = True
@@ -83,7 +83,7 @@ def resolve(page_id: str, pages: Sequence[str], values: Values) -> list[str]:
         only_unwanted &= negative
     left = [page for page in pages if (only_unwanted or page in wanted) and page not in unwanted]
     if not left:
-        raise PageIdsInvalid("no page is left")
+        raise PageIdsInvalid("No pages are selected")
     return left
 
 
@@ -114,8 +114,8 @@ def _matching(
     except _TooMuchWork:
         raise PageIdsInvalid(f"{token!r:.100} takes too long to match") from None
     except ValueError as error:
-        raise PageIdsInvalid(f"{token!r:.100} cannot be read: {error}") from None
-    raise PageIdsInvalid(f"no page is {token!r:.100}")
+        raise PageIdsInvalid(f"{token!r:.100} is invalid: {error}") from None
+    raise PageIdsInvalid(f"No page matches {token!r:.100}")
 
 
 _Find = Callable[[Mapping[str, Sequence[str]]], Sequence[str]]

@@ -19,7 +19,7 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 def fault(path: str) -> str:
     """What is wrong with a path that must stay below a folder; '' if nothing is."""
     if not path or len(path) > _LONGEST:
-        return "a path must not be empty, nor so long"
+        return f"a path must have 1 to {_LONGEST} characters"
     if _CONTROL.search(path) or "\\" in path:
         return "a path must not have backslashes or control characters"
     if path.startswith("/"):
@@ -28,7 +28,7 @@ def fault(path: str) -> str:
     if ".." in names:
         return "a path must not lead out of its folder"
     if len(names) > _DEEPEST or any(len(name.encode()) > _LONGEST_NAME for name in names):
-        return "a path must not have so many names, nor such long ones"
+        return f"a path must have at most {_DEEPEST} names of at most {_LONGEST_NAME} bytes"
     return ""
 
 
@@ -47,13 +47,13 @@ def check_local(href: str, folder: Path, known: set[Path]) -> None:
 
     `known` are folders that need not be looked at again.
     """
-    wrong = fault(href) or ("it is an address" if is_url(href) else "")
+    wrong = fault(href) or ("it is a URL" if is_url(href) else "")
     if wrong:
-        raise WorkspaceInvalid(f"METS names {href!r:.200}: {wrong}")
+        raise WorkspaceInvalid(f"METS references {href!r:.200}: {wrong}")
     path = folder / href
     above = [row for row in path.parents if row.is_relative_to(folder) and row not in known]
     if any(row.is_symlink() or not row.is_dir() for row in above):
-        raise WorkspaceInvalid(f"METS names {href!r:.200}, which is not there")
+        raise WorkspaceInvalid(f"METS references {href!r:.200}, which does not exist")
     known.update(above)
     if path.is_symlink() or not path.is_file():
-        raise WorkspaceInvalid(f"METS names {href!r:.200}, which is not there")
+        raise WorkspaceInvalid(f"METS references {href!r:.200}, which does not exist")

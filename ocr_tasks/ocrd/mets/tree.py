@@ -245,5 +245,5 @@ def mets_content(path: Path, most_bytes: int | None = None) -> bytes:
     except OSError as error:
         raise WorkspaceInvalid(f"{path.name} cannot be read: {error.strerror}") from error
     if len(content) > most:
-        raise WorkspaceInvalid(f"{path.name} has more than {most} bytes", limit=most)
+        raise WorkspaceInvalid(f"{path.name} is larger than {most} bytes", limit=most)
     return content

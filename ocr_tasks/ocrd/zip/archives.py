@@ -37,11 +37,11 @@ def _damage(name: str) -> Iterator[None]:
     try:
         yield
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError) as error:
-        raise WorkspaceInvalid(f"{name} is no ZIP file, or a damaged one: {error}") from error
+        raise WorkspaceInvalid(f"{name} is not a ZIP file, or is damaged: {error}") from error
     except OSError as error:
         if error.errno != errno.EINVAL:  # a seek to nowhere
             raise
-        raise WorkspaceInvalid(f"{name} is no ZIP file, or a damaged one") from error
+        raise WorkspaceInvalid(f"{name} is not a ZIP file, or is damaged") from error
 
 
 class Archive:
@@ -74,29 +74,33 @@ class Archive:
     def _count(self, size: int, name: str) -> None:
         self._inflated += size
         if self._inflated > self._limits.bytes + _UNCOUNTED:  # room for tag files
-            raise WorkspaceInvalid(f"{name}: more than {self._limits.bytes} bytes in all")
+            raise WorkspaceInvalid(
+                f"{name}: the files have more than {self._limits.bytes} bytes in total"
+            )
         if self._inflated > self._most:
-            raise WorkspaceInvalid(f"{name} inflates to more than {_MOST_RATIO} times its size")
+            raise WorkspaceInvalid(f"{name} decompresses to more than {_MOST_RATIO} times its size")
 
     def text(self, name: str, most: int = _SMALL) -> str:
         """A small file."""
         if name not in self.members:
-            raise WorkspaceInvalid(f"there is no {name} at the top")
+            raise WorkspaceInvalid(f"The top level has no {name}")
         content = bytearray()
         for piece in self.pieces(name):
             content += piece
             if len(content) > most:
-                raise WorkspaceInvalid(f"{name} has more than {most} bytes")
+                raise WorkspaceInvalid(f"{name} is larger than {most} bytes")
         try:
             return content.decode("utf-8-sig")
         except ValueError:
-            raise WorkspaceInvalid(f"{name} is not in UTF-8") from None
+            raise WorkspaceInvalid(f"{name} is not UTF-8") from None
 
 
 def _members(rows: list[zipfile.ZipInfo], limits: Limits) -> dict[str, zipfile.ZipInfo]:
     """The files by name."""
     if len(rows) > 2 * limits.files + 100:  # folders may have entries as well
-        raise WorkspaceInvalid(f"more than {limits.files} files", limit=limits.files)
+        raise WorkspaceInvalid(
+            f"The archive has more than {limits.files} files", limit=limits.files
+        )
     found: dict[str, zipfile.ZipInfo] = {}
     folders: set[str] = set()
     alike: set[str] = set()
@@ -106,11 +110,13 @@ def _members(rows: list[zipfile.ZipInfo], limits: Limits) -> dict[str, zipfile.Z
         if member.is_dir() or not name:
             continue
         if len(found) >= limits.files:
-            raise WorkspaceInvalid(f"more than {limits.files} files", limit=limits.files)
+            raise WorkspaceInvalid(
+                f"The archive has more than {limits.files} files", limit=limits.files
+            )
         # The same name to some file systems; each would be written over the other one.
         same = bagit.key(name).casefold()
         if same in alike:
-            raise WorkspaceInvalid(f"{name!r:.200} is there twice")
+            raise WorkspaceInvalid(f"{name!r:.200} occurs twice")
         alike.add(same)
         found[name] = member
         above = same.rpartition("/")[0]
@@ -118,7 +124,7 @@ def _members(rows: list[zipfile.ZipInfo], limits: Limits) -> dict[str, zipfile.Z
             folders.add(above)
             above = above.rpartition("/")[0]
     for name in alike & folders:
-        raise WorkspaceInvalid(f"{name!r:.200} is a file and a folder")
+        raise WorkspaceInvalid(f"{name!r:.200} is both a file and a folder")
     return found
 
 

@@ -52,7 +52,7 @@ def unpack(archive: Path, folder: Path, limits: Limits) -> Found:
         info = bagit.read_info(bag.text(bagit.INFO))
         mets = f"data/{bagit.key(info.get('ocrd-mets', 'mets.xml'))}"
         if mets not in bag.members:
-            raise WorkspaceInvalid(f"there is no METS file {mets!r:.200}")
+            raise WorkspaceInvalid(f"The METS file {mets!r:.200} does not exist")
         oxum = _extract(bag, folder, _payload_sums(bag), mets, limits)
         if info.get("payload-oxum", oxum) != oxum:
             raise WorkspaceInvalid(f"{bagit.INFO}: the Payload-Oxum is not {oxum}")
@@ -112,7 +112,7 @@ def _extract(bag: Archive, folder: Path, sums: dict[str, str], mets: str, limits
             count += 1
             _check_size(f"the payload up to {name}", total, limits.bytes)
             if bag.digests[name] != sums[bagit.key(name)]:
-                raise WorkspaceInvalid(f"{name} has another checksum than {bagit.MANIFEST} says")
+                raise WorkspaceInvalid(f"{name} does not match its checksum in {bagit.MANIFEST}")
     return f"{total}.{count}"
 
 
@@ -133,13 +133,13 @@ def _extract_one(bag: Archive, name: str, path: Path, xml: int) -> int:
 
 def _check_size(name: str, size: int, most: int) -> None:
     if size > most:
-        raise WorkspaceInvalid(f"{name} has more than {most} bytes", limit=most)
+        raise WorkspaceInvalid(f"{name} is larger than {most} bytes", limit=most)
 
 
 def _check_tops(bag: Archive) -> None:
     for name in bag.members:
         if not name.startswith("data/") and not bagit.is_tag_file(name):
-            raise WorkspaceInvalid(f"{name!r:.200} is no file that an OCRD-ZIP has at the top")
+            raise WorkspaceInvalid(f"{name!r:.200} is not allowed at the top level of an OCRD-ZIP")
 
 
 def _payload_sums(bag: Archive) -> dict[str, str]:
@@ -150,7 +150,7 @@ def _payload_sums(bag: Archive) -> dict[str, str]:
     for name in there.keys() - found.keys():
         raise WorkspaceInvalid(f"{name!r:.200} is not in {bagit.MANIFEST}")
     for name in found.keys() - there.keys():
-        raise WorkspaceInvalid(f"{bagit.MANIFEST} names {name!r:.200}, which is not there")
+        raise WorkspaceInvalid(f"{bagit.MANIFEST} lists {name!r:.200}, which does not exist")
     return found
 
 
@@ -162,12 +162,14 @@ def _check_tags(bag: Archive) -> None:
     sums = bagit.read_sums(bag.text(bagit.TAG_MANIFEST), bagit.TAG_MANIFEST)
     for name, digest in sums.items():
         if name not in tags:
-            raise WorkspaceInvalid(f"{bagit.TAG_MANIFEST} names {name!r:.200}, which is not there")
+            raise WorkspaceInvalid(
+                f"{bagit.TAG_MANIFEST} lists {name!r:.200}, which does not exist"
+            )
         if tags[name] not in bag.digests:
             for _ in bag.pieces(tags[name]):
                 pass
         if bag.digests[tags[name]] != digest:
-            raise WorkspaceInvalid(f"{name} has another checksum than {bagit.TAG_MANIFEST} says")
+            raise WorkspaceInvalid(f"{name} does not match its checksum in {bagit.TAG_MANIFEST}")
 
 
 # Packing

@@ -160,7 +160,7 @@ def test_a_bad_page_ends_a_job_that_wants_all_of_them() -> None:
     run = Run(total=3, kept=0)
     run.job.keep_bad_pages, run.task = False, unreadable(2)
 
-    with pytest.raises(errors.PageFailed, match=r"page 2: .") as failed:
+    with pytest.raises(errors.PageFailed, match=r"Page 2: .") as failed:
         run.go()
 
     assert failed.value.page == 2

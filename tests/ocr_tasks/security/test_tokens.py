@@ -283,7 +283,7 @@ def test_a_quota_lets_through_what_it_allows_and_says_when_to_come_back() -> Non
     assert refused.value.extra["limit"] == "requests_minute"
     assert refused.value.extra["most"] == 3
     assert 1 <= refused.value.retry_after <= 60
-    assert "3 requests a minute" in refused.value.detail
+    assert "3 requests per minute" in refused.value.detail
     rate_limits.spend("somebody else", "requests_minute", 3)
     rate_limits.spend("somebody", "submits_minute", 3)
 
