@@ -177,7 +177,7 @@ def test_the_same_transcript_twice_is_no_error() -> None:
     got = lease()
     answer(got)
 
-    assert queue.accept(got.id).repeated
+    assert queue.accept(got.id).page is None
 
 
 def test_while_a_transcript_is_stored_no_other_is_taken() -> None:
