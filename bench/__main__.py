@@ -1,4 +1,4 @@
-"""Runs every benchmark, one after the other: `make bench`. Takes about an hour on two cores."""
+"""Runs all benchmarks in sequence (`make bench`), which takes about an hour on two cores."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""A browser as a device of the swarm, against the same machine's own Tesseract.
+"""OCR in a browser, compared with Tesseract on the same machine.
 
     python -m bench.browser        (needs `make swarm-assets`)
 
-Each reads the same pages one at a time: Chromium with the page /swarm, and `ocr-tasks swarm join`.
+Two devices of the swarm process the same pages, one page at a time: Chromium with the page /swarm,
+and `ocr-tasks swarm join`.
 """
 
 from __future__ import annotations
@@ -26,30 +27,30 @@ PAGES, ROUNDS = 12, 3
 
 
 def load(stack: Stack, folder: Path, language: str) -> None:
-    """Has the pages wait anew."""
+    """Adds the pages to the queue again."""
     for action in (["purge", "--all"], ["load", str(folder), "--again", "--languages", language]):
         command = [sys.executable, "-m", "ocr_tasks.cli", "swarm", *action]
         subprocess.run(command, env=stack.environment, check=True, capture_output=True)
 
 
 def rate(stack: Stack) -> float:
-    """Pages a minute, from the first one that is done to the last."""
+    """Returns the pages per minute, measured from the first finished page to the last."""
     with stack.client() as http:
 
         def done() -> int:
             return int(http.get("/v1/swarm").json()["done"])
 
         wait_until(lambda: done() >= 1, 120)
-        first, began = done(), time.monotonic()
+        first, started = done(), time.monotonic()
         wait_until(lambda: done() >= PAGES, 300)
-    return 60 * (PAGES - first) / (time.monotonic() - began)
+    return 60 * (PAGES - first) / (time.monotonic() - started)
 
 
 def by_browser(stack: Stack, page: Page) -> float:
     page.get_by_role("button", name="Join").click()
-    found = rate(stack)
+    pages_per_minute = rate(stack)
     page.get_by_role("button", name="Leave").click()
-    return found
+    return pages_per_minute
 
 
 def by_client(stack: Stack) -> float:
@@ -57,9 +58,9 @@ def by_client(stack: Stack) -> float:
     with subprocess.Popen(
         [*command, "--until-empty"], stderr=subprocess.DEVNULL, env=os.environ
     ) as joined:
-        found = rate(stack)
+        pages_per_minute = rate(stack)
         joined.wait(60)
-    return found
+    return pages_per_minute
 
 
 def main() -> None:
@@ -68,8 +69,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name, sync_playwright() as playwright:
         folder = Path(name) / "pages"
         folder.mkdir()
-        draw = ["pdftoppm", "-r", "200", "-png", "-gray", "-l", "3", source, folder / "page"]
-        subprocess.run(draw, check=True)
+        rasterize = ["pdftoppm", "-r", "200", "-png", "-gray", "-l", "3", source, folder / "page"]
+        subprocess.run(rasterize, check=True)
         for path in list(folder.iterdir()):
             for copy in range(PAGES // 3 - 1):
                 path.with_name(f"{path.stem}-{copy}.png").hardlink_to(path)
@@ -89,17 +90,17 @@ def main() -> None:
                 browsers.append(by_browser(stack, page))
                 load(stack, folder, language)
                 clients.append(by_client(stack))
-    found = statistics.median(browsers), statistics.median(clients)
+    browser_rate, client_rate = statistics.median(browsers), statistics.median(clients)
     publish(
         "browser",
-        "A browser as a device",
-        f"{PAGES} pages of {source.name} at 200 dpi in grey, one at a time, {ROUNDS} rounds each "
-        "in turn; from the first page to the last.",
+        "OCR in a browser",
+        f"{PAGES} pages of {source.name} at 200 dpi in grayscale, one at a time; medians of "
+        f"{ROUNDS} alternating rounds. Measured from the first finished page to the last.",
         table(
-            ["", "pages a minute", "of native"],
+            ["", "pages per minute", "ratio"],
             [
-                ["Chromium, `/swarm`", f"{found[0]:.0f}", f"{found[0] / found[1]:.2f}"],
-                ["`ocr-tasks swarm join`", f"{found[1]:.0f}", "1"],
+                ["Chromium, `/swarm`", f"{browser_rate:.0f}", f"{browser_rate / client_rate:.2f}"],
+                ["`ocr-tasks swarm join`", f"{client_rate:.0f}", "1"],
             ],
         ),
     )

@@ -1,8 +1,8 @@
-"""How long it takes until nothing of a cancelled job runs any more.
+"""Time from a cancellation until no process of the job is running.
 
     python -m bench.cancel
 
-Jobs are cancelled while their pages are read, twenty times; unpaper makes for programs that run.
+Twenty jobs are cancelled during OCR. They use `clean`, which also runs unpaper as a child process.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ def main() -> None:
         stack.start()
         with httpx.Client(base_url=stack.url, timeout=60) as http:
             for number in range(ROUNDS):
-                # At another moment of a page each time.
+                # Each round cancels at a different point of a page.
                 pause = number / ROUNDS
                 seconds.append(_cancel(stack, http, source.read_bytes(), language, pause))
                 print(f"  {seconds[-1]:.2f} s")
         stack.stop()
     publish(
         "cancel",
-        "A job is cancelled",
-        f"{source.name} with `clean`, cancelled while its pages are read, {ROUNDS} times. Seconds "
-        "until the last process of the job is gone, and its work folder with it.",
+        "Cancellation",
+        f"{source.name} with `clean`, cancelled during OCR, {ROUNDS} times. Seconds until the last "
+        "process of the job has ended and its work folder is deleted.",
         table(
             ["median", "fastest", "slowest"],
             [[f"{f(seconds):.2f}" for f in (statistics.median, min, max)]],
@@ -52,21 +52,21 @@ def main() -> None:
 
 def _cancel(stack: Stack, http: httpx.Client, content: bytes, language: str, pause: float) -> float:
     files = {"file": ("document.pdf", content)}
-    wanted = {"languages": language, "clean": "true"}
-    job = http.post("/v1/jobs", files=files, data=wanted).json()
+    options = {"languages": language, "clean": "true"}
+    job = http.post("/v1/jobs", files=files, data=options).json()
     link = job["links"]["self"]
     wait_until(lambda: http.get(link).json()["progress"]["pages_done"] >= 1)
     time.sleep(pause)
-    readers = stack.children("worker 0")
-    busy = [one for reader in readers for one in (reader, *reader.children(recursive=True))]
-    began = time.monotonic()
+    children = stack.children("worker 0")
+    busy = [one for child in children for one in (child, *child.children(recursive=True))]
+    started = time.monotonic()
     http.post(f"{link}/cancel").raise_for_status()
     work = stack.data / "jobs" / job["id"][:2] / job["id"] / "work"
-    wait_until(lambda: not work.exists() and not any(_runs(one) for one in busy), 30)
-    return time.monotonic() - began
+    wait_until(lambda: not work.exists() and not any(_is_running(one) for one in busy), 30)
+    return time.monotonic() - started
 
 
-def _runs(process: psutil.Process) -> bool:
+def _is_running(process: psutil.Process) -> bool:
     return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
 

@@ -1,4 +1,4 @@
-"""Who waits for whom: a one-page document behind a large one, and two large ones.
+"""Fair scheduling: a one-page document submitted after a large one, and two large documents.
 
 python -m bench.fairness [DOCUMENT [LANGUAGE]]
 """
@@ -31,37 +31,37 @@ def wait_for_pages(service: Service, job: dict[str, Any], pages: int) -> None:
 
 
 def waited(job: dict[str, Any]) -> float:
-    """Seconds from submit to start."""
+    """Returns the seconds from submission to start."""
     started, created = (datetime.fromisoformat(job[name]) for name in ("started_at", "created_at"))
     return (started - created).total_seconds()
 
 
 def behind_a_large_one(source: Path, folder: Path, language: str) -> list[list[object]]:
-    """Waiting time of a one-page document, for each priority."""
+    """Returns rows with the waiting time of a one-page document, for each priority."""
     large, small = repeated(source, folder / "l.pdf", LARGE), repeated(source, folder / "s.pdf", 1)
     rows: list[list[object]] = []
     with warm(source, language) as service:
         job = service.submit(large, languages=language)
         wait_for_pages(service, job, 4 * CORES)
-        began, before = time.monotonic(), pages_done(service, job)
+        started, before = time.monotonic(), pages_done(service, job)
         waits: dict[str, list[float]] = {}
         for _ in range(ROUNDS):
             for priority in ("interactive", "normal", "bulk"):
-                done = service.read(small, languages=language, priority=priority)
+                done = service.process(small, languages=language, priority=priority)
                 waits.setdefault(priority, []).append(waited(done))
         small_pages = ROUNDS * len(waits)
-        read = pages_done(service, job) - before + small_pages
-        page_time = (time.monotonic() - began) * CORES / read
+        processed = pages_done(service, job) - before + small_pages
+        page_time = (time.monotonic() - started) * CORES / processed
         service.http.delete(job["links"]["self"])
     for priority, seconds in waits.items():
-        middle, most = statistics.median(seconds), max(seconds)
-        page_times = f"{middle / page_time:.2f}", f"{most / page_time:.2f}"
-        rows.append([priority, f"{middle:.2f}", *page_times, f"{page_time:.2f}"])
+        median, longest = statistics.median(seconds), max(seconds)
+        page_times = f"{median / page_time:.2f}", f"{longest / page_time:.2f}"
+        rows.append([priority, f"{median:.2f}", *page_times, f"{page_time:.2f}"])
     return rows
 
 
 def two_large_ones(source: Path, folder: Path, language: str) -> list[list[object]]:
-    """Pages that each of two large documents gets in the same time."""
+    """Returns rows with the pages that two large documents finish in the same 30 seconds."""
     large = repeated(source, folder / "large.pdf", LARGE)
     with warm(source, language) as service:
         jobs = [service.submit(large, languages=language) for _ in range(2)]
@@ -82,14 +82,15 @@ def main() -> None:
         shares = two_large_ones(source, Path(name), language)
     publish(
         "fairness",
-        "Who waits for whom",
-        f"From submit to start of a one-page document, while one of {LARGE} pages is read by "
-        f"{CORES} processes; {ROUNDS} each.",
+        "Fair scheduling",
+        f"Time from submission to start of a one-page document, while {CORES} processes work on a "
+        f"document of {LARGE} pages; {ROUNDS} times per priority. A page time is the time of one "
+        "page.",
         table(
-            ["priority", "median s", "median in page times", "most in page times", "page time s"],
+            ["priority", "median s", "median page times", "maximum page times", "page time s"],
             waits,
         ),
-        f"Pages of two documents of {LARGE} pages in the same 30 seconds.",
+        f"Finished pages of two documents of {LARGE} pages each in the same 30 seconds:",
         table(["", "pages"], shares),
     )
 

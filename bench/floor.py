@@ -1,4 +1,4 @@
-"""The floor: Tesseract alone, through `tesserocr`, on ready page images in warm processes."""
+"""The lower bound: only Tesseract, through `tesserocr`, on page images in warm processes."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ _api: Any = None
 
 
 def images(document: Path, folder: Path, dpi: int = 300) -> list[Path]:
-    """The pages of a document as uncompressed images."""
+    """Writes the pages of a document as uncompressed images, and returns their paths."""
     pdf = pypdfium2.PdfDocument(document)
     count = len(pdf)
     pdf.close()
     square = Resolution(float(dpi), float(dpi))
-    drawn = []
+    paths = []
     for number in range(1, count + 1):
         target = folder / f"{number}.tif"
         rasterizer.rasterize(
             document, target, "png16m", square, number, square, 0, False, None, False
         )
-        drawn.append(target)
-    return drawn
+        paths.append(target)
+    return paths
 
 
 class Floor:
-    """Warm processes; a context manager."""
+    """A pool of processes with loaded models, as a context manager."""
 
     def __init__(self, language: str, processes: int) -> None:
-        # Started anew: a fork of this process would have whatever runs here.
+        # Not forked, because this process has threads and connections.
         self._pool = ProcessPoolExecutor(
             processes, get_context("spawn"), initializer=_load, initargs=(language,)
         )
@@ -47,9 +47,9 @@ class Floor:
     def __exit__(self, *_: object) -> None:
         self._pool.shutdown()
 
-    def read(self, pages: list[Path]) -> None:
-        """Reads all pages."""
-        list(self._pool.map(_read, pages))
+    def process(self, pages: list[Path]) -> None:
+        """Runs OCR on all pages."""
+        list(self._pool.map(_recognize, pages))
 
 
 def _load(language: str) -> None:
@@ -62,7 +62,7 @@ def _load(language: str) -> None:
     _api = tesserocr.PyTessBaseAPI(lang=language)
 
 
-def _read(page: Path) -> int:
+def _recognize(page: Path) -> int:
     with Image.open(page) as image:
         _api.SetImageBytes(
             image.convert("RGB").tobytes(), image.width, image.height, 3, image.width * 3

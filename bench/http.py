@@ -1,9 +1,9 @@
-"""Status polls: 50 clients, 10,000 jobs, against FastAPI with a dictionary.
+"""Status polls of 50 clients with 10,000 jobs, compared with FastAPI and a dictionary.
 
     python -m bench.http        (needs `wrk`: apt-get install wrk)
 
-The comparison is what the OCR-with-progress demo does: one uvicorn, a route that returns an entry
-of a dictionary. Both answer with the same JSON.
+The competitor works like the OCR-with-progress demo: one uvicorn process with a route that returns
+an entry of a dictionary. Both return the same JSON.
 """
 
 from __future__ import annotations
@@ -46,24 +46,24 @@ uvicorn.run(app, port=int(sys.argv[2]), log_level="warning")
 
 
 def wrk(url: str) -> tuple[float, float, float]:
-    """Requests a second, and milliseconds of the median and of the 99th percentile."""
+    """Returns requests per second, and the 50th and 99th percentile in milliseconds."""
     command = ["wrk", "-t1", f"-c{CLIENTS}", f"-d{SECONDS}s", "--latency", url]
-    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    if "Non-2xx" in said:
-        raise RuntimeError(said)
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    if "Non-2xx" in output:
+        raise RuntimeError(output)
 
-    def milliseconds(share: str) -> float:
-        found = re.search(rf"{share}%\s+([\d.]+)(us|ms|s)", said)
-        assert found
-        return float(found[1]) * {"us": 0.001, "ms": 1, "s": 1000}[found[2]]
+    def milliseconds(percentile: str) -> float:
+        match = re.search(rf"{percentile}%\s+([\d.]+)(us|ms|s)", output)
+        assert match
+        return float(match[1]) * {"us": 0.001, "ms": 1, "s": 1000}[match[2]]
 
-    rate = re.search(r"Requests/sec:\s+([\d.]+)", said)
+    rate = re.search(r"Requests/sec:\s+([\d.]+)", output)
     assert rate
     return float(rate[1]), milliseconds("50"), milliseconds("99")
 
 
 def fill(service: Service, job_id: str) -> None:
-    """Makes 10,000 jobs in Redis: copies of one that has ended."""
+    """Creates 10,000 jobs in Redis, which are copies of one that has ended."""
     client = redis.Redis(unix_socket_path=str(service.stack.data_dir / "redis" / "redis.sock"))
     record: dict[Any, Any] = client.hgetall(f"celery-task-meta-{job_id}")
     with client.pipeline(transaction=False) as pipe:
@@ -79,38 +79,38 @@ def main() -> None:
     if not shutil.which("wrk"):
         sys.exit("wrk is missing: apt-get install wrk")
     with tempfile.TemporaryDirectory() as name, warm() as service:
-        done = service.read(DATA / "huckleberry-finn-p22.pdf")
+        done = service.process(DATA / "huckleberry-finn-p22.pdf")
         fill(service, done["id"])
-        ours = service.stack.url + done["links"]["self"]
+        own_url = service.stack.url + done["links"]["self"]
         stored, port = Path(name) / "jobs.json", free_port()
         stored.write_text(json.dumps({done["id"]: service.show(done)}))
-        theirs = f"http://127.0.0.1:{port}/v1/jobs/{done['id']}"
+        other_url = f"http://127.0.0.1:{port}/v1/jobs/{done['id']}"
         server = subprocess.Popen([sys.executable, "-c", COMPARISON, stored, str(port)])
         try:
-            wait_until(lambda: answers(theirs))
-            found: dict[str, list[tuple[float, float, float]]] = {}
+            wait_until(lambda: responds(other_url))
+            results: dict[str, list[tuple[float, float, float]]] = {}
             for _ in range(ROUNDS):
-                for who, url in (("our service", ours), ("FastAPI and a dictionary", theirs)):
-                    found.setdefault(who, []).append(wrk(url))
-                    print(f"  {who}: {found[who][-1]}", flush=True)
+                for label, url in (("OCR Tasks", own_url), ("FastAPI, dictionary", other_url)):
+                    results.setdefault(label, []).append(wrk(url))
+                    print(f"  {label}: {results[label][-1]}", flush=True)
                     time.sleep(1)
         finally:
             server.terminate()
             server.wait()
     rows = [
-        [who, *(f"{statistics.median(column):.0f}" for column in zip(*runs, strict=True))]
-        for who, runs in found.items()
+        [label, *(f"{statistics.median(column):.0f}" for column in zip(*runs, strict=True))]
+        for label, runs in results.items()
     ]
     publish(
         "http",
         "Status polls",
-        f"{CLIENTS} clients, {JOBS} jobs in Redis, {SECONDS} s; medians of {ROUNDS} rounds. The "
-        "clients run on the same cores.",
-        table(["", "polls a second", "p50 ms", "p99 ms"], rows),
+        f"{CLIENTS} clients, {JOBS:,} jobs in Redis, {SECONDS} s; medians of {ROUNDS} rounds. The "
+        "clients run on the same cores as the server.",
+        table(["", "polls per second", "p50 ms", "p99 ms"], rows),
     )
 
 
-def answers(url: str) -> bool:
+def responds(url: str) -> bool:
     try:
         return httpx.get(url).status_code == 200
     except httpx.TransportError:

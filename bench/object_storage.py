@@ -1,9 +1,9 @@
-"""What a bucket costs: the same document through the folder and through S3, in turn.
+"""S3 storage compared with a folder: the same document in both, in turn.
 
-    python -m bench.object_storage [document.pdf language]
+    python -m bench.object_storage [DOCUMENT [LANGUAGE]]
 
-Two stacks, each with its own Redis, on one machine; the S3 server is `rclone serve s3`, behind the
-front of the tests (`tests/bucket.py`), so the network costs nothing and the server a little.
+Two services with a Redis each run on one machine. The S3 server is `rclone serve s3` behind the
+proxy of the tests (`tests/bucket.py`), without a network in between.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from tests.bucket import serving
 from tests.conftest import running_stack, submit, wait_for_end
 
 ROUNDS = 5
-#: Requests of each kind in a round, of which the median counts.
-TIMES = 30
+#: Requests of each kind in a round; the result is their median.
+REQUESTS = 30
 
 
 def main() -> None:
@@ -44,7 +44,7 @@ def main() -> None:
                 seconds[kind].append(_measure(http, source, language))
                 print(f"  {number + 1} {kind}: {seconds[kind][-1][0]:.2f} s")
         requests = round((len(bucket.requests) - requests) / ROUNDS)
-    names = ("a document, from upload to text", "the PDF", "64 KiB of it", "the list of its pages")
+    names = ("document, upload to text", "download the PDF", "64 KiB of the PDF", "list of pages")
     rows = []
     for place, what in enumerate(names):
         folder, s3 = (
@@ -53,36 +53,35 @@ def main() -> None:
         rows.append([what, f"{folder * 1000:.1f}", f"{s3 * 1000:.1f}", f"{s3 / folder:.2f}"])
     publish(
         "object_storage",
-        "A bucket instead of a folder",
-        f"{source.name} through the folder and through S3 on the same machine, {ROUNDS} times in "
-        f"turn; medians, milliseconds. With all its questions a round is {requests} requests to "
-        "the bucket.",
-        table(["", "folder", "bucket", "bucket / folder"], rows),
+        "S3 storage",
+        f"{source.name} with a folder and with S3 on the same machine, in turn; medians of "
+        f"{ROUNDS} rounds, in milliseconds. A round sends {requests} requests to the S3 server.",
+        table(["", "folder", "S3", "S3 / folder"], rows),
     )
 
 
 def _measure(http: httpx.Client, source: Path, language: str) -> list[float]:
-    """Seconds of a document, of its PDF, of a part of that, and of the list of its pages."""
-    began = time.monotonic()
+    """Returns the seconds of a document, its PDF, a part of the PDF, and the list of its pages."""
+    started = time.monotonic()
     job = wait_for_end(http, submit(http, source, languages=language).json(), 3600)
     link = job["links"]["self"]
     http.get(f"{link}/text").raise_for_status()
-    whole = time.monotonic() - began
+    document_seconds = time.monotonic() - started
     assert job["state"] == "succeeded", job
     return [
-        whole,
+        document_seconds,
         _median(lambda: http.get(f"{link}/pdf")),
         _median(lambda: http.get(f"{link}/pdf", headers={"Range": "bytes=1000-66535"})),
         _median(lambda: http.get(f"{link}/pages")),
     ]
 
 
-def _median(ask: Callable[[], httpx.Response]) -> float:
+def _median(send: Callable[[], httpx.Response]) -> float:
     seconds = []
-    for _ in range(TIMES):
-        began = time.monotonic()
-        ask().raise_for_status()
-        seconds.append(time.monotonic() - began)
+    for _ in range(REQUESTS):
+        started = time.monotonic()
+        send().raise_for_status()
+        seconds.append(time.monotonic() - started)
     return statistics.median(seconds)
 
 

@@ -1,9 +1,10 @@
-"""What a run of an OCR-D processor costs here, and called by hand as in `ocrd process`.
+"""Run time of OCR-D processors, compared with starting their program as `ocrd process` does.
 
     python -m bench.ocrd_start
 
-Both work on the same workspace of two pages, in turns, each time into a new file group. Ours runs
-are those of a worker's process: the processor stays loaded, the METS file is merged under a lease.
+Both process the same workspace of two pages, in turn, each time with a new output file group.
+OCR Tasks runs them as in a worker: the processor stays loaded, and the METS file is merged under a
+lease.
 """
 
 from __future__ import annotations
@@ -48,15 +49,15 @@ def main() -> None:
             server.terminate()
     publish(
         "ocrd_start",
-        "A processor of OCR-D is run",
-        f"Median seconds of {ROUNDS} runs. `ocrd-dummy` copies two pages, "
-        "`ocrd-tesserocr-recognize` reads one. By hand: the processor's own program.",
-        table(["run", "seconds", "of ours"], rows),
+        "OCR-D processors",
+        f"Medians of {ROUNDS} runs. `ocrd-dummy` copies two pages, `ocrd-tesserocr-recognize` runs "
+        "OCR on one.",
+        table(["", "seconds", "ratio"], rows),
     )
 
 
 def _processors() -> Path:
-    """The folder of the processors."""
+    """Returns the folder of the processors' programs."""
     own = ROOT / ".venv-ocrd" / "bin"
     return own if own.exists() else Path(os.environ["OCR_OCRD_PATH"])
 
@@ -68,21 +69,17 @@ def _measure(folder: Path) -> list[list[object]]:
         ("ocrd-tesserocr-recognize", "PHYS_0017", TESSERACT),
     ):
         case = (folder, processor, page, parameters)
-        names = {"ours": f"{processor}, kept loaded", "hand": f"{processor}, by hand"}
-        _ours(*case)  # loads it
+        loaded, started = f"{processor}, OCR Tasks (stays loaded)", f"{processor}, its program"
+        _run_loaded(*case)  # loads the processor
         seconds = interleaved(
-            {
-                names["ours"]: partial(_ours, *case),
-                names["hand"]: partial(_by_hand, *case),
-            },
-            ROUNDS,
+            {loaded: partial(_run_loaded, *case), started: partial(_run_program, *case)}, ROUNDS
         )
-        rows += ratios(seconds, names["ours"])
+        rows += ratios(seconds, loaded)
     warm_pool.end_all()
     return rows
 
 
-def _ours(folder: Path, processor: str, page: str, parameters: dict[str, Any]) -> None:
+def _run_loaded(folder: Path, processor: str, page: str, parameters: dict[str, Any]) -> None:
     number = next(_numbers)
     order = running.Order(
         executable=processor,
@@ -97,13 +94,13 @@ def _ours(folder: Path, processor: str, page: str, parameters: dict[str, Any]) -
     running.run(order, folder / "log.txt")
 
 
-def _by_hand(folder: Path, processor: str, page: str, parameters: dict[str, Any]) -> None:
+def _run_program(folder: Path, processor: str, page: str, parameters: dict[str, Any]) -> None:
     command: list[str] = [str(_processors() / processor), "-w", str(folder / "kant")]
     command += ["-I", "OCR-D-IMG", "-O", f"OUT-{next(_numbers)}", *(["-g", page] if page else [])]
     for name, value in parameters.items():
         command += ["-P", name, value]
-    with (folder / "by-hand.txt").open("ab") as words:
-        subprocess.run(command, check=True, stdout=words, stderr=words)
+    with (folder / "program.log").open("ab") as log:
+        subprocess.run(command, check=True, stdout=log, stderr=log)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""The web page in Chromium: what it weighs, and when something is to be seen.
+"""Load time and size of the web page in Chromium.
 
     python -m bench.page
 
-Each visit is one of a browser that has been nowhere before; the list has twenty documents. By the
-browser's own entries of performance; the bytes are those of HTML, styles, scripts and icons.
+Each visit has an empty cache, and the list contains twenty documents. Times are the browser's
+performance entries. The size is that of HTML, styles, scripts and icons.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ _PAINT = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
 
 
 def visit(browser: Browser, stack: Stack) -> tuple[float, float, int]:
-    """Milliseconds to the first paint and to the list of documents, and bytes."""
+    """Returns the milliseconds until the first paint and until the list, and the size in bytes."""
     context = browser.new_context(locale="de")
     page = context.new_page()
     sizes: dict[str, int] = {}
-    page.on("response", lambda answer: sizes.update({answer.url: len(answer.body())}))
+    page.on("response", lambda response: sizes.update({response.url: len(response.body())}))
     page.goto(stack.url)
     listed: float = _row(page).evaluate("() => performance.now()")
     page.wait_for_load_state("networkidle")
@@ -38,18 +38,18 @@ def visit(browser: Browser, stack: Stack) -> tuple[float, float, int]:
     return painted, listed, sum(size for url, size in sizes.items() if "/v1/" not in url)
 
 
-def read(browser: Browser, stack: Stack) -> float:
-    """Milliseconds from the click on a document to its words over the image."""
+def open_document(browser: Browser, stack: Stack) -> float:
+    """Returns the milliseconds from a click on a document until its words appear over the image."""
     context = browser.new_context(locale="de")
     page = context.new_page()
     page.goto(stack.url)
     _row(page).wait_for()
-    began: float = page.evaluate("performance.now()")
+    clicked: float = page.evaluate("performance.now()")
     page.get_by_role("button", name="Ansehen: 0.pdf").click()
     page.locator("#page-words span").first.wait_for(state="attached")
-    seen: float = page.evaluate("performance.now()")
+    visible: float = page.evaluate("performance.now()")
     context.close()
-    return seen - began
+    return visible - clicked
 
 
 def _row(page: Page) -> Locator:
@@ -70,22 +70,22 @@ def main() -> None:
         with stack.client() as http:
             for number in range(DOCUMENTS):
                 wait_for_end(http, submit(http, (f"{number}.pdf", documents.scan("word"))).json())
-        visit(browser, stack)  # the browser's own start
+        visit(browser, stack)  # not counted: includes the start of the browser
         painted, listed, sizes = zip(*(visit(browser, stack) for _ in range(VISITS)), strict=True)
-        opened = [read(browser, stack) for _ in range(VISITS)]
+        opened = [open_document(browser, stack) for _ in range(VISITS)]
     publish(
         "page",
-        "The web page",
-        f"A first visit, in German, with {DOCUMENTS} documents in the list, {VISITS} times; median "
-        f"and worst. {max(sizes) / 1000:.0f} kB of HTML, styles, scripts and icons, uncompressed.",
+        "Web page",
+        f"{VISITS} first visits, in German, with {DOCUMENTS} documents in the list. HTML, styles, "
+        f"scripts and icons have {max(sizes) / 1000:.0f} kB, uncompressed.",
         table(
-            ["", "ms", "worst"],
+            ["", "median ms", "maximum ms"],
             [
-                [what, f"{statistics.median(times):.0f}", f"{max(times):.0f}"]
-                for what, times in (
+                [label, f"{statistics.median(times):.0f}", f"{max(times):.0f}"]
+                for label, times in (
                     ("first contentful paint", painted),
-                    ("the list is there", listed),
-                    ("from a click to the words over a page's image", opened),
+                    ("list of documents", listed),
+                    ("open a document, until its words appear over the image", opened),
                 )
             ],
         ),

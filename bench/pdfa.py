@@ -1,6 +1,6 @@
-"""What PDF/A is made without Ghostscript: which documents are lost, and the size of the others.
+"""PDF/A without Ghostscript: which documents cannot be converted, and the size of the others.
 
-python -m bench.pdfa FOLDER…    folders of PDFs; pages are not read, as that changes nothing here
+python -m bench.pdfa FOLDER…    (folders of PDFs; OCR is skipped, because it does not matter here)
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ import pikepdf
 from bench.report import publish, table
 
 _OCRMYPDF = [sys.executable, "-m", "ocrmypdf", "--quiet", "--output-type", "auto"]
-_UNREAD = ["--ocr-engine", "none", "--skip-text"]
+_NO_OCR = ["--ocr-engine", "none", "--skip-text"]
 
 
 def without_ghostscript(folder: Path) -> dict[str, str]:
-    """An environment whose PATH has what OCRmyPDF uses but for Ghostscript."""
+    """Returns an environment whose PATH contains OCRmyPDF's programs except Ghostscript."""
     for name in ("tesseract", "unpaper", "pngquant"):
-        found = shutil.which(name)
-        assert found, f"{name} is not installed"
-        (folder / name).symlink_to(found)
+        program = shutil.which(name)
+        assert program, f"{name} is not installed"
+        (folder / name).symlink_to(program)
     return os.environ | {"PATH": str(folder)}
 
 
 def convert(source: Path, target: Path, environment: dict[str, str]) -> tuple[str, int, float]:
-    """The kind of PDF that comes out, its bytes, and seconds."""
+    """Converts a PDF. Returns the kind of the resulting PDF, its size in bytes, and the seconds."""
     started = time.monotonic()
-    command = [*_OCRMYPDF, *_UNREAD, str(source), str(target)]
+    command = [*_OCRMYPDF, *_NO_OCR, str(source), str(target)]
     done = subprocess.run(command, env=environment, capture_output=True, check=False)
     seconds = time.monotonic() - started
     if done.returncode not in (0, 10) or not target.exists():
@@ -45,15 +45,15 @@ def convert(source: Path, target: Path, environment: dict[str, str]) -> tuple[st
 
 def main() -> None:
     sources = sorted({path for name in sys.argv[1:] for path in Path(name).glob("*.pdf")})
-    assert sources, "give folders of PDFs"
+    assert sources, "usage: python -m bench.pdfa FOLDER..."
     rows, kinds, seconds, sizes = [], {"with": 0, "without": 0}, [0.0, 0.0], [0, 0]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "bin").mkdir()
-        bare = without_ghostscript(folder / "bin")
+        environment = without_ghostscript(folder / "bin")
         for source in sources:
             with_it = convert(source, folder / "with.pdf", dict(os.environ))
-            without = convert(source, folder / "without.pdf", bare)
+            without = convert(source, folder / "without.pdf", environment)
             for path in (folder / "with.pdf", folder / "without.pdf"):
                 path.unlink(missing_ok=True)
             kinds["with"] += with_it[0].startswith("PDF/A")
@@ -67,10 +67,11 @@ def main() -> None:
     publish(
         "pdfa",
         "PDF/A without Ghostscript",
-        f"{len(sources)} PDFs, not read, only made PDF/A: {kinds['with']} with Ghostscript, "
-        f"{kinds['without']} without it. All together {seconds[1] / seconds[0]:.2f} × as long and "
-        f"{sizes[1] / max(1, sizes[0]):.2f} × as large without it. Those that differ:",
-        table(["document", "with", "without"], rows),
+        f"Of {len(sources)} PDFs, {kinds['with']} became PDF/A with Ghostscript and "
+        f"{kinds['without']} without it. OCR was skipped. Without Ghostscript, all PDFs together "
+        f"took {seconds[1] / seconds[0]:.2f} × as long and became "
+        f"{sizes[1] / max(1, sizes[0]):.2f} × as large. Documents with different results:",
+        table(["document", "with Ghostscript", "without"], rows),
     )
 
 

@@ -1,4 +1,4 @@
-"""What it costs to know how far a job is: reports, leases, and ten clients that poll.
+"""Overhead of progress: CPU time of reports, page leases, and ten clients that poll.
 
 python -m bench.progress [DOCUMENT [LANGUAGE]]
 """
@@ -55,7 +55,7 @@ page_queue.close("bench:1")
 
 
 def cpu_by_part(service: Service) -> dict[str, float]:
-    """CPU seconds so far of Redis, the web processes and the workers."""
+    """Returns the CPU seconds so far of Redis, the web processes and the workers."""
     parts = {"redis": 0.0, "web": 0.0, "worker": 0.0}
     assert service.stack.process
     for process in psutil.Process(service.stack.process.pid).children(recursive=True):
@@ -68,20 +68,20 @@ def cpu_by_part(service: Service) -> dict[str, float]:
     return parts
 
 
-def poll(url: str, ended: threading.Event, answers: list[int]) -> None:
-    """A client that asks every second, as the page does without events."""
+def poll(url: str, ended: threading.Event, statuses: list[int]) -> None:
+    """Polls a job every second, as the web page does if it cannot use server-sent events."""
     with httpx.Client() as client:
         while not ended.wait(1):
-            answers.append(client.get(url).status_code)
+            statuses.append(client.get(url).status_code)
 
 
 def job_with_pollers(service: Service, source: Any, language: str) -> tuple[dict[str, float], int]:
-    """CPU seconds of each part during a job that ten clients follow, and the number of polls."""
+    """Runs a job that ten clients poll. Returns CPU seconds by part, and the number of polls."""
     before = cpu_by_part(service)
-    ended, answers = threading.Event(), [0]
+    ended, statuses = threading.Event(), [0]
     job = service.submit(source, languages=language)
     url = service.stack.url + job["links"]["self"]
-    pollers = [threading.Thread(target=poll, args=(url, ended, answers)) for _ in range(POLLERS)]
+    pollers = [threading.Thread(target=poll, args=(url, ended, statuses)) for _ in range(POLLERS)]
     for poller in pollers:
         poller.start()
     while service.show(job)["state"] in ("queued", "running"):
@@ -90,7 +90,7 @@ def job_with_pollers(service: Service, source: Any, language: str) -> tuple[dict
     for poller in pollers:
         poller.join()
     after = cpu_by_part(service)
-    return {part: after[part] - before[part] for part in before}, len(answers) - 1
+    return {part: after[part] - before[part] for part in before}, len(statuses) - 1
 
 
 def main() -> None:
@@ -107,25 +107,25 @@ def main() -> None:
     report, lease, message = (float(cost) for cost in done.stdout.split())
     total = sum(spent.values())
     per_page: list[tuple[str, float]] = [
-        # OCR_PROGRESS_INTERVAL allows four reports a second; a page takes about one.
-        ("reports (4 a page)", 4 * report),
-        ("lease, completion and collection of a page", lease),
-        ("message of a helper, at most one a page", message),
+        # OCR_PROGRESS_INTERVAL allows four reports per second, and a page takes about a second.
+        ("progress reports (4 per page)", 4 * report),
+        ("lease, complete and collect a page", lease),
+        ("helper messages (at most 1 per page)", message),
     ]
     rows = [
         [name, f"{cost * 1000:.2f} ms", f"{cost * pages / total:.2%}"] for name, cost in per_page
     ]
-    rows.append(["together", "", f"{sum(cost for _, cost in per_page) * pages / total:.2%}"])
+    rows.append(["sum", "", f"{sum(cost for _, cost in per_page) * pages / total:.2%}"])
     rows += [
         [f"web processes, {POLLERS} clients, {polls} polls", "", f"{spent['web'] / total:.2%}"],
-        ["Redis, everything", "", f"{spent['redis'] / total:.2%}"],
+        ["Redis, total", "", f"{spent['redis'] / total:.2%}"],
     ]
     publish(
         "progress",
-        "The cost of progress",
-        f"{source.name}, {pages} pages: CPU in the processes that report, as a share of the "
-        f"{total:.1f} CPU seconds of the job with everything around it.",
-        table(["", "CPU for a page", "of the job"], rows),
+        "Overhead of progress",
+        f"CPU time in the processes that report progress of {source.name} ({pages} pages), as a "
+        f"share of all CPU time of the service during the job ({total:.1f} s).",
+        table(["", "CPU time per page", "share"], rows),
     )
 
 

@@ -1,4 +1,4 @@
-"""Runs competitors side by side and writes what came out into RESULTS.md."""
+"""Runs competitors side by side, and writes the results to RESULTS.md."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ RESULTS = Path(__file__).parent / "RESULTS.md"
 
 
 def interleaved(competitors: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Median seconds of each competitor: all of them run in every round, in a turning order."""
+    """Returns the median seconds of each competitor.
+
+    Each round runs all competitors, in an order that rotates from round to round.
+    """
     names = list(competitors)
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for number in range(rounds):
@@ -30,18 +33,18 @@ def interleaved(competitors: Mapping[str, Callable[[], object]], rounds: int) ->
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A Markdown table."""
+    """Returns a Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(str(cell) for cell in row) + " |" for row in lines)
 
 
 def ratios(seconds: Mapping[str, float], of: str) -> list[list[object]]:
-    """Rows of a table: name, seconds, and how many times as long as `of` it took."""
+    """Returns table rows: name, seconds, and the ratio to the seconds of the competitor `of`."""
     return [[name, f"{s:.2f}", f"{s / seconds[of]:.2f}"] for name, s in seconds.items()]
 
 
 def machine() -> str:
-    """The machine and the versions, in a line."""
+    """Returns the machine and the versions of programs on one line."""
     cpu = platform.processor() or platform.machine()
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
@@ -56,14 +59,14 @@ def machine() -> str:
 
 
 def publish(name: str, title: str, *paragraphs: str) -> None:
-    """Prints a section and puts it into RESULTS.md, in the place of the one of the same name."""
+    """Prints a section and writes it to RESULTS.md, where it replaces the one of the same name."""
     day = time.strftime("%Y-%m-%d")
     source = f"`python -m bench.{name}`, {day}. {machine()}."
     body = "\n\n".join([f"## {title}", *paragraphs, source])
     print(f"\n{body}\n")
     begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
     section = f"{begin}\n{body}\n{end}"
-    text = RESULTS.read_text() if RESULTS.exists() else "# What it costs\n"
+    text = RESULTS.read_text() if RESULTS.exists() else "# Benchmark results\n"
     pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
     if pattern.search(text):
         text = pattern.sub(lambda _: section, text)

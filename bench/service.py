@@ -1,4 +1,4 @@
-"""Our service as a competitor: a stack of its own, warm, and a client that waits."""
+"""OCR Tasks as a competitor: starts a separate service, warms it up, and waits for its jobs."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ import pikepdf
 
 from tests.conftest import DATA, Stack, running_stack
 
-#: The benchmark document, where it is there: 20 scanned pages, 300 dpi, in colour, German.
+#: The benchmark document, if available: 20 pages scanned in color at 300 dpi, German.
 KANT = Path(__file__).parents[2] / "shared" / "data" / "kant-1784.pdf"
 FINAL = ("succeeded", "failed", "cancelled")
 
 
 def document() -> tuple[Path, str]:
-    """The document to work with, and its language: the first argument, or the one at hand."""
+    """Returns the document and its language: from the command line, or the default document."""
     if len(sys.argv) > 1:
         return Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else "eng"
     return (KANT, "deu") if KANT.exists() else (DATA / "multipage.pdf", "eng")
 
 
 def repeated(source: Path, target: Path, pages: int) -> Path:
-    """A document of so many pages: those of the source, again and again."""
+    """Writes a document with `pages` pages, repeating the pages of the source."""
     with pikepdf.open(source) as pdf, pikepdf.new() as new:
         for number in range(pages):
             new.pages.append(pdf.pages[number % len(pdf.pages)])
@@ -39,46 +39,46 @@ def repeated(source: Path, target: Path, pages: int) -> Path:
 
 @dataclass
 class Service:
-    """A running stack and a client of it."""
+    """A running service and a client of it."""
 
     stack: Stack
     http: httpx.Client
 
     def submit(self, *files: Path, **options: Any) -> dict[str, Any]:
-        """Sends one document."""
+        """Submits a document and returns its job."""
         parts = [("file", (file.name, file.read_bytes())) for file in files]
-        answer = self.http.post("/v1/jobs", files=parts, data=options)
-        answer.raise_for_status()
-        job: dict[str, Any] = answer.json()
+        response = self.http.post("/v1/jobs", files=parts, data=options)
+        response.raise_for_status()
+        job: dict[str, Any] = response.json()
         return job
 
     def wait(self, job: dict[str, Any]) -> dict[str, Any]:
-        """The job when it has ended, by long polls."""
+        """Waits with long polls until a job has ended, and returns it."""
         while job["state"] not in FINAL:
             job = self.http.get(job["links"]["self"], params={"wait": 30}).json()
         return job
 
     def show(self, job: dict[str, Any]) -> dict[str, Any]:
-        """The job as it is now."""
-        shown: dict[str, Any] = self.http.get(job["links"]["self"]).json()
-        return shown
+        """Returns the current state of a job."""
+        current: dict[str, Any] = self.http.get(job["links"]["self"]).json()
+        return current
 
-    def read(self, *files: Path, **options: Any) -> dict[str, Any]:
-        """Sends a document and waits for the end."""
+    def process(self, *files: Path, **options: Any) -> dict[str, Any]:
+        """Submits a document, waits until its job has succeeded, and returns the job."""
         job = self.wait(self.submit(*files, **options))
         if job["state"] != "succeeded":
             raise RuntimeError(job["error"])
         return job
 
     def pdf(self, job: dict[str, Any], target: Path) -> Path:
-        """The finished PDF."""
+        """Downloads the PDF of a job."""
         target.write_bytes(self.http.get(f"{job['links']['self']}/pdf").content)
         return target
 
 
 @contextmanager
 def warm(warm_up: Path | None = None, language: str = "eng", **settings: str) -> Iterator[Service]:
-    """A service that has read something with each of its processes."""
+    """Starts a service, in which each process has processed pages if `warm_up` is a document."""
     with (
         tempfile.TemporaryDirectory() as folder,
         running_stack(Path(folder), **{"OCR_WEB_PROCESSES": "2"} | settings) as stack,
@@ -86,12 +86,12 @@ def warm(warm_up: Path | None = None, language: str = "eng", **settings: str) ->
     ):
         service = Service(stack, http)
         if warm_up:
-            service.read(warm_up, languages=language)
+            service.process(warm_up, languages=language)
         yield service
 
 
 def timed(call: Any) -> float:
-    """Seconds that a call takes."""
+    """Returns the seconds that a call takes."""
     started = time.monotonic()
     call()
     return time.monotonic() - started

@@ -1,4 +1,4 @@
-"""Time and memory for 10, 100 and 1,000 pages: the cost of a page must not grow.
+"""Time and memory for 10, 100 and 1,000 pages, which should not grow per page.
 
 python -m bench.size [DOCUMENT [LANGUAGE]]
 """
@@ -21,7 +21,7 @@ SIZES = (10, 100, 1000)
 
 
 class Peaks(threading.Thread):
-    """The largest resident size of any process of each kind for as long as this runs."""
+    """A thread that records the peak resident memory of a single web and worker process."""
 
     def __init__(self, service: Service) -> None:
         super().__init__(daemon=True)
@@ -48,18 +48,18 @@ class Peaks(threading.Thread):
 
 
 def measure(source: Path, language: str, pages: int, folder: Path) -> list[object]:
-    """A row of the table: in a service of its own, so that peaks are of this document."""
-    made = repeated(source, folder / f"{pages}.pdf", pages)
+    """Returns a row of the table, measured in a new service, so the peaks are of this document."""
+    target = repeated(source, folder / f"{pages}.pdf", pages)
     with warm(source, language) as service:
         peaks = Peaks(service)
         peaks.start()
         started = time.monotonic()
-        job = service.read(made, languages=language)
+        job = service.process(target, languages=language)
         seconds = time.monotonic() - started
         peaks.stop()
-    reading = job["seconds"]["ocr"]
+    ocr_seconds = job["seconds"]["ocr"]
     row: list[object] = [pages, f"{seconds:.1f}", f"{seconds / pages:.3f}"]
-    row.append(f"{(seconds - reading) / pages:.3f}")
+    row.append(f"{(seconds - ocr_seconds) / pages:.3f}")
     print(f"  {row}", flush=True)
     return [*row, *(f"{size / MIB:.0f}" for size in (peaks.of["worker"], peaks.of["web"]))]
 
@@ -71,9 +71,12 @@ def main() -> None:
         rows = [measure(source, language, pages, Path(name)) for pages in sizes]
     publish(
         "size",
-        "Small and large documents",
-        f"The pages of {source.name}, again and again; one run. MiB: peak of the largest process.",
-        table(["pages", "seconds", "s a page", "of it not reading", "worker MiB", "web MiB"], rows),
+        "Document size",
+        f"The pages of {source.name}, repeated; one run. Memory: peak of the largest process.",
+        table(
+            ["pages", "seconds", "s per page", "without OCR", "worker MiB", "web MiB"],
+            rows,
+        ),
     )
 
 

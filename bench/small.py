@@ -1,4 +1,4 @@
-"""Many one-page scans.
+"""Throughput of many one-page scans.
 
 python -m bench.small [DOCUMENT [LANGUAGE]]
 """
@@ -22,19 +22,19 @@ COUNT = 40
 
 
 def split(source: Path, folder: Path) -> list[Path]:
-    """One-page documents of the pages of a document, in turn."""
-    made = []
+    """Writes one-page documents with the pages of a document, and returns their paths."""
+    paths = []
     with pikepdf.open(source) as pdf:
         for number in range(COUNT):
             with pikepdf.new() as single:
                 single.pages.append(pdf.pages[number % len(pdf.pages)])
-                made.append(folder / f"{number:02}.pdf")
-                single.save(made[-1])
-    return made
+                paths.append(folder / f"{number:02}.pdf")
+                single.save(paths[-1])
+    return paths
 
 
 def serve(service: Service, scans: list[Path], language: str) -> None:
-    """Sends all, as a client with a few connections does, and waits for the last one."""
+    """Submits all scans over four connections, and waits until all jobs have succeeded."""
     with ThreadPoolExecutor(4) as senders:
         jobs = list(senders.map(lambda scan: service.submit(scan, languages=language), scans))
     for job in jobs:
@@ -44,7 +44,7 @@ def serve(service: Service, scans: list[Path], language: str) -> None:
 
 
 def shell(scans: list[Path], language: str) -> None:
-    """`ocrmypdf` under `xargs`, a process for each core."""
+    """Runs `ocrmypdf` with `xargs`, one process per core."""
     command = ["xargs", "-P", str(CORES), "-I{}", sys.executable, "-m", "ocrmypdf", "-q", "-j", "1"]
     names = "\n".join(str(scan) for scan in scans)
     subprocess.run(
@@ -62,8 +62,8 @@ def main() -> None:
         scans = split(source, Path(name))
         seconds = interleaved(
             {
-                "our service": lambda: serve(service, scans, language),
-                "our service with OCR_GREY": lambda: serve(grey, scans, language),
+                "OCR Tasks": lambda: serve(service, scans, language),
+                "OCR Tasks with `OCR_GREY`": lambda: serve(grey, scans, language),
                 f"`xargs -P {CORES} ocrmypdf`": lambda: shell(scans, language),
             },
             ROUNDS,
@@ -71,9 +71,8 @@ def main() -> None:
     publish(
         "small",
         "Many small documents",
-        f"{COUNT} one-page scans from {source.name}, each sent by itself; medians of {ROUNDS} "
-        "rounds.",
-        table(["", "seconds", "ratio"], ratios(seconds, "our service")),
+        f"{COUNT} one-page scans from {source.name}, one request each; medians of {ROUNDS} rounds.",
+        table(["", "seconds", "ratio"], ratios(seconds, "OCR Tasks")),
     )
 
 

@@ -1,9 +1,9 @@
-"""The page queue under load: pages a second over HTTP, and what devices cost that only wait.
+"""The swarm's page queue under load: pages per second over HTTP, and the cost of waiting devices.
 
     python -m bench.swarm
 
-Fake devices read nothing, so what is measured is handing out, taking in and storing. Beside it in
-the same run: the same number of requests that do next to nothing (`/healthz`).
+Fake devices run no OCR: the benchmark measures leasing, sending and storing. It is compared with
+the same number of requests to `/healthz` in the same run.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ Connection = http.client.HTTPConnection
 
 
 def docr_device(connection: Connection, number: int) -> bool:
-    """A page by docr/smd's REST: two requests. False: nothing waits."""
+    """Processes a page with docr/smd's protocol: two requests. Returns False if none is waiting."""
     connection.request("GET", "/page")
-    answer = connection.getresponse()
-    answer.read()
-    if answer.status != 200:
+    response = connection.getresponse()
+    response.read()
+    if response.status != 200:
         return False
-    where = urlsplit(answer.headers["X-docr-Server-URL"])
-    connection.request("PUT", f"{where.path}?{where.query}", b"The words of a page.\n" * 40)
-    answer = connection.getresponse()
-    answer.read()
-    if answer.status != 200:
-        raise RuntimeError(f"HTTP status {answer.status}")
+    url = urlsplit(response.headers["X-docr-Server-URL"])
+    connection.request("PUT", f"{url.path}?{url.query}", b"The words of a page.\n" * 40)
+    response = connection.getresponse()
+    response.read()
+    if response.status != 200:
+        raise RuntimeError(f"HTTP status {response.status}")
     return True
 
 
@@ -61,14 +61,14 @@ def two_requests(connection: Connection, number: int) -> bool:
 def _clients(port: int, work: Callable[[Connection, int], bool], most: int) -> None:
     counts = itertools.count()
 
-    def go_on(number: int) -> None:
+    def run(number: int) -> None:
         connection = Connection("127.0.0.1", port, timeout=60)
         while next(counts) < most and work(connection, number):
             pass
         connection.close()
 
     threads = [
-        threading.Thread(target=go_on, args=(number,)) for number in range(DEVICES // PROCESSES)
+        threading.Thread(target=run, args=(number,)) for number in range(DEVICES // PROCESSES)
     ]
     for thread in threads:
         thread.start()
@@ -77,8 +77,8 @@ def _clients(port: int, work: Callable[[Connection, int], bool], most: int) -> N
 
 
 def rate(stack: Stack, work: Callable[[Connection, int], bool]) -> float:
-    """Rounds a second, by 50 clients."""
-    began = time.monotonic()
+    """Returns how often per second 50 clients together complete `work`."""
+    started = time.monotonic()
     processes = [
         multiprocessing.Process(target=_clients, args=(stack.port, work, PAGES // PROCESSES))
         for _ in range(PROCESSES)
@@ -87,7 +87,7 @@ def rate(stack: Stack, work: Callable[[Connection, int], bool]) -> float:
         process.start()
     for process in processes:
         process.join()
-    return PAGES / (time.monotonic() - began)
+    return PAGES / (time.monotonic() - started)
 
 
 def manage(stack: Stack, *arguments: str) -> str:
@@ -99,36 +99,36 @@ def manage(stack: Stack, *arguments: str) -> str:
 
 
 def load(stack: Stack, folder: Path) -> float:
-    """Registers 10,000 images, in 100 folders; gives the images a second."""
+    """Loads 10,000 images in 100 folders, and returns the images per second."""
     image = folder / "page.jpg"
     Image.new("L", (300, 400), "white").save(image)
     for number in range(PAGES):
         path = folder / "images" / f"{number // 100:03}" / f"{number:06}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.hardlink_to(image)
-    began = time.monotonic()
+    started = time.monotonic()
     manage(stack, "load", str(folder / "images"))
-    return PAGES / (time.monotonic() - began)
+    return PAGES / (time.monotonic() - started)
 
 
 def cpu(stack: Stack) -> float:
-    """Seconds of computing by all processes of a stack."""
+    """Returns the CPU seconds of all processes of a stack."""
     assert stack.process
-    rows = [stack.process.pid, *(p.pid for p in psutil.Process(stack.process.pid).children(True))]
-    return sum(sum(psutil.Process(pid).cpu_times()[:2]) for pid in rows)
+    pids = [stack.process.pid, *(p.pid for p in psutil.Process(stack.process.pid).children(True))]
+    return sum(sum(psutil.Process(pid).cpu_times()[:2]) for pid in pids)
 
 
 def poll_milliseconds(stack: Stack, seconds: float) -> float:
-    """The median of what somebody waits for a list of jobs meanwhile."""
-    found = []
+    """Returns the median response time of the list of jobs, measured for some seconds."""
+    milliseconds = []
     with stack.client() as client:
         ends = time.monotonic() + seconds
         while time.monotonic() < ends:
-            began = time.monotonic()
+            started = time.monotonic()
             client.get("/v1/jobs").raise_for_status()
-            found.append(1000 * (time.monotonic() - began))
+            milliseconds.append(1000 * (time.monotonic() - started))
             time.sleep(0.05)
-    return statistics.median(found)
+    return statistics.median(milliseconds)
 
 
 WAITERS = """
@@ -138,9 +138,9 @@ import httpx
 async def device(client, url, number, counts):
     await asyncio.sleep(random.uniform(0, 20))
     while True:
-        answer = await client.post(url, json={"device": f"phone {number}"})
-        counts[0] += answer.status_code == 200
-        await asyncio.sleep(answer.json()["retry_after"] * random.uniform(1, 1.5))
+        response = await client.post(url, json={"device": f"phone {number}"})
+        counts[0] += response.status_code == 200
+        await asyncio.sleep(response.json()["retry_after"] * random.uniform(1, 1.5))
 
 async def main(url, devices, seconds):
     counts = [0]
@@ -160,19 +160,19 @@ asyncio.run(main(sys.argv[1], int(sys.argv[2]), float(sys.argv[3])))
 
 
 def waiting(stack: Stack) -> list[list[str]]:
-    """What 1,000 devices cost for which nothing waits."""
-    quiet_began, before = time.monotonic(), cpu(stack)
+    """Returns rows with the load from no devices, and from 1,000 for which no page is waiting."""
+    idle_started, before = time.monotonic(), cpu(stack)
     quiet = poll_milliseconds(stack, 15)
-    idle = (cpu(stack) - before) / (time.monotonic() - quiet_began)
+    idle = (cpu(stack) - before) / (time.monotonic() - idle_started)
     command = [sys.executable, "-c", WAITERS, f"{stack.url}/v1/swarm/leases"]
     with subprocess.Popen(
         [*command, str(WAITING), str(SECONDS)], stdout=subprocess.PIPE, text=True
     ) as devices:
         assert devices.stdout
         devices.stdout.readline()
-        began, before = time.monotonic(), cpu(stack)
+        started, before = time.monotonic(), cpu(stack)
         busy = poll_milliseconds(stack, SECONDS - 2)
-        used = (cpu(stack) - before) / (time.monotonic() - began)
+        used = (cpu(stack) - before) / (time.monotonic() - started)
         polls = json.loads(devices.stdout.readline())
     return [
         ["none", "", f"{idle:.3f}", f"{quiet:.1f}"],
@@ -192,24 +192,30 @@ def main() -> None:
         ) as stack:
             loaded = load(stack, folder)
             pages, floor = rate(stack, docr_device), rate(stack, two_requests)
-            said = manage(stack, "stats")
+            stats = manage(stack, "stats")
             transcripts = sum(1 for _ in folder.rglob("*.txt"))
-            if f"done         {PAGES}" not in said or transcripts != PAGES:
-                raise RuntimeError(f"{transcripts} transcripts, {said}")
+            if f"done         {PAGES}" not in stats or transcripts != PAGES:
+                raise RuntimeError(f"{transcripts} transcripts, {stats}")
             wait_until(lambda: httpx.get(f"{stack.url}/page").status_code == 204)
             rows = waiting(stack)
     publish(
         "swarm",
-        "The swarm's page queue",
-        f"{PAGES:,} images of a collection, read by {DEVICES} fake docr/smd clients (two requests "
-        "a page), each answered once; and two requests that do nothing, by the same clients.\n\n"
-        + table(
-            ["images registered a second", "pages a second", "nothing, a second", "ratio"],
-            [[f"{loaded:.0f}", f"{pages:.0f}", f"{floor:.0f}", f"{pages / floor:.2f}"]],
-        )
-        + f"\n\n{WAITING:,} devices for which nothing waits, which come back as they are told:",
+        "Swarm page queue",
+        f"{PAGES:,} images of a collection, processed by {DEVICES} fake docr/smd clients with two "
+        "requests per page and no OCR; compared with two requests to `/healthz` from the same "
+        "clients. Each page got exactly one transcript.",
         table(
-            ["devices", "polls a second", "cores used by the service", "a list of jobs takes (ms)"],
+            [
+                "images loaded per second",
+                "pages per second",
+                "`/healthz` twice per second",
+                "ratio",
+            ],
+            [[f"{loaded:.0f}", f"{pages:.0f}", f"{floor:.0f}", f"{pages / floor:.2f}"]],
+        ),
+        f"{WAITING:,} devices for which no page is waiting, and which poll after `retry_after`:",
+        table(
+            ["devices", "polls per second", "CPU cores used by the service", "list of jobs, ms"],
             rows,
         ),
     )

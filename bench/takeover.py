@@ -1,8 +1,9 @@
-"""How long a job stands still when its worker dies.
+"""Time until another worker takes over a job after a crash.
 
     python -m bench.takeover
 
-Two workers, default leases; the whole worker that has the job is killed, twenty times.
+All processes of the worker that owns the job are killed, twenty times. There are two workers, with
+the default lease.
 """
 
 from __future__ import annotations
@@ -37,9 +38,9 @@ def main() -> None:
         stack.stop()
     publish(
         "takeover",
-        "A worker dies",
-        f"The whole worker that reads {source.name} is killed, {ROUNDS} times, with the default "
-        "lease of 20 s. Seconds until the job runs elsewhere.",
+        "Takeover after a crash",
+        f"All processes of the worker that owns the job ({source.name}) are killed, {ROUNDS} "
+        "times. Seconds until the job runs on another worker, with the default lease of 20 s.",
         table(
             ["median", "fastest", "slowest"],
             [[f"{f(seconds):.1f}" for f in (statistics.median, min, max)]],
@@ -56,14 +57,14 @@ def _take_over(stack: Stack, http: httpx.Client, content: bytes, language: str) 
     name = next(n for n in stack.worker_names() if stack.servers[n].process.pid == int(holder[1]))
     for process in [stack.servers[name].process, *stack.children(name)]:
         kill(process)
-    began = time.monotonic()
+    killed = time.monotonic()
     wait_until(
         lambda: (now := http.get(link).json())["attempt"] == 2 and now["state"] == "running", 60
     )
-    taken = time.monotonic() - began
+    seconds = time.monotonic() - killed
     http.post(f"{link}/cancel").raise_for_status()
     wait_until(stack.ready)
-    return taken
+    return seconds
 
 
 if __name__ == "__main__":

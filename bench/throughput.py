@@ -1,4 +1,4 @@
-"""One document, as many processes as cores.
+"""Throughput of one document, with one process per core.
 
 python -m bench.throughput [DOCUMENT [LANGUAGE]]
 """
@@ -21,16 +21,16 @@ CORES = len(os.sched_getaffinity(0))
 
 
 def stock(source: Path, target: Path, language: str, *more: str) -> None:
-    """OCRmyPDF from the shell."""
+    """Runs OCRmyPDF on the command line."""
     command = [sys.executable, "-m", "ocrmypdf", "-q", "-j", str(CORES), "-l", language, *more]
     subprocess.run([*command, str(source), str(target)], check=True, capture_output=True)
 
 
 def words(pdf: Path) -> list[str]:
-    """What `pdftotext` finds."""
+    """Returns the words of a PDF according to `pdftotext`."""
     command = ["pdftotext", str(pdf), "-"]
-    said: str = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    return said.split()
+    output: str = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return output.split()
 
 
 def main() -> None:
@@ -43,40 +43,38 @@ def main() -> None:
     ):
         folder = Path(name)
         pages = images(source, folder)
-        floor.read(pages[:CORES])
+        floor.process(pages[:CORES])
         ours = folder / "ours.pdf"
 
         def serve() -> None:
-            service.pdf(service.read(source, languages=language), ours)
+            service.pdf(service.process(source, languages=language), ours)
 
         seconds = interleaved(
             {
-                "our service, submit to PDF": serve,
-                f"stock `ocrmypdf -j {CORES}`": lambda: stock(
-                    source, folder / "stock.pdf", language
-                ),
+                "OCR Tasks, upload to PDF": serve,
+                f"`ocrmypdf -j {CORES}`": lambda: stock(source, folder / "stock.pdf", language),
                 f"`ocrmypdf -j {CORES} --plugin ocr_tasks.plugin`": lambda: stock(
                     source, folder / "plugin.pdf", language, "--plugin", "ocr_tasks.plugin"
                 ),
-                "our service with OCR_GREY": lambda: grey.read(source, languages=language),
-                "the floor: Tesseract alone": lambda: floor.read(pages),
+                "OCR Tasks with `OCR_GREY`": lambda: grey.process(source, languages=language),
+                "lower bound: Tesseract alone": lambda: floor.process(pages),
             },
             ROUNDS,
         )
         same = difflib.SequenceMatcher(
             None, words(folder / "stock.pdf"), words(ours), autojunk=False
         ).ratio()
-    _, shell, *_, least = seconds.values()
+    _, ocrmypdf, *_, lower_bound = seconds.values()
     rows = [
-        [name, f"{s:.2f}", f"{shell / s:.2f} times", f"{s / least:.2f}"]
+        [name, f"{s:.2f}", f"{ocrmypdf / s:.2f}", f"{s / lower_bound:.2f}"]
         for name, s in seconds.items()
     ]
     publish(
         "throughput",
         "One document",
         f"{source.name}, {len(pages)} pages, {CORES} processes; medians of {ROUNDS} rounds.",
-        table(["", "seconds", "as fast as stock", "of the floor"], rows),
-        f"Words that `pdftotext` finds in our PDF and in stock OCRmyPDF's: {same:.1%} the same.",
+        table(["", "seconds", "times as fast", "ratio to lower bound"], rows),
+        f"{same:.1%} of the words in the PDFs of OCR Tasks and OCRmyPDF are equal (`pdftotext`).",
     )
 
 

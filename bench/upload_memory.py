@@ -2,7 +2,7 @@
 
     python -m bench.upload_memory [MEGABYTES]
 
-Starts a stack of its own with one web process and sends it a PDF of that size (500 by default).
+Starts a service with one web process, and uploads a PDF of that size (500 by default).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MIB = 1024 * 1024
 
 
 def large_pdf(path: Path, megabytes: int) -> Path:
-    """A scan with an attachment of random bytes, which nothing can make smaller."""
+    """Writes a scan with an attachment of random bytes, which cannot be compressed."""
     with pikepdf.open(DATA / "huckleberry-finn-p22.pdf") as pdf:
         pdf.Root["/Ballast"] = pdf.make_stream(os.urandom(megabytes * MIB))
         pdf.save(path, compress_streams=False)
@@ -33,7 +33,7 @@ def large_pdf(path: Path, megabytes: int) -> Path:
 
 
 def web_processes(stack: Stack) -> list[psutil.Process]:
-    """gunicorn's worker processes."""
+    """Returns gunicorn's worker processes."""
     assert stack.process is not None
     everything = psutil.Process(stack.process.pid).children(recursive=True)
     ours = [p for p in everything if _is_web(p)]
@@ -43,12 +43,12 @@ def web_processes(stack: Stack) -> list[psutil.Process]:
 def _is_web(process: psutil.Process) -> bool:
     try:
         return process.cmdline()[-1:] == ["web"]
-    except psutil.Error:  # it has just ended
+    except psutil.Error:  # the process has ended
         return False
 
 
 class Peak(threading.Thread):
-    """The largest resident size of a process for as long as this runs."""
+    """A thread that records the peak resident memory of a process, until `going` is false."""
 
     def __init__(self, process: psutil.Process) -> None:
         super().__init__(daemon=True)
@@ -75,18 +75,18 @@ def main() -> None:
             peak.start()
             started = time.monotonic()
             with document.open("rb") as file:
-                answer = http.post("/v1/jobs", files={"file": file}, timeout=httpx.Timeout(600))
+                response = http.post("/v1/jobs", files={"file": file}, timeout=httpx.Timeout(600))
             seconds = time.monotonic() - started
             peak.going = False
             after = process.memory_info().rss
-            answer.raise_for_status()
-            http.delete(answer.json()["links"]["self"])
+            response.raise_for_status()
+            http.delete(response.json()["links"]["self"])
     sizes = [f"{size / MIB:.1f} MiB" for size in (before, peak.bytes, after, peak.bytes - before)]
     head = ["upload", "seconds until 202", "before", "peak", "after", "growth"]
     publish(
         "upload_memory",
-        "A large upload",
-        "A PDF sent to a stack with one web process; resident size of that process.",
+        "Memory during a large upload",
+        "Resident memory of the web process during the upload of a PDF.",
         table(head, [[f"{megabytes} MiB", f"{seconds:.1f}", *sizes]]),
     )
 

@@ -1,8 +1,8 @@
-"""How much faster one document is read by more processes.
+"""Speedup of one document with more worker processes.
 
     python -m bench.width [DOCUMENT [LANGUAGE]]
 
-With an engine that sleeps a second for each page, two cores are enough to see the scheduling of 16.
+An OCR engine that sleeps for a second per page shows the scheduling of 16 processes on two cores.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ WIDTHS = (1, 2, 4, 8, 16)
 
 
 def sleepy_pages(target: Path) -> Path:
-    """Light pages, so that what is measured is not their drawing."""
+    """Writes a document of small blank pages, which take little time to rasterize."""
     page = Image.new("L", (595, 842), "white")
     rest = [page] * (PAGES - 1)
     page.save(target, "PDF", save_all=True, append_images=rest, resolution=72)
@@ -31,34 +31,34 @@ def sleepy_pages(target: Path) -> Path:
 
 
 def run(source: Path, width: int, language: str, **settings: str) -> float:
-    """Seconds for the document in a service of so many worker processes, one page each."""
+    """Returns the seconds of the document with `width` worker processes that run one page each."""
     with (
-        one_core() if width == 1 else nullcontext(),  # a process alone reads a page on each core
+        one_core() if width == 1 else nullcontext(),  # a single process would use all cores
         warm(None, OCR_WORKER_PROCESSES=str(width), **settings) as service,
     ):
-        service.read(source, languages=language, title="warm up", pages="1")
-        return timed(lambda: service.read(source, languages=language))
+        service.process(source, languages=language, title="warm up", pages="1")
+        return timed(lambda: service.process(source, languages=language))
 
 
 @contextmanager
 def one_core() -> Iterator[None]:
-    """Has this process and those that it starts run on one core for the time of the block."""
-    every = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(every)})
+    """Restricts this process and its new child processes to one core inside the `with` block."""
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
     try:
         yield
     finally:
-        os.sched_setaffinity(0, every)
+        os.sched_setaffinity(0, cores)
 
 
 def parallel_rows(seconds: dict[int, float]) -> list[list[object]]:
-    """Rows: processes, seconds, speed-up, and the share that is not parallel (Amdahl's law)."""
+    """Returns rows: processes, seconds, speedup, and the serial share according to Amdahl's law."""
     rows: list[list[object]] = []
-    for width, taken in seconds.items():
-        speed_up = seconds[1] / taken
-        serial = (width / speed_up - 1) / (width - 1) if width > 1 else 0
+    for width, duration in seconds.items():
+        speedup = seconds[1] / duration
+        serial = (width / speedup - 1) / (width - 1) if width > 1 else 0
         share = f"{serial:.1%}" if width > 1 else ""
-        rows.append([width, f"{taken:.2f}", f"{speed_up:.2f}", share])
+        rows.append([width, f"{duration:.2f}", f"{speedup:.2f}", share])
     return rows
 
 
@@ -70,11 +70,11 @@ def main() -> None:
             width: run(sleepy, width, "eng", OCR_PLUGINS="bench.plugins.sleepy") for width in WIDTHS
         }
     real = {width: run(source, width, language) for width in (1, 2)}
-    head = ["processes", "seconds", "speed-up", "not parallel"]
+    head = ["processes", "seconds", "speedup", "serial share"]
     publish(
         "width",
-        "One document, more processes",
-        f"{PAGES} pages with an engine that sleeps 1 s for each; one run.",
+        "Speedup with more processes",
+        f"A document of {PAGES} pages with an OCR engine that sleeps for 1 s per page; one run.",
         table(head, parallel_rows(fake)),
         f"{source.name} with Tesseract; one run.",
         table(head, parallel_rows(real)),

@@ -1,9 +1,9 @@
-"""A workflow over twenty pages: our two processes page by page, against `ocrd process`.
+"""An OCR-D workflow of twenty pages with two worker processes, compared with `ocrd process`.
 
     python -m bench.workflow
 
-Both run the same processors, installed apart (`scripts/setup --ocrd`), on the same pages, three
-times in turns. What is measured is from the request until the last page is in METS.
+Both run the same processors (`scripts/setup --ocrd`) on the same pages, three times in turn. The
+time is from the request until the last page is in METS.
 """
 
 from __future__ import annotations
@@ -32,7 +32,10 @@ DUMMY = ("dummy -I OCR-D-IMG -O OCR-D-COPY",)
 
 
 def make(folder: Path) -> Path:
-    """A workspace of twenty pages, the two of the test's one in turns."""
+    """Creates a workspace of twenty pages, which alternate between the two of the tests' workspace.
+
+    Returns the path of its METS file.
+    """
     shutil.copytree(DATA / "kant", folder)
     mets = folder / "mets.xml"
     pages, files = [], []
@@ -64,8 +67,8 @@ def make(folder: Path) -> Path:
 
 
 def shell(mets: Path, steps: tuple[str, ...], environment: dict[str, str]) -> float:
-    """Seconds that `ocrd process` takes."""
-    begun = time.perf_counter()
+    """Returns the seconds that `ocrd process` takes."""
+    started = time.perf_counter()
     subprocess.run(
         [BIN / "ocrd", "process", "-m", mets, *steps],
         cwd=mets.parent,
@@ -73,33 +76,33 @@ def shell(mets: Path, steps: tuple[str, ...], environment: dict[str, str]) -> fl
         check=True,
         capture_output=True,
     )
-    return time.perf_counter() - begun
+    return time.perf_counter() - started
 
 
 def ours(stack: Stack, mets: Path, steps: tuple[str, ...], page_wise: bool) -> float:
-    """Seconds that the service takes."""
-    begun = time.perf_counter()
+    """Returns the seconds that OCR Tasks takes."""
+    started = time.perf_counter()
     with httpx.Client(base_url=f"{stack.url}/ocrd", timeout=60) as http:
         query = {"mets_path": str(mets), "page_wise": str(page_wise)}
         text = "\n".join(steps).encode()
-        answer = http.post("/workflow/run", params=query, files={"workflow": text})
-        answer.raise_for_status()
-        address = f"/workflow/job-simple/{answer.json()['job_id']}"
+        response = http.post("/workflow/run", params=query, files={"workflow": text})
+        response.raise_for_status()
+        path = f"/workflow/job-simple/{response.json()['job_id']}"
 
-        def state() -> str | None:
-            found = http.get(address).json()["state"]
-            return found if found in ("SUCCESS", "FAILED") else None
+        def final_state() -> str | None:
+            state: str = http.get(path).json()["state"]
+            return state if state in ("SUCCESS", "FAILED") else None
 
-        if wait_until(state, 600) != "SUCCESS":
-            raise RuntimeError(http.get(address.replace("-simple", "")).text)
-    return time.perf_counter() - begun
+        if wait_until(final_state, 600) != "SUCCESS":
+            raise RuntimeError(http.get(path.replace("-simple", "")).text)
+    return time.perf_counter() - started
 
 
 def main() -> None:
     tessdata = str(next(Path("/usr/share/tesseract-ocr").glob("*/tessdata")))
     processors = {"TESSDATA_PREFIX": tessdata, "OMP_THREAD_LIMIT": "1"}
     environment = os.environ | processors | {"PATH": f"{BIN}:{os.environ['PATH']}"}
-    found: dict[str, list[float]] = {}
+    results: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "stack").mkdir()
@@ -113,25 +116,27 @@ def main() -> None:
             **processors,
         ) as stack:
             wait_until(lambda: len(httpx.get(f"{stack.url}/ocrd/processor").json()) == 2)
-            for number in range(ROUNDS + 1):  # the first one warms both up, and does not count
-                for what, steps in (("dummy", DUMMY), ("dummy + recognize", STEPS)):
-                    for how in ("ocrd process", "in one go", "page-wise"):
-                        mets = make(folder / f"{number}-{what}-{how}".replace(" ", "-"))
-                        if how == "ocrd process":
+            for number in range(ROUNDS + 1):  # the first round warms up and is not counted
+                for workflow, steps in (("dummy", DUMMY), ("dummy + recognize", STEPS)):
+                    for method in ("ocrd process", "all pages", "page-wise"):
+                        mets = make(folder / f"{number}-{workflow}-{method}".replace(" ", "-"))
+                        if method == "ocrd process":
                             seconds = shell(mets, steps, environment)
                         else:
-                            seconds = ours(stack, mets, steps, how == "page-wise")
+                            seconds = ours(stack, mets, steps, method == "page-wise")
                         if number:
-                            found.setdefault(f"{what}, {how}", []).append(seconds)
-    medians = {label: statistics.median(seconds) for label, seconds in found.items()}
+                            results.setdefault(f"{workflow}, {method}", []).append(seconds)
+    medians = {label: statistics.median(seconds) for label, seconds in results.items()}
     rows = []
     for label, seconds in medians.items():
-        by_hand = medians[f"{label.split(',')[0]}, ocrd process"]
-        rows.append([label, f"{seconds:.2f}", f"{by_hand / seconds:.2f}"])
+        ocrd_process = medians[f"{label.split(',')[0]}, ocrd process"]
+        rows.append([label, f"{seconds:.2f}", f"{ocrd_process / seconds:.2f}"])
     publish(
         "workflow",
-        f"A workflow over {PAGES} pages",
-        table(["Steps, how", "Seconds (median)", "Times as fast as `ocrd process`"], rows),
+        "OCR-D workflow",
+        f"{PAGES} pages, medians of {ROUNDS} rounds. OCR Tasks runs each step for all pages at "
+        "once, or page-wise on two worker processes.",
+        table(["steps, method", "seconds", "times as fast"], rows),
     )
 
 

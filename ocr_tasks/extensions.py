@@ -1,11 +1,11 @@
-"""The optional parts of the service, and what each adds to the core.
+"""Extensions: optional parts of the service, and the interface through which they extend the core.
 
-The core calls the hooks of `Extension` and knows no extension by name. An extension is a package of
-`ocr_tasks` whose module `extension` has an instance of `Extension` called `extension`. To remove
-one, delete its packages and its name in `NAMES`.
+The core calls the hooks of `Extension` and refers to no extension by name. An extension is a
+package of `ocr_tasks` whose module `extension` contains an instance of `Extension` called
+`extension`. To remove an extension, delete its packages and its name in `NAMES`.
 
-Hooks run in the web server, in workers and in the processes that check uploads. They import what
-they need when they are called, so that a process loads only the parts that it uses.
+Hooks run in the web server, in workers and in the processes that check uploads. They import modules
+when they are called, because a process should load only the parts that it uses.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from ocr_tasks.model import Outcome
     from ocr_tasks.options import JobOptions
 
-#: The registration.
+#: The names of the registered extensions.
 NAMES = ("swarm", "ocrd")
 
-#: A job's hash in Redis, see `redis.keys`.
+#: The hash of a job in Redis, see `redis.keys`.
 Record = Mapping[str, str]
 
 
@@ -35,8 +35,9 @@ class WorkerRole:
     """What a worker does for an extension.
 
     `queues` are consumed in addition to those of documents, or instead of them if `documents` is
-    false. `info` has fields of `model.WorkerInfo`. The processes of a worker without documents keep
-    the environment variables `environment`, and may access the paths `writable` and `readable`.
+    false. `info` contains fields of `model.WorkerInfo`. The processes of a worker without documents
+    keep the environment variables in `environment`, and can access the paths in `writable` and
+    `readable`.
     """
 
     queues: tuple[str, ...]
@@ -51,8 +52,8 @@ class WorkerRole:
 class RemotePages:
     """How pages of a job are processed outside the workers.
 
-    At most `most` of them at a time; with `first`, workers process only pages that nobody else
-    takes. `plugin` is the OCRmyPDF plugin that hands them out.
+    At most `most` pages are handed out at the same time. With `first`, workers process only pages
+    that no device takes. `plugin` is the module of the OCRmyPDF plugin that hands them out.
     """
 
     most: int
@@ -61,27 +62,27 @@ class RemotePages:
 
 
 class Extension:
-    """What an extension adds. Each hook adds nothing unless it is overridden."""
+    """The interface of an extension. The default of each attribute and hook adds nothing."""
 
     #: Commands of `ocr-tasks`: the help text, and the function that fills the command's parser.
     commands: ClassVar[Mapping[str, tuple[str, str]]] = {}
 
-    #: Modules with Celery tasks, imported by workers.
+    #: Modules with Celery tasks, which workers import.
     task_modules: tuple[str, ...] = ()
 
     #: Modules that `check_upload` needs, imported once before uploads are checked.
     check_modules: tuple[str, ...] = ()
 
-    #: The folder of its Lua scripts. Files in `include` are appended to the core's of that name.
+    #: The folder of its Lua scripts. A file in `include` is appended to the core's of that name.
     lua: Path | None = None
 
-    #: Where a client finds a job of the extension that it asks for as a document.
+    #: Advice for clients that request a job of the extension as a document.
     jobs_hint = ""
 
-    # Jobs of the extension, which have leases and results like those of documents
+    # Jobs of the extension, which have leases and results like jobs of documents
 
     def owns(self, record: Record) -> bool:
-        """Returns whether a job is the extension's."""
+        """Returns whether a job belongs to the extension."""
         return False
 
     def queue_of(self, record: Record) -> str:
@@ -96,50 +97,50 @@ class Extension:
         """Sends the messages of the extension's jobs that have become ready to run."""
 
     def cancel(self, job_id: str) -> bool:
-        """Cancels a job; returns False if it is not the extension's."""
+        """Cancels a job. Returns False if it does not belong to the extension."""
         return False
 
     def notification(self, job_id: str, event: str) -> tuple[str, dict[str, Any]] | None:
-        """Returns the URL and the payload of a webhook; None if the job is not the extension's."""
+        """Returns the URL and payload of a webhook, or None if the job is not the extension's."""
         return None
 
     # Documents
 
     def check_upload(self, kind: str, order: dict[str, Any]) -> dict[str, Any] | None:
-        """Checks an upload of the extension, in a sandboxed process; None for unknown kinds."""
+        """Checks an upload in a sandboxed process. Returns None if the kind is not its own."""
         return None
 
     def check_options(self, options: JobOptions) -> None:
-        """Raises errors.InvalidOptions if the service cannot run a job with these options now."""
+        """Raises errors.InvalidOptions if the service cannot run a job with these options."""
 
     def remote_pages(self, engine: str) -> RemotePages | None:
-        """Returns how pages of a job with this `engine` option leave the workers; None: not."""
+        """Returns how pages of a job with this `engine` option are handed out, or None."""
         return None
 
     def deliver(self, job_id: str, outcome: Outcome) -> Outcome:
-        """Passes a document's results on before the job ends; returns them, maybe with warnings."""
+        """Delivers a document's results before the job ends. May add warnings to the outcome."""
         return outcome
 
     # Workers
 
     def worker_role(self, documents: bool) -> WorkerRole | None:
-        """Returns what this worker does for the extension; None: nothing.
+        """Returns what this worker does for the extension, or None.
 
-        `documents` is false in a worker that was started for other work than documents.
+        `documents` is false in a worker that was not started for documents.
         """
         return None
 
     def announce(self) -> None:
-        """Announces what this worker offers; called every few seconds in its main process."""
+        """Announces what this worker offers. Called every few seconds in its main process."""
 
     def shared_folders(self) -> list[Path]:
-        """Returns folders that every process of a worker may write to."""
+        """Returns folders to which all processes of a worker can write."""
         return []
 
     # Metrics
 
     def metrics(self, counters: Mapping[str, str]) -> Iterable[Metric]:
-        """Returns the extension's metrics; `counters` is the hash `redis.keys.STATS`."""
+        """Returns the metrics of the extension. `counters` is the hash `redis.keys.STATS`."""
         return ()
 
 
@@ -151,17 +152,17 @@ def installed() -> tuple[Extension, ...]:
 
 
 def owner_of(record: Record) -> Extension | None:
-    """Returns the extension that a job belongs to; None for a document."""
+    """Returns the extension that a job belongs to, or None for a document."""
     return next((extension for extension in installed() if extension.owns(record)), None)
 
 
 def publish_ready() -> None:
-    """Sends the messages of extensions' jobs that have become ready to run."""
+    """Sends the messages of all extensions' jobs that have become ready to run."""
     for extension in installed():
         extension.publish_ready()
 
 
 def remote_pages(engine: str) -> RemotePages | None:
-    """Returns how pages of a job with this `engine` option leave the workers; None: not."""
-    found = (extension.remote_pages(engine) for extension in installed())
-    return next(filter(None, found), None)
+    """Returns how pages of a job with this `engine` option are handed out, or None."""
+    offers = (extension.remote_pages(engine) for extension in installed())
+    return next(filter(None, offers), None)

@@ -1,10 +1,10 @@
-"""Changes a module in small ways, one at a time, and shows the changes that no test notices.
+"""Mutation testing of one module: shows small changes of its code that no test detects.
 
     make mutants MODULE=jobs/leases [MOST=60]
-    .venv/bin/python -m scripts.mutants plugin/parallel 60 is_slow    # only functions of such names
+    .venv/bin/python -m scripts.mutants plugin/parallel 60 is_slow    # functions with `is_slow`
 
-It works in a copy of the repository in build/mutants, with mutmut (https://mutmut.readthedocs.io),
-which it installs there. It runs only the tests that `TESTS` names for the module.
+It works in a copy of the repository in build/mutants, where it also installs mutmut
+(https://mutmut.readthedocs.io). It runs only the module's tests in `TESTS`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 
 TOOLS = "mutmut==3.8.1 libcst==1.9.0 setproctitle==1.3.8 textual==8.2.8 coverage==7.17.5"
 
-#: The tests of a module: paths below tests/ocr_tasks or tests, without `test_` and `.py`.
+#: The tests of each module: paths below tests/ocr_tasks or tests, without `test_` and `.py`.
 TESTS = {
     "jobs/lifecycle": "jobs/lifecycle jobs/result_backend jobs/owners jobs/idempotency "
     "jobs/retention webhooks",
@@ -36,18 +36,21 @@ TESTS = {
     "plugin/tesseract": "plugin/engine",
 }
 
-#: Lines that are left alone: what the log says, and types.
-LEFT_ALONE = r"^\s*log\.|cast\("
+#: Lines that are not changed: log messages and casts.
+NOT_CHANGED = r"^\s*log\.|cast\("
 
-#: What mutmut calls a change that the tests pass with, and one that none of them comes across.
-NOT_NOTICED = (0, 33)
+#: mutmut's exit codes of changes with which all tests pass, and of those that no test executes.
+SURVIVED = (0, 33)
 
 
 def main(module: str, most: int = 60, only: str = "") -> None:
-    """Tries at most so many changes of a module: a random choice that is the same each time."""
+    """Tries at most `most` changes of a module, in functions whose names contain `only`.
+
+    The changes are chosen at random, but are the same each time.
+    """
     path = f"ocr_tasks/{module}.py"
     if not Path(path).is_file():
-        sys.exit(f"there is no {path}; MODULE is a path such as jobs/leases")
+        sys.exit(f"there is no {path}; MODULE is a path in ocr_tasks without .py, e.g. jobs/leases")
     work = Path("build/mutants").absolute()
     tools = work / "tools"
     if not tools.exists():
@@ -64,9 +67,9 @@ def main(module: str, most: int = 60, only: str = "") -> None:
     tests = [Path("tests", folder, name) for name in files for folder in ("", "ocr_tasks")]
     Path("setup.cfg").write_text(
         f"[mutmut]\nsource_paths=ocr_tasks\nonly_mutate={path}\nalso_copy=\n web\n docs\n"
-        # So no test finds connections of an earlier run: of Celery, to a Redis that has gone.
+        # A process per run, because Celery would keep connections to the Redis of an earlier run.
         "process_isolation=forkserver\n"
-        f"do_not_mutate_patterns={LEFT_ALONE}\npytest_add_cli_args_test_selection=\n "
+        f"do_not_mutate_patterns={NOT_CHANGED}\npytest_add_cli_args_test_selection=\n "
         + "\n ".join(str(test) for test in tests if test.exists())
     )
     os.environ["PYTHONPATH"] = str(tools)
@@ -75,13 +78,13 @@ def main(module: str, most: int = 60, only: str = "") -> None:
     mutmut.copy_src_dir()
     mutmut.create_file_mutants(Path(path))
     results = Path(f"mutants/{path}.meta")
-    made = [name for name in sorted(_codes(results)) if only in name]
-    chosen = random.Random(16).sample(made, min(most, len(made)))
+    changes = [name for name in sorted(_codes(results)) if only in name]
+    chosen = random.Random(16).sample(changes, min(most, len(changes)))
     mutmut.run.callback(chosen, max_children=1)
-    survived = [name for name in chosen if _codes(results)[name] in NOT_NOTICED]
+    survived = [name for name in chosen if _codes(results)[name] in SURVIVED]
     for name in survived:
         mutmut.show.callback(name)
-    print(f"{module}: of {len(made)} changes {len(chosen)} were tried, {len(survived)} not noticed")
+    print(f"{module}: tried {len(chosen)} of {len(changes)} changes, {len(survived)} not detected")
 
 
 def _codes(results: Path) -> dict[str, int]:

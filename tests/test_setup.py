@@ -153,7 +153,7 @@ def test_a_second_run_changes_nothing(checkout: Checkout) -> None:
     code, said = checkout.run()
 
     assert (code, checkout.mark.exists()) == (0, True)
-    assert "Python packages: all there" in said
+    assert "Python packages: already installed" in said
 
 
 def test_an_environment_that_was_not_finished_is_made_anew(checkout: Checkout) -> None:
@@ -173,7 +173,7 @@ def test_a_new_lock_is_installed_into_the_environment_that_is_there(checkout: Ch
     code, said = checkout.run()
 
     assert (code, checkout.mark.exists()) == (0, True), said
-    assert "all there" not in said.partition("Python packages")[2]
+    assert "already installed" not in said.partition("Python packages")[2]
 
 
 def test_the_interpreter_of_the_environment_stays_where_none_is_named(checkout: Checkout) -> None:
@@ -233,7 +233,7 @@ def test_an_interpreter_that_there_is_not_is_named_before_anything_is_installed(
     code, said = checkout.run(PYTHON="/nowhere/python")
 
     assert code == 1
-    assert said == "setup: PYTHON names /nowhere/python, and there is no such program.\n"
+    assert said == "setup: PYTHON is set to /nowhere/python, and there is no such program.\n"
 
 
 def test_whoever_cannot_write_to_the_folder_is_told_to_clone(checkout: Checkout) -> None:

@@ -1,4 +1,4 @@
-"""An OCRmyPDF plugin whose engine sleeps a second and reads one word."""
+"""An OCRmyPDF plugin with an OCR engine that sleeps for a second and returns one word."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HOCR = """<?xml version="1.0" encoding="UTF-8"?>
 
 
 class SleepyEngine(PageEngine):
-    """No OCR, but the time of one."""
+    """Sleeps instead of running OCR."""
 
     @staticmethod
     def generate_hocr(input_file: Path, output_hocr: Path, output_text: Path, options: Any) -> None:

@@ -1,7 +1,7 @@
-"""The results of a run beside the PDF: text, hOCR, ALTO and JSON, written while pages are read.
+"""The artifacts of a run other than the PDF: text, hOCR, ALTO and JSON.
 
-All are made from the same page results (`plugin.pages`), in the order of the pages, and never hold
-more than one page in memory.
+They are written during OCR, from the stored page results (`plugin.page_results`), in page order.
+Each artifact holds only one page in memory.
 """
 
 from __future__ import annotations
@@ -22,11 +22,14 @@ from ocr_tasks.storage import layout
 
 
 class _RunEnded(Exception):
-    """The run has ended before its last page."""
+    """The run ended before its last page."""
 
 
 class Writer:
-    """Writes the artifacts of one run in threads of its own; a context manager that ends them."""
+    """Writes the artifacts of one run, each in its own thread.
+
+    A context manager: `__enter__` starts the threads, `__exit__` ends them.
+    """
 
     def __init__(
         self,
@@ -45,12 +48,12 @@ class Writer:
         self._ready: set[int] = set()
         self._ended = False
         self._changed = threading.Condition()
-        self._made: list[Future[Artifact]] = []
+        self._artifacts: list[Future[Artifact]] = []
 
     def __enter__(self) -> Writer:
         documents = self._documents()
         self._pool = ThreadPoolExecutor(len(documents), thread_name_prefix="artifact")
-        self._made = [
+        self._artifacts = [
             self._pool.submit(self._write, name, document) for name, document in documents.items()
         ]
         return self
@@ -62,36 +65,36 @@ class Writer:
         self._pool.shutdown()
 
     def page_ready(self, number: int) -> None:
-        """The words of a page, counted from 1, are on storage."""
+        """Adds a page whose words are stored. `number` is 1-based."""
         with self._changed:
             self._ready.add(number)
             self._changed.notify_all()
 
     def is_ready(self, number: int) -> bool:
-        """Whether `page_ready` was called for this page."""
+        """Returns whether `page_ready` was called for this page."""
         return number in self._ready
 
     def finish(self) -> list[Artifact]:
-        """Waits for the last page to be written."""
-        return [made.result() for made in self._made]
+        """Waits until all pages are written, and returns the artifacts."""
+        return [artifact.result() for artifact in self._artifacts]
 
     def _documents(self) -> dict[str, Callable[[Iterable[Page]], Iterable[str]]]:
         title = self._options.title or "document"
-        made_by = ("input.pdf", "OCR Tasks", version("ocr-tasks"), datetime.now(UTC))
+        alto_source = ("input.pdf", "OCR Tasks", version("ocr-tasks"), datetime.now(UTC))
         source: dict[str, Any] = {"system": self._system}
         documents: dict[str, Callable[[Iterable[Page]], Iterable[str]]] = {
             "hocr": lambda pages: hocr.document(pages, title, self._system),
-            "alto": lambda pages: alto.document(pages, *made_by),
+            "alto": lambda pages: alto.document(pages, *alto_source),
             "json": lambda pages: json_words.document(pages, source),
         }
         return {"text": text.document, **documents} if self._options.sidecar else documents
 
     def _write(self, name: str, document: Callable[[Iterable[Page]], Iterable[str]]) -> Artifact:
-        encoded = (chunk.encode() for chunk in document(self._follow()))
+        encoded = (chunk.encode() for chunk in document(self._pages_when_ready()))
         return layout.write_artifact(self._folder, self._run, name, encoded)
 
-    def _follow(self) -> Iterator[Page]:
-        """The pages in order, each as soon as it is ready."""
+    def _pages_when_ready(self) -> Iterator[Page]:
+        """Yields the pages in order, each as soon as it is ready."""
         for number in range(1, self._total + 1):
             with self._changed:
                 while not (self._ended or number in self._ready):

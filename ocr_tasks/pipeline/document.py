@@ -1,4 +1,7 @@
-"""Reads one document: the table of contents of a job."""
+"""Processes one document: runs OCRmyPDF on it and stores all results.
+
+`run` is called by the process that owns the job, `help_out` by processes that help it.
+"""
 
 from __future__ import annotations
 
@@ -32,21 +35,21 @@ log = logging.getLogger("ocrmypdf.job")
 
 PLUGIN = "ocr_tasks.plugin"
 
-
-#: How sure Tesseract must be to turn a page. OCRmyPDF's own 14 turns next to none; from 8 on no
-#: page of the test documents was turned wrongly (docs/decisions.md).
+#: Minimum confidence of Tesseract for rotating a page. OCRmyPDF's default of 14 rotates almost no
+#: page; with 8, no page of the test documents was rotated wrongly (docs/decisions.md).
 _ROTATION_CONFIDENCE = 8.0
 
 
 @dataclass(frozen=True)
 class Worker:
-    """The process that a run takes place in, and what it may ask of it.
+    """The environment of a run: what the worker process provides to it.
 
-    `report` takes each progress. `threads` is the number of pages that are read at the same time.
-    `call_helpers(batch, count)` asks other processes to `help_out`; None: there are none.
-    `turn_is_over(back)` says whether to make place for another document, `back` being the seconds
-    that it took to get to where an earlier run ended. `remote` says which pages leave this process.
-    `page_kept(number)` is called when a page is done.
+    `report` is called with each progress. `threads` is the number of pages that are processed at
+    the same time. `call_helpers(batch, count)` asks other processes to call `help_out`; it is None
+    if there are no helpers. `turn_is_over(back)` returns whether to yield to another document;
+    `back` is the time in seconds that it took to get to where an earlier run ended. `remote` says
+    which pages are processed outside the workers. `page_kept(number)` is called when a page is
+    stored; `number` is 1-based.
     """
 
     report: Callable[[Progress], None]
@@ -58,9 +61,10 @@ class Worker:
 
 
 def run(job_id: str, run_id: str, options: JobOptions, start: Progress, worker: Worker) -> Outcome:
-    """Reads the document of a job and stores its results under this run's name.
+    """Processes the document of a job and stores its results in the run's folder.
 
-    `start` is the progress to go on from.
+    `start` is the progress to continue from. Returns the outcome; raises errors.JobError if the job
+    fails, and StepAside if the run yields to another document.
     """
     folder = layout.job(job_id)
     config = settings.get()
@@ -79,20 +83,20 @@ def run(job_id: str, run_id: str, options: JobOptions, start: Progress, worker: 
     total = start.pages_total
     try:
         with ocrmypdf_errors.as_job_errors(), _new_work_folder(folder, run_id), _job_log(job):
-            made, pdf_warning = _read(job, options, total, worker.page_kept)
+            results, pdf_warning = _process(job, options, total, worker.page_kept)
     except BaseException:
         layout.discard(folder.run(run_id))
         raise
     finally:
         layout.discard(folder.work(run_id))
-        with contextlib.suppress(OSError):  # another run of the job has its own folder there
+        with contextlib.suppress(OSError):  # not empty if another run of the job has a folder there
             folder.work(run_id).parent.rmdir()
     if not job.failures:
         job.pages.drop_intermediate(total)
     seconds = job.reporter.finish()
     return Outcome(
         run=run_id,
-        artifacts=made,
+        artifacts=results,
         pages=total,
         seconds=seconds | {"total": round(sum(seconds.values()), 3)},
         versions=versions(),
@@ -109,19 +113,19 @@ def _devices(worker: Worker) -> context.Devices | None:
 
 
 def _threads(worker: Worker, devices: context.Devices | None) -> int:
-    """Pages that are at hand at the same time; those that are out take a thread that waits."""
+    """Returns the number of threads. Each page that is with a device needs one that waits."""
     if devices is None:
         return worker.threads
     return devices.out if devices.first else worker.threads + devices.out
 
 
-def _read(
+def _process(
     job: context.OwnerContext,
     options: JobOptions,
     total: int,
     page_kept: Callable[[int], None],
 ) -> tuple[tuple[Artifact, ...], list[str]]:
-    """Makes all artifacts; gives them, and what is worth a warning."""
+    """Creates all artifacts, and returns them with warnings about the PDF."""
 
     def page_ready(number: int) -> None:
         writer.page_ready(number)
@@ -143,14 +147,14 @@ def _read(
 
 
 def help_out(job_id: str, batch: str, others_wait: Callable[[], bool]) -> bool:
-    """Helps the owner of a job with a batch, until there is nothing to do or another message waits.
+    """Helps the owner of a job with a batch, until no items are left or `others_wait()`.
 
-    True: there is more to do, so ask again later.
+    Returns whether items may be left.
     """
     folder = layout.job(job_id)
     work = helper.files(folder, batch).folder
     if not work.exists():
-        return False  # it is over, or this host does not share the folder
+        return False  # the batch has ended, or this host does not share the folder
     job = context.JobContext(folder, settings.get().preview_pixels)
     with _job_log(job), _temporary_files_in(work), context.job(job):
         return helper.help_out(job, batch, others_wait)
@@ -158,17 +162,17 @@ def help_out(job_id: str, batch: str, others_wait: Callable[[], bool]) -> bool:
 
 @cache
 def versions() -> dict[str, str]:
-    """The versions of the programs that read."""
+    """Returns the versions of OCRmyPDF and Tesseract."""
     return {"ocrmypdf": version("ocrmypdf"), "tesseract": engine.version()}
 
 
 def _make_pdf(job: context.OwnerContext, options: JobOptions, total: int) -> list[str]:
-    """Runs OCRmyPDF; what is worth a warning comes back."""
-    wanted = options.for_ocrmypdf(total)
-    # `auto` makes a PDF/A where that is possible and keeps a plain PDF where it is not.
-    wanted["output_type"] = "auto" if options.output_type == "pdfa" else "pdf"
+    """Runs OCRmyPDF, and returns warnings about the PDF."""
+    arguments = options.for_ocrmypdf(total)
+    # `auto` creates PDF/A if possible, otherwise a plain PDF.
+    arguments["output_type"] = "auto" if options.output_type == "pdfa" else "pdf"
     if options.rotate_pages:
-        wanted["rotate_pages_threshold"] = _ROTATION_CONFIDENCE
+        arguments["rotate_pages_threshold"] = _ROTATION_CONFIDENCE
     config = settings.get()
     ocr_options = ocrmypdf.OcrOptions(
         input_file=job.folder.input,
@@ -179,19 +183,19 @@ def _make_pdf(job: context.OwnerContext, options: JobOptions, total: int) -> lis
         tesseract_non_ocr_timeout=config.page_seconds,
         max_image_mpixels=config.max_image_megapixels,
         remove_background=options.remove_background,
-        **{name: value for name, value in wanted.items() if value is not None},
+        **{name: value for name, value in arguments.items() if value is not None},
     )
     remote = [job.devices.plugin] if job.devices else []
     code = ocrmypdf.ocr(ocr_options, plugins=[PLUGIN, *remote, *config.plugin_names])
     if code == exceptions.ExitCode.invalid_output_pdf:
         raise errors.OutputInvalid()
     if options.output_type == "pdfa" and ocr_options.extra_attrs["_actual_output_type"] != "pdfa":
-        return ["The document could not be made a PDF/A; it is a plain PDF."]
+        return ["The document could not be converted to PDF/A; it is a plain PDF."]
     return []
 
 
 def _check_failures(job: context.OwnerContext) -> None:
-    """Makes sure that something was read if something was to be read."""
+    """Raises errors.AllPagesFailed if pages failed and no page has text."""
     if job.failures and not job.read:
         first = job.failures[min(job.failures)]
         raise errors.AllPagesFailed(
@@ -201,33 +205,33 @@ def _check_failures(job: context.OwnerContext) -> None:
 
 
 def _complete_pages(job: context.OwnerContext, is_ready: Callable[[int], bool], total: int) -> None:
-    """Gives the pages that were not read what the PDF itself says of them."""
+    """Stores the words of the existing text layer for pages on which no OCR was run."""
     missing = [number for number in range(1, total + 1) if not is_ready(number)]
     if not missing:
         return
     with textlayer.document(job.folder.input) as pdf:
         for number in missing:
             if not job.pages.has_words(number):
-                _take_words(job, pdf, number)
+                _store_text_layer(job, pdf, number)
             job.page_ready(number)
             job.reporter.tick()
 
 
-def _take_words(job: context.OwnerContext, pdf: pypdfium2.PdfDocument, number: int) -> None:
+def _store_text_layer(job: context.OwnerContext, pdf: pypdfium2.PdfDocument, number: int) -> None:
     if job.preview_pixels:
         picture = textlayer.picture(pdf, number, job.preview_pixels)
         previews.from_picture(picture, job.pages.preview(number), job.preview_pixels)
     job.pages.save_words(textlayer.words(pdf, number))
 
 
-# Surroundings of a run
+# The environment of a run
 
 
 @contextlib.contextmanager
 def _new_work_folder(folder: layout.JobFolder, run_id: str) -> Iterator[None]:
-    """Makes the folder of a run. What earlier runs left goes: the job is this run's."""
-    for leftover in ("work", "runs"):
-        layout.discard(folder.path / leftover)
+    """Creates the folder of a run, and deletes the files of earlier runs of the job."""
+    for name in ("work", "runs"):
+        layout.discard(folder.path / name)
     work = folder.work(run_id)
     work.mkdir(parents=True, exist_ok=True)
     with _temporary_files_in(work):
@@ -236,21 +240,21 @@ def _new_work_folder(folder: layout.JobFolder, run_id: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _temporary_files_in(work: Path) -> Iterator[None]:
-    """Has all temporary files, also those of programs, made in the job's own folder.
+    """Redirects temporary files, including those of child processes, to the job's work folder.
 
-    So they go with it, and other folders need not be written to.
+    They are deleted with that folder, and the process needs no write access to others.
     """
-    before = tempfile.tempdir
+    previous = tempfile.tempdir
     tempfile.tempdir = os.environ["TMPDIR"] = str(work)
     try:
         yield
     finally:
-        tempfile.tempdir = before
+        tempfile.tempdir = previous
         del os.environ["TMPDIR"]
 
 
 class _Warnings(logging.Handler):
-    """Keeps what OCRmyPDF warns of, each text once."""
+    """Collects OCRmyPDF's warnings, without duplicates."""
 
     most = 50
 
@@ -267,7 +271,7 @@ class _Warnings(logging.Handler):
 
 @contextlib.contextmanager
 def _job_log(job: context.JobContext) -> Iterator[None]:
-    """Writes OCRmyPDF's log into the job's folder, and its warnings into the context."""
+    """Writes OCRmyPDF's log to a file in the job's folder, and adds its warnings to the context."""
     file = logging.FileHandler(job.folder.log, encoding="utf-8")
     file.setFormatter(_LogFormat())
     warnings = _Warnings(job.warnings)
@@ -278,10 +282,10 @@ def _job_log(job: context.JobContext) -> Iterator[None]:
     try:
         yield
     except StepAside:
-        log.info("the document steps aside for another one")
+        log.info("the run ends early to yield to another document")
         raise
     except BaseException as error:
-        # Without a traceback: this log is for the client.
+        # No traceback, because clients can download this log.
         log.error("the job ended with %s: %s", type(error).__name__, error)  # noqa: TRY400
         raise
     finally:
@@ -291,7 +295,7 @@ def _job_log(job: context.JobContext) -> Iterator[None]:
 
 
 class _LogFormat(logging.Formatter):
-    """Time in UTC, level, page, message; without paths of this machine."""
+    """Formats records as UTC time, level, page and message, without paths of this machine."""
 
     def format(self, record: logging.LogRecord) -> str:
         page = getattr(record, "pageno", None)
@@ -302,9 +306,10 @@ class _LogFormat(logging.Formatter):
 
 
 def page_threads(running: int) -> int:
-    """Pages that one process may read at a time, when so many jobs run on all workers.
+    """Returns the number of pages that one process works on at the same time.
 
-    Where processes help each other, each has its share of the cores; else each job has.
+    `running` is the number of running jobs on all workers. If processes help each other, the cores
+    are divided by the number of processes, otherwise by the number of jobs.
     """
     config = settings.get()
     return max(1, settings.cores() // (config.processes if config.helpers_max else max(1, running)))

@@ -1,4 +1,4 @@
-"""Turns what OCRmyPDF and the system raise while a document is read into errors of ours."""
+"""Translates exceptions of OCRmyPDF and the operating system into job errors."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from ocrmypdf import exceptions
 from ocr_tasks import errors, settings
 from ocr_tasks.sandbox import rlimits
 
-#: OCRmyPDF's exceptions, the more special ones first, and what they mean for a job.
-_MEANINGS: list[tuple[type[BaseException] | tuple[type[BaseException], ...], type[errors.JobError]]]
-_MEANINGS = [
+#: The job error of each exception of OCRmyPDF. Subclasses come before their base classes.
+_OCRMYPDF: list[tuple[type[BaseException] | tuple[type[BaseException], ...], type[errors.JobError]]]
+_OCRMYPDF = [
     ((exceptions.PriorOcrFoundError, exceptions.TaggedPDFError), errors.PriorText),
     ((exceptions.MissingDependencyError, exceptions.TesseractConfigError), errors.ToolMissing),
     (exceptions.SubprocessOutputError, errors.ToolFailed),
@@ -22,8 +22,8 @@ _MEANINGS = [
     (exceptions.ExitCodeException, errors.InputUnsupported),
 ]
 
-#: Likewise of what the system says.
-_OF_SYSTEM: dict[int | None, type[errors.JobError]] = {
+#: The job error of each `errno`.
+_SYSTEM: dict[int | None, type[errors.JobError]] = {
     errno.ENOSPC: errors.JobStorageFull,
     errno.EDQUOT: errors.JobStorageFull,
     errno.EFBIG: errors.JobFileTooLarge,
@@ -33,34 +33,35 @@ _OF_SYSTEM: dict[int | None, type[errors.JobError]] = {
 
 @contextlib.contextmanager
 def as_job_errors() -> Iterator[None]:
-    """Runs the block; what is known to go wrong in it becomes an error of ours, the rest passes."""
+    """Raises known exceptions of the `with` block as job errors. Other exceptions pass through."""
     try:
         yield
     except MemoryError as error:
-        rlimits.wear_out("it ran out of memory")  # which may not have come back
+        rlimits.wear_out("it ran out of memory")  # the memory may not have been freed
         raise errors.JobOutOfMemory() from error
     except RecursionError as error:
         raise errors.InputUnsupported("The PDF is nested too deeply") from error
     except Exception as error:
-        meant = _of_system(error)
-        if meant is errors.JobOutOfMemory:
+        job_error = _system_error(error)
+        if job_error is errors.JobOutOfMemory:
             rlimits.wear_out("it ran out of memory")
-        if meant is errors.JobStorageError:
-            rlimits.wear_out("the storage failed")  # what it was shut in to may have been replaced
-        if meant:
-            raise meant() from error
-        for kinds, meaning in _MEANINGS:
+        if job_error is errors.JobStorageError:
+            # The folder that the sandbox allows may have been replaced, e.g. by a new mount.
+            rlimits.wear_out("the storage failed")
+        if job_error:
+            raise job_error() from error
+        for kinds, job_error in _OCRMYPDF:
             if isinstance(error, kinds):
-                raise meaning(_plain(error)) from error
+                raise job_error(_plain(error)) from error
         raise
 
 
-def _of_system(error: BaseException) -> type[errors.JobError] | None:
-    """What the system said; OCRmyPDF wraps that in errors of its own."""
+def _system_error(error: BaseException) -> type[errors.JobError] | None:
+    """Returns the job error of an OSError, including one that is the cause of OCRmyPDF's error."""
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, OSError) and cause.errno in _OF_SYSTEM:
-            return _OF_SYSTEM[cause.errno]
+        if isinstance(cause, OSError) and cause.errno in _SYSTEM:
+            return _SYSTEM[cause.errno]
         cause = cause.__cause__ or cause.__context__
     if os.strerror(errno.ENOSPC) in str(error):
         return errors.JobStorageFull
@@ -68,6 +69,6 @@ def _of_system(error: BaseException) -> type[errors.JobError] | None:
 
 
 def _plain(error: Exception) -> str:
-    """The first paragraph of what OCRmyPDF says, on one line, without paths."""
+    """Returns the first paragraph of OCRmyPDF's message, on one line, without paths."""
     first = str(error).strip().split("\n\n")[0]
     return " ".join(first.replace(str(settings.get().data_dir), "…").split())[:500]

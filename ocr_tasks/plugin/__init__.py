@@ -1,10 +1,11 @@
-"""The OCRmyPDF plugin: hooks only, each leading to the module that does the work.
+"""An OCRmyPDF plugin that halves the processing time of a document.
 
     ocrmypdf --plugin ocr_tasks.plugin in.pdf out.pdf
 
-OCRs a document in about half the time. In a worker it also reports progress, spreads the pages over
-other workers, stores the result of each page when it is done, and lets a document succeed although
-a page failed.
+In a worker it also reports progress, distributes pages to other workers, stores the result of each
+finished page, and completes a document even if a page fails.
+
+This module contains only the hooks. Each hook calls the module that does the work.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Makes the paper of a page white.
+"""Background removal: turns the paper of a page white.
 
-OCRmyPDF 17 has the option `remove_background` and raises NotImplementedError for it. It calls no
-hook at that point, so the function that raises is replaced.
+OCRmyPDF 17 has the option `remove_background`, but raises NotImplementedError for it and has no
+hook there. `install` replaces the function that raises.
 """
 
 from __future__ import annotations
@@ -12,21 +12,23 @@ from typing import Any
 from ocrmypdf._pipelines import _common
 from PIL import Image, ImageChops, ImageFilter
 
-#: The paper is looked for in the image made this many times smaller, where letters are thin.
+#: The paper color is estimated on an image scaled down by this factor, where letters almost vanish.
 _SHRINK = 16
-_NEIGHBOURHOOD = 5
+
+#: Size of the filters on that image, in pixels.
+_NEIGHBORHOOD = 5
 
 _NAME = "preprocess_remove_background"
 
 
 def install() -> None:
-    """Puts `remove_background` where OCRmyPDF calls its own."""
-    assert hasattr(_common, _NAME)  # noqa: S101  # a new OCRmyPDF may have moved it
+    """Replaces OCRmyPDF's function with `remove_background`."""
+    assert hasattr(_common, _NAME)  # noqa: S101  # another version of OCRmyPDF may not have it
     setattr(_common, _NAME, remove_background)
 
 
 def remove_background(input_file: Path, page_context: Any) -> Path:
-    """The page's image with white paper; the image itself where it is black and white."""
+    """Returns the path of an image with white paper; black-and-white images are left unchanged."""
     with Image.open(input_file) as image:
         if image.mode == "1":
             return input_file
@@ -38,12 +40,12 @@ def remove_background(input_file: Path, page_context: Any) -> Path:
 
 
 def whiten(image: Image.Image) -> Image.Image:
-    """A grey or RGB image in which the lightest tone of each neighbourhood is white."""
+    """Returns a grayscale or RGB image in which the lightest tone of each neighborhood is white."""
     small = image.resize(
         (max(1, image.width // _SHRINK), max(1, image.height // _SHRINK)), Image.Resampling.BOX
     )
-    paper = small.filter(ImageFilter.MaxFilter(_NEIGHBOURHOOD)).filter(
-        ImageFilter.GaussianBlur(_NEIGHBOURHOOD)
+    paper = small.filter(ImageFilter.MaxFilter(_NEIGHBORHOOD)).filter(
+        ImageFilter.GaussianBlur(_NEIGHBORHOOD)
     )
     paper = paper.resize(image.size, Image.Resampling.BILINEAR)
     return ImageChops.invert(ImageChops.subtract(paper, image))

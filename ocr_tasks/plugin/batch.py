@@ -1,11 +1,12 @@
-"""What helpers of a job work on: the files of a batch, in the job's work folder.
+"""The files of a batch: the work that helpers share, in the job's work folder.
 
-    batches/<n>/task       OCRmyPDF's task and what to call first in each process
-                items      the arguments of each item, one pickle after the other
-                index.json where each of them begins
-                <item>.<reader>   what a helper found
+    batches/<n>/task       OCRmyPDF's task, and an initializer to call once in each process
+                items      the arguments of each item, as consecutive pickles
+                index.json the offset of each item in `items`
+                <item>.<reader>   the result of a helper
 
-These are pickles: only workers can write there. Redis carries nothing but numbers (`pages`).
+The files are pickles, which is safe because only workers can write to this folder. Redis contains
+only item numbers (`jobs.page_queue`).
 """
 
 from __future__ import annotations
@@ -39,8 +40,7 @@ class Files:
     def write(self, task: Task, initializer: Initializer, arguments: Iterable[Any]) -> None:
         """Writes everything that helpers need.
 
-        Raises:
-            pickle.PicklingError, TypeError, AttributeError: if something cannot leave this process.
+        Raises pickle.PicklingError, TypeError or AttributeError if an object cannot be pickled.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         offsets = []
@@ -52,59 +52,58 @@ class Files:
         atomic.write(self.folder / "task", _pickled((task, initializer)))
 
     def task(self) -> tuple[Task, Initializer]:
-        """The task and what to call before it.
+        """Returns the task and its initializer.
 
-        Raises:
-            FileNotFoundError: if the batch is over, or its folder is not on this host.
+        Raises FileNotFoundError if the batch has ended or its folder is not on this host.
         """
         with (self.folder / "task").open("rb") as file:
             task, initializer = _Unpickler(file).load()
         return task, initializer
 
     def argument(self, item: int) -> Any:
-        """The arguments of an item."""
+        """Returns the arguments of an item, numbered from 0."""
         offsets = json.loads((self.folder / "index.json").read_bytes())
         with (self.folder / "items").open("rb") as file:
             file.seek(offsets[item])
             return _Unpickler(file).load()
 
-    def write_answer(self, item: int, reader: str, answer: Any) -> None:
-        """Keeps what a helper found."""
-        atomic.write(self._answer(item, reader), _pickled(answer))
+    def write_result(self, item: int, reader: str, result: Any) -> None:
+        """Stores the result of a helper. `reader` is the helper's id."""
+        atomic.write(self._result(item, reader), _pickled(result))
 
-    def take_answer(self, item: int, reader: str) -> Any:
-        """What a helper found; its file goes."""
-        path = self._answer(item, reader)
+    def pop_result(self, item: int, reader: str) -> Any:
+        """Returns the result of a helper and deletes its file."""
+        path = self._result(item, reader)
         with path.open("rb") as file:
-            answer = _Unpickler(file).load()
+            result = _Unpickler(file).load()
         path.unlink()
-        return answer
+        return result
 
-    def _answer(self, item: int, reader: str) -> Path:
+    def _result(self, item: int, reader: str) -> Path:
         return self.folder / f"{item}.{reader}"
 
 
-def _pickled(thing: Any) -> bytes:
+def _pickled(value: Any) -> bytes:
     buffer = io.BytesIO()
-    _Pickler(buffer, protocol=pickle.HIGHEST_PROTOCOL).dump(thing)
+    _Pickler(buffer, protocol=pickle.HIGHEST_PROTOCOL).dump(value)
     return buffer.getvalue()
 
 
 class _Pickler(pickle.Pickler):
-    """Leaves out what each process has of its own."""
+    """A pickler that omits objects of which each process has its own: plugins and open PDFs."""
 
-    def reducer_override(self, thing: Any) -> Any:
-        """See pickle. OCRmyPDF's own way of pickling a page fails where pages are chosen."""
-        if not isinstance(thing, PageContext):
+    def reducer_override(self, obj: Any) -> Any:
+        """Pickles pages, because OCRmyPDF's own method fails if the option `pages` is set."""
+        if not isinstance(obj, PageContext):
             return NotImplemented
-        options = thing.options.model_copy(update={"pages": None}).model_dump_json_safe()
-        state = {name: part for name, part in vars(thing).items() if name != "options"}
-        return _page_context, (state, options, thing.options.pages)
+        options = obj.options.model_copy(update={"pages": None}).model_dump_json_safe()
+        state = {name: value for name, value in vars(obj).items() if name != "options"}
+        return _page_context, (state, options, obj.options.pages)
 
-    def persistent_id(self, thing: Any) -> tuple[str, Any] | None:
-        if isinstance(thing, OcrmypdfPluginManager):
-            return "plugins", tuple(thing._plugins)
-        if isinstance(thing, pikepdf.Pdf):
+    def persistent_id(self, obj: Any) -> tuple[str, Any] | None:
+        if isinstance(obj, OcrmypdfPluginManager):
+            return "plugins", tuple(obj._plugins)
+        if isinstance(obj, pikepdf.Pdf):
             return "pdf", None
         return None
 
@@ -119,15 +118,15 @@ def _page_context(state: dict[str, Any], options: str, pages: set[int] | None) -
 
 class _Unpickler(pickle.Unpickler):
     def persistent_load(self, reference: tuple[str, Any]) -> Any:
-        kind, what = reference
-        return _plugin_manager(what) if kind == "plugins" else None
+        kind, value = reference
+        return _plugin_manager(value) if kind == "plugins" else None
 
 
 _managers: dict[tuple[str, ...], OcrmypdfPluginManager] = {}
 
 
 def _plugin_manager(plugins: tuple[str, ...]) -> OcrmypdfPluginManager:
-    """OCRmyPDF's plugins, set up once in a process."""
+    """Returns the plugin manager of these plugins, which is created once per process."""
     if plugins not in _managers:
         _managers[plugins] = setup_plugin_infrastructure(plugins)
     return _managers[plugins]

@@ -1,8 +1,8 @@
-"""What the plugin knows of the job it works for.
+"""The job that the plugin works for.
 
-OCRmyPDF gives its hooks no place for that. A worker process reads one document at a time, so a
-variable of the process does; without a job (`ocrmypdf --plugin ocr_tasks.plugin`) there is none,
-and the hooks that are for jobs step aside.
+OCRmyPDF's hooks have no parameter for it. A worker process works on one document at a time, so the
+job is a global variable of the process. Without a job (`ocrmypdf --plugin ocr_tasks.plugin`) it is
+None, and the hooks that need a job do nothing.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from ocr_tasks.storage import layout
 
 
 class StepAside(Exception):
-    """The run ends before the document is done, to make place; another run goes on with it."""
+    """Ends a run early to yield to another document; a later run continues this one."""
 
 
 @dataclass
 class JobContext:
-    """The job that a process reads pages for, as the owner of the job or as a helper.
+    """The job that a process works on, as its owner or as a helper.
 
-    `warnings` are the texts of OCRmyPDF's warnings, as they come.
+    `warnings` has the texts of OCRmyPDF's warnings as keys, in order and without duplicates.
     """
 
     folder: layout.JobFolder
@@ -40,10 +40,11 @@ class JobContext:
 
 @dataclass
 class Devices:
-    """How devices outside take part in reading a document, by a plugin that knows about them.
+    """How external devices process pages of a document.
 
-    So many pages may be `out` at the same time. `first`: they get every page; else those that this
-    process has no time for. `slots` are for pages that are read here. `plugin` hands pages out.
+    At most `out` pages are with devices at the same time. With `first`, devices get every page;
+    otherwise only those for which this process has no free thread. `slots` limits the pages that
+    this process runs OCR on. `plugin` is the module that hands out pages.
     """
 
     out: int
@@ -54,13 +55,14 @@ class Devices:
 
 @dataclass
 class OwnerContext(JobContext):
-    """One run of a job, in the process that owns it.
+    """One run of a job, in the process that owns the job.
 
-    `run` is its id. `call_helpers(batch, count)` asks other workers for help; None: there are none.
-    `turn_is_over(back)` says whether to make place for another document, `back` being the seconds
-    that it took to get to where an earlier run ended. `page_ready(number)` is told when the words
-    of a page are on storage. `threads` is the number of pages that this process reads at the same
-    time. `failures` and `read` are by page, counted from 1.
+    `run` is its id. `call_helpers(batch, count)` asks other workers for help; it is None if there
+    are no helpers. `turn_is_over(back)` returns whether to yield to another document; `back` is the
+    time in seconds that it took to get to where an earlier run ended. `page_ready(number)` is
+    called when the words of a page are stored. `threads` is the number of pages that this process
+    works on at the same time. `failures` and `read` contain 1-based page numbers; `read` are the
+    pages with text. `ocr_finished` is set when the OCR stage ends.
     """
 
     run: str
@@ -73,7 +75,7 @@ class OwnerContext(JobContext):
     failures: dict[int, PageFailure] = field(default_factory=dict)
     read: set[int] = field(default_factory=set)
     devices: Devices | None = None
-    reading_over: threading.Event = field(default_factory=threading.Event)
+    ocr_finished: threading.Event = field(default_factory=threading.Event)
 
 
 class _Thread(threading.local):
@@ -85,23 +87,23 @@ _current: JobContext | None = None
 
 
 def current() -> JobContext | None:
-    """The job that this process works for."""
+    """Returns the job that this process works on, or None."""
     return _current
 
 
 def owner() -> OwnerContext | None:
-    """The job that this process owns."""
+    """Returns the job that this process owns, or None."""
     return _current if isinstance(_current, OwnerContext) else None
 
 
 def page() -> int | None:
-    """The page that this thread works on, counted from 1."""
+    """Returns the 1-based number of the page that this thread works on, or None."""
     return _thread.page
 
 
 @contextmanager
 def job(context: JobContext) -> Iterator[None]:
-    """Makes this the job of the process for the time of the block."""
+    """Sets the job of this process inside the `with` block."""
     global _current
     _current = context
     try:
@@ -112,7 +114,7 @@ def job(context: JobContext) -> Iterator[None]:
 
 @contextmanager
 def on_page(number: int) -> Iterator[None]:
-    """Makes this the page of the thread for the time of the block."""
+    """Sets the page of this thread inside the `with` block."""
     _thread.page = number
     try:
         yield

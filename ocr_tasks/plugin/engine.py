@@ -1,10 +1,10 @@
-"""The OCR engine: OCRmyPDF's own Tesseract engine, with Tesseract in this process.
+"""The OCR engine: OCRmyPDF's Tesseract engine with the Tesseract library in this process.
 
-What cannot be asked for through the library (Tesseract's configuration files, user words), and
-everything where `tesserocr` is missing, is left to OCRmyPDF's engine.
+OCRmyPDF's own engine is used if `tesserocr` is missing, and for options that the library does not
+support (configuration files, user words, user patterns).
 
-Stock OCRmyPDF leaves a page on which Tesseract ran out of time without words, and says so in the
-log only. In a job that is an error of the page. The image that Tesseract saw becomes the preview.
+If Tesseract times out, stock OCRmyPDF only logs it and leaves the page without words. In a job, the
+page fails. The image that Tesseract receives also becomes the preview of the page.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from PIL import Image
 from ocr_tasks import errors
 from ocr_tasks.plugin import context, previews, tesseract
 
-#: Page segmentation modes that only look at the layout; nobody who wants text asks for them.
+#: Page segmentation modes that analyze the layout without recognizing text.
 _NO_TEXT = (0, 2)
 
 
 class PageEngine(TesseractOcrEngine):
-    """Tesseract for the page that the thread works on. Interface: `ocrmypdf.OcrEngine`."""
+    """Runs Tesseract on the page of the current thread; implements `ocrmypdf.OcrEngine`."""
 
     @staticmethod
     def version() -> str:
@@ -46,10 +46,10 @@ class PageEngine(TesseractOcrEngine):
         limit = options.tesseract.non_ocr_timeout
         try:
             with Image.open(input_file) as image:
-                found = tesseract.orientation(image, options.tesseract.oem, seconds=limit)
+                result = tesseract.orientation(image, options.tesseract.oem, seconds=limit)
         except (tesseract.TimeLimit, tesseract.Refused):
             return OrientationConfidence(0, 0.0)
-        return OrientationConfidence(*found)
+        return OrientationConfidence(*result)
 
     @staticmethod
     def get_deskew(input_file: Path, options: OcrOptions) -> float:
@@ -66,32 +66,32 @@ class PageEngine(TesseractOcrEngine):
     def generate_hocr(
         input_file: Path, output_hocr: Path, output_text: Path, options: OcrOptions
     ) -> None:
-        """Reads the image.
+        """Runs OCR on the image and writes the hOCR and the text.
 
         Raises:
-            errors.PageTimeout: in a job, if Tesseract ran out of time.
-            errors.PageUnreadable: in a job, if it refused the image.
+            errors.PageTimeout: in a job, if Tesseract exceeds its time limit.
+            errors.PageUnreadable: in a job, if Tesseract rejects the image.
         """
         if _in_process(options):
-            error = _read(input_file, output_hocr, output_text, options)
+            error = _run_library(input_file, output_hocr, output_text, options)
         else:
-            error = _read_by_program(input_file, output_hocr, output_text, options)
+            error = _run_program(input_file, output_hocr, output_text, options)
         if error is None:
             return
         if context.current():
             raise error
-        # Without a job it is as OCRmyPDF has it: the page has no words, and the log says so.
+        # Without a job, behave like OCRmyPDF: log the timeout, and leave the page without words.
         program.page_timedout(options.tesseract.timeout)
         program._generate_null_hocr(output_hocr, output_text, input_file)
 
 
 def version() -> str:
-    """The version of the Tesseract that reads."""
+    """Returns the version of Tesseract, e.g. `5.3.0`."""
     return tesseract.version() if tesseract.available() else str(program.version())
 
 
 def languages() -> Set[str]:
-    """The languages that can be read."""
+    """Returns the installed languages."""
     if tesseract.available():
         return tesseract.languages()
     installed: Set[str] = program.get_languages()
@@ -99,33 +99,33 @@ def languages() -> Set[str]:
 
 
 def _in_process(options: OcrOptions) -> bool:
-    asked = options.tesseract
-    special = asked.config or asked.user_words or asked.user_patterns
-    return tesseract.available() and not special and asked.pagesegmode not in _NO_TEXT
+    chosen = options.tesseract
+    unsupported = chosen.config or chosen.user_words or chosen.user_patterns
+    return tesseract.available() and not unsupported and chosen.pagesegmode not in _NO_TEXT
 
 
 def _model(options: OcrOptions) -> tesseract.Model:
     return tesseract.Model(tuple(options.languages), options.tesseract.oem)
 
 
-def _read(
+def _run_library(
     input_file: Path, output_hocr: Path, output_text: Path, options: OcrOptions
 ) -> errors.PageError | None:
-    asked = options.tesseract
-    if not asked.timeout:
-        return errors.PageTimeout()  # OCRmyPDF's way to say: no OCR
+    chosen = options.tesseract
+    if not chosen.timeout:
+        return errors.PageTimeout()  # in OCRmyPDF, a timeout of 0 means no OCR
     with Image.open(input_file) as image:
         image.load()
         try:
             result = tesseract.read(
                 image,
                 _model(options),
-                pagesegmode=asked.pagesegmode,
-                thresholding=asked.thresholding,
-                seconds=asked.timeout,
+                pagesegmode=chosen.pagesegmode,
+                thresholding=chosen.thresholding,
+                seconds=chosen.timeout,
             )
         except tesseract.TimeLimit:
-            return _out_of_time(asked.timeout)
+            return _timed_out(chosen.timeout)
         except tesseract.Refused:
             return _refused()
         output_hocr.write_text(result.hocr, encoding="utf-8")
@@ -134,22 +134,22 @@ def _read(
     return None
 
 
-def _read_by_program(
+def _run_program(
     input_file: Path, output_hocr: Path, output_text: Path, options: OcrOptions
 ) -> errors.PageError | None:
     started = time.monotonic()
     stock: Callable[..., None] = TesseractOcrEngine.generate_hocr
     stock(input_file, output_hocr, output_text, options)
-    # OCRmyPDF writes an empty file when Tesseract gave no answer; a blank page has one.
+    # OCRmyPDF writes an empty file if Tesseract failed; the hOCR of a blank page is not empty.
     if output_hocr.stat().st_size == 0:
         limit = options.tesseract.timeout
-        return _out_of_time(limit) if time.monotonic() - started >= limit else _refused()
+        return _timed_out(limit) if time.monotonic() - started >= limit else _refused()
     with Image.open(input_file) as image:
         keep_preview(image)
     return None
 
 
-def _out_of_time(limit: float) -> errors.PageTimeout:
+def _timed_out(limit: float) -> errors.PageTimeout:
     return errors.PageTimeout(f"Tesseract took more than {limit:g} seconds")
 
 
@@ -158,7 +158,7 @@ def _refused() -> errors.PageUnreadable:
 
 
 def keep_preview(image: Image.Image) -> None:
-    """Keeps a small image of the page that this thread works on, if there is a job."""
+    """Stores a preview of the page that this thread works on, if it belongs to a job."""
     job, page = context.current(), context.page()
     if job and page and job.preview_pixels:
         previews.from_picture(image, job.pages.preview(page), job.preview_pixels)

@@ -1,7 +1,7 @@
-"""Does OCRmyPDF's work: in threads of this process, and on other workers where that is worth it.
+"""OCRmyPDF's executor: runs tasks in threads of this process and, if worthwhile, on other workers.
 
-The owner of a job always works too, so a job never waits for anybody. One bad page does not spoil a
-document.
+The owner of a job processes items as well, so a job never waits for helpers. A page that fails does
+not make the document fail, unless the job's options say so.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from ocr_tasks.plugin.batch import Initializer, Task
 from ocr_tasks.plugin.parallel import Help, Work
 from ocr_tasks.plugin.progress import STAGES
 
-#: Of these stages the items can be done in another process. (`Deflating JPEGs` works on the open
-#: PDF.) All but the reading itself are only spread once they prove to be slow.
+#: Stages whose items can be processed by helpers. (`Deflating JPEGs` works on the open PDF.)
+#: Helpers are called for OCR at once, for the other stages only if they prove slow.
 _SPREADABLE = {
     "Scanning contents",
     "OCR",
@@ -33,15 +33,15 @@ _SPREADABLE = {
 
 
 class PageExecutor(Executor):
-    """OCRmyPDF's executor protocol (`ocrmypdf._concurrent.Executor`) for one job."""
+    """The executor of one job; implements `ocrmypdf._concurrent.Executor`."""
 
     def __init__(self, job: context.OwnerContext, **kwargs: Any) -> None:
         super().__init__(**kwargs)  # type: ignore[no-untyped-call]
         self._job = job
         self._bar: Any = self.pbar_class
         self._batches = 0
-        self._began = time.monotonic()
-        self._back = 0.0
+        self._started = time.monotonic()
+        self._resume_seconds = 0.0
 
     def _execute(
         self,
@@ -56,26 +56,26 @@ class PageExecutor(Executor):
     ) -> None:
         name = progress_kwargs.get("desc", "")
         arguments = list(task_arguments)
-        is_reading = STAGES.get(name) is Stage.OCR
-        if is_reading:
-            read = partial(reading.read_page, self._job.pages, task)
-            threads, over = self._job.threads, self._job.reading_over.set
+        is_ocr = STAGES.get(name) is Stage.OCR
+        if is_ocr:
+            process_page = partial(reading.read_page, self._job.pages, task)
+            threads, at_end = self._job.threads, self._job.ocr_finished.set
             work = Work(
-                read,
+                process_page,
                 reading.crashed,
                 worker_initializer,
                 arguments,
                 threads,
                 self._after_page,
-                over,
+                at_end,
             )
         else:
             work = Work(task, task, worker_initializer, arguments, max_workers)
         spread = name in _SPREADABLE and len(arguments) >= settings.get().spread_pages
-        help_ = self._help(at_once=is_reading) if spread else None
+        help_ = self._help(at_once=is_ocr) if spread else None
         with self._bar(**progress_kwargs) as bar:
-            for answer in work.answers(self._job.reporter.tick, help_):
-                task_finished(self._noted(answer) if is_reading else answer, bar)
+            for result in work.results(self._job.reporter.tick, help_):
+                task_finished(self._record(result) if is_ocr else result, bar)
 
     def _help(self, at_once: bool) -> Help | None:
         call = self._job.call_helpers
@@ -85,33 +85,28 @@ class PageExecutor(Executor):
         batch = helper.batch_name(self._job.run, self._batches)
         return Help(batch, helper.files(self._job.folder, batch), partial(call, batch), at_once)
 
-    def _after_page(self, found: reading.Reading) -> None:
-        """Ends the run if it is somebody else's turn.
-
-        Raises:
-            context.StepAside
-        """
+    def _after_page(self, page: reading.Reading) -> None:
+        """Ends the run with StepAside if it should yield to another document."""
         failpoints.hit("after_page")
-        if not found.kept and self._job.turn_is_over(self._back):
+        if not page.kept and self._job.turn_is_over(self._resume_seconds):
             raise context.StepAside
 
-    def _noted(self, found: reading.Reading) -> Any:
-        """Takes note of what was found out about a page; gives OCRmyPDF's result for it.
+    def _record(self, page: reading.Reading) -> Any:
+        """Records the outcome of a page in the job, and returns OCRmyPDF's result for it.
 
-        Raises:
-            errors.PageFailed: if the page is bad and the job is to fail then.
+        Raises errors.PageFailed if the page failed and the job's options do not allow that.
         """
-        number = found.result.pageno + 1
-        self._job.warnings |= dict.fromkeys(found.warnings)
-        if found.failure:
+        number = page.result.pageno + 1
+        self._job.warnings |= dict.fromkeys(page.warnings)
+        if page.failure:
             if not self._job.keep_bad_pages:
-                raise errors.PageFailed(f"Page {number}: {found.failure.message}", page=number)
-            self._job.failures[number] = found.failure
-        if found.read:
+                raise errors.PageFailed(f"Page {number}: {page.failure.message}", page=number)
+            self._job.failures[number] = page.failure
+        if page.read:
             self._job.read.add(number)
-        if found.result.ocr:
+        if page.result.ocr:
             self._job.page_ready(number)
-        if found.kept:
+        if page.kept:
             self._job.reporter.resumed += 1
-            self._back = time.monotonic() - self._began
-        return found.result
+            self._resume_seconds = time.monotonic() - self._started
+        return page.result

@@ -1,4 +1,4 @@
-"""Helps with a document of another worker: one item, then whoever else waits has their turn."""
+"""Helping another worker with its document: processes items of a batch until other work waits."""
 
 from __future__ import annotations
 
@@ -17,62 +17,62 @@ log = logging.getLogger(__name__)
 
 
 def batch_name(run: str, number: int) -> str:
-    """The name of a run's batch; helpers find its files by it."""
+    """Returns the name of a run's batch, from which helpers derive the folder of its files."""
     return f"{run}:{number}"
 
 
 def files(folder: layout.JobFolder, batch: str) -> Files:
-    """The files of a batch.
+    """Returns the files of a batch.
 
-    Raises:
-        ValueError: if that is no name of a batch: they are pickles, so none but ours are opened.
+    Raises ValueError for an invalid name: the files are pickles, and a name must not lead to a file
+    outside the job's work folder.
     """
     run, _, number = batch.rpartition(":")
     return Files(folder.work(run) / "batches" / str(int(number)))
 
 
 def help_out(job: context.JobContext, batch: str, others_wait: Callable[[], bool]) -> bool:
-    """Does items of a batch, at least one, until none is left or another message waits.
+    """Processes items of a batch, at least one, until none is left or `others_wait()`.
 
-    True: some are left, so ask again later. What this process cannot do, it gives back.
+    Returns whether items may be left. An item that fails in this process is released.
     """
     reader = layout.new_id()
     store = files(job.folder, batch)
     try:
         task, initializer = store.task()
     except FileNotFoundError:
-        return False  # it is over, or the folder is not on this host
+        return False  # the batch has ended, or the folder is not on this host
     initializer()
     while True:
         try:
             item = page_queue.lease(batch, reader)
         except page_queue.NoBatch:
             return False
-        if item is None or not _do(job, store, batch, item, reader, task):
+        if item is None or not _process(job, store, batch, item, reader, task):
             return False
         if others_wait():
             return True
 
 
-def _do(
+def _process(
     job: context.JobContext, store: Files, batch: str, item: int, reader: str, task: Task
 ) -> bool:
-    """Does one item. False: this process should not go on."""
+    """Processes one item. Returns False if this process should stop helping."""
     try:
         with page_queue.renewing(batch, item, reader):
-            answer = _with_warnings(task(*store.argument(item)), job)
-            store.write_answer(item, reader, answer)
-    except Exception:  # the owner tries it too, and then says what is wrong
-        if store.folder.exists():  # else the run has ended meanwhile
-            log.exception("item %d of %s is given back", item, batch)
+            result = _with_warnings(task(*store.argument(item)), job)
+            store.write_result(item, reader, result)
+    except Exception:  # the owner processes the item again, and reports the error if it recurs
+        if store.folder.exists():  # otherwise the run has ended
+            log.exception("item %d of %s failed and is released", item, batch)
         page_queue.hand_back(batch, item, reader)
         return False
     return page_queue.complete(batch, item, reader)
 
 
-def _with_warnings(answer: Any, job: context.JobContext) -> Any:
-    if not isinstance(answer, Reading):
-        return answer
+def _with_warnings(result: Any, job: context.JobContext) -> Any:
+    if not isinstance(result, Reading):
+        return result
     warnings = tuple(job.warnings)
     job.warnings.clear()
-    return dataclasses.replace(answer, warnings=warnings)
+    return dataclasses.replace(result, warnings=warnings)

@@ -1,9 +1,9 @@
-"""What was read on each page, kept in the job's folder from the moment it was read.
+"""The results of each page, stored in the job's folder as soon as the page is finished.
 
-pages/000001/page.json     the words (`formats.page`); what the API shows of a page
-             summary.json  how many, how sure, where from, and read on which host
-             preview.jpg   a small image of it
-             result.json   that the page is done, and what a later run of the job needs of it:
+pages/000001/page.json     the words (`formats.page`), which the API returns
+             summary.json  number of words, confidence, source, and host that ran OCR
+             preview.jpg   a small image of the page
+             result.json   marks the page as finished, for later runs of the job, with
              ocr.hocr, text.txt, visible.pdf   OCRmyPDF's files of the page
 """
 
@@ -23,31 +23,31 @@ from ocr_tasks.formats import hocr
 from ocr_tasks.formats.page import Page
 from ocr_tasks.storage import atomic, layout
 
-#: Taken where neither the hOCR nor the image say a resolution.
+#: Resolution of a page without hOCR.
 _DEFAULT_DPI = 300.0
 
 _FILES = {"ocr": "ocr.hocr", "text": "text.txt", "pdf_page_from_image": "visible.pdf"}
 
 
 class PageStore:
-    """The page results of one job. Pages are counted from 1."""
+    """The page results of one job. Page numbers are 1-based."""
 
     def __init__(self, folder: layout.JobFolder) -> None:
         self._folder = folder
 
     def path(self, number: int) -> Path:
-        """The folder of a page, made if it is missing."""
+        """Returns the folder of a page, and creates it if it is missing."""
         path = self._folder.page(number)
         path.mkdir(parents=True, exist_ok=True)
         return path
 
     def preview(self, number: int) -> Path:
-        """Where the preview of a page goes."""
+        """Returns the path of a page's preview, and creates its folder if it is missing."""
         self.path(number)
         return self._folder.page_preview(number)
 
     def load(self, number: int) -> PageResult | None:
-        """What an earlier run of the job read on the page."""
+        """Returns the result of a page from an earlier run of the job, or None."""
         path = self._folder.page(number)
         try:
             record = json.loads((path / "result.json").read_text())
@@ -61,28 +61,31 @@ class PageStore:
         )
 
     def save(self, result: PageResult) -> PageResult:
-        """Keeps a page that OCR has read; gives the result with the files that are kept.
+        """Stores the result of a page, and returns it with the paths of the stored files.
 
-        Its words come first, as they are what others see.
+        The words are stored first, because the API returns them while the job runs.
         """
         number = result.pageno + 1
         path = self.path(number)
         rotation = result.orientation_correction
         self.save_words(_words(result, number))
-        kept: dict[str, Any] = {}
+        stored: dict[str, Any] = {}
         for field, name in _FILES.items():
             source: Path | None = getattr(result, field)
             if source is not None and source.exists():
                 _link(source, path / name)
-                kept[field] = path / name
-        record = {"orientation_correction": rotation, "files": list(kept)}
+                stored[field] = path / name
+        record = {"orientation_correction": rotation, "files": list(stored)}
         atomic.write(path / "result.json", json.dumps(record).encode())
         return PageResult(
-            pageno=result.pageno, orientation_correction=rotation, ocr_tree=result.ocr_tree, **kept
+            pageno=result.pageno,
+            orientation_correction=rotation,
+            ocr_tree=result.ocr_tree,
+            **stored,
         )
 
     def save_words(self, page: Page) -> None:
-        """Shows the words of a page to others."""
+        """Stores the words of a page and their summary."""
         path = self.path(page.number)
         confidence = page.confidence
         summary = {
@@ -95,16 +98,17 @@ class PageStore:
         atomic.write(path / "summary.json", _compact(summary))
 
     def has_words(self, number: int) -> bool:
+        """Returns whether the words of a page are stored."""
         return (self._folder.page(number) / layout.PAGE_WORDS).exists()
 
     def words(self, number: int) -> Page:
-        """The words of a page."""
+        """Returns the words of a page."""
         return Page.from_dict(
             json.loads((self._folder.page(number) / layout.PAGE_WORDS).read_bytes())
         )
 
     def drop_intermediate(self, total: int) -> None:
-        """Deletes what only another run would need."""
+        """Deletes the files that only another run would need. `total` is the number of pages."""
         for number in range(1, total + 1):
             for name in ("result.json", *_FILES.values()):
                 (self._folder.page(number) / name).unlink(missing_ok=True)
@@ -122,7 +126,7 @@ def _words(result: PageResult, number: int) -> Page:
 
 
 def _link(source: Path, target: Path) -> None:
-    """Makes the file appear under another name; by a copy where links cannot be made."""
+    """Links a file to another name, or copies it if the file system does not support hard links."""
     with atomic.replacing(target) as part:
         try:
             os.link(source, part)

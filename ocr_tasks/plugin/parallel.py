@@ -1,4 +1,4 @@
-"""The items of one stage, done by threads of this process and, where asked, by helpers."""
+"""Parallel processing of the items of one stage, by threads of this process and by helpers."""
 
 from __future__ import annotations
 
@@ -20,24 +20,26 @@ from ocr_tasks.plugin.batch import Files, Initializer, Task
 
 log = logging.getLogger(__name__)
 
-#: Seconds without an answer after which the caller of `Work.answers` is told so.
+#: Seconds without a result after which `Work.results` calls `tick`.
 TICK = 0.25
 
-#: Seconds of work in this process after which, with as much to come, a stage counts as slow.
+#: A stage is slow if it has taken this many seconds and is expected to take as long again.
 _SLOW = 0.5
 
-#: Seconds between two attempts to reach Redis, or to get an item that a lost helper holds.
+#: Seconds between two attempts to reach Redis, or to lease an item that a helper may have lost.
 _PAUSE = 1.0
 
-#: The name under which the owner of a job leases items.
+#: The reader id with which the owner of a job leases items.
 _OWNER = "owner"
 
 
 @dataclass(frozen=True)
 class Help:
-    """How other workers take part: the batch they lease items of, where its files go, whom to call.
+    """How helpers take part in a stage.
 
-    `at_once`: from the beginning, not only when the stage proves slow.
+    `batch` is the name of the batch whose items they lease, and `files` are its files. `call(n)`
+    asks for up to `n` helpers. With `at_once`, they are called when the stage begins, otherwise
+    only if it proves slow.
     """
 
     batch: str
@@ -47,7 +49,7 @@ class Help:
 
 
 class Work:
-    """What one call of OCRmyPDF's executor has to do. Items are numbered from 0."""
+    """The work of one call of OCRmyPDF's executor. Items are numbered from 0."""
 
     def __init__(
         self,
@@ -56,13 +58,17 @@ class Work:
         initializer: Initializer,
         arguments: Sequence[Any],
         threads: int,
-        after: Callable[[Any], None] = lambda answer: None,
+        after: Callable[[Any], None] = lambda result: None,
         at_end: Callable[[], None] = lambda: None,
     ) -> None:
-        """`lost` answers in the place of `task` for an item whose readers got lost.
+        """`task` returns the result of an item, called with its arguments.
 
-        `after(answer)` is called for each item of this process; it may raise to end the work.
-        `at_end()` lets items go that are waited for and not wanted any more.
+        `lost` is called instead for an item that was given up because the processes that worked on
+        it died. `initializer` is called once in each thread. `threads` is the number of threads.
+
+        `after(result)` is called for each item of this process, and may raise an exception to end
+        the work. `at_end()` is called at the end, and must stop items that are still waiting for
+        something outside this process.
         """
         self._after = after
         self._at_end = at_end
@@ -76,54 +82,53 @@ class Work:
         ]
         self._lock = threading.Lock()
         self._waiting = deque(range(len(arguments)))
-        self._unanswered = set(self._waiting)
-        self._mine: set[int] = set()
-        self._answers: queue.SimpleQueue[tuple[int, Any, BaseException | None]]
-        self._answers = queue.SimpleQueue()
+        self._unfinished = set(self._waiting)
+        self._own: set[int] = set()
+        self._results: queue.SimpleQueue[tuple[int, Any, BaseException | None]]
+        self._results = queue.SimpleQueue()
         self._batch: str | None = None
-        self._asked = False
+        self._help_called = False
         self._collector: threading.Thread | None = None
         self._ended = threading.Event()
 
-    def answers(self, tick: Callable[[], None], help_: Help | None) -> Iterator[Any]:
-        """The answer to each item as soon as it is there, in the caller's thread.
+    def results(self, tick: Callable[[], None], help_: Help | None) -> Iterator[Any]:
+        """Yields the result of each item as soon as it is finished.
 
-        `tick()` is called between answers and when none comes for a while.
-
-        Raises:
-            what the task raises in this process.
+        Calls `tick()` between results, and every `TICK` seconds while waiting. Raises what the task
+        raises in this process.
         """
-        # In a frame of its own: where a signal is handled as a loop jumps back to the first line of
-        # a `try`, CPython 3.11 looks for the handler one instruction too early, and skips it.
+        # The loop is in a function of its own: if a signal arrives while a loop jumps back to the
+        # first line of a `try`, CPython 3.11 looks up the exception handler one instruction too
+        # early and does not find it.
         try:
-            yield from self._answers_as_they_come(tick, help_)
+            yield from self._as_completed(tick, help_)
         finally:
             self._end()
 
-    def _answers_as_they_come(self, tick: Callable[[], None], help_: Help | None) -> Iterator[Any]:
+    def _as_completed(self, tick: Callable[[], None], help_: Help | None) -> Iterator[Any]:
         started = time.monotonic()
         if help_ and help_.at_once:
             self._call_help(help_)
         for thread in self._threads:
             thread.start()
-        while self._unanswered:
+        while self._unfinished:
             tick()
-            if help_ and not self._asked and self._is_slow(time.monotonic() - started):
+            if help_ and not self._help_called and self._is_slow(time.monotonic() - started):
                 self._call_help(help_)
             try:
-                item, answer, error = self._answers.get(timeout=TICK)
+                item, result, error = self._results.get(timeout=TICK)
             except queue.Empty:
                 continue
             if error is not None:
                 raise error
-            if item in self._unanswered:
-                self._unanswered.discard(item)
-                yield answer
+            if item in self._unfinished:
+                self._unfinished.discard(item)
+                yield result
 
     def _is_slow(self, seconds: float) -> bool:
-        done = len(self._arguments) - len(self._unanswered)
-        left = seconds / max(1, done) * len(self._unanswered)
-        return seconds > _SLOW and left > _SLOW
+        done = len(self._arguments) - len(self._unfinished)
+        remaining = seconds / max(1, done) * len(self._unfinished)
+        return seconds > _SLOW and remaining > _SLOW
 
     def _end(self) -> None:
         self._ended.set()
@@ -132,13 +137,13 @@ class Work:
             try:
                 page_queue.close(self._batch)
             except RedisError as error:
-                log.warning("the batch %s is left to run out: %s", self._batch, error)
-        # What is at work would do its item in the name of the next job.
+                log.warning("batch %s cannot be closed and will expire: %s", self._batch, error)
+        # A thread that is still running would process its item in the context of the next job.
         for thread in (*self._threads, self._collector):
             if thread and thread.ident:
                 thread.join()
 
-    # The threads of this process
+    # Threads of this process
 
     def _work(self) -> None:
         item = -1
@@ -152,14 +157,14 @@ class Work:
                     self._ended.wait(_PAUSE)
                     continue
                 item = next_item
-                answer = self._task(*self._arguments[item])
-                self._answers.put((item, answer, None))
-                self._after(answer)
+                result = self._task(*self._arguments[item])
+                self._results.put((item, result, None))
+                self._after(result)
         except BaseException as error:  # raised again in the caller's thread
-            self._answers.put((item, None, error))
+            self._results.put((item, None, error))
 
     def _next(self) -> int | None:
-        """An item for this process; None: there is none at the moment."""
+        """Returns an item for this process, or None if there is none at the moment."""
         with self._lock:
             if self._batch:
                 try:
@@ -168,13 +173,13 @@ class Work:
                     log.warning("no item could be leased: %s", error)
                     return None
                 except page_queue.NoBatch:
-                    # Redis has lost it. What helpers are at now is done here too.
-                    log.warning("the batch %s is gone; going on alone", self._batch)
-                    self._waiting.extend(sorted(self._unanswered - self._mine))
+                    # Redis has lost the batch. Items that helpers are processing are redone here.
+                    log.warning("batch %s is lost; continuing without helpers", self._batch)
+                    self._waiting.extend(sorted(self._unfinished - self._own))
                     self._batch = None
                     return self._next_waiting()
                 if item is not None:
-                    self._mine.add(item)
+                    self._own.add(item)
                 return item
             return self._next_waiting()
 
@@ -182,14 +187,14 @@ class Work:
         if not self._waiting:
             return None
         item = self._waiting.popleft()
-        self._mine.add(item)
+        self._own.add(item)
         return item
 
-    # The helpers
+    # Helpers
 
     def _call_help(self, help_: Help) -> None:
-        """Lets other workers take part in what still waits."""
-        self._asked = True
+        """Offers the waiting items to helpers and calls them."""
+        self._help_called = True
         with self._lock:
             count = len(self._waiting)
             if count < 2:
@@ -209,25 +214,25 @@ class Work:
         self._collector.start()
 
     def _collect(self, batch: str, files: Files) -> None:
-        """Takes over what helpers have done."""
-        kept = time.monotonic()
+        """Collects the results of helpers until the work ends."""
+        renewed = time.monotonic()
         while not self._ended.is_set():
             try:
-                if time.monotonic() - kept > settings.get().lease_seconds:
+                if time.monotonic() - renewed > settings.get().lease_seconds:
                     page_queue.keep(batch)
-                    kept = time.monotonic()
+                    renewed = time.monotonic()
                 done = page_queue.collect(batch, seconds=_PAUSE)
             except RedisError as error:
-                log.warning("nothing could be collected: %s", error)
+                log.warning("results of helpers could not be collected: %s", error)
                 self._ended.wait(_PAUSE)
                 continue
             if done is None:
                 continue
             try:
                 if done.reader:
-                    answer = files.take_answer(done.item, done.reader)
+                    result = files.pop_result(done.item, done.reader)
                 else:
-                    answer = self._lost(*self._arguments[done.item])
-                self._answers.put((done.item, answer, None))
+                    result = self._lost(*self._arguments[done.item])
+                self._results.put((done.item, result, None))
             except Exception as error:  # raised again in the caller's thread
-                self._answers.put((done.item, None, error))
+                self._results.put((done.item, None, error))

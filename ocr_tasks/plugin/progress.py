@@ -1,4 +1,4 @@
-"""From OCRmyPDF's progress bars to the progress of a job."""
+"""Converts OCRmyPDF's progress bars into the progress of a job."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from ocr_tasks.model import Progress, Stage
 
-#: Stage of each of OCRmyPDF's bars, by the description it gives them.
-#: A bar of another name leaves the stage as it is.
+#: The stage of each of OCRmyPDF's progress bars, by its description. Other progress bars do not
+#: change the stage.
 STAGES = {
     "Scanning contents": Stage.SCANNING,
     "OCR": Stage.OCR,
@@ -24,7 +24,7 @@ STAGES = {
     "Checking output": Stage.STORING,
 }
 
-#: Share of the whole job, in percent, at which each stage begins and ends.
+#: The percentage of the job at which each stage begins and ends.
 SHARES = {
     Stage.QUEUED: (0.0, 0.0),
     Stage.SCANNING: (0.0, 3.0),
@@ -36,9 +36,10 @@ SHARES = {
 
 
 class Reporter:
-    """Keeps the progress of a job and reports it: at every change of stage, else not too often.
+    """Tracks and reports the progress of a job.
 
-    OCRmyPDF repeats stages when a PDF/A is rejected; what is reported never goes back.
+    A new stage is reported at once, other changes at most once per interval. Stage, page count and
+    percentage never decrease, although OCRmyPDF repeats stages when it rejects its PDF/A.
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class Reporter:
         interval: float,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`interval`: seconds between two reports of the same stage at least."""
+        """`interval` is the minimum time between two reports of the same stage, in seconds."""
         self._report = report
         self._progress = start
         self._interval = interval
@@ -56,22 +57,22 @@ class Reporter:
         self._reported_at = 0.0
         self._pending = False
         self._stage_since = clock()
-        #: Pages that an earlier run of the job had read; they say nothing of the pace.
+        #: Number of pages from an earlier run of the job, which do not count for the estimate.
         self.resumed = 0
         self.seconds: dict[str, float] = {}
 
     def enter(self, stage: Stage) -> None:
-        """The job is in this stage now, unless it was further before."""
-        before = self._progress.stage
-        if stage.rank <= before.rank:
+        """Enters a stage, unless the job is in it or in a later one."""
+        previous = self._progress.stage
+        if stage.rank <= previous.rank:
             return
-        self._count_seconds(before)
+        self._count_seconds(previous)
         self._progress = dataclasses.replace(self._progress, stage=stage, eta_seconds=None)
         self._advance(SHARES[stage][0])
         self._send()
 
     def pages(self, done: int) -> None:
-        """So many pages have been read."""
+        """Sets the number of finished pages."""
         total = self._progress.pages_total
         done = max(done, self._progress.pages_done)
         self._progress = dataclasses.replace(self._progress, pages_done=done)
@@ -79,36 +80,36 @@ class Reporter:
         self.fraction(done / total if total else 1.0)
 
     def fraction(self, fraction: float) -> None:
-        """This part (0–1) of the present stage is done."""
+        """Sets the finished part of the current stage, from 0 to 1."""
         first, last = SHARES[self._progress.stage]
         self._advance(first + (last - first) * max(0.0, min(1.0, fraction)))
         self._pending = True
         self.tick()
 
     def tick(self) -> None:
-        """Reports what was held back, if it is time."""
+        """Reports a pending change if the interval has passed."""
         if self._pending and self._clock() - self._reported_at >= self._interval:
             self._send()
 
     def finish(self) -> dict[str, float]:
-        """The seconds that each stage took."""
+        """Returns the seconds that each stage took."""
         self._count_seconds(self._progress.stage)
         return self.seconds
 
     def _advance(self, percent: float) -> None:
-        # Below 100 until the result is committed: then the job's state says so.
+        # 100 % is reserved for the state `succeeded`.
         percent = round(max(self._progress.percent, min(99.0, percent)), 1)
         self._progress = dataclasses.replace(self._progress, percent=percent)
 
     def _estimate(self, done: int, total: int) -> None:
-        """Time left: the pages to come at the pace so far, and a tail in proportion."""
-        read = done - self.resumed
-        if read <= 0:
+        """Estimates the remaining time from the time per page, plus a share for later stages."""
+        processed = done - self.resumed
+        if processed <= 0:
             return
-        pace = (self._clock() - self._stage_since) / read
+        page_seconds = (self._clock() - self._stage_since) / processed
         first, last = SHARES[Stage.OCR]
-        tail = pace * total * (100 - last) / (last - first)
-        eta = round(pace * (total - done) + tail, 1)
+        later_stages = page_seconds * total * (100 - last) / (last - first)
+        eta = round(page_seconds * (total - done) + later_stages, 1)
         self._progress = dataclasses.replace(self._progress, eta_seconds=eta)
 
     def _count_seconds(self, stage: Stage) -> None:
@@ -126,9 +127,9 @@ class Reporter:
 
 
 class ProgressBar:
-    """One of OCRmyPDF's progress bars; all its calls come from the thread that called `ocr()`.
+    """A progress bar of OCRmyPDF; implements `ocrmypdf.pluginspec.ProgressBar`.
 
-    Protocol: `ocrmypdf.pluginspec.ProgressBar`.
+    All its methods are called by the thread that called `ocrmypdf.ocr()`.
     """
 
     def __init__(
@@ -153,12 +154,12 @@ class ProgressBar:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> Literal[False]:
         if self._stage is Stage.OCR and kind is None:
-            # Putting the pages together begins, and has no bar of its own.
+            # OCRmyPDF now assembles the pages, for which it has no progress bar.
             self._reporter.enter(Stage.ASSEMBLING)
         return False
 
     def update(self, n: float = 1, *, completed: float | None = None) -> None:
-        """OCRmyPDF's call: `n` more of the total, or `completed` of it in all."""
+        """Adds `n` to the finished part of the total, or sets it to `completed`."""
         self._done = self._done + n if completed is None else completed
         if self._stage is Stage.OCR:
             self._reporter.pages(int(self._done))

@@ -1,8 +1,9 @@
-"""Page images without compression.
+"""Rasterizes pages to uncompressed images.
 
-OCRmyPDF hands page images on as PNGs. Deflating one takes longer than Tesseract takes to read it,
-and most are only looked at once. So they are TIFFs here, under the names that OCRmyPDF gives them
-(every reader of them goes by content); only an image that becomes a page of the PDF is compressed.
+OCRmyPDF passes page images between its steps as PNG files. Compressing one takes longer than
+running OCR on it, and most images are used only once. This module writes TIFF files under the names
+that OCRmyPDF chose for the PNG files; all programs that open them detect the format by content.
+Only images that become a page of the PDF are compressed.
 """
 
 from __future__ import annotations
@@ -32,16 +33,17 @@ def rasterize(
     options: OcrOptions | None,
     use_cropbox: bool,
 ) -> Path | None:
-    """Draws a page as OCRmyPDF's PDFium plugin does, pixel for pixel.
+    """Rasterizes a page with the same pixels as OCRmyPDF's PDFium plugin.
 
-    None: this is left to OCRmyPDF. Parameters: `ocrmypdf.pluginspec.rasterize_pdf_page`.
+    Returns `output_file`, or None to leave the page to OCRmyPDF's own plugins. For the parameters
+    see `ocrmypdf.pluginspec.rasterize_pdf_page`.
     """
     if options is not None and options.rasterizer == "ghostscript":
         return None
     if not raster_device.startswith("png"):
-        return None  # a JPEG is lossy, and its pixels are what is wanted
+        return None  # a JPEG must have the pixels of OCRmyPDF's lossy compression
     if settings.get().grey and options is not None and options.lossless_reconstruction:
-        raster_device = GhostscriptRasterDevice.PNGGRAY  # only Tesseract sees it
+        raster_device = GhostscriptRasterDevice.PNGGRAY  # the image is used for OCR only
     with (
         pypdfium._pdfium_lock,
         closing(pypdfium._open_pdf_document(input_file)) as pdf,
@@ -51,16 +53,16 @@ def rasterize(
             page, raster_device, raster_dpi, rotation, use_cropbox
         )
         with closing(bitmap):
-            drawn = pypdfium._bitmap_to_pil(bitmap, width, height)
+            rendered = pypdfium._bitmap_to_pil(bitmap, width, height)
     image, _ = pypdfium._process_image_for_output(
-        drawn, raster_device, raster_dpi, page_dpi, stop_on_soft_error, width, height
+        rendered, raster_device, raster_dpi, page_dpi, stop_on_soft_error, width, height
     )
     image.save(output_file, "TIFF", dpi=image.info["dpi"])
     return output_file
 
 
 def compressed(page: PageContext, image_file: Path) -> Path:
-    """The image as OCRmyPDF would have made it, to become the visible page."""
+    """Returns the path of the image as a PNG, as OCRmyPDF would have written it."""
     with image_file.open("rb") as start:
         if start.read(2) not in (b"II", b"MM"):
             return image_file

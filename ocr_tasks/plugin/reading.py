@@ -1,7 +1,7 @@
-"""Reads one page: OCRmyPDF's task for it, and what becomes of it.
+"""Processing of one page: runs OCRmyPDF's task for it and stores the result.
 
-The owner of a job and its helpers read pages in the same way; what is found out goes back to the
-owner as a `Reading`.
+The owner of a job and its helpers both use `read_page`. Its return value, a `Reading`, is sent to
+the owner.
 """
 
 from __future__ import annotations
@@ -24,16 +24,17 @@ from ocr_tasks.redis import counters
 
 log = logging.getLogger("ocrmypdf.pages")
 
-#: What is wrong with the worker or the machine rather than with a page.
+#: Errors of the worker or the machine, not of a page.
 NOT_THE_PAGE = (MissingDependencyError, TesseractConfigError, MemoryError, OSError)
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What came of a page: OCRmyPDF's result for it, and why it has no text if it should have.
+    """The outcome of a page.
 
-    `read`: its text is there. `kept`: an earlier run had read it. `warnings`: what a helper saw in
-    the log.
+    `result` is OCRmyPDF's. `read` means that the page has text, `kept` that the result comes from
+    an earlier run. `failure` says why a page has no text. `warnings` are those that a helper
+    logged; those of the owner are in its job context.
     """
 
     result: PageResult
@@ -44,54 +45,51 @@ class Reading:
 
 
 def read_page(pages: PageStore, task: Callable[..., PageResult], page: Any) -> Reading:
-    """The page as an earlier run read it, else OCRmyPDF's task for the `PageContext` given.
+    """Returns the stored outcome of a page, or runs OCRmyPDF's task for it.
 
-    Whatever goes wrong with the page is told in the answer.
-
-    Raises:
-        MissingDependencyError, TesseractConfigError, MemoryError, OSError: what is not its fault.
-        StepAside: if the run is to make place.
+    `page` is OCRmyPDF's `PageContext`. Errors of the page are part of the outcome. Raises the
+    errors in `NOT_THE_PAGE`, and StepAside if the run should yield.
     """
     number = page.pageno + 1
     with context.on_page(number):
         stored = pages.load(number)
         if stored is not None:
             return Reading(stored, read=True, kept=True)
-        # A folder of its own, since a page may be begun again while its first reader is still at
-        # it; it goes at once, as page images are large.
-        whole = page.work_folder
-        page.work_folder = whole / f"page-{number:06d}-{uuid.uuid4().hex[:8]}"
+        # Each attempt has its own folder, because a slow helper may still be working on a page that
+        # was leased again. The folder is deleted at once, because page images are large.
+        job_folder = page.work_folder
+        page.work_folder = job_folder / f"page-{number:06d}-{uuid.uuid4().hex[:8]}"
         page.work_folder.mkdir()
         try:
             with counters.reading_page():
                 result = task(page)
             if result.ocr is None:
-                return Reading(result, read=_brought_text(page))
+                return Reading(result, read=_had_text(page))
             counters.count_page()
             return Reading(pages.save(result), read=True)
         except (*NOT_THE_PAGE, context.StepAside):
             raise
-        except Exception as error:  # whatever it is, it is this page's alone
+        except Exception as error:  # any other error fails only this page
             return _failed(number, error)
         finally:
             shutil.rmtree(page.work_folder, ignore_errors=True)
-            page.work_folder = whole
+            page.work_folder = job_folder
 
 
 def crashed(page: Any) -> Reading:
-    """A page that is left alone, since the processes that read it died."""
+    """Returns the outcome of a page that is given up, because the processes working on it died."""
     return _failed(page.pageno + 1, errors.PageCrashed())
 
 
 def _failed(number: int, error: Exception) -> Reading:
-    log.error("page %d could not be read: %s: %s", number, type(error).__name__, error)
+    log.error("OCR of page %d failed: %s: %s", number, type(error).__name__, error)
     reason = error if isinstance(error, errors.PageError) else errors.PageUnreadable()
     return Reading(
         PageResult(pageno=number - 1), failure=PageFailure(number, reason.code, reason.detail)
     )
 
 
-def _brought_text(page: Any) -> bool:
-    """Whether a page that was asked for had text already, so that it counts as read."""
-    wanted = page.options.pages
-    return bool(page.pageinfo.has_text and (not wanted or page.pageno in wanted))
+def _had_text(page: Any) -> bool:
+    """Returns whether a page was selected and skipped because it already had text."""
+    selected = page.options.pages
+    return bool(page.pageinfo.has_text and (not selected or page.pageno in selected))

@@ -1,7 +1,7 @@
-"""Tesseract in this process: its models stay loaded from one page to the next.
+"""Tesseract as a library in this process (`tesserocr`), with models that stay loaded.
 
-A `tesseract` process per page loads its model anew (0.14 s for one language), and reads the page
-from a PNG that had to be deflated first. `tesserocr` gives us the library instead.
+The `tesseract` program loads its model for each page, which takes 0.14 s for one language, and
+needs the page as a file.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from PIL import Image
 
 from ocr_tasks.sandbox import rlimits
 
-# Tesseract's own threads make a page hardly faster and all pages together much slower. OpenMP reads
-# this when the library is loaded.
+# Tesseract's own threads hardly speed up one page and slow down all pages together. OpenMP reads
+# this variable when the library is loaded.
 os.environ.setdefault("OMP_THREAD_LIMIT", "1")
 try:
     import tesserocr
 except ImportError as _error:
-    tesserocr = None  # OCRmyPDF's own engine reads then
+    tesserocr = None  # OCRmyPDF's own engine is used instead
     logging.getLogger(__name__).warning(
-        "tesserocr cannot be loaded, so every page starts a tesseract program: %s", _error
+        "cannot load tesserocr, starting a tesseract process for each page instead: %s", _error
     )
 
-Answer = TypeVar("Answer")
+_T = TypeVar("_T")
 
-#: Sets of languages whose models stay loaded, in each process.
+#: Number of models (sets of languages) that stay loaded in each process.
 _MODEL_SETS = 4
 
-#: Seconds that a call may overrun its time limit before it is given up: the layout analysis does
-#: not look at the clock.
+#: Seconds by which a call may exceed its time limit before its thread is abandoned. Tesseract does
+#: not check the limit during layout analysis.
 _GRACE = 5.0
 
 _OSD_ONLY, _AUTO_ONLY, _AUTO = 0, 2, 3
@@ -46,16 +46,16 @@ _DEFAULT_OEM = 3
 
 
 class TimeLimit(Exception):
-    """Tesseract took longer than it may."""
+    """Tesseract exceeded its time limit."""
 
 
 class Refused(Exception):
-    """Tesseract cannot read such an image."""
+    """Tesseract rejected the image or cannot load the model."""
 
 
 @dataclass(frozen=True)
 class Model:
-    """What has to be loaded: languages, and Tesseract's engine mode (0-3)."""
+    """A model of Tesseract: its languages, and the engine mode (0-3; None is the default)."""
 
     languages: tuple[str, ...]
     oem: int | None = None
@@ -63,7 +63,7 @@ class Model:
 
 @dataclass
 class Result:
-    """What was read: hOCR of the page as an XHTML document, and plain text."""
+    """The result of OCR: the page's hOCR as an XHTML document, and its plain text."""
 
     hocr: str
     text: str
@@ -71,7 +71,7 @@ class Result:
 
 @dataclass
 class _Loaded:
-    """The interpreters of one model; as many as threads use it at the same time."""
+    """The idle interpreters of one model. Each thread that uses the model needs its own."""
 
     idle: list[Any] = field(default_factory=list)
 
@@ -81,18 +81,19 @@ _models: OrderedDict[Model, _Loaded] = OrderedDict()
 
 
 def available() -> bool:
+    """Returns whether the library is loaded."""
     return tesserocr is not None
 
 
 @cache
 def version() -> str:
-    """Version of the Tesseract library, as in `5.3.0`."""
+    """Returns the version of the Tesseract library, e.g. `5.3.0`."""
     return str(tesserocr.tesseract_version()).split()[1]
 
 
 @cache
 def languages() -> frozenset[str]:
-    """The languages that are installed."""
+    """Returns the installed languages."""
     return frozenset(tesserocr.get_languages()[1])
 
 
@@ -104,18 +105,18 @@ def read(
     thresholding: int = 0,
     seconds: float,
 ) -> Result:
-    """Reads the text of an image.
+    """Runs OCR on an image.
 
     Raises:
-        TimeLimit: if that takes longer than so many seconds.
-        Refused: if the image is too large or of no use.
+        TimeLimit: if it takes longer than `seconds`.
+        Refused: if the image is too large or otherwise unsuitable.
     """
 
     def recognize(api: Any) -> Result:
         api.SetPageSegMode(_AUTO if pagesegmode is None else pagesegmode)
         api.SetVariable("thresholding_method", str(thresholding))
         api.ClearAdaptiveClassifier()
-        _show(api, image)
+        _set_image(api, image)
         started = time.monotonic()
         if not api.Recognize(int(seconds * 1000)):
             raise TimeLimit if time.monotonic() - started >= seconds else Refused
@@ -125,46 +126,50 @@ def read(
 
 
 def orientation(image: Image.Image, oem: int | None, *, seconds: float) -> tuple[int, float]:
-    """How far the image is turned clockwise, in degrees, and how sure that is; (0, 0.0): unknown.
+    """Returns the clockwise rotation of an image in degrees and its confidence.
+
+    Returns (0, 0.0) if the rotation is unknown.
 
     Raises:
-        TimeLimit, Refused
+        TimeLimit: if it takes longer than `seconds`.
+        Refused: if the image is unsuitable.
     """
 
     def detect(api: Any) -> tuple[int, float]:
         api.SetPageSegMode(_OSD_ONLY)
-        _show(api, image)
-        found = api.DetectOrientationScript()
-        # Two digits, as the `tesseract` program prints.
-        return (found["orient_deg"], round(found["orient_conf"], 2)) if found else (0, 0.0)
+        _set_image(api, image)
+        result = api.DetectOrientationScript()
+        # Two digits, like the output of the `tesseract` program.
+        return (result["orient_deg"], round(result["orient_conf"], 2)) if result else (0, 0.0)
 
     return _call(detect, Model(("osd",), oem), seconds)
 
 
 def skew(image: Image.Image, model: Model, *, seconds: float) -> float:
-    """The angle by which the lines of text are turned, in radians.
+    """Returns the skew of the lines of text, in radians.
 
     Raises:
-        TimeLimit, Refused
+        TimeLimit: if it takes longer than `seconds`.
+        Refused: if the image is unsuitable.
     """
 
-    def analyse(api: Any) -> float:
+    def analyze(api: Any) -> float:
         api.SetPageSegMode(_AUTO_ONLY)
-        _show(api, image)
+        _set_image(api, image)
         layout = api.AnalyseLayout()
-        # Four digits, as the `tesseract` program prints.
+        # Four digits, like the output of the `tesseract` program.
         return round(float(layout.Orientation()[3]), 4) if layout else 0.0
 
-    return _call(analyse, model, seconds)
+    return _call(analyze, model, seconds)
 
 
-def _call(task: Callable[[Any], Answer], model: Model, seconds: float) -> Answer:
-    """Runs a task on a loaded interpreter, in a thread that can be left behind.
+def _call(task: Callable[[Any], _T], model: Model, seconds: float) -> _T:
+    """Runs a task on a loaded interpreter, in a thread that can be abandoned.
 
-    Tesseract looks at the clock only while it reads words; what hangs before that cannot be
-    stopped, but it must not hold up the document.
+    Tesseract checks its time limit only while it recognizes words. A layout analysis that hangs
+    cannot be stopped, but must not block the document.
     """
-    outcome: list[Answer] = []
+    outcome: list[_T] = []
     failure: list[BaseException] = []
 
     def run() -> None:
@@ -180,35 +185,35 @@ def _call(task: Callable[[Any], Answer], model: Model, seconds: float) -> Answer
     if failure:
         raise failure[0]
     if not outcome:
-        rlimits.wear_out("a call of Tesseract is left behind, and goes on computing")
+        rlimits.wear_out("an abandoned call of Tesseract is still running")
         raise TimeLimit
     return outcome[0]
 
 
 @contextmanager
 def _interpreter(model: Model) -> Iterator[Any]:
-    """An interpreter for nobody else, with the model loaded."""
-    api = _take(model)
+    """Provides an interpreter with the model loaded, for exclusive use."""
+    api = _acquire(model)
     try:
         yield api
     finally:
         api.Clear()
-        _give_back(model, api)
+        _release(model, api)
 
 
-def _take(model: Model) -> Any:
+def _acquire(model: Model) -> Any:
     with _lock:
         loaded = _models.setdefault(model, _Loaded())
         _models.move_to_end(model)
-        forgotten = [_models.popitem(last=False) for _ in range(len(_models) - _MODEL_SETS)]
+        evicted = [_models.popitem(last=False) for _ in range(len(_models) - _MODEL_SETS)]
         api = loaded.idle.pop() if loaded.idle else None
-    for _, old in forgotten:
+    for _, old in evicted:
         for idle in old.idle:
             idle.End()
     return api or _load(model)
 
 
-def _give_back(model: Model, api: Any) -> None:
+def _release(model: Model, api: Any) -> None:
     with _lock:
         loaded = _models.get(model)
         if loaded is not None:
@@ -225,8 +230,8 @@ def _load(model: Model) -> Any:
         raise Refused(f"Tesseract cannot load {'+'.join(model.languages)}: {error}") from error
 
 
-def _show(api: Any, image: Image.Image) -> None:
-    """Hands over the pixels as they are: what the `tesseract` program would find in a PNG."""
+def _set_image(api: Any, image: Image.Image) -> None:
+    """Passes the image to Tesseract, with the pixels that the `tesseract` program would load."""
     if image.mode == "P":
         image = image.convert("RGB")
     if image.mode == "1":
@@ -235,7 +240,7 @@ def _show(api: Any, image: Image.Image) -> None:
         if image.mode == "L":
             pixels, size = image.tobytes(), 1
         else:
-            # Four bytes a pixel are taken over faster than three.
+            # Tesseract copies four bytes per pixel faster than three.
             colored = image if image.mode == "RGB" else image.convert("RGB")
             pixels, size = colored.tobytes("raw", "RGBX"), 4
         api.SetImageBytes(pixels, image.width, image.height, size, image.width * size)
@@ -245,7 +250,7 @@ def _show(api: Any, image: Image.Image) -> None:
 
 
 def _document(page: str) -> str:
-    """An hOCR document around the page that Tesseract gives."""
+    """Returns an hOCR document with the page that Tesseract returned."""
     return (
         '<?xml version="1.0" encoding="UTF-8"?>\n'
         '<!DOCTYPE html PUBLIC "-//W3C//DTD XHTML 1.0 Transitional//EN"'

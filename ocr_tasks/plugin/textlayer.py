@@ -1,4 +1,4 @@
-"""Words that a PDF brought with it, for the pages that were not read anew."""
+"""The existing text layer of a PDF, for pages on which no OCR was run."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from PIL import Image
 
 from ocr_tasks.formats.page import Block, Box, Line, Page, Paragraph, Word
 
-#: The resolution in which positions are given, and which an image of such a page is made for.
+#: The resolution of word positions, in pixels per inch.
 DPI = 150
 _POINTS_PER_INCH = 72
 
-#: Left, bottom, right, top in points; the origin is at the bottom.
+#: Left, bottom, right and top in points. The origin is at the bottom left.
 _Points = tuple[float, float, float, float]
 
 
 @contextlib.contextmanager
 def document(path: Path) -> Iterator[pypdfium2.PdfDocument]:
-    """A PDF, opened in PDFium, which no other thread uses in the meantime."""
+    """Opens a PDF with PDFium and holds PDFium's lock, because PDFium is not thread-safe."""
     with _pdfium_lock:
         pdf = pypdfium2.PdfDocument(path)
         try:
@@ -33,24 +33,27 @@ def document(path: Path) -> Iterator[pypdfium2.PdfDocument]:
 
 
 def words(pdf: pypdfium2.PdfDocument, number: int) -> Page:
-    """The words on a page, counted from 1, in the order of the PDF, without confidences."""
+    """Returns the words of a page in the order of the PDF, without confidences.
+
+    `number` is the 1-based number of the page.
+    """
     page = pdf[number - 1]
     width, height = (round(side * DPI / _POINTS_PER_INCH) for side in page.get_size())
     text = page.get_textpage()
     try:
-        lines = list(_lines(text, _frame(page)))
+        lines = list(_lines(text, _pixel_converter(page)))
     finally:
         text.close()
         page.close()
     if not lines:
         return Page.empty(number, width, height, DPI)
-    box = _around([line.box for line in lines])
+    box = _bounding_box([line.box for line in lines])
     paragraph = Paragraph(tuple(lines), box, language=None, direction=None)
     return Page(number, width, height, DPI, (Block((paragraph,), box),), "pdf")
 
 
 def picture(pdf: pypdfium2.PdfDocument, number: int, pixels: int) -> Image.Image:
-    """An image of a page, counted from 1, so many pixels wide."""
+    """Returns an image of a page, `pixels` wide. `number` is the 1-based number of the page."""
     page = pdf[number - 1]
     try:
         image: Image.Image = page.render(scale=pixels / max(1.0, page.get_width())).to_pil()
@@ -59,51 +62,51 @@ def picture(pdf: pypdfium2.PdfDocument, number: int, pixels: int) -> Image.Image
         page.close()
 
 
-def _frame(page: pypdfium2.PdfPage) -> Callable[[_Points], Box]:
-    """How a box in the coordinates of a PDF page lies on the page as it is seen."""
+def _pixel_converter(page: pypdfium2.PdfPage) -> Callable[[_Points], Box]:
+    """Returns a function that converts a box from PDF coordinates to pixels of the visible page."""
     left, bottom, right, top = page.get_cropbox()
-    turn = page.get_rotation()
+    rotation = page.get_rotation()
     scale = DPI / _POINTS_PER_INCH
 
-    def seen(x: float, y: float) -> tuple[float, float]:
+    def rotated(x: float, y: float) -> tuple[float, float]:
         across, down = x - left, top - y
         return {
             0: (across, down),
             90: (top - bottom - down, across),
             180: (right - left - across, top - bottom - down),
             270: (down, right - left - across),
-        }[turn]
+        }[rotation]
 
-    def place(box: _Points) -> Box:
-        (x1, y1), (x2, y2) = seen(box[0], box[1]), seen(box[2], box[3])
+    def to_pixels(box: _Points) -> Box:
+        (x1, y1), (x2, y2) = rotated(box[0], box[1]), rotated(box[2], box[3])
         edges = (min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2))
         a, b, c, d = (max(0, round(edge * scale)) for edge in edges)
         return a, b, c, d
 
-    return place
+    return to_pixels
 
 
-def _lines(text: pypdfium2.PdfTextPage, place: Callable[[_Points], Box]) -> Iterator[Line]:
-    """Lines as PDFium ends them; words are what stands between white space."""
+def _lines(text: pypdfium2.PdfTextPage, to_pixels: Callable[[_Points], Box]) -> Iterator[Line]:
+    """Yields the lines of a page as PDFium separates them. Words are split at white space."""
     content = text.get_text_range()
     start = 0
-    # One pair of code units in PDFium is one character here for all but the rarest scripts.
+    # Assumes that a character is one UTF-16 code unit in PDFium, which is true for almost all text.
     for raw in content.splitlines(keepends=True):
-        found: list[Word] = []
+        line: list[Word] = []
         for blank, run in itertools.groupby(enumerate(raw), key=lambda pair: pair[1].isspace()):
             characters = list(run)
             if not blank:
                 first = start + characters[0][0]
                 box = _box(text, first, len(characters))
                 if box:
-                    found.append(Word("".join(c for _, c in characters), place(box), None))
+                    line.append(Word("".join(c for _, c in characters), to_pixels(box), None))
         start += len(raw)
-        if found:
-            yield Line(tuple(found), _around([word.box for word in found]), None)
+        if line:
+            yield Line(tuple(line), _bounding_box([word.box for word in line]), None)
 
 
 def _box(text: pypdfium2.PdfTextPage, first: int, count: int) -> _Points | None:
-    """What characters cover, in the coordinates of the PDF page."""
+    """Returns the bounding box of `count` characters in PDF coordinates, None if it is unknown."""
     boxes = []
     for index in range(first, min(first + count, text.count_chars())):
         with contextlib.suppress(pypdfium2.PdfiumError):
@@ -114,7 +117,7 @@ def _box(text: pypdfium2.PdfTextPage, first: int, count: int) -> _Points | None:
     return min(lefts), min(bottoms), max(rights), max(tops)
 
 
-def _around(boxes: list[Box]) -> Box:
+def _bounding_box(boxes: list[Box]) -> Box:
     return (
         min(box[0] for box in boxes),
         min(box[1] for box in boxes),

@@ -1,8 +1,8 @@
-"""Draws the text layer of each page as soon as the page is read.
+"""Draws the text layer of each page when OCR of the page is finished.
 
-OCRmyPDF keeps what was read of all pages in memory and draws all text layers when the last page is
-there. Here that goes on beside the reading, so it takes neither memory nor time at the end. The
-drawing itself is OCRmyPDF's.
+OCRmyPDF holds the words of all pages in memory and draws all text layers after the last page.
+Drawing them during OCR saves that memory, and the time at the end. The drawing itself is done by
+OCRmyPDF's code.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ _NAME = "OcrGrafter"
 
 
 def install() -> None:
-    """Puts the grafter of this module where OCRmyPDF makes its own; there is no hook for it."""
-    assert hasattr(ocr, _NAME)  # noqa: S101  # a new OCRmyPDF may have moved it
+    """Replaces OCRmyPDF's grafter with the one of this module, because there is no hook for it."""
+    assert hasattr(ocr, _NAME)  # noqa: S101  # another version of OCRmyPDF may not have it
     setattr(ocr, _NAME, PageGrafter)
 
 
 class PageGrafter(OcrGrafter):
-    """OCRmyPDF's grafter, drawing while pages come in."""
+    """OCRmyPDF's grafter, changed to draw each text layer when its page is finished."""
 
     def __init__(self, context: Any) -> None:
         super().__init__(context)
@@ -43,9 +43,9 @@ class PageGrafter(OcrGrafter):
     def graft_page(self, **page: Any) -> None:
         """See `OcrGrafter.graft_page`."""
         super().graft_page(**page)
-        for read in self.fpdf2_hocr_pages:
-            if read.hocr_path.stat().st_size and self._draw(read):
-                self._waiting.append(read)
+        for info in self.fpdf2_hocr_pages:
+            if info.hocr_path.stat().st_size and self._draw(info):
+                self._waiting.append(info)
         self.fpdf2_hocr_pages.clear()
 
     def finalize(self) -> Path:
@@ -55,14 +55,14 @@ class PageGrafter(OcrGrafter):
         output: Path = super().finalize()  # type: ignore[no-untyped-call]
         return output
 
-    def _draw(self, read: Fpdf2PageInfo) -> bool:
-        """Draws the words of a page, if it has a size."""
-        page = HocrParser(read.hocr_path).parse()
+    def _draw(self, info: Fpdf2PageInfo) -> bool:
+        """Draws the words of a page. Returns False if its hOCR has no page size."""
+        page = HocrParser(info.hocr_path).parse()
         if page.bbox is None:
             return False
         renderer = Fpdf2PdfRenderer(
             page=page,
-            dpi=page.dpi or read.dpi or float(VECTOR_PAGE_DPI),
+            dpi=page.dpi or info.dpi or float(VECTOR_PAGE_DPI),
             multi_font_manager=self._fonts,
             invisible_text=True,
         )
@@ -71,22 +71,22 @@ class PageGrafter(OcrGrafter):
         return True
 
     def _graft_drawn(self) -> None:
-        """Puts each page that was drawn under the page it belongs to."""
+        """Adds each text layer to its page."""
         path = self.context.get_path("text.pdf")
         self._drawn.output(str(path))
         with Pdf.open(path, conversion_mode="explicit") as drawn:
-            for index, read in enumerate(self._waiting):
-                turn = _graft._compute_text_misalignment(
-                    self.pdfinfo[read.pageno].rotation,
-                    read.autorotate_correction,
-                    read.emplaced_page,
+            for index, info in enumerate(self._waiting):
+                rotation = _graft._compute_text_misalignment(
+                    self.pdfinfo[info.pageno].rotation,
+                    info.autorotate_correction,
+                    info.emplaced_page,
                 )
-                self._graft_fpdf2_text_layer(read.pageno, drawn.pages[index], turn)
+                self._graft_fpdf2_text_layer(info.pageno, drawn.pages[index], rotation)
         path.unlink()
 
 
 def _new_document() -> FPDF:
-    """An empty document, set up as OCRmyPDF's `Fpdf2MultiPageRenderer` does."""
+    """Returns an empty document with the settings of OCRmyPDF's `Fpdf2MultiPageRenderer`."""
     document = FPDF(unit="pt")
     document.set_auto_page_break(auto=False)
     document.set_text_shaping(True)

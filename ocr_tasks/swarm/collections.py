@@ -1,12 +1,13 @@
-"""Collections: folders of page images whose transcripts go into folders of the same shape.
+"""Collections: folders of page images, whose transcripts are stored in the same folder structure.
 
-    swarm/collections/<name>.json   where the images are and the transcripts go
+    swarm/collections/<name>.json   the folders of images and transcripts, and options
           transcripts/<name>/…      the transcripts, unless another folder was chosen
-          readings/<name>/…         the readings of pages that are read more than once
-          images/<name>/…           images in another format than the collection has them in
+          readings/<name>/…         transcripts of pages that are being cross-checked
+          images/<name>/…           images that were converted to another format
 
-All under the data folder. An operator makes them on this machine (`loading`). The queue knows only
-their names, and the names of pages in them; where files lie is not taken from Redis.
+These paths are relative to the data folder. An administrator creates collections on this machine
+(`loading`). Redis contains only the names of collections and pages, so paths do not depend on data
+in Redis.
 """
 
 from __future__ import annotations
@@ -23,12 +24,16 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}", re.ASCII)
 
 
 class CollectionError(Exception):
-    """A collection cannot be had or made; the text says why."""
+    """A collection cannot be loaded or created; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    """A folder of images, the folder of their transcripts, and how they are to be read."""
+    """A folder of images, the folder of their transcripts, and how they are processed.
+
+    `languages` are Tesseract's names. With `delete_images`, an image is deleted once its transcript
+    is stored. With `as_png`, images that browsers cannot display are converted to PNG.
+    """
 
     name: str
     images: str
@@ -38,45 +43,45 @@ class Collection:
     as_png: bool = False
 
     def image(self, page: str) -> Path:
-        """The image of a page, as the collection has it."""
+        """Returns the path of a page's image in the collection. `page` is relative to `images`."""
         return _inside(Path(self.images), page)
 
     def converted(self, page: str) -> Path:
-        """The image of a page in another format, if there is one."""
+        """Returns the path of the converted image of a page, which may not exist."""
         return _inside(_folder("images", self.name), f"{page}.png")
 
     def served(self, page: str) -> Path:
-        """The image of a page that devices get."""
+        """Returns the path of the image that devices receive."""
         converted = self.converted(page)
         return converted if converted.exists() else self.image(page)
 
     def transcript(self, page: str) -> Path:
-        """Where the transcript of a page goes: beside it, the name ends in .txt instead.
+        """Returns the path of a page's transcript: `a.txt` for `a.jpg`.
 
-        Where the folder has two images that differ in their ending only, it comes after that.
+        It is `a.jpg.txt` if another image in the folder differs only in its extension.
         """
         image = self.image(page)
-        endings = {*_ENDINGS, *map(str.upper, _ENDINGS)} - {image.suffix}
-        has_twin = any(image.with_suffix(ending).exists() for ending in endings)
+        extensions = {*_EXTENSIONS, *map(str.upper, _EXTENSIONS)} - {image.suffix}
+        has_twin = any(image.with_suffix(extension).exists() for extension in extensions)
         return self._transcripts(page)[has_twin]
 
     def has_transcript(self, page: str) -> bool:
-        """Whether the transcript of a page is there."""
+        """Returns whether the transcript of a page is stored."""
         return any(path.exists() for path in self._transcripts(page)) and (
             self.transcript(page).exists()
         )
 
     def _transcripts(self, page: str) -> tuple[Path, Path]:
-        """Where the transcript of a page may be: without a twin, and with one."""
+        """Returns the possible paths of a page's transcript: `a.txt` and `a.jpg.txt`."""
         folder = Path(self.transcripts)
         return _inside(folder, str(Path(page).with_suffix(".txt"))), _inside(folder, f"{page}.txt")
 
     def readings(self, page: str) -> Path:
-        """Where the readings of a page are kept until they are compared."""
+        """Returns the file with the transcripts of a page that is being cross-checked."""
         return _inside(_folder("readings", self.name), f"{page}.json")
 
     def store(self, page: str, text: str, hocr: str | None) -> Path:
-        """Writes the transcript of a page, and beside it its hOCR if there is one."""
+        """Writes the transcript of a page and its hOCR, if any. Returns the transcript's path."""
         target = self.transcript(page)
         target.parent.mkdir(parents=True, exist_ok=True)
         if hocr is not None:
@@ -85,14 +90,14 @@ class Collection:
         return target
 
 
-#: What counts as an image where transcripts might get the same name.
-_ENDINGS = frozenset(
+#: Extensions of images, for finding images whose transcripts would have the same name.
+_EXTENSIONS = frozenset(
     {".jpg", ".jpeg", ".tif", ".tiff", ".png", ".bmp", ".gif", ".jp2", ".webp", ".pcx", ".psd"}
 )
 
 
 def _inside(folder: Path, name: str) -> Path:
-    """The path of a name in a folder."""
+    """Returns `folder / name`, or raises PageWithdrawn if that path is outside the folder."""
     path = folder / name
     if not path.resolve().is_relative_to(folder.resolve()):
         raise errors.PageWithdrawn()
@@ -105,12 +110,14 @@ def _folder(what: str, name: str) -> Path:
 
 def _file(name: str) -> Path:
     if not _NAME.fullmatch(name):
-        raise CollectionError(f"{name!r} is no name of a collection: a-z, 0-9, '.', '_' and '-'")
+        raise CollectionError(
+            f"{name!r} is not a valid name of a collection. Use a-z, 0-9, '.', '_' and '-'"
+        )
     return _folder("collections", f"{name}.json")
 
 
 def get(name: str) -> Collection:
-    """The collection of this name."""
+    """Returns a collection, or raises PageWithdrawn if it does not exist."""
     try:
         data = json.loads(_file(name).read_bytes())
         return Collection(**{**data, "languages": tuple(data["languages"])})
@@ -119,7 +126,7 @@ def get(name: str) -> Collection:
 
 
 def save(collection: Collection) -> None:
-    """Makes a collection, or changes how its pages are read."""
+    """Creates a collection, or changes the options of an existing one."""
     file = _file(collection.name)
     try:
         known = get(collection.name)
@@ -127,13 +134,13 @@ def save(collection: Collection) -> None:
         known = None
     if known and known.images != collection.images:
         raise CollectionError(
-            f"the name {collection.name} belongs to {known.images}; choose another by --name"
+            f"{collection.name} is already the collection of {known.images}. Choose another --name"
         )
     file.parent.mkdir(parents=True, exist_ok=True)
     atomic.write(file, json.dumps(asdict(collection), indent=1).encode())
 
 
 def name_of(folder: Path) -> str:
-    """A name for the collection of a folder."""
+    """Returns a valid collection name for a folder."""
     name = re.sub(r"[^a-z0-9._-]+", "-", folder.name.lower()).strip("-._")
     return name[:64] or "images"

@@ -1,8 +1,8 @@
-"""A device of the swarm: takes pages from a server, reads them with the Tesseract here, answers.
+"""A device of the swarm: runs OCR on pages of a server with the Tesseract of this machine.
 
-It goes on through failures of the network, prolongs the leases of what it is at, goes to the other
-servers that a server names when no page waits there, and gives back what it has not read when it
-leaves. It knows the server by its HTTP interface alone.
+It retries when the network fails, renews its leases, and asks the servers that a server refers it
+to when no page is waiting. When it stops, it releases its unfinished pages. It uses only the HTTP
+API of the server.
 """
 
 from __future__ import annotations
@@ -26,13 +26,16 @@ from ocr_tasks.plugin import engine, tesseract
 
 log = logging.getLogger(__name__)
 
-#: Seconds that one page may take, and between two looks at what has happened.
-_PAGE_SECONDS, _TICK = 300.0, 0.5
+#: Time limit of a page in seconds.
+_PAGE_SECONDS = 300.0
 
-#: Seconds after which a server that cannot be reached is asked again, at first and at most.
-_AGAIN_FIRST, _AGAIN_MOST = 1.0, 60.0
+#: Seconds between two checks for finished pages.
+_TICK = 0.5
 
-#: What Pillow opens; the server says what a page is.
+#: First and longest pause before a failed request is retried, in seconds.
+_RETRY_FIRST, _RETRY_MOST = 1.0, 60.0
+
+#: Media types that Pillow opens.
 _IMAGES = (
     *("image/png", "image/jpeg", "image/tiff", "image/webp", "image/gif", "image/bmp"),
     *("image/jp2", "image/x-pcx", "image/vnd.adobe.photoshop"),
@@ -40,12 +43,16 @@ _IMAGES = (
 
 
 class Refused(Exception):
-    """The server does not want this device; the text says why."""
+    """The server rejects this device; the message says why."""
 
 
 @dataclass
 class Done:
-    """What a device has done so far."""
+    """What a device has done so far.
+
+    `pages` were transcribed, `failed` could not be, and for `lost` ones the server accepted no
+    transcript. `seconds` is the total time of `pages`, and `servers` their number by URL.
+    """
 
     pages: int = 0
     failed: int = 0
@@ -56,7 +63,7 @@ class Done:
 
 @dataclass(frozen=True)
 class _Page:
-    """A page that this device has."""
+    """A page that this device has leased. `lease` is the server's JSON."""
 
     server: httpx.Client
     lease: dict[str, Any]
@@ -66,7 +73,7 @@ Read = Callable[[bytes, Sequence[str], float], str]
 
 
 def read(image: bytes, languages: Sequence[str], dpi: float) -> str:
-    """Returns a page image's hOCR from this machine's Tesseract: the library, else the program."""
+    """Returns the hOCR of a page image, from Tesseract's library or, if missing, its program."""
     if not tesseract.available():
         command = ["tesseract", "stdin", "stdout", "-l", "+".join(languages)]
         command += ["--dpi", str(round(dpi)), "hocr"]
@@ -82,7 +89,7 @@ def read(image: bytes, languages: Sequence[str], dpi: float) -> str:
 
 
 class Device:
-    """Reads pages of a server, several at once."""
+    """Runs OCR on pages of a server, several at a time."""
 
     def __init__(
         self,
@@ -93,7 +100,7 @@ class Device:
         languages: Sequence[str] | None = None,
         read: Read = read,
     ) -> None:
-        """`languages` None: all that Tesseract has here."""
+        """`at_once` is the number of pages at a time. `languages` defaults to those installed."""
         self._headers = {"Authorization": f"Bearer {token.strip()}"} if token else {}
         self._servers: dict[str, httpx.Client] = {}
         self._home = url.rstrip("/")
@@ -103,56 +110,60 @@ class Device:
         self._read = read
         self._open: dict[str, _Page] = {}
         self._lock = threading.Lock()
-        self._left = threading.Event()
+        self._stopping = threading.Event()
         self.done = Done()
 
     def leave(self) -> None:
-        """Has the device stop; what it has not read is given back."""
-        self._left.set()
+        """Stops the device, which then releases its unfinished pages."""
+        self._stopping.set()
 
     def work(
-        self, until_empty: bool = False, tell: Callable[[Done, int], None] = lambda *_: None
+        self, until_empty: bool = False, report: Callable[[Done, int], None] = lambda *_: None
     ) -> None:
-        """Reads pages until it is told to leave, or `until_empty`.
+        """Processes pages until `leave` is called or, with `until_empty`, no page is waiting.
 
-        `tell(done, open)` is called all the time.
+        Calls `report(done, running)` at least every half second; `running` is the number of pages
+        that are being processed. Raises Refused if the server rejects this device.
         """
-        ask_at, pause = 0.0, _AGAIN_FIRST
+        poll_at, pause = 0.0, _RETRY_FIRST
         running: set[Future[None]] = set()
         with ThreadPoolExecutor(self._at_once) as pool, self._renewing():
             try:
-                while not self._left.is_set():
+                while not self._stopping.is_set():
                     free = self._at_once - len(running)
-                    if free and time.monotonic() >= ask_at:
+                    if free and time.monotonic() >= poll_at:
                         try:
-                            pages, wait_seconds = self._ask(free)
-                            pause = _AGAIN_FIRST
+                            pages, wait_seconds = self._lease(free)
+                            pause = _RETRY_FIRST
                         except httpx.HTTPError as error:
                             log.warning("the server cannot be reached: %s", error)
                             pages, wait_seconds = [], pause * random.uniform(0.5, 1)  # noqa: S311
-                            pause = min(_AGAIN_MOST, pause * 2)
+                            pause = min(_RETRY_MOST, pause * 2)
                         if not pages:
-                            if until_empty and not running and pause == _AGAIN_FIRST:
+                            if until_empty and not running and pause == _RETRY_FIRST:
                                 return
-                            ask_at = time.monotonic() + wait_seconds
-                        running |= {pool.submit(self._do, page) for page in pages}
-                    tell(self.done, len(running))
+                            poll_at = time.monotonic() + wait_seconds
+                        running |= {pool.submit(self._process, page) for page in pages}
+                    report(self.done, len(running))
                     if running:
                         _, running = wait(running, _TICK, return_when=FIRST_COMPLETED)
                     else:
-                        self._left.wait(_TICK)
+                        self._stopping.wait(_TICK)
             finally:
-                self._left.set()
+                self._stopping.set()
                 for future in running:
                     future.cancel()
-                self._give_back()
+                self._release_all()
         for server in self._servers.values():
             server.close()
 
-    # Asking
+    # Leasing pages
 
-    def _ask(self, count: int) -> tuple[list[_Page], float]:
-        """Pages of this server, else of those that it names; and seconds until the next try."""
+    def _lease(self, count: int) -> tuple[list[_Page], float]:
+        """Leases pages from the server, or from the servers that it refers to.
+
+        Returns up to `count` pages, and the seconds until the next request.
+        """
         url, seconds = self._home, 5.0
         via: list[str] = []
         for _ in range(20):
@@ -165,18 +176,18 @@ class Device:
                 "count": count,
                 "via": via,
             }
-            answer = server.post("/v1/swarm/leases", json=body)
-            if answer.status_code in (401, 403, 404, 422):
-                raise Refused(_reason(answer))
-            answer.raise_for_status()
-            found = answer.json()
-            pages = [_Page(server, lease) for lease in found["pages"]]
+            response = server.post("/v1/swarm/leases", json=body)
+            if response.status_code in (401, 403, 404, 422):
+                raise Refused(_reason(response))
+            response.raise_for_status()
+            offer = response.json()
+            pages = [_Page(server, lease) for lease in offer["pages"]]
             with self._lock:
                 self._open |= {page.lease["lease"]: page for page in pages}
-            seconds = found["retry_after"] * random.uniform(1, 1.5)  # noqa: S311  # no secret
-            if pages or not found["peer"]:
+            seconds = offer["retry_after"] * random.uniform(1, 1.5)  # noqa: S311  # no secret
+            if pages or not offer["peer"]:
                 return pages, seconds
-            url, via = found["peer"], found["via"]
+            url, via = offer["peer"], offer["via"]
         return [], seconds
 
     def _server(self, url: str) -> httpx.Client:
@@ -185,57 +196,60 @@ class Device:
             self._servers[url] = httpx.Client(base_url=url, timeout=timeout, headers=self._headers)
         return self._servers[url]
 
-    # One page
+    # Processing a page
 
-    def _do(self, page: _Page) -> None:
+    def _process(self, page: _Page) -> None:
         lease = page.lease
-        began = time.monotonic()
+        started = time.monotonic()
         try:
-            image = self._insist(lambda: page.server.get(lease["image"]))
-            if image is None or self._left.is_set():
+            image = self._request(lambda: page.server.get(lease["image"]))
+            if image is None or self._stopping.is_set():
                 return
             try:
                 hocr = self._read(image.content, lease["languages"], lease["dpi"])
-            except Exception as error:  # whatever it is, others may be able to read it
-                log.warning("%s cannot be read here: %r", lease["name"], error)
+            except Exception as error:  # another device may be able to process the page
+                log.warning("OCR of %s failed: %r", lease["name"], error)
                 self.done.failed += 1
                 reason = {"reason": f"{type(error).__name__}: {error}"[:300]}
-                self._insist(lambda: page.server.post(lease["failure"], json=reason))
+                self._request(lambda: page.server.post(lease["failure"], json=reason))
                 return
             headers = {"Content-Type": "text/vnd.hocr+html"}
             content = hocr.encode()
-            taken = self._insist(
+            accepted = self._request(
                 lambda: page.server.put(lease["transcript"], content=content, headers=headers)
             )
-            if taken is not None:
+            if accepted is not None:
                 self.done.pages += 1
-                self.done.seconds += time.monotonic() - began
-                where = str(page.server.base_url)
-                self.done.servers[where] = self.done.servers.get(where, 0) + 1
+                self.done.seconds += time.monotonic() - started
+                url = str(page.server.base_url)
+                self.done.servers[url] = self.done.servers.get(url, 0) + 1
         finally:
-            if not self._left.is_set():
+            if not self._stopping.is_set():
                 with self._lock:
                     self._open.pop(lease["lease"], None)
 
-    def _insist(self, ask: Callable[[], httpx.Response]) -> httpx.Response | None:
-        """The answer to a request, after as many tries as it takes; None: the page is lost."""
-        pause = _AGAIN_FIRST
+    def _request(self, send: Callable[[], httpx.Response]) -> httpx.Response | None:
+        """Sends a request until it succeeds, and returns the response.
+
+        Returns None if the server rejects the request or the device stops.
+        """
+        pause = _RETRY_FIRST
         while True:
             try:
-                answer = ask()
-                if answer.is_success:
-                    return answer
-                if answer.status_code < 500 and answer.status_code != 429:
-                    log.info("the page is lost: %s", _reason(answer))
+                response = send()
+                if response.is_success:
+                    return response
+                if response.status_code < 500 and response.status_code != 429:
+                    log.info("the page was lost: %s", _reason(response))
                     self.done.lost += 1
                     return None
             except httpx.HTTPError as error:
                 log.warning("the server cannot be reached: %s", error)
-            if self._left.wait(pause * random.uniform(0.5, 1)):  # noqa: S311  # no secret
+            if self._stopping.wait(pause * random.uniform(0.5, 1)):  # noqa: S311  # no secret
                 return None
-            pause = min(_AGAIN_MOST, pause * 2)
+            pause = min(_RETRY_MOST, pause * 2)
 
-    # All pages that are open
+    # Renewing and releasing leases
 
     @contextmanager
     def _renewing(self) -> Iterator[None]:
@@ -244,7 +258,7 @@ class Device:
         yield
 
     def _renew(self) -> None:
-        while not self._left.wait(2):
+        while not self._stopping.wait(2):
             now = time.monotonic()
             with self._lock:
                 pages = list(self._open.values())
@@ -256,15 +270,15 @@ class Device:
                 with suppress(httpx.HTTPError):
                     page.server.post(lease["renew"])
 
-    def _give_back(self) -> None:
+    def _release_all(self) -> None:
         for page in list(self._open.values()):
             with suppress(httpx.HTTPError):
                 page.server.post(page.lease["release"])
 
 
-def _reason(answer: httpx.Response) -> str:
+def _reason(response: httpx.Response) -> str:
     try:
-        problem = answer.json()
+        problem = response.json()
         return f"{problem['detail']}. {problem['advice']} [{problem['code']}]"
     except (ValueError, LookupError, TypeError):
-        return f"HTTP status {answer.status_code}"
+        return f"HTTP status {response.status_code}"

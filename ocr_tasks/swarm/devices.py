@@ -1,7 +1,8 @@
-"""The devices of the swarm: what each has done, and whether it is believed.
+"""The devices of the swarm: statistics of each, and whether it is trusted.
 
-A device is known by the token it comes with, or its address, and a name of its own choice. Some of
-what it reads is read a second time; one whose words differ too often gets no more pages.
+A device is identified by its token or, without one, its IP address, and by a name that it chooses.
+A share of its transcripts is cross-checked. A device whose words differ too often gets no more
+pages.
 """
 
 from __future__ import annotations
@@ -15,16 +16,17 @@ from ocr_tasks import errors
 from ocr_tasks.redis import connection
 from ocr_tasks.swarm import redis_keys
 
-#: Devices that are remembered; of more, those that have not been seen for longest are forgotten.
+#: Maximum number of devices in Redis. Those that were not seen for the longest time are deleted.
 _MOST = 10_000
 
-#: How alike two readings of a page are where they agree (Dice, over words).
+#: Minimum similarity of two transcripts that agree (Dice coefficient of their words).
 AGREEMENT = 0.8
 
-#: A device is no longer believed after so many disagreements, if they are this share of its checks.
+#: A device is distrusted from this number of differing transcripts, if it is also at least this
+#: share of the checked ones.
 _DISAGREEMENTS, _SHARE = 3, 0.3
 
-#: Seconds since a device was last seen for which it counts as there.
+#: A device counts as present for this many seconds after its last request.
 PRESENT_SECONDS = 60
 
 _NAME = re.compile(r"[^A-Za-z0-9._ -]+")
@@ -33,7 +35,11 @@ _COUNTS = ("open", "leased", "done", "failed", "expired", "late", "checked", "di
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """What is known of a device. Times are seconds since the epoch; the others count pages."""
+    """Statistics of a device. `first` and `last` are Unix times; the other fields count pages.
+
+    `open` pages are leased now, `leased` is the total. `late` transcripts came after another one
+    was accepted. `disagreed` of the `checked` transcripts differed from another one.
+    """
 
     name: str
     first: float
@@ -53,21 +59,21 @@ class Device:
 
 
 def name(who: str, own: str) -> str:
-    """The name of a device: `who` sends it, and what it calls itself."""
+    """Returns the name of a device. `who` is its token or IP address, `own` the name it chose."""
     return f"{who}/{_NAME.sub('', own).strip()[:40] or 'device'}"
 
 
 def check(device: str) -> None:
-    """Makes sure that a device is believed."""
+    """Raises DeviceDistrusted if a device is not trusted."""
     with connection.errors_as_ours():
-        found = connection.client().hmget(_key(device), ["checked", "disagreed"])
-    checked, disagreed = (int(value or 0) for value in found)
+        counts = connection.client().hmget(_key(device), ["checked", "disagreed"])
+    checked, disagreed = (int(value or 0) for value in counts)
     if not Device(device, 0, 0, checked=checked, disagreed=disagreed).trusted:
         raise errors.DeviceDistrusted(f"{disagreed} of {checked} checked pages differed")
 
 
 def note_check(device: str, agreed: bool) -> None:
-    """Notes that a page was read a second time, and whether that gave the same."""
+    """Records a cross-check of a device's transcript, and whether the transcripts agreed."""
     if not device:
         return
     with connection.client().pipeline(transaction=False) as pipe:
@@ -77,14 +83,14 @@ def note_check(device: str, agreed: bool) -> None:
 
 
 def forget(device: str) -> bool:
-    """Forgets a device, and that it is not believed. False: it is not known."""
+    """Deletes the statistics of a device, which is then trusted again. Returns False if unknown."""
     with connection.errors_as_ours():
         connection.client().zrem(_ALL, device)
         return bool(connection.client().delete(_key(device)))
 
 
 def latest(most: int = 100) -> list[Device]:
-    """The devices that were seen last; those that are too many are forgotten."""
+    """Returns the devices that were seen last, and deletes the oldest ones above the maximum."""
     with connection.errors_as_ours():
         client = connection.client()
         surplus = cast("list[str]", client.zrange(_ALL, 0, -_MOST - 1))
@@ -102,14 +108,14 @@ def latest(most: int = 100) -> list[Device]:
 
 
 def present() -> int:
-    """How many devices were seen in the last minute."""
+    """Returns the number of devices that were seen in the last minute."""
     with connection.errors_as_ours():
         since = connection.now() - PRESENT_SECONDS
         return int(connection.client().zcount(_ALL, since, "+inf"))
 
 
 def likeness(one: str, other: str) -> float:
-    """How alike two texts are: 0 nothing in common, 1 the same words as often (Dice)."""
+    """Returns the Dice coefficient of the words of two texts, from 0 (different) to 1 (equal)."""
     left, right = Counter(one.split()), Counter(other.split())
     total = left.total() + right.total()
     return 2 * (left & right).total() / total if total else 1.0

@@ -1,4 +1,4 @@
-"""The swarm: what it adds to the core; see `extensions`."""
+"""The swarm as an extension of the core; see `ocr_tasks.extensions`."""
 
 from __future__ import annotations
 

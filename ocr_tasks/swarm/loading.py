@@ -1,6 +1,6 @@
-"""Has the images of a folder wait for devices, and forgets those that are done.
+"""Loading of collections: adds the images of a folder to the page queue, lists and removes pages.
 
-Pages are taken a few hundred at a time, so memory does not grow with their number.
+Pages are processed a few hundred at a time, so memory does not grow with their number.
 """
 
 from __future__ import annotations
@@ -20,35 +20,38 @@ from ocr_tasks.swarm import collections, queue
 from ocr_tasks.swarm.collections import Collection
 from ocr_tasks.swarm.model import SwarmPage
 
-#: What docr/smd's clients can save as JPEG, and so take as it is.
+#: Modes of images that docr/smd's clients can save as JPEG. Other images are converted to PNG.
 _PLAIN_MODES = frozenset({"1", "L", "RGB", "CMYK"})
 
-#: What browsers show as well; the others become PNG with `as_png`.
+#: Formats that browsers display. Others are converted to PNG with `as_png`.
 _FOR_BROWSERS = frozenset({"JPEG", "PNG", "WEBP", "GIF", "BMP"})
 
 _FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "GIF", "BMP", "JPEG2000", "PCX", "PSD")
 _DEFAULT_DPI = 300.0
 
-#: What Pillow raises for images that it cannot read.
+#: What Pillow raises for images that it cannot open.
 _UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 
-#: Pages that are put into the queue together.
-_TOGETHER = 500
+#: Pages per call to the queue.
+_BATCH = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """An image that was looked at: `registered`, `known`, `read` before, or why it cannot be."""
+    """The result of loading an image: `registered`, `known`, `read` or an error message.
+
+    `known` images were in the queue already, and `read` ones have a transcript.
+    """
 
     path: Path
     result: str
 
 
 def load(collection: Collection, endings: Names[str], again: bool = False) -> Iterator[Loaded]:
-    """Has all images of a collection wait, in the folders' order.
+    """Adds all images of a collection to the page queue, in the order of their paths.
 
-    Those that are known are skipped, and unless `again` those that have a transcript. `endings` are
-    endings of names without the dot, in small letters.
+    Skips images that are in the queue and, unless `again` is set, images with a transcript.
+    `endings` are lowercase file name extensions without the dot. Yields the result of each image.
     """
     Image.MAX_IMAGE_PIXELS = int(settings.get().max_image_megapixels * 1_000_000)
     waiting: list[tuple[Path, SwarmPage]] = []
@@ -60,10 +63,10 @@ def load(collection: Collection, endings: Names[str], again: bool = False) -> It
                 continue
             page = _page(collection, path)
         except _UNREADABLE as error:
-            yield Loaded(path, f"cannot be read: {error}")
+            yield Loaded(path, f"cannot be loaded: {error}")
             continue
-        # What is put together must be of one group.
-        if len(waiting) == _TOGETHER or (waiting and page.group != group):
+        # `queue.put` takes pages of one group only.
+        if len(waiting) == _BATCH or (waiting and page.group != group):
             yield from _put(waiting)
             waiting = []
         group = page.group
@@ -78,7 +81,7 @@ def _put(waiting: list[tuple[Path, SwarmPage]]) -> Iterator[Loaded]:
 
 
 def _walk(folder: Path, endings: Names[str]) -> Iterator[Path]:
-    """The files of a folder and the folders in it, by name; links are not followed."""
+    """Yields the files in a folder and its subfolders, sorted by name. Does not follow links."""
     rows = sorted(os.scandir(folder), key=lambda row: row.name)
     for row in rows:
         if row.is_dir(follow_symlinks=False):
@@ -90,10 +93,10 @@ def _walk(folder: Path, endings: Names[str]) -> Iterator[Path]:
 
 
 def _page(collection: Collection, path: Path) -> SwarmPage:
-    """The page of an image; one that devices could not open is converted first."""
+    """Returns the page of an image. Images that devices could not open are converted first."""
     name = str(path.relative_to(collection.images))
     if not name.isprintable():
-        raise ValueError("the name has characters that cannot be printed")
+        raise ValueError("the file name contains unprintable characters")
     with Image.open(path, formats=_FORMATS) as image:
         kind = image.format or ""
         dpi = _dpi(image)
@@ -116,7 +119,7 @@ def _page(collection: Collection, path: Path) -> SwarmPage:
 
 
 def _convert(image: Image.Image, target: Path) -> None:
-    """Writes an image with 8 bits a channel, without transparency or a palette, as PNG."""
+    """Writes a PNG with 8 bits per channel, without transparency and palette."""
     if image.mode in ("I;16", "I", "F"):
         plain = image.point(lambda value: value / 256).convert("L")
     elif image.has_transparency_data:
@@ -140,7 +143,7 @@ def _dpi(image: Image.Image) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """What is known of a page of a collection."""
+    """A page of a collection: its state, the device that has or had it, and reasons of failures."""
 
     page: SwarmPage
     state: str
@@ -150,9 +153,9 @@ class Listed:
 
 
 def pages() -> Iterator[Listed]:
-    """All pages of collections, in the order of their loading."""
+    """Yields all pages of collections, in the order in which they were loaded."""
     start = 0
-    while ids := queue.ids(start=start, most=_TOGETHER):
+    while ids := queue.ids(start=start, most=_BATCH):
         start += len(ids)
         for row in queue.states(ids):
             if row:
@@ -167,12 +170,12 @@ def _listed(row: dict[str, str]) -> Listed:
 
 
 def purge(everything: bool = False) -> int:
-    """Forgets the pages that have transcripts, or all; gives their number.
+    """Removes the pages that have transcripts, or all pages, and returns their number.
 
-    Images and transcripts stay; copies of ours in other formats go.
+    Keeps images and transcripts; deletes converted images.
     """
     count = 0
-    while ids := queue.ids(None if everything else "done", most=_TOGETHER):
+    while ids := queue.ids(None if everything else "done", most=_BATCH):
         for page_id, row in zip(ids, queue.states(ids), strict=True):
             count += queue.remove(page_id, even_done=True)
             if row:
@@ -188,9 +191,9 @@ def _drop_copies(page: SwarmPage) -> None:
 
 
 def wait_again() -> int:
-    """Has the pages that were set aside wait once more; gives their number."""
+    """Adds the pages that failed too often to the queue again, and returns their number."""
     count = 0
-    while ids := queue.ids("aside", most=_TOGETHER):
+    while ids := queue.ids("aside", most=_BATCH):
         rows = queue.states(ids)
         for page_id, row in zip(ids, rows, strict=True):
             queue.remove(page_id, even_done=True)

@@ -12,7 +12,7 @@ from ocr_tasks.swarm import devices, queue
 
 
 def collect() -> Iterator[Metric]:
-    """Returns the swarm's metrics."""
+    """Yields the swarm's metrics."""
     pages = queue.counts()
     transcripts = pages.pop("transcripts")
     yield gauges_by("ocr_swarm_pages", "Pages for devices by state", "state", pages)

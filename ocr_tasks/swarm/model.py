@@ -1,4 +1,4 @@
-"""The words of the swarm: pages, devices' rights to them, and what devices can do. Data only."""
+"""The data model of the swarm: pages, leases, and the abilities of devices."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-#: What the transcript of a page has to be at least.
+#: The required format of a transcript.
 Format = Literal["text", "hocr"]
 
-#: What says where words are.
-_WITH_PLACES = {"hocr", "alto"}
+#: Formats that contain the positions of words.
+_WITH_POSITIONS = {"hocr", "alto"}
 
 
 @dataclass(frozen=True, slots=True)
 class SwarmPage:
-    """A page image that waits for a transcript.
+    """A page image that needs a transcript.
 
-    It is one of a collection (`collection`, and `name`, its path there), or a page of a job
-    (`job_id`, `run`, and `number`, counted from 1). `format` is what its transcript must be at
-    least: `hocr` has the places of words. `width` and `height` are pixels.
+    It belongs to a collection (`collection`, and `name`, its path there), or to a job (`job_id`,
+    `run`, and `number`, counted from 1). If `format` is `hocr`, the transcript must contain the
+    positions of words. `width` and `height` are in pixels.
     """
 
     media_type: str
@@ -37,13 +37,13 @@ class SwarmPage:
 
     @property
     def id(self) -> str:
-        """The same for the same page."""
+        """The id of the page, derived from its collection and name, or job, run and number."""
         text = f"{self.job_id}/{self.run}/{self.number}" if self.job_id else self.key
         return _digest(text)
 
     @property
     def key(self) -> str:
-        """Under what name docr/smd's clients know it; a look-up, never a path of ours."""
+        """The name of the page for docr/smd's clients. It is never used as a path."""
         return f"{self.collection}/{self.name}" if self.collection else f"{self.run}/{self.number}"
 
     @property
@@ -52,9 +52,9 @@ class SwarmPage:
 
     @property
     def group(self) -> str:
-        """Pages that the same devices can read; those of jobs come first."""
-        urgency = "0" if self.job_id else "1"
-        return "|".join((urgency, self.format, self.media_type, "+".join(self.languages)))
+        """The group of pages that the same devices can process. Groups of jobs sort first."""
+        priority = "0" if self.job_id else "1"
+        return "|".join((priority, self.format, self.media_type, "+".join(self.languages)))
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), ensure_ascii=False)
@@ -67,23 +67,27 @@ class SwarmPage:
 
 @dataclass(frozen=True, slots=True)
 class Abilities:
-    """What a device can do; None: everything."""
+    """What a device supports; None means everything.
+
+    `formats` are those of its transcripts, `images` the media types that it can open.
+    """
 
     languages: frozenset[str] | None = None
     formats: frozenset[str] | None = None
     images: frozenset[str] | None = None
 
     def can_read(self, group: str) -> bool:
+        """Returns whether the device can process pages of a group (`SwarmPage.group`)."""
         _, form, media_type, languages = group.split("|")
-        # Who can say where words are can say what they are.
-        good = self.formats is None or form in self.formats or bool(self.formats & _WITH_PLACES)
-        good = good and (self.images is None or media_type in self.images)
-        return good and (self.languages is None or self.languages.issuperset(languages.split("+")))
+        # Formats with word positions also contain the text.
+        can = self.formats is None or form in self.formats or bool(self.formats & _WITH_POSITIONS)
+        can = can and (self.images is None or media_type in self.images)
+        return can and (self.languages is None or self.languages.issuperset(languages.split("+")))
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A device's right to a page, and to answer for it. `id` is a secret of the two."""
+    """A device's lease of a page. `id` contains a secret that authorizes the transcript."""
 
     id: str
     page: SwarmPage
@@ -92,7 +96,7 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A transcript that may be stored now; `page` is None if it is stored already."""
+    """Permission to store a transcript. `page` is None if it is stored already."""
 
     lease: str
     page: SwarmPage | None
@@ -100,7 +104,7 @@ class Accepted:
 
 
 def id_of_key(key: str) -> str:
-    """The id of the page of a collection that docr/smd's clients know by this name."""
+    """Returns the id of the page of a collection with this `SwarmPage.key`."""
     return _digest(key)
 
 

@@ -1,8 +1,8 @@
-"""An OCR engine for OCRmyPDF that has devices of the swarm read, loaded beside `ocr_tasks.plugin`.
+"""An OCRmyPDF plugin whose OCR engine hands out pages to devices of the swarm.
 
-Everything but the reading itself (drawing pages, straightening, the text layer, PDF/A) stays as it
-is. A page that no device takes in time, or that devices cannot read, is read by the worker; so a
-job ends also where nobody has joined.
+It is loaded in addition to `ocr_tasks.plugin` and replaces only the OCR; rasterizing, deskewing,
+the text layer and PDF/A stay the same. The worker processes a page itself if no device takes it in
+time or devices fail, so a job also finishes without devices.
 """
 
 from __future__ import annotations
@@ -33,25 +33,25 @@ def get_ocr_engine(options: OcrOptions | None) -> OcrEngine | None:
 
 
 class SwarmEngine(PageEngine):
-    """Devices for the page that the thread works on, else Tesseract. See `ocrmypdf.OcrEngine`."""
+    """Hands out the page of the current thread to devices; implements `ocrmypdf.OcrEngine`."""
 
     @staticmethod
     def generate_hocr(
         input_file: Path, output_hocr: Path, output_text: Path, options: OcrOptions
     ) -> None:
-        """Has the image read."""
+        """Lets a device or Tesseract run OCR on the image, and writes the hOCR and the text."""
         job, number = context.owner(), context.page()
         if job is None or job.devices is None or number is None:
-            raise AssertionError("this engine is for pages of jobs with devices")
+            raise AssertionError("this engine requires a page of a job with devices")
         slots = job.devices.slots
         has_slot = not job.devices.first and slots.acquire(blocking=False)
 
-        def may_read_here() -> bool:
+        def may_process_here() -> bool:
             nonlocal has_slot
             has_slot = has_slot or slots.acquire(blocking=False)
             return has_slot
 
-        def read_here() -> None:
+        def process_here() -> None:
             nonlocal has_slot
             if not has_slot:
                 slots.acquire()
@@ -59,25 +59,32 @@ class SwarmEngine(PageEngine):
             PageEngine.generate_hocr(input_file, output_hocr, output_text, options)
 
         try:
-            page = None if has_slot else _hand_out(job, number, input_file, options)
-            found = page and readers.ask(page, may_read_here, job.reading_over.is_set)
-            if not found:
-                read_here()
+            page = None if has_slot else _write_image(job, number, input_file, options)
+            result = page and readers.wait_for_device(
+                page, may_process_here, job.ocr_finished.is_set
+            )
+            if not result:
+                process_here()
                 return
-            words = text.page_text(hocr.parse(found.hocr, number, None))
+            words = text.page_text(hocr.parse(result.hocr, number, None))
             if transcripts.wants_check():
-                read_here()
-                if not _agrees(found.device, words, output_text.read_text()):
+                process_here()
+                if not _agrees(result.device, words, output_text.read_text()):
                     return
-            output_hocr.write_text(found.hocr)
+            output_hocr.write_text(result.hocr)
             output_text.write_text(words)
         finally:
             if has_slot:
                 slots.release()
 
 
-def _hand_out(job: OwnerContext, number: int, input_file: Path, options: OcrOptions) -> SwarmPage:
-    """Puts the image of a page where devices get it: without what the document says of itself."""
+def _write_image(
+    job: OwnerContext, number: int, input_file: Path, options: OcrOptions
+) -> SwarmPage:
+    """Writes the image of a page for devices, without the metadata of the document.
+
+    Returns the page for the queue.
+    """
     with Image.open(input_file) as image:
         image.load()
         dpi = float(image.info.get("dpi", (300, 300))[1])
@@ -103,5 +110,5 @@ def _agrees(device: str, theirs: str, ours: str) -> bool:
     try:
         devices.note_check(device, agreed)
     except RedisError as error:
-        log.warning("a check of %s is not noted: %s", device, error)
+        log.warning("the cross-check of %s could not be recorded: %s", device, error)
     return agreed

@@ -1,12 +1,12 @@
-"""The page queue of the swarm: page images that wait for devices, and who has which.
+"""The page queue of the swarm: page images that wait for devices, and the leases of devices.
 
-A device leases a page for a time, which it may prolong. A page whose lease runs out waits again, in
-its old place; no timer is needed, as each lease that is asked for ends those that have run out. A
-page that fails too often is set aside, with the reasons. The first good transcript wins, also one
-that comes after its lease has run out; every later one is refused.
+A device leases a page for a limited time and can renew the lease. When a lease expires, the page
+waits again in its old position; leases are expired by the next request for a page, without a timer.
+A page that fails too often is not handed out any more (state `aside`). The first valid transcript
+is accepted, even after its lease has expired; later ones are rejected.
 
-Each change is one script (`lua/swarm_….lua`), so that devices and servers may ask at the same time;
-what it costs does not grow with the number of pages (logarithmically, to be exact).
+Each change is one atomic Lua script (`lua/swarm_….lua`). Its cost grows with the logarithm of the
+number of pages.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from ocr_tasks.redis import connection
 from ocr_tasks.swarm import redis_keys
 from ocr_tasks.swarm.model import Abilities, Accepted, Lease, SwarmPage
 
-#: Seconds in which a transcript has to be stored once it has been accepted.
+#: Seconds in which an accepted transcript must be stored.
 STORING_SECONDS = 60
 
-#: Seconds for which the pages of a run stay wanted that nobody keeps.
+#: Seconds after which the pages of a run are dropped unless `keep_batch` is called again.
 BATCH_SECONDS = 20
 
 _LEASE = re.compile(r"([0-9a-f]{32})-([0-9a-f]{32})", re.ASCII)
 
-#: The sets that pages of collections are in, by their state.
+#: The Redis keys of the sets of collections' pages, by state.
 _SETS = {"done": "done", "aside": "aside", "leased": "leases"}
 
 
 def put(pages: Sequence[SwarmPage]) -> list[bool]:
-    """Has pages of one group wait; False for those that are known."""
+    """Adds pages of one group to the queue. Returns for each page whether it is new."""
     if not pages:
         return []
     rows = [text for page in pages for text in (page.id, page.to_json())]
@@ -42,31 +42,31 @@ def put(pages: Sequence[SwarmPage]) -> list[bool]:
 
 
 def keep_batch(run: str) -> None:
-    """Keeps the pages of a run of a job wanted for a while."""
+    """Keeps the pages of a run of a job in the queue for another `BATCH_SECONDS`."""
     connection.client().set(f"{redis_keys.SWARM}batch:{run}", "1", ex=BATCH_SECONDS)
 
 
 def lease(device: str, abilities: Abilities, seconds: int) -> Lease | None:
-    """A page for a device, for so many seconds; None: none waits for it."""
+    """Leases a page to a device for some seconds. Returns None if no page is waiting for it."""
     config = settings.get()
     secret = secrets.token_hex(16)
     with connection.errors_as_ours():
         groups = cast("set[str]", connection.client().smembers(f"{redis_keys.SWARM}groups"))
-        wanted = sorted(group for group in groups if abilities.can_read(group))
-        most = (config.swarm_leases_max, config.swarm_failures_max)
-        found = _run("lease", [device, seconds, secret, *most, *wanted])
-    if found == "many":
+        suitable = sorted(group for group in groups if abilities.can_read(group))
+        limits = (config.swarm_leases_max, config.swarm_failures_max)
+        reply = _run("lease", [device, seconds, secret, *limits, *suitable])
+    if reply == "many":
         raise errors.TooManyLeases(
             f"The device already has {config.swarm_leases_max} leased pages", retry_after=seconds
         )
-    if found == "none":
+    if reply == "none":
         return None
-    page_id, text = found
+    page_id, text = reply
     return Lease(f"{page_id}-{secret}", SwarmPage.from_json(text), seconds)
 
 
 def find(lease_id: str) -> SwarmPage:
-    """The page of a lease that holds."""
+    """Returns the page of a valid lease, or raises an error that says why the lease is invalid."""
     page_id, secret = _parts(lease_id)
     with connection.errors_as_ours():
         names = ["page", "lease", f"given:{secret}"]
@@ -82,43 +82,49 @@ def find(lease_id: str) -> SwarmPage:
 
 
 def renew(lease_id: str, seconds: int) -> None:
-    """Prolongs a lease."""
-    _keep(lease_id, seconds)
+    """Renews a lease: it expires `seconds` from now."""
+    _renew_or_release(lease_id, seconds)
 
 
 def release(lease_id: str) -> None:
-    """Gives a page back, unread and for others."""
-    _keep(lease_id, 0)
+    """Returns a page to the queue without counting a failure."""
+    _renew_or_release(lease_id, 0)
 
 
 def fail(lease_id: str, reason: str) -> None:
-    """Gives a page back that the device cannot read."""
-    _keep(lease_id, 0, reason or "no reason given")
+    """Returns a page to the queue and counts a failure. The device does not get the page again."""
+    _renew_or_release(lease_id, 0, reason or "no reason given")
 
 
 def set_aside(lease_id: str, reason: str) -> None:
-    """Has a page be given to nobody any more, as its image cannot be had."""
-    _keep(lease_id, 0, reason, most=1)
+    """Releases a page that must not be handed out any more, because its image is missing."""
+    _renew_or_release(lease_id, 0, reason, max_failures=1)
 
 
-def _keep(lease_id: str, seconds: int, reason: str = "", most: int | None = None) -> None:
+def _renew_or_release(
+    lease_id: str, seconds: int, reason: str = "", max_failures: int | None = None
+) -> None:
+    """Renews a lease, or releases it if `seconds` is 0. A `reason` counts as a failure."""
     page_id, secret = _parts(lease_id)
-    most = most or settings.get().swarm_failures_max
+    max_failures = max_failures or settings.get().swarm_failures_max
     with connection.errors_as_ours():
-        kept = _run("keep", [page_id, secret, seconds, reason, most])
-    if not kept:
-        find(lease_id)  # says what is wrong with it
+        changed = _run("keep", [page_id, secret, seconds, reason, max_failures])
+    if not changed:
+        find(lease_id)  # raises the error that says what is wrong with the lease
         raise errors.LeaseLost()
 
 
 def accept(lease_id: str) -> Accepted:
-    """Lets the transcript of a lease be stored now, by nobody else."""
+    """Accepts the transcript of a lease: no other can be stored for `STORING_SECONDS`."""
     page_id, secret = _parts(lease_id)
     return _accept(page_id, secret)
 
 
 def accept_for(page_id: str) -> Accepted:
-    """The same for a page of a collection, in the name of whoever has it."""
+    """Accepts a transcript of a collection's page under the page's current lease.
+
+    This is for clients of docr/smd that send the name of the page instead of the lease.
+    """
     try:
         return _accept(page_id, "")
     except errors.PageWithdrawn:
@@ -127,21 +133,21 @@ def accept_for(page_id: str) -> Accepted:
 
 def _accept(page_id: str, secret: str) -> Accepted:
     with connection.errors_as_ours():
-        found = _run("accept", [page_id, secret, STORING_SECONDS])
-    if found == "gone":
+        reply = _run("accept", [page_id, secret, STORING_SECONDS])
+    if reply == "gone":
         raise errors.PageWithdrawn()
-    if found == "unknown":
+    if reply == "unknown":
         raise errors.LeaseUnknown()
-    if found == "late":
+    if reply == "late":
         raise errors.LeaseLost()
-    if found == "same":
+    if reply == "same":
         return Accepted(f"{page_id}-{secret}", None, "")
-    text, device, secret = found
+    text, device, secret = reply
     return Accepted(f"{page_id}-{secret}", SwarmPage.from_json(text), device)
 
 
 def finish(accepted: Accepted, again: bool = False) -> None:
-    """Says that a transcript is stored. `again`: another device is to read the page as well."""
+    """Records that a transcript is stored. With `again`, another device gets the page as well."""
     page_id, _, secret = accepted.lease.partition("-")
     with connection.errors_as_ours():
         if not _run("finish", [page_id, secret, int(again)]):
@@ -149,39 +155,44 @@ def finish(accepted: Accepted, again: bool = False) -> None:
 
 
 def abandon(accepted: Accepted) -> None:
-    """Says that a transcript that was accepted is not stored after all, so others may be."""
+    """Records that an accepted transcript is not stored, so that another one can be accepted."""
     page_id, _, secret = accepted.lease.partition("-")
     with connection.errors_as_ours():
         _run("abandon", [page_id, secret])
 
 
 def remove(page_id: str, even_done: bool = False) -> bool:
-    """Forgets a page. False: its transcript is there or just comes, so it stays."""
+    """Removes a page from the queue.
+
+    Returns False if the page stays because its transcript is stored or being stored; `even_done`
+    removes it anyway.
+    """
     return bool(_run("remove", [page_id, int(even_done)]))
 
 
-def wait_for_answer(page: SwarmPage, seconds: float) -> str | None:
-    """What has become of a page of a job: `done DEVICE`, `aside`, or None after so many seconds."""
+def wait_for_result(page: SwarmPage, seconds: float) -> str | None:
+    """Waits for the result of a job's page: `done DEVICE`, `aside`, or None after the timeout."""
     row = connection.client().blpop([f"{redis_keys.SWARM}answer:{page.id}"], timeout=seconds)
     return cast("list[str]", row)[1] if row else None
 
 
 def state(page_id: str) -> dict[str, str]:
-    """All that is known of a page; empty if it is not known."""
+    """Returns the hash of a page (see `redis_keys`); it is empty if the page is unknown."""
     return cast("dict[str, str]", connection.client().hgetall(_page(page_id)))
 
 
 def ids(state: str | None = None, start: int = 0, most: int = 500) -> list[str]:
-    """The ids of some pages of collections: of all, by their loading, or of those `done`, `aside`
-    or `leased`, by the time of that. `start` counts from 0.
+    """Returns ids of collections' pages, at most `most`, from the 0-based position `start`.
+
+    Without a `state` they are in the order of loading. With `done`, `aside` or `leased`, they are
+    in the order of the time since when they are in that state, or at which the lease expires.
     """
     name = redis_keys.SWARM + (_SETS[state] if state else "pages")
-    found = connection.client().zrange(name, start, start + most - 1)
-    return cast("list[str]", found)
+    return cast("list[str]", connection.client().zrange(name, start, start + most - 1))
 
 
 def states(page_ids: Collection[str]) -> list[dict[str, str]]:
-    """All that is known of each page."""
+    """Returns the hash of each page."""
     with connection.client().pipeline(transaction=False) as pipe:
         for page_id in page_ids:
             pipe.hgetall(_page(page_id))

@@ -1,4 +1,4 @@
-"""Has the pages of a job read by devices: what the worker that owns the job does for it."""
+"""Processing of a job's pages by devices, from the side of the worker that owns the job."""
 
 from __future__ import annotations
 
@@ -20,12 +20,15 @@ from ocr_tasks.swarm.model import SwarmPage
 
 log = logging.getLogger(__name__)
 
-#: Seconds for which one look for an answer waits, and between two signs that pages are wanted.
-_LOOK_SECONDS, _KEEP_SECONDS = 1.0, queue.BATCH_SECONDS / 4
+#: Seconds for which one request to Redis waits for a result.
+_POLL_SECONDS = 1.0
+
+#: Seconds between two renewals of the run's batch.
+_KEEP_SECONDS = queue.BATCH_SECONDS / 4
 
 
 def pages_out(engine: str) -> int:
-    """How many pages of a job with this `engine` may be out at devices."""
+    """Returns how many pages of a job with this `engine` may be with devices at the same time."""
     most = settings.get().swarm_pages_out
     if engine == "local" or not most:
         return 0
@@ -39,7 +42,7 @@ def pages_out(engine: str) -> int:
 
 
 def check_engine(engine: str) -> None:
-    """Makes sure that devices, who come to this server, can get the images of a job's pages."""
+    """Raises InvalidOptions if this server could not send page images of jobs to devices."""
     if engine != "swarm" or store.get().in_folder:
         return
     folder = layout.folder_id()
@@ -50,25 +53,26 @@ def check_engine(engine: str) -> None:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """The hOCR of a page, checked and cleaned, and which device read it."""
+class DeviceResult:
+    """The validated hOCR of a page, and the name of the device that sent it."""
 
     hocr: str
     device: str
 
 
-def ask(
-    page: SwarmPage, may_read_here: Callable[[], bool], is_over: Callable[[], bool]
-) -> Answer | None:
-    """Has a page whose image is in place read by devices; None: it is to be read here.
+def wait_for_device(
+    page: SwarmPage, may_process_here: Callable[[], bool], is_over: Callable[[], bool]
+) -> DeviceResult | None:
+    """Hands out a page, whose image is already written, and waits for its transcript.
 
-    `may_read_here()` takes a place for reading it here, once nobody has taken the page for
-    OCR_SWARM_TAKE_SECONDS. `is_over()` says whether the run is ending.
+    Returns None if this process must run OCR on the page itself. `may_process_here()` reserves a
+    slot for that; it is called once no device has taken the page for OCR_SWARM_TAKE_SECONDS.
+    `is_over()` returns whether the run is ending; `wait_for_device` then raises StepAside.
     """
     config = settings.get()
-    began = kept = time.monotonic()
+    started = renewed = time.monotonic()
     try:
-        _want(page)
+        _enqueue(page)
     except RedisError as error:
         log.warning("page %d cannot be handed out: %s", page.number, error)
         return None
@@ -78,31 +82,33 @@ def ask(
             raise StepAside
         now = time.monotonic()
         try:
-            if now - kept > _KEEP_SECONDS:
-                _want(page)
-                kept = now
-            told = queue.wait_for_answer(page, _LOOK_SECONDS)
-            if told and told.startswith("done"):
-                return Answer(transcripts.answer_file(page).read_text(), told.partition(" ")[2])
-            nobody = now - began > config.swarm_take_seconds and not _is_taken(page)
-            late = now - began > config.swarm_page_seconds
-            if now - began > config.swarm_page_seconds + queue.STORING_SECONDS:
-                # Somebody begins to answer again and again, and never does.
+            if now - renewed > _KEEP_SECONDS:
+                _enqueue(page)
+                renewed = now
+            result = queue.wait_for_result(page, _POLL_SECONDS)
+            if result and result.startswith("done"):
+                return DeviceResult(
+                    transcripts.hocr_file(page).read_text(), result.partition(" ")[2]
+                )
+            not_taken = now - started > config.swarm_take_seconds and not _is_taken(page)
+            late = now - started > config.swarm_page_seconds
+            if now - started > config.swarm_page_seconds + queue.STORING_SECONDS:
+                # A device keeps starting to send a transcript, which is never stored.
                 queue.remove(page.id, even_done=True)
                 return None
-            here = told == "aside" or late or (nobody and may_read_here())
-            # Where it cannot be withdrawn, its transcript has just come.
+            here = result == "aside" or late or (not_taken and may_process_here())
+            # If the page cannot be withdrawn, its transcript is being stored.
             if here and _withdraw(page):
                 return None
         except RedisError as error:
-            log.warning("page %d is waited for, but Redis is away: %s", page.number, error)
-            if now - began > config.swarm_page_seconds:
+            log.warning("Redis failed while page %d was with devices: %s", page.number, error)
+            if now - started > config.swarm_page_seconds:
                 return None
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(_POLL_SECONDS)
 
 
-def _want(page: SwarmPage) -> None:
-    """Says that a page is wanted, which Redis may have forgotten."""
+def _enqueue(page: SwarmPage) -> None:
+    """Puts a page into the queue or, if it is there, keeps it; Redis may have lost it."""
     queue.keep_batch(page.run)
     queue.put([page])
 
@@ -112,6 +118,7 @@ def _is_taken(page: SwarmPage) -> bool:
 
 
 def _withdraw(page: SwarmPage) -> bool:
+    """Removes a page from the queue. Returns False if its transcript is stored or being stored."""
     try:
         return queue.remove(page.id)
     except RedisError:

@@ -1,25 +1,28 @@
-"""The swarm's keys in Redis: pattern, type, meaning and lifetime."""
+"""The swarm's keys in Redis: pattern, type, content and lifetime."""
 
 from __future__ import annotations
 
 #: The page queue of the swarm (`swarm.queue`). Pages of collections stay until they are purged,
-#: those of jobs for as long as the run that put them there keeps its batch.
-#:   ocr:swarm:page:<id>       hash: page (what it is, as JSON), group, place in the queue, batch,
+#: pages of jobs as long as the run that added them renews its batch. Times are Unix times.
+#:   ocr:swarm:page:<id>       hash: page (a `SwarmPage` as JSON), group, place in the queue, batch,
 #:                             state (waiting, leased, done, aside), failures, reason:<n> of each;
-#:                             lease and device that have it; given:<lease> the device of each lease
-#:                             that there was; had:<device> for those that are not to have it again;
-#:                             storing, storing_until while a transcript
-#:                             is stored; by, the lease whose transcript came last
-#:   ocr:swarm:groups          set of groups that have had pages lately: who can read them
-#:   ocr:swarm:waiting:<group> sorted set of ids of pages that wait, by their place
-#:   ocr:swarm:leases          sorted set of ids of leased pages by the second of the lease's end
+#:                             lease and device that have the page now; given:<lease>, the device of
+#:                             every lease so far; had:<device> for each device that must not get
+#:                             the page again; storing (a lease) and storing_until while a
+#:                             transcript is stored; by, the lease of the last stored transcript
+#:   ocr:swarm:groups          set of groups with waiting pages; empty groups are removed later
+#:   ocr:swarm:waiting:<group> sorted set of ids of waiting pages, by place
+#:   ocr:swarm:leases          sorted set of ids of leased pages, by the time at which the lease
+#:                             expires
 #:   ocr:swarm:pages           sorted set of ids of all pages of collections, by place
-#:   ocr:swarm:done, :aside    sorted sets of those that are read, or given up, by the second
+#:   ocr:swarm:done, :aside    sorted sets of ids of pages that have a transcript, or failed too
+#:                             often, by time
 #:   ocr:swarm:places          counter of places
-#:   ocr:swarm:batch:<run>     string: the pages of a run of a job are wanted; lives a minute
-#:   ocr:swarm:answer:<id>     list: what became of a page of a job; lives ten minutes
-#:   ocr:swarm:devices         sorted set of devices by the second in which they were last seen
-#:   ocr:swarm:device:<name>   hash: first, last seen; counts: open, leased, done, failed, expired,
-#:                             late, checked, disagreed
+#:   ocr:swarm:batch:<run>     string: exists while a run of a job needs its pages; expires after 20
+#:                             seconds unless it is renewed
+#:   ocr:swarm:answer:<id>     list: the result of a page of a job; expires after ten minutes
+#:   ocr:swarm:devices         sorted set of devices, by the time of their last request
+#:   ocr:swarm:device:<name>   hash: first, last (times of requests); counts: open, leased, done,
+#:                             failed, expired, late, checked, disagreed
 #:   ocr:swarm:stats           hash of counters for /metrics
 SWARM = "ocr:swarm:"

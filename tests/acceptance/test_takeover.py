@@ -187,7 +187,7 @@ def test_a_worker_that_is_stopped_gives_its_jobs_back_with_their_pages(
     # No worker was lost with it.
     assert ended["attempt"] == 1
     log = http.get(f"{job['links']['self']}/log").text
-    assert "steps aside" in log
+    assert "yield to another document" in log
     assert "died; job" not in stack.log.read_text()[seen:]
 
 

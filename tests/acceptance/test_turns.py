@@ -52,5 +52,5 @@ def test_a_document_steps_aside_where_every_process_has_one(
     assert small["ended_at"] < ended["ended_at"]
     assert failures(ended) == []
     log = http.get(f"{link}/log").text
-    assert "steps aside" in log
-    assert "is given back" not in single.log.read_text()[seen:]
+    assert "yield to another document" in log
+    assert "is released" not in single.log.read_text()[seen:]

@@ -33,7 +33,7 @@ def test_a_server_that_cannot_be_reached_is_asked_again_until_it_is_left() -> No
             worker.leave()
 
     worker = device.Device("http://127.0.0.1:9", "", "test", 1, ["eng"])
-    worker.work(until_empty=True, tell=tell)
+    worker.work(until_empty=True, report=tell)
 
     assert asked == 3
     assert worker.done.pages == 0

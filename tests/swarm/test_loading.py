@@ -43,8 +43,8 @@ def test_what_is_no_image_is_told_and_does_not_stop_the_rest(load: Load, images:
     found = load("good.png")
 
     assert found["good.png"] == "registered"
-    assert found["bad.png"].startswith("cannot be read")
-    assert found["cut.png"].startswith("cannot be read")
+    assert found["bad.png"].startswith("cannot be loaded")
+    assert found["cut.png"].startswith("cannot be loaded")
 
 
 def test_links_are_not_followed(load: Load, images: Path, tmp_path: Path) -> None:

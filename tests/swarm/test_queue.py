@@ -307,9 +307,9 @@ def test_a_job_hears_what_has_become_of_its_pages() -> None:
     for device in ("one", "two", "three"):
         queue.fail(lease(device).id, "too dark")
 
-    assert queue.wait_for_answer(job_page(1), 1) == "done good"
-    assert queue.wait_for_answer(job_page(2), 1) == "aside"
-    assert queue.wait_for_answer(job_page(1), 0.1) is None
+    assert queue.wait_for_result(job_page(1), 1) == "done good"
+    assert queue.wait_for_result(job_page(2), 1) == "aside"
+    assert queue.wait_for_result(job_page(1), 0.1) is None
 
 
 def test_a_page_can_be_withdrawn_unless_its_transcript_is_coming() -> None:

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- include: swarm
--- Takes note that a transcript that was accepted is not stored after all.
+-- Records that an accepted transcript is not stored, so that another one can be accepted.
 -- KEYS  1 prefix
 -- ARGV  1 page id  2 the lease's secret
 if field(ARGV[1], 'storing') == ARGV[2] then

@@ -1,11 +1,12 @@
 #!lua flags=allow-oom
 -- include: swarm
--- Takes note that a transcript is about to be stored; nobody else's is until then.
--- The first good transcript wins: also that of a lease that has run out, where no other came.
+-- Accepts a transcript, which is then stored. No other is accepted until then.
+-- The first valid transcript is accepted, even if its lease has expired.
 -- KEYS  1 prefix
--- ARGV  1 page id  2 the lease's secret, or '': whoever has it  3 seconds to store it in
--- Returns {what it is, device, the secret}, or 'unknown', 'gone', 'same' (it has come before),
--- 'late' (another came before)
+-- ARGV  1 page id  2 the lease's secret, or '' for the current lease of the page
+--       3 seconds within which it must be stored
+-- Returns {the page (JSON), device, the secret}, or 'unknown' (no such lease), 'gone' (no such page),
+-- 'same' (this lease's transcript is stored already), 'late' (another one was accepted before)
 local id, lease = ARGV[1], ARGV[2]
 if redis.call('EXISTS', page(id)) == 0 then return 'gone' end
 if lease == '' then lease = field(id, 'lease') or field(id, 'by') or '-' end

@@ -1,16 +1,16 @@
 #!lua flags=allow-oom
 -- include: swarm
--- Takes note that a transcript is stored.
+-- Records that a transcript is stored.
 -- KEYS  1 prefix
--- ARGV  1 page id  2 the lease's secret  3 1: another device is to read the page too
--- Returns 1, or 0 if somebody else's was stored
+-- ARGV  1 page id  2 the lease's secret  3 1 if another device must process the page as well
+-- Returns 1, or 0 if a transcript of another lease was accepted in the meantime
 local id, lease = ARGV[1], ARGV[2]
 if field(id, 'storing') ~= lease then return 0 end
 local device = redis.call('HGET', page(id), 'given:' .. lease) or ''
 redis.call('HDEL', page(id), 'storing', 'storing_until')
 if field(id, 'state') == 'aside' then redis.call('ZREM', P .. 'aside', id) end
 end_lease(id)
-wait_no_more(id)
+stop_waiting(id)
 count(device, 'done')
 redis.call('HINCRBY', P .. 'stats', 'transcripts', 1)
 redis.call('HSET', page(id), 'by', lease)
@@ -23,7 +23,7 @@ redis.call('HSET', page(id), 'state', 'done')
 if field(id, 'batch') == '' then
   redis.call('ZADD', P .. 'done', now(), id)
 else
-  tell(id, 'done ' .. device)
+  send_result(id, 'done ' .. device)
   redis.call('EXPIRE', page(id), 3600)
 end
 return 1

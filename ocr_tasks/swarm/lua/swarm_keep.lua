@@ -1,10 +1,10 @@
 #!lua flags=allow-oom
 -- include: swarm
--- Renews a lease, or gives a page back.
+-- Renews or releases a lease.
 -- KEYS  1 prefix
--- ARGV  1 page id  2 the lease's secret  3 seconds of the renewed lease, 0: the page is given back
---       4 why it is given back if the device failed, else ''  5 failures until it is set aside
--- Returns 1, or 0 if the page is not this lease's any more
+-- ARGV  1 page id  2 the lease's secret  3 seconds of the renewed lease, or 0 to release it
+--       4 reason if the device failed, otherwise ''  5 failures after which a page is set aside
+-- Returns 1, or 0 if this is not the page's current lease
 local id = ARGV[1]
 if field(id, 'lease') ~= ARGV[2] then return 0 end
 if ARGV[3] ~= '0' then

@@ -1,17 +1,17 @@
 #!lua flags=allow-oom
 -- include: swarm
--- Gives a device the page that waits longest of those that it can read, pages of jobs first.
--- Leases that have run out end first.
+-- Leases to a device the first waiting page of those that it can process, pages of jobs first.
+-- Expired leases are ended before.
 -- KEYS  1 prefix
--- ARGV  1 device  2 seconds of the lease  3 the lease's secret  4 leases a device may have
---       5 failures after which a page is given to nobody  then the groups that it can read
--- Returns {page id, what it is}, 'none', or 'many': the device has as many as it may have
+-- ARGV  1 device  2 seconds of the lease  3 the lease's secret  4 maximum leases of a device
+--       5 failures after which a page is set aside  then the groups that the device can process
+-- Returns {page id, the page (JSON)}, 'none', or 'many' (the device has the maximum of leases)
 local time = now()
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', P .. 'leases', '-inf', time, 'LIMIT', 0, 50)) do
   local device = field(id, 'device') or ''
   count(device, 'expired')
   end_lease(id)
-  if is_orphan(id) then forget(id) else failed(id, 'the lease of ' .. device .. ' ran out', ARGV[5]) end
+  if is_orphan(id) then forget(id) else failed(id, 'the lease of ' .. device .. ' expired', ARGV[5]) end
 end
 
 local device = P .. 'device:' .. ARGV[1]
@@ -20,7 +20,7 @@ redis.call('HSET', device, 'last', time)
 redis.call('ZADD', P .. 'devices', time, ARGV[1])
 if tonumber(redis.call('HGET', device, 'open') or 0) >= tonumber(ARGV[4]) then return 'many' end
 
--- The most urgent groups first, and of those the one whose first page has waited longest.
+-- Groups of jobs come first, then the group whose first page has the lowest place.
 local groups = {}
 for i = 6, #ARGV do
   local first = redis.call('ZRANGE', P .. 'waiting:' .. ARGV[i], 0, 0, 'WITHSCORES')[2]

@@ -1,9 +1,9 @@
 #!lua
 -- include: swarm
--- Has pages wait for devices; those that are known stay as they are.
+-- Adds pages to the queue. Known pages are left unchanged.
 -- KEYS  1 prefix
--- ARGV  1 group  2 batch of a job, or ''  then for each page: its id, what it is (JSON)
--- Returns for each page 1, or 0 for one that is known
+-- ARGV  1 group  2 batch of a job, or ''  then for each page: its id, the page (JSON)
+-- Returns for each page 1 if it was added, 0 if it was known
 local added = {}
 for i = 3, #ARGV, 2 do
   local id = ARGV[i]

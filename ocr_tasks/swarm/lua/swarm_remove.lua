@@ -1,9 +1,9 @@
 #!lua flags=allow-oom
 -- include: swarm
--- Forgets a page, unless a transcript of it is there or is being stored.
+-- Deletes a page, unless its transcript is stored or being stored.
 -- KEYS  1 prefix
--- ARGV  1 page id  2 1: in any case
--- Returns 1, or 0 if it stays
+-- ARGV  1 page id  2 1 to delete it in any case
+-- Returns 1 if it is gone, 0 if it stays
 local id = ARGV[1]
 if redis.call('EXISTS', page(id)) == 0 then return 1 end
 if ARGV[2] ~= '1' then

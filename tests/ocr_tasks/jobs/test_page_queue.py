@@ -236,7 +236,7 @@ def helped(
 
 
 def answers(work: Work, help_: Help | None) -> list[Any]:
-    return sorted(work.answers(lambda: None, help_))
+    return sorted(work.results(lambda: None, help_))
 
 
 def test_helpers_and_the_owner_share_the_work(tmp_path: Path, queue: redis.Redis) -> None:
@@ -277,7 +277,7 @@ def test_the_owner_goes_on_alone_when_redis_loses_the_batch(
     work = Work(partial(square, pause=0.05), nothing, nothing, [(n,) for n in range(12)], 1)
     help_, _ = helped(tmp_path, helpers=0)
     found = []
-    for answer in work.answers(lambda: None, help_):
+    for answer in work.results(lambda: None, help_):
         found.append(answer)
         if len(found) == 3:
             queue.flushall()
@@ -340,7 +340,7 @@ def test_a_helper_does_one_item_and_lets_others_go_first(tmp_path: Path) -> None
     done = page_queue.collect(BATCH, 1)
     assert done is not None
     assert done.reader
-    assert files.take_answer(done.item, done.reader) == 0
+    assert files.pop_result(done.item, done.reader) == 0
     assert helper.help_out(job, BATCH, lambda: False) is False
     assert page_queue.lease(BATCH, "owner") is None
 

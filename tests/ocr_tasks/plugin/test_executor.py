@@ -172,9 +172,9 @@ class Helped(Work):
 
     offers: ClassVar[list[Help | None]] = []
 
-    def answers(self, tick: Callable[[], None], help_: Help | None) -> Iterator[Any]:
+    def results(self, tick: Callable[[], None], help_: Help | None) -> Iterator[Any]:
         self.offers.append(help_)
-        return super().answers(tick, None)
+        return super().results(tick, None)
 
 
 @pytest.fixture

@@ -65,9 +65,9 @@ class Stage:
         items = [(n,) for n in range(self._count)]
         done = Work(self._task, lambda item: -item, lambda: None, items, 1)
         # What helpers would need cannot leave this process, and none of them comes.
-        files: Any = SimpleNamespace(write=lambda *_: None, take_answer=self._files.take_answer)
+        files: Any = SimpleNamespace(write=lambda *_: None, pop_result=self._files.pop_result)
         help_ = Help(BATCH, files, self.called.append, at_once)
-        for answer in done.answers(tick, help_):
+        for answer in done.results(tick, help_):
             self.answered.append(answer)
             after_each()
 
@@ -244,7 +244,7 @@ def test_a_stage_has_ended_before_its_caller_hears_of_a_time_limit(
             sender = threading.Thread(target=send)
             sender.start()
             with pytest.raises(TimeoutError):
-                list(done.answers(ticked.set, None))
+                list(done.results(ticked.set, None))
             assert released.is_set()
             sender.join()
     finally:

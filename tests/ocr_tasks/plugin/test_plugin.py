@@ -275,10 +275,10 @@ def test_helpers_find_each_item_and_the_task(tmp_path: Path) -> None:
 
     assert files.task() == (max, list)
     assert [files.argument(item)[0] for item in (2, 0, 1)] == ["third", "first", "second"]
-    files.write_answer(1, "reader", {"an": "answer"})
-    assert files.take_answer(1, "reader") == {"an": "answer"}
+    files.write_result(1, "reader", {"an": "answer"})
+    assert files.pop_result(1, "reader") == {"an": "answer"}
     with pytest.raises(FileNotFoundError):
-        files.take_answer(1, "reader")
+        files.pop_result(1, "reader")
 
 
 def test_nothing_is_there_for_helpers_that_cannot_leave_this_process(tmp_path: Path) -> None:

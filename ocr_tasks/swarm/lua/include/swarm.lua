@@ -1,4 +1,4 @@
--- The page queue of the swarm. KEYS[1] is the prefix of all its keys; `keys.SWARM` lists them.
+-- The page queue of the swarm. KEYS[1] is the prefix of its keys, which swarm/redis_keys.py lists.
 local P = KEYS[1]
 
 local function now()
@@ -10,11 +10,12 @@ local function page(id) return P .. 'page:' .. id end
 
 local function field(id, name) return redis.call('HGET', page(id), name) end
 
-local function count(device, what, by)
-  if device and device ~= '' then redis.call('HINCRBY', P .. 'device:' .. device, what, by or 1) end
+-- Increments a counter of a device.
+local function count(device, name, by)
+  if device and device ~= '' then redis.call('HINCRBY', P .. 'device:' .. device, name, by or 1) end
 end
 
--- Has a page wait, in its old place.
+-- Adds a page to the waiting pages of its group, in its original place.
 local function wait(id)
   local group, place = unpack(redis.call('HMGET', page(id), 'group', 'place'))
   redis.call('HSET', page(id), 'state', 'waiting')
@@ -22,39 +23,39 @@ local function wait(id)
   redis.call('SADD', P .. 'groups', group)
 end
 
--- Takes a page from those that wait.
-local function wait_no_more(id)
+-- Removes a page from the waiting pages.
+local function stop_waiting(id)
   local group = field(id, 'group')
   if group then redis.call('ZREM', P .. 'waiting:' .. group, id) end
 end
 
--- Ends the lease of a page, if there is one.
+-- Ends the lease of a page, if it has one.
 local function end_lease(id)
   if redis.call('ZREM', P .. 'leases', id) == 1 then count(field(id, 'device'), 'open', -1) end
   redis.call('HDEL', page(id), 'lease', 'device')
 end
 
--- Tells whoever waits for a page of a job what has become of it.
-local function tell(id, what)
-  redis.call('RPUSH', P .. 'answer:' .. id, what)
+-- Sends the result of a page of a job to the worker that waits for it.
+local function send_result(id, result)
+  redis.call('RPUSH', P .. 'answer:' .. id, result)
   redis.call('EXPIRE', P .. 'answer:' .. id, 600)
 end
 
--- Forgets a page.
+-- Deletes a page.
 local function forget(id)
   end_lease(id)
-  wait_no_more(id)
+  stop_waiting(id)
   for _, set in ipairs({'pages', 'done', 'aside'}) do redis.call('ZREM', P .. set, id) end
   redis.call('DEL', page(id))
 end
 
--- Whether a page of a job is wanted by nobody any more.
+-- Returns whether a page belongs to a run of a job that does not need it any more.
 local function is_orphan(id)
   local batch = field(id, 'batch')
   return not batch or batch ~= '' and redis.call('EXISTS', P .. 'batch:' .. batch) == 0
 end
 
--- Notes that a page was not read; one that was not too often is given to nobody any more.
+-- Counts a failure of a page. After `most` failures it is not handed out any more.
 local function failed(id, reason, most)
   local failures = redis.call('HINCRBY', page(id), 'failures', 1)
   redis.call('HSET', page(id), 'reason:' .. failures, reason)
@@ -63,6 +64,6 @@ local function failed(id, reason, most)
   if field(id, 'batch') == '' then
     redis.call('ZADD', P .. 'aside', now(), id)
   else
-    tell(id, 'aside')
+    send_result(id, 'aside')
   end
 end
