@@ -53,4 +53,4 @@ def test_a_document_steps_aside_where_every_process_has_one(
     assert failures(ended) == []
     log = http.get(f"{link}/log").text
     assert "yield to another document" in log
-    assert "is released" not in single.log.read_text()[seen:]
+    assert "failed and is released" not in single.log.read_text()[seen:]
