@@ -48,7 +48,7 @@ def parse(alto: bytes | str, number: int, dpi: float) -> Page:
         box = _box(element, width, height)
         lines = tuple(_lines(element, width, height))
         if lines:
-            blocks.append(Block((Paragraph(lines, box, element.get("LANG"), None),), box))
+            blocks.append(Block(box, (Paragraph(box, element.get("LANG"), None, lines),)))
     return Page(number, width, height, dpi, tuple(blocks), "ocr")
 
 
@@ -56,7 +56,7 @@ def _lines(block: etree._Element, width: int, height: int) -> Iterator[Line]:
     for element in _named(block, "TextLine"):
         words = tuple(_words(element, width, height))
         if words:
-            yield Line(words, _box(element, width, height), None)
+            yield Line(_box(element, width, height), None, words)
 
 
 def _words(line: etree._Element, width: int, height: int) -> Iterator[Word]:

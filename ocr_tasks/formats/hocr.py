@@ -94,7 +94,7 @@ def _blocks(page: etree._Element, width: int, height: int) -> Iterator[Block]:
     for area in _of_class(page, {"ocr_carea"}):
         paragraphs = tuple(_paragraphs(area, width, height))
         if paragraphs:
-            yield Block(paragraphs, _box(_properties(area), width, height))
+            yield Block(_box(_properties(area), width, height), paragraphs)
 
 
 def _paragraphs(area: etree._Element, width: int, height: int) -> Iterator[Paragraph]:
@@ -102,7 +102,7 @@ def _paragraphs(area: etree._Element, width: int, height: int) -> Iterator[Parag
         lines = tuple(_lines(element, width, height))
         if lines:
             box = _box(_properties(element), width, height)
-            yield Paragraph(lines, box, element.get("lang"), _direction(element))
+            yield Paragraph(box, element.get("lang"), _direction(element), lines)
 
 
 def _lines(paragraph: etree._Element, width: int, height: int) -> Iterator[Line]:
@@ -110,7 +110,7 @@ def _lines(paragraph: etree._Element, width: int, height: int) -> Iterator[Line]
         words = tuple(_words(element, width, height))
         if words:
             properties = _properties(element)
-            yield Line(words, _box(properties, width, height), _baseline(properties))
+            yield Line(_box(properties, width, height), _baseline(properties), words)
 
 
 def _words(line: etree._Element, width: int, height: int) -> Iterator[Word]:

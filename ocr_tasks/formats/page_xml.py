@@ -161,11 +161,11 @@ def _reading_order(regions: int) -> Iterator[str]:
 def _with_text(paragraph: Paragraph) -> Paragraph | None:
     """Returns the paragraph without empty words and lines, or None if it has no text."""
     lines = tuple(
-        Line(words, line.box, line.baseline)
+        Line(line.box, line.baseline, words)
         for line in paragraph.lines
         if (words := tuple(word for word in line.words if plain(word.text)))
     )
-    return Paragraph(lines, paragraph.box, None, paragraph.direction) if lines else None
+    return Paragraph(paragraph.box, None, paragraph.direction, lines) if lines else None
 
 
 def _text_region(region: Paragraph, ids: Ids, size: tuple[int, int]) -> Iterator[str]:

@@ -5,8 +5,9 @@ OCR runs on a rasterized PDF page, which can differ from the image in size and r
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
+
+from msgspec import structs
 
 from ocr_tasks.formats.page import Block, Box, Line, Page, Paragraph, Word
 
@@ -44,7 +45,7 @@ def in_image(page: Page, width: int, height: int, orientation: int = 1) -> Page:
     if (width, height, page.rotation % 360, orientation) == (page.width, page.height, 0, 1):
         return page
     if page.width < 1 or page.height < 1:
-        return dataclasses.replace(page, width=width, height=height, blocks=())
+        return structs.replace(page, width=width, height=height, blocks=())
     back, stored = _ROTATE_BACK[-page.rotation % 360], _STORED[orientation]
     turned = page.rotation % 360 != 0 or orientation != 1
 
@@ -66,7 +67,7 @@ def in_image(page: Page, width: int, height: int, orientation: int = 1) -> Page:
     blocks = tuple(_transform(block, box, baseline) for block in page.blocks)
     sides = sorted((page.width, page.height)), sorted((width, height))
     dpi = page.dpi * sides[1][1] / sides[0][1]
-    return dataclasses.replace(page, width=width, height=height, dpi=dpi, blocks=blocks)
+    return structs.replace(page, width=width, height=height, dpi=dpi, blocks=blocks)
 
 
 def _transform(
@@ -78,9 +79,9 @@ def _transform(
         return Word(old.text, box(old.box), old.confidence)
 
     def line(old: Line) -> Line:
-        return Line(tuple(map(word, old.words)), box(old.box), baseline(old.baseline))
+        return Line(box(old.box), baseline(old.baseline), tuple(map(word, old.words)))
 
     def paragraph(old: Paragraph) -> Paragraph:
-        return Paragraph(tuple(map(line, old.lines)), box(old.box), old.language, old.direction)
+        return Paragraph(box(old.box), old.language, old.direction, tuple(map(line, old.lines)))
 
-    return Block(tuple(map(paragraph, block.paragraphs)), box(block.box))
+    return Block(box(block.box), tuple(map(paragraph, block.paragraphs)))

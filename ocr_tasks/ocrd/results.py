@@ -11,7 +11,6 @@ straightens pages (`deskew`) cannot be given back: by how much it turned them no
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
@@ -102,7 +101,7 @@ def _words(job: Job, number: int) -> Page | None:
     if content is None:
         return None
     try:
-        page = Page.from_dict(json.loads(content))
+        page = Page.from_json(content)
     except ValueError as error:
         raise errors.ResultCorrupt(f"The stored result of page {number} is corrupt") from error
     return None if page.source == "none" else page

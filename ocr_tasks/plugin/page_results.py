@@ -9,7 +9,6 @@ pages/000001/page.json     the words (`formats.page`), which the API returns
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import shutil
@@ -17,6 +16,7 @@ import socket
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from ocrmypdf._pipelines._common import PageResult
 
 from ocr_tasks.formats import hocr
@@ -94,8 +94,8 @@ class PageStore:
             "words": sum(1 for _ in page.words),
             "worker": socket.gethostname(),
         }
-        atomic.write(path / layout.PAGE_WORDS, _compact(page.to_dict()))
-        atomic.write(path / "summary.json", _compact(summary))
+        atomic.write(path / layout.PAGE_WORDS, page.to_json())
+        atomic.write(path / "summary.json", json.dumps(summary).encode())
 
     def has_words(self, number: int) -> bool:
         """Returns whether the words of a page are stored."""
@@ -103,9 +103,7 @@ class PageStore:
 
     def words(self, number: int) -> Page:
         """Returns the words of a page."""
-        return Page.from_dict(
-            json.loads((self._folder.page(number) / layout.PAGE_WORDS).read_bytes())
-        )
+        return Page.from_json((self._folder.page(number) / layout.PAGE_WORDS).read_bytes())
 
     def drop_intermediate(self, total: int) -> None:
         """Deletes the files that only another run would need. `total` is the number of pages."""
@@ -114,15 +112,11 @@ class PageStore:
                 (self._folder.page(number) / name).unlink(missing_ok=True)
 
 
-def _compact(data: object) -> bytes:
-    return json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode()
-
-
 def _words(result: PageResult, number: int) -> Page:
     if result.ocr is None or result.ocr.stat().st_size == 0:
         return Page.empty(number, 0, 0, _DEFAULT_DPI)
     page = hocr.parse(result.ocr.read_bytes(), number, None)
-    return dataclasses.replace(page, rotation=result.orientation_correction)
+    return msgspec.structs.replace(page, rotation=result.orientation_correction)
 
 
 def _link(source: Path, target: Path) -> None:

@@ -48,8 +48,8 @@ def words(pdf: pypdfium2.PdfDocument, number: int) -> Page:
     if not lines:
         return Page.empty(number, width, height, DPI)
     box = _bounding_box([line.box for line in lines])
-    paragraph = Paragraph(tuple(lines), box, language=None, direction=None)
-    return Page(number, width, height, DPI, (Block((paragraph,), box),), "pdf")
+    paragraph = Paragraph(box, None, None, tuple(lines))
+    return Page(number, width, height, DPI, (Block(box, (paragraph,)),), "pdf")
 
 
 def picture(pdf: pypdfium2.PdfDocument, number: int, pixels: int) -> Image.Image:
@@ -102,7 +102,7 @@ def _lines(text: pypdfium2.PdfTextPage, to_pixels: Callable[[_Points], Box]) -> 
                     line.append(Word("".join(c for _, c in characters), to_pixels(box), None))
         start += len(raw)
         if line:
-            yield Line(tuple(line), _bounding_box([word.box for word in line]), None)
+            yield Line(_bounding_box([word.box for word in line]), None, tuple(line))
 
 
 def _box(text: pypdfium2.PdfTextPage, first: int, count: int) -> _Points | None:

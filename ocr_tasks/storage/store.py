@@ -185,12 +185,12 @@ def write_end(job_id: str, state: str, result: dict[str, Any]) -> None:
 
 def page(job_id: str, number: int) -> Page | None:
     """Returns the text of a page (1-based), or None if OCR has not finished it."""
-    stored = get().read(job_id, f"pages/{number:06d}/page.json")
+    stored = get().read(job_id, f"pages/{number:06d}/{layout.PAGE_WORDS}")
     if stored is None:
         return None
     try:
-        return Page.from_dict(json.loads(stored))
-    except (ValueError, LookupError, TypeError) as error:
+        return Page.from_json(stored)
+    except ValueError as error:
         raise errors.ResultCorrupt(f"The stored result of page {number} is corrupt") from error
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -31,8 +30,8 @@ PAGE = "{http://schema.primaresearch.org/PAGE/gts/pagecontent/2019-07-15}"
 
 #: A page turned by 90 degrees that was read at another size than the image's 1457 × 2083 or 2084.
 WORD = Word("Aufklärung", (208, 100, 416, 150), 0.9)
-LINE = Line((WORD,), (208, 100, 416, 150), (0.01, -4.0))
-BLOCK = Block((Paragraph((LINE,), (208, 100, 416, 150), "deu", "ltr"),), (208, 100, 416, 150))
+LINE = Line((208, 100, 416, 150), (0.01, -4.0), (WORD,))
+BLOCK = Block((208, 100, 416, 150), (Paragraph((208, 100, 416, 150), "deu", "ltr", (LINE,)),))
 
 
 @pytest.fixture
@@ -62,7 +61,7 @@ def _words(job: Job, *pages: Page) -> None:
     for page in pages:
         path = layout.job(job.id).page(page.number)
         path.mkdir(parents=True)
-        (path / "page.json").write_text(json.dumps(page.to_dict()))
+        (path / "page.json").write_bytes(page.to_json())
 
 
 @pytest.fixture

@@ -39,17 +39,17 @@ def hostile() -> Page:
     )
     hebrew = (Word("שלום", (150, 40, 190, 50), 0.75), Word("עולם", (100, 40, 140, 50), 0.75))
     left_to_right = Paragraph(
-        (Line(words, (10, 10, 190, 20), (-0.000001, -2.5)), Line((), (10, 25, 190, 30), None)),
         (10, 10, 190, 30),
         "ita_old",
         None,
+        (Line((10, 10, 190, 20), (-0.000001, -2.5), words), Line((10, 25, 190, 30), None, ())),
     )
     right_to_left = Paragraph(
-        (Line(hebrew, (100, 40, 190, 50), None),), (100, 40, 190, 50), "heb", "rtl"
+        (100, 40, 190, 50), "heb", "rtl", (Line((100, 40, 190, 50), None, hebrew),)
     )
     blocks = (
-        Block((left_to_right,), (10, 10, 190, 30)),
-        Block((right_to_left,), (100, 40, 190, 50)),
+        Block((10, 10, 190, 30), (left_to_right,)),
+        Block((100, 40, 190, 50), (right_to_left,)),
     )
     return Page(7, 200, 100, 72.0, blocks, "pdf", 90)
 

@@ -89,9 +89,9 @@ def crooked() -> Page:
         Word("corner", (100, 50, 100, 50), 0.5),
         Word("outside", (90, 40, 300, 200), 1.0),
     )
-    lines = (Line(words, (20, 20, 30, 30), (3.0, -500.0)), Line(words, (0, 0, 0, 0), (0.0, 9.0)))
-    paragraph = Paragraph(lines, (40, 40, 41, 41), None, "ltr")
-    return Page(1, 100, 50, 300.0, (Block((paragraph,), (0, 0, 1, 1)),), "ocr")
+    lines = (Line((20, 20, 30, 30), (3.0, -500.0), words), Line((0, 0, 0, 0), (0.0, 9.0), words))
+    paragraph = Paragraph((40, 40, 41, 41), None, "ltr", lines)
+    return Page(1, 100, 50, 300.0, (Block((0, 0, 1, 1), (paragraph,)),), "ocr")
 
 
 def test_a_document_keeps_to_the_schema(
@@ -142,13 +142,13 @@ def test_what_nobody_measured_has_no_confidence(hostile: Page) -> None:
 
 def test_a_line_is_as_sure_as_its_words_by_their_length() -> None:
     words = (Word("a", (0, 0, 5, 5), 0.1), Word("bcd", (6, 0, 9, 5), 0.9))
-    line = Line(words, (0, 0, 9, 5), None)
+    line = Line((0, 0, 9, 5), None, words)
     page = Page(
         1,
         9,
         5,
         300.0,
-        (Block((Paragraph((line,), (0, 0, 9, 5), None, None),), (0, 0, 9, 5)),),
+        (Block((0, 0, 9, 5), (Paragraph((0, 0, 9, 5), None, None, (line,)),)),),
         "ocr",
     )
     (element,) = _read(page).iter(f"{NAMESPACE}TextLine")

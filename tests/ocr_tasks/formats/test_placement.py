@@ -16,8 +16,8 @@ TURNS = {
 
 
 def _page(box: Box, size: tuple[int, int], rotation: int = 0) -> Page:
-    line = Line((Word("word", box, 0.5),), box, (0.1, -2.0))
-    block = Block((Paragraph((line,), box, "deu", "ltr"),), box)
+    line = Line(box, (0.1, -2.0), (Word("word", box, 0.5),))
+    block = Block(box, (Paragraph(box, "deu", "ltr", (line,)),))
     return Page(3, *size, 300.0, (block,), "ocr", rotation)
 
 

@@ -368,7 +368,7 @@ def test_only_the_pages_that_were_asked_for_are_in_the_result(http: FlaskClient)
     for page in (Page.empty(number, 850, 1100, 100) for number in (1, 2, 3)):
         folder = layout.job(job.id).page(page.number)
         folder.mkdir(parents=True)
-        (folder / "page.json").write_text(json.dumps(page.to_dict()))
+        (folder / "page.json").write_bytes(page.to_json())
 
     told = http.get(where).get_json()
 

@@ -43,9 +43,9 @@ def page_of(*lines: str, language: str | None = None, number: int = 1, rotation:
             Word(word, (place * 50, row * 20, place * 50 + 40, row * 20 + 10), 0.9)
             for place, word in enumerate(text.split(" "))
         )
-        rows.append(Line(words, (0, row * 20, 200, row * 20 + 10), None))
+        rows.append(Line((0, row * 20, 200, row * 20 + 10), None, words))
     box: Box = (0, 0, 200, 100)
-    block = Block((Paragraph(tuple(rows), box, language, None),), box)
+    block = Block(box, (Paragraph(box, language, None, tuple(rows)),))
     return Page(number, 300, 200, 100.0, (block,), "ocr", rotation)
 
 
