@@ -43,7 +43,7 @@ def report(number):
     except Exception as error:
         assert type(error).__name__ == "NotWritten", error
 def lease(number):
-    item = page_queue.lease("bench:1", "reader")
+    item = page_queue.acquire("bench:1", "reader")
     page_queue.complete("bench:1", item, "reader")
     page_queue.collect("bench:1", 1)
 def message(number):

@@ -135,7 +135,7 @@ class ModelNotFound(RequestError):
     advice = "Use prebuilt-read, the only model that is available."
 
 
-class SourceNotFetched(RequestError):
+class SourceDownloadFailed(RequestError):
     code = "source_not_fetched"
     title = "The document could not be downloaded"
     advice = (
@@ -225,7 +225,7 @@ class UploadExpired(RequestError):
     )
 
 
-class UploadTaken(RequestError):
+class UploadAlreadyUsed(RequestError):
     code = "upload_taken"
     title = "The upload is already a job"
     advice = "Use the job whose id is in `job`; to process the file again, upload it again."
@@ -431,7 +431,7 @@ class WorkspaceBusy(RequestError):
     advice = "Wait until its jobs have ended, or cancel them with DELETE /ocrd/processor/job/ID."
 
 
-class MetsNotFetched(RequestError):
+class WorkspaceDownloadFailed(RequestError):
     code = "mets_not_fetched"
     title = "The workspace could not be downloaded"
     advice = (
@@ -518,7 +518,7 @@ class NextflowUnavailable(RequestError):
 # Conflicts with the state of a job
 
 
-class NoCallback(StateError):
+class NoWebhook(StateError):
     code = "no_callback"
     title = "There is no webhook to send"
     advice = "Submit the document with callback_url, and wait until the job has ended."
@@ -643,7 +643,7 @@ class UploadBusy(ServiceError):
     advice = "Query the offset with HEAD and resume from there; send one chunk at a time."
 
 
-class TooManyWaiting(ServiceError):
+class TooManyConnections(ServiceError):
     code = "too_many_waiting"
     title = "Too many clients are connected"
     advice = "Try again after the time in Retry-After; poll jobs instead of following them."
@@ -661,7 +661,7 @@ class QueueUnavailable(ServiceError):
     advice = "Try again after the time in Retry-After; nothing from this request was stored."
 
 
-class JobStoreFull(QueueUnavailable):
+class RedisFull(QueueUnavailable):
     code = "job_store_full"
     title = "Redis is out of memory"
     advice = (

@@ -274,7 +274,7 @@ def _ping_external(config: settings.Settings) -> str:
         ) as client:
             client.ping()
     except redis.RedisError as error:
-        if reason := connection.misfit(error):
+        if reason := connection.rejection_reason(error):
             raise StartError(f"OCR_REDIS_URL: {reason}") from None
         return str(error) or type(error).__name__
     return ""

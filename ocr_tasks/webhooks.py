@@ -109,7 +109,7 @@ class Attempt:
         return self.status is not None and 200 <= self.status < 300
 
 
-def wanted(form: dict[str, list[str]]) -> Callback | None:
+def callback_of(form: dict[str, list[str]]) -> Callback | None:
     """Removes the fields of the webhook from a form, and returns the webhook that they request."""
     urls, events = form.pop("callback_url", []), form.pop("callback_events", [])
     if not urls:
@@ -187,9 +187,9 @@ def drop(message: Message) -> None:
 def replay(job: Job) -> None:
     """Sends the webhook of a job's end again, with a full set of attempts."""
     if job.callback is None or not job.state.final:
-        raise errors.NoCallback()
+        raise errors.NoWebhook()
     member = Message(job.id, job.attempt, job.state, 0).member
-    with connection.errors_as_ours(), connection.client().pipeline() as pipe:
+    with connection.translated_errors(), connection.client().pipeline() as pipe:
         pipe.hdel(keys.OUTBOX_TRIES, member)
         pipe.zadd(keys.OUTBOX, {member: time.time()})
         pipe.execute()
@@ -227,7 +227,7 @@ def _post(text: str, message_id: str, body: bytes, resolve: url_guard.Resolve) -
         "webhook-timestamp": stamp,
         "webhook-signature": " ".join(sign(message_id, stamp, body)),
     }
-    backend = url_guard.VettedBackend(_TIMEOUT, resolve)
+    backend = url_guard.GuardedBackend(_TIMEOUT, resolve)
     timeouts = {"connect": _CONNECT_TIMEOUT, "read": _TIMEOUT, "write": _TIMEOUT, "pool": _TIMEOUT}
     with (
         httpcore.ConnectionPool(network_backend=backend) as pool,

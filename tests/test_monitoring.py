@@ -53,7 +53,7 @@ EXPRESSIONS = {
 def families(service: redis.Redis) -> dict[str, Metric]:
     """What /metrics has, by name, once something has happened that each family can tell of."""
     job_id = submit()
-    leases.claim(job_id, "run", "worker")
+    leases.acquire(job_id, "run", "worker")
     report(job_id, "run", "FAILURE", errors.JobTimeout())
     counters.count_request("GET", "/v1/jobs/{job_id}", 200, 0.001)
     counters.flush()

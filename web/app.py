@@ -100,7 +100,7 @@ def _complete(app: OpenAPI) -> None:
             # flask-openapi3 replaces the line breaks of docstrings with <br/>.
             text = operation.get("description", "")
             operation["description"] = text.replace("<br/>", " ").strip()
-            needed = scopes.needed(rule.endpoint)
+            needed = scopes.required(rule.endpoint)
             names = [] if needed == scopes.ANY else sorted(map(str, needed))
             schemes = [] if needed == scopes.PUBLIC else _SECURITY
             operation["security"] = [
@@ -108,4 +108,4 @@ def _complete(app: OpenAPI) -> None:
                 for scheme in schemes
                 if scheme != "password" or rule.endpoint.partition(".")[0] in basic_auth
             ]
-            operation["x-scope"] = scopes.words(needed)
+            operation["x-scope"] = scopes.describe(needed)

@@ -25,7 +25,7 @@ LANES = {
 }
 
 #: Queues of extensions that this worker consumes in addition to those in LANES.
-SHARED_QUEUES: list[str] = []
+EXTENSION_QUEUES: list[str] = []
 
 #: One in this number of messages is taken from the least urgent queue that has any, to prevent
 #: starvation.
@@ -126,7 +126,7 @@ class QueueOrder:
     @staticmethod
     def _rank(queue: str) -> int:
         order = {name: rank for rank, name in enumerate(LANES.values())}
-        if queue in SHARED_QUEUES:  # same priority as documents
+        if queue in EXTENSION_QUEUES:  # same priority as documents
             return order[LANES["normal"]]
         # The others are the only queues of their worker, or carry replies, e.g. to Flower.
         return order.get(queue, -1)

@@ -31,7 +31,7 @@ def holder(worker: int, process: int) -> str:
     return f"{socket.gethostname()}:{worker}:{process}"
 
 
-def claim(job_id: str, token: str, holder: str) -> Progress | None:
+def acquire(job_id: str, token: str, holder: str) -> Progress | None:
     """Claims a queued job for OCR_LEASE_SECONDS. From then on only writes with the token succeed.
 
     Returns the progress to resume from, or None if the job cannot be claimed: it is already
@@ -50,7 +50,7 @@ def claim(job_id: str, token: str, holder: str) -> Progress | None:
         started_at=job.started_at or now,
         updated_at=now,
     )
-    if not lifecycle.backend().claim(job_id, token, holder, progress):
+    if not lifecycle.backend().acquire(job_id, token, holder, progress):
         return None
     with suppress(errors.ServiceError):  # if storage fails, the run itself will report it
         store.get().remove(job_id, layout.END)  # written by an earlier run
@@ -74,12 +74,12 @@ def commit(job_id: str, token: str, outcome: Outcome) -> bool:
     return True
 
 
-def note_failure(job_id: str, error: errors.JobError) -> None:
+def record_failure(job_id: str, error: errors.JobError) -> None:
     """Writes the failure of a job to its folder, where it survives the loss of Redis."""
     store.write_end(job_id, State.FAILED, lifecycle.backend().prepare_exception(error))
 
 
-def give_back(job_id: str, holder: str = "", lost: bool = False) -> bool:
+def release(job_id: str, holder: str = "", lost: bool = False) -> bool:
     """Puts a running job back into the queue. The next process resumes it from its finished pages.
 
     `holder` is the process that holds the job; without it, the lease must have expired. `lost`
@@ -95,15 +95,15 @@ def give_back(job_id: str, holder: str = "", lost: bool = False) -> bool:
     failpoints.hit("before_give_back")
     progress = Progress.from_dict(json.loads(record["progress"]))
     lane = _lane_of_next_run(record, lost)
-    result = lifecycle.backend().give_back(job_id, holder, lane, progress, lost)
+    result = lifecycle.backend().release(job_id, holder, lane, progress, lost)
     failpoints.hit("after_give_back")
     if result == 1:
         send(job_id, record, lane)
     elif result == 2 and (extension := extensions.owner_of(record)):
         extension.publish_ready()
     elif result == 2:
-        layout.discard(layout.job(job_id).path / "work")  # the lost run did not delete it
-        note_failure(job_id, errors.WorkerLost())
+        layout.delete_tree(layout.job(job_id).path / "work")  # the lost run did not delete it
+        record_failure(job_id, errors.WorkerLost())
     return result == 1
 
 
@@ -149,6 +149,6 @@ def states(job_ids: Sequence[str]) -> dict[str, str | None]:
         return dict(zip(job_ids, pipe.execute(), strict=True))
 
 
-def deleted(job_id: str) -> bool:
+def is_deleted(job_id: str) -> bool:
     """Returns whether a job was deleted. A job that Redis lost was not, and will be restored."""
     return connection.client().hget(keys.task(job_id), "state") == "deleted"

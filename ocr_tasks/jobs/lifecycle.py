@@ -47,7 +47,7 @@ def check_queue(owner: str = "", own_max: int = 0) -> None:
     Fast enough to be called before an upload is received. `own_max` is the maximum of queued jobs
     of the owner, 0 for no limit.
     """
-    with connection.errors_as_ours(), connection.client().pipeline(transaction=False) as pipe:
+    with connection.translated_errors(), connection.client().pipeline(transaction=False) as pipe:
         pipe.zcard(keys.jobs_in(State.QUEUED))
         pipe.zcard(keys.jobs_in(State.QUEUED, owner))
         waiting, own = pipe.execute()
@@ -81,7 +81,7 @@ def submit(
         callback={"url": callback.url, "events": callback.events} if callback else None,
     )
     try:
-        with connection.errors_as_ours():
+        with connection.translated_errors():
             created = backend().create(new, settings.get().queue_max, own_max, request)
         if isinstance(created, int):
             raise _queue_full() if created == 0 else _own_queue_full(own_max)
@@ -100,12 +100,12 @@ def submit(
     return read(job_id)
 
 
-def sent_before(request: RequestIdentity) -> Job | None:
+def find_earlier(request: RequestIdentity) -> Job | None:
     """Returns the client's job for the same request, or for the same document and options.
 
     Returns None if there is none, or if it is worth processing the document again.
     """
-    with connection.errors_as_ours():
+    with connection.translated_errors():
         job_id = idempotency.by_key(request)
         if job_id:
             return read(job_id)
@@ -147,11 +147,11 @@ def estimate_retry_after() -> int:
 
     It is the mean duration of succeeded jobs divided by the number of worker processes.
     """
-    with connection.errors_as_ours():
+    with connection.translated_errors():
         names = ["seconds_total", "jobs_succeeded"]
         total, ended = connection.client().hmget(keys.STATS, names)
     mean = float(total or 0) / float(ended) if ended else 30.0
-    processes = sum(worker.processes for worker in worker_registry.readers())
+    processes = sum(worker.processes for worker in worker_registry.document_workers())
     return max(1, min(3600, round(mean / max(1, processes)) + 1))
 
 
@@ -162,7 +162,7 @@ def read(job_id: str, owner: str | None = None) -> Job:
     """Returns a job of a document."""
     if not layout.is_id(job_id):
         raise errors.JobNotFound()
-    with connection.errors_as_ours():
+    with connection.translated_errors():
         ((record, rank),) = backend().records([job_id])
     if not record or not (owner is None or record["suffix"] == keys.owned_by(owner)):
         raise errors.JobNotFound()
@@ -182,7 +182,7 @@ def wait(job_id: str, revision: int, seconds: float, owner: str | None = None) -
     deadline = time.monotonic() + seconds
     if job.revision != revision or seconds <= 0:
         return job
-    with connection.errors_as_ours(), connection.subscription() as channel:
+    with connection.translated_errors(), connection.subscription() as channel:
         channel.subscribe(keys.task(job_id))
         job = read(job_id)  # includes changes before the subscription
         while job.revision == revision and (left := deadline - time.monotonic()) > 0:
@@ -203,7 +203,7 @@ def list_jobs(
     """Returns at most `limit` jobs, newest first, starting after the cursor."""
     index = keys.jobs_in(state, owner)
     before = _decode_cursor(cursor) if cursor else None
-    with connection.errors_as_ours():
+    with connection.translated_errors():
         # Some more than `limit`: jobs of the same microsecond can be on both sides of the cursor.
         rows: list[tuple[str, float]] = connection.client().zrevrangebyscore(  # type: ignore[assignment]
             index, before[0] if before else "+inf", "-inf", 0, limit + 11, withscores=True
@@ -242,7 +242,7 @@ def _decode_cursor(cursor: str) -> tuple[float, str]:
 def cancel(job_id: str, owner: str | None = None) -> Job:
     """Cancels a queued or running job. Its worker kills the processes that run for it."""
     job = read(job_id, owner)
-    with connection.errors_as_ours():
+    with connection.translated_errors():
         if job.state.final or not backend().cancel(job_id):
             raise errors.JobEnded()
     store.write_end(job_id, State.CANCELLED, backend().prepare_exception(errors.JobCancelled()))
@@ -257,7 +257,7 @@ def retry(job_id: str, owner: str | None = None, own_max: int = 0) -> Job:
     if not store.get().has(job_id, layout.INPUT):
         raise errors.ResultGone("The uploaded document is no longer stored")
     lane = job.options["priority"]
-    with connection.errors_as_ours():
+    with connection.translated_errors():
         result = backend().retry(job_id, settings.get().queue_max, own_max, lane)
     if result == 0:
         raise _queue_full()
@@ -279,14 +279,14 @@ def delete(job_id: str, owner: str | None = None) -> None:
         read(job_id, owner)
     except errors.JobDeleted:
         return
-    with connection.errors_as_ours():
+    with connection.translated_errors():
         backend().remove(job_id, settings.get().tombstone_seconds)
     store.get().delete(job_id)
 
 
 def counts() -> dict[State, int]:
     """Returns the number of jobs in each state."""
-    with connection.errors_as_ours(), connection.client().pipeline(transaction=False) as pipe:
+    with connection.translated_errors(), connection.client().pipeline(transaction=False) as pipe:
         for state in State:
             pipe.zcard(keys.jobs_in(state))
         return dict(zip(State, pipe.execute(), strict=True))

@@ -57,7 +57,7 @@ def open_batch(batch: str, items: Collection[int]) -> None:
         pipe.execute()
 
 
-def keep(batch: str) -> None:
+def renew_batch(batch: str) -> None:
     """Extends the lifetime of a batch. The owner calls it every OCR_LEASE_SECONDS.
 
     Batches of owners that died expire.
@@ -77,13 +77,13 @@ def close(batch: str) -> None:
         pipe.execute()
 
 
-def lease(batch: str, reader: str, lasting: bool = False) -> int | None:
+def acquire(batch: str, reader: str, lasting: bool = False) -> int | None:
     """Leases an item for OCR_LEASE_SECONDS, or until the batch is closed if `lasting`.
 
     Returns None if no item is available at the moment.
     """
     seconds = 0 if lasting else settings.get().lease_seconds
-    item = int(connection.run("lease", keys.batch(batch), [reader, seconds, _MAX_LEASES]))
+    item = int(connection.run("batch_acquire", keys.batch(batch), [reader, seconds, _MAX_LEASES]))
     if item == -2:
         raise NoBatch(batch)
     return item if item >= 0 else None
@@ -94,14 +94,16 @@ def complete(batch: str, item: int, reader: str) -> bool:
     return _release(batch, item, reader, "done")
 
 
-def hand_back(batch: str, item: int, reader: str) -> bool:
+def release(batch: str, item: int, reader: str) -> bool:
     """Releases an item that this process cannot do. Returns False if it no longer holds it."""
     return _release(batch, item, reader, "back")
 
 
 def _release(batch: str, item: int, reader: str, how: str) -> bool:
     seconds = settings.get().lease_seconds
-    return bool(connection.run("release", keys.batch(batch), [item, reader, how, seconds]) == 1)
+    return bool(
+        connection.run("batch_release", keys.batch(batch), [item, reader, how, seconds]) == 1
+    )
 
 
 @contextmanager

@@ -22,10 +22,10 @@ from redis import RedisError
 
 from ocr_tasks import settings
 from ocr_tasks.jobs.celery_app import (
+    EXTENSION_QUEUES,
     LANES,
     OCR_DOCUMENT,
     READ_PAGES,
-    SHARED_QUEUES,
     app,
     queue_of,
 )
@@ -106,7 +106,7 @@ def _summary(job_input: Mapping[str, Any], options: Mapping[str, Any]) -> str:
     return f"{name} · {count} · {'+'.join(options['languages'])}"
 
 
-def publish_to(task: str, queue_of_job: Mapping[str, str]) -> None:
+def publish_all(task: str, queue_of_job: Mapping[str, str]) -> None:
     """Sends a message for each job to its queue, which calls `task` with the job's id.
 
     The recovery thread sends later what could not be sent.
@@ -175,10 +175,10 @@ def _send_errors() -> tuple[type[Exception], ...]:
     return (OperationalError, *app.connection_for_write().connection_errors)
 
 
-def others_wait() -> bool:
+def has_waiting() -> bool:
     """Returns whether any message waits in the queues that this worker consumes."""
     with connection.client().pipeline(transaction=False) as pipe:
-        for queue in (*LANES.values(), *SHARED_QUEUES):
+        for queue in (*LANES.values(), *EXTENSION_QUEUES):
             pipe.llen(queue)
         return any(pipe.execute())
 
@@ -191,7 +191,7 @@ class Turn:
         before_or_equal = names[: names.index(priority) + 1]
         self._queues = [LANES[name] for name in before_or_equal]
         if "normal" in before_or_equal:
-            self._queues += SHARED_QUEUES
+            self._queues += EXTENSION_QUEUES
         self._started_at = time.monotonic()
         #: The oldest message of equal or higher priority at the previous call of `is_over`.
         self._oldest: str | None = None

@@ -196,7 +196,7 @@ class JobBackend(RedisBackend):  # type: ignore[misc]  # Celery has no types
             return request.job_of(result)
         return new.id if result == 1 else int(result)
 
-    def claim(self, job_id: str, token: str, holder: str, progress: Progress) -> bool:
+    def acquire(self, job_id: str, token: str, holder: str, progress: Progress) -> bool:
         """Starts a queued job with a fencing token and a lease.
 
         Returns False if the job is not queued.
@@ -205,7 +205,7 @@ class JobBackend(RedisBackend):  # type: ignore[misc]  # Celery has no types
         lease = settings.get().lease_seconds
         args: list[str | float] = [job_id, token, holder, lease, meta]
         args += [json.dumps(progress.to_dict()), *counters.WAIT_BOUNDS]
-        return bool(connection.run("claim", keys.job(job_id), args) == 1)
+        return bool(connection.run("acquire", keys.job(job_id), args) == 1)
 
     def renew(self, holders: Mapping[str, str]) -> None:
         """Renews the leases of those of the jobs (job id to holder) that still have the holder."""
@@ -213,7 +213,7 @@ class JobBackend(RedisBackend):  # type: ignore[misc]  # Celery has no types
         pairs = [text for pair in holders.items() for text in pair]
         connection.run("renew", names, [settings.get().lease_seconds, *pairs])
 
-    def give_back(self, job_id: str, holder: str, lane: str, progress: Progress, lost: bool) -> int:
+    def release(self, job_id: str, holder: str, lane: str, progress: Progress, lost: bool) -> int:
         """Puts a running job back into the state queued.
 
         `holder` is the process that holds it, '' if its lease has expired. With `lost`, a worker
@@ -227,7 +227,7 @@ class JobBackend(RedisBackend):  # type: ignore[misc]  # Celery has no types
         most = settings.get().losses_max if lost else 0
         args: list[str | float] = [job_id, holder, lane, meta, most, failed]
         args += _counters(State.FAILED, failure)
-        return int(connection.run("give_back", keys.job(job_id), args))
+        return int(connection.run("release", keys.job(job_id), args))
 
     def commit(self, job_id: str, token: str, outcome: Outcome) -> bool:
         """Ends a job as succeeded; returns False if the run no longer holds it, or it has ended."""

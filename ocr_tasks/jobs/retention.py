@@ -89,7 +89,7 @@ def _each_due(index: str, keep: int, drop: Callable[[str], None]) -> int:
 
 def _free(path: Path, swept: Swept) -> None:
     swept.bytes += layout.size(path)
-    layout.discard(path)
+    layout.delete_tree(path)
 
 
 def _drop_input(job_id: str, swept: Swept) -> None:

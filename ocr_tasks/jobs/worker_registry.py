@@ -41,9 +41,9 @@ def unregister(name: str) -> None:
     connection.client().delete(keys.WORKER_PREFIX + name)
 
 
-def living() -> list[WorkerInfo]:
+def live_workers() -> list[WorkerInfo]:
     """Returns the live workers, sorted by name."""
-    with connection.errors_as_ours():
+    with connection.translated_errors():
         client = connection.client()
         names = sorted(cast("set[str]", client.smembers(keys.WORKERS)))
         values = client.mget([keys.WORKER_PREFIX + name for name in names]) if names else []
@@ -53,15 +53,15 @@ def living() -> list[WorkerInfo]:
     return [WorkerInfo(**json.loads(record)) for record in records.values() if record]
 
 
-def readers() -> list[WorkerInfo]:
+def document_workers() -> list[WorkerInfo]:
     """Returns the live workers that process documents."""
-    return [worker for worker in living() if worker.takes_documents]
+    return [worker for worker in live_workers() if worker.takes_documents]
 
 
 def languages() -> list[str]:
     """Returns the languages that all live workers have, or those last announced if none is live."""
-    workers = readers()
+    workers = document_workers()
     if workers:
         return sorted(set.intersection(*(set(worker.languages) for worker in workers)))
-    with connection.errors_as_ours():
+    with connection.translated_errors():
         return sorted(str(code) for code in connection.client().smembers(keys.LANGUAGES))

@@ -16,7 +16,7 @@ from ocr_tasks.pipeline import ocrmypdf_errors
 
 
 def run(
-    order: recognition.Order, log: Path, temporary: Path, turn_is_over: Callable[[], bool]
+    order: recognition.Order, log: Path, temporary: Path, should_yield: Callable[[], bool]
 ) -> bool:
     """Reads the pages of an order; what is said about them is appended to the log.
 
@@ -25,7 +25,7 @@ def run(
     with _log_to(log), _temporary_files_in(temporary):
         try:
             with ocrmypdf_errors.as_job_errors():
-                return recognition.run(order, turn_is_over)
+                return recognition.run(order, should_yield)
         except SoftTimeLimitExceeded:
             raise
         except Exception as error:  # whatever a client's files set off, its job alone fails

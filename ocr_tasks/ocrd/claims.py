@@ -31,7 +31,7 @@ class MetsLease:
 
     def keep(self) -> None:
         """Makes sure, right before the file is written, that it is this one's to write."""
-        with connection.errors_as_ours():
+        with connection.translated_errors():
             if not self._ask("keep"):
                 raise errors.ProcessorFailed(
                     "Another process wrote the METS file while the output was being added."
@@ -47,7 +47,7 @@ def mets_lease(key: str) -> Iterator[MetsLease]:
     """Keeps others from writing the METS file of the workspace with this key (`workspaces.key`)."""
     lease = MetsLease(key, secrets.token_hex(16))
     deadline = time.monotonic() + PATIENCE
-    with connection.errors_as_ours():
+    with connection.translated_errors():
         while not lease._ask("take"):
             if time.monotonic() > deadline:
                 raise errors.ProcessorFailed(
@@ -63,5 +63,5 @@ def mets_lease(key: str) -> Iterator[MetsLease]:
 
 def open_jobs(key: str) -> int:
     """How many jobs of the workspace with this key have not ended."""
-    with connection.errors_as_ours():
+    with connection.translated_errors():
         return int(connection.client().scard(redis_keys.open_jobs(key)))

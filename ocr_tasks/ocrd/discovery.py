@@ -45,7 +45,7 @@ def describe() -> dict[str, Any]:
     """What the hosts of living workers with processors have in all."""
     hosts = {
         worker.name.partition(":")[0]: worker.machine
-        for worker in worker_registry.living()
+        for worker in worker_registry.live_workers()
         if worker.processors
     }
     found = list(hosts.values())

@@ -37,14 +37,14 @@ class Fetcher(fetch.Fetcher):
     ) -> None:
         """`most_bytes` is for all files."""
         super().__init__(
-            seconds, most_bytes, errors.MetsNotFetched, errors.WorkspaceInvalid, resolve
+            seconds, most_bytes, errors.WorkspaceDownloadFailed, errors.WorkspaceInvalid, resolve
         )
 
     def save(self, url: str, path: Path, most: int | None = None) -> str:
         """Downloads a URL to a file and returns the final URL after redirects."""
         with self.open(url) as (address, pieces):
             size = 0
-            with layout.failures():
+            with layout.storage_errors():
                 path.parent.mkdir(parents=True, exist_ok=True)
                 file = path.open("xb")
             with file:
@@ -52,7 +52,7 @@ class Fetcher(fetch.Fetcher):
                     size += len(piece)
                     if most is not None and size > most:
                         raise errors.WorkspaceInvalid(f"{url:.200} is larger than {most} bytes")
-                    with layout.failures():
+                    with layout.storage_errors():
                         file.write(piece)
             return address
 

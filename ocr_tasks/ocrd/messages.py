@@ -61,7 +61,7 @@ def results(name: str, owner: str, seconds: float) -> Iterator[dict[str, str]]:
     check_name(name)
     key = redis_keys.results(owner, name)
     deadline = time.monotonic() + seconds
-    with connection.errors_as_ours():
+    with connection.translated_errors():
         while True:
             message = connection.client().lpop(key)
             if message is not None:

@@ -82,7 +82,7 @@ def put(mets: Path, key: str, run_id: str, changes: Mets, page: str = "") -> Non
     With a page it is one of many runs, and may be kept beside it for a while.
     """
     name = f"{run_id}--{page}.xml" if 0 < len(page) <= _LONGEST else f"{run_id}.xml"
-    with layout.failures():
+    with layout.storage_errors():
         _keep(_folder(mets), name, changes)
     if not page or _is_time(mets, key):
         settle(mets, key)
@@ -120,7 +120,7 @@ def settle(mets: Path, key: str) -> None:
         merged = Mets.read(mets)
         for name in names:
             merged.merge(Mets.read(_folder(mets) / name))
-        with layout.failures():
+        with layout.storage_errors():
             with atomic.replacing(mets) as part:
                 merged.write(part)
                 shutil.copymode(mets, part)

@@ -54,7 +54,7 @@ def submit(run: Run, workspace: Workspace, owner: str) -> ProcessorJob:
 
 def check_room(wanted: int) -> None:
     """Makes sure that so many jobs more may be open."""
-    with connection.errors_as_ours(), connection.client().pipeline(transaction=False) as pipe:
+    with connection.translated_errors(), connection.client().pipeline(transaction=False) as pipe:
         for state in ("deferred", "queued", "running"):
             pipe.zcard(redis_keys.processing_in(state))
         there = sum(pipe.execute())
@@ -118,7 +118,7 @@ def check_groups(run: Run, mets: Mets, workspace: Workspace, owner: str) -> None
 def _groups_to_come(workspace: str) -> set[str]:
     """The file groups that open jobs of a workspace make."""
     client = connection.client()
-    with connection.errors_as_ours():
+    with connection.translated_errors():
         found: list[str] = client.srandmember(redis_keys.open_jobs(workspace), _MOST_ASKED)  # type: ignore[assignment]
         with client.pipeline(transaction=False) as pipe:
             for job_id in found:
@@ -165,7 +165,7 @@ def plan(
 
 def put(planned: Iterable[PlannedRun]) -> None:
     """Makes jobs, and sends the messages of those that nothing is in the way of."""
-    with connection.errors_as_ours():
+    with connection.translated_errors():
         answers = records.create(planned)
         queueing.publish_ready()
     if any(answer < 0 for answer in answers):
@@ -183,7 +183,7 @@ def read(job_id: str, owner: str | None = None) -> ProcessorJob:
 def read_all(job_ids: Sequence[str], owner: str | None = None) -> dict[str, ProcessorJob]:
     """Those of the jobs that are there, by their ids."""
     wanted = [job_id for job_id in job_ids if layout.is_id(job_id)]
-    with connection.errors_as_ours():
+    with connection.translated_errors():
         rows = lifecycle.backend().records(wanted)
     return {
         job_id: from_record(job_id, record)
@@ -225,7 +225,7 @@ def from_record(job_id: str, record: Mapping[str, str]) -> ProcessorJob:
 def cancel(job_id: str, owner: str | None = None) -> ProcessorJob:
     """Ends a job that has not ended, and those that wait for it; its worker kills what runs."""
     read(job_id, owner)
-    with connection.errors_as_ours():
+    with connection.translated_errors():
         if not lifecycle.backend().cancel(job_id):
             raise errors.JobEnded()
         queueing.publish_ready()

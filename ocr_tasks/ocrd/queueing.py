@@ -18,7 +18,7 @@ _MOST_READY = 64
 
 def publish(processors: Mapping[str, str]) -> None:
     """Sends the messages of jobs, given by their ids, each to the queue of its processor."""
-    queues.publish_to(RUN_PROCESSOR, processors)
+    queues.publish_all(RUN_PROCESSOR, processors)
 
 
 def publish_ready() -> None:
@@ -39,4 +39,4 @@ def _long_enough() -> int:
 
 @lru_cache(maxsize=1)
 def _processes(now: int) -> int:
-    return sum(worker.processes for worker in worker_registry.living() if worker.processors)
+    return sum(worker.processes for worker in worker_registry.live_workers() if worker.processors)

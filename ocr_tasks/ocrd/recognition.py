@@ -106,10 +106,10 @@ def tool() -> dict[str, Any]:
     }
 
 
-def run(order: Order, turn_is_over: Callable[[], bool] = lambda: False) -> bool:
+def run(order: Order, should_yield: Callable[[], bool] = lambda: False) -> bool:
     """Reads the pages, writes their files, and then METS, once.
 
-    `turn_is_over` says, after each page, whether to leave the others for later. Then, and only
+    `should_yield` says, after each page, whether to leave the others for later. Then, and only
     then, this returns False.
     """
     mets = Mets.read(order.mets)
@@ -122,7 +122,7 @@ def run(order: Order, turn_is_over: Callable[[], bool] = lambda: False) -> bool:
             log.error("page %s could not be read: %s", page, error)  # noqa: TRY400  # one line
             failed += 1
             continue  # else the same page could be all that any turn gets to
-        if number < len(pages) and turn_is_over():
+        if number < len(pages) and should_yield():
             log.info("other jobs have their turn before the %d pages left", len(pages) - number)
             finished = False
             break

@@ -77,7 +77,7 @@ def run(
     order: Order,
     log: Path,
     scratch: Path | None = None,
-    turn_is_over: Callable[[], bool] = lambda: False,
+    should_yield: Callable[[], bool] = lambda: False,
 ) -> bool:
     """Runs a processor; what it prints is appended to the log.
 
@@ -94,7 +94,7 @@ def run(
     temporary = programs.temporary(order.run_id) if path or scratch is None else scratch
     forget(order.mets, order.run_id)
     try:
-        with layout.failures():
+        with layout.storage_errors():
             temporary.mkdir(mode=0o700, parents=True, exist_ok=True)
         groups = (*order.input_file_grps, *order.output_file_grps)
         before = mets_files.excerpt(order.mets, order.pages, groups)
@@ -102,13 +102,13 @@ def run(
         if work is None:
             _note(log, "All pages have output already; nothing is left to do.")
             return True
-        with layout.failures():
+        with layout.storage_errors():
             before.write(order.own_mets)
         finished = True
         if path:
             _process(path, order, work, log)
         else:
-            finished = _recognize(order, work, log, temporary, turn_is_over)
+            finished = _recognize(order, work, log, temporary, should_yield)
         changes = Mets.read(order.own_mets)
         changes.drop_all_but_changes(before)
         page = order.pages[0] if order.one_of_many and order.pages else ""
@@ -263,7 +263,7 @@ def _call(path: Path, order: Order, work: _Work, log: Path) -> int:
 
 
 def _recognize(
-    order: Order, work: _Work, log: Path, temporary: Path, turn_is_over: Callable[[], bool]
+    order: Order, work: _Work, log: Path, temporary: Path, should_yield: Callable[[], bool]
 ) -> bool:
     """Runs the built-in processor, in this process. False: pages are left."""
     asked = recognition.Order(
@@ -276,9 +276,9 @@ def _recognize(
         existing=work.existing_output,
     )
     if settings.get().ocrd_existing_output != "skip" or work.existing_output != "SKIP":
-        turn_is_over = bool  # the next run would not know which pages are done
+        should_yield = bool  # the next run would not know which pages are done
     try:
-        return built_in.run(asked, log, temporary, turn_is_over)
+        return built_in.run(asked, log, temporary, should_yield)
     except errors.ProcessorFailed as error:
         raise errors.ProcessorFailed(_for_others(error.detail, order)) from error
 

@@ -15,7 +15,7 @@ from ocr_tasks.jobs import leases
 from ocr_tasks.jobs.celery_app import app
 from ocr_tasks.ocrd import work
 from ocr_tasks.ocrd.queueing import RUN_PROCESSOR
-from ocr_tasks.plugin.context import StepAside
+from ocr_tasks.plugin.context import RunYielded
 from ocr_tasks.storage import layout
 
 log = logging.getLogger(__name__)
@@ -37,8 +37,8 @@ def run_processor(self: Task, job_id: str) -> dict[str, Any]:
             self.request.fencing_token = token
             try:
                 work.run(job, token)
-            except StepAside:
-                leases.give_back(job_id, holder)
+            except RunYielded:
+                leases.release(job_id, holder)
                 raise Ignore from None
             except errors.JobError as error:
                 work.fail(job, token, error)

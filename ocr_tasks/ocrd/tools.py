@@ -186,7 +186,7 @@ def announce(tools: dict[str, dict[str, Any]]) -> None:
 
 def offered() -> list[str]:
     """The names of the processors that living workers offer, sorted."""
-    with connection.errors_as_ours():
+    with connection.translated_errors():
         found = connection.client().scan_iter(redis_keys.processor("*"), count=1000)
         names = {key.removeprefix(redis_keys.PROCESSOR_PREFIX) for key in found}
         return sorted(name for name in names if _NAME.fullmatch(name))
@@ -201,7 +201,7 @@ def has(name: str) -> bool:
 
 def tool(name: str) -> dict[str, Any]:
     """The description of a processor that a living worker offers."""
-    with connection.errors_as_ours():
+    with connection.translated_errors():
         known = _NAME.fullmatch(name) or name == NEXTFLOW
         text = connection.client().get(redis_keys.processor(name)) if known else None
     if text is None:

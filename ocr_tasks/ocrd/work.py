@@ -16,7 +16,7 @@ from redis import RedisError
 from ocr_tasks import errors, settings
 from ocr_tasks.extensions import WorkerRole
 from ocr_tasks.jobs import leases, lifecycle, queues
-from ocr_tasks.jobs.celery_app import SHARED_QUEUES
+from ocr_tasks.jobs.celery_app import EXTENSION_QUEUES
 from ocr_tasks.model import Progress, Stage, State
 from ocr_tasks.ocrd import (
     discovery,
@@ -31,7 +31,7 @@ from ocr_tasks.ocrd import (
     workspaces,
 )
 from ocr_tasks.ocrd.model import NEXTFLOW, RECOGNIZE, ProcessorJob, Workspace
-from ocr_tasks.plugin.context import StepAside
+from ocr_tasks.plugin.context import RunYielded
 from ocr_tasks.storage import layout
 
 log = logging.getLogger(__name__)
@@ -102,14 +102,14 @@ def readable() -> list[Path]:
 
 
 def begin(job_id: str, token: str, holder: str) -> ProcessorJob | None:
-    """Makes a job this process's, as `leases.claim` does. None: nothing is to be done."""
+    """Makes a job this process's, as `leases.acquire` does. None: nothing is to be done."""
     try:
         job = processing.read(job_id)
     except errors.ProcessingNotFound:
         return None
     now = time.time()
     progress = Progress(Stage.OCR, started_at=job.started_at or now, updated_at=now)
-    return job if lifecycle.backend().claim(job_id, token, holder, progress) else None
+    return job if lifecycle.backend().acquire(job_id, token, holder, progress) else None
 
 
 def run(job: ProcessorJob, token: str) -> None:
@@ -125,13 +125,13 @@ def run(job: ProcessorJob, token: str) -> None:
             return
         _sweep(job)
         if not _try_often(_order(job, token), folder, token):
-            raise StepAside
+            raise RunYielded
     except OSError as error:
         raise errors.JobStorageError(f"{type(error).__name__}: {error.strerror}") from error
     except errors.RequestError as error:  # what was right when it was asked for no longer is
         raise errors.ProcessorFailed(error.detail) from error
     finally:
-        layout.discard(folder.work(token))
+        layout.delete_tree(folder.work(token))
         # Where that fails, whoever works on the workspace next, or fetches it, does it.
         with suppress(errors.OcrTasksError, OSError):
             mets_files.settle_if_few(job.path_to_mets, _key(job))
@@ -172,7 +172,7 @@ def _try_often(order: running.Order, folder: layout.JobFolder, token: str) -> bo
     """False: pages are left for another turn."""
     log_file, scratch = folder.log, folder.work(token)
     # A worker that takes no documents makes no place for any.
-    turn = queues.Turn("normal") if SHARED_QUEUES else None
+    turn = queues.Turn("normal") if EXTENSION_QUEUES else None
     most = settings.get().ocrd_tries
     for number in range(1, most + 1):
         try:

@@ -42,7 +42,7 @@ def save(text: str, owner: str) -> str:
     """Keeps a workflow and gives its id."""
     check(text)
     workflow_id = layout.new_id()
-    with layout.failures():
+    with layout.storage_errors():
         mark = _mark(text, owner)
         mark.parent.mkdir(parents=True, exist_ok=True)
         _write(workflow_id, text, owner)
@@ -55,7 +55,7 @@ def save(text: str, owner: str) -> str:
             return workflow_id
         with suppress(errors.WorkflowNotFound):
             if _read(known, owner)["text"] == text:
-                layout.discard(_path(workflow_id))
+                layout.delete_tree(_path(workflow_id))
                 raise errors.WorkflowExists(
                     f"The same workflow script already exists, workflow id: {known}",
                     workflow_id=known,
@@ -68,7 +68,7 @@ def replace(workflow_id: str, text: str, owner: str | None) -> None:
     """Gives a workflow another text."""
     kept = _read(workflow_id, owner)
     check(text)
-    with layout.failures():
+    with layout.storage_errors():
         _write(workflow_id, text, kept["owner"])
 
 
@@ -222,7 +222,7 @@ def _keep(job: WorkflowJob) -> None:
         "left": sum(map(len, job.jobs.values())),
         "keep": settings.get().keep_jobs_seconds,
     }
-    with connection.errors_as_ours():
+    with connection.translated_errors():
         connection.client().hset(redis_keys.workflow_job(job.id), mapping=fields)
 
 
@@ -230,7 +230,7 @@ def read_job(job_id: str, owner: str | None = None) -> WorkflowJob:
     """A run of a workflow."""
     if not layout.is_id(job_id):
         raise errors.ProcessingNotFound()
-    with connection.errors_as_ours():
+    with connection.translated_errors():
         fixed = connection.client().hget(redis_keys.workflow_job(job_id), "job")
     if fixed is None:
         raise errors.ProcessingNotFound()
@@ -266,7 +266,7 @@ def simple_state(job_id: str, owner: str | None = None) -> ProcessingState:
 
 
 def _counts(job_id: str) -> tuple[dict[str, dict[str, int]], list[str]]:
-    with connection.errors_as_ours(), connection.client().pipeline(transaction=False) as pipe:
+    with connection.translated_errors(), connection.client().pipeline(transaction=False) as pipe:
         pipe.hgetall(redis_keys.workflow_job(job_id))
         pipe.lrange(redis_keys.workflow_failures(job_id), 0, -1)
         fields, failures = cast("tuple[Mapping[str, str], list[str]]", pipe.execute())

@@ -83,13 +83,13 @@ def fetch(
             if group not in mets.groups:
                 raise errors.FileGroupUnknown(f"METS has no file group {group!r:.100}")
         fetching.fill(fetcher, mets, url, path, groups or mets.groups, config.ocrd_max_files)
-        with layout.failures():
+        with layout.storage_errors():
             mets.write(path)
         found = _look(folder, mets=f"data/{basename}")
         return _keep(folder, found, owner, layout.new_id())
     finally:
         fetcher.close()
-        layout.discard(folder)
+        layout.delete_tree(folder)
 
 
 def _look(folder: Path, archive: str = "", mets: str = "", complete: bool = True) -> dict[str, Any]:
@@ -109,7 +109,7 @@ def _look(folder: Path, archive: str = "", mets: str = "", complete: bool = True
         "memory_bytes": config.check_memory_bytes,
         "file_bytes": config.ocrd_max_bytes,
     }
-    answer = forkserver.look(order, folder, config.check_seconds)
+    answer = forkserver.check(order, folder, config.check_seconds)
     if "code" in answer:
         raise errors.by_code()[str(answer["code"])](str(answer["detail"]))
     return answer
@@ -125,10 +125,10 @@ def _keep(folder: Path, found: dict[str, Any], owner: str, workspace_id: str) ->
         "owner": owner,
         "created_at": time.time(),
     }
-    with layout.failures():
+    with layout.storage_errors():
         for path in folder.iterdir():
             if path.name != "data":
-                layout.discard(path)
+                layout.delete_tree(path)
         atomic.write(folder / _RECORD, json.dumps(record).encode())
         for path in (*folder.rglob("*"), folder):
             atomic.fsync(path)
@@ -154,7 +154,7 @@ def _swap(folder: Path, workspace_id: str, owner: str) -> None:
             continue
         finally:
             if old:
-                layout.discard(old)
+                layout.delete_tree(old)
         atomic.fsync(target.parent)
         return
 
@@ -187,7 +187,7 @@ def _check_idle(workspace: Workspace) -> None:
 def listed(owner: str | None) -> list[Workspace]:
     """Returns an owner's workspaces (None: everybody's), oldest first, without deleted ones."""
     found = []
-    with layout.failures(), suppress(FileNotFoundError):
+    with layout.storage_errors(), suppress(FileNotFoundError):
         for row in os.scandir(all_workspaces()):
             with suppress(FileNotFoundError):  # replaced this very moment
                 record = _record(Path(row.path))
@@ -200,7 +200,7 @@ def read(workspace_id: str, owner: str | None) -> Workspace:
     """The workspace with an id, if it is the owner's; None sees all."""
     if not is_id(workspace_id):
         raise errors.WorkspaceNotFound()
-    with layout.failures():
+    with layout.storage_errors():
         try:
             record = _record(all_workspaces() / workspace_id)
         except FileNotFoundError:
@@ -278,8 +278,8 @@ def delete(workspace_id: str, owner: str | None) -> Workspace:
     _check_idle(workspace)
     folder = all_workspaces() / workspace_id
     record = {"id": workspace_id, "owner": workspace.owner, "deleted_at": time.time()}
-    with layout.failures():
+    with layout.storage_errors():
         atomic.write(folder / _RECORD, json.dumps(record).encode())
         with suppress(FileNotFoundError):
-            layout.discard(_drop(folder / "data"))
+            layout.delete_tree(_drop(folder / "data"))
     return workspace

@@ -1,6 +1,6 @@
 """Processes one document: runs OCRmyPDF on it and stores all results.
 
-`run` is called by the process that owns the job, `help_out` by processes that help it.
+`run` is called by the process that owns the job, `help_with` by processes that help it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from ocr_tasks.model import Artifact, Outcome, Progress, Stage
 from ocr_tasks.options import JobOptions
 from ocr_tasks.pipeline import artifacts, ocrmypdf_errors
 from ocr_tasks.plugin import context, engine, helper, previews, textlayer
-from ocr_tasks.plugin.context import StepAside
+from ocr_tasks.plugin.context import RunYielded
 from ocr_tasks.plugin.progress import Reporter
 from ocr_tasks.storage import layout
 
@@ -45,26 +45,26 @@ class Worker:
     """The environment of a run: what the worker process provides to it.
 
     `report` is called with each progress. `threads` is the number of pages that are processed at
-    the same time. `call_helpers(batch, count)` asks other processes to call `help_out`; it is None
-    if there are no helpers. `turn_is_over(back)` returns whether to yield to another document;
+    the same time. `call_helpers(batch, count)` asks other processes to call `help_with`; it is None
+    if there are no helpers. `should_yield(back)` returns whether to yield to another document;
     `back` is the time in seconds that it took to get to where an earlier run ended. `remote` says
-    which pages are processed outside the workers. `page_kept(number)` is called when a page is
+    which pages are processed outside the workers. `page_stored(number)` is called when a page is
     stored; `number` is 1-based.
     """
 
     report: Callable[[Progress], None]
     threads: int = 1
     call_helpers: Callable[[str, int], None] | None = None
-    turn_is_over: Callable[[float], bool] = lambda back: False
+    should_yield: Callable[[float], bool] = lambda back: False
     remote: RemotePages | None = None
-    page_kept: Callable[[int], None] = lambda number: None
+    page_stored: Callable[[int], None] = lambda number: None
 
 
 def run(job_id: str, run_id: str, options: JobOptions, start: Progress, worker: Worker) -> Outcome:
     """Processes the document of a job and stores its results in the run's folder.
 
     `start` is the progress to continue from. Returns the outcome; raises errors.JobError if the job
-    fails, and StepAside if the run yields to another document.
+    fails, and RunYielded if the run yields to another document.
     """
     folder = layout.job(job_id)
     config = settings.get()
@@ -78,17 +78,17 @@ def run(job_id: str, run_id: str, options: JobOptions, start: Progress, worker: 
         threads=_threads(worker, devices),
         devices=devices,
         call_helpers=worker.call_helpers,
-        turn_is_over=worker.turn_is_over,
+        should_yield=worker.should_yield,
     )
     total = start.pages_total
     try:
         with ocrmypdf_errors.as_job_errors(), _new_work_folder(folder, run_id), _job_log(job):
-            results, pdf_warning = _process(job, options, total, worker.page_kept)
+            results, pdf_warning = _process(job, options, total, worker.page_stored)
     except BaseException:
-        layout.discard(folder.run(run_id))
+        layout.delete_tree(folder.run(run_id))
         raise
     finally:
-        layout.discard(folder.work(run_id))
+        layout.delete_tree(folder.work(run_id))
         with contextlib.suppress(OSError):  # not empty if another run of the job has a folder there
             folder.work(run_id).parent.rmdir()
     if not job.failures:
@@ -123,13 +123,13 @@ def _process(
     job: context.OwnerContext,
     options: JobOptions,
     total: int,
-    page_kept: Callable[[int], None],
+    page_stored: Callable[[int], None],
 ) -> tuple[tuple[Artifact, ...], list[str]]:
     """Creates all artifacts, and returns them with warnings about the PDF."""
 
     def page_ready(number: int) -> None:
         writer.page_ready(number)
-        page_kept(number)
+        page_stored(number)
 
     folder, run_id = job.folder, job.run
     with artifacts.Writer(folder, run_id, options, total, versions()) as writer:
@@ -141,13 +141,13 @@ def _process(
         job.reporter.enter(Stage.STORING)
         _complete_pages(job, writer.is_ready, total)
         failpoints.hit("before_store")
-        pdf = layout.take_artifact(folder, run_id, "pdf", folder.work(run_id) / "result.pdf")
+        pdf = layout.adopt_artifact(folder, run_id, "pdf", folder.work(run_id) / "result.pdf")
         failpoints.hit("after_store")
         return (pdf, *writer.finish()), pdf_warning
 
 
-def help_out(job_id: str, batch: str, others_wait: Callable[[], bool]) -> bool:
-    """Helps the owner of a job with a batch, until no items are left or `others_wait()`.
+def help_with(job_id: str, batch: str, has_waiting: Callable[[], bool]) -> bool:
+    """Helps the owner of a job with a batch, until no items are left or `has_waiting()`.
 
     Returns whether items may be left.
     """
@@ -157,7 +157,7 @@ def help_out(job_id: str, batch: str, others_wait: Callable[[], bool]) -> bool:
         return False  # the batch has ended, or this host does not share the folder
     job = context.JobContext(folder, settings.get().preview_pixels)
     with _job_log(job), _temporary_files_in(work), context.job(job):
-        return helper.help_out(job, batch, others_wait)
+        return helper.help_with(job, batch, has_waiting)
 
 
 @cache
@@ -231,7 +231,7 @@ def _store_text_layer(job: context.OwnerContext, pdf: pypdfium2.PdfDocument, num
 def _new_work_folder(folder: layout.JobFolder, run_id: str) -> Iterator[None]:
     """Creates the folder of a run, and deletes the files of earlier runs of the job."""
     for name in ("work", "runs"):
-        layout.discard(folder.path / name)
+        layout.delete_tree(folder.path / name)
     work = folder.work(run_id)
     work.mkdir(parents=True, exist_ok=True)
     with _temporary_files_in(work):
@@ -281,7 +281,7 @@ def _job_log(job: context.JobContext) -> Iterator[None]:
         logger.addHandler(handler)
     try:
         yield
-    except StepAside:
+    except RunYielded:
         log.info("the run ends early to yield to another document")
         raise
     except BaseException as error:

@@ -37,17 +37,17 @@ def as_job_errors() -> Iterator[None]:
     try:
         yield
     except MemoryError as error:
-        rlimits.wear_out("it ran out of memory")  # the memory may not have been freed
+        rlimits.mark_for_replacement("it ran out of memory")  # the memory may not have been freed
         raise errors.JobOutOfMemory() from error
     except RecursionError as error:
         raise errors.InputUnsupported("The PDF is nested too deeply") from error
     except Exception as error:
         job_error = _system_error(error)
         if job_error is errors.JobOutOfMemory:
-            rlimits.wear_out("it ran out of memory")
+            rlimits.mark_for_replacement("it ran out of memory")
         if job_error is errors.JobStorageError:
             # The folder that the sandbox allows may have been replaced, e.g. by a new mount.
-            rlimits.wear_out("the storage failed")
+            rlimits.mark_for_replacement("the storage failed")
         if job_error:
             raise job_error() from error
         for kinds, job_error in _OCRMYPDF:

@@ -18,7 +18,7 @@ from ocr_tasks.plugin.progress import Reporter
 from ocr_tasks.storage import layout
 
 
-class StepAside(Exception):
+class RunYielded(Exception):
     """Ends a run early to yield to another document; a later run continues this one."""
 
 
@@ -58,7 +58,7 @@ class OwnerContext(JobContext):
     """One run of a job, in the process that owns the job.
 
     `run` is its id. `call_helpers(batch, count)` asks other workers for help; it is None if there
-    are no helpers. `turn_is_over(back)` returns whether to yield to another document; `back` is the
+    are no helpers. `should_yield(back)` returns whether to yield to another document; `back` is the
     time in seconds that it took to get to where an earlier run ended. `page_ready(number)` is
     called when the words of a page are stored. `threads` is the number of pages that this process
     works on at the same time. `failures` and `read` contain 1-based page numbers; `read` are the
@@ -70,7 +70,7 @@ class OwnerContext(JobContext):
     keep_bad_pages: bool
     threads: int
     call_helpers: Callable[[str, int], None] | None
-    turn_is_over: Callable[[float], bool] = lambda back: False
+    should_yield: Callable[[float], bool] = lambda back: False
     page_ready: Callable[[int], None] = lambda number: None
     failures: dict[int, PageFailure] = field(default_factory=dict)
     read: set[int] = field(default_factory=set)

@@ -86,10 +86,10 @@ class PageExecutor(Executor):
         return Help(batch, helper.files(self._job.folder, batch), partial(call, batch), at_once)
 
     def _after_page(self, page: reading.Reading) -> None:
-        """Ends the run with StepAside if it should yield to another document."""
+        """Ends the run with RunYielded if it should yield to another document."""
         failpoints.hit("after_page")
-        if not page.kept and self._job.turn_is_over(self._resume_seconds):
-            raise context.StepAside
+        if not page.kept and self._job.should_yield(self._resume_seconds):
+            raise context.RunYielded
 
     def _record(self, page: reading.Reading) -> Any:
         """Records the outcome of a page in the job, and returns OCRmyPDF's result for it.

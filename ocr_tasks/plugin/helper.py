@@ -31,8 +31,8 @@ def files(folder: layout.JobFolder, batch: str) -> Files:
     return Files(folder.work(run) / "batches" / str(int(number)))
 
 
-def help_out(job: context.JobContext, batch: str, others_wait: Callable[[], bool]) -> bool:
-    """Processes items of a batch, at least one, until none is left or `others_wait()`.
+def help_with(job: context.JobContext, batch: str, has_waiting: Callable[[], bool]) -> bool:
+    """Processes items of a batch, at least one, until none is left or `has_waiting()`.
 
     Returns whether items may be left. An item that fails in this process is released.
     """
@@ -45,12 +45,12 @@ def help_out(job: context.JobContext, batch: str, others_wait: Callable[[], bool
     initializer()
     while True:
         try:
-            item = page_queue.lease(batch, reader)
+            item = page_queue.acquire(batch, reader)
         except page_queue.NoBatch:
             return False
         if item is None or not _process(job, store, batch, item, reader, task):
             return False
-        if others_wait():
+        if has_waiting():
             return True
 
 
@@ -65,7 +65,7 @@ def _process(
     except Exception:  # the owner processes the item again, and reports the error if it recurs
         if store.folder.exists():  # otherwise the run has ended
             log.exception("item %d of %s failed and is released", item, batch)
-        page_queue.hand_back(batch, item, reader)
+        page_queue.release(batch, item, reader)
         return False
     return page_queue.complete(batch, item, reader)
 

@@ -168,7 +168,7 @@ class Work:
         with self._lock:
             if self._batch:
                 try:
-                    item = page_queue.lease(self._batch, _OWNER, lasting=True)
+                    item = page_queue.acquire(self._batch, _OWNER, lasting=True)
                 except RedisError as error:
                     log.warning("no item could be leased: %s", error)
                     return None
@@ -219,7 +219,7 @@ class Work:
         while not self._ended.is_set():
             try:
                 if time.monotonic() - renewed > settings.get().lease_seconds:
-                    page_queue.keep(batch)
+                    page_queue.renew_batch(batch)
                     renewed = time.monotonic()
                 done = page_queue.collect(batch, seconds=_PAUSE)
             except RedisError as error:

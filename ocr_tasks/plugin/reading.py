@@ -48,7 +48,7 @@ def read_page(pages: PageStore, task: Callable[..., PageResult], page: Any) -> R
     """Returns the stored outcome of a page, or runs OCRmyPDF's task for it.
 
     `page` is OCRmyPDF's `PageContext`. Errors of the page are part of the outcome. Raises the
-    errors in `NOT_THE_PAGE`, and StepAside if the run should yield.
+    errors in `NOT_THE_PAGE`, and RunYielded if the run should yield.
     """
     number = page.pageno + 1
     with context.on_page(number):
@@ -67,7 +67,7 @@ def read_page(pages: PageStore, task: Callable[..., PageResult], page: Any) -> R
                 return Reading(result, read=_had_text(page))
             counters.count_page()
             return Reading(pages.save(result), read=True)
-        except (*NOT_THE_PAGE, context.StepAside):
+        except (*NOT_THE_PAGE, context.RunYielded):
             raise
         except Exception as error:  # any other error fails only this page
             return _failed(number, error)

@@ -185,7 +185,7 @@ def _call(task: Callable[[Any], _T], model: Model, seconds: float) -> _T:
     if failure:
         raise failure[0]
     if not outcome:
-        rlimits.wear_out("an abandoned call of Tesseract is still running")
+        rlimits.mark_for_replacement("an abandoned call of Tesseract is still running")
         raise TimeLimit
     return outcome[0]
 

@@ -32,7 +32,7 @@ _BATCH_SIZE = 500
 _LUA = Path(__file__).parent / "lua"
 
 #: The second line of a script that uses functions from files in `include` folders.
-_INCLUDE = re.compile(r"-- include: (\w+)\n")
+_INCLUDE = re.compile(r"-- include: ([\w ]+)\n")
 
 
 @cache
@@ -68,7 +68,7 @@ def _abandon_client() -> None:
 os.register_at_fork(after_in_child=_abandon_client)
 
 
-def misfit(error: redis.RedisError) -> str | None:
+def rejection_reason(error: redis.RedisError) -> str | None:
     """Returns why the configured Redis cannot be used, or None for errors that may be temporary."""
     if isinstance(error, redis.AuthenticationError | redis.exceptions.NoPermissionError):
         return f"Redis denied access: {error}"
@@ -85,7 +85,7 @@ def check() -> None:
     try:
         version = str(client().info("server")["redis_version"])
     except redis.RedisError as error:
-        if why := misfit(error):
+        if why := rejection_reason(error):
             raise errors.SettingsError(f"OCR_REDIS_URL: {why}") from None
         return
     if int(version.partition(".")[0]) < _OLDEST:
@@ -101,7 +101,8 @@ def _script(name: str) -> Any:
     (text,) = _files(f"{name}.lua")
     first, _, body = text.partition("\n")
     include = _INCLUDE.match(body)
-    shared = _files(f"include/{include[1]}.lua") if include else ()
+    names = include[1].split() if include else ()
+    shared = [text for name in names for text in _files(f"include/{name}.lua")]
     return client().register_script("\n".join([first, *shared, body]))
 
 
@@ -150,11 +151,11 @@ def subscription() -> PubSub:
 
 
 @contextmanager
-def errors_as_ours() -> Iterator[None]:
-    """Raises QueueUnavailable or JobStoreFull if Redis is unreachable or full in the block."""
+def translated_errors() -> Iterator[None]:
+    """Raises QueueUnavailable or RedisFull if Redis is unreachable or full in the block."""
     try:
         yield
     except UNAVAILABLE as error:
         raise errors.QueueUnavailable() from error
     except redis.exceptions.OutOfMemoryError as error:
-        raise errors.JobStoreFull(retry_after=60) from error
+        raise errors.RedisFull(retry_after=60) from error

@@ -80,7 +80,7 @@ _zygote = _Zygote()
 atexit.register(_zygote.end)
 
 
-def ask(order: dict[str, Any], folder: Path, seconds: float) -> dict[str, Any]:
+def request(order: dict[str, Any], folder: Path, seconds: float) -> dict[str, Any]:
     """Sends an order to a new child, and returns its response.
 
     The child's temporary files are created in `folder`. Raises TimedOut after `seconds`, and
@@ -110,10 +110,10 @@ def ask(order: dict[str, Any], folder: Path, seconds: float) -> dict[str, Any]:
     return response
 
 
-def look(order: dict[str, Any], folder: Path, seconds: float) -> dict[str, Any]:
+def check(order: dict[str, Any], folder: Path, seconds: float) -> dict[str, Any]:
     """Sends an order to a new child like `ask`, and raises errors for clients."""
     try:
-        return ask(order, folder, seconds)
+        return request(order, folder, seconds)
     except TimedOut:
         raise errors.CheckFailed(f"The file check took more than {seconds} seconds") from None
     except NoAnswer:

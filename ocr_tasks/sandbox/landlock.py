@@ -47,7 +47,7 @@ def landlock() -> int:
     return abi if abi >= _MIN_ABI else 0
 
 
-def give_up_privileges() -> None:
+def drop_privileges() -> None:
     """Drops the privileges of this thread and its future children, except for access to files.
 
     Programs with the set-user-id bit cannot restore them (PR_SET_NO_NEW_PRIVS).
@@ -63,7 +63,7 @@ def give_up_privileges() -> None:
 def restrict(readable: Iterable[Path], writable: Iterable[Path], ports: Iterable[int]) -> None:
     """Restricts this thread and its future children to the given paths and ports.
 
-    `give_up_privileges` must be called first. `readable` paths can be read and executed, `writable`
+    `drop_privileges` must be called first. `readable` paths can be read and executed, `writable`
     paths can be read and changed. `ports` are the TCP ports that can be connected to; they are
     enforced from Linux 6.7. Missing paths are ignored.
     """

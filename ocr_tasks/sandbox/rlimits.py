@@ -40,7 +40,7 @@ _REQUIRED = (
 )
 
 
-def bound(memory_bytes: int, file_bytes: int) -> None:
+def limit(memory_bytes: int, file_bytes: int) -> None:
     """Limits memory and the size of files, and forbids core dumps and new privileges.
 
     The memory limit is RLIMIT_DATA, which counts writable memory. Unlike the address space, it does
@@ -55,7 +55,7 @@ def bound(memory_bytes: int, file_bytes: int) -> None:
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.setrlimit(limit, (value, value))
     os.umask(0o077)
-    landlock.give_up_privileges()
+    landlock.drop_privileges()
     _raise_oom_score()
 
 
@@ -75,7 +75,7 @@ def allow_cpu(seconds: float) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
 
 
-def forget_environment(kept: Collection[str] = ()) -> None:
+def clear_environment(kept: Collection[str] = ()) -> None:
     """Removes all environment variables that may be secrets, except for those in `kept`.
 
     Also removes their values from `/proc/self/environ`.
@@ -132,7 +132,7 @@ def sandbox(
     file_bytes: int,
 ) -> None:
     """Limits this process for good to what checking an upload needs: one folder of `data_dir`."""
-    bound(memory_bytes, file_bytes)
+    limit(memory_bytes, file_bytes)
     allow_cpu(cpu_seconds)
     if confine_files:
         confine([folder], data_dir)
@@ -166,13 +166,13 @@ def _programs() -> Iterator[Path]:
 _reasons: list[str] = []
 
 
-def wear_out(why: str) -> None:
+def mark_for_replacement(why: str) -> None:
     """Marks this process to be replaced after its current job."""
     if not _reasons:
         log.warning("this process will be replaced after its job: %s", why)
     _reasons.append(why)
 
 
-def worn_out() -> bool:
+def needs_replacement() -> bool:
     """Returns whether this process is marked to be replaced."""
     return bool(_reasons)

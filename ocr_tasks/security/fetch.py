@@ -41,7 +41,7 @@ class Fetcher:
 
         `failed` and `too_large` are the types of the errors to raise.
         """
-        backend = url_guard.VettedBackend(seconds, resolve)
+        backend = url_guard.GuardedBackend(seconds, resolve)
         self._pool = httpcore.ConnectionPool(network_backend=backend, max_connections=AT_ONCE)
         self._failed, self._too_large = failed, too_large
         self._remaining = self._limit = most_bytes

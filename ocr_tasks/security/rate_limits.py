@@ -34,7 +34,7 @@ def spend(who: str, limit: str, most: int, cost: int = 1) -> None:
     if not most:
         return
     item = _WINDOWS[limit](most)
-    with connection.errors_as_ours():
+    with connection.translated_errors():
         limiter = _limiter(connection.client())
         if limiter.hit(item, limit, who, cost=cost):
             return

@@ -52,7 +52,7 @@ def create(
     }
     if days is not None:
         record["expires"] = now + days * 86400
-    with connection.errors_as_ours(), connection.client().pipeline() as pipe:
+    with connection.translated_errors(), connection.client().pipeline() as pipe:
         pipe.hset(keys.token(token_id), mapping=record)  # type: ignore[arg-type]  # floats are fine
         pipe.zadd(keys.TOKENS, {token_id: now})
         pipe.execute()
@@ -62,7 +62,7 @@ def create(
 
 def list_all() -> list[Token]:
     """Returns all tokens, including expired and revoked ones, oldest first."""
-    with connection.errors_as_ours():
+    with connection.translated_errors():
         ids: list[str] = connection.client().zrange(keys.TOKENS, 0, -1)  # type: ignore[assignment]
         with connection.client().pipeline(transaction=False) as pipe:
             for token_id in ids:
@@ -75,7 +75,7 @@ def list_all() -> list[Token]:
 
 def revoke(token_id: str) -> bool:
     """Revokes a token with immediate effect. Returns False if there is no such token."""
-    with connection.errors_as_ours():
+    with connection.translated_errors():
         client = connection.client()
         if client.zscore(keys.TOKENS, token_id) is None:
             return False
@@ -114,7 +114,7 @@ def has_ended(token: Token) -> bool:
 
 
 def _read(token_id: str) -> dict[str, str]:
-    with connection.errors_as_ours():
+    with connection.translated_errors():
         record: dict[str, str] = connection.client().hgetall(keys.token(token_id))  # type: ignore[assignment]
     return record
 

@@ -89,10 +89,10 @@ def _parse(text: str) -> httpx.URL:
         raise Refused(f"port {_port(parsed)} is not allowed")
     host = parsed.host.rstrip(".").lower()
     if host == "localhost" or host.endswith(".localhost"):
-        vet(["127.0.0.1"])
+        check_addresses(["127.0.0.1"])
     literal = _literal(host)
     if literal:
-        vet([literal])
+        check_addresses([literal])
     return parsed
 
 
@@ -116,7 +116,7 @@ def _literal(host: str) -> str | None:
         return None
 
 
-def vet(addresses: Iterable[str]) -> str:
+def check_addresses(addresses: Iterable[str]) -> str:
     """Returns the first IP address if all of them are allowed. Raises Refused otherwise."""
     candidates = list(addresses)
     allowed = settings.get().callback_allowed
@@ -143,7 +143,7 @@ def is_public(address: Address) -> bool:
     )
 
 
-class VettedBackend(httpcore.NetworkBackend):
+class GuardedBackend(httpcore.NetworkBackend):
     """Connects only to allowed IP addresses, and enforces a deadline for the whole exchange."""
 
     def __init__(self, seconds: float, resolve: Resolve = resolve) -> None:
@@ -161,7 +161,7 @@ class VettedBackend(httpcore.NetworkBackend):
     ) -> httpcore.NetworkStream:
         """See httpcore."""
         try:
-            address = vet(self._resolve(host, port))
+            address = check_addresses(self._resolve(host, port))
         except OSError as error:
             raise httpcore.ConnectError("the host cannot be resolved") from error
         stream = self._backend.connect_tcp(

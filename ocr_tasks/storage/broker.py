@@ -114,7 +114,7 @@ class Porter(threading.Thread):
                 info = objects.find(_checked(name))
                 if info is None:
                     raise errors.StorageUnavailable("The object was deleted during the transfer")
-                with layout.failures():
+                with layout.storage_errors():
                     objects.get(info, file)
                     file.flush()
                 return None

@@ -91,11 +91,11 @@ class BucketStore:
         self._next_probe = 0.0
 
     def adopt(self, upload: Path, job_id: str) -> None:
-        with layout.failures():
+        with layout.storage_errors():
             file = (upload / layout.INPUT).open("rb")
         with file:
             self.objects.put(key(job_id, layout.INPUT), file)
-        layout.discard(upload)
+        layout.delete_tree(upload)
 
     def read(self, job_id: str, name: str) -> bytes | None:
         return self.objects.read(key(job_id, name))

@@ -15,7 +15,7 @@ from ocr_tasks.storage import atomic, layout
 class AtWork:
     """See `store.AtWork`. Nothing has to be copied: the run works in the permanent folder."""
 
-    def page_kept(self, number: int) -> None:
+    def page_stored(self, number: int) -> None:
         pass
 
     def settle(self) -> None:
@@ -48,7 +48,7 @@ class FolderStore:
         }
 
     def write(self, job_id: str, name: str, content: bytes) -> None:
-        with layout.failures():
+        with layout.storage_errors():
             atomic.write(self._path(job_id, name), content)
 
     def has(self, job_id: str, name: str) -> bool:
@@ -68,7 +68,7 @@ class FolderStore:
 
     def remove(self, job_id: str, *names: str) -> None:
         for name in names:
-            layout.discard(self._path(job_id, name))
+            layout.delete_tree(self._path(job_id, name))
 
     def delete(self, job_id: str) -> None:
         layout.delete(job_id)

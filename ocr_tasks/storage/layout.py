@@ -79,7 +79,7 @@ def _name(text: str) -> str:
 
 
 @contextmanager
-def failures() -> Iterator[None]:
+def storage_errors() -> Iterator[None]:
     """Converts errors of the file system to StorageFull or StorageUnavailable."""
     try:
         yield
@@ -146,7 +146,7 @@ def job(job_id: str) -> JobFolder:
 def folder_id() -> str:
     """Returns the id of the data folder. The first process that shares it creates the id."""
     path = settings.get().data_dir / "folder.id"
-    with failures():
+    with storage_errors():
         if not path.exists():
             atomic.create(path, new_id().encode())
         return path.read_text().strip()
@@ -154,7 +154,7 @@ def folder_id() -> str:
 
 def new_upload() -> Path:
     """Creates an empty folder for the files of a request."""
-    with failures():
+    with storage_errors():
         path = settings.get().data_dir / "uploads" / new_id()
         path.mkdir(parents=True)
         return path
@@ -163,14 +163,14 @@ def new_upload() -> Path:
 def adopt(upload: Path, job_id: str) -> None:
     """Turns the folder of a request into the folder of a job, and syncs it to disk."""
     target = job(job_id)
-    with failures():
+    with storage_errors():
         target.path.parent.mkdir(parents=True, exist_ok=True)
         upload.rename(target.path)
         for path in (target.input, target.path, target.path.parent):
             atomic.fsync(path)
 
 
-def discard(path: Path) -> None:
+def delete_tree(path: Path) -> None:
     """Deletes a folder or file if it exists. Errors are ignored."""
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
@@ -226,13 +226,13 @@ def delete(job_id: str) -> None:
     with suppress(OSError):
         trash.parent.mkdir(exist_ok=True)
         path = path.rename(trash)
-    discard(path)
+    delete_tree(path)
 
 
 def check_room(incoming: int = 0) -> None:
     """Raises StorageFull if `incoming` bytes would not leave the reserve free."""
     config = settings.get()
-    with failures():
+    with storage_errors():
         config.data_dir.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(config.data_dir).free
     if free - incoming < config.reserve_bytes:
@@ -243,7 +243,7 @@ def check_writable() -> None:
     """Raises StorageFull or StorageUnavailable if files cannot be created in the data folder."""
     check_room()
     probe = settings.get().data_dir / f".probe-{uuid.uuid4().hex}"
-    with failures():
+    with storage_errors():
         probe.write_bytes(b"")
         probe.unlink()
 
@@ -264,7 +264,7 @@ def write_artifact(folder: JobFolder, run: str, name: str, chunks: Iterable[byte
     return Artifact(name, ARTIFACTS[name][1], size, digest.hexdigest())
 
 
-def take_artifact(folder: JobFolder, run: str, name: str, file: Path) -> Artifact:
+def adopt_artifact(folder: JobFolder, run: str, name: str, file: Path) -> Artifact:
     """Turns a finished file into a result by a rename, and syncs it to disk."""
     path = folder.artifact(run, name)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -281,7 +281,7 @@ def check_artifact(path: Path, artifact: Artifact) -> None:
 
     Raises ResultGone or ResultCorrupt.
     """
-    with failures():
+    with storage_errors():
         try:
             status = path.stat()
             sha256 = _digest(path, status.st_ino, status.st_size, status.st_mtime_ns)

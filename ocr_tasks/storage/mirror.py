@@ -72,7 +72,7 @@ class Mirror:
 
     def begin(self) -> None:
         """Downloads the document and its finished pages. Deletes results of earlier runs."""
-        layout.discard(self._folder.path)  # files of a run on this host that was killed
+        layout.delete_tree(self._folder.path)  # files of a run on this host that was killed
         prefix = key(self._job_id)
         existing = {row.name.removeprefix(prefix): row for row in self._objects.below(prefix)}
         self._objects.delete(
@@ -87,7 +87,7 @@ class Mirror:
         self._begun = True
         self._thread.start()
 
-    def page_kept(self, number: int) -> None:
+    def page_stored(self, number: int) -> None:
         """Schedules the upload of a page. `number` is 1-based."""
         with self._changed:
             if number not in self._done:
@@ -111,7 +111,7 @@ class Mirror:
         finally:
             self._stop()
             self._pool.shutdown()
-            layout.discard(self._folder.path)
+            layout.delete_tree(self._folder.path)
 
     def settle(self) -> None:
         """Deletes the objects of files that this run has deleted locally. Call it after commit."""
@@ -130,7 +130,7 @@ class Mirror:
 
     def _download(self, name: str, info: ObjectInfo) -> None:
         path = self._folder.path / name
-        with layout.failures():
+        with layout.storage_errors():
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("wb") as file:
                 self._objects.get(info, file)

@@ -48,7 +48,7 @@ class ObjectInfo:
 
 
 @contextmanager
-def failures() -> Iterator[None]:
+def storage_errors() -> Iterator[None]:
     """Converts exceptions of the S3 client to StorageFull or StorageUnavailable."""
     try:
         yield
@@ -77,7 +77,7 @@ class Objects:
     def put(self, name: str, content: bytes | BinaryIO) -> None:
         """Uploads an object. It appears atomically."""
         large = not isinstance(content, bytes) and os.fstat(content.fileno()).st_size > _PART_BYTES
-        with self._large_uploads if large else nullcontext(), failures():
+        with self._large_uploads if large else nullcontext(), storage_errors():
             obstore.put(
                 self._store,
                 name,
@@ -89,7 +89,7 @@ class Objects:
     def find(self, name: str) -> ObjectInfo | None:
         """Returns the metadata of an object, or None if it does not exist."""
         try:
-            with failures():
+            with storage_errors():
                 return _object_info(obstore.head(self._store, name))
         except FileNotFoundError:
             return None
@@ -112,7 +112,7 @@ class Objects:
 
     def _stream(self, info: ObjectInfo, start: int, stop: int) -> Iterator[bytes]:
         try:
-            with failures():
+            with storage_errors():
                 result = obstore.get(self._store, info.name, options={"range": (start, stop)})
                 if _unquote(result.meta["e_tag"]) != info.etag:
                     raise errors.StorageUnavailable("The object was replaced during the transfer")
@@ -129,33 +129,33 @@ class Objects:
     def read(self, name: str) -> bytes | None:
         """Returns the content of a small object in one request, or None if it does not exist."""
         try:
-            with failures():
+            with storage_errors():
                 return bytes(obstore.get(self._store, name).bytes())
         except FileNotFoundError:
             return None
 
     def below(self, prefix: str) -> Iterator[ObjectInfo]:
         """Yields the metadata of all objects below a prefix."""
-        with failures():
+        with storage_errors():
             for rows in obstore.list(self._store, prefix):
                 yield from map(_object_info, rows)
 
     def folders(self, prefix: str) -> list[str]:
         """Returns the names of the folders directly below a prefix."""
-        with failures():
+        with storage_errors():
             paths = obstore.list_with_delimiter(self._store, prefix)["common_prefixes"]
         return [path.rpartition("/")[2] for path in paths]
 
     def delete(self, names: Sequence[str]) -> None:
         """Deletes objects. Missing ones are ignored."""
         if names:
-            with failures(), suppress(FileNotFoundError):
+            with storage_errors(), suppress(FileNotFoundError):
                 obstore.delete(self._store, list(names))
 
     def probe(self) -> None:
         """Raises StorageFull or StorageUnavailable if the bucket is not writable."""
         try:
-            with failures():
+            with storage_errors():
                 obstore.put(self._quick, _PROBE, b"", use_multipart=False)
         except FileNotFoundError:
             raise errors.StorageUnavailable("The bucket does not exist") from None

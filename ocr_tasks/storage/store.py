@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 class AtWork(Protocol):
     """One run of a job, which works in the job's folder on this host."""
 
-    def page_kept(self, number: int) -> None:
+    def page_stored(self, number: int) -> None:
         """Stores the results of a page permanently, now or soon. `number` is 1-based."""
 
     def settle(self) -> None:
@@ -141,7 +141,7 @@ def _create() -> Store:
 # Workers, whose children have no network access to a bucket
 
 
-def porter() -> Porter | None:
+def broker() -> Porter | None:
     """Returns the broker that transfers objects for a worker's children, None if not needed."""
     current = get()
     if current.in_folder:
@@ -155,7 +155,7 @@ def porter() -> Porter | None:
     return Porter(current.objects)
 
 
-def ask_porter(control: socket.socket) -> None:
+def use_broker(control: socket.socket) -> None:
     """Makes this child process transfer objects through the worker's main process."""
     from ocr_tasks.storage.broker import RemoteObjects
     from ocr_tasks.storage.bucket import BucketStore

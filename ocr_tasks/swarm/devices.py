@@ -65,7 +65,7 @@ def name(who: str, own: str) -> str:
 
 def check(device: str) -> None:
     """Raises DeviceDistrusted if a device is not trusted."""
-    with connection.errors_as_ours():
+    with connection.translated_errors():
         counts = connection.client().hmget(_key(device), ["checked", "disagreed"])
     checked, disagreed = (int(value or 0) for value in counts)
     if not Device(device, 0, 0, checked=checked, disagreed=disagreed).trusted:
@@ -84,14 +84,14 @@ def note_check(device: str, agreed: bool) -> None:
 
 def forget(device: str) -> bool:
     """Deletes the statistics of a device, which is then trusted again. Returns False if unknown."""
-    with connection.errors_as_ours():
+    with connection.translated_errors():
         connection.client().zrem(_ALL, device)
         return bool(connection.client().delete(_key(device)))
 
 
 def latest(most: int = 100) -> list[Device]:
     """Returns the devices that were seen last, and deletes the oldest ones above the maximum."""
-    with connection.errors_as_ours():
+    with connection.translated_errors():
         client = connection.client()
         surplus = cast("list[str]", client.zrange(_ALL, 0, -_MOST - 1))
         with client.pipeline(transaction=False) as pipe:
@@ -109,7 +109,7 @@ def latest(most: int = 100) -> list[Device]:
 
 def present() -> int:
     """Returns the number of devices that were seen in the last minute."""
-    with connection.errors_as_ours():
+    with connection.translated_errors():
         since = connection.now() - PRESENT_SECONDS
         return int(connection.client().zcount(_ALL, since, "+inf"))
 

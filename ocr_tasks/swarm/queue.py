@@ -50,7 +50,7 @@ def lease(device: str, abilities: Abilities, seconds: int) -> Lease | None:
     """Leases a page to a device for some seconds. Returns None if no page is waiting for it."""
     config = settings.get()
     secret = secrets.token_hex(16)
-    with connection.errors_as_ours():
+    with connection.translated_errors():
         groups = cast("set[str]", connection.client().smembers(f"{redis_keys.SWARM}groups"))
         suitable = sorted(group for group in groups if abilities.can_read(group))
         limits = (config.swarm_leases_max, config.swarm_failures_max)
@@ -68,7 +68,7 @@ def lease(device: str, abilities: Abilities, seconds: int) -> Lease | None:
 def find(lease_id: str) -> SwarmPage:
     """Returns the page of a valid lease, or raises an error that says why the lease is invalid."""
     page_id, secret = _parts(lease_id)
-    with connection.errors_as_ours():
+    with connection.translated_errors():
         names = ["page", "lease", f"given:{secret}"]
         row = connection.client().hmget(_page(page_id), names)
     text, current, given = cast("list[str | None]", row)
@@ -107,7 +107,7 @@ def _renew_or_release(
     """Renews a lease, or releases it if `seconds` is 0. A `reason` counts as a failure."""
     page_id, secret = _parts(lease_id)
     max_failures = max_failures or settings.get().swarm_failures_max
-    with connection.errors_as_ours():
+    with connection.translated_errors():
         changed = _run("keep", [page_id, secret, seconds, reason, max_failures])
     if not changed:
         find(lease_id)  # raises the error that says what is wrong with the lease
@@ -132,7 +132,7 @@ def accept_for(page_id: str) -> Accepted:
 
 
 def _accept(page_id: str, secret: str) -> Accepted:
-    with connection.errors_as_ours():
+    with connection.translated_errors():
         reply = _run("accept", [page_id, secret, STORING_SECONDS])
     if reply == "gone":
         raise errors.PageWithdrawn()
@@ -149,7 +149,7 @@ def _accept(page_id: str, secret: str) -> Accepted:
 def finish(accepted: Accepted, again: bool = False) -> None:
     """Records that a transcript is stored. With `again`, another device gets the page as well."""
     page_id, _, secret = accepted.lease.partition("-")
-    with connection.errors_as_ours():
+    with connection.translated_errors():
         if not _run("finish", [page_id, secret, int(again)]):
             raise errors.LeaseLost()
 
@@ -157,7 +157,7 @@ def finish(accepted: Accepted, again: bool = False) -> None:
 def abandon(accepted: Accepted) -> None:
     """Records that an accepted transcript is not stored, so that another one can be accepted."""
     page_id, _, secret = accepted.lease.partition("-")
-    with connection.errors_as_ours():
+    with connection.translated_errors():
         _run("abandon", [page_id, secret])
 
 
@@ -201,7 +201,7 @@ def states(page_ids: Collection[str]) -> list[dict[str, str]]:
 
 def counts() -> dict[str, int]:
     """How many pages wait, are leased, done and set aside; and transcripts that ever came."""
-    with connection.errors_as_ours():
+    with connection.translated_errors():
         client = connection.client()
         groups = cast("set[str]", client.smembers(f"{redis_keys.SWARM}groups"))
         with client.pipeline(transaction=False) as pipe:

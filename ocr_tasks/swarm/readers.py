@@ -13,7 +13,7 @@ from redis import RedisError
 from ocr_tasks import errors, settings
 from ocr_tasks.jobs import lifecycle, queues, worker_registry
 from ocr_tasks.model import State
-from ocr_tasks.plugin.context import StepAside
+from ocr_tasks.plugin.context import RunYielded
 from ocr_tasks.storage import layout, store
 from ocr_tasks.swarm import devices, queue, transcripts
 from ocr_tasks.swarm.model import SwarmPage
@@ -35,7 +35,7 @@ def pages_out(engine: str) -> int:
     if engine == "swarm":
         return most
     with contextlib.suppress(errors.ServiceError, RedisError):
-        processes = sum(worker.processes for worker in worker_registry.readers())
+        processes = sum(worker.processes for worker in worker_registry.document_workers())
         if lifecycle.counts()[State.RUNNING] >= processes:
             return min(most, 2 * devices.present())
     return 0
@@ -46,7 +46,7 @@ def check_engine(engine: str) -> None:
     if engine != "swarm" or store.get().in_folder:
         return
     folder = layout.folder_id()
-    if any(worker.folder != folder for worker in worker_registry.readers()):
+    if any(worker.folder != folder for worker in worker_registry.document_workers()):
         raise errors.InvalidOptions(
             "engine=swarm requires a data folder that is shared with the workers"
         )
@@ -67,7 +67,7 @@ def wait_for_device(
 
     Returns None if this process must run OCR on the page itself. `may_process_here()` reserves a
     slot for that; it is called once no device has taken the page for OCR_SWARM_TAKE_SECONDS.
-    `is_over()` returns whether the run is ending; `wait_for_device` then raises StepAside.
+    `is_over()` returns whether the run is ending; `wait_for_device` then raises RunYielded.
     """
     config = settings.get()
     started = renewed = time.monotonic()
@@ -79,7 +79,7 @@ def wait_for_device(
     while True:
         if is_over() or queues.stopping():
             _withdraw(page)
-            raise StepAside
+            raise RunYielded
         now = time.monotonic()
         try:
             if now - renewed > _KEEP_SECONDS:

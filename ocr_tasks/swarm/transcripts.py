@@ -111,7 +111,7 @@ def _store_for_job(page: SwarmPage, transcript: Transcript) -> None:
     target = hocr_file(page)
     if not target.parent.is_dir():
         raise errors.PageWithdrawn()
-    with layout.failures():
+    with layout.storage_errors():
         atomic.write(target, (transcript.hocr or "").encode())
 
 
@@ -119,7 +119,7 @@ def _store_in_collection(page: SwarmPage, transcript: Transcript, accepted: Acce
     collection = collections.get(page.collection)
     readings = collection.readings(page.name)
     again = False
-    with layout.failures():
+    with layout.storage_errors():
         if readings.exists() or (wants_check() and devices.present() > 1):
             chosen = _cross_checked(readings, transcript, accepted.device)
             transcript, again = chosen or transcript, chosen is None

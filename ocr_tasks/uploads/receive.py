@@ -43,7 +43,7 @@ class UploadFile(io.FileIO):
     def write(self, data: bytes | bytearray | memoryview) -> int:  # type: ignore[override]
         """Writes a chunk of the upload."""
         self._incoming.count(data)
-        with layout.failures():
+        with layout.storage_errors():
             view = memoryview(data)
             written = 0
             while written < len(view):
@@ -73,7 +73,7 @@ class Incoming:
     def open(self, untrusted_name: str) -> UploadFile:
         """Creates a file for the next upload. The client's name is kept only as a label."""
         path = self._next(untrusted_name)
-        with layout.failures():
+        with layout.storage_errors():
             file = UploadFile(path, self)
         self._open.append(file)
         return file
@@ -81,7 +81,7 @@ class Incoming:
     def link(self, path: Path, untrusted_name: str) -> None:
         """Adds a file of the same disk as a hard link."""
         target = self._next(untrusted_name)
-        with layout.failures():
+        with layout.storage_errors():
             target.hardlink_to(path)
             with target.open("rb") as file:
                 while chunk := file.read(_CHUNK_BYTES):
@@ -105,7 +105,7 @@ class Incoming:
 
     def close(self) -> None:
         """Closes the files after the last write."""
-        with layout.failures():
+        with layout.storage_errors():
             for file in self._open:
                 file.close()
 
@@ -120,7 +120,7 @@ class Incoming:
     def discard(self) -> None:
         """Deletes the files, unless they were moved to a job's folder."""
         self.close()
-        layout.discard(self.folder)
+        layout.delete_tree(self.folder)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +137,7 @@ def documents() -> Limits:
     return Limits(config.max_upload_bytes, config.max_files)
 
 
-def begin(content_length: int | None, limits: Limits | None = None) -> Incoming:
+def start(content_length: int | None, limits: Limits | None = None) -> Incoming:
     """Creates the folder for the files of a request.
 
     `content_length` is the size of the request body in bytes, if known. `limits` default to those
@@ -154,7 +154,7 @@ def begin(content_length: int | None, limits: Limits | None = None) -> Incoming:
 def receive(incoming: Incoming, options: JobOptions) -> Received:
     """Checks the files, and moves them as one PDF to the folder of a new job."""
     if incoming.taken:
-        raise errors.UploadTaken(
+        raise errors.UploadAlreadyUsed(
             f"The upload is already the job {incoming.taken[0]}", job=incoming.taken[0]
         )
     if not incoming.names:
@@ -204,7 +204,7 @@ def _inspect(incoming: Incoming, options: JobOptions) -> dict[str, Any]:
         "memory_bytes": config.check_memory_bytes,
         "file_bytes": config.max_upload_bytes * 4,
     }
-    response = forkserver.look(order, incoming.folder, config.check_seconds)
+    response = forkserver.check(order, incoming.folder, config.check_seconds)
     if "code" in response:
         count = len(incoming.names)
         where = "" if count == 1 else f"File {response['file']} of {count}: "

@@ -82,7 +82,7 @@ def create(owner: str, length: int | None, metadata: str, name: str, most_open: 
         raise errors.LimitReached("open_uploads", most_open, 60)
     layout.check_room(length or 0)
     upload = Upload(layout.new_id(), owner, length, metadata, name)
-    with layout.failures():
+    with layout.storage_errors():
         folder = _folder(upload.id)
         folder.mkdir(parents=True)
         upload.content.touch()
@@ -96,7 +96,9 @@ def read(upload_id: str, sees: str | None) -> Upload:
     """Returns an upload that has not become a job. `sees` is the required owner, None for any."""
     upload = find(upload_id, sees)
     if upload.job:
-        raise errors.UploadTaken(f"The upload is already the job {upload.job}", job=upload.job)
+        raise errors.UploadAlreadyUsed(
+            f"The upload is already the job {upload.job}", job=upload.job
+        )
     return upload
 
 
@@ -124,12 +126,12 @@ def delete(upload_id: str, sees: str | None) -> None:
         _discard(_folder(upload_id))
 
 
-def become(uploads: Sequence[Upload], job_id: str, fingerprint: str) -> None:
+def mark_as_job(uploads: Sequence[Upload], job_id: str, fingerprint: str) -> None:
     """Records the job that uploads became, until they expire, and deletes their content."""
     for upload in uploads:
         # The job exists already. If this fails, the content is deleted when the upload expires.
         failures = suppress(errors.UploadNotFound, errors.ServiceError)
-        with failures, locked(upload.id), layout.failures():
+        with failures, locked(upload.id), layout.storage_errors():
             save(replace(_load(upload.id), job=job_id, fingerprint=fingerprint))
             upload.content.unlink(missing_ok=True)
 
@@ -172,7 +174,7 @@ def locked(upload_id: str) -> Iterator[None]:
 
 def _lock(number: int) -> bool:
     # The lock is released when the process dies: by Linux, or by the server with NFS.
-    with layout.failures():
+    with layout.storage_errors():
         try:
             fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -212,7 +214,7 @@ def _all() -> Iterator[Upload]:
 
 def _load(upload_id: str) -> Upload:
     folder = _folder(upload_id)
-    with layout.failures():
+    with layout.storage_errors():
         try:
             upload = Upload(id=upload_id, **json.loads((folder / "upload.json").read_bytes()))
             offset = upload.content.stat().st_size if not upload.job else 0
@@ -234,4 +236,4 @@ def save(upload: Upload) -> None:
 
 def _discard(folder: Path) -> None:
     (folder / "upload.json").unlink(missing_ok=True)  # first, so the upload is gone at once
-    layout.discard(folder)
+    layout.delete_tree(folder)

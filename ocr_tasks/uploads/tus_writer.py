@@ -74,7 +74,7 @@ class Writer:
         if self._hash:
             self._hash.update(data)
         view = memoryview(data)
-        with layout.failures():
+        with layout.storage_errors():
             while view:
                 count = self._file.write(view) or 0
                 view = view[count:]
@@ -129,7 +129,7 @@ def writing(
 
 def _append_to(upload: tus.Upload, checksum: Checksum | None) -> Generator[Writer, None, None]:
     unchecked = upload.file("unchecked")
-    with layout.failures():
+    with layout.storage_errors():
         if checksum:
             atomic.write(unchecked, str(upload.offset).encode(), durable=True)
         writer = Writer(upload, checksum)
@@ -138,12 +138,12 @@ def _append_to(upload: tus.Upload, checksum: Checksum | None) -> Generator[Write
         writer.check()
     except BaseException:
         # Without a checksum, the bytes received before a lost connection are kept.
-        with layout.failures():
+        with layout.storage_errors():
             writer.sync()
             writer.close()
             _drop_unchecked(upload)
         raise
-    with layout.failures():
+    with layout.storage_errors():
         writer.sync()
         writer.close()
         if checksum:
@@ -162,7 +162,7 @@ def _with_length(upload: tus.Upload, length: int | None) -> tus.Upload:
     if length < upload.offset:
         raise errors.MalformedRequest(f"The upload already has {upload.offset} bytes")
     updated = replace(upload, length=length)
-    with layout.failures():
+    with layout.storage_errors():
         tus.save(updated)
     return updated
 
@@ -170,7 +170,7 @@ def _with_length(upload: tus.Upload, length: int | None) -> tus.Upload:
 def _drop_unchecked(upload: tus.Upload) -> None:
     """Truncates an upload by a chunk whose checksum has not been verified."""
     unchecked = upload.file("unchecked")
-    with layout.failures(), suppress(FileNotFoundError):
+    with layout.storage_errors(), suppress(FileNotFoundError):
         os.truncate(upload.content, int(unchecked.read_text()))
         atomic.fsync(upload.content)
         unchecked.unlink()

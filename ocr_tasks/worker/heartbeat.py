@@ -133,7 +133,7 @@ class MaintenanceThread(threading.Thread):
             _kill_group(pid)
         try:
             for pid, job_id in self._owned.items():
-                leases.give_back(job_id, _holder(pid))
+                leases.release(job_id, _holder(pid))
             if self._info:
                 worker_registry.unregister(self._info.name)
         except (RedisError, errors.QueueUnavailable):
@@ -149,7 +149,7 @@ class MaintenanceThread(threading.Thread):
             # Asks Redis, because the job may have been claimed after the previous check.
             for job_id in leases.held_by(_holder(pid)):
                 # While the worker is being stopped, deaths are not caused by jobs.
-                if leases.give_back(job_id, _holder(pid), lost=not queues.stopping()):
+                if leases.release(job_id, _holder(pid), lost=not queues.stopping()):
                     log.warning("process %d died; job %s is queued again", pid, job_id)
             self._children.discard(pid)
             self._owned.pop(pid, None)
@@ -277,9 +277,9 @@ def _sweep(job_id: str, scratch: bool) -> bool:
     any case. Returns whether nothing is left.
     """
     path = layout.job(job_id).path
-    all_files = scratch or leases.deleted(job_id)
+    all_files = scratch or leases.is_deleted(job_id)
     leftover = path if all_files else path / "work"
-    layout.discard(leftover)
+    layout.delete_tree(leftover)
     return not leftover.exists()
 
 

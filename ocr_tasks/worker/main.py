@@ -34,7 +34,7 @@ from celery.signals import (
 from ocr_tasks import extensions, logs, settings
 from ocr_tasks.extensions import WorkerRole
 from ocr_tasks.jobs import leases, queues
-from ocr_tasks.jobs.celery_app import LANES, SHARED_QUEUES, app, use_helper_queue_of
+from ocr_tasks.jobs.celery_app import EXTENSION_QUEUES, LANES, app, use_helper_queue_of
 from ocr_tasks.sandbox import orphans, rlimits
 from ocr_tasks.storage import layout, store
 from ocr_tasks.worker.heartbeat import MaintenanceThread
@@ -108,8 +108,8 @@ def _choose_queues(documents: bool) -> list[str]:
     _maintenance.offer(_roles, documents)
     if not documents:
         return queues_of_roles
-    SHARED_QUEUES[:] = queues_of_roles
-    return [*LANES.values(), *SHARED_QUEUES]
+    EXTENSION_QUEUES[:] = queues_of_roles
+    return [*LANES.values(), *EXTENSION_QUEUES]
 
 
 @setup_logging.connect  # type: ignore[untyped-decorator]  # Celery has no types
@@ -132,7 +132,7 @@ def _start_child(**_: Any) -> None:
     _maintenance.register_child(os.getpid())
     _sandbox()
     if _broker:
-        store.ask_porter(_broker.children_end)
+        store.use_broker(_broker.children_end)
     _exit_when_worn_out()
     # Makes glibc keep freed memory. A page needs dozens of buffers of some megabytes, and returning
     # them to the system takes 3 % of the time of a page. See mallopt(3); only glibc has it.
@@ -145,9 +145,9 @@ def _start_child(**_: Any) -> None:
 def _sandbox() -> None:
     """Limits a child to the memory, files and ports that OCR needs; see `sandbox.rlimits`."""
     config = settings.get()
-    rlimits.bound(config.worker_memory_bytes, config.worker_file_bytes)
+    rlimits.limit(config.worker_memory_bytes, config.worker_file_bytes)
     kept = {name for role in _roles for name in role.environment}
-    rlimits.forget_environment({orphans.MARK, *kept})
+    rlimits.clear_environment({orphans.MARK, *kept})
     if not config.confine:
         return
     shared = [path for one in extensions.installed() for path in one.shared_folders()]
@@ -163,7 +163,7 @@ def _sandbox() -> None:
 
 
 def _exit_when_worn_out() -> None:
-    """Makes a child exit before it waits for its next job, if `rlimits.worn_out`.
+    """Makes a child exit before it waits for its next job, if `rlimits.needs_replacement`.
 
     The pool replaces the child. A job that was already assigned to it goes to another child.
     """
@@ -171,7 +171,7 @@ def _exit_when_worn_out() -> None:
     wait = process.wait_for_job
 
     def wait_or_end() -> Any:
-        if rlimits.worn_out():
+        if rlimits.needs_replacement():
             sys.exit(EX_RECYCLE)
         return wait()
 
@@ -186,11 +186,11 @@ def _start_job(**_: Any) -> None:
 
 def _clean_up_after_transfer(job_id: str) -> None:
     """Deletes the files of a job that was deleted while some of them were transferred."""
-    if leases.deleted(job_id):
+    if leases.is_deleted(job_id):
         store.get().delete(job_id)
 
 
-_broker = store.porter()
+_broker = store.broker()
 _maintenance = MaintenanceThread()
 _recovery = RecoveryThread()
 _webhook_sender = WebhookSender()

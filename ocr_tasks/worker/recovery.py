@@ -125,7 +125,7 @@ def take_over() -> None:
     lost: list[str] = connection.client().zrangebyscore(keys.LEASES, "-inf", now, 0, _BATCH_SIZE)  # type: ignore[assignment]
     for job_id in lost:
         log.warning("the lease of job %s has expired; queueing it again", job_id)
-        leases.give_back(job_id, lost=True)
+        leases.release(job_id, lost=True)
 
 
 def publish_lost() -> None:

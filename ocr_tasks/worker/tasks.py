@@ -19,7 +19,7 @@ from ocr_tasks.jobs.celery_app import OCR_DOCUMENT, READ_PAGES, app
 from ocr_tasks.jobs.result_backend import NotWritten
 from ocr_tasks.model import Progress, State
 from ocr_tasks.pipeline import document
-from ocr_tasks.plugin.context import StepAside
+from ocr_tasks.plugin.context import RunYielded
 from ocr_tasks.storage import layout, store
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ def ocr_document(self: Task, job_id: str, requested: dict[str, Any]) -> dict[str
         with logs.about(job_id, process=True):
             return _run(self, job_id, requested)
     except errors.JobError as error:
-        leases.note_failure(job_id, error)
+        leases.record_failure(job_id, error)
         _delete_if_deleted(job_id)
         raise
     except NotWritten:
@@ -62,7 +62,7 @@ def _report_cancelled(task: Task, job_id: str) -> None:
 def _delete_if_deleted(job_id: str) -> None:
     """Deletes the files that a run has written for a job that was deleted in the meantime."""
     with suppress(RedisError):
-        if leases.deleted(job_id):
+        if leases.is_deleted(job_id):
             store.get().delete(job_id)
 
 
@@ -70,7 +70,7 @@ def _run(task: Task, job_id: str, requested: dict[str, Any]) -> dict[str, Any]:
     store.get().check_room()
     run_id = layout.new_id()
     holder = leases.holder(os.getppid(), os.getpid())
-    start = leases.claim(job_id, run_id, holder)
+    start = leases.acquire(job_id, run_id, holder)
     if start is None:
         # The job is already running, or was cancelled or deleted while it waited.
         _report_cancelled(task, job_id)
@@ -92,17 +92,17 @@ def _run(task: Task, job_id: str, requested: dict[str, Any]) -> dict[str, Any]:
         if remote and remote.first:
             helpers = None
         with store.get().at_work(job_id) as files:
-            kept = files.page_kept
+            kept = files.page_stored
             worker = document.Worker(report, threads, helpers, turn.is_over, remote, kept)
             outcome = document.run(job_id, run_id, selected, start, worker)
             for extension in extensions.installed():
                 outcome = extension.deliver(job_id, outcome)
-    except StepAside:
-        leases.give_back(job_id, holder)
+    except RunYielded:
+        leases.release(job_id, holder)
         raise Ignore from None
     except (errors.StorageFull, errors.StorageUnavailable):
         # No worker claims it again before storage is available (`check_room`).
-        leases.give_back(job_id, holder)
+        leases.release(job_id, holder)
         raise
     failpoints.hit("before_commit")
     if not leases.commit(job_id, run_id, outcome):
@@ -122,9 +122,9 @@ def read_pages(job_id: str, lane: str, batch: str) -> None:
     """
 
     def is_over() -> bool:
-        return queues.stopping() or queues.others_wait()
+        return queues.stopping() or queues.has_waiting()
 
     with logs.about(job_id, process=True):
-        more = document.help_out(job_id, batch, is_over)
+        more = document.help_with(job_id, batch, is_over)
     if more:
         queues.call_helpers(job_id, lane, batch, 1)

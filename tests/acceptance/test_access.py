@@ -109,7 +109,7 @@ def address(rule: str, job_id: str) -> str:
 def test_a_route_answers_each_as_it_should(
     cast: Cast, rule: str, method: str, endpoint: str
 ) -> None:
-    needed = scopes.needed(endpoint)
+    needed = scopes.required(endpoint)
     # An address of its own, as wrong tokens count against it.
     client_address = f"127.0.1.{1 + routes().index((rule, method, endpoint))}"
 

@@ -96,7 +96,7 @@ def asked(folder: Path, content: bytes) -> dict[str, Any]:
         "memory_bytes": 1 << 30,
         "file_bytes": 1 << 28,
     }
-    return forkserver.ask(order, folder, 30)
+    return forkserver.request(order, folder, 30)
 
 
 @EXAMPLES

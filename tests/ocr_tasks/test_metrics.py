@@ -33,7 +33,7 @@ def test_a_job_is_counted_all_its_life() -> None:
     job_id = submit()
     assert values(state="queued")["ocr_jobs"] == 1
 
-    leases.claim(job_id, "run", "worker")
+    leases.acquire(job_id, "run", "worker")
     assert values(state="queued")["ocr_jobs"] == 0
     assert values(state="running")["ocr_jobs"] == 1
     assert values()["ocr_job_leases"] == 1
@@ -56,7 +56,7 @@ def test_a_job_is_counted_all_its_life() -> None:
 def test_failures_are_counted_by_their_error() -> None:
     for error in (errors.PageFailed("page 1: torn"), errors.JobTimeout(), errors.JobTimeout()):
         job_id = submit()
-        leases.claim(job_id, "run", "worker")
+        leases.acquire(job_id, "run", "worker")
         report(job_id, "run", "FAILURE", error)
 
     assert values(code="job_timeout")["ocr_job_failures_total"] == 2
@@ -67,10 +67,10 @@ def test_failures_are_counted_by_their_error() -> None:
 
 def test_what_happens_to_a_job_again_is_counted() -> None:
     job_id = submit()
-    leases.claim(job_id, "run", "worker")
-    leases.give_back(job_id, "worker")
-    leases.claim(job_id, "run2", "worker")
-    leases.give_back(job_id, "worker", lost=True)
+    leases.acquire(job_id, "run", "worker")
+    leases.release(job_id, "worker")
+    leases.acquire(job_id, "run2", "worker")
+    leases.release(job_id, "worker", lost=True)
     lifecycle.cancel(job_id)
     lifecycle.backend().retry(job_id, 10, 0, "normal")
 
@@ -84,7 +84,7 @@ def test_what_happens_to_a_job_again_is_counted() -> None:
 
 def test_a_lease_that_has_run_out_is_seen(service: redis.Redis) -> None:
     job_id = submit()
-    leases.claim(job_id, "run", "worker")
+    leases.acquire(job_id, "run", "worker")
     assert values()["ocr_job_leases_expired"] == 0
 
     service.zadd(keys.LEASES, {job_id: connection.now() - 1})

@@ -44,7 +44,7 @@ def submit(url: str, events: str = "end") -> str:
 
 def finished(url: str, events: str = "end") -> Job:
     job_id = submit(url, events)
-    leases.claim(job_id, "run", "host:1:2")
+    leases.acquire(job_id, "run", "host:1:2")
     assert leases.commit(job_id, "run", OUTCOME)
     return lifecycle.read(job_id)
 
@@ -162,13 +162,13 @@ def test_a_job_without_a_callback_tells_nobody() -> None:
     lifecycle.cancel(job_id)
 
     assert webhooks.acquire(100) == []
-    with pytest.raises(errors.NoCallback):
+    with pytest.raises(errors.NoWebhook):
         webhooks.replay(lifecycle.read(job_id))
 
 
 def test_failures_and_cancellations_are_told_too(receiver: Receiver) -> None:
     failed, cancelled = submit(receiver.url), submit(receiver.url)
-    leases.claim(failed, "run", "host:1:2")
+    leases.acquire(failed, "run", "host:1:2")
     report(failed, "run", "FAILURE", errors.ToolFailed())
     lifecycle.cancel(cancelled)
 
@@ -183,7 +183,7 @@ def test_failures_and_cancellations_are_told_too(receiver: Receiver) -> None:
 
 def test_stages_are_told_once_each(receiver: Receiver) -> None:
     job_id = submit(receiver.url, "stages")
-    leases.claim(job_id, "run", "host:1:2")
+    leases.acquire(job_id, "run", "host:1:2")
     for stage in (Stage.SCANNING, Stage.OCR, Stage.OCR, Stage.STORING):
         report(job_id, "run", "PROGRESS", Progress(stage).to_dict())
     leases.commit(job_id, "run", OUTCOME)
@@ -371,7 +371,7 @@ def test_a_job_that_is_run_again_is_told_of_again(receiver: Receiver) -> None:
     job_id = submit(receiver.url)
     lifecycle.cancel(job_id)
     lifecycle.retry(job_id)
-    leases.claim(job_id, "run", "host:1:2")
+    leases.acquire(job_id, "run", "host:1:2")
     leases.commit(job_id, "run", OUTCOME)
 
     deliver_all()
@@ -390,15 +390,15 @@ def test_a_job_that_is_run_again_is_told_of_again(receiver: Receiver) -> None:
 )
 def test_what_is_no_callback_is_refused(form: dict[str, list[str]]) -> None:
     with pytest.raises(errors.InvalidOptions):
-        webhooks.wanted(form)
+        webhooks.callback_of(form)
 
 
 def test_a_callback_is_taken_out_of_the_form() -> None:
     form = {"callback_url": ["http://a.example/"], "languages": ["eng"]}
 
-    assert webhooks.wanted(form) == Callback("http://a.example/", "end")
+    assert webhooks.callback_of(form) == Callback("http://a.example/", "end")
     assert form == {"languages": ["eng"]}
-    assert webhooks.wanted(form) is None
+    assert webhooks.callback_of(form) is None
 
 
 def message_of(job: Job, event: str) -> webhooks.Message:
@@ -407,7 +407,7 @@ def message_of(job: Job, event: str) -> webhooks.Message:
 
 def test_what_is_told_of_a_job_that_succeeded_is_all_of_this() -> None:
     job_id = submit("http://127.0.0.1:1/hook")
-    leases.claim(job_id, "run", "host:1:2")
+    leases.acquire(job_id, "run", "host:1:2")
     failed = tuple(PageFailure(number, "page_timeout", "") for number in range(1, 601))
     leases.commit(job_id, "run", dataclasses.replace(OUTCOME, failed_pages=failed))
     job = lifecycle.read(job_id)
@@ -437,7 +437,7 @@ def test_what_is_told_of_a_job_that_succeeded_is_all_of_this() -> None:
 
 def test_what_is_told_of_a_job_that_runs_or_failed_has_no_results() -> None:
     job_id = submit("http://127.0.0.1:1/hook", "stages")
-    leases.claim(job_id, "run", "host:1:2")
+    leases.acquire(job_id, "run", "host:1:2")
     report(job_id, "run", "PROGRESS", Progress(Stage.OCR, pages_done=3, pages_total=7).to_dict())
     job = lifecycle.read(job_id)
     told = webhooks.payload(message_of(job, "ocr"), job)["data"]

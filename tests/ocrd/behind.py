@@ -157,7 +157,7 @@ class Behind:
         self, mets_url: str, owner: str, groups: Sequence[str] | None, basename: str = "mets.xml"
     ) -> Workspace:
         if not mets_url.startswith("http"):
-            raise errors.MetsNotFetched(mets_url)
+            raise errors.WorkspaceDownloadFailed(mets_url)
         self.fetched.append((mets_url, owner, list(groups) if groups else None, basename))
         return self.workspace
 

@@ -501,7 +501,7 @@ def test_other_jobs_have_their_turn_between_two_pages(
     )
 
     def run(order: running.Order) -> bool:
-        return running.run(order, tmp_path / "log", turn_is_over=lambda: True)
+        return running.run(order, tmp_path / "log", should_yield=lambda: True)
 
     assert not run(order)
     assert _texts(folder) == {"P1": "harbour"}
@@ -518,4 +518,4 @@ def test_other_jobs_have_their_turn_between_two_pages(
 def test_a_turn_does_not_end_with_a_page_that_cannot_be_read(order: Order) -> None:
     (order.folder / "IMG" / "P1.png").write_bytes(b"broken")
     with pytest.raises(errors.ProcessorFailed, match="1 of 2 pages"):
-        recognition.run(order, turn_is_over=lambda: True)
+        recognition.run(order, should_yield=lambda: True)

@@ -65,7 +65,7 @@ def messages() -> list[str]:
 
 
 def claim(row: PlannedRun, token: str = "token", holder: str = "host:1:2") -> bool:
-    return lifecycle.backend().claim(row.id, token, holder, Progress(started_at=time.time()))
+    return lifecycle.backend().acquire(row.id, token, holder, Progress(started_at=time.time()))
 
 
 def end(row: PlannedRun, how: State = State.SUCCEEDED) -> None:
@@ -220,7 +220,7 @@ def test_a_job_that_cost_too_many_workers_fails_and_so_do_those_that_wait_for_it
     put(first, second)
     while claim(first):
         connection.client().zadd(keys.LEASES, {first.id: connection.now() - 1})
-        leases.give_back(first.id, lost=True)
+        leases.release(first.id, lost=True)
 
     assert states(first, second) == ["failed", "cancelled"]
 

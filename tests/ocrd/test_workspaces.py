@@ -264,14 +264,14 @@ def test_five_hops_are_followed_and_no_more(site: Site) -> None:
         site.moved[f"/{number}"] = f"/{number + 1}"
     site.moved["/6"] = "/kant/mets.xml"
     assert fetched(site, ["OCR-D-IMG"], path="2")
-    with pytest.raises(errors.MetsNotFetched, match="more than 5 times"):
+    with pytest.raises(errors.WorkspaceDownloadFailed, match="more than 5 times"):
         fetched(site, path="1")
 
 
 @pytest.mark.parametrize("onward", ["http://[::1]:8000/", "http://127.0.0.1:6379/", "file:///x"])
 def test_a_hop_to_where_nobody_may_go_is_refused(site: Site, onward: str) -> None:
     site.moved["/work"] = onward
-    with pytest.raises(errors.MetsNotFetched):
+    with pytest.raises(errors.WorkspaceDownloadFailed):
         fetched(site, path="work")
     assert left() == []
 
@@ -283,14 +283,14 @@ def test_loopback_is_refused_unless_it_is_allowed(
     settings.get.cache_clear()
     for host in ("127.0.0.1", "localhost", "0x7f.1"):
         url = site.url.replace("127.0.0.1", host)
-        with pytest.raises(errors.MetsNotFetched, match="not public"):
+        with pytest.raises(errors.WorkspaceDownloadFailed, match="not public"):
             workspaces.fetch(f"{url}/kant/mets.xml", "me", None)
     assert site.asked == []
 
 
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://example.org/", "", "mets.xml"])
 def test_other_addresses_of_mets_are_refused(url: str) -> None:
-    with pytest.raises(errors.MetsNotFetched):
+    with pytest.raises(errors.WorkspaceDownloadFailed):
         workspaces.fetch(url, "me", None)
     assert left() == []
 
@@ -302,9 +302,13 @@ def test_other_addresses_of_mets_are_refused(url: str) -> None:
         (mets("/etc/passwd"), errors.WorkspaceInvalid, "absolute"),
         (mets("IMG/../../x"), errors.WorkspaceInvalid, "lead out of"),
         (mets("ftp://example.org/x"), errors.WorkspaceInvalid, "not an http\\(s\\) URL"),
-        (mets("IMG/gone.tif"), errors.MetsNotFetched, "gone.tif responded with status 404"),
-        (mets("http://127.0.0.1:6379/x"), errors.MetsNotFetched, "port 6379"),
-        (mets("http://[::1]/x"), errors.MetsNotFetched, "not public"),
+        (
+            mets("IMG/gone.tif"),
+            errors.WorkspaceDownloadFailed,
+            "gone.tif responded with status 404",
+        ),
+        (mets("http://127.0.0.1:6379/x"), errors.WorkspaceDownloadFailed, "port 6379"),
+        (mets("http://[::1]/x"), errors.WorkspaceDownloadFailed, "not public"),
         (mets("IMG/a", more="<!DOCTYPE m>"), errors.WorkspaceInvalid, "document type"),
         (mets("IMG/a", "IMG//a"), errors.WorkspaceInvalid, "two files"),
         (mets("a/b", "a"), errors.WorkspaceInvalid, "a file and as a folder"),
@@ -366,7 +370,7 @@ def test_a_site_that_does_not_answer_is_given_up(
     settings.get.cache_clear()
     site.stuck.add("/kant/OCR-D-IMG/INPUT_0020.tif")
     with pytest.raises(
-        errors.MetsNotFetched, match=r"INPUT_0020\.tif: the server did not respond in time"
+        errors.WorkspaceDownloadFailed, match=r"INPUT_0020\.tif: the server did not respond in time"
     ):
         fetched(site)
     assert left() == []

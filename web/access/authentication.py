@@ -96,7 +96,7 @@ def _check() -> None:
     # Flask handles requests without a route (404, 405) and OPTIONS.
     if request.url_rule is None or request.method == "OPTIONS":
         return
-    required = scopes.needed(request.url_rule.endpoint)
+    required = scopes.required(request.url_rule.endpoint)
     if required != scopes.PUBLIC:
         require(required)
 

@@ -76,13 +76,13 @@ def table() -> Mapping[str, Scopes]:
     return {**SCOPES, **{k: v for one in extensions.installed() for k, v in one.scopes.items()}}
 
 
-def words(wanted: Scopes) -> str:
+def describe(wanted: Scopes) -> str:
     """Returns a readable text for required scopes."""
     if wanted == PUBLIC:
         return "no token"
     return "any token" if wanted == ANY else ", ".join(sorted(wanted))
 
 
-def needed(endpoint: str) -> Scopes:
+def required(endpoint: str) -> Scopes:
     """Returns the scopes that an endpoint requires; one of them is sufficient."""
     return table().get(endpoint, _ADMIN)

@@ -100,7 +100,7 @@ def stream(job: Job, last_event_id: str | None) -> Response:
     if job.state.final and last_event_id == str(job.revision):
         return Response(status=204)
     if not _slots.acquire(blocking=False):
-        raise errors.TooManyWaiting()
+        raise errors.TooManyConnections()
     events = _events(job, last_event_id, authentication.caller())
     response = Response(events, content_type="text/event-stream")
     response.call_on_close(_slots.release)

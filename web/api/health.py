@@ -90,7 +90,7 @@ def _starts(state: str) -> bool:
 
 
 def _need_workers() -> None:
-    if not worker_registry.readers():
+    if not worker_registry.document_workers():
         raise Starting(
             "no worker has reported yet, which takes some seconds",
             f"no worker has reported for {worker_registry.LIFETIME} seconds",

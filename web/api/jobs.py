@@ -63,7 +63,7 @@ def create() -> Response:
         incoming, form = streaming.read(upload)
         upload_ids = from_uploads.pop_ids(incoming, form)
         source = submission.source(incoming, form, caller.sees)
-        callback = webhooks.wanted(form)
+        callback = webhooks.callback_of(form)
         chosen = options.parse(form)
         if source:
             source.check(chosen)
@@ -76,7 +76,7 @@ def create() -> Response:
             callback=callback,
             source=source,
         )
-        tus.become(linked, job.id, incoming.fingerprint)
+        tus.mark_as_job(linked, job.id, incoming.fingerprint)
     preferred = _PREFER_WAIT.search(request.headers.get("Prefer", ""))
     if preferred:
         job = events.wait_for_end(job, min(int(preferred[1]), settings.get().wait_max))

@@ -62,7 +62,7 @@ def submit(
         reuse=reuse and callback is None and source is None,
     )
     caller.check()  # the upload may have taken hours
-    earlier = lifecycle.sent_before(idempotent_request)
+    earlier = lifecycle.find_earlier(idempotent_request)
     if earlier:
         return earlier
     received = receive.receive(incoming, chosen)

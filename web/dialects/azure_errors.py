@@ -70,7 +70,7 @@ _INNER: Mapping[type[errors.OcrTasksError], str] = {
     errors.CheckFailed: "InvalidContent",
     errors.PdfEncrypted: "UnsupportedContent",
     errors.PdfDynamicForm: "UnsupportedContent",
-    errors.SourceNotFetched: "ContentSourceNotAccessible",
+    errors.SourceDownloadFailed: "ContentSourceNotAccessible",
     errors.TooSlow: "ContentSourceTimeout",
     errors.ModelNotFound: "ModelNotFound",
     errors.JobNotFound: "OperationNotFound",

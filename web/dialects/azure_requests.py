@@ -164,7 +164,7 @@ def _document(body: Iterable[bytes]) -> Iterator[bytes]:
 
 def _fetched(url: str) -> Iterator[bytes]:
     config = settings.get()
-    failed, too_large = errors.SourceNotFetched, errors.UploadTooLarge
+    failed, too_large = errors.SourceDownloadFailed, errors.UploadTooLarge
     fetcher = Fetcher(config.fetch_seconds, config.max_upload_bytes, failed, too_large)
     try:
         with fetcher.open(url) as (_, chunks):

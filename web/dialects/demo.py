@@ -215,12 +215,12 @@ def _dumped(body: object) -> str:
 
 
 def _store_last_job(client: str, job_id: str) -> None:
-    with connection.errors_as_ours():
+    with connection.translated_errors():
         connection.client().set(_last_job_key(client), job_id, ex=_LAST_JOB_SECONDS)
 
 
 def _last_job_of(client: str) -> str | None:
-    with connection.errors_as_ours():
+    with connection.translated_errors():
         return cast("str | None", connection.client().get(_last_job_key(client)))
 
 

@@ -108,7 +108,7 @@ def process() -> Response:
     with events.waiting_slot() as may_wait:
         with submission.admitting(upload) as caller:
             if not may_wait:
-                raise errors.TooManyWaiting()
+                raise errors.TooManyConnections()
             limits = receive.Limits(settings.get().max_upload_bytes, files=1)
             incoming, form = streaming.read(upload, limits=limits)
             job = submission.submit(caller, incoming, _options(form), reuse=False)

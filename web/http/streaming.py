@@ -182,7 +182,7 @@ def _begin(request: UploadRequest, limits: receive.Limits | None) -> receive.Inc
     _check_encoding(request)
     request.limits = limits
     request.max_content_length = _max_bytes(request)
-    request.incoming = receive.begin(request.content_length, limits)
+    request.incoming = receive.start(request.content_length, limits)
     return request.incoming
 
 
@@ -208,7 +208,7 @@ def _receiving(request: UploadRequest) -> Iterator[None]:
 @contextmanager
 def _slot() -> Iterator[None]:
     if not _slots.acquire(blocking=False):
-        raise errors.TooManyWaiting("Too many clients are uploading files at the same time")
+        raise errors.TooManyConnections("Too many clients are uploading files at the same time")
     try:
         yield
     finally:

@@ -54,7 +54,7 @@ def copy_images(
     workspace = workspaces.read(workspace_id, owner)
     images = bridge.images(workspace, group, page_id)
     for _, path, _ in images:
-        with layout.failures(), path.open("rb") as image:
+        with layout.storage_errors(), path.open("rb") as image:
             shutil.copyfileobj(image, incoming.open(path.name))
     pages = tuple(page for page, _, _ in images)
     return WorkspaceSource(WorkspacePages(workspace.id, group, pages))

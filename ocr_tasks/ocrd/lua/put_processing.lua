@@ -1,5 +1,5 @@
 #!lua
--- include: job
+-- include: lease job
 -- Makes the record of a job of a processor; it waits for others, or is queued.
 -- KEYS  as keys.job() gives them
 -- ARGV  1 id  2 meta (JSON)  3 job (JSON)  4 progress (JSON)  5 created (seconds)

@@ -1,5 +1,5 @@
 #!lua
--- include: job
+-- include: lease job
 -- Creates the record of a new job in the state queued, unless the queue is full or the client has
 -- sent the same request before.
 -- KEYS  as returned by keys.job(); 10 the key of the client's Idempotency-Key, if there is one

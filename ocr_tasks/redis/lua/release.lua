@@ -1,22 +1,29 @@
 #!lua flags=allow-oom
--- Ends or renews a lease of an item.
--- KEYS  1 batch  2 waiting items  3 leases  4 done items
--- ARGV  1 item  2 holder  3 `done`, `back` (to the waiting items) or `renew`
---       4 duration of the renewed lease in seconds
--- Returns 1, or 0 if the holder no longer has the item
-if redis.call('HGET', KEYS[1], 'holder:' .. ARGV[1]) ~= ARGV[2] then return 0 end
-if not redis.call('ZSCORE', KEYS[3], ARGV[1]) then return 0 end
-if ARGV[3] == 'renew' then
-  local now = redis.call('TIME')
-  redis.call('ZADD', KEYS[3], tonumber(now[1]) + tonumber(ARGV[4]), ARGV[1])
-  return 1
+-- include: lease job
+-- Puts a running job back into the state queued, or fails it if too many workers were lost with it.
+-- KEYS  as returned by keys.job()
+-- ARGV  1 id  2 process that holds it, '' if its lease has expired  3 lane  4 meta (JSON)
+--       5 number of losses at which the job fails, 0 if no worker was lost  6 meta of the failure
+--       (JSON)  7… pairs of a counter's name and its increment, in case of a failure
+-- Returns 1 if queued, 2 if failed, 0 if the job does not run, has another holder, or its lease has
+--         not expired
+if get('state') ~= 'running' then return 0 end
+if ARGV[2] ~= '' then
+  if get('holder') ~= ARGV[2] then return 0 end
+elseif not is_expired(leases, ARGV[1]) then
+  return 0
 end
-redis.call('ZREM', KEYS[3], ARGV[1])
-if ARGV[3] == 'done' then
-  redis.call('RPUSH', KEYS[4], ARGV[1] .. ' ' .. ARGV[2])
+if ARGV[5] ~= '0' then
+  redis.call('HINCRBY', stats, 'takeovers', 1)
+  if redis.call('HINCRBY', job, 'losses', 1) >= tonumber(ARGV[5]) then
+    enter(ARGV[1], 'failed', ARGV[6], '')
+    count(7)
+    return 2
+  end
+  redis.call('HINCRBY', job, 'attempt', 1)
 else
-  redis.call('HINCRBY', KEYS[1], 'tries:' .. ARGV[1], -1)
-  redis.call('RPUSH', KEYS[2], ARGV[1])
+  redis.call('HINCRBY', stats, 'asides', 1)
 end
-for i = 2, 4 do redis.call('EXPIRE', KEYS[i], redis.call('TTL', KEYS[1])) end
+redis.call('HSET', job, 'lane', ARGV[3])
+enter(ARGV[1], 'queued', ARGV[4], '')
 return 1

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- include: job
+-- include: lease job
 -- Replaces the record of a job by a tombstone that expires, or deletes it.
 -- KEYS  as returned by keys.job()
 -- ARGV  1 id  2 meta of the tombstone (JSON)  3 its lifetime in seconds, 0 to delete the record

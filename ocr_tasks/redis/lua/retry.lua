@@ -1,5 +1,5 @@
 #!lua
--- include: job
+-- include: lease job
 -- Retries an ended job: puts it back into the state queued, with a new attempt.
 -- KEYS  as returned by keys.job()
 -- ARGV  1 id  2 meta (JSON)  3 progress (JSON)  4 maximum of queued jobs  5 maximum

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- include: job
+-- include: lease job
 -- Writes progress or a final state of a job that has not ended.
 -- KEYS  as returned by keys.job()
 -- ARGV  1 id  2 token of the writer, '' to write without one  3 state (model.State)

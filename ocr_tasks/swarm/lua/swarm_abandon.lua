@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- include: swarm
+-- include: lease swarm
 -- Records that an accepted transcript is not stored, so that another one can be accepted.
 -- KEYS  1 prefix
 -- ARGV  1 page id  2 the lease's secret

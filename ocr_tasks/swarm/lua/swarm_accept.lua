@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- include: swarm
+-- include: lease swarm
 -- Accepts a transcript, which is then stored. No other is accepted until then.
 -- The first valid transcript is accepted, even if its lease has expired.
 -- KEYS  1 prefix

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- include: swarm
+-- include: lease swarm
 -- Records that a transcript is stored.
 -- KEYS  1 prefix
 -- ARGV  1 page id  2 the lease's secret  3 1 if another device must process the page as well

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- include: swarm
+-- include: lease swarm
 -- Renews or releases a lease.
 -- KEYS  1 prefix
 -- ARGV  1 page id  2 the lease's secret  3 seconds of the renewed lease, or 0 to release it
@@ -8,7 +8,7 @@
 local id = ARGV[1]
 if field(id, 'lease') ~= ARGV[2] then return 0 end
 if ARGV[3] ~= '0' then
-  redis.call('ZADD', P .. 'leases', now() + tonumber(ARGV[3]), id)
+  hold(P .. 'leases', id, ARGV[3])
   return 1
 end
 local device = field(id, 'device')

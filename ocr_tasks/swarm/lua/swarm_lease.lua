@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- include: swarm
+-- include: lease swarm
 -- Leases to a device the first waiting page of those that it can process, pages of jobs first.
 -- Expired leases are ended before.
 -- KEYS  1 prefix
@@ -7,7 +7,7 @@
 --       5 failures after which a page is set aside  then the groups that the device can process
 -- Returns {page id, the page (JSON)}, 'none', or 'many' (the device has the maximum of leases)
 local time = now()
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', P .. 'leases', '-inf', time, 'LIMIT', 0, 50)) do
+for _, id in ipairs(expired(P .. 'leases', 50)) do
   local device = field(id, 'device') or ''
   count(device, 'expired')
   end_lease(id)
@@ -44,7 +44,7 @@ for _, group in ipairs(groups) do
       forget(id)
     elseif redis.call('HEXISTS', page(id), 'had:' .. ARGV[1]) == 0 then
       redis.call('ZREM', waiting, id)
-      redis.call('ZADD', P .. 'leases', time + tonumber(ARGV[2]), id)
+      hold(P .. 'leases', id, ARGV[2])
       redis.call('HSET', page(id), 'state', 'leased', 'lease', ARGV[3], 'device', ARGV[1],
         'given:' .. ARGV[3], ARGV[1])
       count(ARGV[1], 'open')

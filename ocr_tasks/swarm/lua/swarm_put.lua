@@ -1,5 +1,5 @@
 #!lua
--- include: swarm
+-- include: lease swarm
 -- Adds pages to the queue. Known pages are left unchanged.
 -- KEYS  1 prefix
 -- ARGV  1 group  2 batch of a job, or ''  then for each page: its id, the page (JSON)

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- include: swarm
+-- include: lease swarm
 -- Deletes a page, unless its transcript is stored or being stored.
 -- KEYS  1 prefix
 -- ARGV  1 page id  2 1 to delete it in any case

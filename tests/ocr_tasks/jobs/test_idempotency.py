@@ -20,7 +20,7 @@ def send(key: str | None = None, sha256: str = "a", owner: str = "", languages: 
     """What the API does with a request."""
     chosen = options.from_dict({"languages": [languages]})
     asked = idempotency.request(owner, key, sha256, chosen.model_dump_json())
-    known = lifecycle.sent_before(asked)
+    known = lifecycle.find_earlier(asked)
     if known:
         return known
     job_id = layout.new_id()
@@ -31,7 +31,7 @@ def send(key: str | None = None, sha256: str = "a", owner: str = "", languages: 
 
 
 def finish(job: Job, **changes: object) -> None:
-    leases.claim(job.id, "run", "host:1:2")
+    leases.acquire(job.id, "run", "host:1:2")
     layout.job(job.id).run("run").mkdir(parents=True)
     assert leases.commit(job.id, "run", dataclasses.replace(OUTCOME, **changes))  # type: ignore[arg-type]
 
@@ -66,7 +66,7 @@ def test_keys_are_a_clients_own() -> None:
 
 
 def test_two_requests_at_once_make_one_job(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lifecycle, "sent_before", lambda asked: None)
+    monkeypatch.setattr(lifecycle, "find_earlier", lambda asked: None)
     made: list[str] = []
     threads = [threading.Thread(target=lambda: made.append(send("key").id)) for _ in range(8)]
     for thread in threads:
@@ -120,7 +120,7 @@ def test_a_job_that_went_wrong_is_not_an_answer() -> None:
     third = send()
     assert third.id != second.id
     finish(third)
-    layout.discard(layout.job(third.id).run("run"))
+    layout.delete_tree(layout.job(third.id).run("run"))
     fourth = send()
     assert fourth.id != third.id
     lifecycle.delete(fourth.id)

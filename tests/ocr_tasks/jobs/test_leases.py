@@ -39,13 +39,13 @@ def taken_over(job_id: str) -> None:
 def test_a_job_has_one_worker_at_a_time() -> None:
     job_id = submit()
 
-    assert leases.claim(job_id, "first", "host:1:2") is not None
-    assert leases.claim(job_id, "second", "host:1:3") is None
+    assert leases.acquire(job_id, "first", "host:1:2") is not None
+    assert leases.acquire(job_id, "second", "host:1:3") is None
 
 
 def test_a_job_whose_lease_runs_out_goes_on_elsewhere_and_does_not_go_back() -> None:
     job_id = submit(priority="bulk")
-    start = leases.claim(job_id, "first", "host:1:2")
+    start = leases.acquire(job_id, "first", "host:1:2")
     assert start is not None
     report(job_id, "first", "PROGRESS", dataclasses.replace(start, percent=60.0).to_dict())
 
@@ -55,14 +55,14 @@ def test_a_job_whose_lease_runs_out_goes_on_elsewhere_and_does_not_go_back() -> 
     assert (job.state, job.attempt, job.progress.percent) == (State.QUEUED, 2, 60.0)
     # It has waited once already.
     assert messages("interactive") == 1
-    again = leases.claim(job_id, "second", "host:4:5")
+    again = leases.acquire(job_id, "second", "host:4:5")
     assert again is not None
     assert (again.percent, again.started_at) == (60.0, start.started_at)
 
 
 def test_a_lease_that_is_renewed_does_not_run_out() -> None:
     job_id = submit()
-    leases.claim(job_id, "run", "host:1:2")
+    leases.acquire(job_id, "run", "host:1:2")
     run_out(job_id)
 
     leases.renew({job_id: "host:1:2"})
@@ -73,7 +73,7 @@ def test_a_lease_that_is_renewed_does_not_run_out() -> None:
 
 def test_nobody_else_can_renew_a_lease() -> None:
     job_id = submit()
-    leases.claim(job_id, "run", "host:1:2")
+    leases.acquire(job_id, "run", "host:1:2")
     run_out(job_id)
 
     leases.renew({job_id: "host:1:3"})
@@ -84,7 +84,7 @@ def test_nobody_else_can_renew_a_lease() -> None:
 
 def test_a_worker_whose_job_went_to_another_cannot_write() -> None:
     job_id = submit()
-    start = leases.claim(job_id, "first", "host:1:2")
+    start = leases.acquire(job_id, "first", "host:1:2")
     assert start is not None
     taken_over(job_id)
 
@@ -93,9 +93,9 @@ def test_a_worker_whose_job_went_to_another_cannot_write() -> None:
     assert not leases.commit(job_id, "first", OUTCOME)
     assert lifecycle.read(job_id).state is State.QUEUED
 
-    leases.claim(job_id, "second", "host:4:5")
+    leases.acquire(job_id, "second", "host:4:5")
     assert not leases.commit(job_id, "first", OUTCOME)
-    assert not leases.give_back(job_id, "host:1:2", lost=True)
+    assert not leases.release(job_id, "host:1:2", lost=True)
     assert lifecycle.read(job_id).state is State.RUNNING
 
     assert leases.commit(job_id, "second", OUTCOME)
@@ -104,7 +104,7 @@ def test_a_worker_whose_job_went_to_another_cannot_write() -> None:
 
 def test_the_result_that_celery_writes_after_the_commit_changes_nothing() -> None:
     job_id = submit()
-    leases.claim(job_id, "run", "host:1:2")
+    leases.acquire(job_id, "run", "host:1:2")
     assert leases.commit(job_id, "run", OUTCOME)
     before = lifecycle.read(job_id)
 
@@ -120,8 +120,8 @@ def test_a_job_that_kills_its_workers_fails_in_the_end(
     settings.get.cache_clear()
     job_id = submit()
     for attempt in (1, 2, 3):
-        assert leases.claim(job_id, f"run {attempt}", "host:1:2") is not None
-        assert leases.give_back(job_id, "host:1:2", lost=True) == (attempt < 3)
+        assert leases.acquire(job_id, f"run {attempt}", "host:1:2") is not None
+        assert leases.release(job_id, "host:1:2", lost=True) == (attempt < 3)
 
     job = lifecycle.read(job_id)
     assert job.state is State.FAILED
@@ -131,15 +131,15 @@ def test_a_job_that_kills_its_workers_fails_in_the_end(
     assert service.hget(keys.STATS, "jobs_failed") == "1"
     # Asked for again, it has as many attempts as before.
     lifecycle.retry(job_id)
-    leases.claim(job_id, "run 4", "host:1:2")
-    assert leases.give_back(job_id, "host:1:2", lost=True)
+    leases.acquire(job_id, "run 4", "host:1:2")
+    assert leases.release(job_id, "host:1:2", lost=True)
 
 
 def test_a_job_that_is_given_back_is_charged_nothing() -> None:
     job_id = submit(priority="bulk")
     for _ in range(5):
-        assert leases.claim(job_id, "run", "host:1:2") is not None
-        assert leases.give_back(job_id, "host:1:2")
+        assert leases.acquire(job_id, "run", "host:1:2") is not None
+        assert leases.release(job_id, "host:1:2")
 
     job = lifecycle.read(job_id)
     assert (job.state, job.attempt) == (State.QUEUED, 1)
@@ -148,10 +148,10 @@ def test_a_job_that_is_given_back_is_charged_nothing() -> None:
 
 def test_a_job_that_was_cancelled_is_not_given_back() -> None:
     job_id = submit()
-    leases.claim(job_id, "run", "host:1:2")
+    leases.acquire(job_id, "run", "host:1:2")
     lifecycle.cancel(job_id)
 
-    assert not leases.give_back(job_id, "host:1:2", lost=True)
+    assert not leases.release(job_id, "host:1:2", lost=True)
     assert lifecycle.read(job_id).state is State.CANCELLED
     assert connection.client().zcard(keys.LEASES) == 0
 
@@ -160,7 +160,7 @@ def test_what_celery_says_of_a_dead_process_does_not_end_the_job() -> None:
     from billiard.exceptions import WorkerLostError
 
     job_id = submit()
-    leases.claim(job_id, "run", "host:1:2")
+    leases.acquire(job_id, "run", "host:1:2")
 
     app.backend.mark_as_failure(job_id, WorkerLostError("signal 9"))
 
@@ -172,8 +172,8 @@ def test_a_job_that_redis_has_forgotten_was_not_deleted(service: redis.Redis) ->
     lifecycle.delete(deleted)
     service.delete(keys.task(forgotten))
 
-    assert leases.deleted(deleted)
-    assert not leases.deleted(forgotten)
+    assert leases.is_deleted(deleted)
+    assert not leases.is_deleted(forgotten)
     assert leases.ended([deleted, forgotten]) == {deleted, forgotten}
 
 
@@ -220,7 +220,7 @@ def test_messages_that_wait_are_not_sent_twice() -> None:
 
 def test_a_job_that_was_claimed_is_not_awaited() -> None:
     job_id = submit()
-    leases.claim(job_id, "run", "host:1:2")
+    leases.acquire(job_id, "run", "host:1:2")
 
     assert connection.client().zcard(keys.AWAITED) == 0
 
@@ -230,7 +230,7 @@ def test_a_job_that_was_claimed_is_not_awaited() -> None:
 
 def test_what_runs_comes_to_its_end_when_redis_is_full(service: redis.Redis) -> None:
     running, waiting = submit(), submit()
-    leases.claim(running, "run", "host:1:2")
+    leases.acquire(running, "run", "host:1:2")
     service.config_set("maxmemory", "1")
     try:
         with pytest.raises(Exception, match="Redis") as refused:
@@ -238,7 +238,7 @@ def test_what_runs_comes_to_its_end_when_redis_is_full(service: redis.Redis) -> 
         assert getattr(refused.value, "code", None) == "job_store_full"
         leases.renew({running: "host:1:2"})
         assert leases.commit(running, "run", OUTCOME)
-        assert leases.claim(waiting, "run", "host:1:2") is not None
+        assert leases.acquire(waiting, "run", "host:1:2") is not None
         lifecycle.cancel(waiting)
         lifecycle.delete(waiting)
     finally:
@@ -295,13 +295,13 @@ def test_a_job_tells_when_its_first_run_began_and_when_it_was_claimed_last(
     job_id = submit()
     assert lifecycle.read(job_id).started_at is None
     monkeypatch.setattr(time, "time", lambda: 1000.0)
-    first = leases.claim(job_id, "first", "host:1:2")
+    first = leases.acquire(job_id, "first", "host:1:2")
     assert first is not None
     assert (first.started_at, first.updated_at, first.pages_total) == (1000.0, 1000.0, 7)
     taken_over(job_id)
     monkeypatch.setattr(time, "time", lambda: 2000.0)
 
-    second = leases.claim(job_id, "second", "host:4:5")
+    second = leases.acquire(job_id, "second", "host:4:5")
 
     assert second is not None
     assert (second.started_at, second.updated_at) == (1000.0, 2000.0)
@@ -310,12 +310,12 @@ def test_a_job_tells_when_its_first_run_began_and_when_it_was_claimed_last(
 
 def test_the_end_of_an_earlier_run_is_forgotten_when_a_job_runs_again() -> None:
     job_id = submit()
-    leases.claim(job_id, "first", "host:1:2")
-    leases.note_failure(job_id, errors.ToolFailed())
+    leases.acquire(job_id, "first", "host:1:2")
+    leases.record_failure(job_id, errors.ToolFailed())
     assert (layout.job(job_id).path / "end.json").exists()
     taken_over(job_id)
 
-    assert leases.claim(job_id, "second", "host:4:5")
+    assert leases.acquire(job_id, "second", "host:4:5")
 
     assert not (layout.job(job_id).path / "end.json").exists()
 
@@ -326,10 +326,10 @@ def test_the_end_of_a_job_that_killed_its_workers_is_known_when_redis_forgets_it
     monkeypatch.setenv("OCR_LOSSES_MAX", "1")
     settings.get.cache_clear()
     job_id = submit()
-    leases.claim(job_id, "run", "host:1:2")
+    leases.acquire(job_id, "run", "host:1:2")
     layout.job(job_id).work("run").mkdir(parents=True)
 
-    assert not leases.give_back(job_id, "host:1:2", lost=True)
+    assert not leases.release(job_id, "host:1:2", lost=True)
 
     assert not (layout.job(job_id).path / "work").exists()
     service.flushall()
@@ -341,7 +341,7 @@ def test_the_end_of_a_job_that_killed_its_workers_is_known_when_redis_forgets_it
 
 
 def test_a_job_that_nobody_knows_is_not_given_back() -> None:
-    assert not leases.give_back(layout.new_id(), "host:1:2", lost=True)
+    assert not leases.release(layout.new_id(), "host:1:2", lost=True)
 
 
 @pytest.mark.parametrize("state", [State.QUEUED, State.SUCCEEDED, State.CANCELLED])
@@ -350,11 +350,11 @@ def test_only_a_job_that_runs_is_given_back(state: State, service: redis.Redis) 
     if state is State.CANCELLED:
         lifecycle.cancel(job_id)
     elif state is State.SUCCEEDED:
-        leases.claim(job_id, "run", "host:1:2")
+        leases.acquire(job_id, "run", "host:1:2")
         leases.commit(job_id, "run", OUTCOME)
     before, counted = service.hgetall(keys.task(job_id)), service.hgetall(keys.STATS)
 
-    assert not leases.give_back(job_id, lost=True)
+    assert not leases.release(job_id, lost=True)
 
     assert (service.hgetall(keys.task(job_id)), service.hgetall(keys.STATS)) == (before, counted)
     assert (messages("bulk"), messages("interactive")) == (1, 0)

@@ -56,7 +56,7 @@ def report(job_id: str, token: str, state: str, result: Any) -> None:
 
 
 def run_to_end(job_id: str, outcome: Outcome = OUTCOME) -> None:
-    assert leases.claim(job_id, "worker", "worker") is not None
+    assert leases.acquire(job_id, "worker", "worker") is not None
     report(job_id, "worker", "SUCCESS", outcome.to_dict())
 
 
@@ -92,7 +92,7 @@ def test_what_was_never_submitted_is_not_found(job_id: str) -> None:
 
 def test_progress_is_the_meta_of_async_result() -> None:
     job_id = submit()
-    start = leases.claim(job_id, "worker", "worker")
+    start = leases.acquire(job_id, "worker", "worker")
     assert start is not None
     progress = dataclasses.replace(start, stage=Stage.OCR, pages_done=3, percent=41.5)
 
@@ -136,7 +136,7 @@ def _stats() -> dict[str, str]:
 
 def test_a_failure_keeps_its_code_for_us_and_its_exception_for_celery() -> None:
     job_id = submit()
-    leases.claim(job_id, "worker", "worker")
+    leases.acquire(job_id, "worker", "worker")
 
     report(job_id, "worker", "FAILURE", errors.PageFailed("page 3: blurred", page=3))
 
@@ -151,7 +151,7 @@ def test_a_failure_keeps_its_code_for_us_and_its_exception_for_celery() -> None:
 
 def test_an_unexpected_exception_tells_its_kind_and_nothing_more() -> None:
     job_id = submit()
-    leases.claim(job_id, "worker", "worker")
+    leases.acquire(job_id, "worker", "worker")
 
     report(job_id, "worker", "FAILURE", RuntimeError("/secret/path"))
 
@@ -163,7 +163,7 @@ def test_an_unexpected_exception_tells_its_kind_and_nothing_more() -> None:
 
 def test_a_job_whose_process_is_killed_for_another_one_is_not_cancelled() -> None:
     job_id = submit()
-    leases.claim(job_id, "worker", "worker")
+    leases.acquire(job_id, "worker", "worker")
 
     report(job_id, "worker", "REVOKED", errors.JobCancelled())
 
@@ -174,7 +174,7 @@ def test_a_job_whose_process_is_killed_for_another_one_is_not_cancelled() -> Non
 @pytest.mark.parametrize("late", ["PROGRESS", "SUCCESS", "FAILURE"])
 def test_a_final_state_is_written_once(end: str, late: str) -> None:
     job_id = submit()
-    start = leases.claim(job_id, "worker", "worker")
+    start = leases.acquire(job_id, "worker", "worker")
     assert start is not None
     values = {
         "SUCCESS": OUTCOME.to_dict(),
@@ -200,7 +200,7 @@ def test_a_final_state_is_written_once(end: str, late: str) -> None:
 @pytest.mark.parametrize("end", ["SUCCESS", "FAILURE"])
 def test_whoever_needs_no_token_comes_too_late_as_well(end: str, service: redis.Redis) -> None:
     job_id = submit()
-    leases.claim(job_id, "worker", "worker")
+    leases.acquire(job_id, "worker", "worker")
     report(job_id, "worker", end, OUTCOME.to_dict() if end == "SUCCESS" else errors.ToolFailed())
     before, counted = lifecycle.read(job_id), service.hgetall(keys.STATS)
 
@@ -212,7 +212,7 @@ def test_whoever_needs_no_token_comes_too_late_as_well(end: str, service: redis.
 
 def test_nobody_writes_onto_a_job_that_was_deleted_while_it_ran(service: redis.Redis) -> None:
     job_id = submit()
-    leases.claim(job_id, "worker", "worker")
+    leases.acquire(job_id, "worker", "worker")
     lifecycle.delete(job_id)
     before = service.hgetall(keys.task(job_id))
 
@@ -225,7 +225,7 @@ def test_nobody_writes_onto_a_job_that_was_deleted_while_it_ran(service: redis.R
 
 def test_a_record_that_is_there_is_not_made_again(service: redis.Redis) -> None:
     job_id = submit()
-    leases.claim(job_id, "worker", "worker")
+    leases.acquire(job_id, "worker", "worker")
     before = service.hgetall(keys.task(job_id))
 
     assert not retention.restore(job_id)
@@ -239,7 +239,7 @@ def test_a_cancelled_job_cannot_be_claimed() -> None:
     cancelled = lifecycle.cancel(job_id)
 
     assert cancelled.state is State.CANCELLED
-    assert leases.claim(job_id, "worker", "worker") is None
+    assert leases.acquire(job_id, "worker", "worker") is None
     assert AsyncResult(job_id, app=app).state == "REVOKED"
     with pytest.raises(errors.JobEnded):
         lifecycle.cancel(job_id)
@@ -247,8 +247,8 @@ def test_a_cancelled_job_cannot_be_claimed() -> None:
 
 def test_a_running_job_that_was_cancelled_is_told_to_end() -> None:
     job_id, other = submit(), submit()
-    leases.claim(job_id, "worker", "worker")
-    leases.claim(other, "worker", "worker")
+    leases.acquire(job_id, "worker", "worker")
+    leases.acquire(other, "worker", "worker")
     lifecycle.cancel(job_id)
 
     assert leases.ended([job_id, other]) == {job_id}
@@ -256,7 +256,7 @@ def test_a_running_job_that_was_cancelled_is_told_to_end() -> None:
 
 def test_retry_is_a_new_attempt_of_the_same_job() -> None:
     job_id = submit()
-    leases.claim(job_id, "worker", "worker")
+    leases.acquire(job_id, "worker", "worker")
     report(job_id, "worker", "FAILURE", errors.ToolFailed())
 
     job = lifecycle.retry(job_id)
@@ -296,8 +296,8 @@ def test_a_deleted_job_is_gone_and_so_are_its_files() -> None:
         lifecycle.read(job_id)
     assert not folder.exists()
     assert lifecycle.list_jobs().jobs == []
-    assert leases.claim(job_id, "worker", "worker") is None
-    assert leases.deleted(job_id)
+    assert leases.acquire(job_id, "worker", "worker") is None
+    assert leases.is_deleted(job_id)
 
 
 def test_a_tombstone_does_not_stay_for_ever(service: redis.Redis) -> None:
@@ -359,7 +359,7 @@ def test_places_in_the_queue_move_up() -> None:
     first, second, third = submit(), submit(), submit()
     assert [lifecycle.read(job).queue_position for job in (first, second, third)] == [1, 2, 3]
 
-    leases.claim(first, "worker", "worker")
+    leases.acquire(first, "worker", "worker")
     lifecycle.cancel(second)
 
     assert lifecycle.read(third).queue_position == 1
@@ -442,7 +442,7 @@ def test_waiting_ends_with_the_next_change() -> None:
         target=lambda: changed.append(lifecycle.wait(job_id, before.revision, 30).revision)
     )
     waiter.start()
-    leases.claim(job_id, "worker", "worker")
+    leases.acquire(job_id, "worker", "worker")
     waiter.join(20)
 
     assert changed == [before.revision + 1]
@@ -451,7 +451,7 @@ def test_waiting_ends_with_the_next_change() -> None:
 def test_waiting_for_what_has_happened_does_not_wait() -> None:
     job_id = submit()
     revision = lifecycle.read(job_id).revision
-    leases.claim(job_id, "worker", "worker")
+    leases.acquire(job_id, "worker", "worker")
 
     assert lifecycle.wait(job_id, revision, 30).state is State.RUNNING
 
@@ -481,7 +481,7 @@ def test_languages_are_those_that_every_worker_has() -> None:
     worker_registry.unregister("one")
     worker_registry.unregister("two")
 
-    assert worker_registry.living() == []
+    assert worker_registry.live_workers() == []
     assert worker_registry.languages() == ["deu", "eng"]
 
 
@@ -495,7 +495,7 @@ def test_a_progress_survives_the_way_through_json() -> None:
 def test_a_deleted_job_is_in_no_index(state: State, service: redis.Redis) -> None:
     job_id = submit()
     if state is State.RUNNING:
-        leases.claim(job_id, "worker", "worker")
+        leases.acquire(job_id, "worker", "worker")
     elif state is State.CANCELLED:
         lifecycle.cancel(job_id)
     assert _indexes_with(job_id, service)

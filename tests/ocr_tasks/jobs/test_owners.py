@@ -147,7 +147,7 @@ def test_the_indexes_of_owners_keep_in_step_through_all_that_can_happen(
 
 def _take_step(step: str, job_id: str) -> None:
     if step == "claim":
-        leases.claim(job_id, "worker", "host:1:2")
+        leases.acquire(job_id, "worker", "host:1:2")
     elif step == "succeed":
         report(job_id, "worker", "SUCCESS", OUTCOME.to_dict())
     elif step == "fail":
@@ -170,7 +170,7 @@ def test_no_more_jobs_of_an_owner_wait_than_allowed() -> None:
     assert refused.value.retry_after >= 1
     assert len(list((settings.get().data_dir / "jobs").glob("*/*"))) == kept
     assert len(lifecycle.list_jobs(owner="anna").jobs) == 2
-    leases.claim(first, "worker", "host:1:2")
+    leases.acquire(first, "worker", "host:1:2")
     lifecycle.check_queue("anna", 2)
     submit("anna", 2)
 

@@ -39,12 +39,12 @@ def run_out(queue: redis.Redis, item: int) -> None:
 def test_items_are_leased_in_order_each_to_one_reader() -> None:
     page_queue.open_batch(BATCH, range(3))
 
-    assert [page_queue.lease(BATCH, f"reader {n}") for n in range(4)] == [0, 1, 2, None]
+    assert [page_queue.acquire(BATCH, f"reader {n}") for n in range(4)] == [0, 1, 2, None]
 
 
 def test_what_is_done_is_collected_with_its_reader() -> None:
     page_queue.open_batch(BATCH, [4, 7])
-    assert page_queue.lease(BATCH, "a") == 4
+    assert page_queue.acquire(BATCH, "a") == 4
     assert page_queue.complete(BATCH, 4, "a")
 
     assert page_queue.collect(BATCH, 1) == page_queue.Done(4, "a")
@@ -53,10 +53,10 @@ def test_what_is_done_is_collected_with_its_reader() -> None:
 
 def test_an_item_whose_reader_is_lost_goes_to_the_next_one(queue: redis.Redis) -> None:
     page_queue.open_batch(BATCH, [0])
-    assert page_queue.lease(BATCH, "lost") == 0
+    assert page_queue.acquire(BATCH, "lost") == 0
     run_out(queue, 0)
 
-    assert page_queue.lease(BATCH, "next") == 0
+    assert page_queue.acquire(BATCH, "next") == 0
     assert not page_queue.complete(BATCH, 0, "lost")
     assert page_queue.complete(BATCH, 0, "next")
     assert page_queue.collect(BATCH, 1) == page_queue.Done(0, "next")
@@ -65,14 +65,14 @@ def test_an_item_whose_reader_is_lost_goes_to_the_next_one(queue: redis.Redis) -
 
 def test_a_lease_runs_out_by_the_clock() -> None:
     page_queue.open_batch(BATCH, [0])
-    assert page_queue.lease(BATCH, "dead") == 0
+    assert page_queue.acquire(BATCH, "dead") == 0
 
-    assert wait_until(lambda: page_queue.lease(BATCH, "next") == 0)
+    assert wait_until(lambda: page_queue.acquire(BATCH, "next") == 0)
 
 
 def test_a_lease_is_renewed_again_and_again(queue: redis.Redis) -> None:
     page_queue.open_batch(BATCH, [0])
-    assert page_queue.lease(BATCH, "alive") == 0
+    assert page_queue.acquire(BATCH, "alive") == 0
 
     def end() -> float:
         return queue.zscore(keys.batch(BATCH)[2], "0") or 0.0
@@ -87,44 +87,44 @@ def test_a_lease_is_renewed_again_and_again(queue: redis.Redis) -> None:
 def test_an_item_that_loses_two_readers_is_given_to_nobody(queue: redis.Redis) -> None:
     page_queue.open_batch(BATCH, [0])
     for reader in ("first", "second"):
-        assert page_queue.lease(BATCH, reader) == 0
+        assert page_queue.acquire(BATCH, reader) == 0
         run_out(queue, 0)
 
-    assert page_queue.lease(BATCH, "third") is None
+    assert page_queue.acquire(BATCH, "third") is None
     assert page_queue.collect(BATCH, 1) == page_queue.Done(0, None)
 
 
 def test_an_item_that_is_given_back_is_leased_again_and_was_not_lost(queue: redis.Redis) -> None:
     page_queue.open_batch(BATCH, [0, 1])
     for _ in range(5):
-        assert page_queue.lease(BATCH, "a") == 0
-        assert page_queue.hand_back(BATCH, 0, "a")
-    assert page_queue.lease(BATCH, "b") == 0
-    assert not page_queue.hand_back(BATCH, 0, "a")
+        assert page_queue.acquire(BATCH, "a") == 0
+        assert page_queue.release(BATCH, 0, "a")
+    assert page_queue.acquire(BATCH, "b") == 0
+    assert not page_queue.release(BATCH, 0, "a")
 
 
 def test_the_lease_of_an_owner_lasts(queue: redis.Redis) -> None:
     page_queue.open_batch(BATCH, [0])
-    assert page_queue.lease(BATCH, "owner", lasting=True) == 0
+    assert page_queue.acquire(BATCH, "owner", lasting=True) == 0
 
     assert queue.zscore(keys.batch(BATCH)[2], "0") == float("inf")
 
 
 def test_a_closed_batch_gives_nothing_and_leaves_nothing(queue: redis.Redis) -> None:
     page_queue.open_batch(BATCH, [0])
-    assert page_queue.lease(BATCH, "a") == 0
+    assert page_queue.acquire(BATCH, "a") == 0
     page_queue.close(BATCH)
 
     with pytest.raises(page_queue.NoBatch):
-        page_queue.lease(BATCH, "a")
+        page_queue.acquire(BATCH, "a")
     assert not page_queue.complete(BATCH, 0, "a")
     assert queue.keys("*") == []
 
 
 def test_all_keys_of_a_batch_run_out_by_themselves(queue: redis.Redis) -> None:
     page_queue.open_batch(BATCH, [0, 1, 2])
-    page_queue.lease(BATCH, "a")
-    page_queue.lease(BATCH, "a")
+    page_queue.acquire(BATCH, "a")
+    page_queue.acquire(BATCH, "a")
     page_queue.complete(BATCH, 0, "a")
 
     assert all(queue.ttl(key) > 0 for key in queue.keys("*"))
@@ -153,7 +153,7 @@ def test_queues_of_others_are_asked_too() -> None:
 
 
 def test_documents_and_pages_of_workspaces_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(celery_app, "SHARED_QUEUES", ["ocrd-made-up"])
+    monkeypatch.setattr(celery_app, "EXTENSION_QUEUES", ["ocrd-made-up"])
     order = QueueOrder()
     order.update({"ocrd-made-up", *LANES.values()})
     assert order.consume(1) == [LANES["interactive"]]
@@ -228,7 +228,7 @@ def helped(
 
     def call(count: int) -> None:
         for _ in range(min(count, helpers)):
-            target = partial(helper.help_out, Job(folder), BATCH, lambda: False)
+            target = partial(helper.help_with, Job(folder), BATCH, lambda: False)
             threads.append(threading.Thread(target=target))
             threads[-1].start()
 
@@ -326,8 +326,8 @@ def test_a_helper_finds_nothing_where_the_folder_is_not_shared(tmp_path: Path) -
     page_queue.open_batch(BATCH, range(3))
     job: Any = Job(Folder(tmp_path / "elsewhere"))
 
-    assert helper.help_out(job, BATCH, lambda: False) is False
-    assert page_queue.lease(BATCH, "owner") == 0
+    assert helper.help_with(job, BATCH, lambda: False) is False
+    assert page_queue.acquire(BATCH, "owner") == 0
 
 
 def test_a_helper_does_one_item_and_lets_others_go_first(tmp_path: Path) -> None:
@@ -336,13 +336,13 @@ def test_a_helper_does_one_item_and_lets_others_go_first(tmp_path: Path) -> None
     page_queue.open_batch(BATCH, range(3))
     job: Any = Job(Folder(tmp_path))
 
-    assert helper.help_out(job, BATCH, lambda: True) is True
+    assert helper.help_with(job, BATCH, lambda: True) is True
     done = page_queue.collect(BATCH, 1)
     assert done is not None
     assert done.reader
     assert files.pop_result(done.item, done.reader) == 0
-    assert helper.help_out(job, BATCH, lambda: False) is False
-    assert page_queue.lease(BATCH, "owner") is None
+    assert helper.help_with(job, BATCH, lambda: False) is False
+    assert page_queue.acquire(BATCH, "owner") is None
 
 
 # Turns
@@ -385,7 +385,7 @@ def test_a_document_steps_aside_for_what_is_as_urgent(
 ) -> None:
     monkeypatch.setenv("OCR_TURN_SECONDS", "0")
     settings.get.cache_clear()
-    monkeypatch.setattr(queues, "SHARED_QUEUES", ["ocrd-dummy"])
+    monkeypatch.setattr(queues, "EXTENSION_QUEUES", ["ocrd-dummy"])
     queue.lpush(LANES.get(waiting, waiting), "a message")
     turn = queues.Turn(mine)
 
@@ -407,7 +407,7 @@ def test_a_batch_that_its_owner_keeps_lives_on(queue: redis.Redis) -> None:
     for key in queue.keys("*"):
         queue.expire(key, 1)
 
-    page_queue.keep("b")
+    page_queue.renew_batch("b")
 
     assert all(queue.ttl(key) > 1 for key in queue.keys("*"))
 
@@ -426,44 +426,44 @@ def test_a_turn_lasts_its_seconds_where_the_way_back_took_none(
 def test_an_item_that_was_handed_back_is_not_lost_with_its_next_reader(queue: redis.Redis) -> None:
     page_queue.open_batch(BATCH, [0])
     for _ in range(3):
-        assert page_queue.lease(BATCH, "hands back") == 0
-        assert page_queue.hand_back(BATCH, 0, "hands back")
-    assert page_queue.lease(BATCH, "is lost") == 0
+        assert page_queue.acquire(BATCH, "hands back") == 0
+        assert page_queue.release(BATCH, 0, "hands back")
+    assert page_queue.acquire(BATCH, "is lost") == 0
     run_out(queue, 0)
 
-    assert page_queue.lease(BATCH, "next") == 0
+    assert page_queue.acquire(BATCH, "next") == 0
 
 
 def test_an_item_that_is_done_is_done_once_and_not_leased_again(queue: redis.Redis) -> None:
     page_queue.open_batch(BATCH, [0])
-    assert page_queue.lease(BATCH, "a") == 0
+    assert page_queue.acquire(BATCH, "a") == 0
     assert page_queue.complete(BATCH, 0, "a")
 
     assert not page_queue.complete(BATCH, 0, "a")
-    assert not page_queue.hand_back(BATCH, 0, "a")
+    assert not page_queue.release(BATCH, 0, "a")
     run_out(queue, 0)
-    assert page_queue.lease(BATCH, "b") is None
+    assert page_queue.acquire(BATCH, "b") is None
     assert page_queue.collect(BATCH, 1) == page_queue.Done(0, "a")
     assert page_queue.collect(BATCH, 0.1) is None
 
 
 def test_an_item_that_was_handed_back_waits_once(queue: redis.Redis) -> None:
     page_queue.open_batch(BATCH, [0])
-    assert page_queue.lease(BATCH, "a") == 0
-    assert page_queue.hand_back(BATCH, 0, "a")
+    assert page_queue.acquire(BATCH, "a") == 0
+    assert page_queue.release(BATCH, 0, "a")
     run_out(queue, 0)
 
-    assert not page_queue.hand_back(BATCH, 0, "a")
-    assert page_queue.lease(BATCH, "b") == 0
-    assert page_queue.lease(BATCH, "c") is None
+    assert not page_queue.release(BATCH, 0, "a")
+    assert page_queue.acquire(BATCH, "b") == 0
+    assert page_queue.acquire(BATCH, "c") is None
 
 
 def test_a_reader_that_was_given_up_comes_too_late(queue: redis.Redis) -> None:
     page_queue.open_batch(BATCH, [0])
     for reader in ("first", "second"):
-        assert page_queue.lease(BATCH, reader) == 0
+        assert page_queue.acquire(BATCH, reader) == 0
         run_out(queue, 0)
-    assert page_queue.lease(BATCH, "third") is None
+    assert page_queue.acquire(BATCH, "third") is None
 
     assert not page_queue.complete(BATCH, 0, "second")
     assert page_queue.collect(BATCH, 1) == page_queue.Done(0, None)
@@ -475,9 +475,9 @@ def test_no_key_of_a_batch_outlives_it_whatever_its_last_step(
     step: str, queue: redis.Redis
 ) -> None:
     page_queue.open_batch(BATCH, [0])
-    page_queue.lease(BATCH, "a", lasting=True)
+    page_queue.acquire(BATCH, "a", lasting=True)
     if step == "handed back":
-        page_queue.hand_back(BATCH, 0, "a")
+        page_queue.release(BATCH, 0, "a")
     elif step == "done":
         page_queue.complete(BATCH, 0, "a")
 

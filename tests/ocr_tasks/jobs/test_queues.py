@@ -50,14 +50,14 @@ def test_the_message_of_a_job_waits_at_the_end_of_its_lane(lane: str, queue: red
 
 def test_nothing_waits_in_an_empty_lane() -> None:
     assert queues.oldest("normal") is None
-    assert not queues.others_wait()
+    assert not queues.has_waiting()
 
 
 @pytest.mark.parametrize("lane", LANES)
 def test_a_message_in_any_lane_waits(lane: str, queue: redis.Redis) -> None:
     queue.lpush(LANES[lane], "a message")
 
-    assert queues.others_wait()
+    assert queues.has_waiting()
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_a_document_is_read_without_helpers_where_none_can_be_called(
     monkeypatch.setattr(app, "send_task", refuse)
     queues.call_helpers(JOB, "pages", "run:1", 1)
 
-    assert not queues.others_wait()
+    assert not queues.has_waiting()
 
 
 # Turns

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.usefixtures("service")
 
 def claimed(**chosen: Any) -> str:
     job_id = submit(**chosen)
-    assert leases.claim(job_id, "worker", "host:1:2")
+    assert leases.acquire(job_id, "worker", "host:1:2")
     return job_id
 
 
@@ -125,7 +125,7 @@ def test_what_celery_reads_of_a_job_has_its_id() -> None:
 def test_celery_sees_that_a_job_waits_again() -> None:
     job_id = claimed()
 
-    leases.give_back(job_id, "host:1:2")
+    leases.release(job_id, "host:1:2")
     given_back = app.backend.get_task_meta(job_id, cache=False)
     lifecycle.cancel(job_id)
     lifecycle.retry(job_id)
@@ -139,8 +139,8 @@ def test_celery_sees_that_a_job_waits_again() -> None:
 def test_celery_sees_the_failure_of_a_job_that_lost_its_workers() -> None:
     job_id = submit()
     for _ in range(settings.get().losses_max):
-        leases.claim(job_id, "worker", "host:1:2")
-        leases.give_back(job_id, "host:1:2", lost=True)
+        leases.acquire(job_id, "worker", "host:1:2")
+        leases.release(job_id, "host:1:2", lost=True)
 
     meta = app.backend.get_task_meta(job_id)
     assert (meta["task_id"], meta["status"]) == (job_id, "FAILURE")
@@ -192,7 +192,7 @@ def test_the_time_that_a_job_waited_is_counted_in_its_class(
     # One that was sent in the future has not waited; for the first class nothing else is certain.
     service.zadd(keys.AWAITED, {job_id: sent - seconds if seconds else sent + 60})
 
-    leases.claim(job_id, "worker", "host:1:2")
+    leases.acquire(job_id, "worker", "host:1:2")
 
     waited = {name for name in stats(service) if name.startswith("waited_")}
     assert waited == {f"waited_{class_}", "waited_seconds"}
@@ -201,9 +201,9 @@ def test_the_time_that_a_job_waited_is_counted_in_its_class(
 
 def test_losses_and_yields_are_counted(service: redis.Redis) -> None:
     job_id = claimed()
-    assert leases.give_back(job_id, "host:1:2", lost=True)
-    leases.claim(job_id, "worker", "host:1:2")
-    assert leases.give_back(job_id, "host:1:2")
+    assert leases.release(job_id, "host:1:2", lost=True)
+    leases.acquire(job_id, "worker", "host:1:2")
+    assert leases.release(job_id, "host:1:2")
 
     found = stats(service)
     assert (found["takeovers"], found["asides"], found["attempts"]) == ("1", "1", "2")
@@ -239,7 +239,7 @@ def test_a_retry_needs_a_place_in_the_queue(monkeypatch: pytest.MonkeyPatch) -> 
     assert lifecycle.read(job_id).state is State.CANCELLED
     assert (layout.job(job_id).path / "end.json").exists()
 
-    leases.claim(other, "worker", "host:1:2")
+    leases.acquire(other, "worker", "host:1:2")
     assert lifecycle.retry(job_id).state is State.QUEUED
 
 
@@ -270,7 +270,7 @@ def test_a_claim_lasts_as_long_as_a_lease(service: redis.Redis) -> None:
 def test_each_change_of_a_job_is_a_new_revision() -> None:
     job_id = submit()
     revisions = [lifecycle.read(job_id).revision]
-    start = leases.claim(job_id, "worker", "host:1:2")
+    start = leases.acquire(job_id, "worker", "host:1:2")
     assert start is not None
     revisions.append(lifecycle.read(job_id).revision)
     report(job_id, "worker", "PROGRESS", start.to_dict())

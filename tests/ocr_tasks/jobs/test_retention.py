@@ -25,7 +25,7 @@ DAY = 24 * 3600
 def finished(ago: float = 0) -> str:
     """A job that ended so many seconds ago, with files."""
     job_id = submit()
-    leases.claim(job_id, "run", "host:1:2")
+    leases.acquire(job_id, "run", "host:1:2")
     folder = layout.job(job_id)
     folder.run("run").mkdir(parents=True)
     (folder.run("run") / "result.pdf").write_bytes(b"%PDF-1.7")
@@ -189,9 +189,9 @@ def test_jobs_that_redis_has_forgotten_are_restored(service: redis.Redis) -> Non
     for job_id in (cancelled, again):
         lifecycle.cancel(job_id)
     lifecycle.retry(again)
-    leases.claim(again, "run", "host:1:2")
-    leases.claim(failed, "run", "host:1:2")
-    leases.note_failure(failed, errors.ToolFailed())
+    leases.acquire(again, "run", "host:1:2")
+    leases.acquire(failed, "run", "host:1:2")
+    leases.record_failure(failed, errors.ToolFailed())
     before = lifecycle.read(waiting)
     service.flushall()
     swept = Swept()

@@ -87,9 +87,9 @@ class Run:
 
 def test_a_run_yields_only_after_a_page_that_it_has_read_itself() -> None:
     run = Run(total=9, kept=5)
-    run.job.turn_is_over = lambda back: True
+    run.job.should_yield = lambda back: True
 
-    with pytest.raises(context.StepAside):
+    with pytest.raises(context.RunYielded):
         run.go()
 
     assert run.read == [6]
@@ -100,7 +100,7 @@ def test_the_way_back_is_the_time_until_the_last_page_that_was_kept() -> None:
     asked: list[float] = []
     caught_up = threading.Event()
 
-    def turn_is_over(back: float) -> bool:
+    def should_yield(back: float) -> bool:
         asked.append(back)
         return False
 
@@ -108,7 +108,7 @@ def test_the_way_back_is_the_time_until_the_last_page_that_was_kept() -> None:
         wait_until(lambda: len(run.finished) >= 5)
         caught_up.set()
 
-    run.job.turn_is_over, run.task = turn_is_over, task
+    run.job.should_yield, run.task = should_yield, task
     run.go()
 
     assert caught_up.is_set()

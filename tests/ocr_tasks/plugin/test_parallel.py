@@ -157,7 +157,7 @@ def test_the_owner_does_what_a_helper_gives_back_when_nothing_else_is_left(
 ) -> None:
     held: list[int | None] = []
     idle = threading.Event()
-    lease = page_queue.lease
+    lease = page_queue.acquire
 
     def noting(batch: str, reader: str, lasting: bool = False) -> int | None:
         item = lease(batch, reader, lasting)
@@ -171,9 +171,9 @@ def test_the_owner_does_what_a_helper_gives_back_when_nothing_else_is_left(
 
     def tick() -> None:
         if idle.is_set() and held:
-            page_queue.hand_back(BATCH, held.pop() or 0, "helper")
+            page_queue.release(BATCH, held.pop() or 0, "helper")
 
-    monkeypatch.setattr(page_queue, "lease", noting)
+    monkeypatch.setattr(page_queue, "acquire", noting)
     stage = Stage(tmp_path, 3, do)
     stage.go(tick=tick)
 
@@ -185,7 +185,7 @@ def test_an_item_whose_readers_were_lost_is_answered_without_being_tried(
 ) -> None:
     def do(item: int) -> None:
         if item == 0:
-            assert page_queue.lease(BATCH, "helper") == 1
+            assert page_queue.acquire(BATCH, "helper") == 1
             service.rpush(keys.batch(BATCH)[-1], "1 lost")
 
     stage = Stage(tmp_path, 3, do)

@@ -67,7 +67,7 @@ def result(folder: Path, number: int, hocr: str = HOCR, rotation: int = 0) -> Pa
 def test_a_page_that_was_kept_is_what_was_read(kept: PageStore, tmp_path: Path) -> None:
     saved = kept.save(result(tmp_path, 3, rotation=90))
     for path in tmp_path.iterdir():
-        layout.discard(path) if path.name != "data" else None
+        layout.delete_tree(path) if path.name != "data" else None
 
     loaded = kept.load(3)
 
@@ -223,7 +223,7 @@ def test_a_page_that_fails_is_told_and_not_kept(kept: PageStore, tmp_path: Path)
 
 @pytest.mark.parametrize(
     "error",
-    [MissingDependencyError, TesseractConfigError, MemoryError, OSError, context.StepAside],
+    [MissingDependencyError, TesseractConfigError, MemoryError, OSError, context.RunYielded],
 )
 def test_what_is_not_the_fault_of_a_page_ends_the_run(
     error: type[Exception], kept: PageStore, tmp_path: Path
@@ -352,10 +352,10 @@ def test_a_helper_gives_back_what_it_cannot_do_and_goes(
     job, files = helped
     files.write(int, list, [("no number",), ("1",), ("2",)])
 
-    assert not helper.help_out(job, BATCH, lambda: True)
+    assert not helper.help_with(job, BATCH, lambda: True)
 
     assert page_queue.collect(BATCH, 0.1) is None
-    assert [page_queue.lease(BATCH, "owner") for _ in range(4)] == [0, 1, 2, None]
+    assert [page_queue.acquire(BATCH, "owner") for _ in range(4)] == [0, 1, 2, None]
 
 
 def test_a_helper_goes_on_until_somebody_waits(
@@ -365,12 +365,12 @@ def test_a_helper_goes_on_until_somebody_waits(
     files.write(int, list, [("0",), ("1",), ("2",)])
     waits = iter([False, True])
 
-    assert helper.help_out(job, BATCH, lambda: next(waits))
+    assert helper.help_with(job, BATCH, lambda: next(waits))
 
     found = [page_queue.collect(BATCH, 1) for _ in range(2)]
     assert [done.item for done in found if done] == [0, 1]
     assert len({done.reader for done in found if done}) == 1
-    assert page_queue.lease(BATCH, "owner") == 2
+    assert page_queue.acquire(BATCH, "owner") == 2
 
 
 def test_a_helper_is_not_wanted_any_more_where_the_batch_is_closed(
@@ -380,4 +380,4 @@ def test_a_helper_is_not_wanted_any_more_where_the_batch_is_closed(
     files.write(int, list, [("0",), ("1",), ("2",)])
     page_queue.close(BATCH)
 
-    assert not helper.help_out(job, BATCH, lambda: False)
+    assert not helper.help_with(job, BATCH, lambda: False)

@@ -36,7 +36,7 @@ def said(program: str, **environment: str) -> Any:
 
 
 def test_memory_is_bounded() -> None:
-    program = f"rlimits.bound({512 * MIB}, {MIB})\n"
+    program = f"rlimits.limit({512 * MIB}, {MIB})\n"
 
     assert said(program + f"print(len(bytearray({100 * MIB})))") == 100 * MIB
     assert "MemoryError" in ran(program + f"bytearray({600 * MIB})").stderr
@@ -46,7 +46,7 @@ def test_idle_threads_and_mapped_files_are_no_memory() -> None:
     """Which is why not the address space is bounded: each thread takes 64 MiB of that."""
     program = (
         "import threading, mmap, os\n"
-        f"rlimits.bound({512 * MIB}, {MIB})\n"
+        f"rlimits.limit({512 * MIB}, {MIB})\n"
         "gate = threading.Event()\n"
         "def work(): bytearray(1000); gate.wait()\n"
         "threads = [threading.Thread(target=work) for _ in range(30)]\n"
@@ -60,7 +60,7 @@ def test_idle_threads_and_mapped_files_are_no_memory() -> None:
 
 
 def test_files_are_bounded(tmp_path: Path) -> None:
-    program = f"rlimits.bound({512 * MIB}, {MIB})\nopen('x', 'wb').truncate({2 * MIB})"
+    program = f"rlimits.limit({512 * MIB}, {MIB})\nopen('x', 'wb').truncate({2 * MIB})"
     done = ran(f"import os; os.chdir({str(tmp_path)!r})\n{program}")
 
     assert "File too large" in done.stderr
@@ -72,7 +72,7 @@ def test_lower_limits_of_the_system_hold() -> None:
     program = (
         "import json, resource as r\n"
         f"r.setrlimit(r.RLIMIT_FSIZE, ({MIB}, {MIB}))\n"
-        f"rlimits.bound({512 * MIB}, {9 * MIB})\n"
+        f"rlimits.limit({512 * MIB}, {9 * MIB})\n"
         "print(r.getrlimit(r.RLIMIT_FSIZE)[0])"
     )
     assert said(program) == MIB
@@ -97,7 +97,7 @@ def test_computing_time_is_allowed_afresh_for_each_job() -> None:
 def test_programs_get_no_secrets() -> None:
     program = (
         "import json, subprocess\n"
-        "rlimits.forget_environment({'OWN'})\n"
+        "rlimits.clear_environment({'OWN'})\n"
         "shown = open('/proc/self/environ').read()\n"
         "assert 'OWN=own' in shown and 'secret' not in shown, shown\n"
         "print(json.dumps(subprocess.check_output('env', text=True).splitlines()))"
@@ -130,7 +130,7 @@ def test_only_one_folder_is_left_to_write_to(folders: dict[str, Path]) -> None:
     program = (
         "import json, os, pathlib, subprocess, tempfile\n"
         "data, own, other = (pathlib.Path(os.environ[name]) for name in ('DATA', 'OWN', 'OTHER'))\n"
-        f"rlimits.bound({512 * MIB}, {MIB})\n"
+        f"rlimits.limit({512 * MIB}, {MIB})\n"
         "assert rlimits.confine([own], data)\n"
         "def outcome(task):\n"
         "    try: task()\n"

@@ -31,7 +31,7 @@ def ask(url: str, *answers: list[str]) -> list[tuple[str, int]]:
     """Where a request to the URL connects to, if the name's addresses are these, in turn."""
     parsed = url_guard.parse(url)
     turns = iter(answers)
-    backend = url_guard.VettedBackend(5, lambda host, port: next(turns))
+    backend = url_guard.GuardedBackend(5, lambda host, port: next(turns))
     backend._backend = recorder = Recorder()
     with (
         httpcore.ConnectionPool(network_backend=backend) as pool,

@@ -136,7 +136,7 @@ def test_all_who_share_a_folder_know_it_by_one_id() -> None:
 def test_what_the_file_system_says_becomes_an_error_of_ours(
     number: int, error: type[errors.ServiceError]
 ) -> None:
-    with pytest.raises(error) as found, layout.failures():
+    with pytest.raises(error) as found, layout.storage_errors():
         raise OSError(number, os.strerror(number), "/secret/path")
 
     assert "/secret" not in str(found.value)
@@ -185,7 +185,7 @@ def test_a_run_that_still_writes_does_not_keep_the_folder_of_a_deleted_job(
     folder = layout.job(JOB)
     folder.page(1).mkdir(parents=True)
     deleted: list[Path] = []
-    monkeypatch.setattr(layout, "discard", deleted.append)
+    monkeypatch.setattr(layout, "delete_tree", deleted.append)
 
     layout.delete(JOB)
 
@@ -220,7 +220,7 @@ def test_files_and_folders_are_deleted_if_they_are_there(tmp_path: Path) -> None
     (tmp_path / "file").write_bytes(b"")
 
     for name in ("folder", "file", "nothing"):
-        layout.discard(tmp_path / name)
+        layout.delete_tree(tmp_path / name)
 
     assert [path.name for path in tmp_path.iterdir() if path.name != "data"] == []
 
@@ -261,7 +261,7 @@ def test_a_result_is_known_by_its_size_and_checksum(made: tuple[Path, Artifact])
 def test_a_finished_file_becomes_a_result(tmp_path: Path) -> None:
     (tmp_path / "result.pdf").write_bytes(b"%PDF-1.7")
 
-    artifact = layout.take_artifact(layout.job(JOB), "run", "pdf", tmp_path / "result.pdf")
+    artifact = layout.adopt_artifact(layout.job(JOB), "run", "pdf", tmp_path / "result.pdf")
 
     sha256 = hashlib.sha256(b"%PDF-1.7").hexdigest()
     assert artifact == Artifact("pdf", "application/pdf", 8, sha256)

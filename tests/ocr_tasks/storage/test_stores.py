@@ -132,7 +132,7 @@ def test_a_run_brings_what_others_read_and_leaves_what_it_read(
             folder.log.write_bytes(b"so far\n")
             folder.run("first").mkdir(parents=True)
             (folder.run("first") / "result.json").write_bytes(b"half")
-            files.page_kept(1)
+            files.page_stored(1)
             raise errors.PageFailed
 
     with pytest.raises(errors.PageFailed):
@@ -281,7 +281,7 @@ def test_a_job_that_redis_forgot_is_restored_from_the_bucket(
     bucket: Bucket, service: redis.Redis
 ) -> None:
     waiting, ended = submit_in_bucket(), submit_in_bucket()
-    leases.claim(ended, "run", "host:1:2")
+    leases.acquire(ended, "run", "host:1:2")
     leases.commit(ended, "run", OUTCOME)
     service.flushall()
     swept = retention.Swept()

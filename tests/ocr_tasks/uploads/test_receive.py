@@ -90,7 +90,7 @@ def test_digits_of_a_title_stay_text() -> None:
 
 @service
 def test_a_document_is_received_into_the_folder_of_a_job() -> None:
-    incoming = receive.begin(None)
+    incoming = receive.start(None)
     content = documents.scan("one", "two")
     with incoming.open("../my scan.pdf") as file:
         file.write(content)
@@ -108,7 +108,7 @@ def test_a_document_is_received_into_the_folder_of_a_job() -> None:
 def test_a_check_that_needs_too_much_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OCR_CHECK_MEMORY_BYTES", str(256 * 1024 * 1024))
     settings.get.cache_clear()
-    incoming = receive.begin(None)
+    incoming = receive.start(None)
     with incoming.open("large.png") as file:
         file.write(documents.encoded(documents.picture("x", "RGBA", (9000, 9000)), "PNG"))
 
@@ -120,7 +120,7 @@ def test_a_check_that_needs_too_much_memory_is_refused(monkeypatch: pytest.Monke
 def test_a_check_that_takes_too_long_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OCR_CHECK_SECONDS", "1")
     settings.get.cache_clear()
-    incoming = receive.begin(None)
+    incoming = receive.start(None)
     incoming.open("a.pdf").close()
     (upload,) = incoming.folder.iterdir()
     upload.unlink()
@@ -137,7 +137,7 @@ def test_a_check_that_takes_too_long_is_ended(monkeypatch: pytest.MonkeyPatch) -
 def test_the_process_that_is_forked_may_die(tmp_path: Path) -> None:
     received = []
     for _ in range(2):
-        incoming = receive.begin(None)
+        incoming = receive.start(None)
         with incoming.open("a.pdf") as file:
             file.write((DATA / "huckleberry-finn-p22.pdf").read_bytes())
         received.append(receive.receive(incoming, options.parse({})))
@@ -155,7 +155,7 @@ def children_of(zygote: forkserver._Zygote) -> list[psutil.Process]:
 
 @service
 def test_the_children_know_no_secrets() -> None:
-    incoming = receive.begin(None)
+    incoming = receive.start(None)
     with incoming.open("a.pdf") as file:
         file.write((DATA / "huckleberry-finn-p22.pdf").read_bytes())
     receive.receive(incoming, options.parse({}))
@@ -173,7 +173,7 @@ def test_frames_are_counted_before_any_becomes_a_page(
     settings.get.cache_clear()
     frames = [documents.picture("x", "1", (40, 40)) for _ in range(200)]
     content = documents.encoded(frames[0], "TIFF", save_all=True, append_images=frames[1:])
-    incoming = receive.begin(None)
+    incoming = receive.start(None)
     with incoming.open("frames.tif") as file:
         file.write(content)
 
@@ -187,7 +187,7 @@ def test_the_limits_of_an_upload_hold_while_it_comes(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("OCR_MAX_UPLOAD_BYTES", "2048")
     monkeypatch.setenv("OCR_MAX_FILES", "2")
     settings.get.cache_clear()
-    incoming = receive.begin(None)
+    incoming = receive.start(None)
     first, second = incoming.open("a"), incoming.open("b")
     first.write(b"x" * 2000)
 
@@ -196,7 +196,7 @@ def test_the_limits_of_an_upload_hold_while_it_comes(monkeypatch: pytest.MonkeyP
     with pytest.raises(errors.TooManyFiles):
         incoming.open("c")
     with pytest.raises(errors.UploadTooLarge):
-        receive.begin(10**9)
+        receive.start(10**9)
     incoming.discard()
 
 

@@ -66,7 +66,7 @@ def at_work(job_id: str) -> Request:
 
 def test_a_job_that_was_cancelled_is_killed_at_once(thread: MaintenanceThread) -> None:
     job_id = submit()
-    leases.claim(job_id, "run", "host:1:2")
+    leases.acquire(job_id, "run", "host:1:2")
     request = at_work(job_id)
     lifecycle.cancel(job_id)
 
@@ -134,7 +134,7 @@ def stopping() -> Iterator[None]:
 def owned_by(thread: MaintenanceThread, pid: int) -> str:
     """A job that runs in a child of the pool."""
     job_id = submit(priority="bulk")
-    leases.claim(job_id, "run", heartbeat._holder(pid))
+    leases.acquire(job_id, "run", heartbeat._holder(pid))
     thread._owned[pid] = job_id
     return job_id
 
@@ -159,8 +159,8 @@ def test_a_process_that_died_before_anybody_looked_gives_its_job_back(
     thread: MaintenanceThread, ended_child: int
 ) -> None:
     job_id, other = submit(), submit()
-    leases.claim(job_id, "run", heartbeat._holder(ended_child))
-    leases.claim(other, "run", "host:1:2")
+    leases.acquire(job_id, "run", heartbeat._holder(ended_child))
+    leases.acquire(other, "run", "host:1:2")
 
     thread._handle_deaths()
 

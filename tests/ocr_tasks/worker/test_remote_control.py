@@ -48,7 +48,7 @@ def test_both_commands_are_ours() -> None:
 @pytest.mark.parametrize("command", ["revoke", "terminate"])
 def test_jobs_are_cancelled_whether_they_wait_or_run(command: str) -> None:
     waiting, running, ended = submit(), submit(), submit()
-    leases.claim(running, "run", "worker")
+    leases.acquire(running, "run", "worker")
     run_to_end(ended)
 
     said, events = ask(command, waiting, running, ended, signal="SIGTERM")

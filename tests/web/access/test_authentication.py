@@ -52,7 +52,7 @@ def test_each_route_says_which_scope_it_needs(configure: Configure) -> None:
 
 
 def test_a_route_that_says_nothing_is_for_admins() -> None:
-    assert scopes.needed("forgotten.route") == {Scope.ADMIN}
+    assert scopes.required("forgotten.route") == {Scope.ADMIN}
 
 
 #: All but those of docr/smd, which refuse in its own way (tests/swarm/test_docr.py).
@@ -62,7 +62,7 @@ ROUTES = [
     for method in sorted(rule.methods - {"HEAD", "OPTIONS"})
     if not rule.endpoint.startswith("docr.")
 ]
-GUARDED = [row for row in ROUTES if scopes.needed(row[2]) != scopes.PUBLIC]
+GUARDED = [row for row in ROUTES if scopes.required(row[2]) != scopes.PUBLIC]
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
 
 
@@ -76,7 +76,7 @@ def address(rule: str) -> str:
 def test_a_route_is_closed_without_a_token_and_opened_by_its_scopes(
     http: FlaskClient, rule: str, method: str, endpoint: str
 ) -> None:
-    needed = scopes.needed(endpoint)
+    needed = scopes.required(endpoint)
 
     def ask(headers: dict[str, str]) -> TestResponse:
         return http.open(address(rule), method=method, headers=headers)

@@ -81,7 +81,7 @@ def test_each_stage_is_shown_in_ocrmypdfs_words(http: FlaskClient) -> None:
     waiting = {"total": None, "desc": "Waiting, place 1", "unit": None, "progress_bar": 0}
     assert progress(http) == {**waiting, "terminated": False}
 
-    assert leases.claim(job_id, "worker", "worker") is not None
+    assert leases.acquire(job_id, "worker", "worker") is not None
     for stage, done, percent, shown in [
         (Stage.SCANNING, 0, 2.0, ("Scanning contents", 2.0, 100, "%")),
         (Stage.OCR, 0, 3.0, ("OCR", 0, 2, "page")),
@@ -98,7 +98,7 @@ def test_each_stage_is_shown_in_ocrmypdfs_words(http: FlaskClient) -> None:
 
 def test_at_the_end_it_says_so_and_where_the_pdf_is(http: FlaskClient) -> None:
     job_id = sent(http)
-    assert leases.claim(job_id, "worker", "worker") is not None
+    assert leases.acquire(job_id, "worker", "worker") is not None
     report(job_id, "worker", "SUCCESS", OUTCOME.to_dict())
 
     said = progress(http)

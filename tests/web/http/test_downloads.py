@@ -40,7 +40,7 @@ def result(
     """A client, and the URL of a result."""
     http = configure()
     job_id = submit()
-    leases.claim(job_id, "run", "host:1:2")
+    leases.acquire(job_id, "run", "host:1:2")
     path = layout.job(job_id).artifact("run", "pdf")
     path.parent.mkdir(parents=True)
     path.write_bytes(CONTENT)

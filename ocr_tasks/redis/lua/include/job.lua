@@ -12,11 +12,6 @@ end
 
 local jobs = get('index') or KEYS[2]
 
-local function now()
-  local time = redis.call('TIME')
-  return tonumber(time[1]) + tonumber(time[2]) / 1000000
-end
-
 -- Returns the indexes of jobs in a state, or of all jobs: the index of all owners, and the owner's.
 local function indexes(state)
   local name = state and jobs .. ':' .. state or jobs
@@ -55,7 +50,7 @@ local function enter(id, state, meta, progress)
     for _, index in ipairs(indexes(state)) do redis.call('ZADD', index, score, id) end
     if state ~= 'running' then
       redis.call('HSET', job, 'token', '', 'holder', '')
-      redis.call('ZREM', leases, id)
+      release(leases, id)
     end
     if state == 'queued' then
       redis.call('ZADD', awaited, now(), id)

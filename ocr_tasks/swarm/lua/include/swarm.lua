@@ -1,11 +1,6 @@
 -- The page queue of the swarm. KEYS[1] is the prefix of its keys, which swarm/redis_keys.py lists.
 local P = KEYS[1]
 
-local function now()
-  local time = redis.call('TIME')
-  return tonumber(time[1]) + tonumber(time[2]) / 1000000
-end
-
 local function page(id) return P .. 'page:' .. id end
 
 local function field(id, name) return redis.call('HGET', page(id), name) end
@@ -31,7 +26,7 @@ end
 
 -- Ends the lease of a page, if it has one.
 local function end_lease(id)
-  if redis.call('ZREM', P .. 'leases', id) == 1 then count(field(id, 'device'), 'open', -1) end
+  if release(P .. 'leases', id) then count(field(id, 'device'), 'open', -1) end
   redis.call('HDEL', page(id), 'lease', 'device')
 end
 

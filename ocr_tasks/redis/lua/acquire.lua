@@ -1,11 +1,11 @@
 #!lua flags=allow-oom
--- include: job
+-- include: lease job
 -- Assigns a queued job to a worker, with a lease. From then on only writes with the worker's token
 -- are accepted.
 -- KEYS  as returned by keys.job()
 -- ARGV  1 id  2 token  3 holder  4 duration of the lease in seconds  5 meta (JSON)
 --       6 progress (JSON)  7… upper bounds of the buckets of the histogram of waiting times
--- Returns 1 if claimed, 0 if the job is not queued, -1 if there is no such job
+-- Returns 1 if acquired, 0 if the job is not queued, -1 if there is no such job
 local state = get('state')
 if not state then return -1 end
 if state ~= 'queued' then return 0 end
@@ -21,5 +21,5 @@ if not get('index') then
 end
 enter(ARGV[1], 'running', ARGV[5], ARGV[6])
 redis.call('HSET', job, 'token', ARGV[2], 'holder', ARGV[3])
-redis.call('ZADD', leases, now() + tonumber(ARGV[4]), ARGV[1])
+hold(leases, ARGV[1], ARGV[4])
 return 1
