@@ -12,7 +12,6 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -22,12 +21,11 @@ import pypdfium2
 from ocrmypdf import exceptions
 
 from ocr_tasks import errors, failpoints, settings
-from ocr_tasks.extensions import RemotePages
 from ocr_tasks.model import Artifact, Outcome, Progress, Stage
 from ocr_tasks.options import JobOptions
 from ocr_tasks.pipeline import artifacts, ocrmypdf_errors
 from ocr_tasks.plugin import context, engine, helper, previews, textlayer
-from ocr_tasks.plugin.context import RunYielded
+from ocr_tasks.plugin.context import RunContext, RunYielded
 from ocr_tasks.plugin.progress import Reporter
 from ocr_tasks.storage import layout
 
@@ -40,27 +38,9 @@ PLUGIN = "ocr_tasks.plugin"
 _ROTATION_CONFIDENCE = 8.0
 
 
-@dataclass(frozen=True)
-class Worker:
-    """The environment of a run: what the worker process provides to it.
-
-    `report` is called with each progress. `threads` is the number of pages that are processed at
-    the same time. `call_helpers(batch, count)` asks other processes to call `help_with`; it is None
-    if there are no helpers. `should_yield(back)` returns whether to yield to another document;
-    `back` is the time in seconds that it took to get to where an earlier run ended. `remote` says
-    which pages are processed outside the workers. `page_stored(number)` is called when a page is
-    stored; `number` is 1-based.
-    """
-
-    report: Callable[[Progress], None]
-    threads: int = 1
-    call_helpers: Callable[[str, int], None] | None = None
-    should_yield: Callable[[float], bool] = lambda back: False
-    remote: RemotePages | None = None
-    page_stored: Callable[[int], None] = lambda number: None
-
-
-def run(job_id: str, run_id: str, options: JobOptions, start: Progress, worker: Worker) -> Outcome:
+def run(
+    job_id: str, run_id: str, options: JobOptions, start: Progress, provided: RunContext
+) -> Outcome:
     """Processes the document of a job and stores its results in the run's folder.
 
     `start` is the progress to continue from. Returns the outcome; raises errors.JobError if the job
@@ -68,22 +48,21 @@ def run(job_id: str, run_id: str, options: JobOptions, start: Progress, worker: 
     """
     folder = layout.job(job_id)
     config = settings.get()
-    devices = _devices(worker)
+    devices = _devices(provided)
     job = context.OwnerContext(
         folder=folder,
         preview_pixels=config.preview_pixels,
         run=run_id,
-        reporter=Reporter(worker.report, start, config.progress_interval),
+        reporter=Reporter(provided.report, start, config.progress_interval),
         keep_bad_pages=options.on_page_error == "keep",
-        threads=_threads(worker, devices),
+        threads=_threads(provided, devices),
         devices=devices,
-        call_helpers=worker.call_helpers,
-        should_yield=worker.should_yield,
+        run_context=provided,
     )
     total = start.pages_total
     try:
         with ocrmypdf_errors.as_job_errors(), _new_work_folder(folder, run_id), _job_log(job):
-            results, pdf_warning = _process(job, options, total, worker.page_stored)
+            results, pdf_warning = _process(job, options, total, provided.page_stored)
     except BaseException:
         layout.delete_tree(folder.run(run_id))
         raise
@@ -105,18 +84,20 @@ def run(job_id: str, run_id: str, options: JobOptions, start: Progress, worker: 
     )
 
 
-def _devices(worker: Worker) -> context.Devices | None:
-    if worker.remote is None:
+def _devices(provided: RunContext) -> context.Devices | None:
+    if provided.remote is None:
         return None
-    slots = threading.Semaphore(worker.threads)
-    return context.Devices(worker.remote.most, worker.remote.first, slots, worker.remote.plugin)
+    slots = threading.Semaphore(provided.threads)
+    return context.Devices(
+        provided.remote.most, provided.remote.first, slots, provided.remote.plugin
+    )
 
 
-def _threads(worker: Worker, devices: context.Devices | None) -> int:
+def _threads(provided: RunContext, devices: context.Devices | None) -> int:
     """Returns the number of threads. Each page that is with a device needs one that waits."""
     if devices is None:
-        return worker.threads
-    return devices.out if devices.first else worker.threads + devices.out
+        return provided.threads
+    return devices.out if devices.first else provided.threads + devices.out
 
 
 def _process(

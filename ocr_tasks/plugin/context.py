@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from ocr_tasks.model import PageFailure
+from ocr_tasks.extensions import RemotePages
+from ocr_tasks.model import PageFailure, Progress
 from ocr_tasks.plugin.page_results import PageStore
 from ocr_tasks.plugin.progress import Reporter
 from ocr_tasks.storage import layout
@@ -54,23 +55,40 @@ class Devices:
 
 
 @dataclass
+class RunContext:
+    """The environment of a run: what the worker process provides to it.
+
+    `report` is called with each progress. `threads` is the number of pages that are processed at
+    the same time. `call_helpers(batch, count)` asks other processes to call `help_with`; it is None
+    if there are no helpers. `should_yield(back)` returns whether to yield to another document;
+    `back` is the time in seconds that it took to get to where an earlier run ended. `remote` says
+    which pages are processed outside the workers. `page_stored(number)` is called when a page is
+    stored; `number` is 1-based.
+    """
+
+    report: Callable[[Progress], None]
+    threads: int = 1
+    call_helpers: Callable[[str, int], None] | None = None
+    should_yield: Callable[[float], bool] = lambda back: False
+    remote: RemotePages | None = None
+    page_stored: Callable[[int], None] = lambda number: None
+
+
+@dataclass
 class OwnerContext(JobContext):
     """One run of a job, in the process that owns the job.
 
-    `run` is its id. `call_helpers(batch, count)` asks other workers for help; it is None if there
-    are no helpers. `should_yield(back)` returns whether to yield to another document; `back` is the
-    time in seconds that it took to get to where an earlier run ended. `page_ready(number)` is
-    called when the words of a page are stored. `threads` is the number of pages that this process
-    works on at the same time. `failures` and `read` contain 1-based page numbers; `read` are the
-    pages with text. `ocr_finished` is set when the OCR stage ends.
+    `run` is its id. `page_ready(number)` is called when the words of a page are stored. `threads`
+    is the number of pages that are in progress at the same time, including those with devices.
+    `failures` and `read` contain 1-based page numbers; `read` are the pages with text.
+    `ocr_finished` is set when the OCR stage ends.
     """
 
     run: str
     reporter: Reporter
     keep_bad_pages: bool
     threads: int
-    call_helpers: Callable[[str, int], None] | None
-    should_yield: Callable[[float], bool] = lambda back: False
+    run_context: RunContext
     page_ready: Callable[[int], None] = lambda number: None
     failures: dict[int, PageFailure] = field(default_factory=dict)
     read: set[int] = field(default_factory=set)

@@ -78,7 +78,7 @@ class PageExecutor(Executor):
                 task_finished(self._record(result) if is_ocr else result, bar)
 
     def _help(self, at_once: bool) -> Help | None:
-        call = self._job.call_helpers
+        call = self._job.run_context.call_helpers
         if call is None:
             return None
         self._batches += 1
@@ -88,7 +88,7 @@ class PageExecutor(Executor):
     def _after_page(self, page: reading.Reading) -> None:
         """Ends the run with RunYielded if it should yield to another document."""
         failpoints.hit("after_page")
-        if not page.kept and self._job.should_yield(self._resume_seconds):
+        if not page.kept and self._job.run_context.should_yield(self._resume_seconds):
             raise context.RunYielded
 
     def _record(self, page: reading.Reading) -> Any:

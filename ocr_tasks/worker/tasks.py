@@ -19,7 +19,7 @@ from ocr_tasks.jobs.celery_app import OCR_DOCUMENT, READ_PAGES, app
 from ocr_tasks.jobs.result_backend import NotWritten
 from ocr_tasks.model import Progress, State
 from ocr_tasks.pipeline import document
-from ocr_tasks.plugin.context import RunYielded
+from ocr_tasks.plugin.context import RunContext, RunYielded
 from ocr_tasks.storage import layout, store
 
 log = logging.getLogger(__name__)
@@ -93,7 +93,7 @@ def _run(task: Task, job_id: str, requested: dict[str, Any]) -> dict[str, Any]:
             helpers = None
         with store.get().at_work(job_id) as files:
             kept = files.page_stored
-            worker = document.Worker(report, threads, helpers, turn.is_over, remote, kept)
+            worker = RunContext(report, threads, helpers, turn.is_over, remote, kept)
             outcome = document.run(job_id, run_id, selected, start, worker)
             for extension in extensions.installed():
                 outcome = extension.deliver(job_id, outcome)

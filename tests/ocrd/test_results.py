@@ -20,6 +20,7 @@ from ocr_tasks.ocrd import results
 from ocr_tasks.ocrd.mets.mets import Mets
 from ocr_tasks.ocrd.model import Workspace
 from ocr_tasks.pipeline import document
+from ocr_tasks.plugin.context import RunContext
 from ocr_tasks.storage import layout
 from ocr_tasks.uploads import images
 
@@ -264,7 +265,7 @@ def test_a_real_job_finds_words_however_the_images_lie(tmp_path: Path) -> None:
     layout.adopt(upload, job.id)
     wanted = options.from_dict({"rotate_pages": True, "output_type": "pdf", "optimize": 0})
     start = Progress(pages_total=len(LYING))
-    worker = document.Worker(lambda progress: None, threads=2)
+    worker = RunContext(lambda progress: None, threads=2)
     outcome = document.run(job.id, layout.new_id(), wanted, start, worker)
 
     job = replace(job, outcome=outcome)

@@ -24,6 +24,7 @@ from ocr_tasks import errors, options, settings
 from ocr_tasks.model import Outcome, Progress, Stage
 from ocr_tasks.pipeline import document
 from ocr_tasks.plugin import background, tesseract
+from ocr_tasks.plugin.context import RunContext
 from ocr_tasks.storage import layout
 from tests.conftest import SIX_PAGES
 from tests.plugins import faults
@@ -103,9 +104,7 @@ def read(source: Path, job_id: str | None = None, **chosen: Any) -> Run:
     reports: list[Progress] = []
     run_id = layout.new_id()
     wanted = options.from_dict(chosen)
-    outcome = document.run(
-        job_id, run_id, wanted, start, document.Worker(reports.append, threads=2)
-    )
+    outcome = document.run(job_id, run_id, wanted, start, RunContext(reports.append, threads=2))
     return Run(job_id, outcome, reports)
 
 
@@ -464,7 +463,7 @@ def test_a_report_that_is_refused_ends_the_reading(tmp_path: Path) -> None:
     take_in(scan(tmp_path / "in.pdf", *WORDS), job_id)
 
     wanted = options.from_dict({})
-    worker = document.Worker(refuse, threads=2)
+    worker = RunContext(refuse, threads=2)
     with pytest.raises(Refused):
         document.run(job_id, "run", wanted, Progress(pages_total=5), worker)
 

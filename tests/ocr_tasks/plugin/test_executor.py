@@ -44,7 +44,7 @@ class Run:
             reporter=Reporter(self.sent.append, Progress(pages_total=total), 0, self.clock),
             keep_bad_pages=True,
             threads=1,
-            call_helpers=None,
+            run_context=context.RunContext(self.sent.append),
         )
         self.executor = PageExecutor(self.job, pbar_class=self.bar)
         for number in range(1, kept + 1):
@@ -87,7 +87,7 @@ class Run:
 
 def test_a_run_yields_only_after_a_page_that_it_has_read_itself() -> None:
     run = Run(total=9, kept=5)
-    run.job.should_yield = lambda back: True
+    run.job.run_context.should_yield = lambda back: True
 
     with pytest.raises(context.RunYielded):
         run.go()
@@ -108,7 +108,7 @@ def test_the_way_back_is_the_time_until_the_last_page_that_was_kept() -> None:
         wait_until(lambda: len(run.finished) >= 5)
         caught_up.set()
 
-    run.job.should_yield, run.task = should_yield, task
+    run.job.run_context.should_yield, run.task = should_yield, task
     run.go()
 
     assert caught_up.is_set()
@@ -189,7 +189,7 @@ def test_each_stage_that_others_can_help_with_is_a_batch_of_its_own(
     offers: list[Help | None],
 ) -> None:
     run, called = Run(total=2, kept=0), []
-    run.job.call_helpers = lambda batch, count: called.append((batch, count))
+    run.job.run_context.call_helpers = lambda batch, count: called.append((batch, count))
 
     for stage in ("Scanning contents", "OCR", "Deflating JPEGs"):
         run.go(stage)
@@ -213,7 +213,7 @@ def test_nobody_is_asked_to_help_with_less_than_is_worth_it(
     settings.get.cache_clear()
     for total in (2, 3):
         run = Run(total, kept=0)
-        run.job.call_helpers = lambda batch, count: None
+        run.job.run_context.call_helpers = lambda batch, count: None
         run.go()
 
     assert [offer is not None for offer in offers] == [False, True]
