@@ -75,7 +75,7 @@ def _measure(folder: Path) -> list[list[object]]:
             {loaded: partial(_run_loaded, *case), started: partial(_run_program, *case)}, ROUNDS
         )
         rows += ratios(seconds, loaded)
-    warm_pool.end_all()
+    warm_pool.close_all()
     return rows
 
 

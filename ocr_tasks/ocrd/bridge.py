@@ -1,7 +1,6 @@
-"""From a workspace to one of our jobs: which images its pages are made of, and where they lie.
+"""Finds the images of a workspace's pages, for documents and for the built-in processor.
 
-The way back, from what a job read into the workspace, is in `results`. Both this one and our own
-processor look for images here; no file is opened but PAGE documents.
+`results` adds the results of such a document to the workspace. Only PAGE documents are opened here.
 """
 
 from __future__ import annotations
@@ -13,13 +12,13 @@ from ocr_tasks import errors
 from ocr_tasks.formats import page_xml
 from ocr_tasks.ocrd import mets_files
 from ocr_tasks.ocrd.mets.mets import File, Mets
-from ocr_tasks.ocrd.mets.paths import fault, is_url
+from ocr_tasks.ocrd.mets.paths import is_url, path_error
 from ocr_tasks.ocrd.model import Workspace
 
-#: Bytes of a PAGE document at most; a newspaper's page has some megabytes.
+#: Maximum bytes of a PAGE document; that of a newspaper page has some megabytes.
 _MOST_BYTES = 64 * 1024 * 1024
 
-#: Endings of names, by which the images that PAGE documents name are told apart.
+#: Media types of the images that PAGE documents reference, by suffix.
 _MEDIA_TYPES = {
     **{".tif": "image/tiff", ".tiff": "image/tiff", ".png": "image/png", ".jpg": "image/jpeg"},
     **{".jpeg": "image/jpeg", ".jp2": "image/jp2", ".gif": "image/gif", ".bmp": "image/bmp"},
@@ -28,10 +27,11 @@ _MEDIA_TYPES = {
 
 
 def images(workspace: Workspace, group: str = "", page_id: str = "") -> list[tuple[str, Path, str]]:
-    """Id, image and media type of each page that is meant, '' meaning all, in OCR-D's syntax.
+    """Returns id, image path and media type of each selected page; `page_id` '' selects all.
 
-    A page of a group with PAGE documents has the image that its document names as its own. Without
-    a group it is the first one that has an image for each of the pages, or a document.
+    `page_id` has OCR-D's syntax. If a page has a PAGE document in the group, its image is the one
+    that the document references as its own. Without a group, it is the first one with an image of
+    each page, or else with an image or PAGE document of each page.
     """
     mets = mets_files.read(workspace.mets)
     pages = mets.resolve(page_id)
@@ -43,17 +43,17 @@ def images(workspace: Workspace, group: str = "", page_id: str = "") -> list[tup
 def images_of(
     workspace: Workspace, mets: Mets, group: str, pages: Iterable[str]
 ) -> list[tuple[str, Path, str]]:
-    """Id, image and media type of each of these pages, in this order."""
+    """Returns id, image path and media type of each of these pages, in this order."""
     return [(page, *_image(workspace.folder, mets, group, page)) for page in pages]
 
 
 def first_group(mets: Mets, pages: Iterable[str]) -> str:
-    """The first group with images of all these pages, else with documents or images of all."""
-    wanted = set(pages)
+    """Returns the first group with images of all pages, else with images or PAGE documents."""
+    page_set = set(pages)
     for kinds in (("image/",), ("image/", page_xml.MEDIA_TYPE)):
         for group in mets.groups:
             files = mets.files(group)
-            if wanted <= {file.page for file in files if file.media_type.startswith(kinds)}:
+            if page_set <= {file.page for file in files if file.media_type.startswith(kinds)}:
                 return group
     raise errors.WorkspaceInvalid("No file group has images of all pages")
 
@@ -62,8 +62,8 @@ def page_file(mets: Mets, group: str, page: str) -> File | None:
     """Returns a page's PAGE document in a group, else its image; None if the group has neither."""
     files = mets.files(group, page)
     documents = [file for file in files if file.media_type == page_xml.MEDIA_TYPE]
-    pictures = [file for file in files if file.media_type.startswith("image/")]
-    found = documents or pictures
+    image_files = [file for file in files if file.media_type.startswith("image/")]
+    found = documents or image_files
     if len(found) > 1:
         raise errors.WorkspaceInvalid(
             f"The file group {group} has several files for the page {page}"
@@ -74,7 +74,7 @@ def page_file(mets: Mets, group: str, page: str) -> File | None:
 
 
 def source(folder: Path, file: File) -> page_xml.Source:
-    """The images that the page of a file is made of: itself, or those that the document names."""
+    """Returns the images of a page: the file itself, or those that its PAGE document references."""
     if not file.local:
         raise errors.WorkspaceInvalid(f"{file.href!r:.200} is not in the workspace")
     if file.media_type != page_xml.MEDIA_TYPE:
@@ -92,8 +92,11 @@ def source(folder: Path, file: File) -> page_xml.Source:
 
 
 def below(folder: Path, href: str) -> Path:
-    """The path of a file of a workspace, which may not be there; links are followed."""
-    wrong = fault(href) or ("URLs are not downloaded" if is_url(href) else "")
+    """Returns the path of a file of the workspace, which need not exist.
+
+    Raises errors.WorkspaceInvalid if the path, with links resolved, is outside the workspace.
+    """
+    wrong = path_error(href) or ("URLs are not supported" if is_url(href) else "")
     path = folder / href
     if not wrong and not path.resolve().is_relative_to(folder.resolve()):
         wrong = "a link leads out of the workspace"
@@ -103,7 +106,7 @@ def below(folder: Path, href: str) -> Path:
 
 
 def existing(folder: Path, href: str) -> Path:
-    """The path of a file of a workspace."""
+    """Returns the path of an existing file of the workspace, like `below`."""
     path = below(folder, href)
     if not path.is_file():
         raise errors.WorkspaceInvalid(f"{href!r:.200} does not exist")
@@ -115,21 +118,24 @@ def _image(folder: Path, mets: Mets, group: str, page: str) -> tuple[Path, str]:
     if file is None:
         raise errors.WorkspaceInvalid(f"The file group {group} has no image of the page {page}")
     href = source(folder, file).image
-    named = file.media_type
-    if named == page_xml.MEDIA_TYPE:
-        named = _MEDIA_TYPES.get(Path(href).suffix.lower(), "application/octet-stream")
-    return existing(folder, href), named
+    media_type = file.media_type
+    if media_type == page_xml.MEDIA_TYPE:
+        media_type = _MEDIA_TYPES.get(Path(href).suffix.lower(), "application/octet-stream")
+    return existing(folder, href), media_type
 
 
 class OutputIds:
-    """Ids for files of pages that METS has not, where it has none for them already."""
+    """Chooses ids for the files of pages that METS does not contain yet."""
 
     def __init__(self, mets: Mets) -> None:
         self._mets = mets
         self._taken = {file.id for file in mets.files()}
 
     def of(self, group: str, page: str, media_type: str) -> str:
-        """The id of the file of this kind that shows the page in the group."""
+        """Returns the id of the file of this media type that shows the page in the group.
+
+        If there is none, returns a new unique id.
+        """
         for file in self._mets.files(group, page):
             if file.media_type == media_type:
                 return file.id

@@ -1,4 +1,4 @@
-"""Runs the built-in processor in this process, as workers do."""
+"""Runs the built-in processor in a worker's process."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from ocr_tasks.pipeline import ocrmypdf_errors
 def run(
     order: recognition.Order, log: Path, temporary: Path, should_yield: Callable[[], bool]
 ) -> bool:
-    """Reads the pages of an order; what is said about them is appended to the log.
+    """Processes the pages of an order; the log messages about them are appended to `log`.
 
-    `temporary` is a folder for temporary files. False: pages are left, see `recognition.run`.
+    `temporary` is a folder for temporary files. Returns False if pages are left, see
+    `recognition.run`.
     """
     with _log_to(log), _temporary_files_in(temporary):
         try:
@@ -28,9 +29,9 @@ def run(
                 return recognition.run(order, should_yield)
         except SoftTimeLimitExceeded:
             raise
-        except Exception as error:  # whatever a client's files set off, its job alone fails
+        except Exception as error:  # must not end the worker
             known = isinstance(error, errors.OcrTasksError)
-            text = str(error) if known else warm.in_a_line(error)
+            text = str(error) if known else warm.one_line(error)
             recognition.log.critical("%s", text, exc_info=not known)
             raise errors.ProcessorFailed(text) from error
 
@@ -46,7 +47,7 @@ def _temporary_files_in(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _log_to(file: Path) -> Iterator[None]:
-    """Appends what is said about pages to a file, and leaves it out of the worker's own log."""
+    """Appends log messages about pages to a file, and omits them from the worker's log."""
     log = recognition.log
     handler = logging.FileHandler(file, encoding="utf-8")
     handler.setFormatter(logging.Formatter(recognition.LOG_FORMAT, recognition.LOG_TIME))

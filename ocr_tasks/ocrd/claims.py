@@ -1,4 +1,4 @@
-"""Who works on a workspace: one at a time writes its METS file."""
+"""Locks on workspaces: only one process at a time writes a METS file."""
 
 from __future__ import annotations
 
@@ -14,41 +14,47 @@ from ocr_tasks import errors
 from ocr_tasks.ocrd import redis_keys
 from ocr_tasks.redis import connection
 
-#: Seconds for which the METS file belongs to one, counted anew by `MetsLease.keep`.
-LEASE = 15.0
-#: Seconds that one waits for it; those before need a fraction of a second each.
-PATIENCE = 300.0
+#: Seconds until a lease expires, unless it is renewed.
+LEASE_SECONDS = 15.0
+#: Seconds to wait for a lease; each holder needs a fraction of a second.
+WAIT_SECONDS = 300.0
 
 _PAUSE = 0.02
 
 
 @dataclass(frozen=True, slots=True)
 class MetsLease:
-    """The right to write the METS file of a workspace, for a while."""
+    """A lease on the METS file of a workspace."""
 
     key: str
     token: str
 
-    def keep(self) -> None:
-        """Makes sure, right before the file is written, that it is this one's to write."""
+    def renew(self) -> None:
+        """Renews the lease; called right before the file is written.
+
+        Raises errors.ProcessorFailed if the lease has expired.
+        """
         with connection.translated_errors():
-            if not self._ask("keep"):
+            if not self._run("renew"):
                 raise errors.ProcessorFailed(
                     "Another process wrote the METS file while the output was being added."
                 )
 
-    def _ask(self, what: str) -> bool:
-        arguments = (self.token, what, int(LEASE * 1000))
+    def _run(self, what: str) -> bool:
+        arguments = (self.token, what, int(LEASE_SECONDS * 1000))
         return bool(connection.run("mets_lease", [redis_keys.mets_lease(self.key)], arguments))
 
 
 @contextmanager
 def mets_lease(key: str) -> Iterator[MetsLease]:
-    """Keeps others from writing the METS file of the workspace with this key (`workspaces.key`)."""
+    """Holds the lease on the METS file of the workspace with this key (`workspaces.key`).
+
+    Waits up to `WAIT_SECONDS` for it, then raises errors.ProcessorFailed.
+    """
     lease = MetsLease(key, secrets.token_hex(16))
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + WAIT_SECONDS
     with connection.translated_errors():
-        while not lease._ask("take"):
+        while not lease._run("acquire"):
             if time.monotonic() > deadline:
                 raise errors.ProcessorFailed(
                     "The METS file was locked by another process for too long."
@@ -57,11 +63,11 @@ def mets_lease(key: str) -> Iterator[MetsLease]:
     try:
         yield lease
     finally:
-        with suppress(redis.RedisError):  # it runs out by itself
-            lease._ask("leave")
+        with suppress(redis.RedisError):  # it expires
+            lease._run("release")
 
 
 def open_jobs(key: str) -> int:
-    """How many jobs of the workspace with this key have not ended."""
+    """Returns the number of jobs of a workspace that have not ended."""
     with connection.translated_errors():
         return int(connection.client().scard(redis_keys.open_jobs(key)))

@@ -1,4 +1,4 @@
-"""What the workers that run processors have to offer."""
+"""Resources of the workers that run processors."""
 
 from __future__ import annotations
 
@@ -15,8 +15,11 @@ from ocr_tasks.ocrd.model import RECOGNIZE
 
 
 def machine(processors: Collection[str]) -> dict[str, Any]:
-    """What this machine has for these processors: bytes of memory, cores, CUDA."""
-    # Ours uses no graphics card, and asking about one takes a second.
+    """Returns this machine's bytes of memory, cores and CUDA version.
+
+    CUDA is not detected if `processors` contains only the built-in processor.
+    """
+    # The built-in processor uses no GPU, and detection takes a second.
     version = _cuda_version() if set(processors) != {RECOGNIZE} else None
     return {
         "ram": psutil.virtual_memory().total,
@@ -27,22 +30,22 @@ def machine(processors: Collection[str]) -> dict[str, Any]:
 
 
 def _cuda_version() -> str | None:
-    """The newest CUDA that the driver here knows, if there is one with a card."""
+    """Returns the newest CUDA version that the driver supports; None without a GPU."""
     program = shutil.which("nvidia-smi")
     if program is None:
         return None
     try:
-        said = subprocess.run(
+        output = subprocess.run(
             [program, "--query"], capture_output=True, text=True, timeout=20, check=True
         ).stdout
     except (OSError, subprocess.SubprocessError):
         return None
-    lines = (line.partition(":") for line in said.splitlines())
+    lines = (line.partition(":") for line in output.splitlines())
     return next((value.strip() for name, _, value in lines if "CUDA Version" in name), None)
 
 
 def describe() -> dict[str, Any]:
-    """What the hosts of living workers with processors have in all."""
+    """Returns the total resources of the hosts of running workers with processors."""
     hosts = {
         worker.name.partition(":")[0]: worker.machine
         for worker in worker_registry.live_workers()

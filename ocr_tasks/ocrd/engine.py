@@ -1,4 +1,4 @@
-"""Reads an image with Tesseract, in this process or, without `tesserocr`, by its program."""
+"""Runs Tesseract on images, in this process or, without `tesserocr`, with its program."""
 
 from __future__ import annotations
 
@@ -17,14 +17,17 @@ from ocr_tasks.formats.page_lines import Polygon
 from ocr_tasks.options import INTERNAL_LANGUAGES
 from ocr_tasks.plugin import engine, tesseract
 
-#: Tesseract's page segmentation mode for an image of one line, and the pixels of paper around it.
-_ONE_LINE, _MARGIN = 7, 10
-#: Pixels below which no line has text, though Tesseract may find some.
-_LEAST = 4
+#: Tesseract's page segmentation mode for one line, and the margin around a line in pixels.
+_SINGLE_LINE, _MARGIN = 7, 10
+#: Minimum width and height of a line in pixels; smaller ones contain no text.
+_MIN_PIXELS = 4
 
 
 def check_languages(languages: str) -> tuple[str, ...]:
-    """The languages that are named, joined by +, if they are installed."""
+    """Returns the languages in a `+`-separated list.
+
+    Raises errors.ParametersInvalid if one is not installed.
+    """
     names = tuple(languages.split("+"))
     installed = engine.languages() - INTERNAL_LANGUAGES
     missing = [name for name in names if name not in installed]
@@ -36,15 +39,21 @@ def check_languages(languages: str) -> tuple[str, ...]:
     return names
 
 
-def read(image: Image.Image, languages: tuple[str, ...], pagesegmode: int, seconds: float) -> Page:
-    """What is read in an image, in its pixels; `dpi` in its `info` is believed, if it is there."""
+def recognize(
+    image: Image.Image, languages: tuple[str, ...], pagesegmode: int, seconds: float
+) -> Page:
+    """Recognizes the text of an image; the result's coordinates are pixels.
+
+    `dpi` in the image's `info` is used if it is set. Raises errors.PageTimeout after `seconds`, and
+    errors.PageUnreadable.
+    """
     found: str | bytes
     try:
         if tesseract.available():
             model = tesseract.Model(languages)
             found = tesseract.read(image, model, pagesegmode=pagesegmode, seconds=seconds).hocr
         else:
-            found = _by_program(image, languages, pagesegmode, seconds)
+            found = _run_program(image, languages, pagesegmode, seconds)
     except (tesseract.TimeLimit, subprocess.TimeoutExpired):
         raise errors.PageTimeout(f"Tesseract took more than {seconds:g} seconds") from None
     except tesseract.Refused as refused:
@@ -53,53 +62,53 @@ def read(image: Image.Image, languages: tuple[str, ...], pagesegmode: int, secon
     return hocr.parse(found, 1, float(dpi[1]) if dpi else None)
 
 
-def read_lines(
+def recognize_lines(
     image: Image.Image,
     polygons: Iterable[Polygon],
     languages: tuple[str, ...],
     seconds: float,
 ) -> list[tuple[Word, ...]]:
-    """What is read in each of the lines of an image, whose places are known."""
+    """Recognizes the words of each line of an image, whose polygons are given."""
     deadline = time.monotonic() + seconds
     found = []
     for polygon in polygons:
         left = deadline - time.monotonic()
         if left <= 0:
             raise errors.PageTimeout(f"Tesseract took more than {seconds:g} seconds")
-        found.append(_read_line(image, polygon, languages, left))
+        found.append(_recognize_line(image, polygon, languages, left))
     return found
 
 
-def _read_line(
+def _recognize_line(
     image: Image.Image, polygon: Polygon, languages: tuple[str, ...], seconds: float
 ) -> tuple[Word, ...]:
     box = _box(polygon, image.size)
     if box is None:
         return ()
     left, top = box[:2]
-    line = _cut_out(image, box, [(x - left, y - top) for x, y in polygon])
+    line = _crop_line(image, box, [(x - left, y - top) for x, y in polygon])
     try:
-        page = read(line, languages, _ONE_LINE, seconds)
-    except errors.PageUnreadable:  # too small to be read
+        page = recognize(line, languages, _SINGLE_LINE, seconds)
+    except errors.PageUnreadable:  # too small
         return ()
     across, down = left - _MARGIN, top - _MARGIN
     return tuple(
-        Word(word.text, _inside(word.box, across, down, box), word.confidence)
+        Word(word.text, _translate(word.box, across, down, box), word.confidence)
         for word in page.words
     )
 
 
 def _box(polygon: Polygon, size: tuple[int, int]) -> Box | None:
-    """The box around a polygon, cut to an image of this size; None if no text fits in there."""
+    """Returns a polygon's box, clipped to the image size; None if it is too small for text."""
     across, down = zip(*polygon, strict=True)
     left, top = max(0, min(across)), max(0, min(down))
     right, bottom = min(size[0], max(across)), min(size[1], max(down))
-    fits = min(right - left, bottom - top) >= _LEAST
+    fits = min(right - left, bottom - top) >= _MIN_PIXELS
     return (left, top, right, bottom) if fits else None
 
 
-def _cut_out(image: Image.Image, box: Box, polygon: Polygon) -> Image.Image:
-    """The line alone, on paper of its own colour: its neighbours may reach into its box."""
+def _crop_line(image: Image.Image, box: Box, polygon: Polygon) -> Image.Image:
+    """Returns the image of one line; other lines in its box are painted over with paper color."""
     part = image.crop(box)
     if part.mode in ("1", "P"):
         part = part.convert("L" if part.mode == "1" else "RGB")
@@ -115,14 +124,14 @@ def _cut_out(image: Image.Image, box: Box, polygon: Polygon) -> Image.Image:
     return line
 
 
-def _inside(box: Box, across: int, down: int, bounds: Box) -> Box:
-    """A box moved, and cut to bounds."""
+def _translate(box: Box, across: int, down: int, bounds: Box) -> Box:
+    """Moves a box and clips it to bounds."""
     left, right = (max(bounds[0], min(x + across, bounds[2])) for x in (box[0], box[2]))
     top, bottom = (max(bounds[1], min(y + down, bounds[3])) for y in (box[1], box[3]))
     return left, top, right, bottom
 
 
-def _by_program(
+def _run_program(
     image: Image.Image, languages: tuple[str, ...], pagesegmode: int, seconds: float
 ) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
@@ -130,13 +139,13 @@ def _by_program(
         dpi = image.info.get("dpi")
         image.save(path, compress_level=1, **({"dpi": dpi} if dpi else {}))
         command = ["tesseract", str(path), "stdout", "-l", "+".join(languages)]
-        done = subprocess.run(
+        process = subprocess.run(
             [*command, "--psm", str(pagesegmode), "hocr"],
             capture_output=True,
             timeout=seconds,
             check=False,
         )
-    if done.returncode or not done.stdout:
-        said = done.stderr.decode(errors="replace").strip().splitlines()
-        raise tesseract.Refused(said[-1] if said else "")
-    return done.stdout
+    if process.returncode or not process.stdout:
+        stderr = process.stderr.decode(errors="replace").strip().splitlines()
+        raise tesseract.Refused(stderr[-1] if stderr else "")
+    return process.stdout

@@ -1,4 +1,4 @@
-"""OCR-D: what it adds to the core; see `extensions`."""
+"""The extension for OCR-D; see `ocr_tasks.extensions`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class OcrdExtension(extensions.Extension):
-    """Processors, workflows and workspaces of OCR-D."""
+    """OCR-D's processors, workflows and workspaces."""
 
     commands: ClassVar[Mapping[str, tuple[str, str]]] = {
         "ocrd": ("run OCR-D processors and workflows on a server", "ocr_tasks.ocrd.commands.fill")
@@ -28,7 +28,7 @@ class OcrdExtension(extensions.Extension):
     jobs_hint = "This is a processing job; see /ocrd/processor/job"
 
     def __init__(self) -> None:
-        #: The processors that this worker offers, with their descriptions.
+        #: The descriptions of the processors that this worker offers, by name.
         self._offered: dict[str, dict[str, Any]] = {}
 
     def owns(self, record: Record) -> bool:
@@ -92,7 +92,7 @@ class OcrdExtension(extensions.Extension):
     def shared_folders(self) -> list[Path]:
         from ocr_tasks.ocrd import workspaces
 
-        return [workspaces.all_workspaces()]  # documents can be made of a workspace's images
+        return [workspaces.all_workspaces()]  # documents can be created from a workspace's images
 
     def metrics(self, counters: Mapping[str, str]) -> Iterable[Metric]:
         from ocr_tasks.ocrd import metrics

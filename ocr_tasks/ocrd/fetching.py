@@ -1,4 +1,4 @@
-"""Fetches a METS file from the web, and files that it names."""
+"""Downloads a METS file and the files that it references."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from urllib.parse import quote
 
 from ocr_tasks import errors
 from ocr_tasks.ocrd.mets.mets import File, Mets, is_group_name
-from ocr_tasks.ocrd.mets.paths import fault, is_url, is_web_address
+from ocr_tasks.ocrd.mets.paths import is_http_url, is_url, path_error
 from ocr_tasks.security import fetch, url_guard
 from ocr_tasks.storage import layout
 
 if TYPE_CHECKING:
     import httpx
 
-_ENDINGS = {
+_SUFFIXES = {
     "image/tiff": ".tif",
     "image/jpeg": ".jpg",
     "image/png": ".png",
@@ -30,103 +30,106 @@ _ENDINGS = {
 
 
 class Fetcher(fetch.Fetcher):
-    """Fetches the files of a workspace within limits that hold for all of them together."""
+    """Downloads the files of a workspace; its limits apply to all of them together."""
 
     def __init__(
         self, seconds: float, most_bytes: int, resolve: url_guard.Resolve = url_guard.resolve
     ) -> None:
-        """`most_bytes` is for all files."""
+        """`seconds` and `most_bytes` are limits for all files together."""
         super().__init__(
             seconds, most_bytes, errors.WorkspaceDownloadFailed, errors.WorkspaceInvalid, resolve
         )
 
     def save(self, url: str, path: Path, most: int | None = None) -> str:
         """Downloads a URL to a file and returns the final URL after redirects."""
-        with self.open(url) as (address, pieces):
+        with self.open(url) as (final_url, chunks):
             size = 0
             with layout.storage_errors():
                 path.parent.mkdir(parents=True, exist_ok=True)
                 file = path.open("xb")
             with file:
-                for piece in pieces:
-                    size += len(piece)
+                for chunk in chunks:
+                    size += len(chunk)
                     if most is not None and size > most:
                         raise errors.WorkspaceInvalid(f"{url:.200} is larger than {most} bytes")
                     with layout.storage_errors():
-                        file.write(piece)
-            return address
+                        file.write(chunk)
+            return final_url
 
 
-def fill(
+def fetch_files(
     fetcher: Fetcher, mets: Mets, url: str, path: Path, groups: Collection[str], most: int
 ) -> None:
-    """Fetches the files of some groups beside a METS file, and says in `mets` where they are.
+    """Downloads the files of some groups, and updates their locations in `mets`.
 
-    `url` is where METS came from, `path` where it is now. Paths stay as they are, as the XML of
-    pages may name them; what has an address becomes `<group>/<id>.<ending>`. Files of other groups
-    keep their addresses.
+    `url` is the URL of the METS file, `path` its local path, next to which the files are stored,
+    and `most` the maximum number of files. Local paths are kept, because PAGE documents may
+    reference them; files with a URL are saved as `<group>/<id>.<suffix>`. Files of other groups
+    keep their URLs.
     """
     base = url_guard.url(url)
-    wanted = {path.name: url}
+    urls = {path.name: url}
     for file in mets.files():
-        address = _address(file, base)
+        file_url = _url(file, base)
         if file.group not in groups:
-            mets.point(file.id, address)
+            mets.set_location(file.id, file_url)
             continue
         name = str(PurePosixPath(file.href)) if file.local else _name(file)
-        if wanted.setdefault(name, address) != address:
+        if urls.setdefault(name, file_url) != file_url:
             raise errors.WorkspaceInvalid(
                 f"METS references two files that would both be stored as {name!r:.200}"
             )
-        mets.point(file.id, name)
-    if len(wanted) > most:
+        mets.set_location(file.id, name)
+    if len(urls) > most:
         raise errors.WorkspaceInvalid(f"METS references more than {most} files", limit=most)
-    for above in {str(folder) for name in wanted for folder in PurePosixPath(name).parents}:
-        if above in wanted:
+    for above in {str(folder) for name in urls for folder in PurePosixPath(name).parents}:
+        if above in urls:
             raise errors.WorkspaceInvalid(f"METS uses {above!r:.200} as a file and as a folder")
-    del wanted[path.name]
-    _all(fetcher, [(address, path.parent / name) for name, address in wanted.items()])
+    del urls[path.name]
+    _fetch_all(fetcher, [(url, path.parent / name) for name, url in urls.items()])
 
 
-def _address(file: File, base: httpx.URL) -> str:
-    """Where a file is on the web."""
-    wrong = fault(file.href) if file.local else ""
+def _url(file: File, base: httpx.URL) -> str:
+    """Returns the URL of a file. Raises errors.WorkspaceInvalid for other locations."""
+    wrong = path_error(file.href) if file.local else ""
     if file.local and not wrong and not is_url(file.href):
-        # A path is no address yet: `#`, `?` and `%` are letters of it.
+        # In a path, `#`, `?` and `%` are ordinary characters.
         return str(base.join("./").copy_with(query=None)) + quote(file.href, safe="/")
-    if file.local or not is_web_address(file.href):
+    if file.local or not is_http_url(file.href):
         wrong = wrong or "it is not an http(s) URL"
         raise errors.WorkspaceInvalid(f"METS references {file.href!r:.200}: {wrong}")
     return file.href
 
 
 def _name(file: File) -> str:
+    """Returns the path for a file that has a URL."""
     if not is_group_name(file.id):
         raise errors.WorkspaceInvalid(f"METS has a file with the invalid ID {file.id!r:.200}")
-    ending = _ENDINGS.get(file.media_type, "")
+    suffix = _SUFFIXES.get(file.media_type, "")
     if "xml" in file.media_type:
-        ending = ".xml"
-    elif not ending:
+        suffix = ".xml"
+    elif not suffix:
         suffix = PurePosixPath(url_guard.url(file.href).path).suffix
-        ending = suffix if re.fullmatch(r"\.[A-Za-z0-9]{1,8}", suffix) else ""
-    return f"{file.group}/{file.id}{ending}"
+        if not re.fullmatch(r"\.[A-Za-z0-9]{1,8}", suffix):
+            suffix = ""
+    return f"{file.group}/{file.id}{suffix}"
 
 
-def _all(fetcher: Fetcher, wanted: list[tuple[str, Path]]) -> None:
-    """Fetches files, a few at once, until one cannot be fetched."""
+def _fetch_all(fetcher: Fetcher, downloads: list[tuple[str, Path]]) -> None:
+    """Downloads files concurrently, and stops at the first failure."""
     failures: list[Exception] = []
 
-    def save(address: str, path: Path) -> None:
+    def save(url: str, path: Path) -> None:
         try:
             if not failures:
-                fetcher.save(address, path)
+                fetcher.save(url, path)
         except Exception as error:
             failures.append(error)
             fetcher.give_up()
 
     with ThreadPoolExecutor(fetch.AT_ONCE) as pool:
-        for row in wanted:
+        for row in downloads:
             pool.submit(save, *row)
-    # Those after the first one failed because of it.
+    # Later failures are consequences of the first.
     if failures:
         raise failures[0]

@@ -1,7 +1,7 @@
-"""Tells the end of jobs of processors: to an address, or on a list in Redis.
+"""Result messages of processor jobs: sent to a callback URL, or appended to a list in Redis.
 
-The message is the result message of OCR-D's specification, which calls the state `status`, and of
-its core, which calls it `state`: it has both.
+The message contains the state twice: as `status`, its name in OCR-D's specification, and as
+`state`, its name in OCR-D's core.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
 
 
 def check_name(name: str) -> None:
-    """Makes sure that a list of results may have this name."""
+    """Raises errors.ProcessingInvalid unless a result queue may have this name."""
     if not _NAME.fullmatch(name):
         raise errors.ProcessingInvalid(
             "result_queue_name: use at most 100 letters, digits, dots, hyphens and underscores"
         )
 
 
-def beginning(job_id: str, workspace: Workspace) -> str:
-    """The message on a list but for its state, as YAML."""
+def prefix(job_id: str, workspace: Workspace) -> str:
+    """Returns the message for a result queue without the final state, as YAML."""
     rows = {"job_id": job_id, "path_to_mets": str(workspace.mets), "workspace_id": workspace.id}
     return "".join(f"{name}: {json.dumps(value)}\n" for name, value in rows.items())
 
 
 def of_job(job: ProcessorJob) -> dict[str, str]:
-    """The message to an address, of a job that has ended."""
+    """Returns the message to the callback URL of a job that has ended."""
     return {
         "job_id": job.id,
         "state": job.state,
@@ -45,7 +45,10 @@ def of_job(job: ProcessorJob) -> dict[str, str]:
 
 
 def of_workflow(job: WorkflowJob, event: str) -> dict[str, str]:
-    """The message to an address, of a run of a workflow that has `succeeded` or `failed`."""
+    """Returns the message to the callback URL of a workflow run.
+
+    `event` is `succeeded` or `failed`.
+    """
     state = "SUCCESS" if event == "succeeded" else "FAILED"
     return {
         "job_id": job.id,
@@ -57,7 +60,10 @@ def of_workflow(job: WorkflowJob, event: str) -> dict[str, str]:
 
 
 def results(name: str, owner: str, seconds: float) -> Iterator[dict[str, str]]:
-    """Takes messages from a list, the oldest first; waits for one for so many seconds."""
+    """Removes and yields the messages of a result queue, oldest first.
+
+    If the queue is empty, waits up to `seconds` for a message.
+    """
     check_name(name)
     key = redis_keys.results(owner, name)
     deadline = time.monotonic() + seconds
@@ -66,9 +72,9 @@ def results(name: str, owner: str, seconds: float) -> Iterator[dict[str, str]]:
             message = connection.client().lpop(key)
             if message is not None:
                 yield _parsed(str(message))
-                deadline = 0.0  # what is there already, and no more
+                deadline = 0.0  # do not wait for more
             elif (left := deadline - time.monotonic()) > 0:
-                # Shorter than the client waits for an answer of Redis.
+                # Shorter than the socket timeout of the Redis client.
                 found = connection.client().blpop([key], timeout=min(left, 2.0))
                 if found:
                     yield _parsed(str(found[1]))
@@ -78,6 +84,6 @@ def results(name: str, owner: str, seconds: float) -> Iterator[dict[str, str]]:
 
 
 def _parsed(message: str) -> dict[str, str]:
-    """A message of ours, whose YAML is a line for each field."""
+    """Returns the fields of a message; its YAML has one line per field."""
     rows = (line.partition(": ") for line in message.splitlines())
     return {name: json.loads(value) if value[:1] == '"' else value for name, _, value in rows}

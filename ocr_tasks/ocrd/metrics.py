@@ -11,7 +11,7 @@ from ocr_tasks.model import State
 from ocr_tasks.ocrd import redis_keys
 from ocr_tasks.redis import connection
 
-#: States of processor jobs: those of documents, and waiting for other jobs.
+#: States of processor jobs: those of documents, and `deferred` (waits for other jobs).
 _STATES = ("deferred", *State)
 _ENDED = (State.SUCCEEDED, State.FAILED, State.CANCELLED)
 

@@ -1,13 +1,13 @@
-"""The METS file of a workspace on which many processors work at the same time.
+"""Reads and updates the METS file of a workspace on which many runs work at the same time.
 
-A run works on a METS file of its own, with its pages alone. What it changed is put into the real
-one under a lease. Writing the METS file of ten thousand pages takes a second, for which every page
-of a workflow would wait: so the changes of such runs are first kept beside it, each as a METS file
-of its own, and put into it together.
+A run works on its own METS file, which contains only its pages. Its changes are merged into the
+workspace's METS file under a lease. Writing a METS file of ten thousand pages takes a second.
+Therefore the changes of page-wise runs are first stored next to it, each as a METS file, and merged
+together:
 
     mets.xml
-    .mets.xml.pending/<run>.xml           what a run changed that is not in there yet
-    .mets.xml.pending/<run>--<page>.xml   likewise, of one page
+    .mets.xml.pending/<run>.xml           changes of a run that have not been merged
+    .mets.xml.pending/<run>--<page>.xml   the same, of a run with one page
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ from ocr_tasks.ocrd import claims
 from ocr_tasks.ocrd.mets.mets import Mets
 from ocr_tasks.storage import atomic, layout
 
-#: Changes that are kept beside a METS file, and seconds for which it is not written then; with so
-#: few open jobs of a workspace, each writes it at once: the last one must.
-_MOST, _SECONDS, _FEW = 256, 20.0, 16
+#: Limits of pending changes: their number, and the age of the METS file in seconds. If at most
+#: `_FEW_JOBS` jobs of the workspace are open, each merges at once, because the last one must.
+_MAX_PENDING, _MAX_SECONDS, _FEW_JOBS = 256, 20.0, 16
 
-#: Characters of a page's id that are put into the name of a file.
-_LONGEST = 100
+#: Maximum characters of a page id in a file name.
+_MAX_ID_LENGTH = 100
 
 _NAME = re.compile(r"[A-Za-z0-9-]+?(?:--(?P<page>[A-Za-z_][A-Za-z0-9_.-]*))?\.xml")
 
 
 def read(mets: Path) -> Mets:
-    """All that the METS file of a workspace says, with what is pending.
+    """Returns the content of a workspace's METS file, with pending changes.
 
-    It may be the one that others have: it must not be changed.
+    The result may be shared; it must not be modified.
     """
-    # First these: what is put into the METS file meanwhile is there twice then, and never missing.
+    # Read before the METS file: changes that are merged meanwhile are then read twice, not missed.
     changes = list(_changes(mets, None))
     if not changes:
-        return _kept(mets)
+        return _cached(mets)
     found = Mets.read(mets)
     for change in changes:
         found.merge(change)
@@ -51,25 +51,25 @@ def read(mets: Path) -> Mets:
 
 
 def excerpt(mets: Path, pages: Collection[str] | None, groups: Collection[str]) -> Mets:
-    """A METS file for a run: of some pages, or of all; it is nobody else's."""
+    """Returns a METS file for a run, with some pages or all; the caller may modify it."""
     changes = list(_changes(mets, pages))
-    found = Mets.read(mets) if pages is None else _kept(mets).excerpt(pages, groups)
+    found = Mets.read(mets) if pages is None else _cached(mets).excerpt(pages, groups)
     for change in changes:
         found.merge(change)
     return found
 
 
-def _kept(mets: Path) -> Mets:
-    """A METS file, which a process reads once, unless it changed."""
+def _cached(mets: Path) -> Mets:
+    """Returns a METS file from a cache that is keyed by inode, size and modification time."""
     try:
         state = mets.stat()
     except OSError:
-        return Mets.read(mets)  # says why not
-    return _read_once(mets, state.st_ino, state.st_size, state.st_mtime_ns)
+        return Mets.read(mets)  # raises with the reason
+    return _read_cached(mets, state.st_ino, state.st_size, state.st_mtime_ns)
 
 
 @lru_cache(maxsize=2)
-def _read_once(path: Path, inode: int, size: int, changed: int) -> Mets:
+def _read_cached(path: Path, inode: int, size: int, changed: int) -> Mets:
     return Mets.read(path)
 
 
@@ -77,40 +77,40 @@ def _read_once(path: Path, inode: int, size: int, changed: int) -> Mets:
 
 
 def put(mets: Path, key: str, run_id: str, changes: Mets, page: str = "") -> None:
-    """Puts what a run changed into the METS file of a workspace with this key.
+    """Adds the changes of a run to the METS file of the workspace with this key.
 
-    With a page it is one of many runs, and may be kept beside it for a while.
+    With `page`, the run is one of many, and its changes may stay pending for up to 20 seconds.
     """
-    name = f"{run_id}--{page}.xml" if 0 < len(page) <= _LONGEST else f"{run_id}.xml"
+    name = f"{run_id}--{page}.xml" if 0 < len(page) <= _MAX_ID_LENGTH else f"{run_id}.xml"
     with layout.storage_errors():
-        _keep(_folder(mets), name, changes)
-    if not page or _is_time(mets, key):
-        settle(mets, key)
+        _write_changes(_folder(mets), name, changes)
+    if not page or _is_merge_due(mets, key):
+        merge_pending(mets, key)
 
 
-def _keep(folder: Path, name: str, changes: Mets) -> None:
+def _write_changes(folder: Path, name: str, changes: Mets) -> None:
     while True:
         folder.mkdir(exist_ok=True)
-        with suppress(FileNotFoundError):  # somebody has just removed the folder
+        with suppress(FileNotFoundError):  # the folder has just been removed
             return changes.write(folder / name)
 
 
-def _is_time(mets: Path, key: str) -> bool:
+def _is_merge_due(mets: Path, key: str) -> bool:
     return (
-        claims.open_jobs(key) <= _FEW
-        or len(_pending(mets)) >= _MOST
-        or time.time() - mets.stat().st_mtime > _SECONDS
+        claims.open_jobs(key) <= _FEW_JOBS
+        or len(_pending(mets)) >= _MAX_PENDING
+        or time.time() - mets.stat().st_mtime > _MAX_SECONDS
     )
 
 
-def settle_if_few(mets: Path, key: str) -> None:
-    """Puts what is pending into a METS file, if there are no more than a few open jobs."""
-    if _folder(mets).exists() and claims.open_jobs(key) <= _FEW:
-        settle(mets, key)
+def merge_pending_if_few_jobs(mets: Path, key: str) -> None:
+    """Merges pending changes if few jobs of the workspace are open."""
+    if _folder(mets).exists() and claims.open_jobs(key) <= _FEW_JOBS:
+        merge_pending(mets, key)
 
 
-def settle(mets: Path, key: str) -> None:
-    """Puts what is pending into a METS file."""
+def merge_pending(mets: Path, key: str) -> None:
+    """Merges pending changes into a METS file."""
     if not _folder(mets).exists():
         return
     with claims.mets_lease(key) as lease:
@@ -124,11 +124,11 @@ def settle(mets: Path, key: str) -> None:
             with atomic.replacing(mets) as part:
                 merged.write(part)
                 shutil.copymode(mets, part)
-                lease.keep()
+                lease.renew()
             atomic.fsync(mets.parent)
         for name in names:
             (_folder(mets) / name).unlink(missing_ok=True)
-        with suppress(OSError):  # somebody has just put something there
+        with suppress(OSError):  # a change has just been added
             _folder(mets).rmdir()
 
 
@@ -137,7 +137,7 @@ def _folder(mets: Path) -> Path:
 
 
 def _pending(mets: Path) -> list[str]:
-    """The names of the files with changes, the oldest first."""
+    """Returns the names of the files with pending changes, oldest first."""
     rows: list[tuple[int, str]] = []
     with suppress(FileNotFoundError):
         for entry in os.scandir(_folder(mets)):
@@ -153,6 +153,6 @@ def _changes(mets: Path, pages: Collection[str] | None) -> Iterator[Mets]:
         page = found["page"] if found else None
         if pages is None or page is None or page in pages:
             path = _folder(mets) / name
-            with suppress(FileNotFoundError):  # it is in the METS file by now
+            with suppress(FileNotFoundError):  # it has just been merged
                 content = path.read_bytes()
                 yield Mets.parse(content)

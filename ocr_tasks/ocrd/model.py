@@ -1,4 +1,4 @@
-"""The words of OCR-D: a job of a processor, its states, a workflow, a workspace. Data only."""
+"""OCR-D's data model: processor jobs and their states, workflows, workspaces. Data only."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any
 
 from ocr_tasks import settings
 
-#: The name of our own processor, which needs nothing else to be installed.
+#: The built-in processor, which is always installed.
 RECOGNIZE = settings.OWN_PROCESSOR
 
-#: What a worker that runs Nextflow scripts offers, and the name of its queue.
+#: The processor of workers that run Nextflow scripts, and the name of its queue.
 NEXTFLOW = "nextflow"
 
 
 class ProcessingState(StrEnum):
-    """Where a job is, in OCR-D's words. CACHED: it waits for other jobs."""
+    """The state of a job in OCR-D's terms. CACHED: it waits for other jobs."""
 
     CACHED = "CACHED"
     QUEUED = "QUEUED"
@@ -30,10 +30,10 @@ class ProcessingState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """A workspace: a METS file, and the files that it names beside it and below.
+    """A workspace: a METS file, and the files next to it and below that it references.
 
-    `id` is '' for one that was not uploaded but lies in a folder of OCR_OCRD_FOLDERS. `key` tells
-    workspaces apart, by the METS file's real path.
+    `id` is '' if the workspace was not uploaded but is in a folder of OCR_OCRD_FOLDERS. The key of
+    a workspace is `workspaces.key`.
     """
 
     id: str
@@ -50,7 +50,7 @@ class Workspace:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run of a processor that is asked for. `page_id` is in OCR-D's syntax, '' for all pages."""
+    """A requested run of a processor. `page_id` has OCR-D's syntax; '' means all pages."""
 
     processor: str
     input_file_grps: tuple[str, ...]
@@ -65,10 +65,10 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class ProcessorJob:
-    """A job of a processor. The id is the Celery task id. Times are seconds since the epoch.
+    """A processor job. Its id is the Celery task id. Times are seconds since the epoch.
 
-    `pages` are the ids of the pages that are meant, None for all; `workflow_job` is the id of the
-    run of a workflow that it belongs to, or ''.
+    `pages` are the ids of the selected pages, or None for all. `workflow_job` is the id of the
+    workflow run that the job belongs to, or ''.
     """
 
     id: str
@@ -89,7 +89,7 @@ class ProcessorJob:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One line of a workflow, from 1. `processor` begins with `ocrd-`."""
+    """One line of a workflow; `line` is 1-based. `processor` begins with `ocrd-`."""
 
     line: int
     processor: str
@@ -100,7 +100,10 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class WorkflowJob:
-    """A run of a workflow. `jobs` are the ids of its jobs, in their order, by page ('' for all)."""
+    """A run of a workflow.
+
+    `jobs` are the ids of its jobs in the order of the steps, by page id ('' for all pages).
+    """
 
     id: str
     path_to_mets: Path

@@ -1,7 +1,7 @@
-"""Nextflow scripts, which older texts of OCR-D's Web API have for workflows.
+"""Nextflow scripts, the workflows of older versions of OCR-D's Web API.
 
-Such a script runs whatever its author likes, as whoever runs the worker. So there is a worker for
-them only where the operator names `nextflow` among its processors.
+A script can run any command with the rights of the worker. Only workers that are configured to
+offer the processor `nextflow` run scripts.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from ocr_tasks import errors, settings
 from ocr_tasks.ocrd.model import NEXTFLOW
 
-#: In the place of ocrd-tool.json.
+#: The description of the processor, in the format of ocrd-tool.json.
 TOOL: dict[str, Any] = {
     "executable": NEXTFLOW,
     "description": "Runs workflows that are Nextflow scripts",
@@ -30,13 +30,16 @@ TOOL: dict[str, Any] = {
 
 
 def program() -> str | None:
-    """Where the program is, if it is here."""
+    """Returns the path of the program, or None if it is not installed."""
     folders = [*filter(None, settings.get().ocrd_path.split(":")), os.environ.get("PATH", "")]
     return shutil.which(NEXTFLOW, path=os.pathsep.join(folders))
 
 
 def run(script: str, mets: Path, folder: Path, log: Path) -> None:
-    """Runs a script with the METS file as `--mets`, in a folder of its own for work files."""
+    """Runs a script with the METS file as `--mets`, and appends its output to `log`.
+
+    `folder` is for work files. Raises errors.ProcessorFailed unless the exit status is 0.
+    """
     found = program()
     if found is None:
         raise errors.ProcessorFailed("nextflow is no longer installed on this worker")
@@ -46,13 +49,13 @@ def run(script: str, mets: Path, folder: Path, log: Path) -> None:
     command = [found, "-q", "run", str(file), "-ansi-log", "false", "-work-dir", str(folder)]
     command += ["--mets", str(mets), "--workspace_dir", str(mets.parent)]
     environment = os.environ | {"NXF_HOME": str(folder / "home"), "NXF_OFFLINE": "true"}
-    with log.open("ab") as words:
+    with log.open("ab") as output:
         status = subprocess.run(
             command,
             cwd=folder,
             env=environment,
             stdin=subprocess.DEVNULL,
-            stdout=words,
+            stdout=output,
             stderr=subprocess.STDOUT,
             check=False,
         ).returncode

@@ -1,8 +1,8 @@
-"""The life of a job of a processor as its client sees it: submit, read, cancel.
+"""The life of a processor job as its client sees it: submit, read, cancel.
 
-Such a job is one of ours (`jobs`): its record, lease, takeover and message are the same. What it
-has more is in `lua/job.lua`: it waits for the jobs that it depends on, and for those that write the
-same pages of the same file groups; what follows from its end is done there too.
+It has the record, lease, recovery and message of any job (`jobs`). In addition,
+`lua/include/job.lua` makes it wait for the jobs that it depends on and for jobs that write the same
+pages of the same file groups, and queues or cancels the jobs that wait for it when it ends.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from ocr_tasks.jobs import lifecycle
 from ocr_tasks.model import Progress
 from ocr_tasks.ocrd import messages, mets_files, queueing, records, redis_keys, tools, workspaces
 from ocr_tasks.ocrd.mets.mets import Mets, is_group_name
-from ocr_tasks.ocrd.mets.paths import fault
+from ocr_tasks.ocrd.mets.paths import path_error
 from ocr_tasks.ocrd.model import ProcessingState, ProcessorJob, Run, Workspace
 from ocr_tasks.ocrd.records import PlannedRun
 from ocr_tasks.redis import connection, keys
 from ocr_tasks.security import url_guard
 from ocr_tasks.storage import layout
 
-#: Our states in OCR-D's words.
+#: OCR-D's names of the job states.
 STATES = {
     "deferred": ProcessingState.CACHED,
     "queued": ProcessingState.QUEUED,
@@ -36,37 +36,41 @@ STATES = {
     "cancelled": ProcessingState.CANCELLED,
 }
 
-#: Jobs that a job may wait for, and open jobs of a workspace that are asked which groups they make.
-_MOST_DEPENDENCIES, _MOST_ASKED = 10_000, 10_000
+#: Maximum number of dependencies of a job, and of open jobs of a workspace whose output file
+#: groups are read.
+_MOST_DEPENDENCIES, _MAX_SAMPLED_JOBS = 10_000, 10_000
 
 
 def submit(run: Run, workspace: Workspace, owner: str) -> ProcessorJob:
-    """Makes a job of a run, which is queued as soon as no other job is in its way."""
+    """Creates the job of a run, and queues it unless it has to wait for other jobs."""
     mets = mets_files.read(workspace.mets)
-    run = checked(run)
+    run = validated(run)
     _check_dependencies(run, owner)
     check_groups(run, mets, workspace, owner)
-    check_room(1)
+    check_capacity(1)
     planned = plan(run, workspace, owner, pages_of(mets, run.page_id))
-    put([planned])
+    create([planned])
     return read(planned.id, owner)
 
 
-def check_room(wanted: int) -> None:
-    """Makes sure that so many jobs more may be open."""
+def check_capacity(count: int) -> None:
+    """Raises errors.QueueFull if `count` more jobs would exceed OCR_OCRD_MAX_JOBS."""
     with connection.translated_errors(), connection.client().pipeline(transaction=False) as pipe:
         for state in ("deferred", "queued", "running"):
             pipe.zcard(redis_keys.processing_in(state))
         there = sum(pipe.execute())
     most = settings.get().ocrd_max_jobs
-    if there + wanted > most:
+    if there + count > most:
         raise errors.QueueFull(
             f"{there} of at most {most} processing jobs are open", retry_after=60
         )
 
 
-def checked(run: Run) -> Run:
-    """The run with all its parameters, if its processor can be run so."""
+def validated(run: Run) -> Run:
+    """Returns the run with defaults added to its parameters.
+
+    Raises an error if no worker offers the processor, or if the run is invalid.
+    """
     try:
         tool = tools.tool(run.processor)
     except errors.ProcessorNotFound as error:
@@ -102,24 +106,27 @@ def _check_dependencies(run: Run, owner: str) -> None:
 
 
 def check_groups(run: Run, mets: Mets, workspace: Workspace, owner: str) -> None:
-    """Makes sure that what a run reads is there, or will be, and lies in the workspace."""
+    """Checks that the input file groups exist, or will exist, and are in the workspace.
+
+    Raises errors.FileGroupUnknown or errors.WorkspaceInvalid.
+    """
     for file in mets.files():
-        # Workspaces that were uploaded have been looked into; those named by their path have not.
-        wrong = fault(file.href) if file.local and file.group in run.input_file_grps else ""
+        # Uploaded workspaces have been checked; those named by their path have not.
+        wrong = path_error(file.href) if file.local and file.group in run.input_file_grps else ""
         if wrong:
             raise errors.WorkspaceInvalid(f"METS references {file.href!r:.200}: {wrong}")
     unknown = set(run.input_file_grps) - set(mets.groups)
     if unknown:
-        unknown -= _groups_to_come(workspaces.key(workspace))
+        unknown -= _future_groups(workspaces.key(workspace))
     if unknown:
         raise errors.FileGroupUnknown(f"The file group {sorted(unknown)[0]!r} does not exist")
 
 
-def _groups_to_come(workspace: str) -> set[str]:
-    """The file groups that open jobs of a workspace make."""
+def _future_groups(workspace: str) -> set[str]:
+    """Returns the file groups that open jobs of a workspace write."""
     client = connection.client()
     with connection.translated_errors():
-        found: list[str] = client.srandmember(redis_keys.open_jobs(workspace), _MOST_ASKED)  # type: ignore[assignment]
+        found: list[str] = client.srandmember(redis_keys.open_jobs(workspace), _MAX_SAMPLED_JOBS)  # type: ignore[assignment]
         with client.pipeline(transaction=False) as pipe:
             for job_id in found:
                 pipe.hget(keys.task(job_id), "outputs")
@@ -128,7 +135,7 @@ def _groups_to_come(workspace: str) -> set[str]:
 
 
 def pages_of(mets: Mets, page_id: str) -> list[str] | None:
-    """The pages that are meant; None: all of them."""
+    """Returns the ids of the pages that `page_id` selects, or None for all pages."""
     pages = mets.resolve(page_id)
     return None if len(pages) == len(mets.pages) else pages
 
@@ -136,7 +143,7 @@ def pages_of(mets: Mets, page_id: str) -> list[str] | None:
 def plan(
     run: Run, workspace: Workspace, owner: str, pages: Sequence[str] | None, workflow: str = ""
 ) -> PlannedRun:
-    """A job to be, with an id of its own."""
+    """Returns a job to create, with a new id."""
     job_id = layout.new_id()
     fixed = {
         "run": asdict(run),
@@ -157,23 +164,25 @@ def plan(
         pages=pages,
         depends_on=run.depends_on,
         callback=bool(run.callback_url),
-        results=redis_keys.results(owner, run.result_queue_name) if run.result_queue_name else "",
-        told=messages.beginning(job_id, workspace) if run.result_queue_name else "",
+        result_queue=redis_keys.results(owner, run.result_queue_name)
+        if run.result_queue_name
+        else "",
+        message=messages.prefix(job_id, workspace) if run.result_queue_name else "",
         workflow=workflow,
     )
 
 
-def put(planned: Iterable[PlannedRun]) -> None:
-    """Makes jobs, and sends the messages of those that nothing is in the way of."""
+def create(planned: Iterable[PlannedRun]) -> None:
+    """Creates jobs, and sends the messages of those that need not wait."""
     with connection.translated_errors():
-        answers = records.create(planned)
+        results = records.create(planned)
         queueing.publish_ready()
-    if any(answer < 0 for answer in answers):
+    if any(result < 0 for result in results):
         raise errors.ProcessingInvalid("A job in depends_on was deleted")
 
 
 def read(job_id: str, owner: str | None = None) -> ProcessorJob:
-    """The job."""
+    """Returns the job. Raises errors.ProcessingNotFound if `owner` may not see it."""
     found = read_all([job_id], owner)
     if job_id not in found:
         raise errors.ProcessingNotFound()
@@ -181,13 +190,13 @@ def read(job_id: str, owner: str | None = None) -> ProcessorJob:
 
 
 def read_all(job_ids: Sequence[str], owner: str | None = None) -> dict[str, ProcessorJob]:
-    """Those of the jobs that are there, by their ids."""
-    wanted = [job_id for job_id in job_ids if layout.is_id(job_id)]
+    """Returns the jobs that exist and that `owner` may see (None: all), by id."""
+    valid_ids = [job_id for job_id in job_ids if layout.is_id(job_id)]
     with connection.translated_errors():
-        rows = lifecycle.backend().records(wanted)
+        rows = lifecycle.backend().records(valid_ids)
     return {
         job_id: from_record(job_id, record)
-        for job_id, (record, _) in zip(wanted, rows, strict=True)
+        for job_id, (record, _) in zip(valid_ids, rows, strict=True)
         if "processor" in record
         and "job" in record
         and (owner is None or record["suffix"] == keys.owned_by(owner))
@@ -195,7 +204,7 @@ def read_all(job_ids: Sequence[str], owner: str | None = None) -> dict[str, Proc
 
 
 def from_record(job_id: str, record: Mapping[str, str]) -> ProcessorJob:
-    """A job by its record (`keys`)."""
+    """Returns the job of a record in Redis (`redis_keys`)."""
     fixed = json.loads(record["job"])
     run = fixed["run"]
     for name in ("input_file_grps", "output_file_grps", "depends_on"):
@@ -223,7 +232,10 @@ def from_record(job_id: str, record: Mapping[str, str]) -> ProcessorJob:
 
 
 def cancel(job_id: str, owner: str | None = None) -> ProcessorJob:
-    """Ends a job that has not ended, and those that wait for it; its worker kills what runs."""
+    """Cancels a job that has not ended, and the jobs that depend on it; returns the job.
+
+    The job's worker kills its processes.
+    """
     read(job_id, owner)
     with connection.translated_errors():
         if not lifecycle.backend().cancel(job_id):
@@ -233,6 +245,6 @@ def cancel(job_id: str, owner: str | None = None) -> ProcessorJob:
 
 
 def log_file(job_id: str, owner: str | None = None) -> Path:
-    """Where the log of a job is, once it has begun."""
+    """Returns the path of a job's log, which exists once the job has started."""
     read(job_id, owner)
     return layout.job(job_id).log

@@ -1,4 +1,4 @@
-"""How processors of OCR-D are called: as which program, in which environment."""
+"""How OCR-D's processors are started: program, environment and folders."""
 
 from __future__ import annotations
 
@@ -11,25 +11,26 @@ from pathlib import Path
 from ocr_tasks import settings
 from ocr_tasks.sandbox import orphans
 
-#: Variables that processors may know, and beginnings of such. Others may be secrets.
-_KEPT = frozenset({"PATH", "LANG", "LANGUAGE", "TZ", "TESSDATA_PREFIX", "LD_LIBRARY_PATH"})
-_KEPT_FAMILIES = ("LC_", "XDG_", "OCRD_", "OMP_", "CUDA_")
+#: Environment variables that processors may see, and prefixes. Others may contain secrets.
+_ALLOWED = frozenset({"PATH", "LANG", "LANGUAGE", "TZ", "TESSDATA_PREFIX", "LD_LIBRARY_PATH"})
+_ALLOWED_PREFIXES = ("LC_", "XDG_", "OCRD_", "OMP_", "CUDA_")
 
-#: What OCR-D's own servers are told: addresses with passwords.
-_NEVER = "OCRD_NETWORK_"
+#: Settings of OCR-D's own servers: URLs with passwords.
+_DENIED_PREFIX = "OCRD_NETWORK_"
 
 
-def kept(variables: dict[str, str] | os._Environ[str]) -> dict[str, str]:
-    """Those of the variables that processors may know."""
+def allowed(variables: dict[str, str] | os._Environ[str]) -> dict[str, str]:
+    """Returns the environment variables that processors may see."""
     return {
         name: value
         for name, value in variables.items()
-        if (name in _KEPT or name.startswith(_KEPT_FAMILIES)) and not name.startswith(_NEVER)
+        if (name in _ALLOWED or name.startswith(_ALLOWED_PREFIXES))
+        and not name.startswith(_DENIED_PREFIX)
     }
 
 
 def home() -> Path:
-    """The folder that processors take for their home, which is made where it is missing."""
+    """Returns the home folder of processors, which is created if it is missing."""
     folder = _home()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder
@@ -40,24 +41,24 @@ def _home() -> Path:
 
 
 def temporary(run_id: str) -> Path:
-    """The folder for the temporary files of a run, which is not made."""
+    """Returns the path of a run's folder for temporary files, which is not created."""
     return _home() / "tmp" / run_id
 
 
 def environment(**more: str) -> dict[str, str]:
-    """The variables for a processor: none with a secret, and nothing outside of its home."""
+    """Returns the environment for a processor, without secrets; `more` is added."""
     folder = home()
-    found = kept(os.environ) | {
+    found = allowed(os.environ) | {
         "HOME": str(folder),
-        # Without it, OCR-D does not start where git is not installed.
+        # Without this, OCR-D does not start if git is not installed.
         "GIT_PYTHON_REFRESH": "quiet",
         "TMPDIR": str(folder),
-        # Where these are not said, OCR-D makes folders in /tmp that everybody may write into.
+        # By default, OCR-D creates world-writable folders in /tmp.
         "OCRD_NETWORK_SOCKETS_ROOT_DIR": str(folder / "network"),
         "OCRD_NETWORK_LOGS_ROOT_DIR": str(folder / "network"),
-        # The addresses in a METS file are a client's, and a server is not to be sent to them.
+        # URLs in a METS file come from a client; the server must not fetch them.
         "OCRD_DOWNLOAD_INPUT": "false",
-        # Pages are read side by side already, by processes.
+        # Pages are already processed in parallel, by several processes.
         "OMP_THREAD_LIMIT": "1",
     }
     if orphans.MARK in os.environ:
@@ -66,13 +67,13 @@ def environment(**more: str) -> dict[str, str]:
 
 
 def interpreter(path: Path) -> str | None:
-    """The Python that a script is written for, by its first line; None for all other programs."""
+    """Returns the path of a script's Python, from its first line; None for other programs."""
     with path.open("rb") as script:
         first, second = (script.readline(4096).decode(errors="replace") for _ in range(2))
     words = first.removeprefix("#!").split() if first.startswith("#!") else []
     if words and Path(words[0]).name == "env":
         words = [word for word in words[1:] if not word.startswith("-") and "=" not in word]
-    elif second.startswith("'''exec' "):  # pip's way around a path that is long or has spaces
+    elif second.startswith("'''exec' "):  # pip writes this for a path that is long or has spaces
         words = shlex.split(second.removeprefix("'''exec' ").rstrip())
     found = shutil.which(words[0]) if words else None
     return found if found and re.fullmatch(r"python[0-9.]*", Path(found).name) else None

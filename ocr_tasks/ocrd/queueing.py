@@ -12,19 +12,19 @@ from ocr_tasks.redis import connection, keys
 
 RUN_PROCESSOR = "ocr_tasks.tasks.run_processor"
 
-#: Messages that are sent at a time.
+#: Maximum number of messages sent at a time.
 _MOST_READY = 64
 
 
 def publish(processors: Mapping[str, str]) -> None:
-    """Sends the messages of jobs, given by their ids, each to the queue of its processor."""
+    """Sends the messages of jobs to the queues of their processors; `processors` is by job id."""
     queues.publish_all(RUN_PROCESSOR, processors)
 
 
 def publish_ready() -> None:
     """Sends messages of jobs that no longer wait for another job.
 
-    No more than keep all processes busy: a job cannot be overtaken once it is in a queue.
+    Sends only as many as keep all processes busy, because a job in a queue cannot be overtaken.
     """
     names = [redis_keys.OCRD, keys.AWAITED, keys.TASK_PREFIX]
     rows = connection.run("take_ready", names, [_long_enough(), _MOST_READY])
@@ -33,7 +33,7 @@ def publish_ready() -> None:
 
 
 def _long_enough() -> int:
-    """Returns the queue length at which no process runs out of work before the next messages."""
+    """Returns the queue length that keeps all processes busy until the next call."""
     return 16 + 2 * _processes(int(time.monotonic() / worker_registry.LIFETIME))
 
 

@@ -1,13 +1,13 @@
-"""Reads pages of a workspace with our own engine: what `ocrd-ocr-tasks-recognize` does.
+"""Runs OCR on pages of a workspace: the built-in processor `ocrd-ocr-tasks-recognize`.
 
-Each page of the input group becomes a PAGE document in the output group. The image that is read is
-the page's own; where the input is a PAGE document, it is the last image in there whose pixels lie
-where those of the page's own image lie (binarised, but not cropped or deskewed).
+Each page of the input group becomes a PAGE document in the output group. The input is the page's
+image. If the page has a PAGE document, the input is the last image in it that has the same size and
+position as the page's own image, e.g. binarized, but not cropped or deskewed.
 
-Where that document has lines, these are read, each by itself, and the output is the same document
-with new words and text in them. Otherwise, and with the parameter `overwrite_segments`, the page is
-read as a whole, and the output has the regions and lines that Tesseract finds; regions of the input
-that are lost so are warned of.
+If that document contains lines, each line is OCRed separately, and the output is the same document
+with new words and text. Otherwise, or with the parameter `overwrite_segments`, the whole page is
+OCRed, and the output contains the regions and lines that Tesseract detects; a warning is logged if
+regions of the input are lost.
 """
 
 from __future__ import annotations
@@ -34,25 +34,26 @@ from ocr_tasks.uploads import images
 
 log = logging.getLogger("ocr_tasks.recognize")
 
-#: The form of OCR-D's logs: https://ocr-d.de/en/spec/cli#logging
+#: The format of OCR-D's logs: https://ocr-d.de/en/spec/cli#logging
 LOG_FORMAT, LOG_TIME = "%(asctime)s.%(msecs)03d %(levelname)s %(name)s - %(message)s", "%H:%M:%S"
 
 STEP = "recognition/text-recognition"
 
-#: What OCR-D does with pages that have output already.
+#: What to do with pages that already have output.
 Existing = Literal["SKIP", "OVERWRITE", "ABORT"]
 
-#: One page in so many may be left out because it cannot be read; OCR-D's own processors have this.
-_ONE_IN = 10
-#: Below this an image states what its program did not know, and Tesseract estimates better.
-_LEAST_DPI = 100
+#: At most one page in this many may fail, as in OCR-D's own processors.
+_MIN_PAGES_PER_FAILURE = 10
+#: A lower resolution in an image is usually wrong; Tesseract's estimate is better.
+_MIN_DPI = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """One run. `mets` lies in `folder`, to which all paths in it are relative.
+    """A requested run. `mets` is in `folder`, to which all paths are relative.
 
-    `page_id` is in OCR-D's syntax, '' for all pages; `parameters` are checked and complete.
+    `page_id` has OCR-D's syntax, '' for all pages; `parameters` are validated and have all
+    defaults.
     """
 
     folder: Path
@@ -65,11 +66,11 @@ class Order:
 
 
 def tool() -> dict[str, Any]:
-    """The description of the processor, as in ocrd-tool.json."""
+    """Returns the description of the processor, in the format of ocrd-tool.json."""
     return {
         "executable": RECOGNIZE,
-        "description": "Read with Tesseract, as OCR Tasks reads PDFs: the lines of the input, or "
-        "whole pages with regions, lines and words where it has none.",
+        "description": "Recognize text with Tesseract, as OCR Tasks does in PDFs: in the lines of "
+        "the input, or, if it has none, in whole pages, with regions, lines and words.",
         "categories": ["Text recognition and optimization", "Layout analysis"],
         "steps": [STEP, "layout/segmentation/region", "layout/segmentation/line"],
         "input_file_grp_cardinality": 1,
@@ -79,54 +80,54 @@ def tool() -> dict[str, Any]:
                 "type": "string",
                 "default": settings.get().default_languages,
                 "description": "Tesseract's names of the languages of the text, the main one "
-                "first, joined by +, such as deu+eng.",
+                "first, separated by +, e.g. deu+eng.",
             },
             "page_segmentation": {
                 "type": "number",
                 "enum": [1, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13],
                 "default": 3,
-                "description": "Tesseract's page segmentation mode: 3 finds columns and blocks, 6 "
-                "takes the page for one block of text, 11 looks for sparse text.",
+                "description": "Tesseract's page segmentation mode: 3 detects columns and blocks, "
+                "6 assumes one block of text, 11 finds sparse text.",
             },
             "dpi": {
                 "type": "number",
                 "minimum": 0,
                 "maximum": 2400,
                 "default": 0,
-                "description": "Dots per inch of the images. 0: as they say, or as Tesseract "
-                "estimates where they say nothing.",
+                "description": "Resolution of the images in DPI. 0: from the images' metadata, or "
+                "estimated by Tesseract.",
             },
             "overwrite_segments": {
                 "type": "boolean",
                 "default": False,
-                "description": "Read whole pages although the input has lines, and put what is "
-                "found in their place.",
+                "description": "Process whole pages even if the input has lines, and replace its "
+                "regions and lines.",
             },
         },
     }
 
 
 def run(order: Order, should_yield: Callable[[], bool] = lambda: False) -> bool:
-    """Reads the pages, writes their files, and then METS, once.
+    """Processes the pages, writes their files, and then updates the METS file once.
 
-    `should_yield` says, after each page, whether to leave the others for later. Then, and only
-    then, this returns False.
+    `should_yield` is called after each page. If it returns true and pages are left, this returns
+    False. Raises errors.ProcessorFailed if more than one page in ten fails.
     """
     mets = Mets.read(order.mets)
-    reading = _Reading(order, mets, engine.check_languages(order.parameters["languages"]))
-    failed, finished, pages = 0, True, _wanted(order, mets)
+    recognizer = _Recognizer(order, mets, engine.check_languages(order.parameters["languages"]))
+    failed, finished, pages = 0, True, _selected_pages(order, mets)
     for number, page in enumerate(pages, 1):
         try:
-            reading.read(page)
+            recognizer.process(page)
         except (errors.OcrTasksError, ValueError) as error:
-            log.error("page %s could not be read: %s", page, error)  # noqa: TRY400  # one line
+            log.error("page %s failed: %s", page, error)  # noqa: TRY400  # one line
             failed += 1
-            continue  # else the same page could be all that any turn gets to
+            continue  # without yielding, or each run might process only this page
         if number < len(pages) and should_yield():
-            log.info("other jobs have their turn before the %d pages left", len(pages) - number)
+            log.info("yielding to other jobs; %d pages left", len(pages) - number)
             finished = False
             break
-    if failed * _ONE_IN > len(pages):
+    if failed * _MIN_PAGES_PER_FAILURE > len(pages):
         raise errors.ProcessorFailed(f"OCR failed on {failed} of {len(pages)} pages")
     notes = {
         "input-file-grp": order.input_file_grp,
@@ -139,8 +140,8 @@ def run(order: Order, should_yield: Callable[[], bool] = lambda: False) -> bool:
     return finished
 
 
-def _wanted(order: Order, mets: Mets) -> list[str]:
-    """The pages that are to be read."""
+def _selected_pages(order: Order, mets: Mets) -> list[str]:
+    """Returns the ids of the pages to process."""
     pages = mets.resolve(order.page_id)
     if order.input_file_grp not in mets.groups:
         raise errors.FileGroupUnknown(f"METS has no file group {order.input_file_grp}")
@@ -156,8 +157,8 @@ def _wanted(order: Order, mets: Mets) -> list[str]:
     return [page for page in pages if order.existing == "OVERWRITE" or page not in done]
 
 
-class _Reading:
-    """Reading one page after the other of an order."""
+class _Recognizer:
+    """Processes the pages of an order one after the other."""
 
     def __init__(self, order: Order, mets: Mets, languages: tuple[str, ...]) -> None:
         self._order = order
@@ -165,8 +166,8 @@ class _Reading:
         self._languages = languages
         self._ids = bridge.OutputIds(mets)
 
-    def read(self, page_id: str) -> None:
-        """Reads a page, writes what was read and puts it into METS, which stays in memory."""
+    def process(self, page_id: str) -> None:
+        """OCRs a page, writes its PAGE document, and adds it to the METS file in memory."""
         order = self._order
         file = bridge.page_file(self._mets, order.input_file_grp, page_id)
         if file is None:
@@ -177,40 +178,40 @@ class _Reading:
         group = order.output_file_grp
         file_id = self._ids.of(group, page_id, page_xml.MEDIA_TYPE)
         if source.lines and not order.parameters["overwrite_segments"]:
-            document = self._read_lines(file, image, file_id)
+            document = self._process_lines(file, image, file_id)
         else:
             if source.regions:
-                log.warning("page %s is read without regard to %d regions", page_id, source.regions)
-            document = self._read_whole(source, image, file_id)
+                log.warning("page %s: %d regions of the input are ignored", page_id, source.regions)
+            document = self._process_page(source, image, file_id)
         href = f"{group}/{file_id}.xml"
         target = bridge.below(order.folder, href)
         target.parent.mkdir(exist_ok=True)
         atomic.write(target, document)
         self._mets.add_file(group, file_id, page_id, page_xml.MEDIA_TYPE, href)
-        log.info("page %s is read", page_id)
+        log.info("page %s done", page_id)
 
-    def _read_whole(self, source: page_xml.Source, image: Image.Image, file_id: str) -> bytes:
+    def _process_page(self, source: page_xml.Source, image: Image.Image, file_id: str) -> bytes:
         mode, seconds = self._order.parameters["page_segmentation"], settings.get().page_seconds
-        found = engine.read(image, self._languages, int(mode), seconds)
+        found = engine.recognize(image, self._languages, int(mode), seconds)
         software = f"OCR Tasks {version('ocr-tasks')}"
         now = datetime.now(UTC)
         return "".join(
-            page_xml.document(found, source, file_id, software, self._made, now)
+            page_xml.document(found, source, file_id, software, self._creator, now)
         ).encode()
 
-    def _read_lines(self, file: File, image: Image.Image, file_id: str) -> bytes:
+    def _process_lines(self, file: File, image: Image.Image, file_id: str) -> bytes:
         lines = Lines(bridge.existing(self._order.folder, file.href).read_bytes())
         seconds = settings.get().page_seconds
-        found = engine.read_lines(image, lines.polygons, self._languages, seconds)
+        found = engine.recognize_lines(image, lines.polygons, self._languages, seconds)
         lines.put(found, image.size)
-        return lines.write(file_id, self._made, datetime.now(UTC))
+        return lines.write(file_id, self._creator, datetime.now(UTC))
 
     @property
-    def _made(self) -> page_xml.Made:
+    def _creator(self) -> page_xml.Made:
         return page_xml.Made(RECOGNIZE, STEP, version("ocr-tasks"), self._order.parameters)
 
     def _image(self, source: page_xml.Source) -> Image.Image:
-        """The image that is to be read: with the same places as the page's own."""
+        """Returns the image to OCR; its coordinates are those of the page's own image."""
         folder = self._order.folder
         own = images.geometry(bridge.existing(folder, source.image))[:2]
         others = [other.image for other in reversed(source.alternatives) if other.in_place]
@@ -219,13 +220,13 @@ class _Reading:
         image = images.load(path, check_pixels)
         dpi = self._order.parameters["dpi"]
         stated = image.info.pop("dpi", (0, 0))
-        if dpi or min(stated) >= _LEAST_DPI:
+        if dpi or min(stated) >= _MIN_DPI:
             image.info["dpi"] = (dpi, dpi) if dpi else stated
         return image
 
 
 def check_pixels(width: int, height: int) -> None:
-    """Makes sure that an image is within the limit, before anything decodes it."""
+    """Raises errors.ImageTooLarge if an image exceeds the limit, before it is decoded."""
     most = settings.get().max_image_megapixels
     if width * height > most * 1_000_000:
         raise errors.ImageTooLarge(

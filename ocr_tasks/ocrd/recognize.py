@@ -1,9 +1,9 @@
-"""The processor `ocrd-ocr-tasks-recognize`: OCR-D's command line for `recognition`.
+"""The program `ocrd-ocr-tasks-recognize`: OCR-D's command-line interface for `recognition`.
 
     ocrd-ocr-tasks-recognize -I OCR-D-IMG -O OCR-D-OCR -P languages deu+eng
 
-https://ocr-d.de/en/spec/cli says what the options mean. It ends with 0 if all went well, else with
-1. Workers run `recognition` themselves.
+The options are specified in https://ocr-d.de/en/spec/cli. The exit status is 0 or 1. Workers do not
+use this program: they call `recognition` directly.
 """
 
 from __future__ import annotations
@@ -33,25 +33,25 @@ _COMMENT = re.compile(r"^\s*#.*$", re.MULTILINE)
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        # A processor knows no other status than 1 for what goes wrong.
+        # OCR-D's exit status for all errors is 1.
         self.print_usage(sys.stderr)
         self.exit(1, f"{self.prog}: {message}\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the processor; gives its exit status."""
+    """Runs the processor and returns its exit status."""
     parser = _parser()
-    asked = parser.parse_args(arguments)
-    _log(asked.log_level)
-    if asked.version:
+    args = parser.parse_args(arguments)
+    _log(args.log_level)
+    if args.version:
         print(f"Version {version('ocr-tasks')}")
-    elif asked.dump_json:
+    elif args.dump_json:
         print(json.dumps(recognition.tool(), indent=1))
-    elif not asked.input_file_grp or not asked.output_file_grp:
+    elif not args.input_file_grp or not args.output_file_grp:
         parser.print_help()
-        return 0 if asked.help else 1
+        return 0 if args.help else 1
     else:
-        return _run(asked)
+        return _run(args)
     return 0
 
 
@@ -70,47 +70,56 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("-I", "--input-file-grp", metavar="GROUP", help="file group that is read")
-    add("-O", "--output-file-grp", metavar="GROUP", help="file group that is written")
-    add("-g", "--page-id", default="", metavar="IDS", help="pages: ids, A..B, //REGEX; else all")
-    add("-w", "--working-dir", metavar="DIR", help="folder of the workspace; else that of METS")
-    add("-m", "--mets", default="mets.xml", metavar="FILE", help="METS file; else mets.xml")
-    add("--overwrite", action="store_true", help="make pages anew that have output already")
-    add("-p", "--parameter", action="append", default=[], metavar="JSON", help="an object or file")
+    add("-I", "--input-file-grp", metavar="GROUP", help="input file group")
+    add("-O", "--output-file-grp", metavar="GROUP", help="output file group")
+    add(
+        "-g", "--page-id", default="", metavar="IDS", help="pages: ids, A..B, //REGEX; default: all"
+    )
+    add("-w", "--working-dir", metavar="DIR", help="folder of the workspace; default: that of METS")
+    add("-m", "--mets", default="mets.xml", metavar="FILE", help="METS file; default: mets.xml")
+    add("--overwrite", action="store_true", help="replace existing output")
+    add(
+        "-p",
+        "--parameter",
+        action="append",
+        default=[],
+        metavar="JSON",
+        help="parameters as a JSON object or file",
+    )
     add("-P", "--param-override", action="append", nargs=2, default=[], metavar=("NAME", "VALUE"))
     add("-l", "--log-level", choices=_LEVELS, default="INFO")
     add("-J", "--dump-json", action="store_true", help="print the description of this processor")
-    add("-h", "--help", action="store_true", help="print this")
+    add("-h", "--help", action="store_true", help="print this help")
     add("-V", "--version", action="store_true", help="print the version")
     return parser
 
 
-def _run(asked: argparse.Namespace) -> int:
+def _run(args: argparse.Namespace) -> int:
     try:
-        recognition.run(_order(asked))
+        recognition.run(_order(args))
     except (errors.OcrTasksError, OSError, ValueError) as error:
         log.critical("%s", error)
         return 1
     return 0
 
 
-def _order(asked: argparse.Namespace) -> recognition.Order:
-    folder = Path(asked.working_dir or Path(asked.mets).parent).resolve()
+def _order(args: argparse.Namespace) -> recognition.Order:
+    folder = Path(args.working_dir or Path(args.mets).parent).resolve()
     return recognition.Order(
         folder=folder,
-        # As OCR-D has it: a name alone is that of a file in the working directory.
-        mets=folder / asked.mets if Path(asked.mets).name == asked.mets else Path(asked.mets),
-        input_file_grp=asked.input_file_grp,
-        output_file_grp=asked.output_file_grp,
-        page_id=asked.page_id,
-        parameters=_parameters(asked.parameter, asked.param_override),
-        existing="OVERWRITE" if asked.overwrite else "ABORT",
+        # Like OCR-D: a name without a folder refers to the working directory.
+        mets=folder / args.mets if Path(args.mets).name == args.mets else Path(args.mets),
+        input_file_grp=args.input_file_grp,
+        output_file_grp=args.output_file_grp,
+        page_id=args.page_id,
+        parameters=_parameters(args.parameter, args.param_override),
+        existing="OVERWRITE" if args.overwrite else "ABORT",
     )
 
 
 def _parameters(objects: list[str], single: list[list[str]]) -> dict[str, Any]:
-    """The parameters of a command line: what is said later counts."""
-    # Only a command line needs it, and it loads much.
+    """Returns the parameters of a command line; later options take precedence."""
+    # A slow import that only the command line needs.
     from ocr_tasks.ocrd import tools
 
     given: dict[str, Any] = {}
@@ -137,7 +146,7 @@ def _object(text: str) -> dict[str, Any]:
 
 
 def _log(level: str) -> None:
-    """Has this process say things as OCR-D does."""
+    """Configures logging in OCR-D's format."""
     logging.basicConfig(
         level=_LEVELS[level],
         format=recognition.LOG_FORMAT,

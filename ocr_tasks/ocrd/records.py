@@ -1,4 +1,4 @@
-"""The records of processor jobs in Redis."""
+"""Creates the records of processor jobs in Redis."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ from ocr_tasks.redis import connection, keys
 
 @dataclass(frozen=True, slots=True)
 class PlannedRun:
-    """A processor job to create. `job` is what never changes, ready for JSON; `pages` None: all.
+    """A processor job to create.
 
-    `results` is the list that its end is told on, `told` the beginning of the message, or ''.
+    `job` contains what never changes, and is written as JSON. `pages` are page ids, or None for all
+    pages. When the job ends, `message` and the final state are appended to the Redis list
+    `result_queue`, unless that is ''.
     """
 
     id: str
@@ -30,15 +32,16 @@ class PlannedRun:
     pages: Sequence[str] | None
     depends_on: Sequence[str]
     callback: bool
-    results: str
-    told: str
+    result_queue: str
+    message: str
     workflow: str
 
 
 def create(planned: Iterable[PlannedRun]) -> list[int]:
     """Creates processor jobs.
 
-    Returns a number for each: 1 created, -1 it exists, -2 a job that it depends on does not exist.
+    Returns a number for each: 1 created, -1 the job exists, -2 a job that it depends on does not
+    exist.
     """
     backend = lifecycle.backend()
     progress = Progress().to_dict()
@@ -49,7 +52,7 @@ def create(planned: Iterable[PlannedRun]) -> list[int]:
         args = [new.id, meta, json.dumps(new.job), stages, repr(new.created)]
         args += [keys.owned_by(new.owner), new.processor, new.workspace]
         args += [json.dumps(new.outputs), "" if new.pages is None else json.dumps(new.pages)]
-        args += ["end" if new.callback else "", new.results, new.told, new.workflow]
+        args += ["end" if new.callback else "", new.result_queue, new.message, new.workflow]
         return keys.job(new.id), [*args, redis_keys.PROCESSING, *new.depends_on]
 
     return [int(n) for n in connection.run_each("put_processing", map(row, planned))]

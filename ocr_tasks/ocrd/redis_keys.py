@@ -4,41 +4,46 @@ from __future__ import annotations
 
 from ocr_tasks.redis import keys
 
-#: Jobs of OCR-D processors (`ocrd`). Their records are hashes as those of other jobs, but are in
-#: an index of their own, and have these fields more:
-#:   processor      what is run, which is the name of its queue too
+#: Prefix of the extension's keys. The record of a processor job is a hash like that of any job
+#: (`redis.keys`), in a separate index (`PROCESSING`), with additional fields:
+#:   processor      name of the processor and of its queue
 #:   index          PROCESSING
-#:   workspace      the workspace's key (`ocrd.workspaces.key`)
-#:   outputs, pages what it writes, as JSON: names of file groups, ids of pages ('': all)
-#:   open           counts the jobs it waits for
-#:   workflow       the run of a workflow that it belongs to, or ''
-#:   results        the list that its end is told on, or ''
-#:   told           the beginning of that message
+#:   workspace      key of the workspace (`ocrd.workspaces.key`)
+#:   outputs, pages what the job writes, as JSON: names of file groups, page ids ('': all pages)
+#:   locked         1 while the job holds the locks of these pages
+#:   open           number of jobs that it waits for
+#:   workflow       id of the workflow run that it belongs to, or ''
+#:   results        key of the result queue that receives the message about its end, or ''
+#:   told           that message without the final state
 #:   ended          seconds since the epoch
-#: Beside them, all until the jobs have ended unless another lifetime is named:
+#: Other keys; they are deleted when the jobs have ended, unless another lifetime is given:
 #:   ocr:ocrd:dependents:<id>     set of the jobs that wait for a job
 #:   ocr:ocrd:open:<workspace>    set of the jobs of a workspace that have not ended
-#:   ocr:ocrd:locks:<workspace>   hash: who writes a page of a group (`<group> <page>`) or all of it
-#:                                (`<group> *`), and how many pages of it are being written
-#:                                (`<group> #`)
-#:   ocr:ocrd:waiting:<workspace> sorted set of jobs that wait for such a lock only, by their time
-#:   ocr:ocrd:ready               sorted set of workspaces with jobs whose messages are to be sent,
-#:                                by turns; ocr:ocrd:ready:<workspace> list of them, the next one
-#:                                first; ocr:ocrd:ready:turn counts the turns
-#:   ocr:ocrd:workflow-job:<id>   hash: what it is as JSON (job), the address to call (callback),
-#:                                jobs that have not ended (left), whether one failed (spoiled),
-#:                                how many are in each state (`<processor> <state>`); lives for
-#:                                `keep` seconds after the end
-#:   ocr:ocrd:failed:<id>         list of the jobs of it that failed; likewise
-#:   ocr:ocrd:results:<owner>:<name>   list of result messages, the oldest first; lives a week
-#:   ocr:ocrd:processor:<name>    string, ocrd-tool JSON of what living workers offer; lives as a
-#:                                worker's sign of life does
-#:   ocr:ocrd:mets:<workspace>    string: who changes the METS file; lives 15 seconds
+#:   ocr:ocrd:locks:<workspace>   hash of page locks: the id of the job that writes a page of a file
+#:                                group (`<group> <page>`) or all of its pages (`<group> *`); the
+#:                                number of its locked pages (`<group> #`), which stays at 0
+#:   ocr:ocrd:waiting:<workspace> sorted set of jobs that only wait for such a lock, by creation
+#:   ocr:ocrd:ready               sorted set of workspaces with jobs whose messages have not been
+#:                                sent, by turn
+#:   ocr:ocrd:ready:<workspace>   list of these jobs, the next one first
+#:   ocr:ocrd:ready:turn          counter of turns; does not expire
+#:   ocr:ocrd:workflow-job:<id>   hash of a workflow run: the run as JSON (`job`), callback URL
+#:                                (`callback`), number of jobs that have not ended (`left`), whether
+#:                                one did not succeed (`spoiled`), number of jobs in each state
+#:                                (`<processor> <state>`), lifetime in seconds after the end
+#:                                (`keep`, 0: unlimited)
+#:   ocr:ocrd:failed:<id>         list of the failed jobs of a workflow run; same lifetime
+#:   ocr:ocrd:results:<owner>:<name>   result queue: list of messages, oldest first; expires after a
+#:                                week without a new message
+#:   ocr:ocrd:processor:<name>    string, description (ocrd-tool JSON) of a processor that a running
+#:                                worker offers; expires like a worker's heartbeat
+#:   ocr:ocrd:mets:<workspace>    string, token of the holder of the lease on the METS file; expires
+#:                                after 15 seconds
 OCRD = "ocr:ocrd:"
 
 PROCESSOR_PREFIX = f"{OCRD}processor:"
 
-#: Sorted sets of the ids of jobs of processors, as JOBS is of the others.
+#: Prefix of the indexes of processor jobs: sorted sets of ids, like `keys.JOBS`.
 PROCESSING = "ocr:processing"
 
 

@@ -1,12 +1,12 @@
-"""From one of our jobs back to a workspace: what was read of its images, as groups of files.
+"""Adds the results of a document job to the workspace whose images it was created from.
 
     OCR-D-OCR-PAGE   PAGE-XML, for other processors
     OCR-D-OCR-ALTO   ALTO
     OCR-D-OCR-HOCR   hOCR
-    OCR-D-OCR-PDF    the PDF of all pages, which is not said to show any one of them
+    OCR-D-OCR-PDF    the PDF of all pages, which is not assigned to a page
 
-All places are those of the workspace's images, whatever the job made of them. A job that
-straightens pages (`deskew`) cannot be given back: by how much it turned them nobody has kept.
+All coordinates are those of the workspace's images. The results of jobs with `deskew` cannot be
+added, because the rotation angle is not stored.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from ocr_tasks.uploads import images
 
 log = logging.getLogger(__name__)
 
-#: By the end of the group's name: media type, ending of the files' names.
+#: Media type and file suffix, by the end of the group's name.
 _KINDS = {
     "PAGE": (page_xml.MEDIA_TYPE, ".xml"),
     "ALTO": ("application/alto+xml", ".xml"),
@@ -45,39 +45,40 @@ _STEP = "recognition/text-recognition"
 _Entry = tuple[str, str, str, str, str]
 
 
-def give(
+def add_results(
     workspace: Workspace,
     job: Job,
     pages: Sequence[str],
     group: str = "",
     prefix: str = "OCR-D-OCR",
 ) -> list[str]:
-    """Adds to a workspace what a job read of the images of its pages, in this order, in a group.
+    """Adds the results of a job, created from the images of these pages, to a workspace.
 
-    `group` is the one that `bridge.images` was asked for. Gives the pages that were read; the
-    others get no files. Doing it again replaces what is there.
+    `group` is the one that was passed to `bridge.images`; `prefix` begins the names of the new
+    groups. Returns the ids of the pages that were OCRed; the others get no files. Repeating it
+    replaces the files.
     """
     artifact = _check(job, pages, prefix)
     mets = mets_files.read(workspace.mets)
     sources = bridge.images_of(workspace, mets, group or bridge.first_group(mets, pages), pages)
     ids = bridge.OutputIds(mets)
     entries: list[_Entry] = []
-    read = []
+    processed = []
     for number, (page_id, path, _) in enumerate(sources, start=1):
-        page = _words(job, number)
+        page = _page(job, number)
         if page is not None:
             width, height, orientation = images.geometry(path)
             placed = placement.in_image(page, width, height, orientation)
             href = path.relative_to(workspace.folder).as_posix()
             entries += _write(workspace.folder, job, ids, prefix, page_id, placed, href)
-            read.append(page_id)
+            processed.append(page_id)
     entries.append(_write_pdf(workspace.folder, job, artifact, f"{prefix}-PDF"))
-    _enter(workspace, job, entries, prefix)
-    return read
+    _update_mets(workspace, job, entries, prefix)
+    return processed
 
 
 def _check(job: Job, pages: Sequence[str], prefix: str) -> Artifact:
-    """The PDF of a job that can be given back."""
+    """Returns the PDF of a job; raises an error if its results cannot be added."""
     if not job.state.final:
         raise errors.JobNotFinished(f"The job is {job.state}", state=job.state)
     if job.state is not State.SUCCEEDED or job.outcome is None:
@@ -95,8 +96,8 @@ def _check(job: Job, pages: Sequence[str], prefix: str) -> Artifact:
     return next(row for row in job.outcome.artifacts if row.name == "pdf")
 
 
-def _words(job: Job, number: int) -> Page | None:
-    """What was read on a page, counted from 1; None if it was not read."""
+def _page(job: Job, number: int) -> Page | None:
+    """Returns the result of a page (1-based), or None if it was not OCRed."""
     content = layout.job(job.id).page_words(number)
     if content is None:
         return None
@@ -116,11 +117,11 @@ def _write(
     page: Page,
     image: str,
 ) -> Iterator[_Entry]:
-    """Writes the files of a page, whose image is at a path beside METS."""
-    # The time at which it was read, so that the same files are written when it is done again.
+    """Writes the files of a page; `image` is the path of its image relative to METS."""
+    # The job's time, so that repeating this writes identical files.
     when = datetime.fromtimestamp(job.ended_at or job.created_at, UTC)
     ours = version("ocr-tasks")
-    for kind, (media_type, ending) in _KINDS.items():
+    for kind, (media_type, suffix) in _KINDS.items():
         group = f"{prefix}-{kind}"
         file_id = ids.of(group, page_id, media_type)
         software = f"{_SOFTWARE} {ours}"
@@ -132,13 +133,13 @@ def _write(
             chunks = alto.document([page], image, _SOFTWARE, ours, when)
         else:
             chunks = hocr.document([page], page_id, software)
-        href = f"{group}/{file_id}{ending}"
+        href = f"{group}/{file_id}{suffix}"
         atomic.write(_target(folder, href), "".join(chunks).encode())
         yield group, file_id, page_id, media_type, href
 
 
 def _write_pdf(folder: Path, job: Job, artifact: Artifact, group: str) -> _Entry:
-    assert job.outcome  # noqa: S101  # _check has made sure of it
+    assert job.outcome  # noqa: S101  # checked by _check
     path = layout.job(job.id).artifact(job.outcome.run, artifact.name)
     layout.check_artifact(path, artifact)
     file_id = f"{group}_{job.id}"
@@ -155,8 +156,8 @@ def _target(folder: Path, href: str) -> Path:
     return path
 
 
-def _enter(workspace: Workspace, job: Job, entries: Iterable[_Entry], prefix: str) -> None:
-    """Puts files into METS, which others may have changed meanwhile."""
+def _update_mets(workspace: Workspace, job: Job, entries: Iterable[_Entry], prefix: str) -> None:
+    """Adds the files to the METS file, under its lease."""
     with claims.mets_lease(workspaces.key(workspace)) as lease:
         mets = Mets.read(workspace.mets)
         known = {file.id for file in mets.files(f"{prefix}-PDF")}
@@ -164,27 +165,30 @@ def _enter(workspace: Workspace, job: Job, entries: Iterable[_Entry], prefix: st
             mets.add_file(*entry)
         if f"{prefix}-PDF_{job.id}" not in known:
             mets.add_agent(f"{_SOFTWARE} v{version('ocr-tasks')}", _STEP, {"job": job.id})
-        lease.keep()
+        lease.renew()
         mets.write(workspace.mets)
 
 
 def deliver(job_id: str, outcome: Outcome) -> Outcome:
-    """Gives what was read to the workspace whose images the document was made of, if any."""
+    """Adds a document's results to the workspace that its images come from, if any.
+
+    Returns the outcome, with a warning if they could not be added.
+    """
     try:
         job = lifecycle.read(job_id)
     except (errors.JobNotFound, errors.JobDeleted):
-        return outcome  # which does not count: the commit says so
+        return outcome  # the commit will be rejected
     source = job.input.workspace
     if source is None:
         return outcome
     ended = replace(job, state=State.SUCCEEDED, outcome=outcome)
     try:
         workspace = workspaces.read(source.id, None)
-        give(workspace, ended, source.pages, source.group)
+        add_results(workspace, ended, source.pages, source.group)
     except (errors.RequestError, errors.ProcessorFailed, errors.ResultCorrupt, OSError) as error:
-        # The document is read all the same.
+        # The job succeeds nevertheless.
         reason = error.strerror if isinstance(error, OSError) else error.detail
-        warning = f"The workspace did not get what was read: {reason}"
+        warning = f"The results were not added to the workspace: {reason}"
         log.warning("job %s: %s", job_id, warning)
         return replace(outcome, warnings=(*outcome.warnings, warning))
     return outcome

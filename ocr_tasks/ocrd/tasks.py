@@ -25,14 +25,14 @@ log = logging.getLogger(__name__)
     bind=True, name=RUN_PROCESSOR, throws=(errors.JobError,), resultrepr_maxsize=100
 )
 def run_processor(self: Task, job_id: str) -> dict[str, Any]:
-    """Runs the OCR-D processor of a job. The task's id is the job's id."""
+    """Runs the processor of a job. The task's id is the job's id."""
     token = layout.new_id()
     holder = leases.holder(os.getppid(), os.getpid())
     try:
         with logs.about(job_id, process=True):
             job = work.begin(job_id, token, holder)
             if job is None:
-                raise Ignore  # it runs elsewhere, has ended, or was cancelled while it waited
+                raise Ignore  # another process runs it, or it has ended
             failpoints.hit("after_claim")
             self.request.fencing_token = token
             try:
@@ -46,7 +46,7 @@ def run_processor(self: Task, job_id: str) -> dict[str, Any]:
             failpoints.hit("before_commit")
             result = work.commit(job, token)
     except (RedisError, errors.ServiceError) as error:
-        log.warning("job %s is left to others: %s", job_id, error)
+        log.warning("job %s is left to the recovery thread: %s", job_id, error)
         raise Ignore from None
     if result is None:
         raise Ignore

@@ -1,4 +1,4 @@
-"""Processors of OCR-D: where they are, what they take, which of them living workers offer."""
+"""OCR-D's processors: installed programs, their parameters, and what running workers offer."""
 
 from __future__ import annotations
 
@@ -23,30 +23,32 @@ from ocr_tasks.redis import connection
 
 log = logging.getLogger(__name__)
 
-#: Seconds that a processor has to describe itself, and bytes that it may say.
+#: Seconds that a processor may take to print its description, and maximum bytes of that.
 DESCRIBE_SECONDS = 60.0
-_MOST = 1 << 20
+_MAX_BYTES = 1 << 20
 
 _NAME = re.compile(r"ocrd-[a-z0-9][a-z0-9-]{0,99}")
 
-#: It runs any command of a client.
-_NEVER = "ocrd-command"
+#: A processor that runs any command given by the client.
+_DENIED = "ocrd-command"
 
-#: Errors that a client is told of at most, and characters of each.
-_ERRORS = 5
+#: Maximum number of errors in a response, and maximum characters of each.
+_MAX_ERRORS = 5
 _LENGTH = 300
 
-#: Addresses (RFC 3986), and what leads elsewhere in the file system.
-_ELSEWHERE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:|[/~]|(.*/)?\.\.(/|$)|.*[\\\x00-\x1f]", re.DOTALL)
+#: URLs (RFC 3986), and paths that leave the folder.
+_PATH_OR_URL = re.compile(
+    r"[A-Za-z][A-Za-z0-9+.-]*:|[/~]|(.*/)?\.\.(/|$)|.*[\\\x00-\x1f]", re.DOTALL
+)
 
 
-# Those of this machine
+# Processors on this host
 
 
 def find(name: str) -> Path | None:
-    """The program of a processor: in a folder of OCR_OCRD_PATH, then of PATH.
+    """Returns the program of a processor, in a folder of OCR_OCRD_PATH or PATH.
 
-    None if there is no such processor, or none that may be offered.
+    Returns None if it is not installed or may not be offered.
     """
     if not _NAME.fullmatch(name):
         return None
@@ -54,43 +56,43 @@ def find(name: str) -> Path | None:
     for folder in folders:
         path = Path(folder, name)
         if path.is_absolute() and os.access(path, os.X_OK) and path.is_file():
-            return None if _runs_anything(path) else path
+            return None if _is_denied(path) else path
     return None
 
 
-def _runs_anything(path: Path) -> bool:
-    """Whether this is the processor that is never offered, by whatever name."""
-    if _NEVER in (path.name, path.resolve().name):
+def _is_denied(path: Path) -> bool:
+    """Returns whether this is a processor that is never offered, under any name."""
+    if _DENIED in (path.name, path.resolve().name):
         return True
     for folder in {path.parent, path.resolve().parent}:
         with suppress(OSError):
-            if path.samefile(folder / _NEVER):
+            if path.samefile(folder / _DENIED):
                 return True
     return False
 
 
 def describe(path: Path) -> dict[str, Any]:
-    """What a processor says about itself (its part of ocrd-tool.json); asked once per version."""
+    """Returns a processor's own description (ocrd-tool.json), cached per modification time."""
     return _describe(path, path.stat().st_mtime_ns)
 
 
 @lru_cache(maxsize=1024)
 def _describe(path: Path, _version: int) -> dict[str, Any]:
     name = path.name
-    said = _said([str(path), "--dump-json"], programs.environment())
+    output = _output_of([str(path), "--dump-json"], programs.environment())
     try:
-        tool = json.loads(said)
+        tool = json.loads(output)
     except (ValueError, RecursionError):
         raise errors.ProcessorUnavailable(f"{name} prints no tool description.") from None
-    wrong = _wrong(name, tool)
+    wrong = _description_error(name, tool)
     if wrong:
         raise errors.ProcessorUnavailable(f"The tool description of {name} is invalid: {wrong}.")
     described: dict[str, Any] = tool
     return described
 
 
-def _said(command: list[str], environment: dict[str, str]) -> bytes:
-    """What a program prints; it is killed, with all that it has started, if it takes too long."""
+def _output_of(command: list[str], environment: dict[str, str]) -> bytes:
+    """Returns what a program prints; kills it and its children after DESCRIBE_SECONDS."""
     try:
         process = subprocess.Popen(
             command,
@@ -113,32 +115,32 @@ def _said(command: list[str], environment: dict[str, str]) -> bytes:
     with process:
         try:
             assert process.stdout  # noqa: S101  # for mypy
-            return process.stdout.read(_MOST)
+            return process.stdout.read(_MAX_BYTES)
         finally:
             timer.cancel()
             kill()
 
 
-def _wrong(name: str, tool: Any) -> str:
-    """What is wrong with the description of a processor, '' if nothing is."""
+def _description_error(name: str, tool: Any) -> str:
+    """Returns what is wrong with the description of a processor, or ''."""
     if not isinstance(tool, dict) or tool.get("executable") != name:
-        return "it is not that of this program"
+        return "it is not the description of this program"
     for part in ("steps", "categories", "resource_locations", "resources"):
         if not isinstance(tool.get(part, []), list):
-            return f"{part} is no list"
+            return f"{part} is not a list"
     for part in ("input_file_grp_cardinality", "output_file_grp_cardinality"):
         if not _is_cardinality(tool.get(part, 1)):
-            return f"{part} is neither a number nor two"
+            return f"{part} is not one or two integers"
     parameters = tool.get("parameters", {})
     if not isinstance(parameters, dict):
-        return "parameters is no object"
+        return "parameters is not an object"
     if not all(isinstance(parameter, dict) for parameter in parameters.values()):
-        return "a parameter is no object"
-    return _wrong_schema(_schema(tool))
+        return "a parameter is not an object"
+    return _schema_error(_schema(tool))
 
 
-def _wrong_schema(schema: dict[str, Any]) -> str:
-    # Only now: it takes a twentieth of the time in which a server starts.
+def _schema_error(schema: dict[str, Any]) -> str:
+    # Imported here because it takes 5 % of a server's startup time.
     from jsonschema import Draft201909Validator
     from jsonschema.exceptions import SchemaError
 
@@ -156,15 +158,15 @@ def _is_cardinality(value: Any) -> bool:
 
 
 def offer(names: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """The descriptions of those of the processors that can be run here, by name.
+    """Returns the descriptions of the processors that can run on this host, by name.
 
-    The others are named in the log.
+    Logs a warning for each of the others.
     """
     offered = {}
     for name in names:
         path = find(name)
         if path is None:
-            log.warning("%s is not offered: there is no such processor here", name)
+            log.warning("%s is not offered: it is not installed", name)
             continue
         try:
             offered[name] = describe(path)
@@ -173,11 +175,14 @@ def offer(names: Iterable[str]) -> dict[str, dict[str, Any]]:
     return offered
 
 
-# Those of all workers
+# Processors of all workers
 
 
 def announce(tools: dict[str, dict[str, Any]]) -> None:
-    """Says that a living worker offers these processors; to be said again in `workers.LIFETIME`."""
+    """Stores the descriptions of the processors that this worker offers, for all servers.
+
+    They expire after `worker_registry.LIFETIME` seconds unless this is repeated.
+    """
     with connection.client().pipeline(transaction=False) as pipe:
         for name, tool in tools.items():
             pipe.set(redis_keys.processor(name), json.dumps(tool), ex=worker_registry.LIFETIME)
@@ -185,7 +190,7 @@ def announce(tools: dict[str, dict[str, Any]]) -> None:
 
 
 def offered() -> list[str]:
-    """The names of the processors that living workers offer, sorted."""
+    """Returns the names of the processors that running workers offer, sorted."""
     with connection.translated_errors():
         found = connection.client().scan_iter(redis_keys.processor("*"), count=1000)
         names = {key.removeprefix(redis_keys.PROCESSOR_PREFIX) for key in found}
@@ -193,14 +198,14 @@ def offered() -> list[str]:
 
 
 def has(name: str) -> bool:
-    """Whether a living worker offers it."""
+    """Returns whether a running worker offers a processor."""
     with suppress(errors.ProcessorNotFound):
         return bool(tool(name))
     return False
 
 
 def tool(name: str) -> dict[str, Any]:
-    """The description of a processor that a living worker offers."""
+    """Returns the description of a processor that a running worker offers."""
     with connection.translated_errors():
         known = _NAME.fullmatch(name) or name == NEXTFLOW
         text = connection.client().get(redis_keys.processor(name)) if known else None
@@ -210,22 +215,22 @@ def tool(name: str) -> dict[str, Any]:
     return found
 
 
-# What they take
+# Parameters and file groups
 
 
 def check_parameters(tool: dict[str, Any], parameters: dict[str, Any]) -> dict[str, Any]:
-    """The parameters for a run, with the defaults of those that are not given.
+    """Returns the parameters of a run, with defaults added. Raises errors.ParametersInvalid.
 
-    A parameter that stands for a file is the name of one that the operator has installed: a client
-    must not have the server read other files, or fetch any.
+    The value of a parameter that denotes a file must be the name of an installed resource: a client
+    must not make the server read or fetch other files.
     """
     described = tool.get("parameters", {})
     for name, value in parameters.items():
-        if _is_file(described.get(name, {})) and any(map(_ELSEWHERE.match, _texts(value))):
+        if _is_file(described.get(name, {})) and any(map(_PATH_OR_URL.match, _strings(value))):
             raise errors.ParametersInvalid(f"{name}: give the name of an installed resource only.")
-    wrong = _wrong_parameters(_schema(tool), parameters)
+    wrong = _parameter_errors(_schema(tool), parameters)
     if wrong:
-        raise errors.ParametersInvalid("; ".join(wrong[:_ERRORS]) + ".")
+        raise errors.ParametersInvalid("; ".join(wrong[:_MAX_ERRORS]) + ".")
     defaults = {
         name: parameter["default"]
         for name, parameter in described.items()
@@ -234,15 +239,15 @@ def check_parameters(tool: dict[str, Any], parameters: dict[str, Any]) -> dict[s
     return defaults | parameters
 
 
-def _wrong_parameters(schema: dict[str, Any], parameters: dict[str, Any]) -> list[str]:
+def _parameter_errors(schema: dict[str, Any], parameters: dict[str, Any]) -> list[str]:
     from jsonschema import Draft201909Validator
     from referencing import Registry
     from referencing.exceptions import Unresolvable
 
-    # A registry that fetches nothing: the one that is used by default does.
+    # An empty registry: the default one fetches referenced URLs.
     validator = Draft201909Validator(schema, registry=Registry())
     try:
-        return [_in_words(error) for error in validator.iter_errors(parameters)]
+        return [_describe_error(error) for error in validator.iter_errors(parameters)]
     except (Unresolvable, RecursionError, re.error):
         raise errors.ParametersInvalid(
             "The tool description of the processor has invalid parameters."
@@ -250,24 +255,24 @@ def _wrong_parameters(schema: dict[str, Any], parameters: dict[str, Any]) -> lis
 
 
 def _schema(tool: dict[str, Any]) -> dict[str, Any]:
-    """The JSON schema of a processor's parameters, which says in each whether it is required."""
+    """Returns the JSON schema of a processor's parameters."""
     described = tool.get("parameters", {})
     return {
         "type": "object",
-        "properties": {name: _plain(parameter) for name, parameter in described.items()},
+        "properties": {name: _to_json_schema(parameter) for name, parameter in described.items()},
         "required": [name for name, parameter in described.items() if parameter.get("required")],
         "additionalProperties": False,
     }
 
 
-def _plain(schema: Any) -> Any:
-    """A schema without `required: true`, which is OCR-D's way and not that of JSON schema."""
+def _to_json_schema(schema: Any) -> Any:
+    """Removes OCR-D's boolean `required`, which is not valid JSON schema."""
     if isinstance(schema, list):
-        return [_plain(one) for one in schema]
+        return [_to_json_schema(one) for one in schema]
     if not isinstance(schema, dict):
         return schema
     return {
-        key: _plain(value)
+        key: _to_json_schema(value)
         for key, value in schema.items()
         if not (key == "required" and isinstance(value, bool))
     }
@@ -277,26 +282,26 @@ def _is_file(parameter: dict[str, Any]) -> bool:
     return "content-type" in parameter or parameter.get("format") in ("uri", "url", "file", "path")
 
 
-def _texts(value: Any) -> Iterator[str]:
-    """All texts in a value."""
+def _strings(value: Any) -> Iterator[str]:
+    """Yields all strings in a value."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):
         for key, one in value.items():
             yield key
-            yield from _texts(one)
+            yield from _strings(one)
     elif isinstance(value, list):
         for one in value:
-            yield from _texts(one)
+            yield from _strings(one)
 
 
-def _in_words(error: Any) -> str:
+def _describe_error(error: Any) -> str:
     place = ".".join(str(part) for part in error.absolute_path)
     return f"{place}: {error.message}"[:_LENGTH] if place else str(error.message)[:_LENGTH]
 
 
 def check_groups(tool: dict[str, Any], inputs: Iterable[str], outputs: Iterable[str]) -> None:
-    """Makes sure that a processor takes so many groups of files."""
+    """Raises errors.ProcessingInvalid if a processor does not take this number of groups."""
     for kind, groups in (("input", list(inputs)), ("output", list(outputs))):
         least, most = _bounds(tool.get(f"{kind}_file_grp_cardinality", 1))
         if len(groups) < least or 0 < most < len(groups):
@@ -313,6 +318,6 @@ def check_groups(tool: dict[str, Any], inputs: Iterable[str], outputs: Iterable[
 
 
 def _bounds(cardinality: int | list[int]) -> tuple[int, int]:
-    """The least and the most groups; OCR-D takes any number where that is not above 0."""
+    """Returns the minimum and maximum number of groups; a maximum below 1 means no limit."""
     least, most = cardinality if isinstance(cardinality, list) else (cardinality, cardinality)
     return max(0, least), most

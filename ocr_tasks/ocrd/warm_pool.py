@@ -1,4 +1,4 @@
-"""The processors that this process keeps loaded: programs that wait for orders (see `warm`)."""
+"""The processors that this process keeps loaded, each in a program that runs `warm`."""
 
 from __future__ import annotations
 
@@ -16,158 +16,165 @@ from ocr_tasks.ocrd import programs
 
 _SCRIPT = Path(__file__).with_name("warm.py")
 
-#: Seconds that one has to end when it gets no orders any more.
-_END_SECONDS = 5
+#: Seconds that a processor has to exit after its standard input is closed.
+_CLOSE_SECONDS = 5
 
-#: A processor, as it is: another version of it is another one.
+#: The path and modification time of a processor.
 Version = tuple[Path, int]
 
 
-class CannotBeKept(Exception):
-    """The processor cannot be loaded so that it stays: it is to be called as a program."""
+class NotLoadable(Exception):
+    """The processor cannot stay loaded; it has to be started for each run."""
 
 
-class Died(Exception):
-    """The processor has died in a run; the text says how."""
+class ProcessorDied(Exception):
+    """The processor exited during a run; the text says how."""
 
 
-class _Warm:
-    """A processor that is loaded."""
+class _LoadedProcessor:
+    """A processor that is loaded, in a child process."""
 
     def __init__(self, path: Path, log: Path) -> None:
-        """Loads it; what it prints meanwhile goes to the log."""
+        """Starts and loads it; its output is appended to the log. May raise NotLoadable."""
         command = _command(path)
         reading, writing = os.pipe()
-        self._answers = os.fdopen(reading, "rb")
+        self._responses = os.fdopen(reading, "rb")
         try:
-            with log.open("ab") as words:
-                # In the same process group as this process, so that it is killed with it.
+            with log.open("ab") as output:
+                # In this process's group, which is killed when the job ends.
                 self._process = subprocess.Popen(
                     [*command, "--serve", str(writing)],
                     stdin=subprocess.PIPE,
-                    stdout=words,
-                    stderr=words,
+                    stdout=output,
+                    stderr=output,
                     pass_fds=[writing],
                     env=programs.environment(),
                     cwd=programs.home(),
                 )
         except OSError as error:
-            self._answers.close()
-            raise CannotBeKept(str(error)) from error
+            self._responses.close()
+            raise NotLoadable(str(error)) from error
         finally:
             os.close(writing)
         try:
-            said = self._answer()
-        except Died as error:
+            response = self._response()
+        except ProcessorDied as error:
             self.kill()
-            raise CannotBeKept(str(error)) from error
+            raise NotLoadable(str(error)) from error
         except BaseException:
             self.kill()
             raise
-        if not said.get("ready"):
+        if not response.get("ready"):
             self.kill()
-            raise CannotBeKept(str(said.get("error", "")))
+            raise NotLoadable(str(response.get("error", "")))
 
-    def lives(self) -> bool:
+    def is_alive(self) -> bool:
+        """Returns whether the child process is running."""
         return self._process.poll() is None
 
-    def run(self, order: dict[str, Any]) -> dict[str, Any]:
-        """The answer to an order; what interrupts it ends the processor as well."""
+    def run(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Sends a request and returns the response. Kills the processor on any exception."""
         assert self._process.stdin  # noqa: S101  # for mypy
         try:
-            with suppress(BrokenPipeError):  # it has died, and is found so below
-                self._process.stdin.write(json.dumps(order).encode() + b"\n")
+            with suppress(BrokenPipeError):  # it has exited; _response raises
+                self._process.stdin.write(json.dumps(request).encode() + b"\n")
                 self._process.stdin.flush()
-            return self._answer()
+            return self._response()
         except BaseException:
             self.kill()
             raise
 
-    def _answer(self) -> dict[str, Any]:
-        line = self._answers.readline()
+    def _response(self) -> dict[str, Any]:
+        """Waits for a response. Raises ProcessorDied if the process has exited."""
+        line = self._responses.readline()
         try:
-            answer: dict[str, Any] = json.loads(line)
+            response: dict[str, Any] = json.loads(line)
         except ValueError:
             self._process.kill()
-            raise Died(in_words(self._process.wait())) from None
-        return answer
+            raise ProcessorDied(describe_exit(self._process.wait())) from None
+        return response
 
-    def end(self) -> None:
-        """Lets it end, as nobody has orders for it."""
-        self._close()
+    def close(self) -> None:
+        """Closes standard input, so that it exits; kills it after `_CLOSE_SECONDS`."""
+        self._close_pipes()
         try:
-            self._process.wait(_END_SECONDS)
+            self._process.wait(_CLOSE_SECONDS)
         except subprocess.TimeoutExpired:
             self.kill()
 
     def kill(self) -> None:
+        """Kills the child process."""
         self._process.kill()
         self._process.wait()
-        self._close()
+        self._close_pipes()
 
-    def _close(self) -> None:
+    def _close_pipes(self) -> None:
         with suppress(BrokenPipeError):
             if self._process.stdin:
                 self._process.stdin.close()
-        self._answers.close()
+        self._responses.close()
 
 
 def _command(path: Path) -> list[str]:
-    """What to call for a processor that stays."""
+    """Returns the command that loads a processor; raises NotLoadable if it is not Python."""
     python = programs.interpreter(path)
     if python is None:
-        raise CannotBeKept("it is no script of Python")
-    # Isolated: the modules beside ours are none of its business.
+        raise NotLoadable("it is not a Python script")
+    # Isolated mode: it must not import the modules next to warm.py.
     return [python, "-I", str(_SCRIPT), str(path)]
 
 
-def in_words(status: int) -> str:
-    """How a program has ended."""
+def describe_exit(status: int) -> str:
+    """Returns a sentence about an exit status."""
     return f"It was killed by signal {-status}." if status < 0 else f"It ended with {status}."
 
 
-# Those that are idle, the one that was used last at the end, and those that cannot be kept.
+# Idle processors, the last used one at the end, and processors that cannot stay loaded.
 _lock = threading.Lock()
-_idle: list[tuple[Version, _Warm]] = []
-_cold: set[Version] = set()
+_idle: list[tuple[Version, _LoadedProcessor]] = []
+_not_loadable: set[Version] = set()
 
 
-def run(path: Path, order: dict[str, Any], log: Path) -> dict[str, Any]:
-    """The answer of a processor to an order (see `warm`); it is loaded if it is not yet."""
+def run(path: Path, request: dict[str, Any], log: Path) -> dict[str, Any]:
+    """Runs a processor with a request, and returns the response (see `warm`).
+
+    Loads the processor if it is not loaded. Raises NotLoadable or ProcessorDied.
+    """
     version = (path, path.stat().st_mtime_ns)
-    if settings.get().ocrd_warm_processors == 0 or version in _cold:
-        raise CannotBeKept
-    with _taken(version, log) as warm:
-        return warm.run(order)
+    if settings.get().ocrd_warm_processors == 0 or version in _not_loadable:
+        raise NotLoadable
+    with _acquired(version, log) as warm:
+        return warm.run(request)
 
 
 @contextmanager
-def _taken(version: Version, log: Path) -> Iterator[_Warm]:
-    """One that is nobody else's meanwhile."""
-    warm = _idle_one(version)
+def _acquired(version: Version, log: Path) -> Iterator[_LoadedProcessor]:
+    """Yields a loaded processor for exclusive use, then keeps it for the next run."""
+    warm = _pop_idle(version)
     if warm is None:
         try:
-            warm = _Warm(version[0], log)
-        except CannotBeKept:
-            _cold.add(version)
+            warm = _LoadedProcessor(version[0], log)
+        except NotLoadable:
+            _not_loadable.add(version)
             raise
-    yield warm  # one in which something goes wrong has ended
+    yield warm  # after an exception it has been killed
     with _lock:
         _idle.append((version, warm))
         many = len(_idle) - settings.get().ocrd_warm_processors
         left = [_idle.pop(0)[1] for _ in range(many)]
     for old in left:
-        old.end()
+        old.close()
 
 
-def _idle_one(version: Version) -> _Warm | None:
+def _pop_idle(version: Version) -> _LoadedProcessor | None:
+    """Removes and returns an idle processor that is alive, if there is one."""
     dead = []
     try:
         with _lock:
             for place in range(len(_idle) - 1, -1, -1):
                 if _idle[place][0] == version:
                     warm = _idle.pop(place)[1]
-                    if warm.lives():
+                    if warm.is_alive():
                         return warm
                     dead.append(warm)
         return None
@@ -176,10 +183,10 @@ def _idle_one(version: Version) -> _Warm | None:
             warm.kill()
 
 
-def end_all() -> None:
-    """Lets all end that are idle."""
+def close_all() -> None:
+    """Closes all idle processors."""
     with _lock:
         left = [warm for _, warm in _idle]
         _idle.clear()
     for warm in left:
-        warm.end()
+        warm.close()

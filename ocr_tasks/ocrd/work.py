@@ -1,4 +1,4 @@
-"""Runs the jobs of processors: the worker's side of their life."""
+"""Runs processor jobs in workers."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ log = logging.getLogger(__name__)
 
 _OWN_METS = re.compile(r"\.mets-(?P<run>(?P<job>[0-9a-f-]{36})-[0-9a-f-]{36})\.xml")
 
-#: Seconds before the second try; before each one after it twice as many.
-_PAUSE = 0.5
+#: Seconds before the second try; doubled before each further try.
+_RETRY_SECONDS = 0.5
 
 
 def prepare(names: list[str]) -> dict[str, dict[str, Any]]:
-    """The processors that this worker offers, of those that it is to, with their descriptions."""
+    """Returns the descriptions of those of the processors that can run on this host, by name."""
     offered = tools.offer([name for name in names if name not in (RECOGNIZE, NEXTFLOW)])
     if RECOGNIZE in names:
         offered[RECOGNIZE] = recognition.tool()
@@ -53,10 +53,10 @@ def prepare(names: list[str]) -> dict[str, dict[str, Any]]:
 
 
 def role(documents: bool) -> tuple[WorkerRole | None, dict[str, dict[str, Any]]]:
-    """Returns what a worker does here, and the processors that it offers with descriptions.
+    """Returns what a worker does for OCR-D, and the descriptions of the processors that it offers.
 
-    `documents` is false in a worker that was started for processors. One that was not takes no
-    documents either if OCR_PROCESSORS names others than ours.
+    `documents` is false in a worker that was started for processors. Other
+    workers take no documents either if OCR_PROCESSORS contains more than the built-in processor.
     """
     config = settings.get()
     names = config.processor_names
@@ -64,14 +64,14 @@ def role(documents: bool) -> tuple[WorkerRole | None, dict[str, dict[str, Any]]]
     if not alone and not config.processors_share_worker:
         if names:
             log.info(
-                "%s is not offered, as OCR_STORAGE_URL or OCR_OCRD_FOLDERS is set: "
-                "run `ocr-tasks worker --processors %s` for it",
+                "this worker does not offer %s because OCR_STORAGE_URL or OCR_OCRD_FOLDERS is set; "
+                "run `ocr-tasks worker --processors %s`",
                 *(config.processors, config.processors),
             )
         return None, {}
     offered = prepare(names)
     if alone and not offered:
-        log.error("none of OCR_PROCESSORS can be run here")
+        log.error("no processor of OCR_PROCESSORS can run on this host")
     found = WorkerRole(
         queues=tuple(offered if alone else names),
         documents=not alone,
@@ -79,7 +79,7 @@ def role(documents: bool) -> tuple[WorkerRole | None, dict[str, dict[str, Any]]]
             "processors": sorted(offered),
             "machine": discovery.machine(offered) if offered else {},
         },
-        environment=frozenset(programs.kept(os.environ)) if alone else frozenset(),
+        environment=frozenset(programs.allowed(os.environ)) if alone else frozenset(),
         writable=tuple(writable()) if alone else (),
         readable=tuple(readable()) if alone else (),
     )
@@ -87,14 +87,14 @@ def role(documents: bool) -> tuple[WorkerRole | None, dict[str, dict[str, Any]]]
 
 
 def writable() -> list[Path]:
-    """The folders that processors may write into."""
-    # Graphics cards are used through devices.
-    cards = [*Path("/dev").glob("nvidia*"), Path("/dev/shm"), Path("/dev/dri")]  # noqa: S108
-    return [programs.home(), *settings.get().ocrd_roots, *cards]
+    """Returns the paths that processors may write to."""
+    # Devices of GPUs.
+    gpus = [*Path("/dev").glob("nvidia*"), Path("/dev/shm"), Path("/dev/dri")]  # noqa: S108
+    return [programs.home(), *settings.get().ocrd_roots, *gpus]
 
 
 def readable() -> list[Path]:
-    """The folders that processors and their models lie in."""
+    """Returns the folders in which processors and their models are installed."""
     folders = [Path(name) for name in settings.get().ocrd_path.split(":") if name]
     installed = [path.resolve().parent for path in folders]
     data = os.environ.get("XDG_DATA_HOME")
@@ -102,7 +102,7 @@ def readable() -> list[Path]:
 
 
 def begin(job_id: str, token: str, holder: str) -> ProcessorJob | None:
-    """Makes a job this process's, as `leases.acquire` does. None: nothing is to be done."""
+    """Acquires a job for this process, like `leases.acquire`. Returns None if it cannot."""
     try:
         job = processing.read(job_id)
     except errors.ProcessingNotFound:
@@ -113,7 +113,10 @@ def begin(job_id: str, token: str, holder: str) -> ProcessorJob | None:
 
 
 def run(job: ProcessorJob, token: str) -> None:
-    """Runs a job's processor, up to OCR_OCRD_TRIES times; its output goes to the job's log."""
+    """Runs a job's processor, up to OCR_OCRD_TRIES times; its output is appended to the job's log.
+
+    Raises RunYielded if pages are left for another run.
+    """
     folder = layout.job(job.id)
     try:
         folder.path.mkdir(parents=True, exist_ok=True)
@@ -123,22 +126,22 @@ def run(job: ProcessorJob, token: str) -> None:
             script = str(job.run.parameters["script"])
             nextflow.run(script, job.path_to_mets, folder.work(token), folder.log)
             return
-        _sweep(job)
-        if not _try_often(_order(job, token), folder, token):
+        _delete_leftovers(job)
+        if not _run_with_retries(_order(job, token), folder, token):
             raise RunYielded
     except OSError as error:
         raise errors.JobStorageError(f"{type(error).__name__}: {error.strerror}") from error
-    except errors.RequestError as error:  # what was right when it was asked for no longer is
+    except errors.RequestError as error:  # the request is no longer valid
         raise errors.ProcessorFailed(error.detail) from error
     finally:
         layout.delete_tree(folder.work(token))
-        # Where that fails, whoever works on the workspace next, or fetches it, does it.
+        # If this fails, the next run or download of the workspace does it.
         with suppress(errors.OcrTasksError, OSError):
-            mets_files.settle_if_few(job.path_to_mets, _key(job))
+            mets_files.merge_pending_if_few_jobs(job.path_to_mets, _key(job))
 
 
-def _sweep(job: ProcessorJob) -> None:
-    """Deletes what runs in this workspace that were killed left behind, of this job or others."""
+def _delete_leftovers(job: ProcessorJob) -> None:
+    """Deletes the files of killed runs of this job and of ended jobs in the workspace."""
     left = {
         found["run"]: found["job"]
         for path in job.path_to_mets.parent.glob(".mets-*.xml")
@@ -147,7 +150,7 @@ def _sweep(job: ProcessorJob) -> None:
     ended = leases.ended(list(left.values()))
     for run_id, job_id in left.items():
         if job_id in ended or job_id == job.id:
-            running.forget(job.path_to_mets, run_id)
+            running.delete_files(job.path_to_mets, run_id)
 
 
 def _order(job: ProcessorJob, token: str) -> running.Order:
@@ -168,10 +171,10 @@ def _key(job: ProcessorJob) -> str:
     return workspaces.key(Workspace(job.workspace_id, job.path_to_mets))
 
 
-def _try_often(order: running.Order, folder: layout.JobFolder, token: str) -> bool:
-    """False: pages are left for another turn."""
+def _run_with_retries(order: running.Order, folder: layout.JobFolder, token: str) -> bool:
+    """Returns False if the run has yielded and pages are left."""
     log_file, scratch = folder.log, folder.work(token)
-    # A worker that takes no documents makes no place for any.
+    # A worker without documents yields only when it is stopped.
     turn = queues.Turn("normal") if EXTENSION_QUEUES else None
     most = settings.get().ocrd_tries
     for number in range(1, most + 1):
@@ -182,16 +185,16 @@ def _try_often(order: running.Order, folder: layout.JobFolder, token: str) -> bo
         except errors.ProcessorFailed as error:
             if number == most or queues.stopping():
                 raise
-            pause = _PAUSE * 2 ** (number - 1)
-            with log_file.open("a") as words:
-                words.write(f"Try {number} of {most} failed; the next one is in {pause} s.\n")
+            pause = _RETRY_SECONDS * 2 ** (number - 1)
+            with log_file.open("a") as log_output:
+                log_output.write(f"Try {number} of {most} failed; retrying in {pause} s.\n")
             log.warning("%s failed, try %d of %d: %s", order.executable, number, most, error)
             time.sleep(pause)
     return True
 
 
 def commit(job: ProcessorJob, token: str) -> dict[str, Any] | None:
-    """Ends a job as succeeded, and gives its result; None if it is this run's no more."""
+    """Records a job as succeeded and returns its result; None if this run has lost the job."""
     result = {
         "processor": job.run.processor,
         "path_to_mets": str(job.path_to_mets),
@@ -199,20 +202,20 @@ def commit(job: ProcessorJob, token: str) -> dict[str, Any] | None:
     }
     if not lifecycle.backend().finish(job.id, token, State.SUCCEEDED, result):
         return None
-    _go_on()
+    _publish_ready()
     return result
 
 
 def fail(job: ProcessorJob, token: str, error: errors.JobError) -> None:
-    """Ends a job as failed, and those that wait for it as cancelled."""
+    """Records a job as failed; jobs that depend on it are cancelled."""
     result = lifecycle.backend().prepare_exception(error)
     lifecycle.backend().finish(job.id, token, State.FAILED, result)
-    with suppress(OSError), layout.job(job.id).log.open("a") as words:
-        words.write(f"The job failed: {error.detail} {json.dumps({'code': error.code})}\n")
-    _go_on()
+    with suppress(OSError), layout.job(job.id).log.open("a") as log_output:
+        log_output.write(f"The job failed: {error.detail} {json.dumps({'code': error.code})}\n")
+    _publish_ready()
 
 
-def _go_on() -> None:
-    """Has those begin that waited for this one."""
-    with suppress(RedisError):  # the reconciler does it then
+def _publish_ready() -> None:
+    """Sends the messages of jobs that waited for one that has ended."""
+    with suppress(RedisError):  # the recovery thread does it later
         queueing.publish_ready()

@@ -1,10 +1,10 @@
-"""The text of a workflow, as `ocrd process` takes it: one processor a line.
+"""Parses workflows in the syntax of `ocrd process`: one processor per line.
 
     tesserocr-segment   -I OCR-D-IMG -O OCR-D-SEG -P find_tables false
     tesserocr-recognize -I OCR-D-SEG -O OCR-D-OCR -p '{"model": "deu"}'
 
-A line is split as a POSIX shell would split it, without comments and without continuation. Nothing
-is read from the disk: parameters are written in the text.
+A line is split like in a POSIX shell, without comments and line continuation. Parameters must be in
+the text; files with parameters are not read.
 """
 
 from __future__ import annotations
@@ -28,15 +28,18 @@ _NEXTFLOW = re.compile(
     re.MULTILINE,
 )
 
-# What parts words and quotes them in a POSIX shell, as `shlex` has it.
-_SPACE = " \t\r\n"
+# Special characters of a POSIX shell, as in `shlex`.
+_WHITESPACE = " \t\r\n"
 _QUOTES = "'\""
 _ESCAPE = "\\"
 
 
 @dataclass(slots=True)
 class Token:
-    """A word of a line. `columns` are those of its characters, `column` where it begins, from 1."""
+    """A word of a line. `column` is the 1-based column of its start.
+
+    `columns` are those of its characters, which quotes and backslashes can separate.
+    """
 
     column: int
     text: str = ""
@@ -47,12 +50,12 @@ class Token:
         self.columns.append(column)
 
     def at(self, position: int) -> int:
-        """The column of a character of the text, or of its last one."""
+        """Returns the column of a character of the text; for later positions, of the last one."""
         return self.columns[min(position, len(self.columns) - 1)] if self.columns else self.column
 
 
-class _Fault(ValueError):
-    """What is wrong with a line, and in which column."""
+class _SyntaxError(ValueError):
+    """An error in a line, with its 1-based column."""
 
     def __init__(self, column: int, detail: str) -> None:
         super().__init__(column, detail)
@@ -61,38 +64,38 @@ class _Fault(ValueError):
 
 
 def parse(text: str) -> list[Step]:
-    """The steps of a workflow."""
+    """Returns the steps of a workflow. Raises errors.WorkflowInvalid."""
     if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
         raise errors.WorkflowInvalid(
             f"The workflow is larger than {MAX_BYTES} bytes", limit=MAX_BYTES
         )
     steps: list[Step] = []
-    # Some editors begin every file with a byte order mark, and show none.
+    # Some editors write a byte order mark.
     for number, line in enumerate(text.removeprefix("\ufeff").splitlines(), start=1):
         if not line.strip():
             continue
         try:
             steps.append(_step(number, line))
-        except _Fault as fault:
-            _refuse(number, fault)
+        except _SyntaxError as fault:
+            _raise(number, fault)
         if len(steps) > MAX_STEPS:
-            _refuse(number, _Fault(1, f"a workflow may have {MAX_STEPS} steps"))
+            _raise(number, _SyntaxError(1, f"a workflow may have {MAX_STEPS} steps"))
     if not steps:
         raise errors.WorkflowInvalid("The workflow is empty")
     return steps
 
 
 def is_nextflow(text: str, filename: str = "") -> bool:
-    """Whether a workflow is a script for Nextflow, by its file's name or what plainly is one."""
+    """Returns whether a workflow is a Nextflow script, by its file name or its content."""
     return filename.lower().endswith(".nf") or _NEXTFLOW.search(text) is not None
 
 
 def split(line: str) -> list[Token]:
-    """The words of a line: the same that `shlex.split` finds, and where they stand."""
+    """Returns the words of a line, as `shlex.split` does, with their columns."""
     words: list[Token] = []
     position = 0
     while position < len(line):
-        if line[position] in _SPACE:
+        if line[position] in _WHITESPACE:
             position += 1
             continue
         word = Token(position + 1)
@@ -102,8 +105,8 @@ def split(line: str) -> list[Token]:
 
 
 def _word(line: str, position: int, word: Token) -> int:
-    """Reads a word that begins at a position; gives the position behind it."""
-    while position < len(line) and line[position] not in _SPACE:
+    """Parses a word that begins at a position; returns the position after it."""
+    while position < len(line) and line[position] not in _WHITESPACE:
         character = line[position]
         if character in _QUOTES:
             position = _quoted(line, position, word)
@@ -122,30 +125,30 @@ def _quoted(line: str, start: int, word: Token) -> int:
         character = line[position]
         if character == quote:
             return position + 1
-        # Between double quotes a backslash is one unless it stands before a quote or another.
+        # In double quotes, a backslash escapes only a double quote or another backslash.
         if quote == '"' and line[position : position + 2] in ('\\"', "\\\\"):
             position += 1
         word.add(line[position], position + 1)
         position += 1
-    raise _Fault(start + 1, "this quote is not closed")
+    raise _SyntaxError(start + 1, "this quote is not closed")
 
 
 def _escaped(line: str, position: int, word: Token) -> int:
     if position + 1 == len(line):
-        raise _Fault(position + 1, "nothing stands behind this backslash")
+        raise _SyntaxError(position + 1, "no character follows this backslash")
     word.add(line[position + 1], position + 2)
     return position + 2
 
 
-def _refuse(line: int, fault: _Fault) -> NoReturn:
+def _raise(line: int, fault: _SyntaxError) -> NoReturn:
     raise errors.WorkflowInvalid(
         f"line {line}, column {fault.column}: {fault.detail}", line=line, column=fault.column
     ) from None
 
 
 @dataclass(slots=True)
-class _Parts:
-    """What the options of a line come to."""
+class _StepOptions:
+    """The options of a line."""
 
     inputs: list[str] = field(default_factory=list)
     outputs: list[str] = field(default_factory=list)
@@ -155,57 +158,63 @@ class _Parts:
 def _step(number: int, line: str) -> Step:
     tool, *rest = split(line)
     if tool.text.startswith("#"):
-        raise _Fault(tool.column, "a workflow has no comments")
+        raise _SyntaxError(tool.column, "a workflow has no comments")
     if not _PROCESSOR.fullmatch(tool.text):
-        raise _Fault(tool.column, f"{_shown(tool.text)} is no processor's name without its ocrd-")
-    parts = _Parts()
+        raise _SyntaxError(
+            tool.column, f"{_abbreviated(tool.text)} is not a processor name without `ocrd-`"
+        )
+    options = _StepOptions()
     words = iter(rest)
     for option in words:
-        take = _OPTIONS.get(option.text)
-        if take is None:
-            raise _Fault(
-                option.column, f"{_shown(option.text)} is none of the options -I, -O, -p and -P"
+        handler = _OPTIONS.get(option.text)
+        if handler is None:
+            raise _SyntaxError(
+                option.column,
+                f"unknown option {_abbreviated(option.text)}; use -I, -O, -p or -P",
             )
-        take(parts, option, words)
-    if not parts.inputs:
-        raise _Fault(len(line.rstrip()) + 1, "the option -I with an input file group is missing")
+        handler(options, option, words)
+    if not options.inputs:
+        raise _SyntaxError(
+            len(line.rstrip()) + 1, "the option -I with an input file group is missing"
+        )
     return Step(
         line=number,
         processor=f"ocrd-{tool.text}",
-        input_file_grps=tuple(parts.inputs),
-        output_file_grps=tuple(parts.outputs),
-        parameters=parts.parameters,
+        input_file_grps=tuple(options.inputs),
+        output_file_grps=tuple(options.outputs),
+        parameters=options.parameters,
     )
 
 
-def _inputs(parts: _Parts, option: Token, words: Iterator[Token]) -> None:
-    parts.inputs += _groups(_value(option, words))
+def _inputs(options: _StepOptions, option: Token, words: Iterator[Token]) -> None:
+    options.inputs += _groups(_value(option, words))
 
 
-def _outputs(parts: _Parts, option: Token, words: Iterator[Token]) -> None:
-    parts.outputs += _groups(_value(option, words))
+def _outputs(options: _StepOptions, option: Token, words: Iterator[Token]) -> None:
+    options.outputs += _groups(_value(option, words))
 
 
-def _parameters(parts: _Parts, option: Token, words: Iterator[Token]) -> None:
+def _parameters(options: _StepOptions, option: Token, words: Iterator[Token]) -> None:
     value = _value(option, words)
     text = value.text.lstrip()
     if text and text[0] != "{":
-        raise _Fault(
-            value.column, '-p takes a JSON object such as \'{"model": "deu"}\'; no file is read'
+        raise _SyntaxError(
+            value.column,
+            '-p requires a JSON object, e.g. \'{"model": "deu"}\'; files are not supported',
         )
-    parts.parameters |= _object(value) if text else {}
+    options.parameters |= _object(value) if text else {}
 
 
-def _parameter(parts: _Parts, option: Token, words: Iterator[Token]) -> None:
+def _parameter(options: _StepOptions, option: Token, words: Iterator[Token]) -> None:
     key = _value(option, words, "a name and a value")
     value = _value(option, words, "a name and a value")
     try:
-        parts.parameters[key.text] = _json(value.text)
+        options.parameters[key.text] = _json(value.text)
     except (ValueError, RecursionError):
-        parts.parameters[key.text] = value.text
+        options.parameters[key.text] = value.text
 
 
-_OPTIONS: dict[str, Callable[[_Parts, Token, Iterator[Token]], None]] = {
+_OPTIONS: dict[str, Callable[[_StepOptions, Token, Iterator[Token]], None]] = {
     "-I": _inputs,
     "-O": _outputs,
     "-p": _parameters,
@@ -216,7 +225,7 @@ _OPTIONS: dict[str, Callable[[_Parts, Token, Iterator[Token]], None]] = {
 def _value(option: Token, words: Iterator[Token], what: str = "a value") -> Token:
     for word in words:
         return word
-    raise _Fault(option.column, f"{option.text} needs {what}")
+    raise _SyntaxError(option.column, f"{option.text} requires {what}")
 
 
 def _groups(names: Token) -> list[str]:
@@ -224,7 +233,9 @@ def _groups(names: Token) -> list[str]:
     position = 0
     for group in groups:
         if not is_group_name(group):
-            raise _Fault(names.at(position), f"{_shown(group)} is no file group's name")
+            raise _SyntaxError(
+                names.at(position), f"{_abbreviated(group)} is not a valid file group name"
+            )
         position += len(group) + 1
     return groups
 
@@ -235,9 +246,9 @@ def _object(value: Token) -> dict[str, Any]:
         found = _json(text)
     except json.JSONDecodeError as error:
         position = error.pos + value.text.index(text)
-        raise _Fault(value.at(position), f"the JSON is wrong here: {error.msg}") from None
+        raise _SyntaxError(value.at(position), f"invalid JSON: {error.msg}") from None
     except (ValueError, RecursionError) as error:
-        raise _Fault(value.column, f"the JSON cannot be taken: {error}") from None
+        raise _SyntaxError(value.column, f"invalid JSON: {error}") from None
     assert isinstance(found, dict)  # noqa: S101  # JSON that begins with a brace is an object
     return found
 
@@ -247,9 +258,9 @@ def _json(text: str) -> Any:
 
 
 def _no_constant(name: str) -> NoReturn:
-    # Python reads NaN and Infinity, which are not JSON and which no schema can check.
-    raise ValueError(f"{name} is no number of JSON")
+    # Python accepts NaN and Infinity, which are not JSON and which no schema can check.
+    raise ValueError(f"{name} is not a JSON number")
 
 
-def _shown(text: str) -> str:
+def _abbreviated(text: str) -> str:
     return repr(text) if len(text) <= 40 else f"{text[:40]!r}…"

@@ -1,7 +1,7 @@
-"""Workflows: texts that are kept, and runs of them, each a set of jobs that wait for each other.
+"""Stored workflows, and workflow runs, each of which is a set of jobs with dependencies.
 
-Files: `workflows/<id>.json` in the data folder, and `workflows/by-text/<digest>`, which keeps one
-client from storing a text twice.
+Stored workflows are `workflows/<id>.json` in the data folder. `workflows/by-text/<digest>` contains
+the id of a client's workflow with that text, so the same text is not stored twice.
 """
 
 from __future__ import annotations
@@ -35,22 +35,22 @@ from ocr_tasks.storage import atomic, layout
 _FOLDER = "workflows"
 
 
-# Texts
+# Stored workflows
 
 
 def save(text: str, owner: str) -> str:
-    """Keeps a workflow and gives its id."""
+    """Stores a workflow and returns its id. Raises errors.WorkflowExists for a known text."""
     check(text)
     workflow_id = layout.new_id()
     with layout.storage_errors():
-        mark = _mark(text, owner)
-        mark.parent.mkdir(parents=True, exist_ok=True)
+        by_text = _text_path(text, owner)
+        by_text.parent.mkdir(parents=True, exist_ok=True)
         _write(workflow_id, text, owner)
         try:
-            with mark.open("x") as file:
+            with by_text.open("x") as file:
                 file.write(workflow_id)
         except FileExistsError:
-            known = mark.read_text()
+            known = by_text.read_text()
         else:
             return workflow_id
         with suppress(errors.WorkflowNotFound):
@@ -60,25 +60,25 @@ def save(text: str, owner: str) -> str:
                     f"The same workflow script already exists, workflow id: {known}",
                     workflow_id=known,
                 )
-        atomic.write(mark, workflow_id.encode())  # the other one has another text by now
+        atomic.write(by_text, workflow_id.encode())  # the text of the other one has changed
     return workflow_id
 
 
 def replace(workflow_id: str, text: str, owner: str | None) -> None:
-    """Gives a workflow another text."""
-    kept = _read(workflow_id, owner)
+    """Replaces the text of a workflow."""
+    record = _read(workflow_id, owner)
     check(text)
     with layout.storage_errors():
-        _write(workflow_id, text, kept["owner"])
+        _write(workflow_id, text, record["owner"])
 
 
 def text(workflow_id: str, owner: str | None) -> str:
-    """The text of a workflow."""
+    """Returns the text of a workflow."""
     return str(_read(workflow_id, owner)["text"])
 
 
 def check(text: str) -> None:
-    """Makes sure that a text is a workflow that can be run here."""
+    """Raises an error unless a text is a workflow that can be run here."""
     if not workflow_text.is_nextflow(text, ""):
         workflow_text.parse(text)
     elif not tools.has(NEXTFLOW):
@@ -89,7 +89,7 @@ def _path(workflow_id: str) -> Path:
     return settings.get().data_dir / _FOLDER / f"{workflow_id}.json"
 
 
-def _mark(text: str, owner: str) -> Path:
+def _text_path(text: str, owner: str) -> Path:
     digest = hashlib.sha256(f"{owner}\0{text}".encode()).hexdigest()
     return settings.get().data_dir / _FOLDER / "by-text" / digest
 
@@ -103,14 +103,14 @@ def _read(workflow_id: str, owner: str | None) -> dict[str, Any]:
     if not layout.is_id(workflow_id):
         raise errors.WorkflowNotFound()
     try:
-        kept: dict[str, Any] = json.loads(_path(workflow_id).read_bytes())
+        record: dict[str, Any] = json.loads(_path(workflow_id).read_bytes())
     except FileNotFoundError:
         raise errors.WorkflowNotFound() from None
     except (OSError, ValueError) as error:
         raise errors.StorageUnavailable("The workflow file cannot be read") from error
-    if owner is not None and kept["owner"] != owner:
+    if owner is not None and record["owner"] != owner:
         raise errors.WorkflowNotFound()
-    return kept
+    return record
 
 
 # Runs
@@ -125,10 +125,10 @@ def run(
     owner: str,
     description: str = "",
 ) -> WorkflowJob:
-    """Makes the jobs of a run of a workflow.
+    """Creates the jobs of a workflow run, and returns the run.
 
-    A step waits for the last step before it that writes what it reads. `page_wise`: every page goes
-    through all steps by itself.
+    A step waits for the last step before it that writes one of its input file groups. With
+    `page_wise`, each page passes through the steps independently.
     """
     if callback_url:
         url_guard.parse(callback_url)
@@ -146,7 +146,7 @@ def run(
         raise errors.ProcessingInvalid(
             f"The workflow would need more than {most} jobs; select fewer pages"
         )
-    processing.check_room(len(chains) * len(runs))
+    processing.check_capacity(len(chains) * len(runs))
     planned = {
         key: list(_chain(runs, workspace, owner, chosen, job_id)) for key, chosen in chains.items()
     }
@@ -162,35 +162,35 @@ def run(
         description=description,
         callback_url=callback_url,
     )
-    _keep(job)
-    processing.put(row for chain in planned.values() for row in chain)
+    _store_job(job)
+    processing.create(row for chain in planned.values() for row in chain)
     return job
 
 
 def _runs_of(text: str, mets: Mets, workspace: Workspace, owner: str) -> list[Run]:
-    """The run of each step, with `depends_on` naming steps by their position, from 0."""
+    """Returns the run of each step; `depends_on` contains 0-based positions of steps."""
     if workflow_text.is_nextflow(text, ""):
-        return [processing.checked(Run(NEXTFLOW, (), parameters={"script": text}))]
+        return [processing.validated(Run(NEXTFLOW, (), parameters={"script": text}))]
     runs: list[Run] = []
     writer: dict[str, int] = {}
     for step in workflow_text.parse(text):
         before = sorted({writer[name] for name in step.input_file_grps if name in writer})
-        asked = _checked(step)
-        there = dataclasses.replace(
-            asked, input_file_grps=tuple(n for n in asked.input_file_grps if n not in writer)
+        step_run = _validated(step)
+        existing_inputs = dataclasses.replace(
+            step_run, input_file_grps=tuple(n for n in step_run.input_file_grps if n not in writer)
         )
-        processing.check_groups(there, mets, workspace, owner)
-        runs.append(dataclasses.replace(asked, depends_on=tuple(map(str, before))))
+        processing.check_groups(existing_inputs, mets, workspace, owner)
+        runs.append(dataclasses.replace(step_run, depends_on=tuple(map(str, before))))
         writer |= dict.fromkeys(step.output_file_grps, len(runs) - 1)
     return runs
 
 
-def _checked(step: Step) -> Run:
-    asked = Run(
+def _validated(step: Step) -> Run:
+    step_run = Run(
         step.processor, step.input_file_grps, step.output_file_grps, parameters=step.parameters
     )
     try:
-        return processing.checked(asked)
+        return processing.validated(step_run)
     except (errors.ParametersInvalid, errors.ProcessingInvalid) as error:
         raise type(error)(f"line {step.line}: {error.detail}") from error
 
@@ -202,19 +202,19 @@ def _chain(
     pages: Sequence[str] | None,
     workflow: str,
 ) -> Iterator[PlannedRun]:
-    made: list[str] = []
-    for wanted in runs:
-        asked = dataclasses.replace(
-            wanted,
+    job_ids: list[str] = []
+    for template in runs:
+        step_run = dataclasses.replace(
+            template,
             page_id="" if pages is None else ",".join(pages),
-            depends_on=tuple(made[int(position)] for position in wanted.depends_on),
+            depends_on=tuple(job_ids[int(position)] for position in template.depends_on),
         )
-        planned = processing.plan(asked, workspace, owner, pages, workflow)
-        made.append(planned.id)
+        planned = processing.plan(step_run, workspace, owner, pages, workflow)
+        job_ids.append(planned.id)
         yield planned
 
 
-def _keep(job: WorkflowJob) -> None:
+def _store_job(job: WorkflowJob) -> None:
     fixed = dataclasses.asdict(job) | {"path_to_mets": str(job.path_to_mets)}
     fields: dict[Any, Any] = {
         "job": json.dumps(fixed),
@@ -227,7 +227,7 @@ def _keep(job: WorkflowJob) -> None:
 
 
 def read_job(job_id: str, owner: str | None = None) -> WorkflowJob:
-    """A run of a workflow."""
+    """Returns a workflow run. Raises errors.ProcessingNotFound."""
     if not layout.is_id(job_id):
         raise errors.ProcessingNotFound()
     with connection.translated_errors():
@@ -242,19 +242,19 @@ def read_job(job_id: str, owner: str | None = None) -> WorkflowJob:
 
 
 def summary(job_id: str, owner: str | None = None) -> dict[str, Any]:
-    """How many jobs of each processor are in each state; those that failed with their pages."""
+    """Returns the number of jobs by processor and state, and the failed jobs with their pages."""
     read_job(job_id, owner)
     counts, failures = _counts(job_id)
-    answer: dict[str, Any] = dict(counts)
+    result: dict[str, Any] = dict(counts)
     failed: dict[str, list[dict[str, str]]] = {}
     for job in processing.read_all(failures).values():
         row = {"job_id": job.id, "page_id": job.run.page_id}
         failed.setdefault(job.run.processor, []).append(row)
-    return answer | ({"failed-processor-tasks": failed} if failed else {})
+    return result | ({"failed-processor-tasks": failed} if failed else {})
 
 
 def simple_state(job_id: str, owner: str | None = None) -> ProcessingState:
-    """The state of a run as a whole. UNSET: nothing has begun, or something waits in between."""
+    """Returns the state of a whole run; UNSET if no job is running, and some have not ended."""
     read_job(job_id, owner)
     counts, _ = _counts(job_id)
     states = {state for row in counts.values() for state in row}
@@ -279,15 +279,15 @@ def _counts(job_id: str) -> tuple[dict[str, dict[str, int]], list[str]]:
 
 
 def states(job: WorkflowJob) -> dict[str, ProcessorJob]:
-    """The jobs of a run, by their ids."""
+    """Returns the jobs of a run by id."""
     return processing.read_all([job_id for chain in job.jobs.values() for job_id in chain])
 
 
 def cancel(job_id: str, owner: str | None = None) -> WorkflowJob:
-    """Ends all jobs of a run that have not ended."""
+    """Cancels all jobs of a run that have not ended, and returns the run."""
     job = read_job(job_id, owner)
-    for chain in reversed(job.jobs.values()):  # those that run last, else the next ones begin
-        for one in chain:  # the first takes those that wait for it along
+    for chain in reversed(job.jobs.values()):  # the last first, so that no other starts
+        for one in chain:  # cancelling the first cancels those that depend on it
             with suppress(errors.ProcessingNotFound, errors.JobEnded):
                 processing.cancel(one)
     return job

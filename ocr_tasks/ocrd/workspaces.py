@@ -1,10 +1,10 @@
-"""Workspaces: taken in, listed, found by the path of their METS file, replaced, deleted.
+"""Workspaces: created, listed, found by the path of their METS file, replaced and deleted.
 
-    workspaces/<id>/workspace.json   whose it is, and since when; or that it was deleted
-                    data/            METS, and the files that it names
+    workspaces/<id>/workspace.json   owner and time of creation, or that it was deleted
+                    data/            the METS file and the files that it references
 
-The file system is the truth: nothing of this is in Redis. What is new appears by a rename, whole;
-until then, and if it does not come to that, it lies in `uploads`, which is swept.
+The file system is authoritative; Redis holds no workspaces. A new workspace is prepared in
+`uploads`, where leftovers are deleted, and appears with a rename.
 """
 
 from __future__ import annotations
@@ -35,24 +35,25 @@ _RECORD = "workspace.json"
 
 
 def is_id(text: str) -> bool:
-    """Whether a client may give a workspace this id."""
+    """Returns whether a client may use this as the id of a workspace."""
     return _ID.fullmatch(text) is not None
 
 
 def all_workspaces() -> Path:
-    """The folder in which the folders of all workspaces are."""
+    """Returns the folder with the folders of all workspaces."""
     return settings.get().data_dir / "workspaces"
 
 
-# Taking in
+# Creating
 
 
 def receive(
     upload_folder: Path, archive: Path, owner: str, workspace_id: str | None = None
 ) -> Workspace:
-    """Makes a workspace of an OCRD-ZIP in the folder of an upload, or replaces the one with an id.
+    """Creates a workspace from an OCRD-ZIP in the folder of an upload.
 
-    One with that id that is not there is made. The folder of the upload becomes the workspace's.
+    With `workspace_id`, replaces that workspace, or creates it if it does not exist. The upload's
+    folder becomes the workspace's.
     """
     if workspace_id is not None:
         if not is_id(workspace_id):
@@ -60,14 +61,14 @@ def receive(
                 "A workspace id has at most 64 letters, digits, dots, underscores and hyphens"
             )
         _check_replaceable(workspace_id, owner)
-    found = _look(upload_folder, archive=archive.name)
-    return _keep(upload_folder, found, owner, workspace_id or layout.new_id())
+    found = _inspect(upload_folder, archive=archive.name)
+    return _store(upload_folder, found, owner, workspace_id or layout.new_id())
 
 
 def fetch(
     mets_url: str, owner: str, groups: Sequence[str] | None, basename: str = "mets.xml"
 ) -> Workspace:
-    """Makes a workspace of a METS file on the web, with the files of some groups, or of all."""
+    """Creates a workspace from a METS URL and its files, those of some groups or of all."""
     if not _BASENAME.fullmatch(basename):
         raise errors.WorkspaceInvalid(f"{basename!r:.100} is not a valid name of a METS file")
     layout.check_room()
@@ -77,23 +78,25 @@ def fetch(
     path = folder / "data" / basename
     try:
         url = fetcher.save(mets_url, path, config.ocrd_max_mets_bytes)
-        _look(folder, mets=f"data/{basename}", complete=False)
+        _inspect(folder, mets=f"data/{basename}", complete=False)
         mets = Mets.read(path)
         for group in groups or ():
             if group not in mets.groups:
                 raise errors.FileGroupUnknown(f"METS has no file group {group!r:.100}")
-        fetching.fill(fetcher, mets, url, path, groups or mets.groups, config.ocrd_max_files)
+        fetching.fetch_files(fetcher, mets, url, path, groups or mets.groups, config.ocrd_max_files)
         with layout.storage_errors():
             mets.write(path)
-        found = _look(folder, mets=f"data/{basename}")
-        return _keep(folder, found, owner, layout.new_id())
+        found = _inspect(folder, mets=f"data/{basename}")
+        return _store(folder, found, owner, layout.new_id())
     finally:
         fetcher.close()
         layout.delete_tree(folder)
 
 
-def _look(folder: Path, archive: str = "", mets: str = "", complete: bool = True) -> dict[str, Any]:
-    """What `triage` finds."""
+def _inspect(
+    folder: Path, archive: str = "", mets: str = "", complete: bool = True
+) -> dict[str, Any]:
+    """Checks a workspace in a sandboxed process; returns `ocrd_zip.CheckedWorkspace` as a dict."""
     config = settings.get()
     order = {
         "kind": "workspace",
@@ -109,14 +112,14 @@ def _look(folder: Path, archive: str = "", mets: str = "", complete: bool = True
         "memory_bytes": config.check_memory_bytes,
         "file_bytes": config.ocrd_max_bytes,
     }
-    answer = forkserver.check(order, folder, config.check_seconds)
-    if "code" in answer:
-        raise errors.by_code()[str(answer["code"])](str(answer["detail"]))
-    return answer
+    result = forkserver.check(order, folder, config.check_seconds)
+    if "code" in result:
+        raise errors.by_code()[str(result["code"])](str(result["detail"]))
+    return result
 
 
-def _keep(folder: Path, found: dict[str, Any], owner: str, workspace_id: str) -> Workspace:
-    """Makes a folder that has been looked into the workspace with an id."""
+def _store(folder: Path, found: dict[str, Any], owner: str, workspace_id: str) -> Workspace:
+    """Moves a checked folder to the workspace with this id, which it replaces."""
     record = {
         "id": workspace_id,
         "mets": found["mets"],
@@ -144,11 +147,11 @@ def _swap(folder: Path, workspace_id: str, owner: str) -> None:
         if target.exists():
             _check_replaceable(workspace_id, owner)
             with suppress(FileNotFoundError):
-                old = _drop(target)
+                old = _move_to_trash(target)
         try:
             folder.rename(target)
         except OSError as error:
-            # Another one was put there meanwhile: it is the one to be replaced now.
+            # Another process has just created the workspace, which now has to be replaced.
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
             continue
@@ -159,8 +162,8 @@ def _swap(folder: Path, workspace_id: str, owner: str) -> None:
         return
 
 
-def _drop(path: Path) -> Path:
-    """Moves something to where it is swept, should nobody come to delete it."""
+def _move_to_trash(path: Path) -> Path:
+    """Moves a file or folder to `uploads`, where it is deleted later if this process dies."""
     place = layout.new_upload() / "old"
     path.rename(place)
     return place.parent
@@ -181,7 +184,7 @@ def _check_idle(workspace: Workspace) -> None:
         raise errors.WorkspaceBusy(f"{count} jobs are using the workspace or waiting for it")
 
 
-# Finding
+# Reading
 
 
 def listed(owner: str | None) -> list[Workspace]:
@@ -189,7 +192,7 @@ def listed(owner: str | None) -> list[Workspace]:
     found = []
     with layout.storage_errors(), suppress(FileNotFoundError):
         for row in os.scandir(all_workspaces()):
-            with suppress(FileNotFoundError):  # replaced this very moment
+            with suppress(FileNotFoundError):  # it has just been replaced
                 record = _record(Path(row.path))
                 if "deleted_at" not in record and owner in (None, record["owner"]):
                     found.append(_workspace(record))
@@ -197,7 +200,7 @@ def listed(owner: str | None) -> list[Workspace]:
 
 
 def read(workspace_id: str, owner: str | None) -> Workspace:
-    """The workspace with an id, if it is the owner's; None sees all."""
+    """Returns the workspace with an id, if `owner` may see it; None sees all."""
     if not is_id(workspace_id):
         raise errors.WorkspaceNotFound()
     with layout.storage_errors():
@@ -213,10 +216,13 @@ def read(workspace_id: str, owner: str | None) -> Workspace:
 
 
 def find(path_to_mets: str, owner: str | None) -> Workspace:
-    """The workspace with a METS file: the owner's, or one in a folder of OCR_OCRD_FOLDERS."""
+    """Returns the workspace with a METS file: the owner's, or one in OCR_OCRD_FOLDERS.
+
+    Raises errors.WorkspaceNotFound.
+    """
     try:
         path = Path(os.path.realpath(path_to_mets)) if path_to_mets.startswith("/") else None
-    except (OSError, ValueError):  # no path at all
+    except (OSError, ValueError):  # not a path
         path = None
     if path is None:
         raise errors.WorkspaceNotFound()
@@ -225,7 +231,7 @@ def find(path_to_mets: str, owner: str | None) -> Workspace:
         workspace_id = path.relative_to(own).parts[:1]
         with suppress(errors.WorkspaceDeleted):
             workspace = read("".join(workspace_id), owner)
-            # Other files may say they are METS as well, and nobody has looked into them.
+            # Other METS files in the workspace have not been checked.
             if path == workspace.mets.resolve():
                 return workspace
     elif not path.is_relative_to(settings.get().data_dir.resolve()) and any(
@@ -238,7 +244,7 @@ def find(path_to_mets: str, owner: str | None) -> Workspace:
 
 
 def key(workspace: Workspace) -> str:
-    """What tells a workspace from all others: the same for each way to its METS file."""
+    """Returns the key of a workspace: a hash of the real path of its METS file."""
     path = os.fsencode(os.path.realpath(workspace.mets))
     return hashlib.sha256(path).hexdigest()[:16]
 
@@ -262,18 +268,18 @@ def _workspace(record: dict[str, Any]) -> Workspace:
     )
 
 
-# Giving out, and away
+# Packing and deleting
 
 
 def pack(workspace: Workspace) -> Iterator[bytes]:
-    """The workspace as OCRD-ZIP, a piece at a time; see `bags.pack`."""
-    mets_files.settle(workspace.mets, key(workspace))
+    """Yields the workspace as OCRD-ZIP in chunks; see `ocrd_zip.pack`."""
+    mets_files.merge_pending(workspace.mets, key(workspace))
     identifier = workspace.identifier or workspace.id or key(workspace)
     return ocrd_zip.pack(workspace.folder, workspace.mets.name, identifier)
 
 
 def delete(workspace_id: str, owner: str | None) -> Workspace:
-    """Deletes a workspace; that it was there is remembered."""
+    """Deletes a workspace and leaves a record of the deletion; returns the workspace."""
     workspace = read(workspace_id, owner)
     _check_idle(workspace)
     folder = all_workspaces() / workspace_id
@@ -281,5 +287,5 @@ def delete(workspace_id: str, owner: str | None) -> Workspace:
     with layout.storage_errors():
         atomic.write(folder / _RECORD, json.dumps(record).encode())
         with suppress(FileNotFoundError):
-            layout.delete_tree(_drop(folder / "data"))
+            layout.delete_tree(_move_to_trash(folder / "data"))
     return workspace

@@ -66,7 +66,7 @@ def processors(
 def none_stays() -> Iterator[None]:
     """Processors stay loaded from test to test, and end with the last one."""
     yield
-    warm_pool.end_all()
+    warm_pool.close_all()
 
 
 @pytest.fixture

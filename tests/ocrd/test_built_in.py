@@ -31,7 +31,7 @@ def test_a_workspace_is_read_on_a_default_stack(api: Api, http: httpx.Client) ->
     job = api.run(OURS, workspace, output_file_grps=["OCR-D-OCR"], **run)
 
     assert api.end(job) == "SUCCESS", api.log(job)
-    assert f"page {PAGES[0]} is read" in api.log(job)
+    assert f"page {PAGES[0]} done" in api.log(job)
     words = text_of(api.download(workspace), "OCR-D-OCR").split()
     assert {"der", "Natur", "Theil"} <= {*words}
 

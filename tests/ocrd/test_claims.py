@@ -12,9 +12,9 @@ from ocr_tasks.ocrd import claims, redis_keys
 def test_one_at_a_time_has_the_mets_file(
     service: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(claims, "PATIENCE", 0.05)
+    monkeypatch.setattr(claims, "WAIT_SECONDS", 0.05)
     with claims.mets_lease("a") as lease:
-        lease.keep()
+        lease.renew()
         with claims.mets_lease("b"):
             pass
         with pytest.raises(errors.ProcessorFailed, match="too long"), claims.mets_lease("a"):
@@ -28,12 +28,12 @@ def test_who_was_away_for_too_long_writes_nothing(service: redis.Redis) -> None:
         service.delete(redis_keys.mets_lease("a"))  # as if its time had run out
         with claims.mets_lease("a") as quick:
             with pytest.raises(errors.ProcessorFailed):
-                slow.keep()
-            quick.keep()
+                slow.renew()
+            quick.renew()
 
 
 def test_it_is_free_again_after_an_error(service: redis.Redis) -> None:
     with pytest.raises(ZeroDivisionError), claims.mets_lease("a"):
         raise ZeroDivisionError
     with claims.mets_lease("a") as lease:
-        lease.keep()
+        lease.renew()

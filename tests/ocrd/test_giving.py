@@ -38,8 +38,8 @@ def test_a_workspace_that_cannot_be_given_anything_does_not_fail_the_document(
     def fail(*asked: object) -> None:
         raise error
 
-    monkeypatch.setattr(results, "give", fail)
+    monkeypatch.setattr(results, "add_results", fail)
 
     (warning,) = results.deliver(job.id, replace(OUTCOME, warnings=())).warnings
 
-    assert warning == "The workspace did not get what was read: gone"
+    assert warning == "The results were not added to the workspace: gone"

@@ -295,7 +295,7 @@ def test_what_others_changed_meanwhile_is_not_turned_back_by_a_copy(
     copy.add_file("NEW", "NEW_1", "PHYS_0017", PAGE, "NEW/1.xml")
     kant.add_file("OCR-D-GT-PAGE", "PAGE_0017_PAGE", "PHYS_0017", PAGE, "OCR-D-GT-PAGE/other.xml")
 
-    copy.drop_all_but_changes(before)
+    copy.keep_only_changes(before)
     kant.merge(copy)
 
     hrefs = {file.id: file.href for file in again(kant, tmp_path).files()}

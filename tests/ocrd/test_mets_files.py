@@ -32,7 +32,7 @@ def change(kant: Path, group: str, page: str) -> Mets:
     """What a run has made of a page: a file in a group."""
     before, worked_on = (mets_files.excerpt(kant, [page], [group]) for _ in range(2))
     worked_on.add_file(group, f"{group}_{page}", page, PAGE, f"{group}/{page}.xml")
-    worked_on.drop_all_but_changes(before)
+    worked_on.keep_only_changes(before)
     return worked_on
 
 
@@ -71,7 +71,7 @@ def test_what_waits_is_put_into_mets_together(kant: Path) -> None:
     put(kant, "NEW", ONE)
     put(kant, "NEW", TWO)
 
-    mets_files.settle(kant, KEY)
+    mets_files.merge_pending(kant, KEY)
 
     assert Mets.read(kant).pages_of("NEW") == {ONE, TWO}
     assert pending(kant) == []
@@ -91,11 +91,11 @@ def test_what_others_left_is_put_into_mets_when_few_are_left(
     kant: Path, service: redis.Redis
 ) -> None:
     put(kant, "NEW", ONE)
-    mets_files.settle_if_few(kant, KEY)
+    mets_files.merge_pending_if_few_jobs(kant, KEY)
     assert pending(kant)
 
     service.delete(redis_keys.open_jobs(KEY))
-    mets_files.settle_if_few(kant, KEY)
+    mets_files.merge_pending_if_few_jobs(kant, KEY)
 
     assert Mets.read(kant).pages_of("NEW") == {ONE}
 
@@ -123,7 +123,7 @@ def test_nothing_is_missing_for_those_that_read_while_others_write(kant: Path) -
 
     def write(number: int) -> None:
         put(kant, f"G{number}", ONE)
-        mets_files.settle(kant, KEY)
+        mets_files.merge_pending(kant, KEY)
 
     watcher = threading.Thread(target=look)
     watcher.start()

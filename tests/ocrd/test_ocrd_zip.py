@@ -28,7 +28,7 @@ LIMITS = Limits(bytes=20 << 20, files=100, mets_bytes=1 << 20)
 ROOT = Path(__file__).parent.parent.parent
 
 
-def unpacked(content: bytes, folder: Path, limits: Limits = LIMITS) -> ocrd_zip.Found:
+def unpacked(content: bytes, folder: Path, limits: Limits = LIMITS) -> ocrd_zip.CheckedWorkspace:
     archive = folder / "upload-00001"
     archive.write_bytes(content)
     return ocrd_zip.unpack(archive, folder, limits)
@@ -92,8 +92,8 @@ def test_a_bag_may_also_be_like_that(tmp_path: Path, change: Callable[[Builder],
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("data/../../evil", "lead out of"),
-        ("../evil", "lead out of"),
+        ("data/../../evil", "contain `..`"),
+        ("../evil", "contain `..`"),
         ("/etc/evil", "absolute"),
         ("data\\..\\evil", "backslashes"),
         ("data/new\nline", "control characters"),
@@ -127,7 +127,9 @@ def test_a_name_with_nul_is_refused(tmp_path: Path) -> None:
 def test_a_link_or_a_device_in_a_bag_is_refused(tmp_path: Path, kind: int) -> None:
     member = zipfile.ZipInfo("data/IMG/link")
     member.external_attr = (kind | 0o777) << 16
-    assert "a link" in refused(Builder(extra=[(member, b"/etc/passwd")]).build(), tmp_path)
+    assert "links and devices" in refused(
+        Builder(extra=[(member, b"/etc/passwd")]).build(), tmp_path
+    )
 
 
 def test_an_encrypted_member_is_refused(tmp_path: Path) -> None:
@@ -139,7 +141,7 @@ def test_an_encrypted_member_is_refused(tmp_path: Path) -> None:
 
 def test_another_way_of_packing_is_refused(tmp_path: Path) -> None:
     content = Builder(compression=zipfile.ZIP_BZIP2).build()
-    assert "another way" in refused(content, tmp_path)
+    assert "deflate or none" in refused(content, tmp_path)
 
 
 def test_a_bomb_is_refused_before_it_has_gone_off(tmp_path: Path) -> None:
@@ -191,13 +193,13 @@ def test_more_than_may_be_is_refused(tmp_path: Path, limits: Limits, reason: str
             "does not match its check",
         ),
         (lambda bag: setattr(bag, "forge", lambda text: text.replace("IMG", "O")), "not in manif"),
-        (lambda bag: setattr(bag, "forge", lambda text: text[5:]), "no checksum"),
+        (lambda bag: setattr(bag, "forge", lambda text: text[5:]), "is not a checksum"),
         (lambda bag: setattr(bag, "forge", lambda text: f"{text}{'0' * 128}{text[128:]}"), "two"),
         (lambda bag: bag.info.update({"Payload-Oxum": "1.1"}), "Payload-Oxum"),
         (lambda bag: setattr(bag, "bagit", None), "no bagit.txt"),
         (lambda bag: setattr(bag, "info", None), "no bag-info.txt"),
         (lambda bag: setattr(bag, "manifest", False), "no manifest-sha512.txt"),
-        (lambda bag: setattr(bag, "bagit", bag.bagit.replace("1.0", "0.97")), "version 1.0"),
+        (lambda bag: setattr(bag, "bagit", bag.bagit.replace("1.0", "0.97")), "bagit-version: 1.0"),
         (lambda bag: bag.info.pop("Ocrd-Identifier"), "Ocrd-Identifier"),
         (lambda bag: bag.info.update({"BagIt-Profile-Identifier": "http://x/"}), "profile"),
         (lambda bag: bag.info.update({"Ocrd-Mets": "../mets.xml"}), "The METS file"),
@@ -241,7 +243,7 @@ def test_a_tag_file_with_another_checksum_is_refused(tmp_path: Path) -> None:
         ("<mets/>", "not METS"),
         (mets("IMG/gone.tif"), "which does not exist"),
         (mets("IMG"), "which does not exist"),
-        (mets("../IMG/a.tif"), "lead out of"),
+        (mets("../IMG/a.tif"), "contain `..`"),
         (mets("/etc/passwd"), "absolute"),
         (mets("file:///etc/passwd"), "not an http(s) URL"),
         (mets("file:IMG/a.tif"), "not an http(s) URL"),

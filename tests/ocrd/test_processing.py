@@ -152,7 +152,7 @@ def test_no_more_jobs_are_open_than_may_be(
 def test_results_are_taken_once_from_the_queue_of_their_owner(
     kant: Workspace, service: redis.Redis
 ) -> None:
-    told = messages.beginning("id", kant) + "state: SUCCESS\nstatus: SUCCESS\n"
+    told = messages.prefix("id", kant) + "state: SUCCESS\nstatus: SUCCESS\n"
     service.rpush(redis_keys.results("anna", "mine"), told)
 
     assert list(messages.results("mine", "bert", 0)) == []

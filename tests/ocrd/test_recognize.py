@@ -164,7 +164,7 @@ def test_regions_without_lines_are_warned_of(
     _replace_input(order.folder, "P1", _document("IMG/P1.png", regions=regions))
     recognition.run(replace(order, input_file_grp="DOC", page_id="P1"))
     assert _texts(order.folder) == {"P1": "harbour"}
-    assert "page P1 is read without regard to 2 regions" in caplog.text
+    assert "page P1: 2 regions of the input are ignored" in caplog.text
 
 
 LINES = """
@@ -216,12 +216,12 @@ def test_lines_of_the_input_are_read_and_stay(order: Order) -> None:
 
 def test_all_lines_together_have_the_time_of_a_page(monkeypatch: pytest.MonkeyPatch) -> None:
     image, line = _picture("harbour"), [(0, 0), (399, 0), (399, 119), (0, 119)]
-    assert len(engine.read_lines(image, [line] * 3, ("eng",), 60)) == 3
+    assert len(engine.recognize_lines(image, [line] * 3, ("eng",), 60)) == 3
     times = iter([0.0, 1.0, 61.0])
     monkeypatch.setattr(engine.time, "monotonic", lambda: next(times))
-    monkeypatch.setattr(engine, "read", lambda *_: Page.empty(1, 1, 1, 300))
+    monkeypatch.setattr(engine, "recognize", lambda *_: Page.empty(1, 1, 1, 300))
     with pytest.raises(errors.PageTimeout):
-        engine.read_lines(image, [line] * 3, ("eng",), 60)
+        engine.recognize_lines(image, [line] * 3, ("eng",), 60)
 
 
 def test_the_program_reads_the_same(order: Order, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -229,7 +229,7 @@ def test_the_program_reads_the_same(order: Order, monkeypatch: pytest.MonkeyPatc
     image.info["dpi"] = (150, 150)
 
     def read() -> Page:
-        return engine.read(image, ("eng",), 6, 60)
+        return engine.recognize(image, ("eng",), 6, 60)
 
     ours = read()
     monkeypatch.setattr(tesseract, "tesserocr", None)
@@ -237,9 +237,9 @@ def test_the_program_reads_the_same(order: Order, monkeypatch: pytest.MonkeyPatc
     assert [word.text for word in theirs.words] == [word.text for word in ours.words]
     assert (theirs.width, theirs.height, theirs.dpi) == (700, 120, 150)
     with pytest.raises(errors.PageUnreadable):
-        engine.read(image, ("none",), 6, 60)
+        engine.recognize(image, ("none",), 6, 60)
     with pytest.raises(errors.PageTimeout):
-        engine.read(image, ("eng",), 6, 0.001)
+        engine.recognize(image, ("eng",), 6, 0.001)
 
 
 @pytest.mark.parametrize(
@@ -483,7 +483,7 @@ def test_a_worker_runs_it_in_its_own_process(
     with pytest.raises(errors.ProcessorFailed, match="not installed: tlh"):
         running.run(wrong, log)
 
-    assert re.search(r"^[\d:.]+ INFO [\w.]+ - page PHYS_0017 is read$", log.read_text(), re.M)
+    assert re.search(r"^[\d:.]+ INFO [\w.]+ - page PHYS_0017 done$", log.read_text(), re.M)
     (file,) = Mets.read(kant).files("OCR-D-OCR")
     assert (file.id, file.page) == ("OCR-D-OCR_PHYS_0017", "PHYS_0017")
     words = etree.parse(kant.parent / file.href).iter(f"{PAGE}Word")

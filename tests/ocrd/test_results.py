@@ -81,7 +81,7 @@ def _points(path: Path, element: str) -> list[str | None]:
 
 
 def test_words_stand_where_they_stand_in_the_image(workspace: Workspace, job: Job) -> None:
-    assert results.give(workspace, job, PAGES) == PAGES
+    assert results.add_results(workspace, job, PAGES) == PAGES
 
     first, second = (
         workspace.folder / f"OCR-D-OCR-PAGE/OCR-D-OCR-PAGE_{page}.xml" for page in PAGES
@@ -104,7 +104,7 @@ def test_words_stand_where_they_stand_in_the_image(workspace: Workspace, job: Jo
 
 def test_mets_names_what_came(workspace: Workspace, job: Job) -> None:
     before = Mets.read(workspace.mets)
-    results.give(workspace, job, PAGES, prefix="RESULT")
+    results.add_results(workspace, job, PAGES, prefix="RESULT")
     mets = Mets.read(workspace.mets)
     mets.check(workspace.folder)
     assert mets.groups == [
@@ -132,17 +132,17 @@ def test_doing_it_again_changes_nothing(workspace: Workspace, job: Job) -> None:
             str(path): path.read_bytes() for path in workspace.folder.rglob("*") if path.is_file()
         }
 
-    results.give(workspace, job, PAGES)
+    results.add_results(workspace, job, PAGES)
     once = state()
-    results.give(workspace, job, PAGES)
+    results.add_results(workspace, job, PAGES)
     assert state() == once
 
 
 def test_another_job_replaces_the_pages_that_it_read(workspace: Workspace, job: Job) -> None:
-    results.give(workspace, job, PAGES)
+    results.add_results(workspace, job, PAGES)
     other = _job(1)
     _words(other, Page(1, 1457, 2084, 300.0, (BLOCK,), "ocr"))
-    results.give(workspace, other, PAGES[1:])
+    results.add_results(workspace, other, PAGES[1:])
     mets = Mets.read(workspace.mets)
     assert len(mets.files("OCR-D-OCR-PAGE")) == 2
     assert len(mets.files("OCR-D-OCR-PDF")) == 2
@@ -153,12 +153,12 @@ def test_another_job_replaces_the_pages_that_it_read(workspace: Workspace, job: 
 def test_a_page_that_was_not_read_gets_no_files(workspace: Workspace) -> None:
     job = _job(2)
     _words(job, Page.empty(1, 10, 10, 300))
-    assert results.give(workspace, job, PAGES) == []
+    assert results.add_results(workspace, job, PAGES) == []
     assert Mets.read(workspace.mets).groups[-1] == "OCR-D-OCR-PDF"
 
 
 def test_the_images_of_page_documents_are_those_that_count(workspace: Workspace, job: Job) -> None:
-    results.give(workspace, job, PAGES, group="OCR-D-GT-PAGE")
+    results.add_results(workspace, job, PAGES, group="OCR-D-GT-PAGE")
     path = workspace.folder / "OCR-D-OCR-PAGE/OCR-D-OCR-PAGE_PHYS_0017.xml"
     page = etree.parse(path).find(f".//{PAGE}Page")
     assert page is not None
@@ -181,14 +181,14 @@ def test_a_job_that_does_not_fit_is_refused(
 ) -> None:
     before = workspace.mets.read_bytes()
     with pytest.raises(error):
-        results.give(workspace, change(job), PAGES)
+        results.add_results(workspace, change(job), PAGES)
     assert workspace.mets.read_bytes() == before
     assert not (workspace.folder / "OCR-D-OCR-PAGE").exists()
 
 
 def test_a_prefix_cannot_lead_elsewhere(workspace: Workspace, job: Job) -> None:
     with pytest.raises(errors.ProcessingInvalid):
-        results.give(workspace, job, PAGES, prefix="../x")
+        results.add_results(workspace, job, PAGES, prefix="../x")
 
 
 def test_a_folder_that_is_a_link_is_not_written_through(
@@ -197,7 +197,7 @@ def test_a_folder_that_is_a_link_is_not_written_through(
     (tmp_path / "elsewhere").mkdir()
     (workspace.folder / "OCR-D-OCR-PAGE").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(errors.WorkspaceInvalid):
-        results.give(workspace, job, PAGES)
+        results.add_results(workspace, job, PAGES)
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
@@ -270,7 +270,7 @@ def test_a_real_job_finds_words_however_the_images_lie(tmp_path: Path) -> None:
 
     job = replace(job, outcome=outcome)
     workspace = Workspace("", folder / "mets.xml")
-    assert len(results.give(workspace, job, [f"P_{word}" for word in LYING])) == len(LYING)
+    assert len(results.add_results(workspace, job, [f"P_{word}" for word in LYING])) == len(LYING)
 
     found = {}
     for word in LYING:

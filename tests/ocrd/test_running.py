@@ -157,7 +157,7 @@ def test_what_keeps_a_processor_loaded_needs_an_old_python_alone() -> None:
 
 
 def test_the_time_to_compute_is_that_of_each_run(obedient: str, kant: Path, log: Path) -> None:
-    warm_pool.end_all()
+    warm_pool.close_all()
     before = resource.getrlimit(resource.RLIMIT_CPU)
     resource.setrlimit(resource.RLIMIT_CPU, (50_000, before[1]))
     try:
@@ -345,7 +345,7 @@ def test_a_script_of_python_that_cannot_be_loaded_is_called_as_a_program(
     running.run(dataclasses.replace(made, executable="ocrd-plain"), log)
 
     assert pages(kant) == ["PHYS_0017", "PHYS_0020"]
-    assert "ocrd-plain" in {path.name for path, _ in warm_pool._cold}
+    assert "ocrd-plain" in {path.name for path, _ in warm_pool._not_loadable}
 
 
 def test_a_processor_that_is_not_installed_is_missing(
@@ -379,7 +379,7 @@ def test_pages_with_output_are_kept(processors: redis.Redis, kant: Path, log: Pa
     done = kant.stat()
     running.run(order(kant), log)
     assert kant.stat().st_ino == done.st_ino
-    assert "INFO ocr_tasks.ocrd.running - All pages have output" in log.read_text()
+    assert "INFO ocr_tasks.ocrd.running - All pages already have output" in log.read_text()
 
 
 def test_a_program_gets_the_pages_that_are_left(
@@ -502,5 +502,5 @@ def test_no_more_stay_loaded_than_may(
     ((_, first),) = warm_pool._idle
     running.run(order(kant, obedient, "MORE"), log)
 
-    assert not first.lives()
+    assert not first.is_alive()
     assert [version[0].name for version, _ in warm_pool._idle] == [obedient]

@@ -31,7 +31,13 @@ def planned(
     workspace: str = "w1",
     **other: Any,
 ) -> PlannedRun:
-    fields = {"callback": False, "results": "", "told": "", "workflow": "", "owner": ""} | other
+    fields = {
+        "callback": False,
+        "result_queue": "",
+        "message": "",
+        "workflow": "",
+        "owner": "",
+    } | other
     return PlannedRun(
         id=layout.new_id(),
         job={"run": {}, "owner": fields["owner"]},
@@ -294,7 +300,9 @@ def test_jobs_that_became_ready_when_nobody_could_send_messages_are_sent_later()
 def test_the_end_is_told_on_a_list_and_to_an_address_but_not_of_a_cancelled_job() -> None:
     results = redis_keys.results("", "mine")
     told = 'job_id: "x"\n'
-    one, two, three = (planned(name, results=results, told=told, callback=True) for name in "ABC")
+    one, two, three = (
+        planned(name, result_queue=results, message=told, callback=True) for name in "ABC"
+    )
     put(one, two, three)
 
     end(one)

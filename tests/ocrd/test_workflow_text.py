@@ -154,7 +154,7 @@ def test_a_step_knows_its_line() -> None:
 def test_a_file_of_parameters_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "parameters.json"
     path.write_text('{"a": 1}')
-    with pytest.raises(errors.WorkflowInvalid, match="no file is read"):
+    with pytest.raises(errors.WorkflowInvalid, match="files are not supported"):
         workflow_text.parse(f"dummy -I A -p {path}")
 
 

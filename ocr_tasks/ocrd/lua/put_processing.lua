@@ -1,13 +1,13 @@
 #!lua
 -- include: lease job
--- Makes the record of a job of a processor; it waits for others, or is queued.
--- KEYS  as keys.job() gives them
--- ARGV  1 id  2 meta (JSON)  3 job (JSON)  4 progress (JSON)  5 created (seconds)
+-- Creates the record of a processor job, and queues it unless it has to wait for other jobs.
+-- KEYS  as returned by keys.job()
+-- ARGV  1 id  2 meta (JSON)  3 job (JSON)  4 progress (JSON)  5 created (seconds since the epoch)
 --       6 suffix of the owner's indexes  7 processor  8 key of the workspace  9 outputs (JSON)
---       10 pages (JSON, '' for all)  11 'end' if its end is to be told, else ''  12 list of results
---       or ''  13 beginning of the message for it  14 run of a workflow or ''  15 index
---       16… ids of jobs that it waits for
--- Returns 1 made, -1 there is such a job already, -2 one that it waits for is not there
+--       10 pages (JSON, '' for all)  11 'end' if it has a callback URL, else ''
+--       12 key of the result queue or ''  13 message for it without the state
+--       14 id of the workflow run or ''  15 index  16… ids of jobs that it waits for
+-- Returns 1 created, -1 the job exists, -2 a job that it waits for does not exist
 local prefix = string.sub(KEYS[1], 1, -#ARGV[1] - 1)
 if get('state') then return -1 end
 local open, spoiled = 0, false
@@ -33,8 +33,8 @@ redis.call('SADD', ocrd .. 'open:' .. ARGV[8], ARGV[1])
 redis.call('HINCRBY', stats, 'processing_submitted', 1)
 enter(ARGV[1], 'deferred', ARGV[2], ARGV[4])
 if spoiled then
-  give_up(ARGV[1])
+  cancel_dependent(ARGV[1])
 elseif open == 0 then
-  begin(ARGV[1])
+  try_queue(ARGV[1])
 end
 return 1

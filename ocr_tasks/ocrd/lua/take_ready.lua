@@ -1,8 +1,9 @@
 #!lua flags=allow-oom
--- Takes jobs of processors whose messages are to be sent: of each workspace in turn, so that no
--- large one keeps the others waiting, and none whose queue is long enough.
--- KEYS  1 prefix of what is there for jobs of processors  2 awaited messages  3 prefix of jobs
--- ARGV  1 length from which on a queue is long enough  2 most that are taken
+-- Removes and returns the next ready processor jobs, whose messages the caller sends. Workspaces
+-- take turns, and a large one does not delay the others. Jobs whose queue is long enough stay.
+-- KEYS  1 prefix of OCR-D's keys (redis_keys.OCRD)  2 sorted set of sent messages (keys.AWAITED)
+--       3 prefix of job records (keys.TASK_PREFIX)
+-- ARGV  1 queue length that is long enough  2 maximum number of jobs
 -- Returns ids, each followed by its processor
 local ready, taken, lengths = KEYS[1] .. 'ready', {}, {}
 local time = redis.call('TIME')
@@ -13,7 +14,8 @@ local function is_long(processor)
   return lengths[processor] >= tonumber(ARGV[1])
 end
 
--- The next job of a workspace that still waits; whose queue is too long keeps its place.
+-- Removes and returns the workspace's next job that is still queued, with its processor; nil if
+-- there is none, or if its queue is long enough, in which case it stays.
 local function next_of(workspace)
   local list = ready .. ':' .. workspace
   while true do

@@ -1,7 +1,7 @@
-"""METS as OCR-D uses it: the pages of a work, groups of files, and which file shows which page.
+"""METS files as OCR-D uses them: pages, file groups, and the files that show each page.
 
-https://ocr-d.de/en/spec/mets says what stands where. Everything is indexed once when a file is
-read, so that works of ten thousand pages are no trouble.
+The format is specified in https://ocr-d.de/en/spec/mets. A file is indexed once when it is parsed,
+and look-ups are fast with tens of thousands of pages.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ocr_tasks.errors import WorkspaceInvalid
 from ocr_tasks.formats.reading import large_tree
 from ocr_tasks.ocrd.mets import page_ids, tree
 from ocr_tasks.ocrd.mets.page_ids import is_page_id
-from ocr_tasks.ocrd.mets.paths import check_local, is_url, is_web_address
+from ocr_tasks.ocrd.mets.paths import check_local, is_http_url, is_url
 from ocr_tasks.ocrd.mets.tree import METS, MISPLACED, OCRD, XLINK, is_local, mets_content
 from ocr_tasks.storage import atomic
 
@@ -30,15 +30,16 @@ _GROUP = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,199}")
 
 
 def is_group_name(text: str) -> bool:
-    """Whether this can be the name of a group of files, and of a folder with its files."""
+    """Returns whether this can be the name of a file group, and of a folder with its files."""
     return _GROUP.fullmatch(text) is not None
 
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file that METS names. `page` is the first page that it shows, '' if it shows none.
+    """A file that the METS file references. `page` is the first page that it shows, or ''.
 
-    `href` is a path beside METS if the file is `local`, else an address, or '' if there is none.
+    `href` is a path relative to the METS file if the file is `local`, else a URL, or '' if the file
+    has no location.
     """
 
     id: str
@@ -53,7 +54,7 @@ class Mets:
     """A METS file in memory."""
 
     def __init__(self, root: etree._Element) -> None:
-        """Raises errors.WorkspaceInvalid if that is not METS."""
+        """Indexes the tree. Raises errors.WorkspaceInvalid if it is not METS."""
         if root.tag != f"{METS}mets":
             raise WorkspaceInvalid("The file is XML, but not METS")
         self._root = root
@@ -61,8 +62,8 @@ class Mets:
         self._groups = tree.groups(root)
         self._elements: dict[str, etree._Element] = {}
         self._files: dict[str, File] = {}
-        self._twice: list[str] = []
-        #: Ids of files with the elements that point to them, by page.
+        self._duplicate_ids: list[str] = []
+        #: The page's pointer elements by file id, for each page.
         self._pointers = {page: tree.pointers(div) for page, div in self._divs.items()}
         self._pages_of: dict[str, list[str]] = {}
         for page, pointers in self._pointers.items():
@@ -71,38 +72,42 @@ class Mets:
         for group, element in tree.files(root):
             file_id = element.get("ID", "")
             if file_id in self._elements:
-                self._twice.append(file_id)
-            self._note(file_id, group, element)
+                self._duplicate_ids.append(file_id)
+            self._index(file_id, group, element)
 
     @classmethod
     def read(cls, path: Path, most_bytes: int | None = None) -> Mets:
-        """The METS file at a path, of no more bytes than OCR_OCRD_MAX_METS_BYTES or those given."""
+        """Parses the METS file at `path`.
+
+        `most_bytes` is its maximum size, by default OCR_OCRD_MAX_METS_BYTES.
+        """
         return cls.parse(mets_content(path, most_bytes))
 
     @classmethod
     def parse(cls, content: bytes) -> Mets:
-        """METS that was read already."""
+        """Parses the content of a METS file."""
         try:
             return cls(large_tree(content, "METS"))
         except ValueError as error:
             raise WorkspaceInvalid(str(error)) from error
 
-    # What is in it
+    # Content
 
     @property
     def pages(self) -> list[str]:
-        """The ids of the pages, in their order."""
+        """The page ids, in order."""
         return list(self._divs)
 
     @property
     def groups(self) -> list[str]:
-        """The names of the groups of files, in their order."""
+        """The names of the file groups, in order."""
         return list(self._groups)
 
     def files(self, group: str | None = None, page: str | None = None) -> list[File]:
-        """The files, those of a group or a page only if that is said.
+        """Returns the files, or only those of a group or page.
 
-        Those of a page come with this one as their page, as a file may show several.
+        With `page`, that page is the `page` of each returned file, because a file can show several
+        pages.
         """
         if page is None:
             found = list(self._files.values())
@@ -112,7 +117,7 @@ class Mets:
         return [file for file in found if group is None or file.group == group]
 
     def pages_of(self, group: str) -> set[str]:
-        """The pages that a file of the group shows."""
+        """Returns the ids of the pages that have a file in the group."""
         return {
             page
             for file in self._files.values()
@@ -121,7 +126,10 @@ class Mets:
         }
 
     def resolve(self, page_id: str) -> list[str]:
-        """The pages that are meant in OCR-D's syntax (see `page_ids`), in order; '' means all."""
+        """Returns the ids of the selected pages, in order.
+
+        `page_id` has OCR-D's syntax (see `page_ids`); '' selects all pages.
+        """
         return page_ids.resolve(page_id, self.pages, self._values)
 
     def _values(self, attribute: str) -> Mapping[str, Sequence[str]]:
@@ -139,16 +147,16 @@ class Mets:
     # Changes
 
     def add_file(self, group: str, file_id: str, page: str, media_type: str, href: str) -> None:
-        """Adds a file that shows a page ('' for none), in place of one with the same id.
+        """Adds a file that shows a page ('' for none), or replaces the file with the same id.
 
-        `href` is a path beside METS, or an address. Groups and pages that are not there are made.
+        `href` is a path relative to the METS file, or a URL. Missing groups and pages are created.
         """
         element = etree.Element(f"{METS}file", ID=file_id, MIMETYPE=media_type, nsmap=self._nsmap)
         self._put(file_id, group, element, [page] if page else [])
-        self.point(file_id, href)
+        self.set_location(file_id, href)
 
-    def point(self, file_id: str, href: str) -> None:
-        """Says where a file is: at a path beside METS, or at an address."""
+    def set_location(self, file_id: str, href: str) -> None:
+        """Sets the location of a file: a path relative to the METS file, or a URL."""
         element = self._elements[file_id]
         for locat in element.findall(f"{METS}FLocat"):
             element.remove(locat)
@@ -156,10 +164,10 @@ class Mets:
         kind = {"LOCTYPE": "URL"} if is_url(href) else {"LOCTYPE": "OTHER", "OTHERLOCTYPE": "FILE"}
         locat.attrib.update(tuple(kind.items()))
         locat.set(f"{XLINK}href", href)
-        self._note(file_id, self._files[file_id].group, element)
+        self._index(file_id, self._files[file_id].group, element)
 
     def add_agent(self, name: str, step: str, notes: Mapping[str, str]) -> None:
-        """Says that a program worked on this, in one of OCR-D's steps, with such options."""
+        """Adds a program to the METS header, with its step in OCR-D's terms and its options."""
         agent = etree.Element(f"{METS}agent", nsmap=self._nsmap | {"ocrd": OCRD})
         kind = {"TYPE": "OTHER", "OTHERTYPE": "SOFTWARE", "ROLE": "OTHER", "OTHERROLE": step}
         agent.attrib.update(tuple(kind.items()))
@@ -171,9 +179,9 @@ class Mets:
         self._add_agent(agent)
 
     def merge(self, other: Mets) -> None:
-        """Takes over groups, files, what they show, and agents from a copy that was worked on.
+        """Adds the groups, files, page references and agents of a modified copy.
 
-        A file with the same id is replaced. Doing this again changes nothing.
+        Files with the same id are replaced. Merging again changes nothing.
         """
         for group in other.groups:
             self._group(group)
@@ -187,13 +195,17 @@ class Mets:
             ):
                 self._put(file_id, group, deepcopy(theirs), pages)
             for page in pages:
-                self._show(file_id, page)
+                self._link(file_id, page)
         for agent in tree.agents(other._root):
             if tree.signature(agent) not in self._agents:
                 self._add_agent(deepcopy(agent))
 
     def excerpt(self, pages: Collection[str], groups: Iterable[str]) -> Mets:
-        """METS of some pages alone: their files, those of no page, and at least these groups."""
+        """Returns a copy with only some pages.
+
+        It contains the files of these pages, files without a page, and at least the groups
+        `groups`.
+        """
         shown = set[str]().union(*(self._pointers[page] for page in pages))
         kept = (name for name in self._files if name in shown or not self._pages_of.get(name))
         files = [(self._files[name].group, self._elements[name]) for name in kept]
@@ -201,12 +213,12 @@ class Mets:
         known = [name for name in groups if name in self._groups]
         return Mets(tree.excerpt(self._root, files, divs, known))
 
-    def drop_all_but_changes(self, before: Mets) -> None:
-        """Leaves only the files and agents that are not as they were before."""
+    def keep_only_changes(self, before: Mets) -> None:
+        """Removes the files and agents that are the same in `before`."""
         for agent in tree.agents(self._root):
             if tree.signature(agent) in before._agents:
                 tree.parent(agent).remove(agent)
-        for file_id in [name for name in self._files if before._has(name, self)]:
+        for file_id in [name for name in self._files if before._has_same(name, self)]:
             for page in self._pages_of.pop(file_id, []):
                 pointer = self._pointers[page].pop(file_id)
                 tree.parent(pointer).remove(pointer)
@@ -214,8 +226,8 @@ class Mets:
             tree.parent(element).remove(element)
             del self._files[file_id]
 
-    def _has(self, file_id: str, other: Mets) -> bool:
-        """Whether a file is here as it is in another one."""
+    def _has_same(self, file_id: str, other: Mets) -> bool:
+        """Returns whether a file of `other` is the same here."""
         ours = self._elements.get(file_id)
         return (
             ours is not None
@@ -225,7 +237,7 @@ class Mets:
         )
 
     def write(self, path: Path) -> None:
-        """Writes it so that the file is there whole or as it was; OSError where that fails."""
+        """Writes the file atomically and durably. Raises OSError on failure."""
         etree.indent(self._root)
         with atomic.replacing(path) as part:
             with part.open("xb") as file:
@@ -234,12 +246,12 @@ class Mets:
 
     @property
     def _nsmap(self) -> dict[Any, str]:
-        """The prefixes that the document has, and those that are usual."""
+        """The usual namespace prefixes that the root element does not declare."""
         usual = {"mets": METS[1:-1], "xlink": XLINK[1:-1]}
         return {name: uri for name, uri in usual.items() if uri not in self._root.nsmap.values()}
 
     def _put(self, file_id: str, group: str, element: etree._Element, pages: list[str]) -> None:
-        """Adds the element of a file, in the place of the old one if that is in the same group."""
+        """Adds a file's element, or replaces it in place if the file is in the same group."""
         parent, old = self._group(group), self._elements.get(file_id)
         if old is not None and self._files[file_id].group == group:
             tree.parent(old).replace(old, element)
@@ -252,17 +264,17 @@ class Mets:
             tree.parent(pointer).remove(pointer)
             self._pages_of[file_id].remove(page)
         for page in pages:
-            self._show(file_id, page)
-        self._note(file_id, group, element)
+            self._link(file_id, page)
+        self._index(file_id, group, element)
 
-    def _note(self, file_id: str, group: str, element: etree._Element) -> None:
+    def _index(self, file_id: str, group: str, element: etree._Element) -> None:
         href, local = tree.location(element)
         page = next(iter(self._pages_of.get(file_id, ())), "")
         media_type = element.get("MIMETYPE", "")
         self._elements[file_id] = element
         self._files[file_id] = File(file_id, group, page, media_type, href, local)
 
-    def _show(self, file_id: str, page: str) -> None:
+    def _link(self, file_id: str, page: str) -> None:
         if page not in self._divs:
             self._divs[page] = tree.add_page(self._root, page)
             self._pointers[page] = {}
@@ -272,7 +284,7 @@ class Mets:
             self._pointers[page][file_id] = pointer
             self._pages_of.setdefault(file_id, []).append(page)
             if file_id in self._files:
-                self._note(file_id, self._files[file_id].group, self._elements[file_id])
+                self._index(file_id, self._files[file_id].group, self._elements[file_id])
 
     def _group(self, name: str) -> etree._Element:
         if name not in self._groups:
@@ -281,36 +293,39 @@ class Mets:
 
     @cached_property
     def _agents(self) -> set[Any]:
-        """Signatures of the programs and people in the header."""
+        """The signatures of the agents in the header."""
         return {tree.signature(agent) for agent in tree.agents(self._root)}
 
     def _add_agent(self, agent: etree._Element) -> None:
         tree.header(self._root).insert(len(self._agents), agent)
         self._agents.add(tree.signature(agent))
 
-    # Whether it can be worked with
+    # Checks
 
     def check(self, folder: Path) -> None:
-        """Checks that all names can be used and that files are below `folder` or on the web."""
+        """Checks that names are valid, and that files are below `folder` or have http(s) URLs.
+
+        Raises errors.WorkspaceInvalid.
+        """
         self.check_names()
         known: set[Path] = {folder}
         for href, local in self._hrefs():
             if local:
                 check_local(href, folder, known)
-            elif not is_web_address(href):
+            elif not is_http_url(href):
                 raise WorkspaceInvalid(
                     f"METS references {href!r:.200}, which is not an http(s) URL"
                 )
 
     def check_names(self) -> None:
-        """Makes sure that pages, groups and files have names that can be used."""
+        """Raises errors.WorkspaceInvalid if an id of a page or file or a group name is invalid."""
         for page in tree.page_names(self._root):
             if not is_page_id(page):
                 raise WorkspaceInvalid(f"METS has a page with the invalid ID {page!r:.200}")
         for group in self._groups:
             if not is_group_name(group):
                 raise WorkspaceInvalid(f"METS has a file group with the invalid USE {group!r:.200}")
-        twice = [*self._twice, *tree.doubles(tree.page_names(self._root))]
+        twice = [*self._duplicate_ids, *tree.duplicates(tree.page_names(self._root))]
         if twice:
             raise WorkspaceInvalid(f"METS uses the ID {twice[0]!r:.200} twice")
         for file in self._files.values():

@@ -1,4 +1,4 @@
-"""Paths that a stranger wrote: into a METS file, a ZIP file, the XML of a page."""
+"""Checks of untrusted paths in METS files, ZIP files and PAGE documents."""
 
 from __future__ import annotations
 
@@ -7,47 +7,48 @@ from pathlib import Path
 
 from ocr_tasks.errors import WorkspaceInvalid
 
-#: Characters of a path, and bytes of each of its names (man 7 path_resolution has room for more).
+#: Maximum characters of a path, and maximum bytes of each of its names.
 _LONGEST, _LONGEST_NAME = 1024, 255
 _DEEPEST = 32
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
-# One letter before a colon is a drive of Windows, and nothing here.
+# At least two letters: a single one is a Windows drive.
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 
 
-def fault(path: str) -> str:
-    """What is wrong with a path that must stay below a folder; '' if nothing is."""
+def path_error(path: str) -> str:
+    """Returns why a path is not allowed below a folder, or ''."""
     if not path or len(path) > _LONGEST:
         return f"a path must have 1 to {_LONGEST} characters"
     if _CONTROL.search(path) or "\\" in path:
-        return "a path must not have backslashes or control characters"
+        return "a path must not contain backslashes or control characters"
     if path.startswith("/"):
         return "a path must not be absolute"
     names = path.split("/")
     if ".." in names:
-        return "a path must not lead out of its folder"
+        return "a path must not contain `..`"
     if len(names) > _DEEPEST or any(len(name.encode()) > _LONGEST_NAME for name in names):
         return f"a path must have at most {_DEEPEST} names of at most {_LONGEST_NAME} bytes"
     return ""
 
 
 def is_url(text: str) -> bool:
-    """Whether the text begins with a scheme, as in `http:` or `file:`."""
+    """Returns whether the text begins with a URL scheme, e.g. `http:` or `file:`."""
     return _SCHEME.match(text) is not None
 
 
-def is_web_address(text: str) -> bool:
-    """Whether the text is an address of the kind that browsers fetch."""
+def is_http_url(text: str) -> bool:
+    """Returns whether the text is an http(s) URL of at most 2048 characters."""
     return re.match(r"https?://[^/\s]", text, re.IGNORECASE) is not None and len(text) <= 2048
 
 
 def check_local(href: str, folder: Path, known: set[Path]) -> None:
-    """Makes sure that a path that METS names is that of a file below a folder, without links.
+    """Checks that a path in a METS file is that of an existing file below a folder, without links.
 
-    `known` are folders that need not be looked at again.
+    `known` contains folders that have been checked, and is extended. Raises
+    errors.WorkspaceInvalid.
     """
-    wrong = fault(href) or ("it is a URL" if is_url(href) else "")
+    wrong = path_error(href) or ("it is a URL" if is_url(href) else "")
     if wrong:
         raise WorkspaceInvalid(f"METS references {href!r:.200}: {wrong}")
     path = folder / href

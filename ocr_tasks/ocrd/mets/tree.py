@@ -1,4 +1,4 @@
-"""Where things are in the tree of a METS file. Nothing here is quadratic."""
+"""Access to the elements of a METS file's tree. All functions take linear time."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ METS = "{http://www.loc.gov/METS/}"
 XLINK = "{http://www.w3.org/1999/xlink}"
 OCRD = "https://ocr-d.de"
 
-#: Files that no list of files would show.
+#: Paths of file elements in places where `files` does not find them.
 MISPLACED = f"{METS}file/{METS}file", f"{METS}fileSec/{METS}file"
 
-#: What comes after file groups, and after the order of pages.
+#: Elements after fileSec in the order of the schema.
 _AFTER_FILES = ("structMap", "structLink", "behaviorSec")
 
 
 def parent(element: etree._Element) -> etree._Element:
-    """The element that this one is in."""
+    """Returns the parent of an element that has one."""
     found = element.getparent()
-    assert found is not None  # noqa: S101  # only asked for what is in something
+    assert found is not None  # noqa: S101  # only called for elements with a parent
     return found
 
 
 def groups(root: etree._Element) -> dict[str, etree._Element]:
-    """The file groups by name; of two with one name the first."""
+    """Returns the file groups by name; of several with the same name, the first."""
     found: dict[str, etree._Element] = {}
     for section in root.iterchildren(f"{METS}fileSec"):
         for group in section.iter(f"{METS}fileGrp"):
@@ -44,7 +44,7 @@ def groups(root: etree._Element) -> dict[str, etree._Element]:
 
 
 def files(root: etree._Element) -> Iterator[tuple[str, etree._Element]]:
-    """Each file with the name of its group."""
+    """Yields the name of its group and the element of each file."""
     for section in root.iterchildren(f"{METS}fileSec"):
         for group in section.iter(f"{METS}fileGrp"):
             for file in group.iterchildren(f"{METS}file"):
@@ -52,7 +52,10 @@ def files(root: etree._Element) -> Iterator[tuple[str, etree._Element]]:
 
 
 def location(file: etree._Element) -> tuple[str, bool]:
-    """Where a file is, and whether that is beside METS: that counts more than an address."""
+    """Returns a file's location, and whether it is a local path, which takes precedence over a URL.
+
+    Without a location the result is ('', False).
+    """
     found = "", False
     for locat in file.iterchildren(f"{METS}FLocat"):
         local = is_local(locat)
@@ -64,9 +67,9 @@ def location(file: etree._Element) -> tuple[str, bool]:
 
 
 def is_local(locat: etree._Element) -> bool:
-    """Whether an FLocat names a path rather than an address."""
-    said = (locat.get("LOCTYPE"), locat.get("OTHERLOCTYPE")) == ("OTHER", "FILE")
-    return said or not is_url(locat.get(f"{XLINK}href", ""))
+    """Returns whether an FLocat element contains a path, not a URL."""
+    declared = (locat.get("LOCTYPE"), locat.get("OTHERLOCTYPE")) == ("OTHER", "FILE")
+    return declared or not is_url(locat.get(f"{XLINK}href", ""))
 
 
 def _sequences(root: etree._Element) -> Iterator[etree._Element]:
@@ -85,27 +88,27 @@ def _page_divs(root: etree._Element) -> Iterator[etree._Element]:
 
 
 def page_names(root: etree._Element) -> list[str]:
-    """The ids of all pages, also such as cannot be used."""
+    """Returns the ids of all pages, including invalid and repeated ones."""
     return [div.get("ID", "") for div in _page_divs(root)]
 
 
-def doubles(names: Iterable[str]) -> list[str]:
-    """Names that are there more than once."""
+def duplicates(names: Iterable[str]) -> list[str]:
+    """Returns the names that occur more than once."""
     return [name for name, count in Counter(names).items() if count > 1]
 
 
 def page_divs(root: etree._Element) -> dict[str, etree._Element]:
-    """The pages by id."""
+    """Returns the elements of the pages by id."""
     return {div.get("ID", ""): div for div in _page_divs(root)}
 
 
 def pointers(div: etree._Element) -> dict[str, etree._Element]:
-    """What points to the files of a page, by their id."""
+    """Returns a page's pointers to files (`fptr`) by file id."""
     return {row.get("FILEID", ""): row for row in div.iterchildren(f"{METS}fptr")}
 
 
 def has_any(root: etree._Element, paths: Iterable[str]) -> bool:
-    """Whether there is anything at one of the paths."""
+    """Returns whether there is an element at one of the paths."""
     return any(root.find(f".//{path}") is not None for path in paths)
 
 
@@ -115,9 +118,10 @@ def excerpt(
     divs: Iterable[etree._Element],
     names: Iterable[str],
 ) -> etree._Element:
-    """A tree with some files by their groups, some pages, and groups of these names, if empty.
+    """Returns a tree with some files, given with their groups, and some pages.
 
-    Other orders than that of pages, links between orders, and who worked on it are left out.
+    The groups `names` are included even if they are empty. Other structMaps, structLinks and agents
+    are omitted.
     """
     left_out = {f"{METS}{name}" for name in ("fileSec", "structMap", "structLink")}
     attributes = {str(name): str(value) for name, value in root.attrib.items()}
@@ -126,12 +130,12 @@ def excerpt(
     for agent in agents(part):
         parent(agent).remove(agent)
     section = etree.SubElement(part, f"{METS}fileSec")
-    made: dict[str, etree._Element] = {}
+    created: dict[str, etree._Element] = {}
 
     def group(name: str) -> etree._Element:
-        if name not in made:
-            made[name] = etree.SubElement(section, f"{METS}fileGrp", {"USE": name})
-        return made[name]
+        if name not in created:
+            created[name] = etree.SubElement(section, f"{METS}fileGrp", {"USE": name})
+        return created[name]
 
     for name in names:
         group(name)
@@ -146,22 +150,22 @@ def excerpt(
 
 
 def agents(root: etree._Element) -> list[etree._Element]:
-    """The programs and people that are named in the header."""
+    """Returns the agents (programs and people) in the header."""
     return root.findall(f"{METS}metsHdr/{METS}agent")
 
 
 def signature(element: etree._Element) -> Any:
-    """The same for elements that say the same, however they are indented."""
+    """Returns a value that is equal for equal elements, regardless of indentation."""
     text = (element.text or "").strip()
     inside = tuple(signature(child) for child in element if isinstance(child.tag, str))
     return element.tag, tuple(sorted(element.attrib.items())), text, inside
 
 
-# Names of pages
+# Page attributes
 
 
 def physical_names(divs: dict[str, etree._Element]) -> dict[str, dict[str, list[str]]]:
-    """Pages by the values of each attribute of theirs."""
+    """Returns the page ids by value, for each attribute of pages."""
     found = _empty("physical")
     for page, div in divs.items():
         for name, values in found.items():
@@ -173,7 +177,7 @@ def physical_names(divs: dict[str, etree._Element]) -> dict[str, dict[str, list[
 def logical_names(
     root: etree._Element, divs: dict[str, etree._Element]
 ) -> dict[str, dict[str, list[str]]]:
-    """Pages by the values of each attribute of the chapters and such that are linked to them."""
+    """Returns the ids of linked pages by value, for each attribute of logical divs."""
     links: dict[str, list[str]] = {}
     for link in root.iterfind(f"{METS}structLink/{METS}smLink"):
         page = link.get(f"{XLINK}to", "")
@@ -184,7 +188,7 @@ def logical_names(
         if structure.get("TYPE") != "LOGICAL":
             continue
         for div in structure.iter(f"{METS}div"):
-            # Each link counts once, so that ids that come again do not multiply them.
+            # `pop`: if an id occurs again, its links must not count twice.
             pages = links.pop(div.get("ID", ""), [])
             for name, values in found.items():
                 if pages and div.get(name.upper()):
@@ -197,11 +201,11 @@ def _empty(kind: str) -> dict[str, dict[str, list[str]]]:
     return {name: {} for prefix, _, name in names if prefix == kind}
 
 
-# Additions, each at the place that the schema has for it
+# Additions, each at the place that the schema defines
 
 
 def header(root: etree._Element) -> etree._Element:
-    """The header, made if there is none."""
+    """Returns the header, which is created if it is missing."""
     found = root.find(f"{METS}metsHdr")
     if found is None:
         found = etree.Element(f"{METS}metsHdr")
@@ -210,7 +214,7 @@ def header(root: etree._Element) -> etree._Element:
 
 
 def add_group(root: etree._Element, name: str) -> etree._Element:
-    """A new file group."""
+    """Adds a file group and returns its element."""
     section = root.find(f"{METS}fileSec")
     if section is None:
         section = etree.Element(f"{METS}fileSec")
@@ -219,7 +223,7 @@ def add_group(root: etree._Element, name: str) -> etree._Element:
 
 
 def add_page(root: etree._Element, page: str) -> etree._Element:
-    """A new page after the others."""
+    """Adds a page after the last one and returns its element."""
     sequence = next(_sequences(root), None)
     if sequence is None:
         structure = etree.Element(f"{METS}structMap", TYPE="PHYSICAL")
@@ -237,7 +241,7 @@ def _insert_before(root: etree._Element, element: etree._Element, names: Iterabl
 
 
 def mets_content(path: Path, most_bytes: int | None = None) -> bytes:
-    """What is in the METS file at a path, see `Mets.read`."""
+    """Returns the content of the METS file at a path; see `Mets.read`."""
     most = settings.get().ocrd_max_mets_bytes if most_bytes is None else most_bytes
     try:
         with path.open("rb") as file:

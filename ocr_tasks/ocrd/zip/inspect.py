@@ -1,4 +1,4 @@
-"""Checks an uploaded workspace, in the sandboxed process that `uploads.inspect` runs in."""
+"""Checks a new workspace, in the sandboxed process of `uploads.inspect`."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from ocr_tasks.sandbox import rlimits
 
 @dataclass(frozen=True, slots=True)
 class BagOrder:
-    """A workspace to check: the bag `archive`, or a folder with the METS file `mets`.
+    """A workspace to check: the OCRD-ZIP `archive`, or a folder with the METS file `mets`.
 
-    With `complete`, every file that METS names must exist.
+    With `complete`, every file that the METS file references must exist.
     """
 
     folder: Path
@@ -32,7 +32,10 @@ class BagOrder:
 
 
 def check(order: BagOrder) -> dict[str, Any]:
-    """Unpacks a workspace if it is a bag, and returns `ocrd_zip.Found` as a dict."""
+    """Checks a workspace, after unpacking it if it is an OCRD-ZIP.
+
+    Returns `ocrd_zip.CheckedWorkspace` as a dict. Restricts the process first (`rlimits.sandbox`).
+    """
     rlimits.sandbox(
         order.folder,
         order.data_dir,
@@ -44,5 +47,5 @@ def check(order: BagOrder) -> dict[str, Any]:
     limits = ocrd_zip.Limits(order.max_bytes, order.max_files, order.max_mets_bytes)
     if order.archive:
         return asdict(ocrd_zip.unpack(order.folder / order.archive, order.folder, limits))
-    pages = ocrd_zip.look(order.folder, order.mets, limits, order.complete)
-    return asdict(ocrd_zip.Found(order.mets, "", "", pages))
+    pages = ocrd_zip.check(order.folder, order.mets, limits, order.complete)
+    return asdict(ocrd_zip.CheckedWorkspace(order.mets, "", "", pages))

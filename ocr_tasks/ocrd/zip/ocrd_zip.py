@@ -1,8 +1,8 @@
-"""OCRD-ZIP: a workspace of OCR-D in a ZIP file, as a BagIt bag with checksums.
+"""OCRD-ZIP: an OCR-D workspace in a ZIP file, packed as a BagIt bag with checksums.
 
-https://ocr-d.de/en/spec/ocrd_zip and RFC 8493 say what is in it. Unpacking is for a process with
-limits (see `triage`), as everything in a bag was written by a stranger: sizes are counted while
-inflating, and never believed. Each byte is read once, in either direction.
+The format is specified in https://ocr-d.de/en/spec/ocrd_zip and RFC 8493. Bags are untrusted: they
+are unpacked in a sandboxed process (`zip.inspect`), and sizes are counted while inflating. Packing
+and unpacking read each byte once.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from ocr_tasks.ocrd.mets.mets import Mets, mets_content
 from ocr_tasks.ocrd.zip import bagit, outside
 from ocr_tasks.ocrd.zip.archives import Archive, Limits
 
-__all__ = ["MEDIA_TYPE", "PAGE_TYPE", "Found", "Limits", "look", "pack", "unpack"]
+__all__ = ["MEDIA_TYPE", "PAGE_TYPE", "CheckedWorkspace", "Limits", "check", "pack", "unpack"]
 
 MEDIA_TYPE = "application/vnd.ocrd+zip"
 PAGE_TYPE = "application/vnd.prima.page+xml"
 
-_PIECE = 1 << 20
+_CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """A workspace that has been looked into. `mets` is a path below its folder."""
+class CheckedWorkspace:
+    """A workspace that has been checked. `mets` is a path relative to its folder."""
 
     mets: str
     identifier: str
@@ -41,36 +41,40 @@ class Found:
     pages: int
 
 
-def unpack(archive: Path, folder: Path, limits: Limits) -> Found:
-    """Checks a bag and makes its payload the folder `data` in `folder`.
+def unpack(archive: Path, folder: Path, limits: Limits) -> CheckedWorkspace:
+    """Checks a bag and extracts its payload to `folder/data`.
 
-    What was unpacked before something turned out to be wrong is left there.
+    If the check fails, the files that have been extracted remain there. Raises
+    errors.WorkspaceInvalid.
     """
-    with closing(Archive(archive, limits)) as bag, _faults():
-        _check_tops(bag)
+    with closing(Archive(archive, limits)) as bag, _as_workspace_errors():
+        _check_top_level(bag)
         bagit.check_declaration(bag.text(bagit.DECLARATION))
         info = bagit.read_info(bag.text(bagit.INFO))
-        mets = f"data/{bagit.key(info.get('ocrd-mets', 'mets.xml'))}"
+        mets = f"data/{bagit.normalize(info.get('ocrd-mets', 'mets.xml'))}"
         if mets not in bag.members:
             raise WorkspaceInvalid(f"The METS file {mets!r:.200} does not exist")
-        oxum = _extract(bag, folder, _payload_sums(bag), mets, limits)
+        oxum = _extract(bag, folder, _payload_digests(bag), mets, limits)
         if info.get("payload-oxum", oxum) != oxum:
             raise WorkspaceInvalid(f"{bagit.INFO}: the Payload-Oxum is not {oxum}")
-        _check_tags(bag)
-    pages = look(folder, mets, limits, checked=_is_xml)
-    return Found(mets, info["ocrd-identifier"], info.get("external-description", ""), pages)
+        _check_tag_files(bag)
+    pages = check(folder, mets, limits, is_checked=_is_xml)
+    return CheckedWorkspace(
+        mets, info["ocrd-identifier"], info.get("external-description", ""), pages
+    )
 
 
-def look(
+def check(
     folder: Path,
     mets: str,
     limits: Limits,
     complete: bool = True,
-    checked: Callable[[str], bool] = lambda name: False,
+    is_checked: Callable[[str], bool] = lambda name: False,
 ) -> int:
-    """Checks a workspace in a folder: METS, and unless it is incomplete, what that names.
+    """Checks the METS file of a workspace in a folder and, if `complete`, the files it references.
 
-    Gives the number of its pages. The XML of pages is looked at unless it has been `checked`.
+    Returns the number of pages. PAGE documents are checked too, unless `is_checked` returns true
+    for their path.
     """
     path = folder / mets
     found = Mets.read(path, limits.mets_bytes)
@@ -80,11 +84,11 @@ def look(
     found.check(path.parent)
     for file in found.files():
         is_page = file.media_type == PAGE_TYPE or _is_xml(file.href)
-        if file.local and is_page and not checked(file.href):
+        if file.local and is_page and not is_checked(file.href):
             with (path.parent / file.href).open("rb") as stream:
                 content = stream.read(limits.mets_bytes + 1)
             _check_size(file.href, len(content), limits.mets_bytes)
-            with _faults():
+            with _as_workspace_errors():
                 outside.check(content, file.href)
     return len(found.pages)
 
@@ -94,7 +98,8 @@ def _is_xml(name: str) -> bool:
 
 
 @contextmanager
-def _faults() -> Iterator[None]:
+def _as_workspace_errors() -> Iterator[None]:
+    """Raises ValueErrors as errors.WorkspaceInvalid."""
     try:
         yield
     except ValueError as error:
@@ -102,30 +107,33 @@ def _faults() -> Iterator[None]:
 
 
 def _extract(bag: Archive, folder: Path, sums: dict[str, str], mets: str, limits: Limits) -> str:
-    """Writes the payload below a folder; gives its Payload-Oxum."""
+    """Extracts the payload below a folder, and returns its Payload-Oxum."""
     total = count = 0
     for name in bag.members:
         if name.startswith("data/"):
-            # METS is looked at in the end, and may be larger.
+            # The METS file is checked later, and may be larger.
             xml = limits.mets_bytes if _is_xml(name) and name != mets else 0
             total += _extract_one(bag, name, folder / name, xml)
             count += 1
             _check_size(f"the payload up to {name}", total, limits.bytes)
-            if bag.digests[name] != sums[bagit.key(name)]:
+            if bag.digests[name] != sums[bagit.normalize(name)]:
                 raise WorkspaceInvalid(f"{name} does not match its checksum in {bagit.MANIFEST}")
     return f"{total}.{count}"
 
 
 def _extract_one(bag: Archive, name: str, path: Path, xml: int) -> int:
-    """Writes a file; if it is XML, of no more than so many bytes, it is looked at on the way."""
+    """Extracts a file and returns its size in bytes.
+
+    If `xml` is not 0, the file is an XML file of at most that many bytes, and is checked.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     size, kept = 0, bytearray()
     with path.open("xb") as file:
-        for piece in bag.pieces(name):
-            file.write(piece)
-            size += len(piece)
+        for chunk in bag.chunks(name):
+            file.write(chunk)
+            size += len(chunk)
             if xml:
-                kept += piece
+                kept += chunk
                 _check_size(name, size, xml)
     outside.check(bytes(kept), name)
     return size
@@ -136,17 +144,17 @@ def _check_size(name: str, size: int, most: int) -> None:
         raise WorkspaceInvalid(f"{name} is larger than {most} bytes", limit=most)
 
 
-def _check_tops(bag: Archive) -> None:
+def _check_top_level(bag: Archive) -> None:
     for name in bag.members:
         if not name.startswith("data/") and not bagit.is_tag_file(name):
             raise WorkspaceInvalid(f"{name!r:.200} is not allowed at the top level of an OCRD-ZIP")
 
 
-def _payload_sums(bag: Archive) -> dict[str, str]:
-    """The checksums of the payload, which must be those of the files that are there."""
+def _payload_digests(bag: Archive) -> dict[str, str]:
+    """Returns the digests of the payload; the manifest must list exactly its files."""
     room = (1 << 20) + 1024 * len(bag.members)
-    found = bagit.read_sums(bag.text(bagit.MANIFEST, room), bagit.MANIFEST)
-    there = {bagit.key(name): name for name in bag.members if name.startswith("data/")}
+    found = bagit.read_manifest(bag.text(bagit.MANIFEST, room), bagit.MANIFEST)
+    there = {bagit.normalize(name): name for name in bag.members if name.startswith("data/")}
     for name in there.keys() - found.keys():
         raise WorkspaceInvalid(f"{name!r:.200} is not in {bagit.MANIFEST}")
     for name in found.keys() - there.keys():
@@ -154,19 +162,19 @@ def _payload_sums(bag: Archive) -> dict[str, str]:
     return found
 
 
-def _check_tags(bag: Archive) -> None:
-    """Checks the tag files where there are checksums of them."""
+def _check_tag_files(bag: Archive) -> None:
+    """Checks the digests of the tag files, if there is a tag manifest."""
     if bagit.TAG_MANIFEST not in bag.members:
         return
-    tags = {bagit.key(name): name for name in bag.members if not name.startswith("data/")}
-    sums = bagit.read_sums(bag.text(bagit.TAG_MANIFEST), bagit.TAG_MANIFEST)
+    tags = {bagit.normalize(name): name for name in bag.members if not name.startswith("data/")}
+    sums = bagit.read_manifest(bag.text(bagit.TAG_MANIFEST), bagit.TAG_MANIFEST)
     for name, digest in sums.items():
         if name not in tags:
             raise WorkspaceInvalid(
                 f"{bagit.TAG_MANIFEST} lists {name!r:.200}, which does not exist"
             )
         if tags[name] not in bag.digests:
-            for _ in bag.pieces(tags[name]):
+            for _ in bag.chunks(tags[name]):
                 pass
         if bag.digests[tags[name]] != digest:
             raise WorkspaceInvalid(f"{name} does not match its checksum in {bagit.TAG_MANIFEST}")
@@ -174,14 +182,14 @@ def _check_tags(bag: Archive) -> None:
 
 # Packing
 
-#: Endings of files that become smaller by packing; images have been packed already.
-_PACKED = {".xml", ".txt", ".html", ".hocr", ".json", ".csv", ".tsv", ".svg", ".md", ".log"}
+#: Suffixes of files that are worth compressing; images are compressed already.
+_COMPRESSIBLE = {".xml", ".txt", ".html", ".hocr", ".json", ".csv", ".tsv", ".svg", ".md", ".log"}
 
 
 def pack(folder: Path, mets: str, identifier: str) -> Iterator[bytes]:
-    """A workspace as OCRD-ZIP, a piece at a time: METS, and the files beside it that it names.
+    """Packs the METS file and the local files that it references; yields the OCRD-ZIP in chunks.
 
-    Nothing is held in memory but METS. It is checked before the first piece is asked for.
+    Only the METS file is held in memory. The workspace is checked before this returns.
     """
     content = mets_content(folder / mets)
     found = Mets.parse(content)
@@ -194,7 +202,7 @@ def _stream(
     folder: Path, mets: str, content: bytes, names: list[str], identifier: str
 ) -> Iterator[bytes]:
     sink = Sink()
-    # What was read and checked, even if a processor writes another one meanwhile.
+    # The METS file that was checked, even if a processor has replaced it since.
     digests = {f"data/{mets}": hashlib.sha512(content).hexdigest()}
     total = len(content)
     with zipfile.ZipFile(sink, "w") as target:
@@ -216,31 +224,31 @@ def _stream(
         tags = {
             bagit.DECLARATION: bagit.declaration(),
             bagit.INFO: bagit.info(info),
-            bagit.MANIFEST: bagit.sums(digests, payload),
+            bagit.MANIFEST: bagit.manifest(digests, payload),
         }
         for name, text in tags.items():
             target.writestr(name, text, zipfile.ZIP_DEFLATED)
             digests[name] = hashlib.sha512(text.encode()).hexdigest()
-        target.writestr(bagit.TAG_MANIFEST, bagit.sums(digests, tags))
+        target.writestr(bagit.TAG_MANIFEST, bagit.manifest(digests, tags))
     yield sink.taken()
 
 
 def _add_file(
     target: zipfile.ZipFile, path: Path, name: str, digests: dict[str, str]
 ) -> Iterator[int]:
-    """Adds a file; gives the size of each piece."""
+    """Adds a file; yields the size of each chunk."""
     digest = hashlib.sha512()
     number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-    with open(number, "rb", buffering=0) as file:  # noqa: PTH123  # it is open already
+    with open(number, "rb", buffering=0) as file:  # noqa: PTH123  # a file descriptor
         member = zipfile.ZipInfo.from_file(path, name, strict_timestamps=False)
-        packed = path.suffix.lower() in _PACKED
+        packed = path.suffix.lower() in _COMPRESSIBLE
         member.compress_type = zipfile.ZIP_DEFLATED if packed else zipfile.ZIP_STORED
         member.external_attr = (stat.S_IFREG | 0o644) << 16
-        # It may grow beyond what its header has room for.
+        # The file may grow: ZIP64 is needed above 2 GiB.
         with target.open(member, "w", force_zip64=member.file_size >= 1 << 30) as stream:
-            while piece := file.read(_PIECE):
-                stream.write(piece)
-                digest.update(piece)
-                yield len(piece)
+            while chunk := file.read(_CHUNK_BYTES):
+                stream.write(chunk)
+                digest.update(chunk)
+                yield len(chunk)
     digests[name] = digest.hexdigest()
     yield 0

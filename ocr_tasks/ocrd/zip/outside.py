@@ -1,6 +1,7 @@
-"""What the XML of a page must not lead to: a processor that opens it has more rights than a client.
+"""Checks the references in PAGE documents.
 
-PAGE names images by path or address, and processors open what it names.
+Processors open the images that a PAGE document references by path or URL, and may access files that
+the client may not.
 """
 
 from __future__ import annotations
@@ -9,21 +10,21 @@ import html
 import re
 
 from ocr_tasks.formats.reading import utf_8
-from ocr_tasks.ocrd.mets.paths import is_url, is_web_address
+from ocr_tasks.ocrd.mets.paths import is_http_url, is_url
 
-#: `imageFilename` of a page and `filename` of an image made of it. A `<` cannot be in a value.
+#: `imageFilename` of a page and `filename` of an AlternativeImage. A value cannot contain `<`.
 _IMAGE = re.compile(rb"ilename\s*=\s*(?:\"([^\"<]*)|'([^'<]*))")
 
 
 def check(document: bytes, kind: str) -> None:
-    """ValueError where XML declares entities or a document type, or names images elsewhere.
+    """Raises ValueError if XML declares entities, or references images outside the workspace.
 
-    What it is otherwise is not looked at, so this is quick.
+    The document is searched, not parsed; whether it is valid is not checked.
     """
     text = utf_8(document, kind)
     if not text:
         return
-    # All other encodings that parsers find out by themselves begin with something else, or have it.
+    # Documents in other encodings that parsers detect do not begin with `<`, or contain null bytes.
     if not text.lstrip().startswith(b"<") or b"\0" in text:
         raise ValueError(f"the {kind} is not XML in UTF-8")
     if b"<!DOCTYPE" in text or b"<!ENTITY" in text:
@@ -31,10 +32,10 @@ def check(document: bytes, kind: str) -> None:
     for found in {one or other for one, other in _IMAGE.findall(text)}:
         name = html.unescape(found.decode("utf-8", "replace")).strip()
         if not _is_inside(name):
-            raise ValueError(f"the {kind} names the image {name!r:.200}")
+            raise ValueError(f"the {kind} references an image outside the workspace: {name!r:.200}")
 
 
 def _is_inside(name: str) -> bool:
     if is_url(name):
-        return is_web_address(name)
+        return is_http_url(name)
     return not name.startswith("/") and ".." not in name.split("/")

@@ -1,26 +1,26 @@
--- Jobs of processors: they wait for each other, and for pages that others write.
+-- Dependencies of processor jobs, locks on the pages that they write, and counts of workflow runs.
 local ocrd = 'ocr:ocrd:'  -- redis_keys.OCRD
 
--- Does something with another job as if this script were about it.
-local function with(id, act)
-  local kept = job
+-- Calls act(id) with `job` set to the record of another job, and returns its result.
+local function with_job(id, act)
+  local saved = job
   job = string.sub(KEYS[1], 1, -#ARGV[1] - 1) .. id
-  local answer = act(id)
-  job = kept
-  return answer
+  local result = act(id)
+  job = saved
+  return result
 end
 
--- The fields of locks of what a job writes: of pages, or of whole groups.
-local function written()
+-- Returns the file groups that the job writes, and its page ids, or nil for all pages.
+local function outputs()
   local groups, pages = cjson.decode(get('outputs')), get('pages')
   if pages == '' then return groups, nil end
   return groups, cjson.decode(pages)
 end
 
--- Takes the locks of a job, all or none.
+-- Acquires all locks of a job and returns true, or returns false and acquires none.
 local function lock(id)
   local locks = ocrd .. 'locks:' .. get('workspace')
-  local groups, pages = written()
+  local groups, pages = outputs()
   for _, group in ipairs(groups) do
     if redis.call('HEXISTS', locks, group .. ' *') == 1 then return false end
     if not pages and tonumber(redis.call('HGET', locks, group .. ' #') or 0) > 0 then return false end
@@ -39,10 +39,11 @@ local function lock(id)
   return true
 end
 
+-- Releases the locks of a job.
 local function unlock(id)
   if not get('locked') then return end
   local locks = ocrd .. 'locks:' .. get('workspace')
-  local groups, pages = written()
+  local groups, pages = outputs()
   for _, group in ipairs(groups) do
     if not pages then redis.call('HDEL', locks, group .. ' *') end
     for _, page in ipairs(pages or {}) do
@@ -53,9 +54,10 @@ local function unlock(id)
   redis.call('HDEL', job, 'locked')
 end
 
--- Queues a job that waits for no other; false: others write what it would. Its message is sent
--- when it is its turn: one that others have been waiting for goes first.
-local function begin(id, first)
+-- Queues a job whose dependencies have succeeded, and returns true. If other jobs hold its locks,
+-- the job waits for them, and this returns false. publish_ready sends the message; with `first`,
+-- the job comes before the other ready jobs of its workspace.
+local function try_queue(id, first)
   local waiting = ocrd .. 'waiting:' .. get('workspace')
   if not lock(id) then
     redis.call('ZADD', waiting, get('created'), id)
@@ -72,8 +74,8 @@ local function begin(id, first)
   return true
 end
 
--- Ends a job that waits for one that did not succeed.
-local function give_up(id)
+-- Cancels a job because one that it depends on did not succeed.
+local function cancel_dependent(id)
   if get('state') ~= 'deferred' then return end
   local result = {exc_type = 'DependencyFailed', exc_message = {''}, exc_module = 'ocr_tasks.errors',
     code = 'dependency_failed', retryable = false, page = cjson.null}
@@ -81,7 +83,8 @@ local function give_up(id)
   enter(id, 'cancelled', cjson.encode(meta), '')
 end
 
--- Counts a job among those of its run of a workflow, whose end is told.
+-- Updates the counts of a job's workflow run; after its last job, adds the notification to the
+-- outbox and sets the lifetime of the run.
 local function count_in_workflow(id, workflow, processor, from, state)
   local name = ocrd .. 'workflow-job:' .. workflow
   if from then redis.call('HINCRBY', name, processor .. ' ' .. from, -1) end
@@ -100,6 +103,7 @@ local function count_in_workflow(id, workflow, processor, from, state)
   end
 end
 
+-- The hook of redis/lua/include/job.lua, called when the state of a processor job changes.
 function follow(id, from, state)
   local processor = get('processor')
   local workflow = get('workflow')
@@ -119,13 +123,13 @@ function follow(id, from, state)
   unlock(id)
   local dependents = ocrd .. 'dependents:' .. id
   for _, other in ipairs(redis.call('SMEMBERS', dependents)) do
-    with(other, function()
-      if state ~= 'succeeded' then return give_up(other) end
-      if redis.call('HINCRBY', job, 'open', -1) == 0 and get('state') == 'deferred' then begin(other, true) end
+    with_job(other, function()
+      if state ~= 'succeeded' then return cancel_dependent(other) end
+      if redis.call('HINCRBY', job, 'open', -1) == 0 and get('state') == 'deferred' then try_queue(other, true) end
     end)
   end
   redis.call('DEL', dependents)
   for _, other in ipairs(redis.call('ZRANGE', ocrd .. 'waiting:' .. workspace, 0, -1)) do
-    with(other, begin)
+    with_job(other, try_queue)
   end
 end
