@@ -1,4 +1,4 @@
-"""Bags as OCRD-ZIP, true ones and such with deviations. Nothing of ours makes them."""
+"""OCRD-ZIP bags, valid ones and variants, built independently of the code under test."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TEXT_PROFILE = "https://ocr-d.de/en/spec/bagit-profile.json"
 
 
 def mets(*files: str, pages: str = "", more: str = "") -> str:
-    """A METS file with a page; each file is `<group>/<name>`, or an address for group `WEB`."""
+    """Returns a METS file with a page; each file is `<group>/<name>`, or a URL for group `WEB`."""
     groups: dict[str, list[str]] = {}
     for number, href in enumerate(files):
         group = "WEB" if ":" in href else href.strip("/").split("/")[0].replace("..", "UP")
@@ -45,7 +45,7 @@ def mets(*files: str, pages: str = "", more: str = "") -> str:
 
 @dataclass
 class Builder:
-    """A bag to be built. `payload` is below `data/`; None leaves a tag file out."""
+    """A bag to be built. `payload` is below `data/`; None omits a tag file."""
 
     payload: dict[str, bytes] = field(
         default_factory=lambda: {"mets.xml": mets("IMG/a.tif").encode(), "IMG/a.tif": b"II*\0image"}
@@ -60,10 +60,10 @@ class Builder:
     manifest: bool = True
     tag_manifest: bool = True
     more_tags: dict[str, str] = field(default_factory=dict)
-    #: Changes the manifest after it was made.
+    #: Changes the manifest before it is written.
     forge: Callable[[str], str] = str
     compression: int = zipfile.ZIP_DEFLATED
-    #: Members that are added in the end as they are.
+    #: Members that are added unchanged at the end.
     extra: list[tuple[zipfile.ZipInfo | str, bytes]] = field(default_factory=list)
 
     def with_mets(self, text: str | bytes) -> Builder:
@@ -71,7 +71,7 @@ class Builder:
         return self
 
     def build(self) -> bytes:
-        """The ZIP file."""
+        """Builds the ZIP file."""
         tags: dict[str, str | None] = {"bagit.txt": self.bagit, "bag-info.txt": None}
         if self.info is not None:
             tags["bag-info.txt"] = "".join(f"{k}: {v}\n" for k, v in self.info.items())
@@ -96,11 +96,11 @@ def _sum(content: bytes) -> str:
 
 
 def kant() -> Builder:
-    """The two pages of the real work in `data/kant`."""
+    """Returns a bag of the two pages of the real work in `data/kant`."""
     files = {str(path.relative_to(KANT)): path for path in KANT.rglob("*") if path.is_file()}
     return Builder({name: path.read_bytes() for name, path in files.items()})
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """All files below a folder."""
+    """Returns all files below a folder."""
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}

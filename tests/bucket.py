@@ -1,9 +1,9 @@
 """An S3 server for tests: `rclone serve s3`, which checks signatures and keeps objects in a folder.
 
-In front of it stands a server of ours that can be taken away and brought back. It mends the one
-thing in which rclone differs from S3: it answers a Range with 200 instead of 206.
+A proxy in front of it can be stopped and started. It also corrects the one difference between
+rclone and S3: rclone responds to a Range request with 200 instead of 206.
 
-    python -m tests.bucket FOLDER [ADDRESS:PORT]     serves s3://ocr, until it is stopped
+    python -m tests.bucket FOLDER [HOST:PORT]     serves s3://ocr until it is stopped
 """
 
 from __future__ import annotations
@@ -38,13 +38,14 @@ class Bucket:
     port: int
     behind: int
     requests: list[str] = field(default_factory=list)
-    #: What every request is answered with, as a status and a code of S3; None: what it should be.
+    #: The response to every request, as a status and an error code of S3; None: the normal
+    #: response.
     answer: tuple[int, str] | None = None
     _front: http.server.ThreadingHTTPServer | None = None
 
     @property
     def settings(self) -> dict[str, str]:
-        """The variables with which our processes use it."""
+        """Returns the settings of processes that use the bucket."""
         return {
             "OCR_STORAGE_URL": f"s3://{BUCKET}/jobs-of-tests",
             "OCR_S3_ENDPOINT": f"http://127.0.0.1:{self.port}",
@@ -54,25 +55,25 @@ class Bucket:
         }
 
     def objects(self) -> list[str]:
-        """The names of all objects, but for the one that is written to see whether that works."""
+        """Returns the names of all objects, except the one that is written to test write access."""
         root = self.folder / BUCKET / "jobs-of-tests"
-        # Unlike `rglob`, it goes on where a folder is deleted meanwhile.
+        # Unlike `rglob`, it continues if a folder is deleted meanwhile.
         files = (Path(folder, file) for folder, _, files in os.walk(root) for file in files)
         names = (str(path.relative_to(root)) for path in files)
         return sorted(name for name in names if not name.startswith("."))
 
     def path(self, name: str) -> Path:
-        """The file in which an object is kept."""
+        """Returns the file of an object."""
         return self.folder / BUCKET / "jobs-of-tests" / name
 
     def come(self, address: str = "127.0.0.1") -> None:
-        """Lets the server be reached."""
+        """Makes the server available."""
         handler = type("Front", (_Front,), {"bucket": self})
         self._front = _Server((address, self.port), handler)
         threading.Thread(target=self._front.serve_forever, args=(0.05,), daemon=True).start()
 
     def go(self) -> None:
-        """Has the server be away: connections are refused."""
+        """Makes the server unavailable: connections are refused."""
         assert self._front
         self._front.shutdown()
         self._front.server_close()
@@ -96,7 +97,7 @@ class _Server(http.server.ThreadingHTTPServer):
         super().shutdown_request(request)
 
     def handle_error(self, *_: Any) -> None:
-        pass  # a client has gone
+        pass  # a client has disconnected
 
     def cut(self) -> None:
         for connection in list(self._connections):
@@ -109,7 +110,7 @@ class _Front(http.server.BaseHTTPRequestHandler):
     bucket: Bucket
 
     def _pass_on(self) -> None:
-        self.close_connection = True  # so that no thread outlives its request
+        self.close_connection = True  # no thread may outlive its request
         self.bucket.requests.append(f"{self.command} {self.path}")
         length = int(self.headers.get("Content-Length") or 0)
         if self.bucket.answer:
@@ -154,7 +155,7 @@ class _Front(http.server.BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def serving(folder: Path, address: str = "127.0.0.1", port: int = 0) -> Iterator[Bucket]:
-    """An S3 server that keeps its objects in a folder."""
+    """Runs an S3 server that keeps its objects in a folder."""
     (folder / BUCKET).mkdir(parents=True, exist_ok=True)
     program = shutil.which("rclone", path=f"{Path(sys.executable).parent}:/usr/bin")
     assert program, "rclone is not installed; it comes with the packages for development"

@@ -1,7 +1,8 @@
-"""Our commands with the settings of a running stack, without the second that an interpreter takes.
+"""Runs commands in the process of the tests, with the settings of a running stack.
 
-A real process of a command is in `tests/swarm/test_docr.py`, `tests/acceptance/test_access.py` and
-wherever signals, exit codes or what it writes to a terminal matter.
+This saves the second that Python takes to start. Real processes of commands are in
+`tests/swarm/test_docr.py`, `tests/acceptance/test_access.py` and wherever signals, exit codes or
+terminal output matter.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def run(stack: Stack, *words: str) -> str:
 
 @contextlib.contextmanager
 def operating(stack: Stack) -> Iterator[None]:
-    """Our modules in this process have the settings and the Redis of a stack."""
+    """Uses the settings and the Redis of a stack in this process."""
     pixels = Image.MAX_IMAGE_PIXELS
     with mock.patch.dict("os.environ", stack.environment, clear=True):
         _forget()

@@ -38,15 +38,15 @@ Result = TypeVar("Result")
 #: the fourth has a text layer.
 SIX_PAGES = DATA / "six-pages.pdf"
 
-#: They need Docker and an image that has been built: `make test-compose`.
+#: These need Docker and an image that has been built: `make test-compose`.
 collect_ignore = [] if "TEST_COMPOSE" in os.environ else ["compose"]
 
 
 def pytest_collection_finish() -> None:
-    """Has the garbage collector leave alone what has been collected.
+    """Excludes the collected tests from garbage collection.
 
-    Thousands of tests, and all modules, stay to the end; looking through them took most of the time
-    of a test that makes many objects.
+    Thousands of tests, and all modules, stay in memory; scanning them took most of the time of a
+    test that creates many objects.
     """
     gc.collect()
     gc.freeze()
@@ -54,10 +54,10 @@ def pytest_collection_finish() -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Has `--dist loadgroup` run files of the same group in one process, which share its fixtures.
+    """Makes `--dist loadgroup` run files of the same group in one process.
 
-    A file without a group is one of its own, as with `--dist loadfile`. (That of pytest-xdist 3.8
-    takes no notice of groups with pytest 9.2, which has node ids that cannot be changed.)
+    They share its fixtures. A file without a group is its own group, like with `--dist loadfile`.
+    (pytest-xdist 3.8 ignores groups with pytest 9.2, whose node IDs cannot be changed.)
     """
     if config.getvalue("dist") != "loadgroup":
         return None
@@ -72,13 +72,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 @cache
 def _group_of(file: Path) -> str:
-    """The group that a file names; the process that deals out tests does not import them."""
+    """Returns the group that a file names, without importing the file."""
     named = re.search(r'mark\.xdist_group\("(\w+)"\)', file.read_text())
     return named[1] if named else str(file)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Says at the end of a long run where its time went, by folder."""
+    """Prints the time per folder at the end of a long run."""
     seconds: Counter[str] = Counter()
     for reports in terminalreporter.stats.values():
         for report in reports:
@@ -93,10 +93,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def free_port() -> int:
-    """A port on which nothing listens.
+    """Returns a port on which no process listens.
 
-    It is below those that Linux gives to clients (ip_local_port_range begins at 32768), so that no
-    connection takes it before a server does, or while that is restarted.
+    It is below the ports of outgoing connections (ip_local_port_range begins at 32768). No
+    connection can therefore use it before the server starts, or while it is restarted.
     """
     while True:
         port = random.randrange(10_000, 32_000)
@@ -106,7 +106,7 @@ def free_port() -> int:
 
 
 def wait_until(question: Callable[[], Any], seconds: float = 120) -> Any:
-    """The first true answer to the question; fails if there is none in time."""
+    """Calls the function until its result is true, and returns it; fails after a timeout."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         answer = question()
@@ -117,7 +117,10 @@ def wait_until(question: Callable[[], Any], seconds: float = 120) -> Any:
 
 
 def run_async(coroutine: Coroutine[Any, Any, Result]) -> Result:
-    """What a coroutine gives. In a thread, as the browser's loop never leaves that of the tests."""
+    """Returns the result of a coroutine.
+
+    It runs in a thread, because the browser's loop blocks this one.
+    """
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(asyncio.run, coroutine).result()
 
@@ -129,7 +132,7 @@ def run_async(coroutine: Coroutine[Any, Any, Result]) -> Result:
 class Stack:
     """A running `ocr-tasks up`."""
 
-    #: The command that runs.
+    #: The command that is run.
     program: ClassVar[str] = "up"
 
     data_dir: Path
@@ -137,7 +140,7 @@ class Stack:
     log: Path
     settings: dict[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
-    #: The folder with the code that runs; None: the present one.
+    #: The folder with the code that is run; None: the current one.
     code: Path | None = None
 
     @property
@@ -160,7 +163,7 @@ class Stack:
             self.process = subprocess.Popen(
                 command, env=self.environment, stdout=words, stderr=words, cwd=self.code
             )
-        wait_until(self.ready, 180)  # many start at once where several tests run
+        wait_until(self.ready, 180)  # many may start at once if several tests run
 
     def ready(self) -> bool:
         assert self.process is not None
@@ -175,15 +178,15 @@ class Stack:
         return self.process.wait(60)
 
     def client(self, **more: Any) -> httpx.Client:
-        # No TLS here; reading the certificates of the world takes 20 ms for each client.
+        # There is no TLS here, and loading the CA certificates takes 20 ms for each client.
         return httpx.Client(base_url=self.url, timeout=90, verify=False, **more)
 
 
 @contextlib.contextmanager
 def running_stack(folder: Path, **settings: str) -> Iterator[Stack]:
-    """A stack of its own for a test; settings are `OCR_…` variables.
+    """Runs a stack for one test; settings are `OCR_…` variables.
 
-    With one process of the web server, as each takes a second to start.
+    It has one process of the web server, because each takes a second to start.
     """
     settings = {"OCR_WEB_PROCESSES": "1"} | settings
     stack = Stack(folder / "data", free_port(), folder / "log", settings)
@@ -199,7 +202,7 @@ def running_stack(folder: Path, **settings: str) -> Iterator[Stack]:
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The stack that most acceptance tests share; they must not break it.
 
-    As it is by default, but for faults of the engine on demand (`tests/plugins/faults.py`).
+    It has the default settings, and faults of the engine on request (`tests/plugins/faults.py`).
     """
     with running_stack(
         tmp_path_factory.mktemp("stack"),
@@ -212,9 +215,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture(scope="session")
 def faulty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A worker of two processes whose leases are short, with faults of the engine on demand.
+    """A worker of two processes with short leases, and faults of the engine on request.
 
-    Tests kill its worker and its Redis, which are started again.
+    Tests kill its worker and its Redis, which are restarted.
     """
     with running_stack(
         tmp_path_factory.mktemp("faulty"),
@@ -227,8 +230,8 @@ def faulty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture(scope="session")
 def redis_of_single(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """The Redis of `single`, for tests to take away and give back."""
-    from tests.parts import redis_process  # it builds on this module
+    """The Redis of `single`, which tests can stop and start."""
+    from tests.parts import redis_process  # it imports this module
 
     with redis_process(tmp_path_factory.mktemp("redis")) as server:
         yield server
@@ -240,7 +243,8 @@ def single(
 ) -> Iterator[Stack]:
     """A worker of one process with short turns, and a web server of four threads.
 
-    Two of these may wait. Nobody waits for devices, and faults of the engine come on demand.
+    Two of the threads may wait. It does not wait for devices, and has faults of the engine on
+    request.
     """
     with running_stack(
         tmp_path_factory.mktemp("single"),
@@ -263,7 +267,7 @@ def http(stack: Stack) -> Iterator[httpx.Client]:
 def submit(
     client: httpx.Client, *files: Path | tuple[str, bytes], **options: Any
 ) -> httpx.Response:
-    """Sends files, given as paths or as names with contents."""
+    """Uploads files, given as paths or as names with contents."""
     parts = [
         ("file", (file.name, file.read_bytes()) if isinstance(file, Path) else file)
         for file in files
@@ -273,31 +277,32 @@ def submit(
 
 def wait_for_end(client: httpx.Client, job: dict[str, Any], seconds: float = 120) -> dict[str, Any]:
     def ended() -> dict[str, Any] | None:
-        # Asking twenty times a second would take from the machine what the job is to have.
+        # Polling twenty times a second would slow down the job.
         current = client.get(f"/v1/jobs/{job['id']}", params={"wait": 2}).json()
         return current if current["state"] in ("succeeded", "failed", "cancelled") else None
 
     return wait_until(ended, seconds)
 
 
-# Redis alone, and our modules working on it in this process
+# Redis alone, used by this process
 
 
-#: What the user of Redis may do whom our programs need (`docs/how-to/operate.md`).
+#: The permissions of the Redis user of the service (`docs/how-to/operate.md`).
 RIGHTS = "+@all -@admin -@dangerous +info"
 ADMIN = "admin"
 
 
 def admin_of(redis_server: str) -> redis.Redis:
-    """A client that may do everything, as tests do: empty Redis, list keys, change its settings."""
+    """Returns a client with all permissions, e.g. to empty Redis and to change its settings."""
     return redis.Redis.from_url(redis_server, username=ADMIN, password="", decode_responses=True)
 
 
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a real Redis, which lets nobody but `admin_of` administer it.
+    """Returns the URL of a real Redis that only `admin_of` can administer.
 
-    At the end it must not have refused anything: so all that ran can do with those rights.
+    At the end it must not have refused any command, which shows that the permissions are
+    sufficient.
     """
     folder = tmp_path_factory.mktemp("redis")
     path = folder / "redis.sock"
@@ -325,7 +330,7 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def service(
     redis_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[redis.Redis]:
-    """Our modules with an empty Redis and an empty data folder; gives an administrator's client."""
+    """Uses an empty Redis and an empty data folder; returns an administrator's client."""
     from ocr_tasks import settings
     from ocr_tasks.jobs import celery_app
     from ocr_tasks.redis import connection, counters
@@ -352,7 +357,7 @@ def service(
     client.close()
     ours.close()
     forget()
-    # A thread that goes on would ask the next test's Redis, or the developer's own.
+    # A thread that is still running would use the next test's Redis, or that of the developer.
     left = [t for t in threading.enumerate() if t not in before and t.is_alive()]
     for thread in left:
         thread.join(5)

@@ -1,4 +1,4 @@
-"""A running Flower, and a Redis with a password as it is in containers."""
+"""A running Flower, and a Redis with a password, as in containers."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ import httpx
 
 from tests.conftest import Stack, free_port, wait_until
 
-#: What must not be seen anywhere.
+#: Secrets that must not be visible anywhere.
 REDIS_PASSWORD = "redis-password-1234"
 FLOWER_PASSWORD = "flower-password-1234"
 
-#: What the service may do there: everything but to administrate it.
+#: The permissions of the service in Redis: everything but administration.
 RIGHTS = "~* &* +@all -@admin -@dangerous +info"
 
 
 @contextlib.contextmanager
 def redis_with_password(folder: Path) -> Iterator[dict[str, str]]:
-    """A Redis that listens on a port; gives the settings of a stack that uses it."""
+    """Runs a Redis that listens on a port; returns the settings of a stack that uses it."""
     folder.mkdir(parents=True)
     port = free_port()
     rights = folder / "redis.conf"
@@ -59,7 +59,7 @@ class Flower:
 
 @contextlib.contextmanager
 def flower(stack: Stack, folder: Path, **settings: str) -> Iterator[Flower]:
-    """Flower of a stack, once it knows the workers."""
+    """Runs Flower for a stack, and waits until it knows the workers."""
     folder.mkdir(parents=True, exist_ok=True)
     port, log = free_port(), folder / "flower.log"
     own = {"OCR_FLOWER_PORT": str(port), "OCR_FLOWER_PASSWORD": FLOWER_PASSWORD}

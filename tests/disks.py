@@ -1,4 +1,4 @@
-"""A disk that fills up, or becomes read-only, when a test wants it."""
+"""A disk that tests can fill, or make read-only."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class SmallDisk(ABC):
 
     @abstractmethod
     def leave(self, size: int) -> None:
-        """Takes all space but so many bytes."""
+        """Uses all space except this many bytes."""
 
     @abstractmethod
     def leave_files(self, count: int) -> None:
-        """Lets only so many files more be made."""
+        """Lets only this many more files be created."""
 
     @abstractmethod
     def forbid_writing(self) -> None:
@@ -36,11 +36,11 @@ class SmallDisk(ABC):
 
     @abstractmethod
     def clear(self) -> None:
-        """Makes it as it was."""
+        """Restores its original state."""
 
 
 class Mounted(SmallDisk):
-    """A real file system, where this machine lets tests mount one."""
+    """A real file system, if this machine lets tests mount one."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -64,7 +64,8 @@ class Mounted(SmallDisk):
             file.unlink()
 
     def forbid_writing(self) -> None:
-        # The same files once more, on top: what is open for writing forbids anything else.
+        # A second mount of the same files, because a mount with files open for writing cannot be
+        # made read-only.
         subprocess.run(["mount", "--bind", self.path, self.path], check=True)
         subprocess.run(["mount", "-o", "remount,bind,ro", self.path], check=True)
         self._read_only = True
@@ -78,7 +79,7 @@ class Mounted(SmallDisk):
 
 
 class Pretended(SmallDisk):
-    """A folder of which a library (small_disk.c) says to our processes that it is such a disk."""
+    """A folder for which a preloaded library (small_disk.c) simulates such a disk."""
 
     def __init__(self, path: Path, folder: Path) -> None:
         super().__init__(path)
@@ -107,14 +108,14 @@ class Pretended(SmallDisk):
 
     def _write(self, size: int = 32 * MIB, files: int = 1000, read_only: bool = False) -> None:
         content = struct.pack("qqq", size, files, read_only)
-        # In place, as the processes have mapped it.
+        # In place, because the processes have mapped the file.
         with self._limits.open("r+b" if self._limits.exists() else "wb") as file:
             file.write(content)
 
 
 @contextlib.contextmanager
 def small_disk(folder: Path, pretend: bool = False) -> Iterator[SmallDisk]:
-    """A disk of 32 MiB and a thousand files: a real one, where a test may mount it."""
+    """Creates a disk of 32 MiB and a thousand files: a real one, if a test may mount it."""
     path = folder / "disk"
     path.mkdir(parents=True)
     command = ["mount", "-t", "tmpfs", "-o", "size=32m,nr_inodes=1000", "tmpfs", path]

@@ -1,4 +1,4 @@
-"""Makes the documents that people and attackers send."""
+"""Creates valid, invalid and unusual documents."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ LETTER = (0, 0, 612, 792)
 
 
 def picture(text: str, mode: str = "L", size: tuple[int, int] = (1240, 500)) -> Image.Image:
-    """A line of large text on white."""
+    """Returns an image with a line of large text on white."""
     image = Image.new("L", size, "white")
     ImageDraw.Draw(image).text((100, 150), text, fill=0, font=ImageFont.load_default(80))
     return image.convert(mode)
 
 
 def encoded(image: Image.Image, form: str, **options: Any) -> bytes:
-    """An image as a file."""
+    """Returns an image as a file."""
     buffer = io.BytesIO()
     image.save(buffer, form, **options)
     return buffer.getvalue()
 
 
 def scan(*texts: str, **info: str) -> bytes:
-    """A PDF with a picture of each text on a page of its own; `info` is such as its title."""
+    """Returns a PDF with an image of each text on its own page; `info` contains e.g. its title."""
     first, *rest = [picture(text, "RGB") for text in texts]
     return encoded(first, "PDF", save_all=True, append_images=rest, resolution=150, **info)
 
@@ -42,7 +42,7 @@ def saved(pdf: pikepdf.Pdf, **options: Any) -> bytes:
 
 
 def blank_pdf(pages: int = 1, box: Sequence[float] = LETTER, **page: Any) -> pikepdf.Pdf:
-    """Blank pages; `page` are further entries of each page's dictionary."""
+    """Returns blank pages; `page` contains additional entries of each page's dictionary."""
     pdf = pikepdf.new()
     for _ in range(pages):
         leaf = Dictionary(Type=Name.Page, MediaBox=Array(list(box)), **page)
@@ -51,13 +51,13 @@ def blank_pdf(pages: int = 1, box: Sequence[float] = LETTER, **page: Any) -> pik
 
 
 def no_pages() -> bytes:
-    """A PDF that is right in all but having no page."""
+    """Returns a PDF that is valid but has no pages."""
     pdf = pikepdf.new()
     return saved(pdf)
 
 
 def many_pages(count: int) -> bytes:
-    """Thousands of pages in a small file: the tree names the same page again and again."""
+    """Returns thousands of pages in a small file: the page tree repeats the same page."""
     head = b"%PDF-1.7\n"
     kids = b"3 0 R " * count
     objects = [
@@ -69,7 +69,7 @@ def many_pages(count: int) -> bytes:
 
 
 def looping_tree() -> bytes:
-    """A page tree that contains itself."""
+    """Returns a page tree that contains itself."""
     objects = [
         b"<< /Type /Catalog /Pages 2 0 R >>",
         b"<< /Type /Pages /Count 1 /Kids [2 0 R] >>",
@@ -78,7 +78,7 @@ def looping_tree() -> bytes:
 
 
 def nested_arrays(depth: int) -> bytes:
-    """A page whose box is an array in an array in an array…"""
+    """Returns a page whose box is an array in an array in an array…"""
     objects = [
         b"<< /Type /Catalog /Pages 2 0 R >>",
         b"<< /Type /Pages /Count 1 /Kids [3 0 R] >>",
@@ -88,7 +88,7 @@ def nested_arrays(depth: int) -> bytes:
 
 
 def assembled(head: bytes, objects: Sequence[bytes]) -> bytes:
-    """A PDF file from the text of its objects, with a right cross-reference table."""
+    """Returns a PDF file with these objects and a correct cross-reference table."""
     body, offsets = head, []
     for number, content in enumerate(objects, start=1):
         offsets.append(len(body))
@@ -100,13 +100,13 @@ def assembled(head: bytes, objects: Sequence[bytes]) -> bytes:
 
 
 def encrypted(user: str) -> bytes:
-    """A scan that asks for a password, or, with an empty one, only forbids things."""
+    """Returns a scan that requires a password, or only has restrictions if it is empty."""
     with pikepdf.open(io.BytesIO(scan("secret"))) as pdf:
         return saved(pdf, encryption=pikepdf.Encryption(user=user, owner="owner"))
 
 
 def signed() -> bytes:
-    """A scan whose form says that it holds a signature."""
+    """Returns a scan with a form that declares a signature."""
     with pikepdf.open(io.BytesIO(scan("signature"))) as pdf:
         value = Dictionary(Type=Name.Sig, Filter=Name("/Adobe.PPKLite"), Contents=b"0" * 16)
         field = Dictionary(FT=Name.Sig, T="Signature1", V=pdf.make_indirect(value))
@@ -116,14 +116,14 @@ def signed() -> bytes:
 
 
 def dynamic_form() -> bytes:
-    """A PDF that only Adobe's programs can lay out."""
+    """Returns a PDF that only Adobe's programs can display."""
     pdf = blank_pdf()
     pdf.Root.NeedsRendering = True
     return saved(pdf)
 
 
 def huge_image_in_pdf(width: int, height: int) -> bytes:
-    """A page with an image that claims to be huge and has a few bytes."""
+    """Returns a page with an image that declares a huge size and has a few bytes."""
     pdf = blank_pdf()
     image = pdf.make_stream(b"\0" * 100)
     image.update(
@@ -142,7 +142,7 @@ def huge_image_in_pdf(width: int, height: int) -> bytes:
 
 
 def huge_png(width: int, height: int) -> bytes:
-    """A PNG whose header claims so many pixels."""
+    """Returns a PNG whose header declares this size in pixels."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         checksum = struct.pack(">I", zlib.crc32(kind + data))

@@ -1,7 +1,7 @@
-"""The examples of the documentation: the fenced blocks of its pages, and how they are run.
+"""The examples of the documentation: the fenced code blocks of its pages, and how they are run.
 
-The line before a block of shell or Python says what becomes of it, in a comment that readers do not
-see: `<!-- run by tests/… -->`, or `<!-- not run: why -->`.
+The line before a block of shell or Python says how it is tested, in a comment that is not
+displayed: `<!-- run by tests/… -->`, or `<!-- not run: why -->`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _BLOCK = re.compile(r"^( *)(?:<!-- ([^\n]*?) -->\n *)?```(\w+)\n(.*?)^ *```$", r
 
 @dataclass(frozen=True)
 class Example:
-    """A block of a page: its language, what it holds, and what its comment says."""
+    """A code block of a page: its language, its content, and its comment."""
 
     page: Path
     line: int
@@ -40,17 +40,17 @@ class Example:
 
     @property
     def runner(self) -> str:
-        """The file of the test that runs it; empty if none does."""
+        """Returns the file of the test that runs it; empty if there is none."""
         found = re.fullmatch(r"run by (\S+)", self.comment)
         return found[1] if found else ""
 
     def of(self, stack: Stack) -> str:
-        """The text, for a stack in place of the server that it names."""
+        """Returns the content, with a stack in place of the server that it names."""
         return self.text.replace("http://127.0.0.1:8000", stack.url)
 
 
 def of_page(page: Path) -> Iterator[Example]:
-    """The blocks of a page, in order."""
+    """Returns the blocks of a page, in order."""
     text = page.read_text()
     for found in _BLOCK.finditer(text):
         _, comment, language, body = found.groups()
@@ -59,10 +59,10 @@ def of_page(page: Path) -> Iterator[Example]:
 
 
 def run_page(page: Path, runner: str, stack: Stack, folder: Path) -> str:
-    """Runs those blocks of a page that this test is to run, in a folder; gives what they say.
+    """Runs the blocks of a page that belong to this test, in a folder; returns their output.
 
-    All of shell are one script, as a reader would type them one after the other. The folder has
-    what pages speak of: `scan.pdf`, `photo.png` and `.venv`.
+    All shell blocks are one script, as if a user typed them one after the other. The folder
+    contains the files that pages mention: `scan.pdf`, `photo.png` and `.venv`.
     """
     mine = [example for example in of_page(page) if example.runner == runner]
     assert mine, f"{page} has nothing for {runner}"

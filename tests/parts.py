@@ -1,4 +1,4 @@
-"""Parts of a stack by themselves: a Redis, and web servers without a worker."""
+"""Single components of a stack: Redis, and web servers without a worker."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.conftest import Stack, free_port, wait_until
 
 @dataclass
 class Web(Stack):
-    """A running `ocr-tasks web`. It takes half of the time of a stack to start."""
+    """A running `ocr-tasks web`, which starts in half of the time of a stack."""
 
     program = "web"
 
@@ -32,7 +32,7 @@ class Web(Stack):
 
 @contextlib.contextmanager
 def web_server(folder: Path, redis_url: str, port: int = 0, **settings: str) -> Iterator[Web]:
-    """A web server with a data folder of its own."""
+    """Runs a web server with its own data folder."""
     settings = {"OCR_WEB_PROCESSES": "1", "OCR_REDIS_URL": redis_url} | settings
     with _running(Web(folder / "data", port or free_port(), folder / "log", settings)) as web:
         yield web
@@ -40,7 +40,7 @@ def web_server(folder: Path, redis_url: str, port: int = 0, **settings: str) -> 
 
 @contextlib.contextmanager
 def another_web(stack: Stack, **settings: str) -> Iterator[Web]:
-    """One more web server of a stack, with other settings."""
+    """Runs another web server of a stack, with other settings."""
     port = free_port()
     log = stack.log.with_name(f"log-{port}")
     with _running(Web(stack.data_dir, port, log, stack.settings | settings)) as web:
@@ -59,7 +59,7 @@ def _running(web: Web) -> Iterator[Web]:
 
 @dataclass
 class RedisServer:
-    """A Redis at a URL that stays the same when it is started again, with its data on disk."""
+    """A Redis with a URL that stays the same when it is restarted, and with its data on disk."""
 
     folder: Path
     process: subprocess.Popen[bytes] | None = None
@@ -98,7 +98,7 @@ class RedisServer:
 
 @contextlib.contextmanager
 def redis_process(folder: Path) -> Iterator[RedisServer]:
-    """A Redis of its own, for a test that breaks it."""
+    """Runs a Redis for a test that breaks it."""
     folder.mkdir(parents=True, exist_ok=True)
     server = RedisServer(folder)
     server.start()

@@ -12,7 +12,7 @@ SECRET = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
 
 
 class Receiver(http.server.ThreadingHTTPServer):
-    """Notes what it gets, and answers as it is told."""
+    """Records requests, and responds with `answer`."""
 
     def __init__(self, host: str) -> None:
         super().__init__((host, 0), _Handler)
@@ -33,7 +33,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.server.answer(self)
 
     def log_message(self, *args: Any) -> None:
-        """Says nothing."""
+        """Logs nothing."""
 
 
 def answers(status: int, **headers: str) -> Callable[[http.server.BaseHTTPRequestHandler], None]:
@@ -49,9 +49,9 @@ def answers(status: int, **headers: str) -> Callable[[http.server.BaseHTTPReques
 
 @contextlib.contextmanager
 def receiving(host: str = "127.0.0.1") -> Iterator[Receiver]:
-    """A receiver that runs."""
+    """Runs a receiver."""
     server = Receiver(host)
-    # The interval is how long `shutdown` waits at most.
+    # The interval is the maximum delay of `shutdown`.
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     try:

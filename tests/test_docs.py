@@ -1,4 +1,4 @@
-"""The documentation tells the truth."""
+"""The documentation matches the code."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ CHECKED = [
 ]
 
 
-@pytest.mark.usefixtures("service")  # the numbers of /metrics are read from Redis
+@pytest.mark.usefixtures("service")  # the values of /metrics come from Redis
 @pytest.mark.parametrize("name", reference.PAGES)
-def test_the_reference_is_what_the_code_says(name: str, tmp_path: Path) -> None:
+def test_the_reference_matches_the_code(name: str, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     assert (reference.FOLDER / name).read_text() == reference.page(name), "run `make docs`"
 
@@ -45,23 +45,23 @@ def test_every_setting_is_documented() -> None:
     assert {f"OCR_{name.upper()}" for name in Settings.model_fields} <= documented
 
 
-def test_settings_are_read_in_one_place() -> None:
+def test_settings_are_accessed_in_one_module() -> None:
     for path in [*ROOT.glob("ocr_tasks/**/*.py"), *ROOT.glob("web/**/*.py")]:
-        # Those of clients are read where nothing of the server is loaded.
+        # Settings of clients are loaded without modules of the server.
         if path.name in ("settings.py", "servers.py") or path.parent.name == "client":
             continue
         assert not re.search(r"environ\b[^\n]*OCR_", path.read_text()), path
 
 
 @pytest.mark.parametrize("path", PAGES, ids=str)
-def test_links_lead_somewhere(path: Path) -> None:
+def test_links_have_targets(path: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", path.read_text()):
         if not target.startswith("http"):
             assert (path.parent / target).exists(), target
 
 
 @pytest.mark.parametrize("example", CHECKED, ids=lambda example: example.id)
-def test_each_example_is_run_or_says_why_not(example: Example) -> None:
+def test_each_example_is_run_or_has_a_reason_why_not(example: Example) -> None:
     for name in re.findall(r"tests/\w[\w/.]*\w", example.comment):
         assert (ROOT / name).exists(), name
     if example.runner:
@@ -75,7 +75,7 @@ def test_each_example_is_run_or_says_why_not(example: Example) -> None:
 
 
 @pytest.mark.parametrize("example", CHECKED, ids=lambda example: example.id)
-def test_each_example_can_be_read_by_its_language(example: Example) -> None:
+def test_each_example_can_be_parsed(example: Example) -> None:
     if example.language == "python":
         ast.parse(example.text)
     else:
@@ -83,7 +83,7 @@ def test_each_example_can_be_read_by_its_language(example: Example) -> None:
         assert ran.stderr == ""
 
 
-#: The pages that are run on the shared stack, and words that what they say must have.
+#: The pages that are run on the shared stack, and words that their output must contain.
 RUN = {
     "README.md": ["event: job", "garden"],
     "docs/start.md": ["scan-ocr.pdf", "event: job", "succeeded", "garden"],
@@ -119,7 +119,7 @@ def test_the_examples_of_the_swarm_run(stack: Stack, tmp_path: Path) -> None:
     assert "garden" in (tmp_path / "transcripts" / "a.txt").read_text()
 
 
-def test_every_page_that_is_to_be_run_here_is() -> None:
+def test_every_page_with_tested_examples_is_in_the_list() -> None:
     named = {example.page for example in CHECKED if example.runner == HERE}
     swarm = {ROOT / "docs/how-to/swarm.md", ROOT / "docs/how-to/migrate/docr.md"}
 

@@ -1,4 +1,4 @@
-"""The rules of the house that a linter does not hold."""
+"""Rules of the code layout that a linter does not check."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MODULES = sorted([*ROOT.glob("ocr_tasks/**/*.py"), *ROOT.glob("web/**/*.py")])
 MOST_LINES = 500
 MOST_LINES_OF_A_FUNCTION = 60
 
-#: What is not there where only a client is installed.
+#: What is missing if only the client is installed.
 SERVER = {
     name.split("[")[0].split(">")[0].replace("-", "_")
     for name in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
@@ -28,11 +28,11 @@ SERVER = {
     ]["server"]
 } - {"setuptools"} | {"PIL", "pydantic_core", "kombu"}
 
-#: A list of one-liners, and a list of paragraphs: reading them in one sitting is no effort.
+#: A list of one-liners, and a list of paragraphs, which are easy to read in spite of their length.
 LISTS = {"errors.py", "settings.py"}
 
 
-def test_the_web_side_loads_no_parser_of_documents() -> None:
+def test_the_web_side_imports_no_document_parser() -> None:
     program = (
         "import sys, web.app; web.app.create_app()\n"
         "print([n for n in ('ocrmypdf', 'pikepdf', 'PIL', 'pypdfium2', 'tesserocr') "
@@ -45,7 +45,7 @@ def test_the_web_side_loads_no_parser_of_documents() -> None:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_modules_and_functions_can_be_read_in_one_sitting(path: Path) -> None:
+def test_modules_and_functions_are_short(path: Path) -> None:
     source = path.read_text()
     if path.name not in LISTS:
         assert len(source.splitlines()) <= MOST_LINES
@@ -56,7 +56,7 @@ def test_modules_and_functions_can_be_read_in_one_sitting(path: Path) -> None:
 
 def test_packages_start_empty() -> None:
     for path in MODULES:
-        # OCRmyPDF wants its hooks there; the client is imported by people, by one name.
+        # OCRmyPDF expects its hooks there; users import the client under one name.
         if path.name == "__init__.py" and path.parent.name not in ("plugin", "client"):
             assert path.read_text() == "", path
 
@@ -66,7 +66,7 @@ def run_python(program: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("command", ["", "submit", "watch", "ocr", "ocrd"])
-def test_clients_load_nothing_of_the_server(command: str) -> None:
+def test_clients_import_nothing_of_the_server(command: str) -> None:
     program = (
         "import sys, ocr_tasks.client\n"
         f"command = {command!r}\n"
@@ -84,7 +84,7 @@ def test_clients_load_nothing_of_the_server(command: str) -> None:
         assert set(re.findall(r"ocr_tasks\.(\w+)", ours)) == {"client"}
 
 
-def test_a_command_of_the_server_says_what_to_install() -> None:
+def test_a_server_command_without_the_server_reports_what_to_install() -> None:
     program = (
         f"import sys; sys.modules.update(dict.fromkeys({SERVER!r}))\n"
         "from ocr_tasks import cli\n"
@@ -96,17 +96,17 @@ def test_a_command_of_the_server_says_what_to_install() -> None:
     assert len(said.stderr.splitlines()) == 1
 
 
-def test_no_junk_drawers() -> None:
+def test_no_module_has_a_generic_name() -> None:
     assert not {"utils.py", "helpers.py", "common.py", "base.py"} & {path.name for path in MODULES}
 
 
-def test_every_error_is_answered_or_stored() -> None:
-    """What can reach a client as an answer has a status; what ends a job is a JobError."""
+def test_every_error_has_a_status_or_is_a_job_error() -> None:
+    """Each class either has an HTTP status, for responses, or is a JobError, which ends a job."""
     for cls in errors.by_code().values():
         assert (cls in STATUS) != issubclass(cls, errors.JobError), cls
 
 
-def test_every_error_says_what_to_do() -> None:
+def test_every_error_has_advice() -> None:
     for code, cls in errors.by_code().items():
         assert cls.title, code
         assert cls.advice.endswith("."), code

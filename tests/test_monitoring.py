@@ -1,4 +1,4 @@
-"""Alerts, dashboard and documentation name what /metrics has, and all that it has is documented."""
+"""Alerts, dashboard and documentation use existing metrics, and all metrics are documented."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DASHBOARD = MONITORING / "grafana" / "dashboards" / "ocr-tasks.json"
 PAGE = ROOT / "docs" / "how-to" / "monitoring.md"
 REFERENCE = ROOT / "docs" / "reference" / "metrics.md"
 
-#: What Prometheus itself adds, with its labels.
+#: Labels that Prometheus itself adds.
 OWN = {"up": {"job"}}
 
 
@@ -51,7 +51,7 @@ EXPRESSIONS = {
 
 @pytest.fixture
 def families(service: redis.Redis) -> dict[str, Metric]:
-    """What /metrics has, by name, once something has happened that each family can tell of."""
+    """Returns the metrics of /metrics by name, after each of them has a value."""
     job_id = submit()
     leases.acquire(job_id, "run", "worker")
     report(job_id, "run", "FAILURE", errors.JobTimeout())
@@ -62,7 +62,7 @@ def families(service: redis.Redis) -> dict[str, Metric]:
 
 
 def samples(families: dict[str, Metric]) -> dict[str, set[str]]:
-    """The labels of each name that a query can use."""
+    """Returns the labels of each name that a query can use."""
     found = {name: set(labels) for name, labels in OWN.items()}
     for family in families.values():
         for sample in family.samples:
@@ -71,12 +71,12 @@ def samples(families: dict[str, Metric]) -> dict[str, set[str]]:
 
 
 def uses(expression: str) -> Iterator[tuple[str, str]]:
-    """The names in a query with what stands in braces after each."""
+    """Returns the metric names in a query, each with the text in braces after it."""
     yield from re.findall(r"\b(ocr_\w+|up)\b(\{.*?\}(?=[\[\s)]|$))?", expression)
 
 
 @pytest.mark.parametrize("title", EXPRESSIONS)
-def test_queries_name_what_is_there(title: str, families: dict[str, Metric]) -> None:
+def test_queries_use_existing_metrics(title: str, families: dict[str, Metric]) -> None:
     there = samples(families)
 
     used = list(uses(EXPRESSIONS[title]))
@@ -90,14 +90,14 @@ def test_queries_name_what_is_there(title: str, families: dict[str, Metric]) -> 
     assert labels <= set().union(*(there[name] for name, _ in used))
 
 
-def test_a_query_for_what_is_not_there_would_be_found(families: dict[str, Metric]) -> None:
+def test_a_query_of_an_unknown_metric_is_detected(families: dict[str, Metric]) -> None:
     assert list(uses('rate(ocr_no_such_total{state="x"}[5m])')) == [
         ("ocr_no_such_total", '{state="x"}')
     ]
     assert "ocr_no_such_total" not in samples(families)
 
 
-def test_all_that_is_there_is_documented_and_nothing_else(families: dict[str, Metric]) -> None:
+def test_all_metrics_are_documented_and_nothing_else_is(families: dict[str, Metric]) -> None:
     rows = re.findall(r"^\| `(ocr_\w+)` \| (\w+) \|(.*?)\|", REFERENCE.read_text(), re.M)
 
     documented = {name: (kind, set(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows}
@@ -128,7 +128,7 @@ def test_names_follow_the_conventions_of_prometheus(families: dict[str, Metric])
             assert family.name.endswith("_seconds")
 
 
-def test_every_panel_has_its_place_and_says_where_its_numbers_come_from() -> None:
+def test_every_panel_has_a_position_and_its_data_source() -> None:
     (source,) = yaml.safe_load(
         (MONITORING / "grafana/provisioning/datasources/prometheus.yml").read_text()
     )["datasources"]

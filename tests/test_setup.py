@@ -1,4 +1,4 @@
-"""`scripts/setup` where it cannot install anything, and `scripts/install-locked` where it can."""
+"""`scripts/setup` if it cannot install anything, and `scripts/install-locked` if it can."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LOCKS = ROOT / "requirements"
 
 
 def run(tmp_path: Path, *programs: str) -> subprocess.CompletedProcess[str]:
-    """Runs scripts/setup in a folder of its own with only these programs on PATH."""
+    """Runs scripts/setup in its own folder with only these programs on PATH."""
     (tmp_path / "scripts").mkdir()
     setup = shutil.copy(SETUP, tmp_path / "scripts")
     folder = tmp_path / "bin"
@@ -44,7 +44,7 @@ def run(tmp_path: Path, *programs: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_machine_without_apt_is_told_what_to_install(tmp_path: Path) -> None:
+def test_without_apt_the_missing_packages_are_named(tmp_path: Path) -> None:
     told = run(tmp_path, "python3")
 
     assert told.returncode == 1
@@ -53,7 +53,7 @@ def test_a_machine_without_apt_is_told_what_to_install(tmp_path: Path) -> None:
     assert "no apt-get" in told.stderr
 
 
-def test_a_user_without_root_or_sudo_gets_one_command_to_copy(tmp_path: Path) -> None:
+def test_without_root_or_sudo_there_is_one_command_to_copy(tmp_path: Path) -> None:
     for name, words in (("apt-get", "exit 1"), ("id", "echo 1000")):
         program = tmp_path / name
         program.write_text(f"#!/bin/sh\n{words}\n")
@@ -67,7 +67,7 @@ def test_a_user_without_root_or_sudo_gets_one_command_to_copy(tmp_path: Path) ->
     assert " tesseract-ocr " in command
 
 
-def test_python_itself_is_named_where_it_is_missing(tmp_path: Path) -> None:
+def test_a_missing_python_is_named(tmp_path: Path) -> None:
     assert "python3 python3-venv" in run(tmp_path).stderr
 
 
@@ -81,7 +81,7 @@ def test_python_itself_is_named_where_it_is_missing(tmp_path: Path) -> None:
         ("install-locked", ["--add", ".venv"]),
     ],
 )
-def test_arguments_that_cannot_be_change_nothing(script: str, arguments: list[str]) -> None:
+def test_invalid_arguments_change_nothing(script: str, arguments: list[str]) -> None:
     program = SETUP.with_name(script)
     told = subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
 
@@ -89,7 +89,7 @@ def test_arguments_that_cannot_be_change_nothing(script: str, arguments: list[st
     assert told.stderr.startswith(f"usage: scripts/{script} [--")
 
 
-#: Takes the place of scripts/install-locked: an environment whose Python is the one that is given.
+#: Replaces scripts/install-locked: creates an environment with the given Python.
 INSTALL = """#!/bin/sh
 [ "$1" != --add ] || exit 0
 mkdir -p "$1/bin"
@@ -99,7 +99,10 @@ ln -sf /bin/true "$1/bin/uv"
 
 
 class Checkout:
-    """A folder in which `scripts/setup` installs next to nothing. `.venv/mark` is in no new one."""
+    """A folder in which `scripts/setup` installs almost nothing.
+
+    A new environment has no `.venv/mark`.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -129,7 +132,7 @@ class Checkout:
         )
 
     def run(self, **environment: str) -> tuple[int, str]:
-        """The exit code, and what is said."""
+        """Returns the exit code and the output."""
         with self.start(**environment) as process:
             try:
                 said = process.communicate(timeout=60)[1]
@@ -141,7 +144,7 @@ class Checkout:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Checkout:
-    """A checkout in a folder with a space in its name, that has been set up."""
+    """A checkout in a folder with a space in its name, after setup."""
     found = Checkout(tmp_path / "check out")
     code, said = found.run(PYTHON=sys.executable)
     assert code == 0, said
@@ -156,7 +159,7 @@ def test_a_second_run_changes_nothing(checkout: Checkout) -> None:
     assert "Python packages: already installed" in said
 
 
-def test_an_environment_that_was_not_finished_is_made_anew(checkout: Checkout) -> None:
+def test_an_unfinished_environment_is_created_again(checkout: Checkout) -> None:
     (checkout.venv / ".installed").unlink()
     (checkout.venv / "bin" / "uv").unlink()
 
@@ -166,7 +169,7 @@ def test_an_environment_that_was_not_finished_is_made_anew(checkout: Checkout) -
     assert (checkout.venv / ".installed").exists()
 
 
-def test_a_new_lock_is_installed_into_the_environment_that_is_there(checkout: Checkout) -> None:
+def test_a_new_lock_file_is_installed_into_the_existing_environment(checkout: Checkout) -> None:
     with (checkout.folder / "requirements" / "runtime.txt").open("a") as file:
         file.write("# newer\n")
 
@@ -176,7 +179,7 @@ def test_a_new_lock_is_installed_into_the_environment_that_is_there(checkout: Ch
     assert "already installed" not in said.partition("Python packages")[2]
 
 
-def test_the_interpreter_of_the_environment_stays_where_none_is_named(checkout: Checkout) -> None:
+def test_the_interpreter_of_the_environment_is_kept_if_none_is_named(checkout: Checkout) -> None:
     asked = checkout.folder / "asked"
     other = checkout.program("other/python3", f"#!/bin/sh\ntouch '{asked}'\nexit 1\n")
 
@@ -185,7 +188,7 @@ def test_the_interpreter_of_the_environment_stays_where_none_is_named(checkout: 
     assert (code, checkout.mark.exists(), asked.exists()) == (0, True, False), said
 
 
-def test_an_environment_is_not_replaced_while_a_program_runs_from_it(checkout: Checkout) -> None:
+def test_an_environment_is_not_replaced_while_a_program_runs_in_it(checkout: Checkout) -> None:
     (checkout.venv / "bin" / "python").unlink()
     checkout.program(".venv/bin/python", "#!/bin/sh\necho Python 3.99.0\n")
     (checkout.venv / ".installed").write_text("for Python 3.99.0\n")
@@ -202,7 +205,7 @@ def test_an_environment_is_not_replaced_while_a_program_runs_from_it(checkout: C
     assert (code, checkout.mark.exists()) == (0, False), said
 
 
-def test_two_at_once_take_turns(checkout: Checkout) -> None:
+def test_two_concurrent_runs_take_turns(checkout: Checkout) -> None:
     folder = os.open(checkout.folder, os.O_RDONLY)
     fcntl.flock(folder, fcntl.LOCK_EX)
     with checkout.start() as process:
@@ -212,7 +215,7 @@ def test_two_at_once_take_turns(checkout: Checkout) -> None:
         assert process.wait(60) == 0
 
 
-def test_a_daemon_that_a_package_starts_does_not_hold_up_the_next_run(checkout: Checkout) -> None:
+def test_a_daemon_that_a_package_starts_does_not_block_the_next_run(checkout: Checkout) -> None:
     number = checkout.folder / "daemon"
     start = f"sleep 600 >/dev/null 2>&1 &\necho $! >'{number}'\n"
     checkout.program("scripts/install-locked", INSTALL.replace("mkdir", start + "mkdir"))
@@ -227,7 +230,7 @@ def test_a_daemon_that_a_package_starts_does_not_hold_up_the_next_run(checkout: 
     assert "waiting" not in said
 
 
-def test_an_interpreter_that_there_is_not_is_named_before_anything_is_installed(
+def test_a_missing_interpreter_is_named_before_anything_is_installed(
     checkout: Checkout,
 ) -> None:
     code, said = checkout.run(PYTHON="/nowhere/python")
@@ -236,9 +239,9 @@ def test_an_interpreter_that_there_is_not_is_named_before_anything_is_installed(
     assert said == "setup: PYTHON is set to /nowhere/python, and there is no such program.\n"
 
 
-def test_whoever_cannot_write_to_the_folder_is_told_to_clone(checkout: Checkout) -> None:
+def test_a_user_without_write_access_to_the_folder_is_asked_to_clone(checkout: Checkout) -> None:
     (checkout.venv / ".installed").unlink()
-    # Root may write anywhere, but for file systems that are read-only.
+    # Root may write anywhere, except on read-only file systems.
     command = [
         "unshare",
         "-m",
@@ -254,11 +257,11 @@ def test_whoever_cannot_write_to_the_folder_is_told_to_clone(checkout: Checkout)
     assert checkout.mark.exists()
 
 
-def test_the_hooks_of_commits_run_the_tools_that_lint_runs() -> None:
+def test_the_commit_hooks_run_the_same_tools_as_lint() -> None:
     (repository,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
     (lint,) = re.findall(r"^lint:\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.M)
 
-    assert repository["repo"] == "local"  # nothing is fetched from elsewhere
+    assert repository["repo"] == "local"  # nothing is downloaded
     entries = " ".join(hook["entry"] for hook in repository["hooks"])
     tools = re.findall(r"^\t(\.venv/bin/[\w-]+(?: (?:format|check|-m [\w.]+))?)", lint, re.M)
     assert len(tools) == 6
@@ -267,7 +270,7 @@ def test_the_hooks_of_commits_run_the_tools_that_lint_runs() -> None:
 
 
 def pinned(lock: Path) -> dict[str, str]:
-    """The versions that a lock file lists for this interpreter and platform, by package name."""
+    """Returns the versions in a lock file for this interpreter and platform, by package name."""
     rows = re.findall(r"^([a-z0-9][^\\\n]*==[^\\\n]*)", lock.read_text(), re.M)
     requirements = [Requirement(row) for row in rows]
     return {
@@ -278,7 +281,7 @@ def pinned(lock: Path) -> dict[str, str]:
 
 
 def wheel(folder: Path, name: str, version: str, extra: str) -> Path:
-    """A wheel of a package that has nothing but an extra."""
+    """Creates a wheel of a package with only an extra."""
     path = folder / f"{name}-{version}-py3-none-any.whl"
     info = f"{name}-{version}.dist-info"
     with zipfile.ZipFile(path, "w") as file:
@@ -295,11 +298,11 @@ def wheel(folder: Path, name: str, version: str, extra: str) -> Path:
 
 @contextlib.contextmanager
 def serving(folder: Path) -> Iterator[str]:
-    """A package index (PEP 503) of the files below this folder, one folder a package."""
+    """Runs a package index (PEP 503) of the files below this folder, one folder per package."""
 
     class Handler(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *args: object) -> None:
-            """Writes no log."""
+            """Logs nothing."""
 
     server = http.server.ThreadingHTTPServer(
         ("127.0.0.1", 0), lambda *args: Handler(*args, directory=str(folder))
@@ -312,8 +315,8 @@ def serving(folder: Path) -> Iterator[str]:
     server.server_close()
 
 
-#: The pips of Debian 12, Ubuntu 24.04 and Debian 13, and the newest, each with its Python. Not
-#: every pip runs with a newer Python.
+#: The pip versions of Debian 12, Ubuntu 24.04 and Debian 13, and the newest one, each with its
+#: Python. Not every pip runs with a newer Python.
 PIPS = {"pip==23.0.1": (3, 11), "pip==24.0": (3, 12), "pip==25.1.1": (3, 13), "pip": (3, 14)}
 OWN, *NEWER = [pip for pip, since in PIPS.items() if sys.version_info[:2] <= since or pip == "pip"]
 
@@ -321,10 +324,10 @@ OWN, *NEWER = [pip for pip, since in PIPS.items() if sys.version_info[:2] <= sin
 @pytest.mark.parametrize(
     "pip", [OWN, *(pytest.param(pip, marks=pytest.mark.slow) for pip in NEWER)]
 )
-def test_the_lock_is_installed_with_every_pip_although_a_newer_release_has_the_extra(
+def test_the_lock_file_is_installed_with_every_pip_although_a_newer_release_has_the_extra(
     pip: str, tmp_path: Path
 ) -> None:
-    # Before pip 25, pip resolved OCRmyPDF's `pikepdf[pdfa]` against the newest pikepdf.
+    # Before pip 25, pip resolved OCRmyPDF's `pikepdf[pdfa]` with the newest pikepdf.
     index, environment = tmp_path / "index", tmp_path / "venv"
     (index / "pikepdf").mkdir(parents=True)
     version = pinned(LOCKS / "runtime.txt")["pikepdf"]
@@ -354,13 +357,13 @@ def test_the_lock_is_installed_with_every_pip_although_a_newer_release_has_the_e
         check=True,
     )
     installed = dict(line.split("==") for line in frozen.stdout.splitlines())
-    installed.pop("pip", None)  # the environment's own
+    installed.pop("pip", None)  # part of each new environment
     assert installed == pinned(LOCKS / "runtime.txt") | pinned(LOCKS / "uv.txt")
 
 
 @pytest.mark.parametrize("lock", sorted(LOCKS.glob("*.txt")), ids=lambda path: path.stem)
 def test_a_lock_file_is_complete(lock: Path, tmp_path: Path) -> None:
-    # Here uv resolves, with nothing but the pinned versions: a missing one is an error.
+    # Here uv resolves with only the pinned versions: a missing one is an error.
     uv = Path(sys.executable).parent / "uv"
     subprocess.run([uv, "venv", "-q", "--python", sys.executable, tmp_path / "venv"], check=True)
     ran = subprocess.run(

@@ -1,4 +1,4 @@
-"""The site that `make site` makes of the documentation."""
+"""The website that `make site` builds from the documentation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-#: What a browser loads by itself, in HTML and in CSS.
+#: What a browser loads automatically, in HTML and in CSS.
 _LOADED = [
     re.compile(r"<(?:script|img|iframe|source|audio|video|embed)\b[^>]*?\bsrc=[\"']([^\"']+)"),
     re.compile(
@@ -24,7 +24,7 @@ _LOADED = [
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The site, made as `make site` does: what Sphinx would warn of is an error."""
+    """Builds the website like `make site`, with warnings of Sphinx as errors."""
     folder = tmp_path_factory.mktemp("site")
     makefile = (ROOT / "Makefile").read_text()
     found = re.search(
@@ -41,7 +41,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "site"
 
 
-def test_every_page_is_there_and_in_the_navigation(site: Path) -> None:
+def test_every_page_exists_and_is_in_the_navigation(site: Path) -> None:
     start = (site / "docs" / "index.html").read_text()
     for page in [*ROOT.glob("docs/**/*.md"), ROOT / "bench" / "RESULTS.md"]:
         name = page.relative_to(ROOT).with_suffix(".html")
@@ -62,7 +62,7 @@ def test_no_page_loads_anything_from_another_host(site: Path) -> None:
 
 
 def test_it_can_be_searched_without_a_server(site: Path) -> None:
-    """A page that was opened as a file may load scripts, but fetch nothing."""
+    """A page that is opened as a file may load scripts, but cannot fetch anything."""
     index = (site / "searchindex.js").read_text()
 
     assert index.startswith("Search.setIndex(")

@@ -1,4 +1,4 @@
-"""A server that answers as it is told, and badly, over real sockets."""
+"""A misbehaving server with predefined responses, over real sockets."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Got:
 
 
 class Request(http.server.BaseHTTPRequestHandler):
-    """A request, and what the server may do with it."""
+    """A request, and the methods of a response."""
 
     protocol_version = "HTTP/1.1"
     server: Server
@@ -42,7 +42,7 @@ class Request(http.server.BaseHTTPRequestHandler):
         return found
 
     def log_message(self, *args: Any) -> None:
-        """Says nothing."""
+        """Logs nothing."""
 
 
 Step = Callable[[Request], None]
@@ -57,7 +57,7 @@ class Server(http.server.ThreadingHTTPServer):
         self.script: list[Step] = []
 
     def handle_error(self, *args: Any) -> None:
-        """Says nothing: clients that hang up are what this is about."""
+        """Ignores errors, because clients disconnect intentionally."""
 
     @property
     def url(self) -> str:
@@ -65,7 +65,7 @@ class Server(http.server.ThreadingHTTPServer):
 
 
 def answers(status: int, body: Any = b"", **headers: str) -> Step:
-    """Answers with a body, or with something as JSON."""
+    """Responds with a body, or with a value as JSON."""
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
 
     def step(request: Request) -> None:
@@ -81,12 +81,12 @@ def answers(status: int, body: Any = b"", **headers: str) -> Step:
 
 
 def hangs_up(request: Request) -> None:
-    """Ends the connection without an answer."""
+    """Closes the connection without a response."""
     request.close_connection = True
 
 
 def breaks_off(content: bytes, after: int, status: int = 200, **headers: str) -> Step:
-    """Promises the content, and ends the connection in the middle of it."""
+    """Declares the length of the whole content, and closes the connection in the middle of it."""
 
     def step(request: Request) -> None:
         request.send_response(status)

@@ -1,9 +1,9 @@
 """A browser, the stacks that several files share, and their tokens.
 
-A stack takes seconds of two cores to start, so files share one by its settings: `closed`,
-`featured`, or `stack`, `faulty` and `single` of `tests/conftest.py`. Files that share one name it
-as their group (`pytest.mark.xdist_group`), and leave it as they found it: what they break they
-mend, and no test counts on jobs, tokens or counters being its own.
+Starting a stack takes seconds of two cores. Files therefore share stacks, which differ in their
+settings: `closed`, `featured`, or `stack`, `faulty` and `single` of `tests/conftest.py`. Files that
+share a stack name it as their group (`pytest.mark.xdist_group`) and restore what they break. No
+test expects that the jobs, tokens or counters of a shared stack are its own.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from tests.conftest import Stack, running_stack, wait_until
 from tests.dashboards import redis_with_password
 from tests.receivers import SECRET
 
-#: Without these Chromium calls home, again and again.
+#: Without these, Chromium sends requests to its vendor.
 QUIET = [
     "--no-sandbox",
     "--disable-gpu",
@@ -67,7 +67,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def closed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A stack that asks for tokens, and speaks Azure's dialect."""
+    """Runs a stack that requires tokens, with Azure's API."""
     with running_stack(
         tmp_path_factory.mktemp("closed"),
         OCR_ACCESS="tokens",
@@ -82,7 +82,7 @@ def closed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 class OtherSite(ThreadingHTTPServer):
-    """Another web site, with the pages of `pages` by path."""
+    """Another website, with the pages of `pages` by path."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Pages)
@@ -105,12 +105,12 @@ class _Pages(BaseHTTPRequestHandler):
         self.wfile.write(page)
 
     def log_message(self, *_: object) -> None:
-        """Says nothing."""
+        """Logs nothing."""
 
 
 @pytest.fixture(scope="session")
 def other_site() -> Iterator[OtherSite]:
-    """A site whose pages may use `featured`."""
+    """Runs a website whose pages may use `featured`."""
     with OtherSite() as server:
         thread = threading.Thread(target=server.serve_forever, args=[0.05])
         thread.start()
@@ -121,10 +121,10 @@ def other_site() -> Iterator[OtherSite]:
 
 @pytest.fixture(scope="session")
 def featured(tmp_path_factory: pytest.TempPathFactory, other_site: OtherSite) -> Iterator[Stack]:
-    """An open stack of two worker processes, with all that is off where nothing is set.
+    """Runs an open stack of two worker processes with all features that are off by default.
 
-    It has a Redis with a password, as in containers, webhooks to this machine, large uploads in
-    pieces, dialects, another site that may use it, and faults of the engine on demand.
+    It has a Redis with a password, like in containers, webhooks to this machine, resumable uploads
+    of large files, the other APIs, an allowed website, and faults of the engine on request.
     """
     folder = tmp_path_factory.mktemp("featured")
     with (
@@ -144,11 +144,11 @@ def featured(tmp_path_factory: pytest.TempPathFactory, other_site: OtherSite) ->
         yield running
 
 
-#: Seconds are generous: nothing here is about speed.
+#: Generous timeouts in seconds, because no test is about speed.
 PATIENCE = 90_000
 
 
-#: What a browser is like where nothing else is asked for.
+#: The browser's properties if a test requests no others.
 PLAIN: dict[str, Any] = {"accept_downloads": True, "viewport": {"width": 1100, "height": 900}}
 
 _plain_pages: dict[Browser, Page] = {}
@@ -158,12 +158,13 @@ _plain_pages: dict[Browser, Page] = {}
 def visit(
     browser: Browser, stack: Stack, path: str = "/", *, fresh: bool = False, **options: Any
 ) -> Iterator[Page]:
-    """The web page as somebody sees it who comes for the first time.
+    """Opens the web page like a first visit.
 
-    It must ask nobody else, and have nothing to complain. `options` are those of the browser's
-    context, such as `locale`. Without any, tests share a context, which is emptied after each, as a
-    new one takes a second of a core; `fresh` is for those that leave more than cookies, storage and
-    permissions behind, such as scripts, or want an empty cache.
+    The page must not request anything from other hosts, and must not log errors. `options` are
+    those of the browser's context, e.g. `locale`. Without any, tests share a context, which is
+    cleared after each test, because a new one takes a second of a core. `fresh` is for tests that
+    leave more than cookies, storage and permissions behind, e.g. scripts, or that need an empty
+    cache.
     """
     shared = not (fresh or options)
     opened = _plain_page(browser) if shared else browser.new_context(**PLAIN | options).new_page()
@@ -212,7 +213,7 @@ def _plain_page(browser: Browser) -> Page:
 
 
 def _empty(page: Page, stack: Stack) -> None:
-    """Leaves the page, and makes its context as it was when it was new."""
+    """Leaves the page, and resets its context to that of a new one."""
     context = page.context
     for other in context.pages:
         if other is not page:
@@ -237,7 +238,7 @@ def _empty(page: Page, stack: Stack) -> None:
 
 
 def picture(name: str, text: str) -> dict[str, str | bytes]:
-    """A file with a line of text, to be chosen in a page."""
+    """Returns an image with a line of text, for a file input."""
     image = Image.new("L", (1240, 500), "white")
     ImageDraw.Draw(image).text((100, 150), text, fill=0, font=ImageFont.load_default(80))
     buffer = io.BytesIO()
@@ -246,12 +247,12 @@ def picture(name: str, text: str) -> dict[str, str | bytes]:
 
 
 def ask_for_fault(page: Page, title: str) -> None:
-    """Has what the page sends next be read with a fault of the engine, as its title asks for."""
+    """Makes the next document that the page sends fail as its title requests."""
     page.locator("#send [name=title]").evaluate("(field, title) => { field.value = title }", title)
 
 
 def row(page: Page, name: str) -> Locator:
-    """The newest document of this name in the list."""
+    """Returns the list entry of the newest document with this name."""
     heading = page.get_by_role("heading", name=name, exact=True)
     return page.locator("li.job:not(.batch)").filter(has=heading).first
 
@@ -259,19 +260,19 @@ def row(page: Page, name: str) -> Locator:
 def make_token(
     stack: Stack, *scopes: str, name: str = "test", days: float | None = None, **limits: int
 ) -> str:
-    """A token of a stack; limits are those of `ocr-tasks tokens create`."""
+    """Creates a token of a stack; limits are options of `ocr-tasks tokens create`."""
     with operating(stack):
         return tokens.create(name, map(Scope, scopes), days, limits)[1]
 
 
 def revoke(stack: Stack, token: str) -> None:
-    """Ends a token of a stack."""
+    """Revokes a token of a stack."""
     with operating(stack):
         assert tokens.revoke(id_of(token))
 
 
 def run_tokens(stack: Stack, *words: str) -> str:
-    """What `ocr-tasks tokens …` says on standard output."""
+    """Returns the standard output of `ocr-tasks tokens …`."""
     command = [sys.executable, "-m", "ocr_tasks.cli", "tokens", *words]
     ran = subprocess.run(
         command, env=stack.environment, capture_output=True, text=True, check=True, timeout=60
@@ -287,7 +288,7 @@ def kill_web(stack: Stack) -> None:
     for process in killed:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
-    # One that has ended and was not waited for yet has let go of its port.
+    # The port of a process that has ended is free even before its parent has waited for it.
     wait_until(lambda: all(_has_ended(process) for process in killed))
 
 
@@ -300,7 +301,7 @@ def _has_ended(process: psutil.Process) -> bool:
 
 @contextlib.contextmanager
 def away(stack: Stack) -> Iterator[None]:
-    """The web server is not there, for the time of the block."""
+    """Stops the web server for the duration of the block."""
     assert stack.process
     supervisor = psutil.Process(stack.process.pid)
     supervisor.suspend()
@@ -313,21 +314,21 @@ def away(stack: Stack) -> Iterator[None]:
 
 
 def open_gate(stack: Stack, job: dict[str, Any], *pages: int) -> None:
-    """Lets pages of a job go on that wait because its title is "fault: gate …"; by default all."""
+    """Continues pages of a job that wait because its title is "fault: gate …"; by default all."""
     folder = stack.data_dir / "jobs" / job["id"][:2] / job["id"]
     for name in [f"open-{page}" for page in pages] or ["open"]:
         (folder / name).touch()
 
 
 def cancel_all(http: httpx.Client) -> None:
-    """Ends the jobs that a test has left, as one that failed does: they may wait at a gate."""
+    """Cancels the jobs that a test has left, e.g. a failed one; they may wait at a gate."""
     for state in ("running", "queued"):
         for job in http.get("/v1/jobs", params={"state": state}).json()["jobs"]:
             http.post(f"{job['links']['self']}/cancel")
 
 
 def newest_job(stack: Stack, name: str) -> dict[str, Any]:
-    """The newest job of a document of this name, in a stack that is open; waits for the first."""
+    """Waits for a job of a document with this name in an open stack; returns the newest."""
     with stack.client() as http:
 
         def found() -> dict[str, Any] | None:
@@ -338,5 +339,5 @@ def newest_job(stack: Stack, name: str) -> dict[str, Any]:
 
 
 def id_of(token: str) -> str:
-    """The public part of a token."""
+    """Returns the public part of a token."""
     return token.split("_")[1]

@@ -1,4 +1,4 @@
-"""A stack that asks for tokens, as clients and those who are none meet it."""
+"""Access control of a stack that requires tokens."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from web.app import create_app
 pytestmark = [pytest.mark.acceptance, pytest.mark.xdist_group("closed")]
 
 ALL = ("submit", "read", "admin", "swarm", "ocrd")
-#: What the owner of the job may do.
+#: The scopes of the owner of the job.
 OWN = ("submit", "read", "swarm")
 
 
 @dataclass(frozen=True)
 class Cast:
-    """A stack, who takes part, and a finished job of the owner's."""
+    """A stack, the tokens of several clients, and a finished job of the owner."""
 
     stack: Stack
     owner: str
@@ -47,13 +47,13 @@ class Cast:
     others: dict[tuple[str, ...], str] = field(default_factory=dict)
 
     def with_scopes(self, *scopes: str) -> str:
-        """A token with these scopes."""
+        """Returns a token with these scopes."""
         if scopes not in self.others:
             self.others[scopes] = make_token(self.stack, *scopes)
         return self.others[scopes]
 
     def client(self, token: str = "", address: str = "127.0.0.1") -> httpx.Client:
-        """A client with a token, at one of the addresses of loopback."""
+        """Returns a client with a token, at one of the IP addresses of loopback."""
         return httpx.Client(
             base_url=self.stack.url,
             timeout=90,
@@ -80,12 +80,12 @@ def cast(closed: Stack) -> Cast:
     )
 
 
-# The matrix: every route, by everybody
+# The matrix of all routes and all clients
 
 
 @functools.cache
 def routes() -> list[tuple[str, str, str]]:
-    """All but those of docr/smd, which refuse in its own way (tests/swarm/test_docr.py)."""
+    """Returns all routes but docr/smd's, which refuse in another way (tests/swarm/test_docr.py)."""
     return [
         (rule.rule, method, rule.endpoint)
         for rule in create_app().url_map.iter_rules()
@@ -94,7 +94,7 @@ def routes() -> list[tuple[str, str, str]]:
     ]
 
 
-#: Without it, /v1/uploads would not look any further.
+#: /v1/uploads requires it before it checks anything else.
 TUS = {"Tus-Resumable": "1.0.0", "Content-Type": "application/offset+octet-stream"}
 
 
@@ -106,11 +106,11 @@ def address(rule: str, job_id: str) -> str:
 
 
 @pytest.mark.parametrize(("rule", "method", "endpoint"), routes(), ids=str)
-def test_a_route_answers_each_as_it_should(
+def test_a_route_responds_to_each_client_as_documented(
     cast: Cast, rule: str, method: str, endpoint: str
 ) -> None:
     needed = scopes.required(endpoint)
-    # An address of its own, as wrong tokens count against it.
+    # Each test has its own IP address, because wrong tokens count against it.
     client_address = f"127.0.1.{1 + routes().index((rule, method, endpoint))}"
 
     def ask(token: str, job_id: str = cast.job) -> httpx.Response:
@@ -132,14 +132,14 @@ def test_a_route_answers_each_as_it_should(
         refused(ask(cast.with_scopes(*others)), 403, "scope_missing")
     if "<job_id>" in rule:
         foreign, unknown = ask(cast.stranger), ask(cast.stranger, "0" * 8 + cast.job[8:])
-        # There, jobs are those of processors, and this one is as unknown as any.
+        # These routes are about processor jobs, where the ID is unknown.
         of_ocrd = endpoint.startswith("ocrd_")
         refused(foreign, 404, "processing_not_found" if of_ocrd else "job_not_found")
         assert foreign.text.replace(cast.job, "") == unknown.text.replace(
             "0" * 8 + cast.job[8:], ""
         )
     unknown = (404,) if "unknown" in address(rule, "") else ()
-    if endpoint.startswith("ocrd_"):  # asked with nothing that is there
+    if endpoint.startswith("ocrd_"):  # requested with unknown resources
         unknown = (404, 422)
     for token in (cast.owner, cast.admin) if needed & set(OWN) else (cast.admin,):
         own = ask(token, _job_for(cast, token, method, rule))
@@ -147,7 +147,7 @@ def test_a_route_answers_each_as_it_should(
 
 
 def _job_for(cast: Cast, token: str, method: str, rule: str) -> str:
-    """The job that all tests share, or one that may be lost."""
+    """Returns the job that all tests share, or another one if it will be deleted."""
     if method != "DELETE" or "<job_id>" not in rule:
         return cast.job
     with cast.client(cast.owner) as http:
@@ -155,7 +155,7 @@ def _job_for(cast: Cast, token: str, method: str, rule: str) -> str:
     return made
 
 
-def test_a_document_goes_in_and_its_results_come_out_to_its_owner_alone(cast: Cast) -> None:
+def test_a_document_is_uploaded_and_only_its_owner_gets_the_results(cast: Cast) -> None:
     with cast.client(cast.owner) as http:
         job = wait_for_end(http, submit(http, ("own.png", PNG)).json())
         assert job["state"] == "succeeded"
@@ -174,7 +174,7 @@ def test_a_document_goes_in_and_its_results_come_out_to_its_owner_alone(cast: Ca
         refused(http.get(job["links"]["self"]), 404, "job_not_found")
 
 
-def test_a_zip_holds_ones_own_documents_alone(cast: Cast) -> None:
+def test_a_zip_contains_only_the_clients_own_documents(cast: Cast) -> None:
     with cast.client(cast.owner) as http:
         assert http.get("/v1/archive", params={"id": cast.job}).content.startswith(b"PK")
     unknown = "0" * 8 + cast.job[8:]
@@ -184,12 +184,12 @@ def test_a_zip_holds_ones_own_documents_alone(cast: Cast) -> None:
     assert foreign["detail"].replace(cast.job, unknown) == missing["detail"]
 
 
-def test_a_token_in_the_address_is_ignored(cast: Cast) -> None:
+def test_a_token_in_the_url_is_ignored(cast: Cast) -> None:
     with cast.client() as http:
         refused(http.get("/v1/jobs", params={"token": cast.owner}), 401, "not_authenticated")
 
 
-def test_many_wrong_tokens_are_too_many(cast: Cast) -> None:
+def test_too_many_wrong_tokens_are_refused(cast: Cast) -> None:
     with cast.client("ocrt_000000000000_" + "0" * 64, "127.0.2.1") as http:
         answers = [http.get("/v1/jobs")]
         while answers[-1].status_code == 401:
@@ -203,14 +203,14 @@ def test_many_wrong_tokens_are_too_many(cast: Cast) -> None:
         assert http.get("/v1/jobs").status_code == 200
 
 
-def test_a_method_that_is_not_there_is_told_with_those_that_are(cast: Cast) -> None:
+def test_a_wrong_method_is_refused_with_a_list_of_allowed_ones(cast: Cast) -> None:
     with cast.client() as http:
         answer = http.put(f"/v1/jobs/{cast.job}")
     refused(answer, 405, "method_not_allowed")
     assert {"GET", "DELETE"} <= set(answer.headers["Allow"].replace(",", "").split())
 
 
-def test_a_preflight_of_another_site_gets_no_leave(cast: Cast) -> None:
+def test_a_preflight_of_another_site_gets_no_permission(cast: Cast) -> None:
     asked = {"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
     with cast.client() as http:
         answer = http.options("/v1/jobs", headers=asked)
@@ -218,10 +218,10 @@ def test_a_preflight_of_another_site_gets_no_leave(cast: Cast) -> None:
     assert not [name for name in answer.headers if name.startswith("access-control")]
 
 
-# Revoked in the middle
+# Revoked during a request
 
 
-def test_a_token_that_is_revoked_during_an_upload_makes_no_job(cast: Cast) -> None:
+def test_a_token_that_is_revoked_during_an_upload_creates_no_job(cast: Cast) -> None:
     token = make_token(cast.stack, "submit", "read")
     uploads = cast.stack.data_dir / "uploads"
 
@@ -262,11 +262,11 @@ def test_a_token_that_is_revoked_during_a_stream_ends_it_and_not_the_job(cast: C
         assert wait_for_end(http, job)["state"] == "succeeded"
 
 
-# Requests that are not quite HTTP
+# Malformed HTTP requests
 
 
 def raw(cast: Cast, request: bytes) -> tuple[int, bytes]:
-    """The status and all that comes back for these bytes; 0 if the server only hangs up."""
+    """Returns the status and the full response to these bytes; 0 without a response."""
     with socket.create_connection(("127.0.0.1", cast.stack.port), timeout=20) as client:
         client.sendall(request)
         client.shutdown(socket.SHUT_WR)
@@ -295,7 +295,7 @@ HIDDEN = b"GET /v1/session HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer 
     ],
     ids=str,
 )
-def test_a_request_is_not_hidden_in_another(cast: Cast, framing: bytes) -> None:
+def test_request_smuggling_is_refused(cast: Cast, framing: bytes) -> None:
     head = b"POST /v1/session HTTP/1.1\r\nHost: localhost\r\n" + framing + b"\r\n"
     status, answer = raw(cast, head + b"0\r\n\r\n" + HIDDEN % cast.owner.encode())
 
@@ -328,17 +328,17 @@ def test_a_request_is_not_hidden_in_another(cast: Cast, framing: bytes) -> None:
     ],
     ids=["header", "token", "headers", "line", "host", "no host", "hosts", "absolute", "nul"],
 )
-def test_a_head_that_cannot_be_is_refused(cast: Cast, head: bytes, wanted: int) -> None:
+def test_an_invalid_head_is_refused(cast: Cast, head: bytes, wanted: int) -> None:
     status, answer = raw(cast, head)
 
     assert status == wanted, answer[:500]
     assert b"Traceback" not in answer
 
 
-# Limits
+# Rate limits
 
 
-def test_pages_a_day_are_limited_and_nothing_is_left_of_what_was_refused(cast: Cast) -> None:
+def test_pages_per_day_are_limited_and_a_refused_upload_is_deleted(cast: Cast) -> None:
     token = make_token(cast.stack, "submit", "read", pages_day=6)
     folders = cast.stack.data_dir / "jobs"
     with cast.client(token) as http:
@@ -352,7 +352,7 @@ def test_pages_a_day_are_limited_and_nothing_is_left_of_what_was_refused(cast: C
         assert submit(http, ("two.png", PNG)).status_code == 202
 
 
-def test_submits_a_minute_are_limited(cast: Cast) -> None:
+def test_uploads_per_minute_are_limited(cast: Cast) -> None:
     token = make_token(cast.stack, "submit", "read", submits_minute=2)
     with cast.client(token) as http:
         answers = [submit(http, ("bad.pdf", b"%PDF-")) for _ in range(3)]
@@ -362,7 +362,7 @@ def test_submits_a_minute_are_limited(cast: Cast) -> None:
     assert answers[2].headers["Retry-After"] == str(answers[2].json()["retry_after"])
 
 
-# The command line
+# Command line
 
 
 def ocr(stack: Stack, target: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -394,8 +394,8 @@ def test_the_command_line_takes_its_token_from_the_environment(cast: Cast, tmp_p
 
 
 @pytest.mark.slow  # `test_up.py` has a server of a command line in each run
-def test_the_command_lines_own_server_is_for_its_user(cast: Cast, tmp_path: Path) -> None:
-    """Whatever the environment says of access: it is about a server that runs for others."""
+def test_the_server_of_the_command_line_is_for_its_user_only(cast: Cast, tmp_path: Path) -> None:
+    """It ignores access settings in the environment, which are for servers of several users."""
     target = tmp_path / "out.pdf"
     nobody = dataclasses.replace(cast.stack, port=free_port())
 
@@ -413,18 +413,18 @@ def test_the_command_lines_own_server_is_for_its_user(cast: Cast, tmp_path: Path
 
 
 @pytest.mark.parametrize("token", ["", "nonsense"])
-def test_a_large_upload_without_a_token_is_told_why(cast: Cast, token: str) -> None:
+def test_a_large_upload_without_a_token_is_refused_with_a_reason(cast: Cast, token: str) -> None:
     with cast.client(token, "127.0.2.5") as http:
         for _ in range(2):
             answer = submit(http, ("large.pdf", b"%PDF-" + b"\0" * 30_000_000))
             refused(answer, 401, "not_authenticated")
 
 
-# Where a secret could end
+# Places where a secret could leak
 
 
 def test_no_secret_is_in_logs_redis_or_the_data_folder(cast: Cast) -> None:
-    """After every way in which a token can come, those that fail included."""
+    """This is checked after all methods of sending a token, including invalid ones."""
     token = make_token(cast.stack, "submit", "read", name="leaky?")
     secret = token.rpartition("_")[2]
     with cast.client(token, "127.0.2.4") as http:

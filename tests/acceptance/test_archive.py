@@ -20,7 +20,7 @@ UNKNOWN = "00000000-0000-4000-8000-000000000000"
 
 @pytest.fixture(scope="module")
 def read(stack: Stack) -> list[dict[str, Any]]:
-    """Documents that were read; two of them differ in their names by upper case alone."""
+    """Processes documents; two of their names differ only in upper case."""
     with stack.client() as http:
         sent = [
             submit(http, (name, documents.scan(word))).json()
@@ -41,7 +41,7 @@ def ids_of(jobs: list[dict[str, Any]]) -> list[str]:
     return [job["id"] for job in jobs]
 
 
-def test_documents_come_as_one_zip_with_names_that_differ(
+def test_documents_are_downloaded_as_one_zip_with_distinct_names(
     http: httpx.Client, read: list[dict[str, Any]]
 ) -> None:
     answer = archive(http, [*ids_of(read), read[0]["id"]])
@@ -56,7 +56,7 @@ def test_documents_come_as_one_zip_with_names_that_differ(
         assert entry.compress_type == zipfile.ZIP_STORED
 
 
-def test_other_results_are_packed_beside_them(
+def test_other_results_can_be_added_to_the_zip(
     http: httpx.Client, read: list[dict[str, Any]]
 ) -> None:
     packed = zipfile.ZipFile(io.BytesIO(archive(http, ids_of(read)[:2], "text", "alto").content))
@@ -67,7 +67,7 @@ def test_other_results_are_packed_beside_them(
     assert packed.getinfo("scan.alto.xml").compress_type == zipfile.ZIP_DEFLATED
 
 
-def test_the_line_of_a_request_has_room_for_a_hundred_ids(
+def test_the_request_line_has_space_for_a_hundred_ids(
     http: httpx.Client, read: list[dict[str, Any]]
 ) -> None:
     answer = archive(http, [job["id"] for _ in range(50) for job in read[:2]])
@@ -75,7 +75,7 @@ def test_the_line_of_a_request_has_room_for_a_hundred_ids(
     assert len(zipfile.ZipFile(io.BytesIO(answer.content)).namelist()) == 2
 
 
-def test_what_cannot_be_packed_is_said_before_anything_is_sent(
+def test_errors_are_reported_before_anything_is_sent(
     http: httpx.Client, read: list[dict[str, Any]]
 ) -> None:
     good = read[0]["id"]

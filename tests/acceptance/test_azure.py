@@ -1,4 +1,4 @@
-"""Azure's own SDK at work with a real stack, and the very call that Paperless-ngx makes."""
+"""Azure's own SDK with a real stack, and the requests that Paperless-ngx sends."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ def stack(closed: Stack) -> Stack:
 
 @pytest.fixture(scope="module")
 def key(stack: Stack) -> AzureKeyCredential:
-    """The key that an operator makes for such a client."""
+    """Returns a key like the one that an administrator creates for such a client."""
     return AzureKeyCredential(make_token(stack, "submit", "read"))
 
 
 @pytest.fixture(scope="module")
 def client(stack: Stack, key: AzureKeyCredential) -> Iterator[DocumentIntelligenceClient]:
-    # Plain http is fine with it where the credential is a key.
+    # The SDK accepts plain HTTP if the credential is a key.
     with DocumentIntelligenceClient(stack.url, key) as made:
         yield made
 
@@ -65,7 +65,7 @@ def words_of(result: AnalyzeResult) -> list[str]:
     return [word.content for page in result.pages for word in page.words or ()]
 
 
-def test_the_call_that_paperless_ngx_makes(
+def test_the_requests_of_paperless_ngx_succeed(
     stack: Stack, client: DocumentIntelligenceClient, key: AzureKeyCredential
 ) -> None:
     # src/paperless/parsers/remote.py of version 3.0.5: JSON with base64, output=pdf.
@@ -90,14 +90,14 @@ def test_the_call_that_paperless_ngx_makes(
 
 @pytest.fixture(scope="module")
 def read(client: DocumentIntelligenceClient) -> AnalyzeResult:
-    """Pages of six, of which the fourth has its own text."""
+    """Processes six pages, the fourth of which has its own text."""
     poller = client.begin_analyze_document(
         MODEL, SIX_PAGES.read_bytes(), pages="1,4", locale="en-GB", features=["languages"]
     )
     return poller.result()
 
 
-def test_the_sdk_understands_the_result(read: AnalyzeResult) -> None:
+def test_the_sdk_parses_the_result(read: AnalyzeResult) -> None:
     assert [page.page_number for page in read.pages] == [1, 4]
     check_spans(read, "textElements")
     for page in read.pages:
@@ -114,7 +114,7 @@ def test_the_sdk_understands_the_result(read: AnalyzeResult) -> None:
     assert [row.locale for row in read.languages or ()] == ["en"]
 
 
-def test_text_that_a_page_has_already_is_in_the_content(read: AnalyzeResult) -> None:
+def test_existing_text_of_a_page_is_in_the_content(read: AnalyzeResult) -> None:
     own = text_of(SIX_PAGES.read_bytes()).split("\f")[3].split()
     (page,) = (page for page in read.pages if page.page_number == 4)
 
@@ -122,7 +122,9 @@ def test_text_that_a_page_has_already_is_in_the_content(read: AnalyzeResult) -> 
     assert {word.content for word in page.words or ()} >= set(own)
 
 
-def test_an_image_is_read_with_spans_of_another_kind(client: DocumentIntelligenceClient) -> None:
+def test_an_image_is_processed_with_spans_of_another_index_type(
+    client: DocumentIntelligenceClient,
+) -> None:
     index = StringIndexType.UTF16_CODE_UNIT
     image = documents.encoded(documents.picture("harbour 42"), "PNG", dpi=(150, 150))
 
@@ -138,7 +140,7 @@ def test_an_image_is_read_with_spans_of_another_kind(client: DocumentIntelligenc
 
 @contextlib.contextmanager
 def serving(content: bytes) -> Iterator[str]:
-    """The address of a document on a server, whose path sends on to it."""
+    """Returns the URL of a document on a server, which redirects to it."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -150,7 +152,7 @@ def serving(content: bytes) -> Iterator[str]:
             self.wfile.write(content if there else b"")
 
         def log_message(self, *args: Any) -> None:
-            """Says nothing."""
+            """Logs nothing."""
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever)
@@ -161,7 +163,7 @@ def serving(content: bytes) -> Iterator[str]:
     server.server_close()
 
 
-def test_a_document_is_fetched_from_its_address(client: DocumentIntelligenceClient) -> None:
+def test_a_document_is_downloaded_from_its_url(client: DocumentIntelligenceClient) -> None:
     with serving(documents.scan("orchard")) as address:
         request = AnalyzeDocumentRequest(url_source=address)
 
@@ -171,7 +173,7 @@ def test_a_document_is_fetched_from_its_address(client: DocumentIntelligenceClie
 
 
 def refused(client: DocumentIntelligenceClient, body: Any, model: str = MODEL) -> list[str]:
-    """The codes of an error, as the SDK tells them, from the outer one to ours."""
+    """Returns the error codes that the SDK reports, from the outermost to that of this project."""
     with pytest.raises(HttpResponseError) as caught:
         client.begin_analyze_document(model, body)
     error = caught.value.error
@@ -183,7 +185,7 @@ def refused(client: DocumentIntelligenceClient, body: Any, model: str = MODEL) -
     return codes
 
 
-def test_the_sdk_sees_why_something_is_refused(
+def test_the_sdk_reports_why_a_request_is_refused(
     stack: Stack, client: DocumentIntelligenceClient
 ) -> None:
     large = bytes(int(stack.settings["OCR_MAX_UPLOAD_BYTES"]) + 1)
@@ -227,14 +229,14 @@ def test_the_example_of_the_guide_runs(
     code = code.replace("http://127.0.0.1:8000", stack.url).replace("ocrt_…", key.key)
 
     names: dict[str, Any] = {}
-    exec(code, names)  # it is ours, and this is the test that it works
+    exec(code, names)  # it is defined in this project, and this is its test
     names["client"].close()
 
     assert capsys.readouterr().out == "lantern\n"
     assert text_of(Path("searchable.pdf").read_bytes()).split() == ["lantern"]
 
 
-def test_a_page_that_lies_on_its_side_is_read_and_told_as_it_was_sent(
+def test_a_rotated_page_is_described_as_it_was_uploaded(
     client: DocumentIntelligenceClient,
 ) -> None:
     image = full_page().rotate(-90, expand=True)
@@ -246,18 +248,18 @@ def test_a_page_that_lies_on_its_side_is_read_and_told_as_it_was_sent(
     assert result.content.count("went on to speak") == 10
     (page,) = result.pages
     assert (page.angle, page.width, page.height) == (90, *image.size)
-    # It begins at the upper right, and runs down.
+    # It begins at the upper right and runs downwards.
     x1, y1, x2, y2 = ((page.words or [])[0].polygon or [])[:4]
     assert x1 == x2 > 500
     assert y1 < y2 < 400
 
 
-def test_what_is_deleted_is_gone(client: DocumentIntelligenceClient) -> None:
+def test_a_deleted_result_is_not_found(client: DocumentIntelligenceClient) -> None:
     poller = client.begin_analyze_document(MODEL, documents.scan("meadow"))
     poller.wait()
     result_id = poller.details["operation_id"]
     with pytest.raises(ResourceNotFoundError) as caught:
-        client.get_analyze_result_pdf(MODEL, result_id)  # output=pdf was not asked for
+        client.get_analyze_result_pdf(MODEL, result_id)  # output=pdf was not requested
     assert caught.value.error
     assert caught.value.error.innererror["code"] == "OutputOptionNotFound"
 
@@ -270,7 +272,7 @@ def test_what_is_deleted_is_gone(client: DocumentIntelligenceClient) -> None:
     client.delete_analyze_result(MODEL, result_id)
 
 
-def test_the_sdk_that_does_not_block_works_too(stack: Stack, key: AzureKeyCredential) -> None:
+def test_the_asynchronous_sdk_works_too(stack: Stack, key: AzureKeyCredential) -> None:
     async def analyze() -> AnalyzeResult:
         async with AsyncClient(stack.url, key) as client:
             poller = await client.begin_analyze_document(MODEL, documents.scan("bridge"))
@@ -279,7 +281,7 @@ def test_the_sdk_that_does_not_block_works_too(stack: Stack, key: AzureKeyCreden
     assert run_async(analyze()).content == "bridge"
 
 
-def test_the_sdk_for_models_finds_the_one(stack: Stack, key: AzureKeyCredential) -> None:
+def test_the_sdk_for_models_lists_the_model(stack: Stack, key: AzureKeyCredential) -> None:
     with DocumentIntelligenceAdministrationClient(stack.url, key) as client:
         assert [model.model_id for model in client.list_models()] == [MODEL]
         assert client.get_model(MODEL).api_version == "2024-11-30"

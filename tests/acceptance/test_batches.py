@@ -1,4 +1,4 @@
-"""Several files at once in the web page: one document of all, or a batch with one ZIP."""
+"""Several files at once on the web page: one combined document, or a batch with one ZIP."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def page(browser: Browser, stack: Stack) -> Iterator[Page]:
 
 
 def choose(page: Page, *names: str) -> Locator:
-    """Chooses files; gives the dialog that asks what is to become of them."""
+    """Selects files; returns the dialog that asks how to process them."""
     files = [picture(name, Path(name).stem) for name in names]
     page.get_by_label("Choose files").set_input_files(files)
     return page.get_by_role("dialog", name=f"{len(names)} files")
@@ -36,7 +36,9 @@ def card(page: Page, number: int) -> Locator:
     return page.locator("li.batch").filter(has=heading).first
 
 
-def test_a_batch_has_one_line_and_one_zip_and_survives_a_reload(page: Page, tmp_path: Path) -> None:
+def test_a_batch_has_one_entry_and_one_zip_and_survives_a_reload(
+    page: Page, tmp_path: Path
+) -> None:
     asked = choose(page, "b-10.png", "b-9.png")
     expect(asked.get_by_text("From b-9.png to b-10.png")).to_be_visible()
     expect(asked.get_by_role("button", name="As separate documents")).to_be_focused()
@@ -62,7 +64,7 @@ def test_a_batch_has_one_line_and_one_zip_and_survives_a_reload(page: Page, tmp_
         assert sorted(packed.namelist()) == ["b-10.pdf", "b-9.pdf"]
 
 
-def test_a_batch_is_cancelled_and_deleted_after_a_question(page: Page) -> None:
+def test_a_batch_is_cancelled_and_deleted_after_confirmation(page: Page) -> None:
     choose(page, "c-1.png", "c-2.png", "c-3.png")
     page.get_by_role("button", name="As separate documents").click()
     batch = card(page, 3)
@@ -78,11 +80,11 @@ def test_a_batch_is_cancelled_and_deleted_after_a_question(page: Page) -> None:
         heading = page.get_by_role("heading", name=f"c-{number}.png", include_hidden=True)
         expect(heading).to_have_count(0)
     expect(page.get_by_role("heading", name=re.compile("documents?$"), level=3)).to_have_count(0)
-    # The focus is on the row that is next now, or where files are chosen.
+    # The focus is on the next entry, or on the file input.
     expect(page.locator("body:focus")).to_have_count(0)
 
 
-def test_a_refused_file_of_a_batch_is_seen_and_dismissed(page: Page) -> None:
+def test_a_refused_file_of_a_batch_is_shown_and_can_be_dismissed(page: Page) -> None:
     broken = {"name": "d-2.pdf", "mimeType": "application/pdf", "buffer": b"%PDF-1.7 <"}
     page.get_by_label("Choose files").set_input_files([picture("d-1.png", "d"), broken])
     page.get_by_role("button", name="As separate documents").click()
@@ -93,7 +95,7 @@ def test_a_refused_file_of_a_batch_is_seen_and_dismissed(page: Page) -> None:
     expect(row(page, "d-1.png").get_by_text("Done in")).to_be_visible()
 
 
-def test_one_pdf_of_all_has_its_pages_by_the_numbers_of_their_names(page: Page) -> None:
+def test_one_combined_pdf_is_ordered_by_the_numbers_in_file_names(page: Page) -> None:
     choose(page, "e-10.png", "e-9.png")
     page.get_by_role("button", name="As one PDF").click()
     job = row(page, "e-9.png")
@@ -106,7 +108,7 @@ def test_one_pdf_of_all_has_its_pages_by_the_numbers_of_their_names(page: Page) 
     expect(page.get_by_label("Text of the page")).to_contain_text("10")
 
 
-def test_the_question_can_be_left(page: Page) -> None:
+def test_the_dialog_can_be_closed(page: Page) -> None:
     page.get_by_label("Choose files").focus()
     asked = choose(page, "f-1.png", "f-2.png")
     expect(asked).to_be_visible()

@@ -1,4 +1,4 @@
-"""The client, `ocr-tasks submit` and `ocr-tasks watch`."""
+"""The Python client, `ocr-tasks submit` and `ocr-tasks watch`."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from tests.conftest import Stack, run_async, wait_until
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.xdist_group("closed")]
 
-#: It has all that a PDF needs to look complete, and nothing in it.
+#: It has the structure of a complete PDF, and no content.
 BROKEN = b"%PDF-1.7\nnothing\n%%EOF\n"
 
 
 @pytest.fixture(scope="module")
 def own(closed: Stack) -> Iterator[Stack]:
-    """The stack, with a token in the environment of what is run for it."""
+    """A stack, with a token in the environment of its commands."""
     closed.settings["OCR_TOKEN"] = make_token(closed, "submit", "read")
     yield closed
     del closed.settings["OCR_TOKEN"]
@@ -47,7 +47,7 @@ def token(own: Stack) -> str:
 
 @pytest.fixture
 def fresh(tmp_path: Path) -> tuple[str, str]:
-    """An option that makes documents others than those of another test, or of its first try."""
+    """Returns an option that makes documents differ from those of other tests and retries."""
     return "--option", f"title={tmp_path.name}"
 
 
@@ -67,7 +67,7 @@ def run(own: Stack, *words: str | Path) -> subprocess.CompletedProcess[str]:
 
 @contextlib.contextmanager
 def running(own: Stack, log: Path, *words: str | Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A command that goes on, and is killed at the end if it has not ended."""
+    """Runs a command in the background; kills it at the end if it is still running."""
     with log.open("ab") as said:
         process = subprocess.Popen(
             command(own, *words), env=own.environment, stdout=said, stderr=said
@@ -79,10 +79,10 @@ def running(own: Stack, log: Path, *words: str | Path) -> Iterator[subprocess.Po
         process.wait()
 
 
-# The library
+# The Python client
 
 
-def test_a_whole_round(own: Stack, tmp_path: Path) -> None:
+def test_all_calls_work_with_the_client(own: Stack, tmp_path: Path) -> None:
     told: list[Job] = []
     (tmp_path / "scan.pdf").write_bytes(documents.scan("garden", "window"))
 
@@ -119,7 +119,7 @@ def test_a_whole_round(own: Stack, tmp_path: Path) -> None:
         assert (gone.value.status, gone.value.code) == (410, "job_deleted")
 
 
-def test_a_whole_round_with_asyncio(own: Stack, tmp_path: Path) -> None:
+def test_all_calls_work_with_the_asyncio_client(own: Stack, tmp_path: Path) -> None:
     async def round() -> None:
         async with AsyncClient(own.url, token(own), verify=False) as client:
             assert await client.alive()
@@ -147,7 +147,7 @@ def test_a_whole_round_with_asyncio(own: Stack, tmp_path: Path) -> None:
 # ocr-tasks submit
 
 
-def test_a_second_call_does_what_the_first_one_did_not(
+def test_a_second_call_processes_only_what_is_missing(
     own: Stack, http: httpx.Client, tmp_path: Path, fresh: tuple[str, str]
 ) -> None:
     scans, out = tmp_path / "scans", tmp_path / "out"
@@ -185,7 +185,7 @@ def test_a_second_call_does_what_the_first_one_did_not(
     assert "summer" in (out / "deep" / "bad.txt").read_text()
     assert (out / "a.pdf").stat().st_mtime_ns == made
 
-    # What has changed is read again; a result that is gone is fetched again.
+    # A changed file is processed again; a deleted result is downloaded again.
     (scans / "a.pdf").write_bytes(documents.scan("letter"))
     (out / "deep" / "b.txt").unlink()
     third = run(own, *asked)
@@ -193,7 +193,7 @@ def test_a_second_call_does_what_the_first_one_did_not(
     assert "2 processed, 1 already done" in third.stderr
     assert "letter" in (out / "a.txt").read_text()
     assert "window" in (out / "deep" / "b.txt").read_text()
-    # Another result of what was read needs no reading.
+    # Another result format of a finished document needs no OCR.
     fourth = run(own, *asked, "--also", "json")
     assert fourth.returncode == 0, fourth.stderr
     assert "3 processed" in fourth.stderr
@@ -202,7 +202,7 @@ def test_a_second_call_does_what_the_first_one_did_not(
     assert not list(out.rglob("*-2*"))
 
 
-def test_a_call_that_was_killed_goes_on_with_the_same_jobs(
+def test_a_killed_call_resumes_the_same_jobs(
     own: Stack, http: httpx.Client, tmp_path: Path
 ) -> None:
     files = [tmp_path / "one.pdf", tmp_path / "two.pdf"]
@@ -210,7 +210,7 @@ def test_a_call_that_was_killed_goes_on_with_the_same_jobs(
     files[1].write_bytes(documents.scan("bridge", "garden"))
     out, log = tmp_path / "out", tmp_path / "log"
     before = len(jobs(http))
-    # No job ends before its client was killed.
+    # No job ends before its client is killed.
     gated = ("--option", "title=fault: gate")
 
     with running(own, log, "submit", files[0], "-o", out, *gated):
@@ -230,7 +230,7 @@ def test_a_call_that_was_killed_goes_on_with_the_same_jobs(
     assert "bridge" in text_of((out / "two.pdf").read_bytes())
 
 
-def test_what_failed_or_was_cancelled_is_tried_again(
+def test_failed_and_cancelled_documents_are_tried_again(
     own: Stack, http: httpx.Client, tmp_path: Path
 ) -> None:
     (tmp_path / "scan.pdf").write_bytes(documents.scan("winter"))
@@ -249,7 +249,7 @@ def test_what_failed_or_was_cancelled_is_tried_again(
     assert "winter" in text_of(result.read_bytes())
     assert len(jobs(http)) == before + 1
 
-    # The server has deleted the job, which its key still names.
+    # The server has deleted the job, to which the key still refers.
     http.delete(job["links"]["self"])
     result.unlink()
     with running(own, tmp_path / "log", *asked) as anew:
@@ -259,7 +259,7 @@ def test_what_failed_or_was_cancelled_is_tried_again(
     assert "winter" in text_of(result.read_bytes())
 
 
-def test_nothing_that_others_wrote_is_written_over(own: Stack, tmp_path: Path) -> None:
+def test_files_of_others_are_not_overwritten(own: Stack, tmp_path: Path) -> None:
     (tmp_path / "scan.pdf").write_bytes(documents.scan("garden"))
     original = (tmp_path / "scan.pdf").read_bytes()
 
@@ -268,7 +268,7 @@ def test_nothing_that_others_wrote_is_written_over(own: Stack, tmp_path: Path) -
     asked = ("submit", tmp_path / "scan.pdf", tmp_path / "deep" / "scan.pdf", "-o", tmp_path)
 
     ran = run(own, *asked)
-    # Its own result is no new document.
+    # The call's own result is not a new document.
     again = run(own, "submit", *tmp_path.glob("*.pdf"), "-o", tmp_path)
 
     assert ran.returncode == 0, ran.stderr
@@ -284,7 +284,7 @@ def test_nothing_that_others_wrote_is_written_over(own: Stack, tmp_path: Path) -
 # ocr-tasks watch
 
 
-def test_a_folder_is_watched_through_everything(
+def test_a_watched_folder_survives_restarts_and_outages(
     own: Stack, http: httpx.Client, tmp_path: Path, fresh: tuple[str, str]
 ) -> None:
     inbox, out, archive = tmp_path / "in", tmp_path / "out", tmp_path / "archive"
@@ -296,7 +296,7 @@ def test_a_folder_is_watched_through_everything(
         return (archive / name).exists()
 
     with running(own, log, *asked):
-        # A scanner writes in pieces, and longer pauses than a file takes to settle.
+        # A scanner writes in chunks, with pauses longer than the settling time of a file.
         slow = documents.scan("garden", "window")
         (inbox / "desk" / "slow.pdf").write_bytes(slow[: len(slow) // 2])
         (inbox / ".hidden.pdf").write_bytes(slow)
@@ -310,20 +310,20 @@ def test_a_folder_is_watched_through_everything(
         wait_until(lambda: archived("desk/slow.pdf"))
         wait_until((out / "failed" / "broken.pdf.txt").exists)
 
-        # Another document of a name that was there already.
+        # Another document with the name of an earlier one.
         first = (out / "scan.pdf").read_bytes()
         (inbox / "scan.pdf").write_bytes(documents.scan("letter"))
         wait_until(lambda: archived("scan-2.pdf"))
         known = len(jobs(http))
 
-        # The watcher is killed while a document is read …
+        # The watcher is killed while a document is being processed …
         (inbox / "long.pdf").write_bytes(documents.scan("bridge", "winter"))
         wait_until(lambda: len(jobs(http)) == known + 1)
     with running(own, log, *asked) as watcher:
         wait_until(lambda: archived("long.pdf"))
         assert len(jobs(http)) == known + 1
 
-        # … and the server is away when the next one comes.
+        # … and the server is down when the next one arrives.
         with away(own):
             (inbox / "later.png").write_bytes(
                 documents.encoded(documents.picture("bridge"), "PNG", dpi=(150, 150))
@@ -344,7 +344,7 @@ def test_a_folder_is_watched_through_everything(
     assert left == [".hidden.pdf", "upload.pdf.part"]
 
 
-def test_no_document_is_moved_for_a_fault_of_the_operator(
+def test_no_document_is_moved_because_of_an_error_of_the_administrator(
     own: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inbox, out, log = tmp_path / "in", tmp_path / "out", tmp_path / "log"
@@ -368,13 +368,13 @@ def test_no_document_is_moved_for_a_fault_of_the_operator(
     assert "summer" in text_of((out / "scan.pdf").read_bytes())
 
 
-def test_what_stays_in_a_watched_folder_is_read_once(
+def test_a_document_that_stays_in_a_watched_folder_is_processed_once(
     own: Stack, http: httpx.Client, tmp_path: Path, fresh: tuple[str, str]
 ) -> None:
     inbox, out, log = tmp_path / "in", tmp_path / "in" / "out", tmp_path / "log"
     inbox.mkdir()
     (inbox / "scan.pdf").write_bytes(documents.scan("winter"))
-    # An unfinished PDF is sent in the end; its results are those of the server's repair, or none.
+    # An unfinished PDF is sent after a while; the server repairs it or refuses it.
     (inbox / "cut.pdf").write_bytes(documents.scan("garden")[:2000])
     asked = ("watch", inbox, out, "--settle", "0.1", "--unfinished", "1", "--poll", "0.1")
     asked += fresh
@@ -384,7 +384,7 @@ def test_what_stays_in_a_watched_folder_is_read_once(
             wait_until((out / "scan.pdf").exists)
             wait_until((out / "failed" / "cut.pdf.txt").exists)
             known = len(jobs(http))
-            # Whoever comes after it is read: so it has been looked at.
+            # The result of a later document shows that this one has been checked.
             name = f"next-{known}"
             (inbox / f"{name}.pdf").write_bytes(documents.scan(f"page {known}"))
             wait_until((out / f"{name}.pdf").exists)

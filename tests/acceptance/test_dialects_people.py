@@ -1,6 +1,7 @@
-"""Nextcloud's OCR back end and the demo of OCR with progress, as their own clients use them.
+"""Nextcloud's OCR backend and the OCR-with-progress demo, with the requests of their own clients.
 
-The page of the demo is one of ours that asks the same, in the same order, as the demo's own does.
+The page of the demo is one of this project that sends the same requests, in the same order, as the
+demo's own page.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ from tests.conftest import DATA, SIX_PAGES, Stack, wait_until
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.xdist_group("featured")]
 
-#: It asks more often than the demo's own, so that tests need not wait for it.
+#: It polls more often than the demo's own page, which makes the tests faster.
 DEMO = (DATA / "progress-page.html").read_text().replace("resolve, 1000", "resolve, 100")
 PATIENCE = 90_000
 
-#: What the page has shown so far, and how far its bar was.
+#: The texts that the page has shown, and the values of its progress bar.
 WATCH = """() => {
   window.shown = [];
   const look = () => window.shown.push(
@@ -46,7 +47,7 @@ def http(featured: Stack) -> Iterator[httpx.Client]:
 
 
 def newest(http: httpx.Client, name: str, state: str) -> Any:
-    """The newest job of a document of this name, if it is in this state."""
+    """Returns the newest job of a document with this name, if it is in this state."""
     jobs = http.get(f"/v1/jobs?state={state}").json()["jobs"]
     return next((job for job in jobs if job["input"]["name"] == name), None)
 
@@ -59,7 +60,7 @@ def process(http: httpx.Client, document: bytes, parameters: str) -> httpx.Respo
     return http.post("/process_ocr", files=files, data={"ocrmypdf_parameters": parameters})
 
 
-def test_nextcloud_gets_text_and_pdf_in_one_answer(http: httpx.Client) -> None:
+def test_nextcloud_gets_text_and_pdf_in_one_response(http: httpx.Client) -> None:
     document = documents.scan("garden", "spade")
     answer = process(http, document, "--skip-text --language eng --jobs 2")
 
@@ -76,14 +77,14 @@ def test_nextcloud_gets_text_and_pdf_in_one_answer(http: httpx.Client) -> None:
     assert (job["state"], job["options"]["priority"]) == ("succeeded", "interactive")
 
 
-def test_nextcloud_is_told_that_a_document_has_text(http: httpx.Client) -> None:
+def test_nextcloud_is_notified_that_a_document_has_text(http: httpx.Client) -> None:
     answer = process(http, SIX_PAGES.read_bytes(), "--language eng")
 
     assert (answer.status_code, answer.json()["ocrMyPdfExitCode"]) == (500, 6)
     assert "page 4 already has text" in answer.json()["message"]
 
 
-def test_nextcloud_is_told_which_languages_there_are(http: httpx.Client) -> None:
+def test_nextcloud_gets_the_installed_languages(http: httpx.Client) -> None:
     languages = http.get("/installed_languages").json()
 
     assert "eng" in languages
@@ -98,9 +99,9 @@ def test_a_language_that_is_not_installed_is_refused(http: httpx.Client) -> None
 
 
 def start(featured: Stack, http: httpx.Client) -> tuple[socket.socket, str]:
-    """A client's connection, by which it has sent a document that is being read; and the job.
+    """Sends a document on a client's connection; returns the connection and the running job.
 
-    It is read for as long as its gate is closed.
+    The job runs until its gate is opened.
     """
     request = httpx.Request(
         "POST",
@@ -116,7 +117,7 @@ def start(featured: Stack, http: httpx.Client) -> tuple[socket.socket, str]:
     return connection, job["id"]
 
 
-def test_a_client_that_goes_away_cancels_its_job(featured: Stack, http: httpx.Client) -> None:
+def test_a_disconnecting_client_cancels_its_job(featured: Stack, http: httpx.Client) -> None:
     connection, job_id = start(featured, http)
 
     connection.close()
@@ -124,7 +125,7 @@ def test_a_client_that_goes_away_cancels_its_job(featured: Stack, http: httpx.Cl
     wait_until(lambda: http.get(f"/v1/jobs/{job_id}").json()["state"] == "cancelled")
 
 
-def test_a_client_that_waits_is_told_that_the_server_is_stopped(
+def test_a_waiting_client_is_notified_that_the_server_is_being_stopped(
     featured: Stack, http: httpx.Client
 ) -> None:
     connection, job_id = start(featured, http)
@@ -158,14 +159,14 @@ def no_job_is_left(featured: Stack) -> Iterator[None]:
 
 
 def choose(page: Page, name: str, document: bytes) -> None:
-    """What a person does: choose a file and press the button."""
+    """Selects a file and presses the button, like a user."""
     kind = "image/png" if name.endswith("png") else "application/pdf"
     page.locator("#fileInput").set_input_files({"name": name, "mimeType": kind, "buffer": document})
     page.get_by_role("button", name="Start OCR").click()
 
 
 def downloaded(page: Page, folder: Path) -> bytes:
-    """The PDF behind the link that the page shows at the end; it opens in a window of its own."""
+    """Downloads the PDF from the link that the page shows at the end; it opens in a new window."""
     with page.context.expect_event("download") as download:
         page.get_by_text("Download PDF").click()
     assert download.value.suggested_filename == "result.pdf"
@@ -190,7 +191,7 @@ def test_two_browsers_at_once_each_see_their_own_progress(
     for done in (1, 2):
         open_gate(featured, newest_job(featured, "three.pdf"), done)
         expect(three.get_by_text(f"OCR — {done} / 3 page")).to_be_visible()
-    # Both processes may have had a page of the other document until now.
+    # Until here, each process may have had a page of the other document.
     expect(two.get_by_text("Download PDF")).to_be_visible()
     open_gate(featured, newest_job(featured, "three.pdf"))
     for page in pages:
@@ -201,7 +202,7 @@ def test_two_browsers_at_once_each_see_their_own_progress(
     assert shown_two[-1] == ["Done — 2 / 2 page", 100]
     assert not any("/ 2 page" in text for text, _ in shown_three)
     assert not any("/ 3 page" in text for text, _ in shown_two)
-    assert len({width for _, width in shown_three}) > 2  # the bar has moved
+    assert len({width for _, width in shown_three}) > 2  # the progress bar has moved
     assert any(text.startswith("OCR — ") for text, _ in shown_three)
     assert text_of(downloaded(two, tmp_path)).split() == ["garden", "spade"]
     for page in pages:
@@ -210,14 +211,14 @@ def test_two_browsers_at_once_each_see_their_own_progress(
 
 @pytest.fixture
 def page_elsewhere(featured: Stack, other_site: OtherSite, browser: Browser) -> Iterator[Page]:
-    """The page as another web site has it."""
+    """Opens the page on another website."""
     other_site.pages["/demo.html"] = DEMO.replace("API_URL", featured.url)
     context = browser.new_context(accept_downloads=True)
     yield demo_page(context, f"{other_site.url}/demo.html")
     context.close()
 
 
-def test_the_page_works_from_a_site_that_is_allowed(page_elsewhere: Page, tmp_path: Path) -> None:
+def test_the_page_works_on_an_allowed_site(page_elsewhere: Page, tmp_path: Path) -> None:
     picture = documents.encoded(documents.picture("garden"), "PNG", dpi=(150, 150))
     choose(page_elsewhere, "garden.png", picture)
 

@@ -21,7 +21,7 @@ from web import extensions as registered_in_web
 ROOT = Path(__file__).parents[2]
 EXTENSIONS = sorted({*registered.NAMES, *registered_in_web.NAMES})
 
-#: Imports every module that is left; `__main__` guards keep programs from starting.
+#: Imports all modules; `__main__` guards keep programs from starting.
 IMPORT_ALL = """
 import importlib, pkgutil, ocr_tasks, web
 for package in (ocr_tasks, web):
@@ -32,7 +32,7 @@ for package in (ocr_tasks, web):
 
 @pytest.fixture(params=EXTENSIONS)
 def without(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """A copy of the code without one extension."""
+    """Returns a copy of the code without one extension."""
     name: str = request.param
     for package in ("ocr_tasks", "web"):
         ignore = shutil.ignore_patterns("__pycache__", "vendor")
@@ -62,7 +62,7 @@ def test_the_core_names_no_extension(without: Path) -> None:
     assert ran.returncode == 0, ran.stderr
 
 
-#: Tests of an extension, besides the folder of its name.
+#: Tests of an extension, in addition to the folder of its name.
 TESTS_OF = {"dialects": ["web/dialects"], "ocrd": [], "swarm": []}
 
 

@@ -1,6 +1,6 @@
-"""What is around us fails: Redis is away, clients are slow, the queue is full.
+"""Failures of the environment: Redis is unavailable, clients are slow, the queue is full.
 
-Nothing is half-made. A disk that is full is in tests/hostile/test_storage.py.
+Nothing is left half done. tests/hostile/test_storage.py tests a full disk.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def assert_unavailable(answer: httpx.Response) -> None:
 
 
 @pytest.mark.parametrize("how", [signal.SIGSTOP, signal.SIGKILL])
-def test_redis_goes_away_and_comes_back(
+def test_redis_becomes_unavailable_and_available_again(
     stack: Stack, http: httpx.Client, redis_of_single: RedisServer, how: signal.Signals
 ) -> None:
     done = wait_for_end(http, submit(http, PAGE).json())
@@ -57,7 +57,7 @@ def test_redis_goes_away_and_comes_back(
 
     redis_of_single.signal(how)
     try:
-        # All at once, as each waits for Redis as long as it may.
+        # All at once, because each waits for Redis as long as it may.
         with ThreadPoolExecutor() as clients:
             sent = clients.submit(submit, http, PAGE)
             paths = (done["links"]["self"], "/v1/jobs", "/readyz", "/healthz", "/metrics")
@@ -82,7 +82,7 @@ def test_redis_goes_away_and_comes_back(
     assert wait_for_end(http, submit(http, PAGE).json())["state"] == "succeeded"
 
 
-def test_a_full_queue_refuses_with_an_honest_time(stack: Stack) -> None:
+def test_a_full_queue_refuses_with_a_realistic_delay(stack: Stack) -> None:
     with another_web(stack, OCR_QUEUE_MAX="2") as web, web.client() as http:
         held = submit(http, PAGE, title="fault: gate").json()
         wait_until(lambda: http.get(held["links"]["self"]).json()["state"] == "running")
@@ -108,7 +108,7 @@ HEAD = (
 
 
 def trickle(client: socket.socket, content: bytes) -> bytes:
-    """Sends a byte every 50 ms until an answer comes, which may be none; gives it."""
+    """Sends a byte every 50 ms until there is a response; returns it, or nothing."""
     client.settimeout(0.05)
     for number in range(1200):
         with contextlib.suppress(ConnectionError):
@@ -124,13 +124,13 @@ def trickle(client: socket.socket, content: bytes) -> bytes:
 
 @pytest.fixture(scope="module")
 def impatient(stack: Stack) -> Iterator[Web]:
-    """A web server that waits a second for what a client sends."""
+    """Runs a web server that waits a second for a client's body."""
     with another_web(stack, OCR_BODY_SECONDS="1") as web:
         yield web
 
 
 @pytest.mark.parametrize("rest", [b"", b"\0" * 1200], ids=["silent", "a byte at a time"])
-def test_case_8_a_client_that_sends_too_slowly_is_let_go(impatient: Web, rest: bytes) -> None:
+def test_case_8_a_client_that_sends_too_slowly_is_disconnected(impatient: Web, rest: bytes) -> None:
     with socket.create_connection(("127.0.0.1", impatient.port)) as client:
         client.sendall(HEAD)
         answer = trickle(client, rest)
@@ -140,14 +140,14 @@ def test_case_8_a_client_that_sends_too_slowly_is_let_go(impatient: Web, rest: b
     assert uploads(impatient) == []
 
 
-def test_case_8_a_client_that_sends_its_head_too_slowly_is_let_go(impatient: Web) -> None:
-    """Before it has said what it wants, there is nothing to answer."""
+def test_case_8_a_client_that_sends_its_headers_too_slowly_is_disconnected(impatient: Web) -> None:
+    """Without a complete request, there is no response."""
     with socket.create_connection(("127.0.0.1", impatient.port)) as client:
         assert trickle(client, b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 200) == b""
     assert "Traceback" not in impatient.log.read_text()
 
 
-def test_case_8_slow_senders_leave_room_for_others(stack: Stack, http: httpx.Client) -> None:
+def test_case_8_slow_senders_leave_threads_for_others(stack: Stack, http: httpx.Client) -> None:
     with contextlib.ExitStack() as slow:
         for _ in range(2):
             client = slow.enter_context(socket.create_connection(("127.0.0.1", stack.port)))
@@ -165,7 +165,7 @@ def test_case_8_slow_senders_leave_room_for_others(stack: Stack, http: httpx.Cli
         wait_until(taken)
 
 
-def test_followers_leave_room_for_others(stack: Stack, http: httpx.Client) -> None:
+def test_event_streams_leave_threads_for_others(stack: Stack, http: httpx.Client) -> None:
     job = submit(http, PAGE, title="fault: gate").json()
     with contextlib.ExitStack() as open_streams:
         for _ in range(2):
@@ -182,7 +182,7 @@ def test_followers_leave_room_for_others(stack: Stack, http: httpx.Client) -> No
 
 
 @pytest.mark.parametrize("program", ["worker", "web"])
-def test_a_wrong_password_is_told_at_the_start(program: str, tmp_path: Path) -> None:
+def test_a_wrong_password_is_reported_at_startup(program: str, tmp_path: Path) -> None:
     with redis_process(tmp_path / "redis") as server:
         with server.client() as client:
             client.config_set("requirepass", "secret-of-redis")

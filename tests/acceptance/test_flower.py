@@ -1,4 +1,4 @@
-"""Flower shows what goes on and nothing that is secret; what it ends is cancelled for good."""
+"""Flower shows jobs and no secrets; a task that it terminates is a cancelled job."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def stack(featured: Stack) -> Stack:
 
 @pytest.fixture(scope="module")
 def dashboard(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flower]:
-    """A Flower that may change something."""
+    """Runs a Flower that may change something."""
     folder = tmp_path_factory.mktemp("dashboard")
     with flower(stack, folder, OCR_FLOWER_WRITABLE="true") as running:
         yield running
@@ -43,7 +43,7 @@ def dashboard(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 @pytest.fixture
 def http(stack: Stack) -> Iterator[httpx.Client]:
-    """A client; at the beginning nothing waits, and what it leaves is deleted."""
+    """A client; at the beginning no job waits, and at the end its jobs are deleted."""
     with stack.client() as client:
         wait_until(lambda: not lengths(client))
         before = {job["id"] for job in jobs(client)}
@@ -65,7 +65,7 @@ def shown(dashboard: Flower) -> Iterator[httpx.Client]:
 
 
 def lengths(http: httpx.Client) -> float:
-    """Messages that wait in all lanes."""
+    """Returns the number of messages in each queue."""
     lines = http.get("/metrics").text.splitlines()
     return sum(float(x.rsplit(" ", 1)[1]) for x in lines if x.startswith("ocr_queue_messages{"))
 
@@ -75,7 +75,7 @@ def state_of(http: httpx.Client, job: dict[str, Any]) -> str:
 
 
 def shown_as(shown: httpx.Client, task_id: str, state: str) -> dict[str, Any]:
-    """A task as Flower shows it, once it is in this state there."""
+    """Returns a task as Flower shows it, once it has this state there."""
 
     def task() -> dict[str, Any] | None:
         answer = shown.get(f"/api/task/info/{task_id}")
@@ -86,13 +86,13 @@ def shown_as(shown: httpx.Client, task_id: str, state: str) -> dict[str, Any]:
 
 
 def blocked(http: httpx.Client, file: tuple[str, bytes] = PAGE) -> dict[str, Any]:
-    """A job that runs and does not come to its end."""
+    """Runs a job that does not end."""
     job = submit(http, file, title="fault: hang").json()
     wait_until(lambda: state_of(http, job) == "running")
     return dict(job)
 
 
-def test_a_job_is_shown_by_its_id_and_what_it_is(http: httpx.Client, shown: httpx.Client) -> None:
+def test_a_job_is_shown_with_its_id_and_its_type(http: httpx.Client, shown: httpx.Client) -> None:
     name = f"{EVIL}{'x' * 100}.pdf"
     job = wait_for_end(http, submit(http, (name, PAGE[1]), priority="bulk").json())
 
@@ -106,7 +106,7 @@ def test_a_job_is_shown_by_its_id_and_what_it_is(http: httpx.Client, shown: http
     assert result["result"]["pages"] == 1
 
 
-def test_lengths_of_queues_are_true(http: httpx.Client, shown: httpx.Client) -> None:
+def test_lengths_of_queues_are_correct(http: httpx.Client, shown: httpx.Client) -> None:
     for _ in range(2):
         blocked(http)
     for priority, number in (("interactive", 1), ("normal", 2), ("bulk", 3)):
@@ -124,7 +124,7 @@ def test_lengths_of_queues_are_true(http: httpx.Client, shown: httpx.Client) -> 
 
 
 @pytest.mark.parametrize("how", ["revoke/{}", "revoke/{}?terminate=true", "abort/{}"])
-def test_what_flower_ends_is_cancelled_and_can_be_run_again(
+def test_a_task_that_flower_terminates_is_cancelled_and_can_be_retried(
     http: httpx.Client, shown: httpx.Client, how: str
 ) -> None:
     running, _ = blocked(http), blocked(http)
@@ -136,17 +136,19 @@ def test_what_flower_ends_is_cancelled_and_can_be_run_again(
         assert ended["error"]["code"] == "job_cancelled"
         shown_as(shown, job["id"], "REVOKED")
 
-    # Celery's own revoke would be remembered by the worker, and drop the job.
+    # A worker would remember Celery's own revoke, and drop the job.
     assert http.post(f"{waiting['links']['self']}/retry").status_code == 202
     assert wait_for_end(http, waiting)["state"] == "succeeded"
     shown_as(shown, waiting["id"], "SUCCESS")
 
 
-def test_a_helper_is_not_ended(http: httpx.Client, stack: Stack, shown: httpx.Client) -> None:
+def test_a_helper_cannot_be_terminated(
+    http: httpx.Client, stack: Stack, shown: httpx.Client
+) -> None:
     job = blocked(http, PAGES)
 
     def helper() -> dict[str, Any] | None:
-        """The task that helps, as the worker itself describes it."""
+        """Returns the helper's task, as the worker itself describes it."""
         (name,) = shown.get("/api/workers").json()
         rows = shown.get("/api/workers", params={"refresh": "1", "workername": name}).json()
         tasks = rows[name].get("active", [])
@@ -166,7 +168,7 @@ def test_a_helper_is_not_ended(http: httpx.Client, stack: Stack, shown: httpx.Cl
     wait_until(lambda: helper() is None)
 
 
-def test_it_only_looks_on_unless_it_is_told_otherwise(
+def test_it_is_read_only_unless_configured_otherwise(
     http: httpx.Client, stack: Stack, tmp_path: Path
 ) -> None:
     job = blocked(http)
@@ -211,7 +213,7 @@ def test_nothing_is_shown_without_the_password(dashboard: Flower) -> None:
         assert stranger.get("/healthcheck").text == "OK"
 
 
-def test_without_a_password_the_api_is_closed(stack: Stack, tmp_path: Path) -> None:
+def test_without_a_password_the_api_is_disabled(stack: Stack, tmp_path: Path) -> None:
     port = free_port()
     own = {"OCR_FLOWER_PORT": str(port), "FLOWER_UNAUTHENTICATED_API": "true"}
     command = [sys.executable, "-m", "ocr_tasks.cli", "flower"]
@@ -241,7 +243,7 @@ def test_without_a_password_the_api_is_closed(stack: Stack, tmp_path: Path) -> N
     ],
     ids=["reachable", "writable", "user"],
 )
-def test_it_does_not_start_where_anybody_could_use_it(
+def test_it_does_not_start_if_anyone_could_use_it(
     settings: dict[str, str],
     words: str,
     monkeypatch: pytest.MonkeyPatch,
@@ -257,7 +259,9 @@ def test_it_does_not_start_where_anybody_could_use_it(
     assert words in capsys.readouterr().err
 
 
-def test_its_pages_in_a_browser(browser: Browser, http: httpx.Client, dashboard: Flower) -> None:
+def test_its_pages_work_in_a_browser(
+    browser: Browser, http: httpx.Client, dashboard: Flower
+) -> None:
     done = wait_for_end(http, submit(http, (f"{EVIL}.pdf", PAGE[1])).json())
     job = blocked(http)
     context = browser.new_context(

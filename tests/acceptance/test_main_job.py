@@ -1,4 +1,4 @@
-"""The main job as a client sees it: a scan goes in over HTTP, a searchable PDF comes out."""
+"""The main use case: a scan is uploaded over HTTP, a searchable PDF is downloaded."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def picture(text: str) -> bytes:
 
 
 def text_of(pdf: bytes) -> str:
-    """What `pdftotext`, a program of somebody else, finds in a PDF."""
+    """Returns the text that `pdftotext`, an independent program, extracts from a PDF."""
     return subprocess.run(
         ["pdftotext", "-", "-"], input=pdf, capture_output=True, check=True
     ).stdout.decode()
@@ -43,14 +43,14 @@ def text_of(pdf: bytes) -> str:
 
 @pytest.fixture(scope="module")
 def done(stack: Stack) -> dict[str, Any]:
-    """A job that has read the six pages."""
+    """Returns a finished job of six pages."""
     with stack.client() as http:
         answer = submit(http, SIX_PAGES, languages="eng")
         assert answer.status_code == 202, answer.text
         return wait_for_end(http, answer.json())
 
 
-def test_a_submit_is_answered_with_the_job_and_where_to_find_it(http: httpx.Client) -> None:
+def test_the_response_to_an_upload_contains_the_job_and_its_url(http: httpx.Client) -> None:
     answer = submit(http, ("page.png", picture("hello")))
 
     assert answer.status_code == 202
@@ -61,7 +61,7 @@ def test_a_submit_is_answered_with_the_job_and_where_to_find_it(http: httpx.Clie
     assert wait_for_end(http, job)["state"] == "succeeded"
 
 
-def test_the_text_of_a_scan_is_found_in_its_pdf(http: httpx.Client, done: dict[str, Any]) -> None:
+def test_the_text_of_a_scan_is_in_its_pdf(http: httpx.Client, done: dict[str, Any]) -> None:
     assert done["state"] == "succeeded", done
     pdf = http.get(f"/v1/jobs/{done['id']}/pdf")
 
@@ -75,7 +75,7 @@ def test_the_text_of_a_scan_is_found_in_its_pdf(http: httpx.Client, done: dict[s
     assert done["progress"]["pages_done"] == 6
 
 
-def test_all_formats_hold_the_same_words(http: httpx.Client, done: dict[str, Any]) -> None:
+def test_all_formats_contain_the_same_words(http: httpx.Client, done: dict[str, Any]) -> None:
     link = done["links"]["self"]
     pages = http.get(f"{link}/json").json()["pages"]
     words = [w["text"] for page in pages for line in page["lines"] for w in line["words"]]
@@ -94,7 +94,7 @@ def test_all_formats_hold_the_same_words(http: httpx.Client, done: dict[str, Any
     assert 0 <= word["confidence"] <= 1
 
 
-def test_the_result_is_told_by_async_result_too(stack: Stack, done: dict[str, Any]) -> None:
+def test_async_result_has_the_result_too(stack: Stack, done: dict[str, Any]) -> None:
     program = (
         "import sys, json; from celery.result import AsyncResult; from ocr_tasks.app import app\n"
         "r = AsyncResult(sys.argv[1], app=app)\n"
@@ -111,7 +111,7 @@ def test_the_result_is_told_by_async_result_too(stack: Stack, done: dict[str, An
     assert {"artifacts", "seconds", "versions", "warnings", "failed_pages"} <= set(fields)
 
 
-def test_progress_is_seen_page_by_page_while_pages_are_readable(
+def test_progress_is_reported_per_page_and_finished_pages_are_available(
     stack: Stack, http: httpx.Client
 ) -> None:
     document = ("scan.pdf", documents.scan("one", "two", "three"))
@@ -142,7 +142,7 @@ def test_progress_is_seen_page_by_page_while_pages_are_readable(
     assert {row["progress"]["pages_done"] for row in seen} >= {1, 2, 3}
 
 
-def test_a_page_that_is_not_read_yet_is_a_409_and_one_that_is_not_there_a_404(
+def test_an_unfinished_page_is_a_409_and_an_unknown_one_a_404(
     http: httpx.Client,
 ) -> None:
     job = submit(http, ("page.png", picture("early")), title="fault: gate").json()
@@ -158,7 +158,7 @@ def test_a_page_that_is_not_read_yet_is_a_409_and_one_that_is_not_there_a_404(
 
 
 def events(lines: Any) -> Any:
-    """Id and job of each server-sent event."""
+    """Returns the ID and the job of each server-sent event."""
     number = None
     for line in lines:
         if line.startswith("id: "):
@@ -192,7 +192,7 @@ def test_events_follow_a_job_to_its_end_and_can_be_resumed(
     assert after.status_code == 204
 
 
-def test_a_poll_of_what_is_known_is_a_304(http: httpx.Client, done: dict[str, Any]) -> None:
+def test_polling_an_unchanged_job_is_a_304(http: httpx.Client, done: dict[str, Any]) -> None:
     first = http.get(done["links"]["self"])
     again = http.get(done["links"]["self"], headers={"If-None-Match": first.headers["ETag"]})
 
@@ -200,7 +200,7 @@ def test_a_poll_of_what_is_known_is_a_304(http: httpx.Client, done: dict[str, An
     assert "Retry-After" not in first.headers
 
 
-def test_prefer_wait_holds_the_answer_until_the_end(http: httpx.Client) -> None:
+def test_prefer_wait_delays_the_response_until_the_end(http: httpx.Client) -> None:
     answer = http.post(
         "/v1/jobs",
         files=[("file", ("page.png", picture("patience")))],
@@ -211,7 +211,7 @@ def test_prefer_wait_holds_the_answer_until_the_end(http: httpx.Client) -> None:
     assert answer.json()["state"] == "succeeded"
 
 
-def test_downloads_have_ranges_etags_and_harmless_headers(
+def test_downloads_have_ranges_etags_and_safe_headers(
     http: httpx.Client, done: dict[str, Any]
 ) -> None:
     link = f"{done['links']['self']}/pdf"
@@ -233,7 +233,7 @@ def test_downloads_have_ranges_etags_and_harmless_headers(
         assert headers["Content-Disposition"].startswith("attachment")
 
 
-def test_a_download_bears_the_name_of_the_upload(http: httpx.Client) -> None:
+def test_a_download_has_the_name_of_the_upload(http: httpx.Client) -> None:
     job = submit(http, ("Akte Müller – 中文.png", picture("name"))).json()
     wait_for_end(http, job)
 
@@ -256,7 +256,7 @@ def test_several_files_become_one_document_in_their_order(http: httpx.Client) ->
     assert "omega" in pages[2]
 
 
-def test_a_large_upload_does_not_grow_the_web_processes(
+def test_a_large_upload_does_not_use_memory_of_the_web_processes(
     stack: Stack, http: httpx.Client, tmp_path: Path
 ) -> None:
     document = large_pdf(tmp_path / "large.pdf", 38)
@@ -274,7 +274,7 @@ def test_a_large_upload_does_not_grow_the_web_processes(
     http.delete(job["links"]["self"])
 
 
-def test_a_waiting_job_shows_its_place_and_is_cancelled_at_once(http: httpx.Client) -> None:
+def test_a_waiting_job_has_a_queue_position_and_is_cancelled_at_once(http: httpx.Client) -> None:
     page = ("page.png", picture("busy"))
     busy = [
         submit(http, page, title="fault: gate").json() for _ in range((os.cpu_count() or 1) + 1)
@@ -304,14 +304,14 @@ def test_a_deleted_job_is_gone_with_its_files(stack: Stack, http: httpx.Client) 
     assert job["id"] not in [row["id"] for row in listed]
 
 
-def test_the_log_of_a_job_is_ocrmypdfs(http: httpx.Client, done: dict[str, Any]) -> None:
+def test_the_log_of_a_job_is_that_of_ocrmypdf(http: httpx.Client, done: dict[str, Any]) -> None:
     log = http.get(done["links"]["log"])
 
     assert log.headers["Content-Type"].startswith("text/plain")
     assert "page 4: skipping all processing on this page" in log.text
 
 
-def test_the_list_can_be_walked_and_filtered(http: httpx.Client, done: dict[str, Any]) -> None:
+def test_the_list_can_be_paged_and_filtered(http: httpx.Client, done: dict[str, Any]) -> None:
     found: list[str] = []
     address: str | None = "/v1/jobs?limit=3&state=succeeded"
     while address:
@@ -335,14 +335,14 @@ def test_options_and_languages_are_described(http: httpx.Client) -> None:
     assert "osd" not in codes
 
 
-def test_health_tells_what_is_there(http: httpx.Client) -> None:
+def test_health_reports_the_components(http: httpx.Client) -> None:
     assert http.get("/healthz").json()["status"] == "ok"
     ready = http.get("/readyz").json()
     names = ("redis", "storage", "workers", "processors")
     assert ready["parts"] == dict.fromkeys(names, "ok")
 
 
-def test_metrics_count_what_was_done(http: httpx.Client, done: dict[str, Any]) -> None:
+def test_metrics_count_jobs_and_pages(http: httpx.Client, done: dict[str, Any]) -> None:
     metrics = http.get("/metrics").text
 
     values = dict(
@@ -367,7 +367,7 @@ def test_requests_are_counted_over_all_web_processes(
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(route))
 
     before = counted()
-    for _ in range(20):  # each over a connection of its own, so that both processes get some
+    for _ in range(20):  # each on its own connection, so that both processes get some
         with httpx.Client(base_url=http.base_url, verify=False) as one:
             assert one.get(f"{done['links']['self']}/log").status_code == 200
 
@@ -377,7 +377,7 @@ def test_requests_are_counted_over_all_web_processes(
     assert done["id"] not in text
 
 
-def test_the_api_is_described_without_help_from_other_hosts(http: httpx.Client) -> None:
+def test_the_api_documentation_needs_no_other_hosts(http: httpx.Client) -> None:
     spec = http.get("/openapi.json").json()
     assert spec["openapi"].startswith("3.1")
     form = spec["paths"]["/v1/jobs"]["post"]["requestBody"]["content"]["multipart/form-data"]
@@ -390,7 +390,7 @@ def test_the_api_is_described_without_help_from_other_hosts(http: httpx.Client) 
         assert 'href="http' not in page.text
 
 
-def test_the_pdf_is_whole_on_disk(stack: Stack, done: dict[str, Any]) -> None:
+def test_the_pdf_on_disk_is_valid(stack: Stack, done: dict[str, Any]) -> None:
     runs = list((stack.data_dir / "jobs" / done["id"][:2] / done["id"] / "runs").iterdir())
 
     assert len(runs) == 1

@@ -1,4 +1,4 @@
-"""Four hosts, two of the API and two with a worker, that share nothing but Redis and a bucket."""
+"""Four hosts, two with the API and two with a worker, that share only Redis and a bucket."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.acceptance
 
 @dataclass
 class Site:
-    """The hosts, each with a data folder of its own, and what they share."""
+    """The hosts, each with its own data folder, and what they share."""
 
     folder: Path
     bucket: Bucket
@@ -45,7 +45,7 @@ class Site:
         return self.folder / host
 
     def start(self, host: str, role: str, **settings: str) -> None:
-        """Starts a host; `role` is a command of ours."""
+        """Starts a host; `role` is the name of a command."""
         self.ports.setdefault(host, free_port())
         clean = {name: v for name, v in os.environ.items() if not name.startswith(("OCR_", "AWS_"))}
         environment = clean | self.bucket.settings | {
@@ -67,7 +67,7 @@ class Site:
             )
 
     def kill(self, host: str) -> None:
-        """The host loses its power: everything on it is gone at once."""
+        """Kills all processes of a host at once, like a power failure."""
         process = psutil.Process(self.hosts[host].pid)
         everything = [process, *process.children(recursive=True)]
         for one in everything:
@@ -84,11 +84,11 @@ class Site:
             process.wait(60)
 
     def of(self, job: dict[str, Any]) -> list[str]:
-        """The objects of a job."""
+        """Returns the objects of a job."""
         return [name for name in self.bucket.objects() if job["id"] in name]
 
     def open_gate(self, job: dict[str, Any], host: str) -> None:
-        """Lets the pages of a job go on that wait on a host because of "fault: gate …"."""
+        """Continues the pages of a job on a host that wait because of "fault: gate …"."""
         folder = self.data(host) / "jobs" / job["id"][:2] / job["id"]
         wait_until(folder.is_dir)
         (folder / "open").touch()
@@ -97,7 +97,7 @@ class Site:
         return "".join(path.read_text() for path in self.folder.glob("*.log"))
 
     def owner(self, job: dict[str, Any]) -> str:
-        """The host whose worker has a job."""
+        """Returns the host whose worker has a job."""
         name = str(self.store.hget(f"celery-task-meta-{job['id']}", "holder"))
         worker = int(name.split(":")[1])
         return next(host for host, process in self.hosts.items() if process.pid == worker)
@@ -157,7 +157,7 @@ def check_whole(site: Site, http: httpx.Client, job: dict[str, Any]) -> None:
     prefix = f"jobs/{job['id'][:2]}/{job['id']}/"
 
     def rest() -> set[str]:
-        """What lies in the bucket beside what is to be there."""
+        """Returns the objects in the bucket that should have been deleted."""
         names = {name.removeprefix(prefix) for name in site.bucket.objects() if job["id"] in name}
         assert {"input.pdf", "job.json", "log.txt", "pages/summaries.json"} <= names
         return {
@@ -174,7 +174,7 @@ def scratch(site: Site, job: dict[str, Any]) -> list[Path]:
     return list(site.folder.glob(f"*/jobs/*/{job['id']}"))
 
 
-def test_a_scan_becomes_text_and_is_sent_from_any_host(
+def test_a_scan_becomes_text_and_can_be_downloaded_from_any_host(
     site: Site, http: httpx.Client, other: httpx.Client
 ) -> None:
     sent = submit(http, PAGE)
@@ -196,7 +196,7 @@ def test_a_scan_becomes_text_and_is_sent_from_any_host(
 
 
 def check_parts(http: httpx.Client, url: str, whole: httpx.Response) -> None:
-    """Range, If-Range, If-None-Match and HEAD, as for a file."""
+    """Checks Range, If-Range, If-None-Match and HEAD, like for a file."""
     etag, size = whole.headers["ETag"], len(whole.content)
 
     def get(**headers: str) -> httpx.Response:
@@ -234,7 +234,7 @@ def test_a_result_that_was_changed_in_the_bucket_is_not_sent(
     assert http.get(f"{job['links']['self']}/text").status_code == 200
 
 
-def test_a_host_that_dies_is_followed_by_another_from_the_finished_pages(
+def test_another_host_takes_over_from_a_dead_one_with_the_finished_pages(
     site: Site, http: httpx.Client, other: httpx.Client
 ) -> None:
     job = submit(http, pages(8), title="fault: gate 3,4,5,6,7,8").json()
@@ -257,20 +257,20 @@ def test_a_host_that_dies_is_followed_by_another_from_the_finished_pages(
         assert ended["attempt"] == 2
         check_left(site, host, job)
         assert kept <= set(done(other, job))
-        # Those that were done were not read again: the log is of both runs.
+        # Finished pages were not processed again: the log covers both runs.
         log = http.get(f"{job['links']['self']}/log").text
         assert log.count("Starting processing") == 2
         assert {name: site.bucket.path(name).stat().st_mtime_ns for name in written} == written
     finally:
         site.start(host, "worker")
         wait_until(lambda: len(site.store.keys("ocr:worker:*")) >= 2, 240)
-    # What the lost worker left on its host goes, now that it is back.
+    # The files that the lost worker left are deleted when its host is back.
     wait_until(lambda: not scratch(site, job))
     check_whole(site, other, ended)
 
 
 def check_left(site: Site, host: str, job: dict[str, Any]) -> None:
-    """The scratch of a host that died is what it left, and nobody else's is left."""
+    """Checks that only the host that died still has scratch files of the job."""
     assert [path.parents[2].name for path in scratch(site, job)] == [host]
 
 
@@ -285,15 +285,15 @@ def test_nothing_is_left_of_a_job_that_is_deleted_while_it_runs(
     assert http.get(job["links"]["self"]).status_code == 410
     wait_until(lambda: not scratch(site, job))
     wait_until(lambda: not site.of(job))
-    # Nor does anything come later.
+    # Nothing is created later, either.
     other = wait_for_end(http, submit(http, PAGE).json())
     assert site.of(job) == []
     assert site.of(other) != []
     assert http.delete(other["links"]["self"]).status_code == 204
-    wait_until(lambda: not site.of(other))  # its worker may still note how it has ended
+    wait_until(lambda: not site.of(other))  # its worker may still store how it ended
 
 
-def test_a_bucket_goes_away_and_comes_back(site: Site, http: httpx.Client) -> None:
+def test_a_bucket_becomes_unavailable_and_available_again(site: Site, http: httpx.Client) -> None:
     job = submit(http, pages(12), title="fault: slow").json()
     ended = wait_for_end(http, submit(http, PAGE).json())
     wait_until(lambda: done(http, job))
@@ -307,7 +307,7 @@ def test_a_bucket_goes_away_and_comes_back(site: Site, http: httpx.Client) -> No
         assert (gone.status_code, gone.json()["code"]) == (503, "storage_unavailable")
         assert http.get("/readyz").json()["missing"] == ["storage"]
         assert http.get(job["links"]["self"]).status_code == 200
-        # Its pages are read, and it comes to its end without being able to say so.
+        # All its pages are finished, but its end cannot be stored.
         wait_until(lambda: http.get(job["links"]["self"]).json()["state"] == "queued")
     finally:
         site.bucket.come()
@@ -319,15 +319,16 @@ def test_a_bucket_goes_away_and_comes_back(site: Site, http: httpx.Client) -> No
     assert wait_for_end(http, submit(http, PAGE).json())["state"] == "succeeded"
 
 
-def test_redis_that_lost_its_data_gets_the_jobs_back(site: Site, http: httpx.Client) -> None:
+def test_jobs_are_restored_after_redis_lost_its_data(site: Site, http: httpx.Client) -> None:
     job = wait_for_end(http, submit(http, PAGE).json())
     site.store.flushall()
     wait_until(lambda: http.get(job["links"]["self"]).status_code == 200)
-    assert wait_for_end(http, job)["state"] == "succeeded"  # its record is there a moment earlier
+    # Its record is restored a moment earlier.
+    assert wait_for_end(http, job)["state"] == "succeeded"
     assert TEXT in http.get(f"{job['links']['self']}/text").text
 
 
-def test_pages_that_failed_are_read_again(site: Site, http: httpx.Client) -> None:
+def test_failed_pages_are_processed_again(site: Site, http: httpx.Client) -> None:
     document = pages(3)
     job = wait_for_end(http, submit(http, document, title="fault: crash 2").json())
     assert [row["page"] for row in job["failed_pages"]] == [2]
@@ -339,7 +340,9 @@ def test_pages_that_failed_are_read_again(site: Site, http: httpx.Client) -> Non
     assert set(done(http, job)) == {1, 3}
 
 
-def test_no_secret_is_in_any_log_or_any_document_process(site: Site, http: httpx.Client) -> None:
+def test_no_secret_is_in_a_log_or_in_a_process_that_handles_documents(
+    site: Site, http: httpx.Client
+) -> None:
     wait_for_end(http, submit(http, PAGE).json())
     assert SECRET not in site.log()
     for host in ("worker-1", "worker-2"):
@@ -348,7 +351,9 @@ def test_no_secret_is_in_any_log_or_any_document_process(site: Site, http: httpx
                 assert SECRET not in str(child.environ())
 
 
-def test_a_document_is_read_by_all_processes_of_one_host(site: Site, http: httpx.Client) -> None:
+def test_a_document_is_processed_by_all_processes_of_one_host(
+    site: Site, http: httpx.Client
+) -> None:
     def helped() -> dict[str, int]:
         return {
             host: (site.folder / f"{host}.log").read_text().count("read_pages")
@@ -368,7 +373,7 @@ def test_a_document_is_read_by_all_processes_of_one_host(site: Site, http: httpx
     assert all(site.store.ttl(queue) > 0 for queue in queues)
 
 
-def test_what_needs_a_shared_data_folder_is_refused(http: httpx.Client) -> None:
+def test_features_that_need_a_shared_data_folder_are_refused(http: httpx.Client) -> None:
     refused = submit(http, PAGE, engine="swarm")
     assert (refused.status_code, refused.json()["code"]) == (422, "invalid_options")
     assert "data folder" in refused.json()["detail"]

@@ -34,7 +34,7 @@ def page(browser: Browser, stack: Stack) -> Iterator[Page]:
         yield opened
 
 
-def test_a_scan_is_uploaded_read_and_downloaded(page: Page, tmp_path: Path) -> None:
+def test_a_scan_is_uploaded_processed_and_downloaded(page: Page, tmp_path: Path) -> None:
     page.get_by_label("Choose files").set_input_files(SCAN)
     job = row(page, SCAN.name)
     expect(job.get_by_text("Done in")).to_be_visible()
@@ -48,7 +48,9 @@ def test_a_scan_is_uploaded_read_and_downloaded(page: Page, tmp_path: Path) -> N
     assert "garden" in text_of(pdf.read_bytes())
 
 
-def test_the_bar_moves_page_by_page_and_the_pages_can_be_read(page: Page, stack: Stack) -> None:
+def test_the_bar_moves_page_by_page_and_finished_pages_can_be_viewed(
+    page: Page, stack: Stack
+) -> None:
     name = "moves.pdf"
     document = documents.scan("A garden", "A kitchen and a door", "Another")
     ask_for_fault(page, "fault: gate")
@@ -85,7 +87,7 @@ def test_the_bar_moves_page_by_page_and_the_pages_can_be_read(page: Page, stack:
         page.screenshot(path=Path(picture_of_viewer) / "viewer.png")
 
 
-def test_jobs_survive_a_reload_and_can_be_linked_to(page: Page, stack: Stack) -> None:
+def test_jobs_survive_a_reload_and_have_links(page: Page, stack: Stack) -> None:
     page.get_by_label("Choose files").set_input_files([picture("kept.png", "remember me")])
     job = row(page, "kept.png")
     expect(job.get_by_text("Done in")).to_be_visible()
@@ -103,7 +105,7 @@ def test_jobs_survive_a_reload_and_can_be_linked_to(page: Page, stack: Stack) ->
     expect(viewer.get_by_label("Text of the page")).to_contain_text("remember me")
 
 
-def test_a_running_job_is_cancelled_run_again_and_deleted(page: Page) -> None:
+def test_a_running_job_is_cancelled_retried_and_deleted(page: Page) -> None:
     ask_for_fault(page, "fault: gate")
     page.get_by_label("Choose files").set_input_files([picture("again.png", "again")])
     job = row(page, "again.png")
@@ -118,7 +120,7 @@ def test_a_running_job_is_cancelled_run_again_and_deleted(page: Page) -> None:
     expect(page.get_by_role("heading", name="again.png")).to_have_count(0)
 
 
-def test_a_refused_file_says_what_to_do(page: Page) -> None:
+def test_a_refused_file_shows_what_to_do(page: Page) -> None:
     nothing = {"name": "nothing.pdf", "mimeType": "application/pdf", "buffer": b""}
     broken = {"name": "<b>broken</b>.pdf", "mimeType": "application/pdf", "buffer": b"%PDF-1.7 <"}
     page.get_by_label("Choose files").set_input_files([nothing, broken])
@@ -131,7 +133,7 @@ def test_a_refused_file_says_what_to_do(page: Page) -> None:
     expect(page.get_by_role("heading", name="<b>broken</b>.pdf")).to_have_count(0)
 
 
-def test_choices_are_remembered(page: Page) -> None:
+def test_settings_are_remembered(page: Page) -> None:
     page.get_by_label("German").check()
     page.get_by_label("English").uncheck()
     page.get_by_label("Straighten").check()
@@ -145,7 +147,7 @@ def test_choices_are_remembered(page: Page) -> None:
     expect(page.get_by_label("English")).to_be_checked()
 
 
-def test_the_page_works_by_keyboard_alone(page: Page) -> None:
+def test_the_page_can_be_used_with_the_keyboard_alone(page: Page) -> None:
     page.get_by_label("Choose files").set_input_files([picture("keys.png", "keyboard")])
     expect(row(page, "keys.png").get_by_text("Done in")).to_be_visible()
     for _ in range(60):
@@ -160,7 +162,7 @@ def test_the_page_works_by_keyboard_alone(page: Page) -> None:
     expect(page.get_by_role("dialog", name="keys.png")).to_be_hidden()
 
 
-def test_a_lost_connection_is_said_and_comes_back(page: Page) -> None:
+def test_a_lost_connection_is_reported_and_recovers(page: Page) -> None:
     page.context.set_offline(True)
     page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
     expect(page.get_by_text("Connection lost, retrying")).to_be_visible()
@@ -170,7 +172,7 @@ def test_a_lost_connection_is_said_and_comes_back(page: Page) -> None:
     expect(page.get_by_text("Connection lost, retrying")).to_be_hidden()
 
 
-def test_the_pages_about_the_api_need_nobody_else(page: Page, stack: Stack) -> None:
+def test_the_api_pages_need_no_other_hosts(page: Page, stack: Stack) -> None:
     page.goto(f"{stack.url}/docs")
     expect(page.get_by_role("heading", name="Errors")).to_be_visible()
     assert page.locator("#error-pdf_encrypted").inner_text().startswith("pdf_encrypted")
@@ -180,7 +182,7 @@ def test_the_pages_about_the_api_need_nobody_else(page: Page, stack: Stack) -> N
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_nothing_runs_out_of_a_phone(page: Page, scheme: str) -> None:
+def test_the_layout_fits_a_phone(page: Page, scheme: str) -> None:
     page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
     page.set_viewport_size({"width": 360, "height": 740})
     name = "a-very-long-name-without-a-break-" * 5 + ".png"
@@ -203,7 +205,7 @@ def test_nothing_runs_out_of_a_phone(page: Page, scheme: str) -> None:
         page.screenshot(path=Path(folder) / f"phone-{scheme}.png")
 
 
-def test_a_link_to_what_is_not_there_says_so_and_stays_said(page: Page) -> None:
+def test_a_link_to_an_unknown_document_keeps_showing_that_it_is_unknown(page: Page) -> None:
     page.evaluate("location.hash = 'job=00000000-0000-4000-8000-000000000000'")
     notice = page.get_by_text("The job does not exist.")
     expect(notice).to_be_visible()
@@ -213,7 +215,7 @@ def test_a_link_to_what_is_not_there_says_so_and_stays_said(page: Page) -> None:
     expect(notice).to_be_visible()
 
 
-def test_many_files_are_uploaded_in_turn(page: Page) -> None:
+def test_many_files_are_uploaded_one_after_the_other(page: Page) -> None:
     page.evaluate(
         """() => {
           const send = XMLHttpRequest.prototype.send;

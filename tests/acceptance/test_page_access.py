@@ -1,4 +1,4 @@
-"""The web page for everybody: WCAG 2.2 AA by axe, keyboard, languages, and what it weighs."""
+"""Accessibility of the web page: WCAG 2.2 AA with axe, keyboard, languages, and download size."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from tests.conftest import Stack, submit, wait_for_end, wait_until
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.xdist_group("stack")]
 
-#: Bytes of all that a first visit needs but the documents themselves, as they are on disk.
+#: Bytes on disk of everything that a first visit loads, without documents.
 MOST_BYTES = 100_000
 
 
 @pytest.fixture(scope="module")
 def book(stack: Stack) -> dict[str, Any]:
-    """A document that was read."""
+    """Returns a finished document."""
     with stack.client() as http:
         sent = submit(http, ("access.pdf", documents.scan("The garden", "The kitchen")))
         return wait_for_end(http, sent.json())
 
 
-#: How people come: by language, width and scheme.
+#: Combinations of language, width and color scheme.
 VISITORS = {
     "english": {},
     "german in the dark": {"locale": "de-DE", "color_scheme": "dark"},
@@ -40,7 +40,7 @@ VISITORS = {
 
 @contextlib.contextmanager
 def waiting(stack: Stack) -> Iterator[None]:
-    """A document that is being read for the time of the block, and whose row stays as it is."""
+    """Keeps a document running during the block, which keeps its list entry unchanged."""
     with stack.client() as http:
         made = submit(http, ("waits.pdf", documents.scan("w")), title="fault: gate").json()
         try:
@@ -51,14 +51,14 @@ def waiting(stack: Stack) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("visitor", VISITORS)
-def test_list_questions_and_viewer_are_accessible(
+def test_list_dialogs_and_viewer_are_accessible(
     browser: Browser, stack: Stack, book: dict[str, Any], visitor: str
 ) -> None:
     with waiting(stack), visit(browser, stack, **VISITORS[visitor]) as page:
         expect(row(page, "waits.pdf").get_by_role("progressbar")).to_be_visible()
         page.locator("form details summary").click()
         check(page)
-        # Alone, as a menu covers what is below it, as long as it is open.
+        # Tested separately, because an open menu covers what is below it.
         row(page, "access.pdf").locator(".actions summary").click()
         check(page, within="details[open] .menu")
 
@@ -88,11 +88,11 @@ def test_the_other_pages_are_accessible(
         check(page)
 
 
-# By keyboard alone
+# Keyboard
 
 
 def tab_to(page: Page, arrived: Callable[[], bool], key: str = "Tab") -> None:
-    """Presses Tab until it is there; the focus must be seen at each step."""
+    """Presses Tab until the element is focused; the focus must be visible at each step."""
     for _ in range(60):
         page.keyboard.press(key)
         seen = page.evaluate(
@@ -110,7 +110,7 @@ def tab_to(page: Page, arrived: Callable[[], bool], key: str = "Tab") -> None:
     raise AssertionError("it cannot be reached by Tab")
 
 
-def test_all_can_be_done_by_keyboard_and_the_focus_is_seen(
+def test_everything_can_be_done_with_the_keyboard_and_the_focus_is_visible(
     browser: Browser, stack: Stack, book: dict[str, Any]
 ) -> None:
     with visit(browser, stack) as page:
@@ -148,7 +148,7 @@ def test_all_can_be_done_by_keyboard_and_the_focus_is_seen(
         expect(page.get_by_role("link", name="hOCR: access.pdf")).to_be_hidden()
 
 
-def test_nothing_moves_for_those_who_do_not_want_it(browser: Browser, stack: Stack) -> None:
+def test_nothing_moves_with_reduced_motion(browser: Browser, stack: Stack) -> None:
     moving = """[...document.querySelectorAll("*")].map(e => getComputedStyle(e).transitionDuration)
       .filter(time => time !== "0s").length"""
     with visit(browser, stack) as page:
@@ -162,7 +162,7 @@ def test_nothing_moves_for_those_who_do_not_want_it(browser: Browser, stack: Sta
 # Languages
 
 
-def test_the_page_speaks_german_and_remembers_what_was_chosen(
+def test_the_page_supports_german_and_remembers_the_choice(
     browser: Browser, stack: Stack, book: dict[str, Any]
 ) -> None:
     with visit(browser, stack, locale="de-AT") as page:
@@ -182,11 +182,11 @@ def test_the_page_speaks_german_and_remembers_what_was_chosen(
         expect(page.get_by_text("in den Sprachen Deutsch, Englisch")).to_be_visible()
 
 
-# What it weighs, and what browsers need to install it
+# Download size, and installation in browsers
 
 
 def test_a_first_visit_is_light(browser: Browser, stack: Stack) -> None:
-    """By the longest of the languages, with what is loaded for reading a document apart."""
+    """With the largest of the languages, and with the viewer, which is loaded later."""
     sizes: dict[str, int] = {}
     with visit(browser, stack, "/docs", fresh=True, locale="de") as page:
         page.on("response", lambda answer: sizes.update({answer.url: len(answer.body())}))
@@ -202,7 +202,7 @@ def test_a_first_visit_is_light(browser: Browser, stack: Stack) -> None:
     assert sum(ours.values()) < MOST_BYTES
 
 
-def test_what_was_loaded_once_is_not_sent_again(browser: Browser, stack: Stack) -> None:
+def test_cached_files_are_not_sent_again(browser: Browser, stack: Stack) -> None:
     with stack.client() as http:
         for path in ("/static/app.js", "/static/style.css", "/static/icon-192.png"):
             first = http.get(path)
@@ -216,7 +216,7 @@ def test_the_page_can_be_installed(browser: Browser, stack: Stack) -> None:
         manifest = session.send("Page.getAppManifest")
         problems = session.send("Page.getInstallabilityErrors")["installabilityErrors"]
     assert manifest["errors"] == []
-    # Contexts of tests are private windows, in which nothing is installed.
+    # Contexts of tests are private windows, where nothing can be installed.
     assert {row["errorId"] for row in problems} <= {"in-incognito"}
     described = json.loads(manifest["data"])
     with stack.client() as http:
@@ -228,7 +228,7 @@ def test_the_page_can_be_installed(browser: Browser, stack: Stack) -> None:
                 assert f"{width}x{height}" == icon["sizes"]
 
 
-def test_somebody_who_looks_elsewhere_is_told_when_a_document_is_done(
+def test_a_user_of_another_tab_is_notified_when_a_document_is_done(
     browser: Browser, stack: Stack
 ) -> None:
     with waiting(stack), visit(browser, stack, permissions=["notifications"]) as page:

@@ -1,4 +1,4 @@
-"""The proxies that docs/how-to/proxy.md shows: its very configurations, in front of a stack."""
+"""The reverse proxy configurations of docs/how-to/proxy.md, in front of a stack."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.xdist_group("stack")]
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "proxy.md"
 
-#: All of 127.0.0.0/8 is this machine's, so a client can have an address of its own.
+#: All of 127.0.0.0/8 is loopback, which gives each client its own IP address.
 CLIENT = "127.0.0.2"
 
 
@@ -34,7 +34,7 @@ def block(language: str) -> str:
 
 
 def nginx(folder: Path, stack: Stack, certificate: Path, port: int) -> list[str]:
-    """The command that runs nginx with the page's servers."""
+    """Returns the command that runs nginx with the servers of the guide."""
     servers = block("nginx")
     for ours, theirs in (
         (r"listen (\[::\]:)443 ssl;", ""),
@@ -62,7 +62,7 @@ def nginx(folder: Path, stack: Stack, certificate: Path, port: int) -> list[str]
 
 
 def caddy(folder: Path, stack: Stack, certificate: Path, port: int) -> list[str]:
-    """The command that runs Caddy with the page's site."""
+    """Returns the command that runs Caddy with the site of the guide."""
     program = shutil.which("caddy")
     assert program, "Caddy is not installed; scripts/setup --dev installs it"
     site = block("caddy").replace("127.0.0.1:8000", stack.url)
@@ -75,7 +75,7 @@ def caddy(folder: Path, stack: Stack, certificate: Path, port: int) -> list[str]
 
 @pytest.fixture(scope="module")
 def behind(stack: Stack) -> Iterator[Stack]:
-    """A web server that knows of a proxy in front of it."""
+    """Runs a web server that is configured for a proxy."""
     settings = {"OCR_TRUSTED_PROXIES": "1", "OCR_HOSTS": "ocr.example", "OCR_ACCESS": "open"}
     with another_web(stack, **settings, OCR_LOG_LEVEL="DEBUG", OCR_LOG_FORMAT="json") as web:
         yield web
@@ -85,7 +85,7 @@ def behind(stack: Stack) -> Iterator[Stack]:
 def proxy(
     request: pytest.FixtureRequest, behind: Stack, tmp_path: Path
 ) -> Iterator[Callable[[], httpx.Client]]:
-    """A proxy in front of the stack; makes clients that reach it by https and its name."""
+    """Runs a proxy in front of the stack; returns a function that creates its HTTPS clients."""
     authority, port = trustme.CA(), free_port()
     certificate = tmp_path / "certificate.pem"
     authority.issue_cert("ocr.example").private_key_and_cert_chain_pem.write_to_path(certificate)
@@ -117,18 +117,18 @@ def proxy(
 
 
 class _Named(httpx.HTTPTransport):
-    """Connects to an address, and asks there for the name that the certificate is made for."""
+    """Connects to an IP address, and requests the host name of the certificate there."""
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         request.extensions["sni_hostname"] = "ocr.example"
         return super().handle_request(request)
 
 
-def test_a_document_goes_through_a_proxy_as_without(
+def test_a_document_is_processed_through_a_proxy(
     proxy: Callable[[], httpx.Client], behind: Stack, tmp_path: Path
 ) -> None:
     with proxy() as http:
-        # 8 MB, which nginx would write to its disk if it were to keep bodies.
+        # 8 MB, which nginx would write to its disk if it buffered bodies.
         answer = submit(http, ("scan.pdf", documents.scan("garden") + b"\n" * 8_000_000))
         assert answer.status_code == 202, answer.text
         job = answer.json()
@@ -144,13 +144,13 @@ def test_a_document_goes_through_a_proxy_as_without(
     assert not log.exists() or "buffered to a temporary file" not in log.read_text()
 
 
-def test_the_server_learns_who_asks_and_cannot_be_told_otherwise(
+def test_the_server_sees_the_clients_ip_address_and_ignores_forged_headers(
     proxy: Callable[[], httpx.Client], behind: Stack
 ) -> None:
     with proxy() as http:
         http.get("/v1/options?from=here")
         http.get("/v1/languages", headers={"X-Forwarded-For": "192.0.2.7"})
-        # What the page sends: the name that it was called by, and the protocol.
+        # What the page sends: its own host name and protocol.
         nothing = f"/v1/jobs/{uuid4()}/cancel"
         same = http.post(nothing, headers={"Origin": f"https://{http.headers['Host']}"})
         other = http.post(nothing, headers={"Origin": "https://elsewhere.example"})

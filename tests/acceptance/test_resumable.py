@@ -1,4 +1,4 @@
-"""Uploads that go on after the line broke: a real tus client, a server that is killed, Chromium."""
+"""Resumable uploads: a real tus client, a server that is killed, Chromium."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def http(stack: Stack) -> Iterator[httpx.Client]:
 
 
 def heavy(text: str, size: int) -> bytes:
-    """A page that is read quickly, in a file of at least so many bytes."""
+    """Returns a page that is quickly processed, in a file of at least this many bytes."""
     with pikepdf.open(io.BytesIO(documents.scan(text))) as pdf:
         pdf.Root.Ballast = pdf.make_stream(os.urandom(size))
         return documents.saved(pdf)
@@ -53,7 +53,7 @@ def content(stack: Stack, address: str) -> Path:
     return stack.data_dir / "resumable" / address.rpartition("/")[2] / "content"
 
 
-def test_a_tus_client_goes_on_after_the_server_was_killed(stack: Stack, http: httpx.Client) -> None:
+def test_a_tus_client_resumes_after_the_server_was_killed(stack: Stack, http: httpx.Client) -> None:
     whole = heavy("resumed", 3_000_000)
     client = TusClient(f"{stack.url}/v1/uploads")
     first = client.uploader(
@@ -65,7 +65,7 @@ def test_a_tus_client_goes_on_after_the_server_was_killed(stack: Stack, http: ht
     first.upload(stop_at=600_000)
     address = str(first.url)
 
-    # Another client sends the rest in one piece, and the server is killed in the middle of it.
+    # Another client sends the rest in one chunk, and the server is killed in the middle of it.
     with socket.create_connection(("127.0.0.1", stack.port)) as line:
         head = (
             f"PATCH {address.removeprefix(stack.url)} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
@@ -111,11 +111,11 @@ def test_two_uploads_become_one_pdf(stack: Stack, http: httpx.Client) -> None:
     assert said.index("garden") < said.index("river")
 
 
-# The page
+# The web page
 
 
 class Sent:
-    """The pieces that a page has sent: the offset of each."""
+    """Records the offsets of the chunks that a page sends."""
 
     def __init__(self, page: Page) -> None:
         self.offsets: list[int] = []
@@ -126,7 +126,7 @@ class Sent:
             self.offsets.append(int(request.headers["upload-offset"]))
 
     def check(self) -> None:
-        """Makes sure that an upload broke off once, and went on from what had arrived."""
+        """Checks that an upload was interrupted once, and resumed from the received bytes."""
         assert len(self.offsets) >= 2
         assert self.offsets[0] == 0
         assert self.offsets == sorted(set(self.offsets))
@@ -134,7 +134,7 @@ class Sent:
 
 @pytest.fixture
 def page(browser: Browser, stack: Stack) -> Iterator[Page]:
-    """The page, which must have nothing to complain."""
+    """The web page, which must not log errors."""
     context = browser.new_context()
     opened = context.new_page()
     errors: list[str] = []
@@ -154,9 +154,9 @@ def page(browser: Browser, stack: Stack) -> Iterator[Page]:
 
 @pytest.fixture
 def line(page: Page) -> Callable[[int], None]:
-    """Sets how many bytes a second the page may upload; -1: any number.
+    """Returns a function that limits the page's upload rate in bytes per second; -1: no limit.
 
-    At first so few that a test acts long before the upload is over.
+    The initial limit is so low that a test can act long before the upload ends.
     """
     session = page.context.new_cdp_session(page)
     session.send("Network.enable")
@@ -170,13 +170,13 @@ def line(page: Page) -> Callable[[int], None]:
 
 
 def finished(page: Page, http: httpx.Client, name: str, whole: bytes) -> None:
-    """Waits until the page shows a job as done, which must be the only one of that file."""
+    """Waits until the page shows a job as done; it must be the only job of that file."""
     expect(row(page, name).get_by_text("Done in")).to_be_visible()
     jobs = [job for job in http.get("/v1/jobs").json()["jobs"] if job["input"]["name"] == name]
     assert [job["input"]["sha256"] for job in jobs] == [hashlib.sha256(whole).hexdigest()]
 
 
-def test_the_page_goes_on_after_the_server_was_killed(
+def test_the_page_resumes_after_the_server_was_killed(
     page: Page, line: Callable[[int], None], stack: Stack, http: httpx.Client, tmp_path: Path
 ) -> None:
     sent = Sent(page)
@@ -193,7 +193,7 @@ def test_the_page_goes_on_after_the_server_was_killed(
     sent.check()
 
 
-def test_the_page_goes_on_with_a_file_after_it_was_loaded_anew(
+def test_the_page_resumes_an_upload_after_it_was_reloaded(
     page: Page, line: Callable[[int], None], http: httpx.Client, tmp_path: Path
 ) -> None:
     sent = Sent(page)
@@ -213,7 +213,7 @@ def test_the_page_goes_on_with_a_file_after_it_was_loaded_anew(
 
 
 @pytest.mark.usefixtures("line")
-def test_an_upload_of_the_page_that_is_cancelled_leaves_nothing(
+def test_a_cancelled_upload_of_the_page_leaves_nothing(
     page: Page, stack: Stack, tmp_path: Path
 ) -> None:
     file = tmp_path / "Not now.pdf"

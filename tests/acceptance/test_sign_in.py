@@ -1,4 +1,4 @@
-"""Signing in on the web page, in a real Chromium, where the server asks for tokens."""
+"""Signing in on the web page, in a real Chromium, if the server requires tokens."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.xdist_group("closed")]
 
 @pytest.fixture
 def page(browser: Browser, closed: Stack) -> Iterator[Page]:
-    """The page as somebody sees it who comes for the first time."""
+    """Opens the page like a first visit."""
     with visit(browser, closed) as opened:
         expect(dialog(opened)).to_be_visible()
         yield opened
@@ -52,7 +52,7 @@ def picture_of(page: Page, name: str) -> None:
         page.screenshot(path=Path(folder) / f"{name}.png")
 
 
-def test_somebody_signs_in_reads_a_document_and_signs_out(
+def test_a_user_signs_in_processes_a_document_and_signs_out(
     page: Page, closed: Stack, tmp_path: Path
 ) -> None:
     picture_of(page, "sign-in")
@@ -102,7 +102,9 @@ def test_signing_in_is_accessible(page: Page, scheme: str) -> None:
     check(page)
 
 
-def test_no_script_can_read_the_token_and_nothing_else_keeps_it(page: Page, closed: Stack) -> None:
+def test_no_script_can_read_the_token_and_it_is_stored_nowhere_else(
+    page: Page, closed: Stack
+) -> None:
     token = make_token(closed, "submit", "read")
     sign_in(page, token)
     expect(page.get_by_label("English")).to_be_visible()
@@ -114,7 +116,9 @@ def test_no_script_can_read_the_token_and_nothing_else_keeps_it(page: Page, clos
     assert token[-64:] not in page.evaluate(kept)
 
 
-def test_a_wrong_token_is_said_and_can_be_put_right_by_keyboard(page: Page, closed: Stack) -> None:
+def test_a_wrong_token_is_reported_and_can_be_corrected_with_the_keyboard(
+    page: Page, closed: Stack
+) -> None:
     expect(page.get_by_label("Token")).to_be_focused()
     page.keyboard.press("Enter")
     expect(dialog(page)).to_be_visible()
@@ -134,14 +138,14 @@ def test_a_wrong_token_is_said_and_can_be_put_right_by_keyboard(page: Page, clos
     expect(dialog(page)).to_be_hidden()
 
 
-def test_a_token_that_may_only_read_shows_no_way_to_send(page: Page, closed: Stack) -> None:
+def test_a_token_with_the_scope_read_only_shows_no_upload(page: Page, closed: Stack) -> None:
     sign_in(page, make_token(closed, "read"))
 
     expect(page.get_by_text("Nothing here yet")).to_be_visible()
     expect(page.get_by_label("Choose files")).to_be_hidden()
 
 
-def test_a_token_that_may_not_read_is_of_no_use_here(page: Page, closed: Stack) -> None:
+def test_a_token_without_the_scope_read_cannot_sign_in(page: Page, closed: Stack) -> None:
     page.get_by_label("Token").fill(make_token(closed, "submit"))
     page.get_by_role("button", name="Sign in").click()
 
@@ -149,7 +153,7 @@ def test_a_token_that_may_not_read_is_of_no_use_here(page: Page, closed: Stack) 
     assert page.context.cookies() == []
 
 
-def test_when_the_token_is_revoked_the_page_asks_anew_and_shows_nothing_to_another(
+def test_when_the_token_is_revoked_the_page_asks_again_and_shows_nothing_to_another_user(
     page: Page, closed: Stack
 ) -> None:
     token = make_token(closed, "submit", "read")
@@ -166,7 +170,7 @@ def test_when_the_token_is_revoked_the_page_asks_anew_and_shows_nothing_to_anoth
     expect(page.get_by_role("heading", name="secret.png")).to_have_count(0)
 
 
-def test_an_upload_goes_on_after_signing_in_again(page: Page, closed: Stack) -> None:
+def test_an_upload_resumes_after_signing_in_again(page: Page, closed: Stack) -> None:
     token = make_token(closed, "submit", "read")
     sign_in(page, token)
     expect(page.get_by_label("English")).to_be_visible()
@@ -179,7 +183,7 @@ def test_an_upload_goes_on_after_signing_in_again(page: Page, closed: Stack) -> 
     expect(row(page, SCAN.name).get_by_text("Done in")).to_be_visible()
 
 
-def test_one_sees_only_ones_own_documents(page: Page, closed: Stack) -> None:
+def test_users_see_only_their_own_documents(page: Page, closed: Stack) -> None:
     other = {"Authorization": f"Bearer {make_token(closed, 'submit', 'read')}"}
     with httpx.Client(base_url=closed.url, headers=other, timeout=60) as http:
         job = submit(http, SCAN).json()
@@ -209,7 +213,7 @@ def test_the_dialog_fits_a_phone(page: Page, scheme: str) -> None:
 def test_a_page_of_another_origin_can_neither_change_nor_read_anything(
     page: Page, closed: Stack
 ) -> None:
-    """A page on another port of this machine: to cookies it is the same site."""
+    """A page on another port of this host, which is the same site for cookies."""
     sign_in(page, make_token(closed, "submit", "read"))
     there = page.context.new_page()
     there.route(

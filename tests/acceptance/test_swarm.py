@@ -1,4 +1,4 @@
-"""Devices read the pages of a document: real clients in processes of their own."""
+"""Distributed OCR of a document with real clients, in their own processes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PAGE = DATA / "huckleberry-finn-p22.pdf"
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A worker that leaves reading to devices for as long as any come."""
+    """A worker that leaves OCR to devices as long as there are any."""
     with running_stack(
         tmp_path_factory.mktemp("swarm"),
         OCR_WORKER_PROCESSES="1",
@@ -57,7 +57,7 @@ class Device:
 
 @contextlib.contextmanager
 def device(stack: Stack, name: str) -> Iterator[Device]:
-    """`ocr-tasks swarm join` for the time of the block."""
+    """Runs `ocr-tasks swarm join` for the duration of the block."""
     command = [sys.executable, "-m", "ocr_tasks.cli", "swarm", "join", stack.url, "--jobs", "1"]
     log = stack.log.with_name(f"device-{name}")
     with log.open("wb") as words:
@@ -76,27 +76,27 @@ def done_by(http: httpx.Client) -> dict[str, int]:
 
 
 def open_pages(http: httpx.Client) -> dict[str, int]:
-    """How many pages each device has at the moment."""
+    """Returns the number of pages that each device currently has."""
     rows = http.get("/v1/swarm/devices").json()["devices"]
     return {row["name"].rpartition("/")[2]: row["open"] for row in rows}
 
 
 @dataclass
 class Held:
-    """A browser that reads one page at a time, and waits for the first page's image."""
+    """A browser that processes one page at a time, and waits for the first page's image."""
 
     page: Page
     images: list[Route] = field(default_factory=list)
 
     def release(self) -> None:
-        """Lets it go on."""
+        """Lets the browser continue."""
 
         def held() -> bool:
-            self.page.wait_for_timeout(50)  # Playwright sees to the page meanwhile
+            self.page.wait_for_timeout(50)  # meanwhile, Playwright handles events
             return bool(self.images)
 
         wait_until(held)
-        # `unroute` ends interception, after which a route that is held cannot be continued.
+        # `unroute` ends the interception, after which a route that is held cannot be continued.
         for route in self.images:
             route.continue_()
         self.page.unroute("**/image")
@@ -119,19 +119,19 @@ def joined_page(browser: Browser, stack: Stack, name: str) -> Iterator[Held]:
 
 
 def document() -> tuple[str, bytes]:
-    """A page that takes a while, so that a device can be ended in the middle, and five others."""
+    """Returns a document with a slow page, during which a device can be ended, and five others."""
     light = documents.scan("one of five", "the second", "then a third", "a fourth", "the last")
     with pikepdf.open(PAGE) as whole, pikepdf.open(io.BytesIO(light)) as rest:
         whole.pages.extend(rest.pages)
         return ("six.pdf", documents.saved(whole))
 
 
-def test_clients_and_browsers_read_a_document_although_some_die(
+def test_clients_and_browsers_process_a_document_although_some_die(
     stack: Stack, http: httpx.Client, browser: Browser
 ) -> None:
     before = Counter(done_by(http))
     job = submit(http, document(), engine="swarm").json()
-    # One after the other, so that each has a page whatever the machine is busy with.
+    # One after the other, which gives each of them a page regardless of the load.
     with device(stack, "victim") as victim:
         wait_until(lambda: open_pages(http).get("victim"), 240)
         victim.process.kill()
@@ -160,7 +160,7 @@ def test_clients_and_browsers_read_a_document_although_some_die(
 
 
 @pytest.mark.xdist_group("single")
-def test_without_any_device_the_worker_reads(single: Stack) -> None:
+def test_without_any_device_the_worker_processes_the_pages(single: Stack) -> None:
     with single.client() as http:
         scan = ("a.pdf", documents.scan("one", "two", "three"))
         job = wait_for_end(http, submit(http, scan, engine="swarm").json())
@@ -169,7 +169,9 @@ def test_without_any_device_the_worker_reads(single: Stack) -> None:
         assert "two" in http.get(f"/v1/jobs/{job['id']}/text").text
 
 
-def test_a_page_that_devices_cannot_read_is_read_here(stack: Stack, http: httpx.Client) -> None:
+def test_a_page_that_devices_fail_is_processed_by_the_worker(
+    stack: Stack, http: httpx.Client
+) -> None:
     job = submit(http, ("a.pdf", documents.scan("difficult")), engine="swarm").json()
     for number in range(3):
         asked = {"device": f"blind {number}"}
@@ -187,7 +189,7 @@ def test_a_page_that_devices_cannot_read_is_read_here(stack: Stack, http: httpx.
     assert "difficult" in http.get(f"/v1/jobs/{job['id']}/text").text
 
 
-def test_a_cancelled_job_wants_its_pages_back(stack: Stack, http: httpx.Client) -> None:
+def test_a_cancelled_job_withdraws_its_pages(stack: Stack, http: httpx.Client) -> None:
     job = submit(http, ("a.pdf", documents.scan("one", "two")), engine="swarm").json()
 
     def lease() -> list[dict[str, str]]:
@@ -204,7 +206,7 @@ def test_a_cancelled_job_wants_its_pages_back(stack: Stack, http: httpx.Client) 
     wait_until(lambda: http.get("/v1/swarm").json()["waiting"] == 0 or not lease())
 
 
-def test_devices_and_jobs_go_on_when_the_server_comes_back(
+def test_devices_and_jobs_continue_when_the_server_is_back(
     stack: Stack, http: httpx.Client
 ) -> None:
     with device(stack, "patient") as patient:
@@ -224,7 +226,7 @@ def test_devices_and_jobs_go_on_when_the_server_comes_back(
         assert done_by(http)["patient"] == 3
 
 
-def test_jobs_that_did_not_ask_are_not_handed_out(stack: Stack, http: httpx.Client) -> None:
+def test_pages_of_other_jobs_are_not_leased(stack: Stack, http: httpx.Client) -> None:
     job = submit(http, ("a.pdf", documents.scan("private"))).json()
     handed = []
     while http.get(f"/v1/jobs/{job['id']}").json()["state"] in ("queued", "running"):
@@ -234,7 +236,7 @@ def test_jobs_that_did_not_ask_are_not_handed_out(stack: Stack, http: httpx.Clie
     assert handed == []
 
 
-def test_devices_help_where_all_workers_are_busy(stack: Stack, http: httpx.Client) -> None:
+def test_devices_help_if_all_workers_are_busy(stack: Stack, http: httpx.Client) -> None:
     before = http.get("/v1/swarm").json()["transcripts"]
     with device(stack, "helper"):
         wait_until(lambda: "helper" in done_by(http), 240)

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.acceptance
 
 VENDOR = Path(__file__).parents[2] / "web" / "site" / "static" / "swarm" / "vendor"
 
-#: An entry of EXIF that says that the image lies on its side. It does not.
+#: An EXIF entry with a wrong orientation: the image is upright.
 ON_ITS_SIDE = 6
 
 
@@ -33,7 +33,7 @@ def assets() -> None:
 
 @pytest.fixture(scope="module")
 def quiet(redis_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A web server whose pages nobody else reads, and each of them once."""
+    """A web server whose pages no worker processes, without cross-checks."""
     folder = tmp_path_factory.mktemp("swarm")
     once = {"OCR_SWARM_CHECK_SHARE": "0", "OCR_SWARM_FAILURES_MAX": "1"}
     with web_server(folder, f"{redis_server}?db=9", **once) as web:
@@ -49,7 +49,7 @@ def page(browser: Browser, quiet: Stack) -> Iterator[Page]:
 
 
 def opened(page: Page, stack: Stack) -> Iterator[Page]:
-    """A page that must ask nobody else for anything, and has nothing to complain about."""
+    """The page, which must not request anything from other hosts, and must not log errors."""
     wrong: list[str] = []
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
@@ -67,12 +67,12 @@ def opened(page: Page, stack: Stack) -> Iterator[Page]:
 
 
 def _expected(text: str) -> bool:
-    """What Chromium and Tesseract write by themselves about what the tests provoke."""
+    """Returns whether Chromium or Tesseract logs this because of what the tests provoke."""
     return text.startswith(("Failed to load resource", "Error in pix"))
 
 
 def manage(stack: Stack, *words: str) -> str:
-    """What `ocr-tasks swarm …` says."""
+    """Returns the output of `ocr-tasks swarm …`."""
     return run(stack, "swarm", *words)
 
 
@@ -83,7 +83,7 @@ def draw(path: Path, words: str, **options: object) -> None:
 
 
 def load(stack: Stack, folder: Path, **images: str) -> Path:
-    """Has PNG images with these words wait; gives the folder of their transcripts."""
+    """Loads PNG images with these words; returns the folder of their transcripts."""
     folder.mkdir(exist_ok=True)
     for name, words in images.items():
         draw(folder / f"{name}.png", words)
@@ -97,7 +97,7 @@ def counts(stack: Stack) -> dict[str, int]:
 
 
 def until(page: Page, question: Callable[[], object]) -> None:
-    """Waits for a true answer, while Playwright goes on seeing to the page."""
+    """Waits until the result is true, while Playwright handles events."""
 
     def ask() -> object:
         page.wait_for_timeout(50)
@@ -119,7 +119,7 @@ def picture_of(page: Page, name: str) -> None:
         page.screenshot(path=Path(folder) / f"swarm-{name}.png")
 
 
-def test_a_browser_reads_the_pages_of_a_collection(
+def test_a_browser_processes_the_pages_of_a_collection(
     page: Page, quiet: Stack, tmp_path: Path
 ) -> None:
     folder = tmp_path / "letters"
@@ -144,10 +144,10 @@ def test_a_browser_reads_the_pages_of_a_collection(
     expect(page.locator("#done")).to_have_text("3")
 
 
-def test_who_leaves_gives_back_what_is_not_read(page: Page, quiet: Stack, tmp_path: Path) -> None:
+def test_leaving_releases_unfinished_pages(page: Page, quiet: Stack, tmp_path: Path) -> None:
     load(quiet, tmp_path / "held", one="not today")
     held: list[Route] = []
-    page.route("**/image", lambda route: held.append(route))  # it never comes
+    page.route("**/image", lambda route: held.append(route))  # it never arrives
     join(page)
     until(page, lambda: counts(quiet)["leased"] == 1)
     state(page, "Processing pages")
@@ -164,7 +164,7 @@ def test_who_leaves_gives_back_what_is_not_read(page: Page, quiet: Stack, tmp_pa
         route.abort()
 
 
-def test_a_page_that_cannot_be_read_is_reported(page: Page, quiet: Stack, tmp_path: Path) -> None:
+def test_a_page_that_fails_is_reported(page: Page, quiet: Stack, tmp_path: Path) -> None:
     load(quiet, tmp_path / "broken", one="never seen")
     page.route("**/image", lambda route: route.fulfill(body=b"\x89PNG no more"))
     join(page)
@@ -175,9 +175,7 @@ def test_a_page_that_cannot_be_read_is_reported(page: Page, quiet: Stack, tmp_pa
     state(page, "Waiting for pages")
 
 
-def test_the_lease_of_a_page_that_takes_long_is_renewed(
-    page: Page, quiet: Stack, tmp_path: Path
-) -> None:
+def test_the_lease_of_a_slow_page_is_renewed(page: Page, quiet: Stack, tmp_path: Path) -> None:
     load(quiet, tmp_path / "long", one="patience")
     held: list[Route] = []
     page.route("**/image", lambda route: held.append(route))
@@ -193,7 +191,7 @@ def test_the_lease_of_a_page_that_takes_long_is_renewed(
     expect(page.locator("#pages")).to_have_text("1")
 
 
-def test_without_tesseract_it_gives_pages_back_as_they_were_and_leaves(
+def test_without_tesseract_it_releases_its_pages_and_leaves(
     page: Page, quiet: Stack, tmp_path: Path
 ) -> None:
     load(quiet, tmp_path / "without", one="for others")
@@ -211,7 +209,7 @@ def test_without_tesseract_it_gives_pages_back_as_they_were_and_leaves(
     until(page, lambda: counts(quiet)["waiting"] == 1)
 
 
-def test_another_server_is_shown_and_nothing_is_asked_of_it(page: Page) -> None:
+def test_another_server_is_shown_and_not_contacted(page: Page) -> None:
     answer = {"pages": [], "retry_after": 2, "peer": "https://scans.example", "via": ["x"]}
     page.route("**/v1/swarm/leases", lambda route: route.fulfill(json=answer))
     join(page)
@@ -222,7 +220,7 @@ def test_another_server_is_shown_and_nothing_is_asked_of_it(page: Page) -> None:
     expect(link).to_be_hidden()
 
 
-def test_a_lost_connection_is_said_and_the_page_is_read_after_it(
+def test_a_lost_connection_is_reported_and_the_page_is_processed_later(
     page: Page, quiet: Stack, tmp_path: Path
 ) -> None:
     join(page)
@@ -236,7 +234,7 @@ def test_a_lost_connection_is_said_and_the_page_is_read_after_it(
     state(page, "Waiting for pages")
 
 
-def test_a_low_battery_pauses_it_unless_somebody_says_otherwise(
+def test_a_low_battery_pauses_it_unless_the_user_overrides_that(
     page: Page, quiet: Stack, tmp_path: Path
 ) -> None:
     page.add_init_script(
@@ -256,7 +254,7 @@ def test_a_low_battery_pauses_it_unless_somebody_says_otherwise(
     expect(page.get_by_label("the battery is low")).to_be_checked()
 
 
-def test_it_pauses_when_nobody_looks_for_long(page: Page) -> None:
+def test_it_pauses_when_the_tab_is_hidden_for_long(page: Page) -> None:
     hide = (
         "hidden => { Object.defineProperty(document, 'hidden', { value: hidden, configurable: true "
         "}); document.dispatchEvent(new Event('visibilitychange')); }"
@@ -275,7 +273,9 @@ def test_it_pauses_when_nobody_looks_for_long(page: Page) -> None:
     state(page, "Waiting for pages")
 
 
-def test_choices_are_remembered_and_the_main_page_leads_here(page: Page, quiet: Stack) -> None:
+def test_settings_are_remembered_and_the_main_page_links_to_this_one(
+    page: Page, quiet: Stack
+) -> None:
     page.goto(quiet.url)
     page.get_by_role("link", name="Swarm").click()
     made_up = re.compile("[a-z]+-[a-z]+-[0-9]+")
@@ -294,7 +294,7 @@ def test_choices_are_remembered_and_the_main_page_leads_here(page: Page, quiet: 
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_nothing_runs_out_of_a_phone(page: Page, quiet: Stack, tmp_path: Path, scheme: str) -> None:
+def test_the_layout_fits_a_phone(page: Page, quiet: Stack, tmp_path: Path, scheme: str) -> None:
     page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
     page.set_viewport_size({"width": 360, "height": 780})
     long = "a-very-long-name-without-a-break-" * 5
@@ -307,7 +307,7 @@ def test_nothing_runs_out_of_a_phone(page: Page, quiet: Stack, tmp_path: Path, s
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
 
 
-def test_where_tokens_are_needed_it_asks_for_one_that_may_read_pages(
+def test_with_access_control_it_asks_for_a_token_with_the_scope_swarm(
     browser: Browser, quiet: Stack, tmp_path: Path
 ) -> None:
     with another_web(quiet, OCR_ACCESS="tokens") as closed:
@@ -333,7 +333,7 @@ def test_where_tokens_are_needed_it_asks_for_one_that_may_read_pages(
             assert "waiting      1" in manage(closed, "stats")
             sign_in(page, make_token(closed, "swarm"))
 
-            # Such a token is of no use for documents, and the page of documents says so.
+            # Such a token cannot access documents, and the page of documents reports that.
             page.goto(closed.url)
             expect(dialog(page)).to_be_visible()
             expect(page.get_by_role("alert").filter(has_text="the scope read")).to_be_visible()

@@ -1,4 +1,4 @@
-"""Workers die, stand still and are restarted; Redis goes and comes back; no job is lost."""
+"""Workers are killed, suspended and restarted; Redis stops and starts; no job is lost."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def http(stack: Stack) -> Iterator[httpx.Client]:
 
 @contextlib.contextmanager
 def another_worker(stack: Stack) -> Iterator[subprocess.Popen[bytes]]:
-    """One more worker on the same data, killed at the end."""
+    """Runs another worker on the same data, and kills it at the end."""
     environment = stack.environment | {"OCR_WORKER_PROCESSES": "1"}
     others = workers(stack)
     with stack.log.open("ab") as words:
@@ -47,7 +47,7 @@ def another_worker(stack: Stack) -> Iterator[subprocess.Popen[bytes]]:
             stderr=words,
         )
     try:
-        # The others may be forgotten by then: one that stands still says nothing of itself.
+        # The others may have expired by then: a suspended worker does not report itself.
         wait_until(lambda: workers(stack) - others, 240)
         yield worker
     finally:
@@ -67,14 +67,14 @@ def workers(stack: Stack) -> set[str]:
 
 
 def main_process(stack: Stack) -> psutil.Process:
-    """The main process of the stack's worker."""
+    """Returns the main process of the stack's worker."""
     assert stack.process is not None
     children = psutil.Process(stack.process.pid).children()
     return next(child for child in children if "worker" in child.cmdline())
 
 
 def holder(stack: Stack, job: dict[str, Any]) -> int:
-    """The process that has a job; 0: none has."""
+    """Returns the process ID that has a job; 0: none."""
     name = store(stack).hget(f"celery-task-meta-{job['id']}", "holder")
     return int(str(name).rpartition(":")[2]) if name else 0
 
@@ -84,7 +84,7 @@ def done(http: httpx.Client, job: dict[str, Any]) -> int:
 
 
 def check_whole(http: httpx.Client, stack: Stack, job: dict[str, Any]) -> None:
-    """A job ended well, with the text of all pages, and nothing is left of its runs."""
+    """Checks that a job has succeeded with the text of all pages, and left no temporary files."""
     assert (job["state"], failures(job)) == ("succeeded", [])
     assert http.get(f"{job['links']['self']}/text").text.count(TEXT) == job["input"]["pages"]
     folder = stack.data_dir / "jobs" / job["id"][:2] / job["id"]
@@ -93,7 +93,7 @@ def check_whole(http: httpx.Client, stack: Stack, job: dict[str, Any]) -> None:
     assert store(stack).zscore("ocr:leases", job["id"]) is None
 
 
-def test_a_job_goes_on_when_its_process_is_killed(stack: Stack, http: httpx.Client) -> None:
+def test_a_job_resumes_when_its_process_is_killed(stack: Stack, http: httpx.Client) -> None:
     job = submit(http, pages(6), title="fault: gate 3,4,5,6").json()
     wait_until(lambda: done(http, job) == 2)
 
@@ -107,7 +107,7 @@ def test_a_job_goes_on_when_its_process_is_killed(stack: Stack, http: httpx.Clie
     check_whole(http, stack, ended)
 
 
-def test_a_job_goes_on_when_its_whole_worker_is_killed(stack: Stack, http: httpx.Client) -> None:
+def test_a_job_resumes_when_its_whole_worker_is_killed(stack: Stack, http: httpx.Client) -> None:
     job = submit(http, pages(6), title="fault: gate 3,4,5,6").json()
     hanging = submit(http, PAGE, title="fault: hang").json()
     wait_until(lambda: done(http, job) == 2 and programs(stack))
@@ -119,13 +119,13 @@ def test_a_job_goes_on_when_its_whole_worker_is_killed(stack: Stack, http: httpx
     ended = wait_for_end(http, job)
     assert ended["attempt"] == 2
     check_whole(http, stack, ended)
-    # What the dead worker had started is gone; the page that hangs hangs anew.
+    # Programs of the dead worker are gone; the page that hangs hangs again.
     wait_until(lambda: len(programs(stack)) == 1)
     http.post(f"{hanging['links']['self']}/cancel").raise_for_status()
     wait_until(lambda: not programs(stack))
 
 
-def test_a_worker_that_wakes_up_late_changes_nothing(stack: Stack, http: httpx.Client) -> None:
+def test_a_worker_that_resumes_late_changes_nothing(stack: Stack, http: httpx.Client) -> None:
     job = submit(http, pages(6), title="fault: gate 3,4,5,6").json()
     wait_until(lambda: done(http, job) == 2)
     main = main_process(stack)
@@ -140,10 +140,11 @@ def test_a_worker_that_wakes_up_late_changes_nothing(stack: Stack, http: httpx.C
             check_whole(http, stack, ended)
             assert ended["attempt"] == 2
             for process in asleep:
-                # The first to wake up may end the others, which have a job that is not theirs.
+                # The first process to resume may end the others, which have a job that is no longer
+                # theirs.
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.resume()
-            # It finds out that the job is not its own any more, and is of use again.
+            # It detects that it lost the job, and can be used again.
             after = wait_for_end(http, submit(http, PAGE).json())
             assert after["state"] == "succeeded"
     finally:
@@ -155,7 +156,7 @@ def test_a_worker_that_wakes_up_late_changes_nothing(stack: Stack, http: httpx.C
     check_whole(http, stack, ended)
 
 
-def test_a_job_that_kills_its_workers_fails_and_harms_nobody(
+def test_a_job_that_kills_its_workers_fails_and_affects_no_other(
     stack: Stack, http: httpx.Client
 ) -> None:
     poison = submit(http, PAGE, title="fault: poison").json()
@@ -167,11 +168,11 @@ def test_a_job_that_kills_its_workers_fails_and_harms_nobody(
     assert failed["attempt"] == 3
     for job in others:
         ended = wait_for_end(http, job)
-        # They may have been helping at that moment, but they did not die of it themselves.
+        # They may have been helping at that moment, but did not cause the crash.
         check_whole(http, stack, ended)
 
 
-def test_a_worker_that_is_stopped_gives_its_jobs_back_with_their_pages(
+def test_a_stopped_worker_releases_its_jobs_with_their_finished_pages(
     stack: Stack, http: httpx.Client
 ) -> None:
     seen = len(stack.log.read_text())
@@ -184,14 +185,14 @@ def test_a_worker_that_is_stopped_gives_its_jobs_back_with_their_pages(
     open_gate(stack, job)
     ended = wait_for_end(http, job)
     check_whole(http, stack, ended)
-    # No worker was lost with it.
+    # No worker was lost.
     assert ended["attempt"] == 1
     log = http.get(f"{job['links']['self']}/log").text
     assert "yield to another document" in log
     assert "died; job" not in stack.log.read_text()[seen:]
 
 
-def test_a_job_that_hangs_is_given_back_when_its_worker_is_stopped(
+def test_a_job_that_hangs_is_released_when_its_worker_is_stopped(
     stack: Stack, http: httpx.Client
 ) -> None:
     job = submit(http, PAGE, title="fault: hang").json()
@@ -208,7 +209,7 @@ def test_a_job_that_hangs_is_given_back_when_its_worker_is_stopped(
     wait_until(lambda: not programs(stack))
 
 
-def test_jobs_survive_a_redis_that_is_killed(stack: Stack, http: httpx.Client) -> None:
+def test_jobs_survive_killing_redis(stack: Stack, http: httpx.Client) -> None:
     running = submit(http, pages(6), title="fault: gate 2,3,4,5,6").json()
     waiting = [submit(http, PAGE).json() for _ in range(3)]
     wait_until(lambda: done(http, running) >= 1)
@@ -218,7 +219,7 @@ def test_jobs_survive_a_redis_that_is_killed(stack: Stack, http: httpx.Client) -
         for child in psutil.Process(stack.process.pid).children()
         if child.name() == "redis-server"
     )
-    # What was written in the last second may not have reached the disk (appendfsync everysec).
+    # Data of the last second may not have reached the disk (appendfsync everysec).
     wait_until(lambda: int(store(stack).info("persistence")["aof_pending_bio_fsync"]) == 0)
 
     server.kill()
@@ -230,7 +231,7 @@ def test_jobs_survive_a_redis_that_is_killed(stack: Stack, http: httpx.Client) -
         check_whole(http, stack, wait_for_end(http, job))
 
 
-def test_jobs_survive_a_redis_that_is_emptied(stack: Stack, http: httpx.Client) -> None:
+def test_jobs_survive_the_loss_of_all_data_in_redis(stack: Stack, http: httpx.Client) -> None:
     ended = wait_for_end(http, submit(http, PAGE).json())
     running = submit(http, pages(6), title="fault: gate 2,3,4,5,6").json()
     waiting = submit(http, PAGE).json()
@@ -245,7 +246,7 @@ def test_jobs_survive_a_redis_that_is_emptied(stack: Stack, http: httpx.Client) 
         check_whole(http, stack, wait_for_end(http, job))
 
 
-def test_what_runs_ends_well_when_redis_is_full(stack: Stack, http: httpx.Client) -> None:
+def test_running_jobs_succeed_when_redis_is_full(stack: Stack, http: httpx.Client) -> None:
     running = submit(http, pages(6), title="fault: gate 2,3,4,5,6").json()
     waiting = submit(http, PAGE).json()
     wait_until(lambda: done(http, running) >= 1)
@@ -263,7 +264,7 @@ def test_what_runs_ends_well_when_redis_is_full(stack: Stack, http: httpx.Client
     check_whole(http, stack, wait_for_end(http, submit(http, PAGE).json()))
 
 
-def test_a_request_that_is_sent_twice_under_one_key_is_one_job(http: httpx.Client) -> None:
+def test_a_repeated_request_with_the_same_key_is_one_job(http: httpx.Client) -> None:
     headers = {"Idempotency-Key": '"8e03978e-40d5-43e8-bc93-6894a57f9324"'}
     files = {"file": PAGE}
     first = http.post("/v1/jobs", files=files, headers=headers)

@@ -1,6 +1,6 @@
-"""A stack whose Redis is on another host: by TLS, as a user that may not administer it.
+"""A stack with a Redis on another host: over TLS, as a user without administrative rights.
 
-It also is the one that logs in JSON.
+It also writes JSON logs.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ PAGE = DATA / "huckleberry-finn-p22.pdf"
 
 @dataclass
 class Server:
-    """A Redis that speaks TLS only."""
+    """A Redis that accepts only TLS."""
 
     port: int
     ca: Path
     password_of_admin: str
 
     def url(self, query: str = "") -> str:
-        """Its address for our user."""
+        """Returns its URL for the user of the service."""
         return f"rediss://ocr:{PASSWORD}@localhost:{self.port}/0{query}"
 
     @property
@@ -115,7 +115,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def stack(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A stack that uses it, and logs in JSON."""
+    """A stack that uses this Redis, with JSON logs."""
     with running_stack(
         tmp_path_factory.mktemp("stack"),
         OCR_REDIS_URL=server.trusted,
@@ -125,7 +125,7 @@ def stack(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield running
 
 
-def test_a_document_is_read_over_tls_without_rights_to_administer(
+def test_a_document_is_processed_over_tls_without_administrative_rights(
     server: Server, stack: Stack, http: httpx.Client
 ) -> None:
     job = submit(http, PAGE).json()
@@ -137,7 +137,7 @@ def test_a_document_is_read_over_tls_without_rights_to_administer(
     assert "insecure" not in stack.log.read_text()
 
 
-def test_each_line_of_the_log_is_json_with_its_job_and_without_secrets(
+def test_each_log_line_is_json_with_its_job_and_without_secrets(
     stack: Stack, http: httpx.Client
 ) -> None:
     seen = len(stack.log.read_text())
@@ -165,19 +165,19 @@ def test_each_line_of_the_log_is_json_with_its_job_and_without_secrets(
 
 
 @pytest.mark.parametrize("command", ["worker", "web", "up"])
-def test_a_certificate_that_is_not_trusted_ends_each_part(
+def test_an_untrusted_certificate_ends_each_component(
     server: Server, tmp_path: Path, command: str
 ) -> None:
     said = _start(command, tmp_path, OCR_REDIS_URL=server.url())
     assert "OCR_REDIS_URL: Redis is not trusted: unable to get local issuer certificate" in said
 
 
-def test_the_broker_sends_no_password_to_who_is_not_trusted(server: Server) -> None:
+def test_the_broker_sends_no_password_to_an_untrusted_server(server: Server) -> None:
     with pytest.raises(redis.ConnectionError, match="CERTIFICATE_VERIFY_FAILED"):
         _broker(server.url()).connect()
     with _broker(server.trusted) as trusted:
         trusted.connect()
-    # The name in the certificate counts as well.
+    # The host name in the certificate counts as well.
     with pytest.raises(redis.ConnectionError, match="certificate is not valid for"):
         _broker(server.trusted.replace("localhost", "127.0.0.1")).connect()
 
@@ -190,7 +190,7 @@ def test_the_broker_sends_no_password_to_who_is_not_trusted(server: Server) -> N
         ("redis://x?ssl_cert_reqs=required", "TLS options require rediss://"),
     ],
 )
-def test_options_of_tls_that_cannot_be_are_refused(address: str, expected: str) -> None:
+def test_invalid_tls_options_are_refused(address: str, expected: str) -> None:
     with pytest.raises(ValueError, match=expected):
         settings.Settings(redis_url=address)
 
@@ -202,7 +202,7 @@ def _broker(address: str) -> Any:
 
 
 def _start(command: str, folder: Path, **variables: str) -> str:
-    """What a part says that ends because of a setting."""
+    """Returns the output of a component that ends because of a setting."""
     ran = subprocess.run(
         [sys.executable, "-m", "ocr_tasks.cli", command],
         env={**os.environ, "OCR_DATA_DIR": str(folder), "OCR_PORT": str(free_port()), **variables},

@@ -1,4 +1,4 @@
-"""Several documents and one process: which of them it reads, and when it leaves one for another."""
+"""Several documents and one process: their order, and when a document yields to another."""
 
 from __future__ import annotations
 
@@ -30,15 +30,13 @@ def test_priorities_are_kept(single: Stack, http: httpx.Client) -> None:
 
     ended.sort(key=lambda job: job["started_at"])
     order = [job["options"]["priority"] for job in ended]
-    # One of five is taken from the last lane, so that it does not starve.
+    # One message in five is taken from the last queue, which prevents starvation.
     others = [priority for priority in order if priority != "bulk"]
     assert others == ["interactive", "interactive", "normal", "normal"]
     assert order[-1] == "bulk"
 
 
-def test_a_document_steps_aside_where_every_process_has_one(
-    single: Stack, http: httpx.Client
-) -> None:
+def test_a_document_yields_when_every_process_has_one(single: Stack, http: httpx.Client) -> None:
     seen = len(single.log.read_text())
     large = submit(http, pages(8), title="fault: slow").json()
     link = large["links"]["self"]

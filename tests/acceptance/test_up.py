@@ -1,4 +1,4 @@
-"""`ocr-tasks up` and `ocr-tasks ocr` as a person at a terminal meets them."""
+"""`ocr-tasks up` and `ocr-tasks ocr` in a terminal."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def family(stack: Stack) -> list[psutil.Process]:
 def redis_servers(stack: Stack) -> list[psutil.Process]:
     found = []
     for process in family(stack):
-        with contextlib.suppress(psutil.NoSuchProcess):  # it may end while we ask
+        with contextlib.suppress(psutil.NoSuchProcess):  # it may end during the check
             if "redis" in process.name():
                 found.append(process)
     return found
@@ -82,14 +82,14 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture
 def own(started: Stack) -> Stack:
-    """A stack for tests to end, which runs again for the next one."""
+    """A stack that tests may end; it runs again for the next one."""
     assert started.process
     if started.process.poll() is not None:
         started.start()
     return started
 
 
-def test_a_part_that_dies_is_started_again(own: Stack) -> None:
+def test_a_component_that_dies_is_restarted(own: Stack) -> None:
     (server,) = redis_servers(own)
     server.kill()
     wait_until(lambda: [p for p in redis_servers(own) if p != server])
@@ -99,7 +99,7 @@ def test_a_part_that_dies_is_started_again(own: Stack) -> None:
         assert wait_for_end(http, submit(http, SCAN).json())["state"] == "succeeded"
 
 
-def test_one_ctrl_c_ends_everything_and_a_restart_finds_what_was_done(own: Stack) -> None:
+def test_one_ctrl_c_ends_everything_and_a_restart_keeps_finished_work(own: Stack) -> None:
     with own.client() as http:
         finished = wait_for_end(http, submit(http, SCAN).json())
         running = submit(http, SCAN, title="fault: gate 2").json()
@@ -125,7 +125,7 @@ def test_one_ctrl_c_ends_everything_and_a_restart_finds_what_was_done(own: Stack
         assert wait_for_end(http, running)["state"] == "succeeded"
 
 
-def test_what_a_killed_supervisor_started_ends_too(own: Stack) -> None:
+def test_child_processes_of_a_killed_supervisor_end_too(own: Stack) -> None:
     processes = family(own)
     assert own.process is not None
     own.process.kill()
@@ -147,7 +147,7 @@ def test_a_second_stack_on_the_same_folder_is_refused(stack: Stack) -> None:
     assert "OCR_DATA_DIR" in second.stderr
 
 
-def test_a_port_in_use_is_named(stack: Stack, tmp_path: Path) -> None:
+def test_a_port_in_use_is_reported(stack: Stack, tmp_path: Path) -> None:
     second = subprocess.run(
         [sys.executable, "-m", "ocr_tasks.cli", "up"],
         env=stack.environment | {"OCR_DATA_DIR": str(tmp_path)},
@@ -159,7 +159,7 @@ def test_a_port_in_use_is_named(stack: Stack, tmp_path: Path) -> None:
     assert f"cannot listen on 127.0.0.1:{stack.port}" in second.stderr
 
 
-def test_a_wrong_setting_is_named(stack: Stack) -> None:
+def test_an_invalid_setting_is_reported(stack: Stack) -> None:
     told = subprocess.run(
         [sys.executable, "-m", "ocr_tasks.cli", "up"],
         env=stack.environment | {"OCR_MAX_PAGES": "many"},
@@ -171,7 +171,7 @@ def test_a_wrong_setting_is_named(stack: Stack) -> None:
     assert "OCR_MAX_PAGES" in told.stderr
 
 
-def test_ocr_reads_a_document_by_a_running_server(stack: Stack, tmp_path: Path) -> None:
+def test_ocr_uses_a_running_server(stack: Stack, tmp_path: Path) -> None:
     output, text = tmp_path / "out.pdf", tmp_path / "out.txt"
     done = ocr(PAGE, "-o", output, "--text", text, "--url", stack.url, env=stack.environment)
 
@@ -181,7 +181,7 @@ def test_ocr_reads_a_document_by_a_running_server(stack: Stack, tmp_path: Path) 
     assert WORD in text.read_text()
 
 
-def test_ocr_brings_its_own_stack_where_none_runs(stack: Stack, tmp_path: Path) -> None:
+def test_ocr_starts_its_own_stack_if_none_runs(stack: Stack, tmp_path: Path) -> None:
     source = tmp_path / "scan.pdf"
     shutil.copy(PAGE, source)
     before = {p.pid for p in psutil.process_iter()}
@@ -218,7 +218,7 @@ def test_ocr_brings_its_own_stack_where_none_runs(stack: Stack, tmp_path: Path) 
         "failed job",
     ],
 )
-def test_ocr_tells_what_is_wrong(
+def test_ocr_reports_errors(
     stack: Stack, arguments: list[str | Path], code: int, words: str
 ) -> None:
     told = ocr(*arguments, "--url", stack.url, env=stack.environment)
@@ -227,7 +227,7 @@ def test_ocr_tells_what_is_wrong(
     assert words in told.stderr
 
 
-def test_ocr_asks_a_server_at_the_port_that_is_set(stack: Stack, tmp_path: Path) -> None:
+def test_ocr_connects_to_the_configured_port(stack: Stack, tmp_path: Path) -> None:
     environment = {name: text for name, text in stack.environment.items() if name != "OCR_URL"}
     output = tmp_path / "out.pdf"
 
@@ -240,7 +240,7 @@ def test_ocr_asks_a_server_at_the_port_that_is_set(stack: Stack, tmp_path: Path)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_ocr_that_is_ended_leaves_nothing(
+def test_ocr_leaves_nothing_when_it_is_terminated(
     number: signal.Signals, stack: Stack, tmp_path: Path
 ) -> None:
     command = [sys.executable, "-m", "ocr_tasks.cli", "ocr", PAGE, "-o", tmp_path / "out.pdf"]
@@ -261,8 +261,8 @@ def test_ocr_that_is_ended_leaves_nothing(
     assert alive(started) == []
 
 
-def test_shared_memory_that_is_full_is_named(stack: Stack, tmp_path: Path) -> None:
-    # A file system that has room for its own root alone.
+def test_full_shared_memory_is_reported(stack: Stack, tmp_path: Path) -> None:
+    # A file system with space for only its root.
     mount = "mount -t tmpfs -o nr_inodes=1 tmpfs /dev/shm"
     environment = stack.environment | {
         "OCR_DATA_DIR": str(tmp_path),

@@ -1,4 +1,4 @@
-"""Reading documents in the web page: words over the image, search, pages by the hundred."""
+"""The viewer of the web page: words over the image, search, documents with hundreds of pages."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LINES = ("The garden gate", "A kitchen door", "Another garden")
 
 @pytest.fixture(scope="module")
 def library(featured: Stack) -> Stack:
-    """A stack with documents that were read."""
+    """A stack with finished documents."""
     with featured.client() as http:
         sent = [
             submit(http, ("many.pdf", documents.many_pages(60)), pages="1"),
@@ -51,7 +51,7 @@ def page(browser: Browser, library: Stack) -> Iterator[Page]:
 
 @pytest.fixture
 def fresh_page(browser: Browser, library: Stack) -> Iterator[Page]:
-    """The page in a context of its own."""
+    """Opens the page in its own context."""
     with visit(browser, library, fresh=True) as opened:
         yield opened
 
@@ -69,7 +69,7 @@ def words(viewer: Locator) -> Locator:
 
 
 def place(element: Locator, sheet: Locator) -> list[float]:
-    """Left, top, right, bottom of an element, as shares of the sheet."""
+    """Returns left, top, right and bottom of an element, as fractions of the page."""
     inner, outer = element.bounding_box(), sheet.bounding_box()
     assert inner
     assert outer
@@ -87,7 +87,7 @@ def clipboard(page: Page) -> str:
     return text
 
 
-def test_words_stand_where_they_are_on_the_image(page: Page) -> None:
+def test_words_are_at_their_positions_on_the_image(page: Page) -> None:
     viewer = read(page, "book.pdf")
     pen = ImageDraw.Draw(Image.new("L", (1240, 500)))
     font = ImageFont.load_default(80)
@@ -100,7 +100,7 @@ def test_words_stand_where_they_are_on_the_image(page: Page) -> None:
         found = place(element, viewer.locator("#sheet"))
         wanted = [drawn[0] / 1240, drawn[1] / 500, drawn[2] / 1240, drawn[3] / 500]
         assert found == pytest.approx(wanted, abs=0.02)
-        # The letters fill their box, so that what is selected is what is seen.
+        # The letters fill their box, which makes the selection match the image.
         wide = element.evaluate(
             "e => { const r = new Range(); r.selectNodeContents(e); "
             "return r.getBoundingClientRect().width / e.getBoundingClientRect().width }"
@@ -108,7 +108,7 @@ def test_words_stand_where_they_are_on_the_image(page: Page) -> None:
         assert wide == pytest.approx(1, abs=0.1)
 
 
-def test_words_are_selected_and_copied_in_place(page: Page) -> None:
+def test_words_can_be_selected_and_copied_in_place(page: Page) -> None:
     viewer = read(page, "book.pdf")
     first, last = words(viewer).first.bounding_box(), words(viewer).nth(2).bounding_box()
     assert first
@@ -122,7 +122,7 @@ def test_words_are_selected_and_copied_in_place(page: Page) -> None:
     assert clipboard(page) == LINES[0]
 
 
-def test_the_text_of_a_page_and_of_all_pages_is_copied(page: Page) -> None:
+def test_the_text_of_a_page_and_of_all_pages_can_be_copied(page: Page) -> None:
     viewer = read(page, "book.pdf")
     viewer.get_by_role("button", name="Next page").click()
     expect(viewer.get_by_label("Text of the page")).to_have_text(LINES[1])
@@ -135,8 +135,8 @@ def test_the_text_of_a_page_and_of_all_pages_is_copied(page: Page) -> None:
     assert clipboard(page) == "\n\n".join(LINES)
 
 
-def test_a_page_without_https_copies_as_well(page: Page) -> None:
-    """There browsers have no clipboard for scripts."""
+def test_a_page_without_https_can_copy_too(page: Page) -> None:
+    """There, browsers have no clipboard for scripts."""
     viewer = read(page, "book.pdf")
     expect(viewer.get_by_label("Text of the page")).to_have_text(LINES[0])
     page.evaluate("Object.defineProperty(navigator, 'clipboard', {value: undefined})")
@@ -147,7 +147,7 @@ def test_a_page_without_https_copies_as_well(page: Page) -> None:
     expect(viewer.get_by_label("Search the document")).to_have_value(LINES[0])
 
 
-def test_what_is_searched_for_is_found_on_all_pages_and_marked(page: Page) -> None:
+def test_search_finds_and_highlights_matches_on_all_pages(page: Page) -> None:
     viewer = read(page, "book.pdf")
     page.keyboard.press("Control+f")
     field = viewer.get_by_label("Search the document")
@@ -180,7 +180,9 @@ def test_what_is_searched_for_is_found_on_all_pages_and_marked(page: Page) -> No
     expect(viewer).to_be_hidden()
 
 
-def test_signs_in_a_query_stand_for_themselves_and_lines_do_not_divide_words(page: Page) -> None:
+def test_special_characters_in_a_query_are_literal_and_line_breaks_do_not_divide_words(
+    page: Page,
+) -> None:
     found = page.evaluate(
         """async () => {
           const { pattern, passages } = await import("/static/viewer/finding.js");
@@ -202,9 +204,9 @@ def test_signs_in_a_query_stand_for_themselves_and_lines_do_not_divide_words(pag
     ]  # fmt: skip
 
 
-def test_unsure_words_are_marked_on_wish(page: Page) -> None:
+def test_words_with_low_confidence_are_marked_on_request(page: Page) -> None:
     viewer = read(page, "unsure.png")
-    # It has one page, and so no small images of others; the page has its room even so.
+    # It has one page, and no thumbnails; the page keeps its size nevertheless.
     sheet, text = viewer.locator("#sheet").bounding_box(), viewer.locator("pre").bounding_box()
     assert sheet
     assert text
@@ -221,7 +223,7 @@ def test_unsure_words_are_marked_on_wish(page: Page) -> None:
     assert page.evaluate(shadow) != "none"
 
 
-def test_back_closes_the_viewer_and_a_link_leads_to_a_page(page: Page, library: Stack) -> None:
+def test_back_closes_the_viewer_and_a_link_opens_a_page(page: Page, library: Stack) -> None:
     viewer = read(page, "book.pdf")
     page.keyboard.press("ArrowRight")
     expect(viewer.get_by_label("Text of the page")).to_have_text(LINES[1])
@@ -247,7 +249,7 @@ def test_back_closes_the_viewer_and_a_link_leads_to_a_page(page: Page, library: 
     assert page.url == "about:blank"
 
 
-def test_the_focus_comes_back_to_where_it_was(page: Page) -> None:
+def test_the_focus_returns_to_its_previous_element(page: Page) -> None:
     viewer = read(page, "book.pdf")
     page.keyboard.press("Escape")
     expect(viewer).to_be_hidden()
@@ -255,7 +257,7 @@ def test_the_focus_comes_back_to_where_it_was(page: Page) -> None:
     expect(button).to_be_focused()
     button.click()
     expect(viewer).to_be_visible()
-    # The row has other buttons by now.
+    # The entry has other buttons by now.
     row(page, "book.pdf").locator(".actions").evaluate(
         "actions => actions.replaceChildren(...[...actions.children].map(e => e.cloneNode(true)))"
     )
@@ -280,7 +282,7 @@ def test_after_a_document_is_deleted_the_focus_is_on_the_next_one(
     expect(row(page, name).locator(":focus")).to_have_count(1)
 
 
-def test_of_many_pages_only_those_in_view_are_asked_for(page: Page) -> None:
+def test_of_many_pages_only_the_visible_ones_are_requested(page: Page) -> None:
     asked: set[str] = set()
     page.on("request", lambda request: asked.add(request.url) if "/image" in request.url else None)
     viewer = read(page, "many.pdf")
@@ -301,7 +303,7 @@ def test_of_many_pages_only_those_in_view_are_asked_for(page: Page) -> None:
     assert not any("/pages/30/" in url for url in asked)
 
 
-def test_a_page_that_failed_says_why_and_can_be_read_again(page: Page, library: Stack) -> None:
+def test_a_failed_page_shows_the_reason_and_can_be_retried(page: Page, library: Stack) -> None:
     said = row(page, "spoilt.pdf")
     expect(said.get_by_text("but OCR failed on 1 page: 2")).to_be_visible()
     viewer = read(page, "spoilt.pdf")
@@ -318,7 +320,7 @@ def test_a_page_that_failed_says_why_and_can_be_read_again(page: Page, library: 
     with library.client() as http:
         ended = wait_for_end(http, answer.value.json())
     assert ended["attempt"] == 2
-    # The document is as it was, so it fails again.
+    # The document is unchanged and therefore fails again.
     expect(viewer.get_by_role("button", name="Retry failed pages")).to_be_visible()
     expect(note).to_be_visible()
 
@@ -345,7 +347,7 @@ def test_a_hidden_tab_keeps_no_stream_open(fresh_page: Page, library: Stack) -> 
     hide += "document.dispatchEvent(new Event('visibilitychange'))"
     opened = "window.streams.some(stream => stream.readyState === 1)"
     with library.client() as http:
-        # It does not end by itself.
+        # It does not end automatically.
         job = submit(http, ("waits.pdf", documents.scan("w")), title="fault: hang 1").json()
         page.reload()
         wait_until(lambda: page.evaluate(opened))
@@ -357,7 +359,7 @@ def test_a_hidden_tab_keeps_no_stream_open(fresh_page: Page, library: Stack) -> 
         expect(row(page, "waits.pdf")).to_have_count(0)
 
 
-def test_nothing_of_the_viewer_runs_out_of_a_phone(page: Page) -> None:
+def test_the_layout_of_the_viewer_fits_a_phone(page: Page) -> None:
     page.set_viewport_size({"width": 360, "height": 740})
     viewer = read(page, "book.pdf")
     expect(viewer.get_by_label("Text of the page")).to_have_text(LINES[0])
@@ -374,10 +376,10 @@ def test_nothing_of_the_viewer_runs_out_of_a_phone(page: Page) -> None:
         page.screenshot(path=Path(folder) / "viewer-phone.png")
 
 
-def test_a_document_without_a_text_of_its_own_is_searched_page_by_page(
+def test_a_document_without_a_text_file_is_searched_page_by_page(
     page: Page, library: Stack
 ) -> None:
-    """As one that is still being read."""
+    """Like one that is still being processed."""
     with library.client() as http:
         document = documents.scan("A lonely word", "another page")
         job = submit(http, ("silent.pdf", document), sidecar="false").json()

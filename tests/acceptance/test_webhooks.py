@@ -1,4 +1,4 @@
-"""Webhooks as a receiver sees them, from a real stack."""
+"""Webhooks of a real stack, as a receiver gets them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def receiver() -> Iterator[Receiver]:
         yield server
 
 
-def test_a_receiver_is_told_and_verifies_it_as_the_guide_says(
+def test_a_receiver_gets_a_webhook_and_verifies_it_as_documented(
     http: httpx.Client, receiver: Receiver
 ) -> None:
     job = submit(http, PAGE, callback_url=receiver.url, callback_events="stages").json()
@@ -53,7 +53,7 @@ def test_a_receiver_is_told_and_verifies_it_as_the_guide_says(
 
     code = GUIDE.read_text().partition("```python\n")[2].partition("```")[0]
     guide: dict[str, object] = {}
-    exec(code, guide)  # it is ours, and this is the test that it works
+    exec(code, guide)  # it is defined in this project, and this is its test
     verify = guide["verify"]
     assert callable(verify)
     types = set()
@@ -74,19 +74,19 @@ def test_a_receiver_is_told_and_verifies_it_as_the_guide_says(
     wait_until(lambda: len(receiver.got) == count + 1)
 
 
-def test_an_address_that_may_not_be_called_is_refused(http: httpx.Client) -> None:
+def test_a_forbidden_url_is_refused(http: httpx.Client) -> None:
     for url in ("http://169.254.169.254/latest/meta-data", "http://[::1]/", "file:///etc/passwd"):
         answer = submit(http, PAGE, callback_url=url)
         assert (answer.status_code, answer.json()["code"]) == (422, "callback_refused")
 
 
-def test_what_a_killed_worker_did_not_send_is_sent_by_the_next_one(
+def test_webhooks_that_a_killed_worker_did_not_send_are_sent_by_the_next_one(
     stack: Stack, http: httpx.Client, receiver: Receiver
 ) -> None:
     job = submit(http, PAGE, callback_url=receiver.url).json()
     main = main_process(stack)
     key = f"celery-task-meta-{job['id']}"
-    # It dies in the very moment of the end, before it could have sent anything.
+    # It dies exactly at the end of the job, before it can send anything.
     children = main.children(recursive=True)
     with operating(stack):
         wait_until(lambda: connection.client().hget(key, "state") == "succeeded")
@@ -102,9 +102,7 @@ def test_what_a_killed_worker_did_not_send_is_sent_by_the_next_one(
     assert len(ids) == 1
 
 
-def test_a_host_that_does_not_answer_does_not_hold_up_the_others(
-    http: httpx.Client, receiver: Receiver
-) -> None:
+def test_an_unresponsive_host_does_not_delay_others(http: httpx.Client, receiver: Receiver) -> None:
     with socket.socket() as deaf:
         deaf.bind(("127.0.0.2", 0))
         deaf.listen(64)
@@ -123,5 +121,5 @@ def test_a_host_that_does_not_answer_does_not_hold_up_the_others(
             while True:
                 deaf.accept()[0].close()
                 called += 1
-        # Two at a time, each for as long as a receiver has to answer.
+        # Two at a time, each for the timeout of a response.
         assert 0 < called < 12

@@ -30,7 +30,7 @@ def http(faulty: Stack) -> Iterator[httpx.Client]:
 
 
 def programs(stack: Stack) -> list[psutil.Process]:
-    """The programs that hang in pages of the stack's jobs."""
+    """Returns the programs that hang in pages of the stack's jobs."""
     assert stack.process is not None
     found = []
     for child in psutil.Process(stack.process.pid).children(recursive=True):
@@ -41,7 +41,7 @@ def programs(stack: Stack) -> list[psutil.Process]:
 
 
 def pages(count: int) -> tuple[str, bytes]:
-    """A document with the same text on each page, which costs little to read."""
+    """Returns a document with the same text on each page, which is quickly processed."""
     return ("in.pdf", documents.scan(*[TEXT] * count))
 
 
@@ -55,7 +55,7 @@ def processes(stack: Stack, status: str) -> list[psutil.Process]:
     return [child for child in children if child.status() == status]
 
 
-def test_the_pages_of_a_document_are_read_by_several_processes(
+def test_the_pages_of_a_document_are_processed_by_several_processes(
     faulty: Stack, http: httpx.Client
 ) -> None:
     seen = len(faulty.log.read_text())
@@ -73,7 +73,7 @@ def test_the_pages_of_a_document_are_read_by_several_processes(
     assert "failed and is released" not in log
 
 
-def test_chosen_pages_and_options_reach_the_helpers(faulty: Stack, http: httpx.Client) -> None:
+def test_selected_pages_and_options_reach_the_helpers(faulty: Stack, http: httpx.Client) -> None:
     seen = len(faulty.log.read_text())
     source = pages(6)
     options = {"pages": "1,3-end", "deskew": "true", "rotate_pages": "true", "mode": "force"}
@@ -104,17 +104,17 @@ def test_a_small_document_does_not_wait_for_a_large_one(http: httpx.Client) -> N
     assert small["ended_at"] < large["ended_at"]
 
 
-def test_a_page_that_kills_its_helpers_does_not_spoil_the_document(http: httpx.Client) -> None:
+def test_a_page_that_kills_its_helpers_does_not_fail_the_document(http: httpx.Client) -> None:
     job = submit(http, pages(6), title="fault: die 2").json()
 
     ended = wait_for_end(http, job)
 
     assert ended["state"] == "succeeded"
-    # Its owner may have read it in the end; that one is spared.
+    # Its owner may have processed it in the end, and is not killed.
     assert failures(ended) in ([], [(2, "page_crashed")])
 
 
-def test_a_page_of_a_helper_that_stands_still_is_read_by_somebody_else(
+def test_a_page_of_a_suspended_helper_is_processed_by_another_process(
     faulty: Stack, http: httpx.Client
 ) -> None:
     job = submit(http, pages(4), title="fault: stop 2").json()
@@ -126,12 +126,12 @@ def test_a_page_of_a_helper_that_stands_still_is_read_by_somebody_else(
 
     assert ended["state"] == "succeeded"
     assert failures(ended) == []
-    # What it goes on with counts no more, and it is of use again.
+    # Its late result is ignored, and the process can be used again.
     again = submit(http, pages(2)).json()
     assert wait_for_end(http, again)["state"] == "succeeded"
 
 
-def test_a_running_job_is_cancelled_with_everything_it_runs_and_can_be_run_again(
+def test_a_running_job_is_cancelled_with_all_its_programs_and_can_be_retried(
     faulty: Stack, http: httpx.Client
 ) -> None:
     job = submit(http, pages(6), title="fault: hang").json()

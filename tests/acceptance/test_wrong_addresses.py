@@ -1,4 +1,4 @@
-"""Addresses that do not exist, and methods that they do not know."""
+"""Unknown URLs and methods that are not allowed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.xdist_group("stack")]
         ("GET", "/static/../app.py", 404, "not_found"),
     ],
 )
-def test_a_wrong_address_is_answered_as_a_problem(
+def test_an_invalid_request_gets_a_problem_document(
     http: httpx.Client, method: str, address: str, status: int, code: str | None
 ) -> None:
     answer = http.request(method, address)
@@ -36,7 +36,7 @@ def test_a_wrong_address_is_answered_as_a_problem(
         assert "POST" in answer.headers["Allow"]
 
 
-def test_other_sites_get_no_leave_to_read(http: httpx.Client) -> None:
+def test_other_sites_get_no_cors_headers(http: httpx.Client) -> None:
     answer = http.options("/v1/jobs", headers={"Origin": "https://evil.example"})
 
     assert not [name for name in answer.headers if name.lower().startswith("access-control")]

@@ -1,4 +1,4 @@
-"""The long form: `make chaos`, or `python -m tests.chaos --kills 300 --seed 7`."""
+"""The long test: `make chaos`, or `python -m tests.chaos --kills 300 --seed 7`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.chaos.stack import Stack
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "explanation" / "reliability.md"
 
-#: Kills from which on a run is the long form.
+#: The number of kills from which on a run counts as long.
 LONG = 300
 
 

@@ -1,4 +1,4 @@
-"""What must hold when all is calm again, for every job that was accepted."""
+"""Conditions for every accepted job after all faults have ended."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.chaos.stack import Stack
 
 
 def wrong_with(client: Client, stack: Stack, sent: Sent, job: dict[str, Any]) -> list[str]:
-    """What is wrong with a job that has come to its end."""
+    """Returns the errors of a job that has ended."""
     state, code = job["state"], (job.get("error") or {}).get("code")
     if state not in FINAL:
         return [f"lost: {state}"]
@@ -79,7 +79,7 @@ def _folder(stack: Stack, sent: Sent) -> Path:
 
 
 def left_in_redis(stack: Stack) -> list[str]:
-    """What nobody would have in Redis after the last job."""
+    """Returns the keys that should not be in Redis after the last job."""
     client = stack.redis()
     found = []
     for key in ("ocr:leases", "ocr:awaited", "ocr:jobs:queued", "ocr:jobs:running"):
@@ -93,7 +93,7 @@ def left_in_redis(stack: Stack) -> list[str]:
 
 
 def counted_wrongly(stack: Stack, sent: list[Sent]) -> list[str]:
-    """Each job, and each retry, must have come to exactly one end."""
+    """Returns an error unless the counters have exactly one end for each job and each retry."""
     stats = stack.redis().hgetall("ocr:stats")
     ends = sum(int(float(stats.get(f"jobs_{state}", 0))) for state in FINAL)
     known = int(stack.redis().zcard("ocr:jobs"))

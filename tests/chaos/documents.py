@@ -1,4 +1,4 @@
-"""Small scans whose every page says, in type that is hard to misread, whose it is."""
+"""Small scans with words on each page that identify it and are easy to recognize."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ _WORDS = (
 )
 _NUMBERS = ("ONE", "TWO", "THREE", "FOUR", "FIVE", "SIX", "SEVEN", "EIGHT")
 
-#: Most pages that a document may have.
+#: The maximum number of pages of a document.
 MOST_PAGES = len(_NUMBERS)
 
 _SIZE, _DPI = (1100, 500), 150
 
 
 def codes() -> itertools.permutations[str]:
-    """Three words for each document, no two the same."""
+    """Returns different combinations of three words, one for each document."""
     return itertools.permutations(_WORDS, 3)
 
 
 def words_of(code: tuple[str, ...], page: int) -> set[str]:
-    """What a page says, counted from 1."""
+    """Returns the words of a page, with a 1-based number."""
     return {*code, "PAGE", _NUMBERS[page - 1]}
 
 
 def scan(code: tuple[str, ...], pages: int, title: str = "") -> bytes:
-    """A PDF of images."""
+    """Returns a PDF of images."""
     images = [_page(code, number) for number in range(1, pages + 1)]
     buffer = io.BytesIO()
     images[0].save(
@@ -44,7 +44,7 @@ def _page(code: tuple[str, ...], number: int) -> Image.Image:
     image = Image.new("L", _SIZE, 245)
     draw = ImageDraw.Draw(image)
     font = ImageFont.load_default(size=56)
-    # Wide apart: Tesseract reads "DELTA INDIA" as one word.
+    # Far apart, because Tesseract otherwise recognizes "DELTA INDIA" as one word.
     draw.text((60, 80), "   ".join(code), font=font, fill=20)
     draw.text((60, 240), f"PAGE {_NUMBERS[number - 1]}", font=font, fill=20)
     return image

@@ -1,4 +1,4 @@
-"""What may go wrong: each fault is a function that does it and says to whom."""
+"""Faults: each one is a function that causes it, and returns what it affected."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.chaos.stack import Stack, kill, pause
 
 Fault = Callable[[Stack, random.Random], str]
 
-#: Probability with which a process dies at each failpoint, while that is the fault.
+#: The probability with which a process dies at each failpoint while that fault is active.
 FAILPOINTS = ",".join(
     f"{name}={chance}"
     for name, chance in {
@@ -33,7 +33,7 @@ FAILPOINTS = ",".join(
 
 
 def kill_child(stack: Stack, dice: random.Random) -> str:
-    """A process that reads is killed."""
+    """Kills a child process of a worker."""
     children = [child for name in stack.worker_names() for child in stack.children(name)]
     if not children:
         return ""
@@ -43,7 +43,7 @@ def kill_child(stack: Stack, dice: random.Random) -> str:
 
 
 def kill_worker(stack: Stack, dice: random.Random) -> str:
-    """A whole worker is killed, as if its host were gone."""
+    """Kills a whole worker, as if its host had failed."""
     name = dice.choice(stack.worker_names())
     for process in [stack.servers[name].process, *stack.children(name)]:
         kill(process)
@@ -51,7 +51,7 @@ def kill_worker(stack: Stack, dice: random.Random) -> str:
 
 
 def kill_web(stack: Stack, dice: random.Random) -> str:
-    """The web server is killed, in the middle of uploads; not before it has begun to answer."""
+    """Kills the web server during uploads, but not before it has started."""
     if not stack.answers():
         return ""
     server = psutil.Process(stack.servers["web"].process.pid)
@@ -61,20 +61,20 @@ def kill_web(stack: Stack, dice: random.Random) -> str:
 
 
 def kill_redis(stack: Stack, dice: random.Random) -> str:
-    """Redis is killed, and starts again from its file."""
+    """Kills Redis, which loads its file when it is started again."""
     kill(stack.servers["redis"].process)
     return "redis"
 
 
 def stop_worker(stack: Stack, dice: random.Random) -> str:
-    """A worker is told to stop, and another one takes its place."""
+    """Stops a worker, and starts another one in its place."""
     name = dice.choice(stack.worker_names())
     stack.dismiss(name)
     return name
 
 
 def cut_connections(stack: Stack, dice: random.Random) -> str:
-    """All connections to Redis break."""
+    """Closes all connections to Redis."""
     try:
         stack.redis().execute_command("CLIENT", "KILL", "TYPE", "normal")
     except redis.RedisError:
@@ -83,7 +83,7 @@ def cut_connections(stack: Stack, dice: random.Random) -> str:
 
 
 def pause_worker(stack: Stack, dice: random.Random) -> str:
-    """A worker stands still until its leases have run out, and wakes up late."""
+    """Suspends a worker until its leases have expired, then resumes it."""
     name = dice.choice(stack.worker_names())
     seconds = stack.lease_seconds * dice.uniform(1.2, 2.5)
     try:
@@ -95,7 +95,7 @@ def pause_worker(stack: Stack, dice: random.Random) -> str:
 
 
 def fill_disk(stack: Stack, dice: random.Random) -> str:
-    """The storage is full for a while; only where it is a small file system of its own."""
+    """Fills the storage for a while, if it is a small file system of its own."""
     free = shutil.disk_usage(stack.data).free
     if free > 1 << 30:
         return ""
@@ -104,20 +104,20 @@ def fill_disk(stack: Stack, dice: random.Random) -> str:
         with ballast.open("wb") as file:
             file.write(b"\0" * max(0, free - dice.choice((0, 4096, 200_000))))
     except OSError:
-        pass  # full is full
+        pass  # the disk is full, as intended
     threading.Timer(dice.uniform(1, 3), lambda: ballast.unlink(missing_ok=True)).start()
     return "storage"
 
 
 def fail_at_points(stack: Stack, dice: random.Random) -> str:
-    """Workers and web are started anew so that they die between steps that belong together."""
+    """Restarts workers and web server with failpoints, at which they die between related steps."""
     stack.failpoints = FAILPOINTS
     for name in [*stack.worker_names(), "web"]:
         stack.dismiss(name)
     return "from now on"
 
 
-#: Faults by how often they come.
+#: Faults with their frequencies.
 FAULTS: dict[Fault, int] = {
     kill_child: 6,
     kill_worker: 4,
@@ -129,5 +129,5 @@ FAULTS: dict[Fault, int] = {
     fill_disk: 1,
 }
 
-#: Those that count as kills.
+#: Faults that count as kills.
 KILLS = (kill_child, kill_worker, kill_web, kill_redis)

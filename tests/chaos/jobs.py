@@ -1,4 +1,4 @@
-"""The documents that are sent while everything breaks, and what became of them."""
+"""The documents that are uploaded during the faults, and their results."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from tests.chaos import documents
 
 FINAL = ("succeeded", "failed", "cancelled")
 
-#: Answers after which a client tries again, as the documentation tells it to.
+#: Status codes after which a client retries, according to the documentation.
 _AGAIN = (502, 503, 507)
 
 
 @dataclass
 class Sent:
-    """A document that was accepted."""
+    """An accepted document."""
 
     id: str
     key: str
     code: tuple[str, ...]
     pages: int
     poison: bool
-    cancelled: bool = False  # or at least asked to be
+    cancelled: bool = False  # the cancellation was at least requested
     retries: int = 0
 
 
 class Client(threading.Thread):
-    """Sends documents one after the other, whatever answers, until it is told to stop."""
+    """Uploads one document after the other until it is stopped, regardless of errors."""
 
     def __init__(self, url: str, seed: int, pause: float) -> None:
         super().__init__(daemon=True)
@@ -57,7 +57,7 @@ class Client(threading.Thread):
         self.join()
 
     def send(self) -> None:
-        """Sends one document, until it is accepted."""
+        """Uploads one document until it is accepted."""
         dice, code = self._dice, next(self._codes)
         poison = dice.random() < 0.04
         pages = 1 if poison else dice.randint(1, documents.MOST_PAGES)
@@ -80,14 +80,14 @@ class Client(threading.Thread):
     def _note(self, job: Sent) -> None:
         self.sent.append(job)
         if self._dice.random() < 0.1:
-            job.cancelled = True  # even if the answer gets lost
+            job.cancelled = True  # even if the response is lost
             with contextlib.suppress(httpx.TransportError):
                 self._http.post(f"/v1/jobs/{job.id}/cancel")
 
     def close(self) -> None:
         self._http.close()
 
-    # When all is calm again
+    # After the faults
 
     def job(self, sent: Sent) -> dict[str, Any]:
         answer = self._http.get(f"/v1/jobs/{sent.id}")

@@ -1,4 +1,4 @@
-"""One run: send documents, break things, calm down, check every job."""
+"""One run: upload documents, cause faults, stop the faults, check every job."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from tests.chaos.jobs import FINAL, Client, Sent
 from tests.chaos.stack import Stack
 from tests.conftest import wait_until
 
-#: Seconds for which everything that is left may take to come to its end.
+#: The timeout in seconds until all remaining jobs have ended.
 _CALM_SECONDS = 300
 
-#: Faults in a row after which the next one waits until another document was accepted: on a slow
-#: machine nothing would come to work in between.
+#: The maximum number of faults between two accepted documents: on a slow machine no document would
+#: be processed otherwise.
 _IN_A_ROW = 3
 
 
 @dataclass
 class Report:
-    """What happened."""
+    """The result of a run."""
 
     seed: int
     jobs: int = 0
@@ -38,12 +38,12 @@ class Report:
 
     @property
     def kills(self) -> int:
-        """Processes that were killed, or killed themselves at a failpoint."""
+        """Returns the number of processes that were killed, or killed themselves at a failpoint."""
         named = sum(self.faults[kind.__name__] for kind in faults.KILLS)
         return named + sum(self.points.values())
 
     def table(self) -> str:
-        """The report in Markdown."""
+        """Returns the report in Markdown."""
         rows = [
             ("jobs accepted", f"{self.jobs} ({_words(self.ends)})"),
             ("processes killed", f"{self.kills}"),
@@ -61,9 +61,9 @@ def _words(counter: Counter[str]) -> str:
 
 
 def run(stack: Stack, seed: int, kills: int, say: Callable[[str], None]) -> Report:
-    """Kills at least so many processes; half of the time they also die at failpoints.
+    """Kills at least `kills` processes; half of the time they also die at failpoints.
 
-    It goes on until as many jobs were accepted as well.
+    The run continues until the same number of jobs was accepted.
     """
     report = Report(seed)
     dice = random.Random(seed)
@@ -132,7 +132,7 @@ def _check(stack: Stack, clients: list[Client], report: Report, say: Callable[[s
     sent = [(client, job) for client in clients for job in client.sent]
     say(f"{len(sent)} jobs come to their ends")
     _wait_for_ends(sent)
-    # What the disk or a lost page spoilt can be asked for again, and must then come out whole.
+    # Documents that failed because of the disk or a lost page are retried, and must then succeed.
     for client, job in sent:
         found = client.job(job)
         spoilt = (found.get("error") or {}).get("code") in ("job_storage_full", "job_storage_error")
@@ -144,7 +144,7 @@ def _check(stack: Stack, clients: list[Client], report: Report, say: Callable[[s
     ends = {job.id: client.job(job) for client, job in sent}
     for turn in stack.redis().keys("ocr:turn:*"):
         stack.redis().delete(turn)
-    with contextlib.suppress(AssertionError):  # the checks say what is left
+    with contextlib.suppress(AssertionError):  # the checks report what is left
         wait_until(lambda: not checks.left_in_redis(stack), 60)
     for client, job in sent:
         end = ends[job.id]
@@ -166,5 +166,5 @@ def _wait_for_ends(sent: list[tuple[Client, Sent]]) -> None:
     def all_ended() -> bool:
         return all(client.job(job)["state"] in FINAL for client, job in sent)
 
-    with contextlib.suppress(AssertionError):  # the checks say which have not
+    with contextlib.suppress(AssertionError):  # the checks report which jobs have not ended
         wait_until(all_ended, _CALM_SECONDS)

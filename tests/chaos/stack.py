@@ -1,4 +1,4 @@
-"""Redis, workers and a web server, each a process of its own that may be killed at any moment."""
+"""Redis, workers and a web server, in separate processes that may be killed at any moment."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import redis
 
 from tests.conftest import free_port, wait_until
 
-#: In the environment of all that is started, so that what is left over can be told.
+#: An environment variable of all started processes, which identifies those that are left.
 MARK = "OCR_CHAOS"
 
 
@@ -34,7 +34,10 @@ class Server:
 
 @dataclass
 class Stack:
-    """What runs. `folder` is for Redis and logs, `data` is shared by workers and web."""
+    """The running processes.
+
+    `folder` is for Redis and logs, `data` is shared by workers and web server.
+    """
 
     folder: Path
     data: Path
@@ -44,7 +47,7 @@ class Stack:
     failpoints: str = ""
     port: int = field(default_factory=free_port)
     servers: dict[str, Server] = field(default_factory=dict)
-    #: Workers that were told to stop, and have not ended yet.
+    #: Workers that are stopping.
     leaving: list[subprocess.Popen[bytes]] = field(default_factory=list)
     lock: threading.RLock = field(default_factory=threading.RLock)
     _redis: redis.Redis | None = None
@@ -71,7 +74,7 @@ class Stack:
             "OCR_WEB_PROCESSES": "1",
             "OCR_WORKER_PROCESSES": str(self.processes),
             "OCR_LEASE_SECONDS": str(self.lease_seconds),
-            # No document loses so many by chance, even on a slow machine.
+            # No document loses this many workers by chance, even on a slow machine.
             "OCR_LOSSES_MAX": "12",
             "OCR_STOP_SECONDS": "4",
             "OCR_RESERVE_BYTES": "1000000",
@@ -92,7 +95,7 @@ class Stack:
         wait_until(self.ready)
 
     def launch(self, name: str, command: list[str]) -> None:
-        """Starts a server, in the place of the one of that name."""
+        """Starts a server, and replaces the one with that name."""
         with self.lock, self.log.open("ab") as words:
             process = subprocess.Popen(
                 command,
@@ -105,7 +108,7 @@ class Stack:
             self.servers[name] = Server(name, command, process)
 
     def revive(self) -> None:
-        """Starts again what has ended."""
+        """Restarts processes that have ended."""
         with self.lock:
             for server in list(self.servers.values()):
                 if server.process.poll() is not None:
@@ -117,13 +120,13 @@ class Stack:
         return self.answers("/readyz")
 
     def answers(self, address: str = "/healthz") -> bool:
-        """Whether the web server answers, and finds nothing wrong."""
+        """Returns whether the web server responds with 200."""
         with contextlib.suppress(httpx.TransportError):
             return httpx.get(f"{self.url}{address}", timeout=10, verify=False).status_code == 200
         return False
 
     def restart_calmly(self) -> None:
-        """Has all run anew, without failpoints."""
+        """Restarts everything without failpoints."""
         self.failpoints = ""
         for name in [*self.worker_names(), "web"]:
             self.dismiss(name)
@@ -131,7 +134,7 @@ class Stack:
         wait_until(self.ready)
 
     def dismiss(self, name: str) -> None:
-        """Tells a server to stop, and starts another one in its place."""
+        """Stops a server, and starts another one in its place."""
         with self.lock:
             server = self.servers[name]
             server.process.terminate()
@@ -145,7 +148,7 @@ class Stack:
         return [name for name in self.servers if name.startswith("worker")]
 
     def children(self, name: str) -> list[psutil.Process]:
-        """The processes of a worker's pool."""
+        """Returns the processes of a worker's pool."""
         with contextlib.suppress(psutil.NoSuchProcess):
             return psutil.Process(self.servers[name].process.pid).children()
         return []
@@ -157,7 +160,7 @@ class Stack:
         return self._redis
 
     def ours(self) -> list[psutil.Process]:
-        """Everything that was started here and still runs."""
+        """Returns all processes that were started here and are still running."""
         found = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
@@ -166,7 +169,7 @@ class Stack:
         return found
 
     def stop(self) -> list[str]:
-        """Ends everything in good order; gives the names of what did not end with it."""
+        """Stops everything in order; returns the names of processes that are left."""
         for name in ["web", *self.worker_names()]:
             self.servers[name].process.terminate()
         for server in self.servers.values():
@@ -184,7 +187,7 @@ class Stack:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         self.redis().close()
-        kill(self.servers["redis"].process)  # it writes its title over its environment
+        kill(self.servers["redis"].process)  # its process title overwrites its environment
         self.servers["redis"].process.wait(10)
         return left
 
@@ -195,7 +198,7 @@ def kill(process: psutil.Process | subprocess.Popen[bytes]) -> None:
 
 
 def pause(process: psutil.Process, seconds: float) -> None:
-    """Has a process and all that it started stand still for a time."""
+    """Suspends a process and its child processes for this many seconds."""
     with contextlib.suppress(psutil.NoSuchProcess):
         still = [process, *process.children(recursive=True)]
         for one in still:

@@ -1,4 +1,4 @@
-"""The short form of `python -m tests.chaos`, and that its checks see what is wrong."""
+"""The short version of `python -m tests.chaos`, and tests of its checks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SEED = 7
 
 @pytest.fixture
 def data(tmp_path: Path) -> Iterator[Path]:
-    """A folder for the storage: a small file system of its own where this user may make one."""
+    """Returns a data folder: a small file system of its own if this user may mount one."""
     folder = tmp_path / "data"
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=300m", "tmpfs", folder]
@@ -33,7 +33,9 @@ def data(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", "-l", folder], check=True)
 
 
-def test_no_job_is_lost_or_doubled_while_everything_is_killed(tmp_path: Path, data: Path) -> None:
+def test_no_job_is_lost_or_duplicated_while_everything_is_killed(
+    tmp_path: Path, data: Path
+) -> None:
     words: list[str] = []
     stack = Stack(tmp_path, data)
 
@@ -45,7 +47,7 @@ def test_no_job_is_lost_or_doubled_while_everything_is_killed(tmp_path: Path, da
     assert report.ends["succeeded"] > 0
 
 
-def test_the_checks_see_what_is_wrong(tmp_path: Path) -> None:
+def test_the_checks_detect_errors(tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()
     stack = Stack(tmp_path, data, workers=1, processes=1)

@@ -22,16 +22,16 @@ FILES = ("docker-compose.yml", "docker-compose.hosts.yml", "docker-compose.worke
 
 
 def docker(*words: str) -> str:
-    """What a docker command says on standard output."""
+    """Returns the standard output of a docker command."""
     ran = subprocess.run(["docker", *words], capture_output=True, text=True, check=False)
     assert ran.returncode == 0, f"docker {' '.join(words)}: {ran.stderr}"
     return ran.stdout
 
 
 def gateway(network: str) -> str:
-    """The address of this machine in a network of Docker's."""
+    """Returns the IP address of this machine in a Docker network."""
     found = json.loads(docker("network", "inspect", network))[0]["IPAM"]["Config"][0]
-    # Some networks have none said; it is the first address then.
+    # Some networks have no declared gateway; then it is the first IP address.
     first = ipaddress.ip_network(found["Subnet"])[1]
     return str(found.get("Gateway", first))
 
@@ -45,7 +45,7 @@ class Compose:
     files: tuple[str, ...] = FILES[:1]
     port: int = field(default_factory=free_port)
     flower_port: int = field(default_factory=free_port)
-    #: Variables of the shell in which Compose runs.
+    #: Environment variables of the shell that runs Compose.
     shell: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -58,16 +58,16 @@ class Compose:
         }
 
     def make_env(self) -> None:
-        """Makes .env and secrets/."""
+        """Creates .env and secrets/."""
         subprocess.run([ROOT / "scripts" / "make-env", self.folder], check=True)
 
     def set(self, **variables: str) -> None:
-        """Adds to .env; the last of a name counts."""
+        """Appends to .env; the last value of a name applies."""
         with (self.folder / ".env").open("a") as file:
             file.writelines(f"{name}={value}\n" for name, value in variables.items())
 
     def secret(self, service: str, name: str) -> str:
-        """A secret as a running service has it."""
+        """Returns a secret as a running service gets it."""
         read = self.inside(service, "cat", f"/run/secrets/{name}")
         assert read.returncode == 0, read.stderr
         return read.stdout
@@ -94,7 +94,7 @@ class Compose:
         """Runs a command of docker compose."""
         files = [word for name in self.files for word in ("--file", name)]
         command = ["docker", "compose", "--project-name", self.project, *files, *words]
-        # Variables of the shell take precedence over .env: pass only ours.
+        # Variables of the shell take precedence over .env; only those of the test are passed.
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("OCR_", "COMPOSE_"))}
         ran = subprocess.run(
             command,
@@ -116,7 +116,7 @@ class Compose:
         self.run("down", *options)
 
     def containers(self, service: str = "") -> list[str]:
-        """The ids of the containers that run. `docker compose ps` takes six times as long."""
+        """Returns the IDs of running containers. `docker compose ps` takes six times as long."""
         label = "label=com.docker.compose"
         filters = [f"{label}.project={self.project}", f"{label}.oneoff=False"]
         if service:
@@ -125,24 +125,24 @@ class Compose:
         return docker("ps", "--quiet", "--no-trunc", *words).split()
 
     def inspect(self, service: str) -> dict[str, Any]:
-        """What Docker knows of the first container of a service."""
+        """Returns Docker's description of the first container of a service."""
         found: list[dict[str, Any]] = json.loads(docker("inspect", self.containers(service)[0]))
         return found[0]
 
     def inside(self, service: str, *command: str) -> subprocess.CompletedProcess[str]:
-        """A command in the first container of a service."""
+        """Runs a command in the first container of a service."""
         words = ["docker", "exec", self.containers(service)[0], *command]
         return subprocess.run(words, capture_output=True, text=True, check=False)
 
     def ready(self, workers: int = 1) -> bool:
-        """Whether the API answers, and so many workers are known."""
+        """Returns whether the API responds, and this many workers are known."""
         with contextlib.suppress(httpx.TransportError):
             answer = httpx.get(f"{self.url}/readyz")
             return answer.status_code == 200 and self.workers() == workers
         return False
 
     def workers(self) -> int:
-        """The number of workers that live."""
+        """Returns the number of live workers."""
         page = httpx.get(f"{self.url}/metrics").text
         line = next(
             row for row in page.splitlines() if row.startswith('ocr_workers{kind="documents"}')
@@ -152,9 +152,9 @@ class Compose:
 
 @contextlib.contextmanager
 def gone_afterwards(*projects: Compose) -> Iterator[None]:
-    """Takes projects down at the end, with all that they keep; shows what they said.
+    """Removes projects with all their data at the end, and prints their logs.
 
-    At the beginning too: a run that was cut short may have left them.
+    They are also removed at the beginning, because an interrupted run may have left them.
     """
     for project in projects:
         project.run("down", "--volumes", "--timeout", "5", check=False)
@@ -167,7 +167,7 @@ def gone_afterwards(*projects: Compose) -> Iterator[None]:
 
 
 def wait_for_state(client: httpx.Client, job_id: str, state: str, seconds: float = 240) -> Any:
-    """The job, once it has the state; what the server cannot say meanwhile does not count."""
+    """Waits until the job has this state, and returns it; errors of the server are ignored."""
 
     def asked() -> Any:
         with contextlib.suppress(httpx.TransportError):

@@ -1,4 +1,4 @@
-"""Documents in a bucket: the stack reaches an S3 server, and keeps nothing in its volume."""
+"""Documents in a bucket: the stack connects to an S3 server, and stores nothing in its volume."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Compose, b
     made = Compose(folder / "ocr-tasks", "ocr-tasks-bucket")
     made.make_env()
     with gone_afterwards(made):
-        made.run("create", "--no-build", "web", "worker")  # makes the networks
+        made.run("create", "--no-build", "web", "worker")  # creates the networks
         address, port = gateway(f"{made.project}_objects"), free_port()
         with bucket.serving(folder / "s3", address, port) as server:
             made.set(
@@ -34,7 +34,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Compose, b
             yield made, server
 
 
-def test_a_scan_is_kept_in_the_bucket_alone(stack: tuple[Compose, bucket.Bucket]) -> None:
+def test_a_scan_is_stored_only_in_the_bucket(stack: tuple[Compose, bucket.Bucket]) -> None:
     compose, server = stack
     with httpx.Client(base_url=compose.url, timeout=90) as client:
         job = submit(client, DATA / "huckleberry-finn-p22.pdf").json()

@@ -1,4 +1,4 @@
-"""What the compose files say of every service, those of profiles included."""
+"""Properties of every service in the compose files, including those in profiles."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def services(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return found
 
 
-def test_all_services_are_held(services: dict[str, Any]) -> None:
+def test_all_services_have_limits_and_restrictions(services: dict[str, Any]) -> None:
     assert set(services) == {
         *("secrets", "redis", "web", "worker", "courier", "flower"),
         *("processors", "device", "prometheus", "grafana", "objects", "room", "bucket"),
@@ -36,7 +36,7 @@ def test_all_services_are_held(services: dict[str, Any]) -> None:
         assert service["pids_limit"] > 0, name
         # Workers may use all cores if WORKER_CPUS is not set.
         assert service.get("cpus", 0) > 0 or name in ("worker", "processors", "device"), name
-        assert not any((service["ulimits"]["core"] or {}).values()), name  # {} is how it says 0
+        assert not any((service["ulimits"]["core"] or {}).values()), name  # {} is its notation of 0
         assert service["logging"]["options"] == {"max-size": "10m", "max-file": "3"}, name
         assert service["restart"] in ("unless-stopped", "no"), name
         assert not service.get("privileged"), name
@@ -44,7 +44,7 @@ def test_all_services_are_held(services: dict[str, Any]) -> None:
             assert port["host_ip"] == "127.0.0.1", name
 
 
-def test_nobody_but_the_courier_and_who_is_published_has_a_way_out(
+def test_only_the_webhook_sender_and_published_services_have_a_route_to_the_outside(
     services: dict[str, Any], tmp_path: Path
 ) -> None:
     out = {
@@ -55,7 +55,7 @@ def test_nobody_but_the_courier_and_who_is_published_has_a_way_out(
     assert out == {"web", "flower", "grafana", "courier"}
 
 
-def test_each_variable_that_must_be_set_is_asked_for(tmp_path: Path) -> None:
+def test_each_required_variable_is_reported_if_it_is_missing(tmp_path: Path) -> None:
     stack = Compose(tmp_path / "ocr-tasks", "none", FILES[:2])
     assert "REDIS_PUBLISHED_HOST" in stack.run("config", check=False).stderr
     worker = Compose(tmp_path / "worker", "none", FILES[2:])
@@ -69,7 +69,7 @@ def test_each_variable_that_must_be_set_is_asked_for(tmp_path: Path) -> None:
     assert worker.run("config", check=False).returncode == 0
 
 
-def test_make_env_makes_random_secrets_and_keeps_them(tmp_path: Path) -> None:
+def test_make_env_creates_random_secrets_and_keeps_existing_ones(tmp_path: Path) -> None:
     first, second = (Compose(tmp_path / name, "none") for name in ("first", "second"))
 
     def made(stack: Compose) -> dict[str, str]:
@@ -79,7 +79,7 @@ def test_make_env_makes_random_secrets_and_keeps_them(tmp_path: Path) -> None:
 
     before = made(first)
     same = {name for name, value in made(second).items() if value == before[name]}
-    assert same == {".env", "ocr_metrics_token", "swarm_token"}  # there are no tokens yet
+    assert same == {".env", "ocr_metrics_token", "swarm_token"}  # no tokens exist yet
     assert made(first) == before
     assert (first.folder / "secrets").stat().st_mode & 0o777 == 0o700
 

@@ -1,4 +1,4 @@
-"""`docker compose up` in a fresh clone, with nothing run before it. Tests come in this order."""
+"""`docker compose up` in a fresh clone, without any preparation. The order of the tests matters."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SCAN = DATA / "huckleberry-finn-p22.pdf"
 
 
 def clone(folder: Path) -> None:
-    """Copies the files that git knows, as they are in this working tree."""
+    """Copies the files that git tracks, as they are in this working tree."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -37,7 +37,7 @@ def clone(folder: Path) -> None:
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compose]:
     folder = tmp_path_factory.mktemp("fresh") / "ocr-tasks"
     clone(folder)
-    # A tag of its own, as there must be no image yet.
+    # A tag of its own, because no image may exist yet.
     made = Compose(folder, "ocr-tasks-fresh", shell={"OCR_VERSION": "fresh"})
     with gone_afterwards(made):
         subprocess.run(["docker", "image", "rm", "ocr-tasks:fresh"], capture_output=True)
@@ -51,13 +51,16 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compose]:
 
 
 def in_volumes(stack: Compose, command: str = "secrets 2>&1 | grep -v ^Flower") -> dict[str, str]:
-    """Runs a command where all volumes with secrets are. Returns the checksum of each file then."""
+    """Runs a command with all volumes that contain secrets.
+
+    Returns the checksums of the files afterwards.
+    """
     words = ("run", "--rm", "--no-TTY", "--entrypoint", "sh", "secrets", "-c")
     printed = stack.run(*words, f"{command}; cd /secrets && sha256sum */*").stdout
     return {name: checksum for checksum, name in (line.split() for line in printed.splitlines())}
 
 
-def test_nothing_else_is_needed_to_read_a_scan(stack: Compose) -> None:
+def test_nothing_else_is_needed_to_process_a_scan(stack: Compose) -> None:
     assert not (stack.folder / ".env").exists()
     assert not (stack.folder / "secrets").exists()
     with httpx.Client(base_url=stack.url, timeout=90) as client:
@@ -85,7 +88,7 @@ def test_the_documented_command_prints_the_password_of_flower(stack: Compose) ->
     assert password not in printed
 
 
-def test_a_second_run_changes_no_secret_and_an_incomplete_set_is_completed(stack: Compose) -> None:
+def test_a_second_run_changes_no_secret_and_completes_an_incomplete_set(stack: Compose) -> None:
     before = in_volumes(stack, "true")
     assert in_volumes(stack) == before
 
@@ -95,13 +98,13 @@ def test_a_second_run_changes_no_secret_and_an_incomplete_set_is_completed(stack
 
     assert set(after) == set(before)
     changed = {name.split("/")[1] for name in after if after[name] != before[name]}
-    # Redis' users are made of its password.
+    # Redis's users are derived from its password.
     assert changed == {"ocr_redis_password", "redis_acl", "grafana_password", "ocr_webhook_secrets"}
     empty = hashlib.sha256(b"").hexdigest()
     assert empty not in after.values()
 
 
-def test_results_outlive_down_and_up_also_with_another_password_of_redis(stack: Compose) -> None:
+def test_results_survive_down_and_up_also_with_another_password_of_redis(stack: Compose) -> None:
     (job,) = httpx.get(f"{stack.url}/v1/jobs").json()["jobs"]
     pdf = httpx.get(f"{stack.url}/v1/jobs/{job['id']}/pdf").content
     password = stack.secret("flower", "ocr_flower_password")
@@ -119,7 +122,7 @@ def test_results_outlive_down_and_up_also_with_another_password_of_redis(stack: 
     assert stack.secret("flower", "ocr_flower_password") == password
 
 
-def test_a_secret_is_set_from_standard_input(stack: Compose) -> None:
+def test_a_secret_can_be_set_from_standard_input(stack: Compose) -> None:
     words = ("run", "--rm", "--no-TTY", "secrets", "set")
     stack.run(*words, "ocr_metrics_token", stdin="a token")
     unknown = stack.run(*words, "ocr_metric", stdin="x", check=False)
@@ -135,7 +138,7 @@ def test_a_secret_is_set_from_standard_input(stack: Compose) -> None:
     assert ".set" not in {name.split("/")[1] for name in after}
 
 
-def test_files_of_make_env_replace_what_is_in_the_volumes(stack: Compose) -> None:
+def test_files_of_make_env_take_precedence_over_the_volumes(stack: Compose) -> None:
     before = in_volumes(stack, "true")
     stack.make_env()
     after = in_volumes(stack)

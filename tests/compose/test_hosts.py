@@ -1,4 +1,4 @@
-"""Two hosts that share Redis, by TLS, and a folder: one document is read on both."""
+"""Two hosts that share Redis, over TLS, and a folder: one document is processed on both."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Compose, C
         second.set(
             REDIS_HOST=address,
             OCR_WORKER_PROCESSES="1",
-            # What NFS is on real hosts: a folder that somebody else has.
+            # In place of NFS on real hosts: a folder that belongs to another user.
             SHARE_TYPE="none",
             SHARE_OPTIONS="bind",
             SHARE_DEVICE=share.strip(),
@@ -50,7 +50,7 @@ def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Compose, C
         yield first, second
 
 
-def test_a_document_is_read_on_both_hosts(hosts: tuple[Compose, Compose]) -> None:
+def test_a_document_is_processed_on_both_hosts(hosts: tuple[Compose, Compose]) -> None:
     first, _second = hosts
     with httpx.Client(base_url=first.url, timeout=90) as client:
         job = submit(client, ("long.pdf", long_scan(2)), languages="eng").json()
@@ -66,7 +66,7 @@ def test_a_document_is_read_on_both_hosts(hosts: tuple[Compose, Compose]) -> Non
     assert all(by_host.values()), by_host
 
 
-def test_the_hosts_share_no_network(hosts: tuple[Compose, Compose]) -> None:
+def test_the_hosts_share_no_docker_network(hosts: tuple[Compose, Compose]) -> None:
     first, second = hosts
 
     def networks(host: Compose, service: str) -> set[str]:
@@ -76,7 +76,9 @@ def test_the_hosts_share_no_network(hosts: tuple[Compose, Compose]) -> None:
     assert not networks(second, "worker") & networks(first, "redis")
 
 
-def test_a_worker_on_another_host_is_held_likewise(hosts: tuple[Compose, Compose]) -> None:
+def test_a_worker_on_another_host_has_the_same_limits_and_restrictions(
+    hosts: tuple[Compose, Compose],
+) -> None:
     here, there = (host.inspect("worker") for host in hosts)
     for name in ("ReadonlyRootfs", "CapDrop", "SecurityOpt", "PidsLimit", "Memory", "MemorySwap"):
         assert here["HostConfig"][name] == there["HostConfig"][name], name
@@ -88,7 +90,7 @@ def test_a_worker_on_another_host_is_held_likewise(hosts: tuple[Compose, Compose
         assert here["Config"][name] == there["Config"][name], name
 
 
-def test_a_redis_with_another_certificate_is_not_spoken_to(
+def test_a_redis_with_another_certificate_is_refused(
     hosts: tuple[Compose, Compose], tmp_path: Path
 ) -> None:
     _first, second = hosts

@@ -28,11 +28,11 @@ def http(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
         yield client
 
 
-def test_a_device_takes_part(http: httpx.Client) -> None:
+def test_a_device_processes_pages(http: httpx.Client) -> None:
     wait_until(lambda: "ocr_swarm_devices 1.0" in http.get("/metrics").text)
 
 
-def test_processors_read_a_page_of_a_workspace(http: httpx.Client) -> None:
+def test_processors_process_a_page_of_a_workspace(http: httpx.Client) -> None:
     made = http.post("/ocrd/workspace", files={"workspace": ("kant.zip", bags.kant().build())})
     workspace = made.json()["workspace_id"]
     parameters: dict[str, dict[str, Any]] = {

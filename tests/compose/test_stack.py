@@ -1,6 +1,6 @@
-"""`docker compose up` as a user runs it. Tests come in the order of a day, on one stack.
+"""`docker compose up` as a user runs it. The tests run in this order on one stack.
 
-`make test-compose` runs them, as the image must have been built.
+`make test-compose` runs them, because they need the image.
 """
 
 from __future__ import annotations
@@ -45,11 +45,10 @@ SECRETS = {
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compose]:
     made = Compose(tmp_path_factory.mktemp("compose") / "ocr-tasks", "ocr-tasks-test")
-    # A leaf of the tree of networks, for the test's own receiver of webhooks.
+    # A network without other services, for the test's own receiver of webhooks.
     made.set(OCR_CALLBACK_NETWORKS="172.16.0.0/12,192.168.0.0/16", OCR_WORKER_PROCESSES="1")
-    made.set(
-        WORKER_CPUS="1", OCR_DIALECTS="azure", OCR_HOSTS="web"
-    )  # as docs/how-to/paperless.md has it
+    # As in docs/how-to/paperless.md.
+    made.set(WORKER_CPUS="1", OCR_DIALECTS="azure", OCR_HOSTS="web")
     with gone_afterwards(made):
         made.up(worker=2)
         wait_until(lambda: made.ready(workers=2), 120)
@@ -63,7 +62,7 @@ def http(stack: Compose) -> Iterator[httpx.Client]:
 
 
 def long_scan(copies: int) -> bytes:
-    """The pages of a scan, again and again."""
+    """Returns the pages of a scan, repeated many times."""
     with pikepdf.open(SIX_PAGES) as source, pikepdf.new() as made:
         for _ in range(copies):
             made.pages.extend(source.pages)
@@ -73,17 +72,17 @@ def long_scan(copies: int) -> bytes:
 
 
 def reading(client: httpx.Client, job_id: str, pages: int = 1) -> dict[str, Any] | None:
-    """The job, if it runs and has read so many pages."""
+    """Returns the job if it is running and has finished this many pages."""
     job: dict[str, Any] = client.get(f"/v1/jobs/{job_id}").json()
     assert job["state"] in ("queued", "running"), job
     return job if job["progress"]["pages_done"] >= pages else None
 
 
-# What containers are held to
+# Limits and restrictions of containers
 
 
 @pytest.mark.parametrize("service", ALL)
-def test_a_container_is_held_to_what_it_needs(stack: Compose, service: str) -> None:
+def test_a_container_has_only_the_privileges_that_it_needs(stack: Compose, service: str) -> None:
     found = stack.inspect(service)
     host, config = found["HostConfig"], found["Config"]
 
@@ -119,7 +118,7 @@ def test_only_web_and_flower_are_published_and_only_on_this_machine(stack: Compo
     assert addresses == {"127.0.0.1"}
 
 
-def test_networks_lead_only_where_each_has_to_go(stack: Compose) -> None:
+def test_networks_connect_only_what_needs_to_be_connected(stack: Compose) -> None:
     def networks(service: str) -> set[str]:
         names = stack.inspect(service)["NetworkSettings"]["Networks"]
         return {name.removeprefix(f"{stack.project}_") for name in names}
@@ -136,7 +135,7 @@ def test_networks_lead_only_where_each_has_to_go(stack: Compose) -> None:
         assert network["Internal"] is True, name
 
 
-def test_secrets_are_files_of_those_who_need_them(stack: Compose) -> None:
+def test_secrets_are_files_of_the_services_that_need_them(stack: Compose) -> None:
     known = {service: json.dumps(stack.inspect(service)) for service in ALL}
     read = (
         'cd /run/secrets && touch mine; for name in *; do echo "$name" $(tail -n 1 "$name"); done'
@@ -151,7 +150,7 @@ def test_secrets_are_files_of_those_who_need_them(stack: Compose) -> None:
 
 
 @pytest.mark.parametrize("service", OURS)
-def test_a_process_inside_has_no_rights(stack: Compose, service: str) -> None:
+def test_a_process_in_a_container_has_no_capabilities(stack: Compose, service: str) -> None:
     status = stack.inside(service, "cat", "/proc/1/status").stdout
     values = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
     assert values["Uid"].split() == ["10001"] * 4
@@ -166,7 +165,7 @@ def test_a_process_inside_has_no_rights(stack: Compose, service: str) -> None:
     assert stack.inside(service, "sh", "-c", programs).stdout == ""
 
 
-def test_a_stranger_in_the_network_of_redis_learns_nothing(stack: Compose) -> None:
+def test_another_container_in_the_network_of_redis_gets_no_access(stack: Compose) -> None:
     ask = "import redis; redis.Redis('redis').ping()"
     said = stack.inside("worker", "/opt/ocr-tasks/bin/python", "-c", ask)
     assert "AuthenticationError" in said.stderr or "NOAUTH" in said.stderr
@@ -185,7 +184,7 @@ for command in sys.argv[1:]:
     assert said.stdout.splitlines() == commands, said.stderr
 
 
-def test_a_program_in_a_container_sends_its_scans_to_the_web_server_by_its_name(
+def test_a_program_in_a_container_uploads_its_scans_to_the_web_server_by_its_name(
     stack: Compose,
 ) -> None:
     send = (
@@ -209,10 +208,10 @@ def test_a_program_in_a_container_sends_its_scans_to_the_web_server_by_its_name(
     assert "garden" in done["analyzeResult"]["content"]
 
 
-# A day's work
+# Normal use
 
 
-def test_a_scan_is_read_by_both_workers_and_outlives_the_death_of_one(
+def test_a_scan_is_processed_by_both_workers_and_survives_the_death_of_one(
     stack: Compose, http: httpx.Client
 ) -> None:
     job = submit(http, ("long.pdf", long_scan(2)), languages="eng").json()
@@ -239,14 +238,14 @@ def test_a_scan_is_read_by_both_workers_and_outlives_the_death_of_one(
     assert "stooping down so as" in text_of(http.get(f"/v1/jobs/{job['id']}/pdf").content)
 
 
-def test_webhooks_leave_by_the_courier(stack: Compose, http: httpx.Client) -> None:
+def test_webhooks_are_sent_by_the_webhook_sender(stack: Compose, http: httpx.Client) -> None:
     with receiving(gateway(f"{stack.project}_outside")) as receiver:
         job = submit(http, SCAN, callback_url=receiver.url).json()
         wait_until(lambda: receiver.got, 120)
         assert json.loads(receiver.got[0][1])["data"]["id"] == job["id"]
 
 
-def test_a_worker_reaches_nobody_outside(stack: Compose) -> None:
+def test_a_worker_can_connect_to_no_other_host(stack: Compose) -> None:
     network = f"{stack.project}_outside"
     serve = ("--entrypoint", "python3", "ocr-tasks:latest", "-m", "http.server", "8080")
     somebody = docker("run", "--detach", "--rm", "--network", network, *serve).strip()
@@ -260,7 +259,7 @@ def test_a_worker_reaches_nobody_outside(stack: Compose) -> None:
         docker("rm", "--force", somebody)
 
 
-def test_flower_shows_the_jobs_to_who_has_the_password(
+def test_flower_shows_jobs_only_with_the_password(
     stack: Compose, http: httpx.Client, browser: Browser, tmp_path: Path
 ) -> None:
     job = http.get("/v1/jobs").json()["jobs"][0]
@@ -293,10 +292,10 @@ def test_the_page_shows_a_job(stack: Compose, http: httpx.Client, browser: Brows
     context.close()
 
 
-# What goes wrong
+# Failures
 
 
-def test_jobs_outlive_a_restart_of_redis(stack: Compose, http: httpx.Client) -> None:
+def test_jobs_survive_a_restart_of_redis(stack: Compose, http: httpx.Client) -> None:
     job = submit(http, ("six.pdf", long_scan(1)), languages="eng").json()
     waiting = submit(http, SCAN).json()
     wait_until(lambda: reading(http, job["id"]), 120)
@@ -305,12 +304,12 @@ def test_jobs_outlive_a_restart_of_redis(stack: Compose, http: httpx.Client) -> 
 
     for one in (job, waiting):
         assert not wait_for_state(http, one["id"], "succeeded")["failed_pages"]
-    # It would say so if it could not read its own file again in full.
+    # It would report an error if it could not read its own file again in full.
     assert "CRITICAL" not in stack.run("logs", "redis").stdout
 
 
-def test_more_workers_take_part_and_leave(stack: Compose) -> None:
-    wait_until(lambda: stack.ready(workers=1), 60)  # the other was killed
+def test_workers_can_be_added_and_removed(stack: Compose) -> None:
+    wait_until(lambda: stack.ready(workers=1), 60)  # the other one was killed
     stack.up(worker=3)
     wait_until(lambda: stack.ready(workers=3), 60)
 
@@ -318,7 +317,7 @@ def test_more_workers_take_part_and_leave(stack: Compose) -> None:
     wait_until(lambda: stack.ready(workers=1), 60)
 
 
-def test_all_is_well_by_the_health_checks(stack: Compose) -> None:
+def test_all_health_checks_succeed(stack: Compose) -> None:
     def health() -> set[str]:
         ids = stack.containers()
         return set(docker("inspect", "--format", "{{.State.Health.Status}}", *ids).split())
@@ -326,8 +325,8 @@ def test_all_is_well_by_the_health_checks(stack: Compose) -> None:
     wait_until(lambda: health() == {"healthy"}, 60)
 
 
-def test_a_worker_that_is_stuck_is_seen(stack: Compose) -> None:
-    """Its main process is stopped, as by a deadlock: the file grows old."""
+def test_a_worker_that_hangs_is_reported_as_unhealthy(stack: Compose) -> None:
+    """Its main process is suspended, like in a deadlock, and stops updating the file."""
     stack.inside("worker", "sh", "-c", "touch -d '-5 minutes' /tmp/alive; kill -STOP 7 8")
     try:
         stack.inside("worker", "touch", "-d", "-5 minutes", "/tmp/alive")

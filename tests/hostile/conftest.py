@@ -1,4 +1,4 @@
-"""Counts the hostile requests of these tests, and those that did not get the listed answer."""
+"""Counts the hostile requests of these tests, and those whose response was not the listed one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.conftest import Stack, wait_until
 
 
 class Tally:
-    """How many hostile requests were tried. Each test is one, and may add to that."""
+    """The number of hostile requests. Each test is one, and may add to that."""
 
     def __init__(self) -> None:
         self.tried = 0
@@ -48,13 +48,14 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 @pytest.fixture
 def nothing_is_left(stack: Stack) -> Iterator[None]:
-    """What is refused leaves no file and no job."""
+    """Checks that a refused request leaves no file and no job."""
     files, jobs = _footprint(stack)
     yield
 
     def nothing_new() -> bool:
         now, submitted = _footprint(stack)
-        return now <= files and submitted == jobs  # what a test before deleted may go meanwhile
+        # Files that an earlier test deleted may still disappear.
+        return now <= files and submitted == jobs
 
     wait_until(nothing_new)
 

@@ -1,6 +1,6 @@
-"""Files that attackers send, made when they are needed: none of them is kept in the repository.
+"""Malicious files, which are generated when they are needed; none is stored in the repository.
 
-Those that merely are wrong are in `tests.documents`.
+`tests.documents` generates files that are only invalid.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MIB = 1024 * 1024
 
 
 def packed(piece: bytes, times: int) -> bytes:
-    """The same piece many times, compressed (zlib)."""
+    """Returns the same chunk many times, compressed (zlib)."""
     packer = zlib.compressobj(9)
     return b"".join([*(packer.compress(piece) for _ in range(times)), packer.flush()])
 
@@ -29,7 +29,7 @@ def packed(piece: bytes, times: int) -> bytes:
 
 
 def deep_tree(depth: int) -> bytes:
-    """One page, below so many nodes that have one child each."""
+    """Returns one page, below this many nodes that have one child each."""
     first = 2
     nodes = [
         b"<< /Type /Pages /Count 1 /Kids [%d 0 R] %s >>"
@@ -41,11 +41,11 @@ def deep_tree(depth: int) -> bytes:
 
 
 def lying_count(said: int, *texts: str) -> bytes:
-    """A document that says it has so many pages, and has one for each text."""
+    """Returns a document that declares `said` pages, and has one for each text."""
     pages = len(texts)
     with pikepdf.open(io.BytesIO(documents.scan(*texts))) as pdf:
         pdf.Root.Pages.Count = said
-        # Saving repairs the tree, so the lie is told in the bytes.
+        # Saving repairs the page tree; the number is therefore replaced in the file.
         content = documents.saved(pdf, object_stream_mode=pikepdf.ObjectStreamMode.disable)
     truth, lie = b"/Count %d" % pages, b"/Count %d" % said
     assert content.count(truth) == 1 or truth == lie
@@ -56,14 +56,14 @@ def lying_count(said: int, *texts: str) -> bytes:
 
 
 def tiff_of(frames: int) -> bytes:
-    """A TIFF with so many frames of 8 by 8 pixels, which share their pixels."""
+    """Returns a TIFF with this many frames of 8 by 8 pixels, which share their data."""
     entries = [
         (256, 3, 1, 8),  # width
         (257, 3, 1, 8),  # height
         (258, 3, 1, 1),  # bits
         (259, 3, 1, 1),  # not compressed
         (262, 3, 1, 1),  # black is 0
-        (273, 4, 1, 8),  # where the pixels are
+        (273, 4, 1, 8),  # the offset of the pixels
         (278, 3, 1, 8),
         (279, 4, 1, 8),
     ]
@@ -75,7 +75,7 @@ def tiff_of(frames: int) -> bytes:
 
 
 def huge_tiff(width: int, height: int) -> bytes:
-    """A TIFF whose header claims so many pixels."""
+    """Returns a TIFF whose header declares this size in pixels."""
     content = bytearray(tiff_of(1))
     for index, value in enumerate((width, height)):
         struct.pack_into("<HHII", content, 18 + 12 * index, 256 + index, 4, 1, value)
@@ -83,14 +83,14 @@ def huge_tiff(width: int, height: int) -> bytes:
 
 
 def gif_of(frames: int) -> bytes:
-    """A GIF with so many frames of 8 by 8 pixels."""
+    """Returns a GIF with this many frames of 8 by 8 pixels."""
     one = documents.encoded(documents.picture("x", "P", (8, 8)), "GIF")
     start = one.index(b",")
     return one[:start] + one[start:-1] * frames + b";"
 
 
 def huge_jpeg(width: int, height: int) -> bytes:
-    """A JPEG whose header claims so many pixels."""
+    """Returns a JPEG whose header declares this size in pixels."""
     content = bytearray(documents.encoded(documents.picture("x", "L", (64, 64)), "JPEG"))
     start = content.index(b"\xff\xc0")
     struct.pack_into(">HH", content, start + 5, height, width)
@@ -98,7 +98,7 @@ def huge_jpeg(width: int, height: int) -> bytes:
 
 
 def png_with(data: bytes, width: int, height: int) -> bytes:
-    """A grey PNG of that size around compressed data, which may hold something else."""
+    """Returns a gray PNG of that size around compressed data, which may be anything."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         checksum = struct.pack(">I", zlib.crc32(kind + content))
@@ -109,13 +109,13 @@ def png_with(data: bytes, width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + parts
 
 
-# What is drawn on a page
+# Content of pages
 
 
 def page_of(
     content: bytes, packed_content: bool = False, box: Sequence[float] = documents.LETTER
 ) -> pikepdf.Pdf:
-    """A page with this content, which may be compressed already."""
+    """Returns a page with this content, which may already be compressed."""
     pdf = documents.blank_pdf(box=box)
     stream = pdf.make_stream(content)
     if packed_content:
@@ -125,7 +125,7 @@ def page_of(
 
 
 def image(pdf: pikepdf.Pdf, data: bytes, width: int, height: int, bits: int = 8) -> pikepdf.Object:
-    """A grey image in a PDF; its data are compressed already."""
+    """Returns a gray image in a PDF; its data are already compressed."""
     stream = pdf.make_stream(b"")
     stream.write(data, filter=Name.FlateDecode)
     stream.update(
@@ -142,7 +142,7 @@ def image(pdf: pikepdf.Pdf, data: bytes, width: int, height: int, bits: int = 8)
 
 
 def form(pdf: pikepdf.Pdf, content: bytes, **xobjects: pikepdf.Object) -> pikepdf.Object:
-    """A form XObject that draws others."""
+    """Returns a form XObject that draws others."""
     stream = pdf.make_stream(content)
     stream.update(
         Dictionary(
@@ -156,7 +156,7 @@ def form(pdf: pikepdf.Pdf, content: bytes, **xobjects: pikepdf.Object) -> pikepd
 
 
 def huge_image_in_form(width: int, height: int) -> bytes:
-    """A huge image that stands not on the page but in a form on the page."""
+    """Returns a page with a huge image in a form."""
     pdf = page_of(b"/Fm0 Do")
     inner = image(pdf, packed(b"\0" * 100, 1), width, height)
     outer = form(pdf, b"612 0 0 792 0 0 cm /Im0 Do", Im0=inner)
@@ -165,13 +165,13 @@ def huge_image_in_form(width: int, height: int) -> bytes:
 
 
 def huge_inline_image(width: int, height: int) -> bytes:
-    """A huge image that stands in the content of the page."""
+    """Returns a page with a huge image in its content."""
     head = b"BI /W %d /H %d /CS /G /BPC 8 ID " % (width, height)
     return documents.saved(page_of(b"612 0 0 792 0 0 cm " + head + b"\0" * 100 + b" EI"))
 
 
 def dense_image(pixels: int, points: float, box: Sequence[float]) -> bytes:
-    """A square image of so many pixels a side on so few points of a page."""
+    """Returns a square image with this many pixels per side on a page of this many points."""
     pdf = page_of(b"%f 0 0 %f 0 0 cm /Im0 Do" % (points, points), box=box)
     picture = image(pdf, packed(b"\xff" * pixels, pixels), pixels, pixels)
     pdf.pages[0].Resources = Dictionary(XObject=Dictionary(Im0=picture))
@@ -179,7 +179,7 @@ def dense_image(pixels: int, points: float, box: Sequence[float]) -> bytes:
 
 
 def shared_image(pages: int, side: int) -> bytes:
-    """Many pages that all show the same image, in a small file."""
+    """Returns many pages that all show the same image, in a small file."""
     pdf = documents.blank_pdf(pages)
     picture = image(pdf, packed(b"\xff" * side, side), side, side)
     content = pdf.make_stream(b"612 0 0 792 0 0 cm /Im0 Do")
@@ -190,7 +190,7 @@ def shared_image(pages: int, side: int) -> bytes:
 
 
 def laughing_forms(levels: int, times: int) -> bytes:
-    """Forms that draw a form many times, which draws a form many times…"""
+    """Returns forms that draw a form many times, which draws a form many times…"""
     pdf = page_of(b"/Fm Do")
     drawn = form(pdf, b"0 0 600 700 re f")
     for _ in range(levels):
@@ -200,7 +200,7 @@ def laughing_forms(levels: int, times: int) -> bytes:
 
 
 def form_in_itself() -> bytes:
-    """A form that draws itself."""
+    """Returns a form that draws itself."""
     pdf = page_of(b"/Fm Do")
     loop = form(pdf, b"/Fm Do")
     loop.Resources.XObject.Fm = loop
@@ -209,30 +209,30 @@ def form_in_itself() -> bytes:
 
 
 def many_fills(count: int) -> bytes:
-    """A page on which something is drawn again and again."""
+    """Returns a page that is filled many times."""
     content = packed(b"0 0 600 700 re f\n" * 1000, count // 1000)
     return documents.saved(page_of(content, packed_content=True))
 
 
 def long_content(size: int) -> bytes:
-    """A page whose content is a comment of so many bytes, in a small file."""
+    """Returns a page whose content is a comment of this many bytes, in a small file."""
     content = packed(b"%" + b" " * (MIB - 2) + b"\n", size // MIB)
     return documents.saved(page_of(content, packed_content=True))
 
 
 def bomb_in_image(size: int) -> bytes:
-    """A small image whose data unpack to so many bytes."""
+    """Returns a small image whose data expand to this many bytes."""
     pdf = page_of(b"612 0 0 792 0 0 cm /Im0 Do")
     picture = image(pdf, packed(b"\xff" * MIB, size // MIB), 1000, 1000)
     pdf.pages[0].Resources = Dictionary(XObject=Dictionary(Im0=picture))
     return documents.saved(pdf)
 
 
-# What a document would like to do
+# Active content
 
 
 def active(canary: str, port: int) -> bytes:
-    """A scan that wants to run programs and scripts, call an address, and read another file."""
+    """Returns a scan that tries to run programs and scripts, open a URL, and read another file."""
     address = f"http://127.0.0.1:{port}/canary"
     with pikepdf.open(io.BytesIO(documents.scan("active document"))) as pdf:
         script = Dictionary(S=Name.JavaScript, JS=f"app.launchURL('{address}', true)")
@@ -255,7 +255,7 @@ def active(canary: str, port: int) -> bytes:
                 for action in (launch, link, submit)
             ]
         )
-        # Data that lie in another file (PDF 32000-1, 7.3.8.2, table 5).
+        # Data in another file (PDF 32000-1, 7.3.8.2, table 5).
         outside = pdf.make_stream(b"")
         outside.F = canary
         page.obj.Contents = Array([page.obj.Contents, outside])
@@ -266,7 +266,7 @@ LAUGHS = "".join(f'<!ENTITY l{n} "{f"&l{n - 1};" * 10}">' for n in range(1, 10))
 
 
 def metadata(canary: str, port: int) -> bytes:
-    """A scan whose XMP brings entities: of a file, of an address, and some that laugh."""
+    """Returns a scan whose XMP contains entities: of a file, of a URL, and a billion laughs."""
     entities = (
         f'<!ENTITY file SYSTEM "file://{canary}">'
         f'<!ENTITY % address SYSTEM "http://127.0.0.1:{port}/canary"> %address;'
@@ -288,21 +288,21 @@ def metadata(canary: str, port: int) -> bytes:
 
 
 def tagged() -> bytes:
-    """A page of text that says it is accessible already."""
+    """Returns a page of text that is tagged as accessible."""
     pdf = with_text("tagged")
     pdf.Root.MarkInfo = Dictionary(Marked=True)
     return documents.saved(pdf)
 
 
 def with_text(text: str) -> pikepdf.Pdf:
-    """A page of real text."""
+    """Returns a page of real text."""
     pdf = page_of(b"BT /F1 24 Tf 72 700 Td (%s) Tj ET" % text.encode())
     font = Dictionary(Type=Name.Font, Subtype=Name.Type1, BaseFont=Name.Helvetica)
     pdf.pages[0].Resources = Dictionary(Font=Dictionary(F1=font))
     return pdf
 
 
-# Twins of SHA-1: these 320 bytes, which differ in 62 of the last 128, leave it in the same state
+# A SHA-1 collision: these 320 bytes, which differ in 62 of the last 128, have the same hash state
 # (Stevens, Bursztein, Karpman, Albertini, Markov: The first collision for full SHA-1, 2017).
 _TWINS_HEAD = (
     "255044462d312e330a25e2e3cfd30a0a0a312030206f626a0a3c3c2f57696474682032203020522f486569676874"
@@ -322,7 +322,7 @@ _TWINS = (
 
 
 def twins() -> tuple[bytes, bytes]:
-    """Two PDFs of a blank page with the same SHA-1."""
+    """Returns two PDFs of a blank page with the same SHA-1."""
     rest = (
         b"\nendstream\nendobj\n"
         b"9 0 obj\n<< /Type /Catalog /Pages 10 0 R >>\nendobj\n"

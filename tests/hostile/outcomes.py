@@ -1,4 +1,4 @@
-"""What is asked of the answer to a hostile request, and of what it leaves behind."""
+"""Checks of the response to a hostile request, and of what it leaves."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.conftest import Stack, submit, wait_for_end, wait_until
 
 
 def refused(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
-    """The problem document of a refusal: of this status and code, with advice, without leaks."""
+    """Checks a problem document: status, code, advice, no leaks. Returns it."""
     assert answer.headers["Content-Type"] == "application/problem+json", answer.text
     problem: dict[str, Any] = answer.json()
     assert (answer.status_code, problem["code"]) == (status, code), problem
@@ -27,7 +27,7 @@ def refused(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
 
 
 def code(job: dict[str, Any]) -> str:
-    """The code of a job's end, or its state."""
+    """Returns the error code of a job, or its state."""
     return str(job["error"]["code"] if job["error"] else job["state"])
 
 
@@ -36,13 +36,13 @@ def folder_of(stack: Stack, job: dict[str, Any]) -> Path:
 
 
 def descendants(stack: Stack) -> list[psutil.Process]:
-    """All processes of a stack."""
+    """Returns all processes of a stack."""
     assert stack.process is not None
     return psutil.Process(stack.process.pid).children(recursive=True)
 
 
 def readers(stack: Stack) -> set[int]:
-    """The processes of the worker that read."""
+    """Returns the IDs of the worker's child processes."""
     workers = [row for row in descendants(stack) if _is_worker(row)]
     (main,) = [row for row in workers if row.ppid() not in {other.pid for other in workers}]
     return {row.pid for row in workers} - {main.pid}
@@ -55,7 +55,7 @@ def _is_worker(process: psutil.Process) -> bool:
 
 
 def programs(stack: Stack) -> list[str]:
-    """The names of the programs that run for jobs of a stack."""
+    """Returns the names of the programs that run for jobs of a stack."""
     found = []
     for process in descendants(stack):
         with contextlib.suppress(psutil.Error):
@@ -66,7 +66,7 @@ def programs(stack: Stack) -> list[str]:
 
 
 def assert_nothing_is_left(stack: Stack, http: httpx.Client, job: dict[str, Any]) -> None:
-    """No program, no temporary file; and the next job is read."""
+    """Checks that no program and no temporary file is left, and that the next job succeeds."""
     work = folder_of(stack, job) / "work"
     wait_until(lambda: not programs(stack) and not work.exists())
     following = wait_for_end(http, submit(http, ("next.pdf", documents.scan("next"))).json())

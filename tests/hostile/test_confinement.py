@@ -1,4 +1,4 @@
-"""What is left to an attacker who has taken over a process that reads (threats T1 and T2)."""
+"""What an attacker can do who controls a process that parses documents (threats T1 and T2)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.acceptance
 
 @pytest.fixture(scope="module")
 def tried(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """What came of the attempts of code that runs in a process of the worker."""
+    """Returns the results of the attempts of code that runs in a process of the worker."""
     folder = tmp_path_factory.mktemp("confinement")
     (folder / CANARY).write_text(SECRET)
     with (
@@ -38,8 +38,8 @@ def tried(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
         yield json.loads(path.read_text())
 
 
-def test_this_kernel_can_shut_processes_in() -> None:
-    """Else the tests below say nothing: they need Linux 6.12 or newer."""
+def test_this_kernel_supports_the_sandbox() -> None:
+    """The tests below have no meaning without it: they need Linux 6.12 or newer."""
     assert landlock.landlock() >= 6
 
 
@@ -59,11 +59,13 @@ def test_this_kernel_can_shut_processes_in() -> None:
         "run what it wrote",
     ],
 )
-def test_t1_code_in_a_worker_may_not(tried: dict[str, str], attempt: str) -> None:
+def test_t1_code_in_a_worker_cannot_leave_the_sandbox(tried: dict[str, str], attempt: str) -> None:
     assert tried[attempt] in ("PermissionError", "CalledProcessError")
 
 
-def test_t1_code_in_a_worker_may_write_into_its_job_for_nobody_else(tried: dict[str, str]) -> None:
+def test_t1_only_the_job_can_access_files_that_code_in_a_worker_writes(
+    tried: dict[str, str],
+) -> None:
     assert tried["write into the job"] == "1"
     assert tried["mode of what it wrote"] == "0o600"
 
@@ -76,12 +78,12 @@ def test_t1_programs_get_no_secrets(tried: dict[str, str]) -> None:
     assert {"PATH", "HOME", "TMPDIR"} <= names
 
 
-def test_t1_processes_are_bounded(tried: dict[str, str]) -> None:
+def test_t1_processes_have_limits(tried: dict[str, str]) -> None:
     limits = {line[:26].strip(): line[26:].split()[0] for line in tried["limits"].splitlines()}
 
     assert "NoNewPrivs:\t1" in tried["privileges"]
     (effective,) = re.findall(r"CapEff:\t(\w+)", tried["privileges"])
-    assert int(effective, 16) & ~0b1110 == 0  # root may still pass over the modes of files
+    assert int(effective, 16) & ~0b1110 == 0  # root may still ignore the modes of files
     assert int(tried["oom score"]) >= 500
     assert limits["Max core file size"] == "0"
     assert int(limits["Max data size"]) == 8 << 30

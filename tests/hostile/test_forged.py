@@ -1,4 +1,4 @@
-"""T2: somebody can write to Redis, and forges messages and records."""
+"""T2: an attacker can write to Redis, and forges messages and records."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ID = "00000000-0000-4000-8000-000000000000"
 
 
 class Evil:
-    """Makes a file when it is unpickled."""
+    """Creates a file when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -36,7 +36,7 @@ class Evil:
 
 
 def pickled(folder: Path) -> str:
-    """The name of a batch whose files an attacker laid somewhere: /tmp/x/batches/1/task."""
+    """Returns the name of a batch with files of an attacker: /tmp/x/batches/1/task."""
     batch = folder / "batches" / "1"
     batch.mkdir(parents=True)
     (batch / "task").write_bytes(pickle.dumps((Evil(folder / "ran"), None)))
@@ -44,7 +44,7 @@ def pickled(folder: Path) -> str:
 
 
 def sent(stack: Stack, task: str, arguments: list[Any], task_id: str = ID, **more: Any) -> None:
-    """Publishes a message as Celery does (protocol 2), to all lanes but the first."""
+    """Publishes a message as Celery does (protocol 2), to all queues but the first."""
     url = Settings(data_dir=stack.data_dir, redis_url="").celery_redis
     body = [arguments, {}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}]
     headers = {"task": task, "id": task_id, "lang": "py", "retries": 0, "root_id": task_id}
@@ -81,7 +81,7 @@ def client(stack: Stack) -> Iterator[redis.Redis]:
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_a_forged_task_does_nothing(
+def test_t2_a_forged_task_has_no_effect(
     stack: Stack, http: httpx.Client, task: str, arguments: list[Any]
 ) -> None:
     sent(stack, task, arguments)
@@ -92,8 +92,8 @@ def test_a_forged_task_does_nothing(
     assert not Path("/tmp/evil").exists()
 
 
-def test_a_forged_pickle_is_not_opened(stack: Stack, http: httpx.Client, tmp_path: Path) -> None:
-    """Neither as a message, nor as the files of a batch that lie elsewhere."""
+def test_t2_a_forged_pickle_is_not_loaded(stack: Stack, http: httpx.Client, tmp_path: Path) -> None:
+    """Neither as a message, nor from the files of a batch that are stored elsewhere."""
     job = submit(http, ("a.pdf", documents.scan("forged"))).json()
     assert code(wait_for_end(http, job)) == "succeeded"
 
@@ -111,7 +111,7 @@ def test_a_forged_pickle_is_not_opened(stack: Stack, http: httpx.Client, tmp_pat
     assert not (tmp_path / "batch" / "ran").exists()
 
 
-def test_a_forged_record_opens_no_other_file(
+def test_t2_a_forged_record_does_not_lead_to_other_files(
     stack: Stack, http: httpx.Client, client: redis.Redis
 ) -> None:
     job = wait_for_end(http, submit(http, ("a.pdf", documents.scan("record"))).json())

@@ -1,4 +1,4 @@
-"""Forms and files that chance has made: never a 500, and never an exception that is not ours."""
+"""Random forms and files cause neither a 500 nor an unexpected exception."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from tests.hostile import files
 from tests.ocr_tasks.uploads.test_images import HEIC, gradient
 from web.app import create_app
 
-#: How many examples are tried of each kind: a few in each run, and many in `make test-all`.
+#: The number of examples of each kind: a few in each run, many in `make test-all`.
 EXAMPLES = pytest.mark.parametrize("examples", [3, pytest.param(60, marks=pytest.mark.slow)])
 
 
 def bounded(examples: int) -> settings:
-    """Nothing is made smaller: what is found is told as it is, and the time is bounded."""
+    """Limits the examples and the time; failing examples are not minimized."""
     return settings(
         max_examples=examples,
         deadline=None,
@@ -59,7 +59,7 @@ WHOLE = {
     "HEIC": HEIC,
 }
 
-#: Where something is changed, as a part of the whole; what is put there; and what is cut off.
+#: Changes, each a position as a fraction of the file and a new byte; and the fraction to keep.
 DAMAGE = st.tuples(
     st.lists(
         st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=20
@@ -71,7 +71,7 @@ CODES = {error.code for error in errors.by_code().values() if issubclass(error, 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
-    """An empty folder for an upload, below a data folder."""
+    """Returns an empty folder for an upload, below a data folder."""
     path = tmp_path / "data" / "uploads" / "x"
     path.mkdir(parents=True)
     yield path
@@ -79,7 +79,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 
 def asked(folder: Path, content: bytes) -> dict[str, Any]:
-    """What the check of uploads says to a file."""
+    """Returns the result of the check of a file."""
     for left in folder.iterdir():
         left.unlink()
     (folder / "upload-00001").write_bytes(content)
@@ -101,10 +101,10 @@ def asked(folder: Path, content: bytes) -> dict[str, Any]:
 
 @EXAMPLES
 @pytest.mark.parametrize("name", WHOLE)
-def test_a_damaged_file_is_taken_or_refused(
+def test_a_damaged_file_is_accepted_or_refused(
     folder: Path, tally: Any, name: str, examples: int
 ) -> None:
-    """Any answer is one of ours; `NoAnswer` would mean that the check itself came down."""
+    """Any result is one of this project; `NoAnswer` would mean that the check itself crashed."""
 
     @bounded(examples)
     @given(DAMAGE)
@@ -133,7 +133,7 @@ FORMS = st.lists(st.tuples(NAMES | st.text(max_size=20), VALUES), max_size=6)
 
 
 @EXAMPLES
-def test_any_form_is_taken_or_refused(service: Any, tally: Any, examples: int) -> None:
+def test_any_form_is_accepted_or_refused(service: Any, tally: Any, examples: int) -> None:
     client = create_app().test_client()
     picture = documents.encoded(Image.new("1", (40, 40)), "PNG")
 

@@ -1,4 +1,4 @@
-"""Cases 37 to 44 and threat T13: what may be asked for. Numbers as in hostile-input.md."""
+"""Cases 37 to 44 and threat T13: options. Numbers as in hostile-input.md."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ leaves_nothing = pytest.mark.usefixtures("nothing_is_left")
 
 PNG = documents.encoded(documents.picture("picture"), "PNG", dpi=(150, 150))
 
-#: Cases 39 to 41 and 43: for each option, values that it must not take.
+#: Cases 39 to 41 and 43: for each option, values that must be refused.
 OPTIONS = {
     "languages": [
         *("../../x", "../../../../tmp/evil", "/etc/passwd", "e", "x" * 40, "osd", "equ"),
@@ -71,7 +71,7 @@ OPTIONS = {
 
 @leaves_nothing
 @pytest.mark.parametrize("option", OPTIONS)
-def test_cases_39_40_41_43_a_wrong_option_is_refused_and_named(
+def test_cases_39_40_41_43_an_invalid_option_is_refused_and_named(
     http: httpx.Client, tally: Any, option: str
 ) -> None:
     tally.tried += len(OPTIONS[option]) - 1
@@ -81,11 +81,11 @@ def test_cases_39_40_41_43_a_wrong_option_is_refused_and_named(
         assert any(row["pointer"].startswith(f"#/{option}") for row in problem["errors"])
 
 
-def test_each_option_has_a_wrong_value_here() -> None:
+def test_each_option_has_an_invalid_value_in_this_list() -> None:
     assert OPTIONS.keys() == JobOptions.model_fields.keys()
 
 
-#: What OCRmyPDF knows and nobody may ask for: files, programs, plugins, processes, limits.
+#: Options of OCRmyPDF that clients must not set: files, programs, plugins, processes, limits.
 FORBIDDEN = [
     *("plugins", "plugin", "tesseract_config", "tesseract_oem", "user_words", "user_patterns"),
     *("unpaper_args", "input_file", "output_file", "output_folder", "work_folder"),
@@ -97,14 +97,14 @@ FORBIDDEN = [
 
 @leaves_nothing
 @pytest.mark.parametrize("name", ["nosuch", "", "x" * 200, "__class__", "model_config", *FORBIDDEN])
-def test_cases_37_38_an_option_that_is_not_on_the_list(http: httpx.Client, name: str) -> None:
+def test_cases_37_38_an_unknown_option_is_refused(http: httpx.Client, name: str) -> None:
     problem = refused(submit(http, ("a.png", PNG), **{name: "/tmp/x.py"}), 422, "invalid_options")
 
     assert problem["errors"][0]["detail"] == "unknown option"
 
 
-def test_case_38_options_in_the_address_are_not_options(http: httpx.Client) -> None:
-    """They are passed over: nothing in an address changes how a document is read."""
+def test_case_38_options_in_the_url_are_ignored(http: httpx.Client) -> None:
+    """Nothing in a URL changes how a document is processed."""
     answer = http.post("/v1/jobs?mode=nonsense&plugins=x", files={"file": ("a.png", PNG)})
 
     assert answer.status_code == 202
@@ -121,7 +121,7 @@ def test_case_39_a_language_that_is_not_installed(http: httpx.Client, language: 
     assert {"deu", "eng"} <= set(problem["installed"])
 
 
-def test_languages_are_taken_repeated_and_joined(http: httpx.Client) -> None:
+def test_languages_can_be_repeated_or_joined_with_plus_signs(http: httpx.Client) -> None:
     for sent in (["deu", "eng"], "deu+eng", "deu,eng"):
         job = submit(http, ("a.png", PNG), languages=sent).json()
         assert job["options"]["languages"] == ["deu", "eng"]
@@ -138,10 +138,10 @@ def test_languages_are_taken_repeated_and_joined(http: httpx.Client) -> None:
     ],
     ids=["deep list", "deep object", "same key twice"],
 )
-def test_case_42_options_are_no_json(
+def test_case_42_options_are_not_json(
     http: httpx.Client, body: bytes, status: int, code: str
 ) -> None:
-    """Options are fields of the form, so that there is no JSON to parse; depth has no meaning."""
+    """Options are form fields. There is no JSON to parse, and depth has no meaning."""
     kind = {"Content-Type": "application/json"}
     refused(http.post("/v1/jobs", content=body, headers=kind), status, code)
     form = http.post("/v1/jobs", data={"options": body[:90_000]}, files={"file": ("a.png", PNG)})
@@ -157,13 +157,13 @@ def test_case_42_an_option_sent_twice(http: httpx.Client) -> None:
 
 @leaves_nothing
 @pytest.mark.parametrize("fields", [{"title": "x" * 1_048_576}, {f"f{n}": "x" for n in range(900)}])
-def test_case_42_much_text(http: httpx.Client, fields: dict[str, str]) -> None:
+def test_case_42_a_long_text(http: httpx.Client, fields: dict[str, str]) -> None:
     refused(submit(http, ("a.png", PNG), **fields), 413, "too_many_files")
 
 
 @leaves_nothing
 @pytest.mark.parametrize("other", ["deskew", "remove_background"])
-def test_case_44_contradictions(http: httpx.Client, other: str) -> None:
+def test_case_44_contradictory_options(http: httpx.Client, other: str) -> None:
     answer = submit(http, ("a.png", PNG), **{"mode": "redo", other: "true"})
 
     assert "mode=force" in refused(answer, 422, "invalid_options")["detail"]

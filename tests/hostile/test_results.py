@@ -1,4 +1,4 @@
-"""T10 and cases 103 to 105: what is sent back is harmless, whole, and what was made."""
+"""T10 and cases 103 to 105: responses are safe and complete, and results are unchanged."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def done(stack: Stack) -> Iterator[dict[str, Any]]:
 
 
 def addresses() -> list[str]:
-    """All that can be got, with `{job_id}` where a job's id goes."""
+    """Returns all paths that can be downloaded, with `{job_id}` in place of the job ID."""
     found = []
     for rule in create_app().url_map.iter_rules():
         if "GET" in (rule.methods or ()) and not rule.rule.startswith(("/docs/api", "/static")):
@@ -46,7 +46,7 @@ def addresses() -> list[str]:
 
 
 @pytest.mark.parametrize("address", addresses())
-def test_no_answer_is_run_by_a_browser(
+def test_no_response_is_executed_by_a_browser(
     http: httpx.Client, done: dict[str, Any], address: str
 ) -> None:
     answer = http.get(address.format(job_id=done["id"]))
@@ -56,9 +56,8 @@ def test_no_answer_is_run_by_a_browser(
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
     policy = answer.headers["Content-Security-Policy"]
     assert "frame-ancestors 'none'" in policy
-    if (
-        kind == "text/html" and answer.content
-    ):  # pages of ours, which show nothing of documents by themselves
+    # Pages of this project contain nothing of documents.
+    if kind == "text/html" and answer.content:
         assert "script-src 'self'" in policy
         assert not re.search("unsafe-(inline|hashes)|'unsafe-eval'", policy)
     else:
@@ -68,7 +67,7 @@ def test_no_answer_is_run_by_a_browser(
         assert answer.headers["Content-Disposition"].startswith("attachment")
 
 
-def test_refusals_are_harmless_too(http: httpx.Client) -> None:
+def test_error_responses_are_safe_too(http: httpx.Client) -> None:
     answer = http.get("/v1/jobs/<script>alert(1)</script>")
 
     problem = refused(answer, 404, answer.json()["code"])
@@ -77,7 +76,7 @@ def test_refusals_are_harmless_too(http: httpx.Client) -> None:
     assert "\r" not in problem["instance"]
 
 
-def test_case_103_a_result_that_was_deleted_by_hand(stack: Stack, http: httpx.Client) -> None:
+def test_case_103_a_result_was_deleted_manually(stack: Stack, http: httpx.Client) -> None:
     job = wait_for_end(http, submit(http, ("a.pdf", documents.scan("gone"))).json())
     (result,) = folder_of(stack, job).glob("runs/*/result.pdf")
     result.unlink()
@@ -87,7 +86,7 @@ def test_case_103_a_result_that_was_deleted_by_hand(stack: Stack, http: httpx.Cl
 
 
 @pytest.mark.parametrize("read_before", [False, True])
-def test_case_104_a_result_with_another_bit(
+def test_case_104_a_result_with_a_changed_bit(
     stack: Stack, http: httpx.Client, read_before: bool
 ) -> None:
     seen = len(stack.log.read_text())
@@ -119,7 +118,7 @@ def test_case_104_the_words_of_a_page_are_damaged(
         refused(http.get(address), 500, "result_corrupt")
 
 
-def test_case_105_a_job_is_deleted_while_its_result_is_fetched(
+def test_case_105_a_job_is_deleted_while_its_result_is_downloaded(
     stack: Stack, http: httpx.Client
 ) -> None:
     large = files.with_text("large")

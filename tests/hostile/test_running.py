@@ -1,7 +1,7 @@
-"""Documents and parsers that crash, hang or take everything: they harm their own job alone.
+"""Documents and parsers that crash, hang or use all resources affect only their own job.
 
-Cases 21 to 30 of docs/explanation/hostile-input.md, as far as they come to run, and engines that
-misbehave as the title of a document asks them to (tests/plugins/faults).
+Cases 21 to 30 of docs/explanation/hostile-input.md that are accepted as jobs, and engines that
+misbehave as the title of a document requests (tests/plugins/faults).
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ FAULTS = "tests.plugins.faults"
 SCAN = ("scan.pdf", documents.scan("hostile"))
 NEIGHBOUR = ("neighbour.pdf", documents.scan("neighbour"))
 
-#: Ends of a job that took too much. Which of them comes first depends on the machine.
+#: Errors of a job that exceeded a limit. Which limit is reached first depends on the machine.
 TOO_MUCH = {"job_timeout", "job_out_of_memory", "worker_lost", "all_pages_failed"}
 
 
 @pytest.fixture(scope="module")
 def bounded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """Six processes that may take little.
+    """Runs six processes with low limits.
 
-    The time is long enough for innocent documents on a busy machine.
+    The time limit is long enough for other documents on a busy machine.
     """
     with running_stack(
         tmp_path_factory.mktemp("bounded"),
@@ -57,7 +57,7 @@ def http(bounded: Stack) -> Iterator[httpx.Client]:
 def end_beside_a_neighbour(
     stack: Stack, http: httpx.Client, file: tuple[str, bytes], **options: str
 ) -> dict[str, Any]:
-    """How a hostile job ends, with another one beside it and one after it that must succeed."""
+    """Returns the error code of a hostile job; a concurrent job and the next one must succeed."""
     answer = submit(http, file, **options)
     assert answer.status_code == 202, answer.text
     neighbour = submit(http, NEIGHBOUR).json()
@@ -67,7 +67,7 @@ def end_beside_a_neighbour(
     return ended
 
 
-# Libraries and programs that misbehave
+# Misbehaving libraries and programs
 
 
 @pytest.mark.parametrize("fault", ["segfault", "abort"])
@@ -83,7 +83,7 @@ def test_a_library_that_takes_all_memory(bounded: Stack, http: httpx.Client) -> 
     assert code(ended) == "job_out_of_memory"
 
 
-def test_a_file_that_grows_without_end(bounded: Stack, http: httpx.Client) -> None:
+def test_a_file_that_grows_without_limit(bounded: Stack, http: httpx.Client) -> None:
     ended = end_beside_a_neighbour(bounded, http, SCAN, title="fault: flood")
 
     assert code(ended) == "job_file_too_large"
@@ -91,9 +91,9 @@ def test_a_file_that_grows_without_end(bounded: Stack, http: httpx.Client) -> No
 
 @pytest.fixture(scope="module")
 def hung(bounded: Stack) -> dict[str, dict[str, Any]]:
-    """Documents that take too long in different places, all at once, as they ended.
+    """Returns the ends of documents that exceed the time limit in different places, all at once.
 
-    There is a neighbour beside them.
+    A normal document is processed at the same time.
     """
     long = ("long.pdf", documents.scan(*["long"] * 60))
     with bounded.client() as http:
@@ -111,7 +111,7 @@ def hung(bounded: Stack) -> dict[str, dict[str, Any]]:
     ["hang", "deaf", "stuck", "draw", "slow"],
     ids=["program", "program-deaf-to-SIGTERM", "library", "drawing", "many-pages"],
 )
-def test_what_takes_too_long_is_ended_with_its_job(
+def test_what_exceeds_the_time_limit_is_ended_with_its_job(
     bounded: Stack, http: httpx.Client, hung: dict[str, dict[str, Any]], where: str
 ) -> None:
     assert code(hung[where]) == "job_timeout"
@@ -120,8 +120,8 @@ def test_what_takes_too_long_is_ended_with_its_job(
 
 
 @pytest.mark.xdist_group("single")
-def test_a_process_that_tesseract_goes_on_computing_in_is_replaced(single: Stack) -> None:
-    """After its job, and without losing one that waits for just that process."""
+def test_a_process_in_which_tesseract_continues_to_compute_is_replaced(single: Stack) -> None:
+    """It is replaced after its job, and a job that waits for this process is not lost."""
     seen = len(single.log.read_text())
     with single.client() as http:
         (before,) = wait_until(lambda: readers(single))
@@ -137,7 +137,7 @@ def test_a_process_that_tesseract_goes_on_computing_in_is_replaced(single: Stack
         assert page["state"] in ("failed", "waiting")
 
 
-# Documents that take too much
+# Documents that use too many resources
 
 BOMBS: dict[str, tuple[Callable[[], bytes], set[str]]] = {
     "case-23-unpacks-to-1-GiB": (
@@ -182,7 +182,7 @@ QUICK = {
     "name",
     [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in BOMBS],
 )
-def test_a_bomb(bounded: Stack, http: httpx.Client, name: str) -> None:
+def test_a_decompression_bomb(bounded: Stack, http: httpx.Client, name: str) -> None:
     make, ends = BOMBS[name]
     ended = end_beside_a_neighbour(bounded, http, (f"{name}.pdf", make()))
 
@@ -192,7 +192,7 @@ def test_a_bomb(bounded: Stack, http: httpx.Client, name: str) -> None:
 def test_case_25_pages_that_share_an_image_can_be_cancelled(
     bounded: Stack, http: httpx.Client
 ) -> None:
-    """There is no budget of pixels over all pages: 3000 pages are 3000 pages, however small."""
+    """Pixels are not limited over all pages: 3000 pages are accepted, even in a small file."""
     job = submit(http, ("shared.pdf", files.shared_image(3000, 600))).json()
     wait_until(lambda: http.get(job["links"]["self"]).json()["state"] == "running")
 
@@ -201,14 +201,14 @@ def test_case_25_pages_that_share_an_image_can_be_cancelled(
     assert_nothing_is_left(bounded, http, job)
 
 
-# Documents that lie
+# Documents with false declarations
 
 
 @pytest.mark.parametrize(("said", "texts"), [(9, ("alpha",)), (1, ("alpha", "bravo", "charlie"))])
-def test_case_21_what_counts_is_the_pages_that_are_there(
+def test_case_21_the_number_of_pages_is_counted(
     bounded: Stack, http: httpx.Client, said: int, texts: tuple[str, ...]
 ) -> None:
-    """Whatever /Count says; all of them are read, by their own number."""
+    """/Count is ignored; all pages are processed with their own numbers."""
     job = submit(http, ("a.pdf", files.lying_count(said, *texts))).json()
     assert job["input"]["pages"] == len(texts)
 
@@ -220,7 +220,7 @@ def test_case_21_what_counts_is_the_pages_that_are_there(
 
 
 def leaf(entries: bytes) -> bytes:
-    """A document of one page with these entries."""
+    """Returns a document of one page with these entries."""
     objects = [
         b"<< /Type /Catalog /Pages 2 0 R >>",
         b"<< /Type /Pages /Count 1 /Kids [3 0 R] >>",
@@ -243,7 +243,7 @@ def leaf(entries: bytes) -> bytes:
         b"/MediaBox [0 0 72 72] /Resources [1] /Annots 5",
     ],
 )
-def test_case_22_pages_of_a_nonsensical_shape_are_refused_or_come_to_an_end(
+def test_case_22_pages_of_an_invalid_size_are_refused_or_end(
     bounded: Stack, http: httpx.Client, box: bytes
 ) -> None:
     answer = submit(http, ("a.pdf", leaf(box)))
@@ -254,22 +254,22 @@ def test_case_22_pages_of_a_nonsensical_shape_are_refused_or_come_to_an_end(
         assert code(ended) in ("succeeded", "input_unsupported", "tool_failed", "all_pages_failed")
 
 
-# Documents that want to do something
+# Active documents
 
 
 @contextlib.contextmanager
 def listener() -> Iterator[socket.socket]:
-    """A port on which nobody must call."""
+    """A port that must not get a connection."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(0.2)
         yield server
 
 
 @pytest.mark.parametrize("make", [files.active, files.metadata], ids=["case-28", "T12-XMP"])
-def test_a_document_calls_nobody_runs_nothing_and_reads_no_other_file(
+def test_a_document_opens_no_connection_runs_nothing_and_reads_no_other_file(
     bounded: Stack, http: httpx.Client, tmp_path: Path, make: Callable[[str, int], bytes]
 ) -> None:
-    """Scripts, launches, links, data in other files; entities in its metadata."""
+    """Scripts, launch actions, links, data in other files; entities in its metadata."""
     canary = tmp_path / "canary"
     canary.write_text("BT /F1 24 Tf 72 700 Td (canary-of-the-operator) Tj ET")
     with listener() as server:
@@ -297,9 +297,7 @@ def test_a_document_calls_nobody_runs_nothing_and_reads_no_other_file(
     ],
     ids=["text-refused", "text-kept", "tagged-refused", "tagged-kept"],
 )
-def test_case_30_text_that_is_there_already(
-    http: httpx.Client, content: bytes, mode: str, end: str
-) -> None:
+def test_case_30_existing_text(http: httpx.Client, content: bytes, mode: str, end: str) -> None:
     ended = wait_for_end(http, submit(http, ("text.pdf", content), mode=mode).json())
 
     assert code(ended) == end

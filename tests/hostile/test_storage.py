@@ -1,4 +1,4 @@
-"""Cases 98 to 102 and 106: the storage fills up, or fails. Numbers as in hostile-input.md."""
+"""Cases 98 to 102 and 106: the storage is full, or fails. Numbers as in hostile-input.md."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def storage(
 
 @pytest.fixture
 def disk(storage: Storage) -> Iterator[SmallDisk]:
-    """The disk, which is well again after a test."""
+    """Returns the disk, which is restored after a test."""
     yield storage.disk
     storage.disk.clear()
 
@@ -71,7 +71,7 @@ def uploads(stack: Stack) -> list[str]:
     return [path.name for path in (stack.data_dir / "uploads").glob("*")]
 
 
-def test_cases_98_and_99_a_full_disk_refuses_fails_and_is_overcome(
+def test_cases_98_and_99_a_full_disk_refuses_uploads_fails_jobs_and_recovers(
     stack: Stack, disk: SmallDisk, http: httpx.Client
 ) -> None:
     disk.leave(MIB)
@@ -89,7 +89,7 @@ def test_cases_98_and_99_a_full_disk_refuses_fails_and_is_overcome(
     assert code(wait_for_end(http, job)) == "succeeded"
 
 
-def test_a_reserve_is_kept_free(stack: Stack, disk: SmallDisk) -> None:
+def test_the_reserved_space_is_kept_free(stack: Stack, disk: SmallDisk) -> None:
     with another_web(stack, OCR_RESERVE_BYTES=str(10 * MIB)) as web, web.client() as http:
         assert http.get("/readyz").status_code == 200
         disk.leave(9 * MIB)
@@ -102,7 +102,7 @@ def test_a_reserve_is_kept_free(stack: Stack, disk: SmallDisk) -> None:
         assert (ready.status_code, ready.json()["missing"]) == (503, ["storage"])
 
 
-def test_case_100_a_run_that_finds_the_disk_full_leaves_what_was_read(
+def test_case_100_a_run_on_a_full_disk_keeps_the_finished_pages(
     stack: Stack, disk: SmallDisk, http: httpx.Client
 ) -> None:
     job = wait_for_end(http, submit(http, SCAN, title="fault: crash 2").json())
@@ -123,7 +123,7 @@ def test_case_100_a_run_that_finds_the_disk_full_leaves_what_was_read(
     assert code(wait_for_end(http, job)) == "succeeded"
 
 
-def test_case_101_no_file_more_can_be_made(
+def test_case_101_no_more_files_can_be_created(
     stack: Stack, disk: SmallDisk, http: httpx.Client
 ) -> None:
     for left in (0, 2):
@@ -150,7 +150,7 @@ def test_case_102_the_storage_is_read_only(disk: SmallDisk, http: httpx.Client) 
 
 
 def test_case_106_the_disk_fails_while_a_job_runs(stack: Stack, http: httpx.Client) -> None:
-    """It is not tried again by itself: whoever sent it can, when the disk is well again."""
+    """It is not retried automatically. The client can retry it when the disk works again."""
     job = wait_for_end(http, submit(http, SCAN, title="fault: input_output").json())
 
     assert code(job) == "job_storage_error"
@@ -158,10 +158,8 @@ def test_case_106_the_disk_fails_while_a_job_runs(stack: Stack, http: httpx.Clie
     wait_until(lambda: not (folder_of(stack, job) / "work").exists())
 
 
-def test_case_106_a_folder_that_is_replaced_is_found_again(
-    stack: Stack, http: httpx.Client
-) -> None:
-    """As when a volume comes back: processes are shut in to the folder that was there before."""
+def test_case_106_a_replaced_folder_is_detected(stack: Stack, http: httpx.Client) -> None:
+    """This happens when a volume is mounted again: sandboxes refer to the earlier folder."""
     assert code(wait_for_end(http, submit(http, SCAN).json())) == "succeeded"
     (stack.data_dir / "jobs").rename(stack.data_dir / "before")
 

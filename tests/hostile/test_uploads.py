@@ -1,7 +1,7 @@
-"""Cases 1 to 23 and 29 to 35: what is sent. The numbers are docs/explanation/hostile-input.md's.
+"""Cases 1 to 23 and 29 to 35: uploads. Numbers as in docs/explanation/hostile-input.md.
 
-What is refused leaves no file and no job. Cases 8 (slow clients) and 36 (repeated requests) are in
-tests/acceptance, `test_faults` and `test_takeover`; what comes to run is in `test_running`.
+A refused request leaves no file and no job. Cases 8 (slow clients) and 36 (repeated requests) are
+in tests/acceptance, `test_faults` and `test_takeover`; accepted documents are in `test_running`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def box(*edges: float, **page: Any) -> Callable[[], bytes]:
     return lambda: documents.saved(documents.blank_pdf(box=edges or documents.LETTER, **page))
 
 
-#: Case and what is sent; status and code of the answer.
+#: Case and file; status and code of the response.
 DOCUMENTS: dict[str, tuple[bytes | Callable[[], bytes], int, str]] = {
     "case-1-empty-file": (b"", 422, "empty_file"),
     "case-2-one-byte": (b"%", 415, "unsupported_type"),
@@ -97,14 +97,14 @@ DOCUMENTS: dict[str, tuple[bytes | Callable[[], bytes], int, str]] = {
 
 @leaves_nothing
 @pytest.mark.parametrize("name", DOCUMENTS)
-def test_a_document_that_cannot_be_read_is_refused(http: httpx.Client, name: str) -> None:
-    """Case 16: also one that only forbids things; whoever can open it can save it anew."""
+def test_an_invalid_document_is_refused(http: httpx.Client, name: str) -> None:
+    """Case 16 includes files with only restrictions, which can be saved again without them."""
     content, status, wanted = DOCUMENTS[name]
     answer = submit(http, ("document.pdf", content if isinstance(content, bytes) else content()))
     refused(answer, status, wanted)
 
 
-# The request
+# Requests
 
 
 @leaves_nothing
@@ -134,7 +134,7 @@ def test_case_3_no_file_part(http: httpx.Client, wanted: str, sent: dict[str, An
 
 
 def test_case_4_several_files_become_one_document(http: httpx.Client) -> None:
-    """The list has 400 for a second file; here the files of a request are one document."""
+    """The list expects a 400 for a second file; here the files of a request become one document."""
     tiff = io.BytesIO()
     frames = [documents.picture(word, "1") for word in ("second", "third")]
     frames[0].save(
@@ -153,7 +153,7 @@ def test_case_4_several_files_become_one_document(http: httpx.Client) -> None:
 
 
 @leaves_nothing
-def test_case_4_the_bad_one_of_several_files_is_named(http: httpx.Client) -> None:
+def test_case_4_the_invalid_one_of_several_files_is_named(http: httpx.Client) -> None:
     answer = submit(http, ("a.png", PNG), ("b.pdf", b""), ("c.png", PNG))
 
     assert refused(answer, 422, "empty_file")["detail"].startswith("File 2 of 3")
@@ -189,7 +189,7 @@ def test_case_6_a_body_over_the_limit_without_a_length(http: httpx.Client) -> No
     try:
         answer = http.post("/v1/jobs", content=body(), headers=kind)
     except httpx.TransportError:
-        pass  # the server need not read to the end only to say no
+        pass  # the server need not receive the whole body to refuse it
     else:
         refused(answer, 413, "upload_too_large")
     assert http.get("/healthz").status_code == 200
@@ -197,7 +197,7 @@ def test_case_6_a_body_over_the_limit_without_a_length(http: httpx.Client) -> No
 
 @leaves_nothing
 @pytest.mark.parametrize("bad", ["file", "option"])
-def test_a_refusal_leaves_the_connection_usable(http: httpx.Client, bad: str) -> None:
+def test_a_refusal_keeps_the_connection_usable(http: httpx.Client, bad: str) -> None:
     content = b"%PDF-" if bad == "file" else PNG
     sent = {"mode": "nonsense"} if bad == "option" else {}
     for _ in range(3):
@@ -205,7 +205,7 @@ def test_a_refusal_leaves_the_connection_usable(http: httpx.Client, bad: str) ->
 
 
 @leaves_nothing
-def test_case_7_a_client_that_goes_away(stack: Stack) -> None:
+def test_case_7_a_client_that_disconnects(stack: Stack) -> None:
     head = (
         b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10000000\r\n"
         b"Content-Type: multipart/form-data; boundary=b\r\n\r\n"
@@ -234,7 +234,7 @@ def test_case_10_a_long_text_field(http: httpx.Client) -> None:
     refused(submit(http, ("a.png", PNG), title="x" * MIB), 413, "too_many_files")
 
 
-# Files that are taken
+# Accepted files
 
 
 @pytest.mark.parametrize(
@@ -251,10 +251,10 @@ def test_case_10_a_long_text_field(http: httpx.Client) -> None:
     ],
     ids=["case-11-PDF-named-png", "case-12-PNG-named-pdf", "no-ending", "case-35-JPEG-named-tif"],
 )
-def test_content_decides_and_not_the_name(
+def test_the_content_decides_about_the_type_and_not_the_name(
     http: httpx.Client, name: str, content: bytes, media_type: str
 ) -> None:
-    """The list leaves the choice for cases 11 and 12: a wrong name is not worth a refusal."""
+    """The list leaves cases 11 and 12 open: a wrong name is no reason to refuse a file."""
     job = submit(http, (name, content)).json()
     assert job["input"]["media_type"] == media_type
     assert wait_for_end(http, job)["state"] == "succeeded"
@@ -271,7 +271,9 @@ def test_case_17_a_truncated_pdf_is_refused_or_repaired(http: httpx.Client, part
         assert wait_for_end(http, answer.json())["state"] == "succeeded"
 
 
-def test_case_29_a_signed_pdf_is_read_if_the_signature_may_go(http: httpx.Client) -> None:
+def test_case_29_a_signed_pdf_is_processed_if_its_signature_may_be_removed(
+    http: httpx.Client,
+) -> None:
     job = submit(http, ("signed.pdf", documents.signed()), allow_signed="true").json()
 
     assert wait_for_end(http, job)["state"] == "succeeded"
@@ -284,7 +286,7 @@ def test_case_31_heic(http: httpx.Client) -> None:
     assert wait_for_end(http, job)["state"] == "succeeded"
 
 
-def test_case_32_twins_of_sha1_are_two_documents(http: httpx.Client) -> None:
+def test_case_32_two_files_with_the_same_sha1_are_two_documents(http: httpx.Client) -> None:
     one, other = files.twins()
     assert one != other
     assert hashlib.sha1(one).digest() == hashlib.sha1(other).digest()
@@ -325,8 +327,8 @@ NAMES = {
 
 
 @pytest.mark.parametrize("name", NAMES, ids=ascii)
-def test_case_33_a_name_is_a_label_only(http: httpx.Client, stack: Stack, name: str) -> None:
-    """None: what the client's library made of it is not ours to say; it must be a label as well."""
+def test_case_33_a_name_is_only_a_label(http: httpx.Client, stack: Stack, name: str) -> None:
+    """None: the name depends on the client's library, but must be a label as well."""
     seen = len(stack.log.read_text())
     job = submit(http, (name, PNG)).json()
     link = job["links"]["self"]
@@ -347,7 +349,7 @@ METADATA = "<script>alert(1)</script> \x1b[31m\r\n]]> &l9; %s {0} $(id)"
 
 
 def test_case_34_metadata_of_a_document_is_text(http: httpx.Client, stack: Stack) -> None:
-    """It may end in the log of the job, in the record and in each format; everywhere as text."""
+    """It may appear in the log of the job, in the record and in each format; always as text."""
     import pikepdf
 
     with pikepdf.open(io.BytesIO(documents.scan("metadata"))) as pdf:
@@ -366,7 +368,7 @@ def test_case_34_metadata_of_a_document_is_text(http: httpx.Client, stack: Stack
     assert "\x1b" not in stack.log.read_text()[seen:]
 
 
-def test_case_34_metadata_that_is_asked_for_is_escaped(http: httpx.Client) -> None:
+def test_case_34_metadata_in_options_is_escaped(http: httpx.Client) -> None:
     title = "<script>alert(1)</script>\u2028]]>&\"'"
     job = wait_for_end(http, submit(http, ("a.png", PNG), title=title, author=title).json())
 
@@ -375,8 +377,8 @@ def test_case_34_metadata_that_is_asked_for_is_escaped(http: httpx.Client) -> No
         assert "<script>" not in http.get(f"{job['links']['self']}/{name}").text
 
 
-def test_what_a_page_says_is_escaped(http: httpx.Client) -> None:
-    """T10: text of a document with tags in it, in each of the forms in which it comes out."""
+def test_t10_text_of_a_page_is_escaped(http: httpx.Client) -> None:
+    """T10: text of a document that contains tags, in each of the output formats."""
     tags = "(<script>alert\\(1\\)</script>) "
     content = documents.saved(files.with_text(tags[1:-2]))
     job = wait_for_end(http, submit(http, ("a.pdf", content)).json())
@@ -389,8 +391,8 @@ def test_what_a_page_says_is_escaped(http: httpx.Client) -> None:
         assert "<script" not in answer.text
 
 
-def test_images_bring_no_file_of_the_server(http: httpx.Client, tmp_path: Path) -> None:
-    """T12: entities in the XMP of a picture."""
+def test_t12_images_cannot_include_files_of_the_server(http: httpx.Client, tmp_path: Path) -> None:
+    """T12: entities in the XMP of an image."""
     canary = tmp_path / "canary"
     canary.write_text("canary-of-the-operator")
     packet = (
@@ -406,8 +408,8 @@ def test_images_bring_no_file_of_the_server(http: httpx.Client, tmp_path: Path) 
         assert b"canary-of-the" not in http.get(f"{job['links']['self']}/{name}").content
 
 
-def test_a_picture_that_is_also_a_pdf_is_one_of_them(http: httpx.Client) -> None:
-    """A polyglot: the header of a PDF in the comment of a JPEG. It is looked into as a PDF."""
+def test_a_polyglot_image_is_processed_as_a_pdf(http: httpx.Client) -> None:
+    """A polyglot: the header of a PDF in the comment of a JPEG. It is inspected as a PDF."""
     scan = documents.scan("polyglot")
     jpeg = documents.encoded(documents.picture("picture"), "JPEG", comment=scan)
     job = submit(http, ("a.jpg", jpeg)).json()

@@ -1,4 +1,4 @@
-"""Fixtures of the tests of single modules."""
+"""Fixtures of the unit tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lines of the log: which job they are about, and what is never in them."""
+"""Log lines: the job that they belong to, and what they never contain."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TOKEN = "ocrt_0123456789ab_" + "0f" * 32
 
 @pytest.fixture(params=["json", "text"])
 def said(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
-    """What the logger `test` says, in either form."""
+    """Returns what the logger `test` writes, in either format."""
     monkeypatch.setenv("OCR_LOG_FORMAT", request.param)
     settings.get.cache_clear()
     words = io.StringIO()
@@ -52,14 +52,14 @@ def test_a_line_has_its_time_level_process_and_job(said: io.StringIO) -> None:
 
 
 @pytest.mark.parametrize("said", ["json"], indirect=True)
-def test_a_line_that_is_about_no_job_names_none(said: io.StringIO) -> None:
+def test_a_line_without_a_job_names_none(said: io.StringIO) -> None:
     log.info("hello")
 
     assert "job" not in row(said)
 
 
 @pytest.mark.parametrize("said", ["json"], indirect=True)
-def test_what_is_said_while_a_job_is_read_is_about_it(said: io.StringIO) -> None:
+def test_lines_during_a_job_name_the_job(said: io.StringIO) -> None:
     with logs.about(JOB, process=True):
         log.info("reading")
 
@@ -67,7 +67,7 @@ def test_what_is_said_while_a_job_is_read_is_about_it(said: io.StringIO) -> None
 
 
 @pytest.mark.parametrize("said", ["json"], indirect=True)
-def test_what_celery_says_of_a_task_is_about_its_job(said: io.StringIO) -> None:
+def test_celerys_lines_about_a_task_name_its_job(said: io.StringIO) -> None:
     data = {"id": JOB, "name": "ocr_tasks.tasks.ocr_document", "kwargs": {"title": "secret"}}
     log.info("Task received", extra={"data": data})
 
@@ -85,7 +85,7 @@ def test_what_celery_says_of_a_task_is_about_its_job(said: io.StringIO) -> None:
         "secret whsec_hunter2hunter2",
     ],
 )
-def test_secrets_are_left_out(said: io.StringIO, text: str) -> None:
+def test_secrets_are_redacted(said: io.StringIO, text: str) -> None:
     log.error("%s", text)
     log.error(text)
 
@@ -93,20 +93,20 @@ def test_secrets_are_left_out(said: io.StringIO, text: str) -> None:
     assert "0f" * 32 not in said.getvalue()
 
 
-def test_secrets_are_left_out_of_tracebacks(said: io.StringIO) -> None:
+def test_secrets_are_redacted_in_tracebacks(said: io.StringIO) -> None:
     log.error("failed", exc_info=ConnectionError("redis://:hunter2@host"))
 
     assert "ConnectionError" in said.getvalue()
     assert "hunter2" not in said.getvalue()
 
 
-def test_a_line_that_does_not_fit_its_arguments_is_said_all_the_same(said: io.StringIO) -> None:
+def test_a_line_with_wrong_arguments_is_still_written(said: io.StringIO) -> None:
     log.info("%d pages of %s", "seven")
 
     assert "seven" in said.getvalue()
 
 
-def test_nobody_can_forge_a_line(said: io.StringIO) -> None:
+def test_line_breaks_cannot_forge_a_line(said: io.StringIO) -> None:
     log.info("name %s", "a.pdf\n2026-01-01 00:00:00 ERROR MainProcess root: forged\x1b[31m\u2028x")
 
     assert len(said.getvalue().splitlines()) == 1

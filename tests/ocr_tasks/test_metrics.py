@@ -1,4 +1,4 @@
-"""Numbers for Prometheus."""
+"""Metrics for Prometheus."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("service")
 
 
 def values(**labels: str) -> dict[str, float]:
-    """The values of all samples that have these labels."""
+    """Returns the values of all samples that have these labels."""
     text = generate_latest(metrics.registry()).decode()
     return {
         sample.name: sample.value
@@ -29,7 +29,7 @@ def values(**labels: str) -> dict[str, float]:
     }
 
 
-def test_a_job_is_counted_all_its_life() -> None:
+def test_a_job_is_counted_in_each_state() -> None:
     job_id = submit()
     assert values(state="queued")["ocr_jobs"] == 1
 
@@ -65,7 +65,7 @@ def test_failures_are_counted_by_their_error() -> None:
     assert values(state="failed")["ocr_jobs_ended_total"] == 3
 
 
-def test_what_happens_to_a_job_again_is_counted() -> None:
+def test_retries_losses_and_yields_are_counted() -> None:
     job_id = submit()
     leases.acquire(job_id, "run", "worker")
     leases.release(job_id, "worker")
@@ -82,7 +82,7 @@ def test_what_happens_to_a_job_again_is_counted() -> None:
     assert found["ocr_job_retries_total"] == 1
 
 
-def test_a_lease_that_has_run_out_is_seen(service: redis.Redis) -> None:
+def test_an_expired_lease_is_counted(service: redis.Redis) -> None:
     job_id = submit()
     leases.acquire(job_id, "run", "worker")
     assert values()["ocr_job_leases_expired"] == 0
@@ -102,21 +102,21 @@ def test_the_queue_has_a_length_and_an_age(service: redis.Redis) -> None:
     assert 100 <= values()["ocr_queue_oldest_job_age_seconds"] < 160
 
 
-def test_a_page_counts_while_it_is_read(service: redis.Redis) -> None:
+def test_a_page_is_counted_while_it_is_processed(service: redis.Redis) -> None:
     with counters.reading_page(), counters.reading_page():
         assert values()["ocr_pages_in_progress"] == 2
         counters.count_page()
     assert values()["ocr_pages_in_progress"] == 0
     assert values()["ocr_pages_read_total"] == 1
 
-    # One whose process died does not count for ever.
+    # A page whose process died stops being counted.
     service.zadd(keys.READING, {"of a dead process": time.time() - 1})
     assert values()["ocr_pages_in_progress"] == 0
     with counters.reading_page():
         assert service.zcard(keys.READING) == 1
 
 
-def test_workers_and_their_processes_are_counted_until_they_go(service: redis.Redis) -> None:
+def test_workers_and_their_processes_are_counted_until_they_expire(service: redis.Redis) -> None:
     worker_registry.announce(WorkerInfo("one", 4, ["eng"], busy=3))
     worker_registry.announce(WorkerInfo("two", 2, ["eng"], busy=0))
     worker_registry.announce(WorkerInfo("three", 1, processors=["ocrd-dummy"]))
@@ -127,12 +127,12 @@ def test_workers_and_their_processes_are_counted_until_they_go(service: redis.Re
     assert found["ocr_worker_processes_busy"] == 3
     assert values(kind="processors")["ocr_workers"] == 1
 
-    service.delete(keys.WORKER_PREFIX + "one")  # as it expires
+    service.delete(keys.WORKER_PREFIX + "one")  # as when it expires
     assert values(kind="documents")["ocr_workers"] == 1
     assert service.smembers(keys.WORKERS) == {"two", "three"}
 
 
-def test_processes_are_wanted_for_what_runs_and_for_what_waits() -> None:
+def test_wanted_processes_are_those_for_running_and_waiting_jobs() -> None:
     assert values()["ocr_worker_processes_wanted"] == 0
     submit()
     submit()
@@ -142,7 +142,7 @@ def test_processes_are_wanted_for_what_runs_and_for_what_waits() -> None:
     assert values()["ocr_worker_processes_wanted"] == 5
 
 
-def test_requests_of_all_processes_add_up(service: redis.Redis) -> None:
+def test_requests_of_all_processes_are_added_up(service: redis.Redis) -> None:
     for _ in range(2):
         counters.count_request("GET", "/v1/jobs/{job_id}", 200, 0.002)
         counters.count_request("GET", "/v1/jobs/{job_id}", 200, 0.3)
@@ -161,7 +161,7 @@ def test_requests_of_all_processes_add_up(service: redis.Redis) -> None:
     assert values(**route, le="0.5")["ocr_http_request_duration_seconds_bucket"] == 4
 
 
-def test_what_redis_did_not_take_is_counted_when_it_is_back(
+def test_counts_that_redis_did_not_accept_are_added_when_it_is_back(
     service: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counters.count_request("GET", "/healthz", 200, 0.001)
@@ -175,7 +175,7 @@ def test_what_redis_did_not_take_is_counted_when_it_is_back(
     assert values(route="/healthz", status="200")["ocr_http_requests_total"] == 2
 
 
-def test_a_client_cannot_make_up_methods() -> None:
+def test_a_client_cannot_create_labels_with_invented_methods() -> None:
     for number in range(50):
         counters.count_request(f"M{number}", "none", 405, 0.001)
     counters.flush()
@@ -183,7 +183,7 @@ def test_a_client_cannot_make_up_methods() -> None:
     assert values(route="none", method="other")["ocr_http_requests_total"] == 50
 
 
-def test_without_redis_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_redis_it_reports_redis_as_down(monkeypatch: pytest.MonkeyPatch) -> None:
     settings.get().data_dir.mkdir()
     away = redis.Redis(unix_socket_path="/nonexistent/redis.sock")
     with monkeypatch.context() as patched:
@@ -195,8 +195,8 @@ def test_without_redis_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "ocr_jobs" not in found
 
 
-def test_nothing_that_is_asked_grows_with_the_number_of_jobs(service: redis.Redis) -> None:
-    """The commands that a scrape sends to Redis are of constant or logarithmic cost."""
+def test_the_cost_of_a_scrape_does_not_depend_on_the_number_of_jobs(service: redis.Redis) -> None:
+    """The commands that a scrape sends to Redis have constant or logarithmic cost."""
     for _ in range(3):
         submit()
     service.config_resetstat()
@@ -204,6 +204,7 @@ def test_nothing_that_is_asked_grows_with_the_number_of_jobs(service: redis.Redi
 
     asked = {name.removeprefix("cmdstat_").split("|")[0] for name in service.info("commandstats")}
 
-    # HGETALL reads counters, ZRANGE and ZRANGEBYSCORE the oldest alone, SMEMBERS names of workers.
+    # HGETALL gets counters, ZRANGE and ZRANGEBYSCORE only the oldest entry, SMEMBERS names of
+    # workers.
     cheap = {"zcard", "zcount", "llen", "zrange", "hgetall", "hget", "smembers", "mget"}
     assert asked <= cheap | {"time", "info", "config", "select", "client", "hello", "ping"}

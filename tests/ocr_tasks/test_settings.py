@@ -1,4 +1,4 @@
-"""Where settings come from, and what is said of those that cannot be."""
+"""Sources of settings, and errors of invalid ones."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_a_secret_is_read_from_a_file(secrets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_secret_can_be_in_a_file(secrets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (secrets / "ocr_redis_password").write_text("p@ss/word\n")
     monkeypatch.setenv("OCR_REDIS_URL", "rediss://ocr@redis.example:6380/2?ssl_cert_reqs=required")
 
@@ -42,7 +42,7 @@ def test_a_secret_is_read_from_a_file(secrets: Path, monkeypatch: pytest.MonkeyP
     assert "p@ss" not in repr(config)
 
 
-def test_a_variable_counts_before_a_file(secrets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_variable_precedes_a_file(secrets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (secrets / "ocr_port").write_text("9000")
     assert settings.get().port == 9000
 
@@ -59,7 +59,7 @@ def test_a_variable_counts_before_a_file(secrets: Path, monkeypatch: pytest.Monk
         ("redis://ocr:old@[::1]:6379", "redis://ocr:secret@[::1]:6379"),
     ],
 )
-def test_the_password_comes_into_the_address(
+def test_the_password_becomes_part_of_the_redis_url(
     url: str, address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OCR_REDIS_URL", url)
@@ -68,7 +68,7 @@ def test_the_password_comes_into_the_address(
 
 
 @pytest.mark.parametrize("url", ["", "unix:///run/redis.sock"])
-def test_a_password_without_an_address_that_takes_it_is_refused(
+def test_a_password_without_a_matching_redis_url_is_refused(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OCR_REDIS_URL", url)
@@ -78,7 +78,7 @@ def test_a_password_without_an_address_that_takes_it_is_refused(
     assert "secret" not in str(refused.value)
 
 
-def test_a_folder_of_secrets_that_is_not_there_is_said(
+def test_a_missing_folder_of_secrets_is_reported(
     secrets: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OCR_SECRETS_DIR", str(secrets / "none"))
@@ -96,7 +96,7 @@ def test_a_folder_of_secrets_that_is_not_there_is_said(
         ("127.0.0.1", "192.0.2.7", True),
     ],
 )
-def test_who_can_reach_a_container_decides_who_needs_a_token(
+def test_the_published_ip_address_of_a_container_decides_whether_tokens_are_needed(
     listens: str, published: str, needed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OCR_HOST", listens)
@@ -108,7 +108,7 @@ def test_who_can_reach_a_container_decides_who_needs_a_token(
     ("limit", "cores"),
     [("max 100000", None), ("150000 100000", 1.5), ("20000 100000", 0.2), ("", None)],
 )
-def test_the_time_of_a_container_bounds_its_cores(
+def test_the_cpu_quota_of_a_container_limits_its_cores(
     tmp_path: Path, limit: str, cores: float | None
 ) -> None:
     for name, text in (

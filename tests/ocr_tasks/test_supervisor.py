@@ -1,4 +1,4 @@
-"""What `ocr-tasks up` says of a stack that is ready, and of one that is not."""
+"""What `ocr-tasks up` prints when the stack is ready, and when it is not."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ GONE = {"missing": ["workers"], "parts": {"redis": "ok", "workers": "nobody is t
 
 
 class Web:
-    """A web server that gives the answers it is told to, the last one again and again."""
+    """A web server with predefined responses; the last one is repeated."""
 
     def __init__(self) -> None:
         self.answers: list[tuple[int, Any]] = []
@@ -41,7 +41,7 @@ class Web:
 @pytest.fixture
 def web() -> Iterator[Web]:
     made = Web()
-    # Asked often, so that it ends at once.
+    # Frequent polling lets the server end at once.
     thread = threading.Thread(target=made.server.serve_forever, args=[0.01])
     thread.start()
     yield made
@@ -62,7 +62,7 @@ def readiness(web: Web, **changed: str) -> supervisor._Readiness:
     return supervisor._Readiness(settings.Settings(port=port, **changed))  # type: ignore[arg-type]
 
 
-def test_it_says_once_that_the_stack_is_ready(web: Web, said: list[str]) -> None:
+def test_it_reports_once_that_the_stack_is_ready(web: Web, said: list[str]) -> None:
     web.answers = [(503, WAITING), (200, {"missing": [], "parts": {}})]
     found = readiness(web, host="0.0.0.0")
     found.check()
@@ -73,7 +73,7 @@ def test_it_says_once_that_the_stack_is_ready(web: Web, said: list[str]) -> None
     assert web.asked == 2
 
 
-def test_it_says_what_is_missing_for_long(
+def test_it_reports_what_is_missing_after_a_while(
     web: Web, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(supervisor, "READY_SECONDS", -1)
@@ -95,7 +95,7 @@ def test_it_says_what_is_missing_for_long(
     ]
 
 
-def test_it_waits_for_a_web_server_that_does_not_answer(
+def test_it_waits_for_a_web_server_that_does_not_respond(
     web: Web, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(supervisor, "READY_SECONDS", -1)
@@ -105,7 +105,7 @@ def test_it_waits_for_a_web_server_that_does_not_answer(
     assert said == ["not ready yet: the web server does not respond yet"]
 
 
-def test_the_embedded_redis_is_asked_without_a_library(redis_server: str, tmp_path: Any) -> None:
+def test_the_embedded_redis_is_checked_without_a_library(redis_server: str, tmp_path: Any) -> None:
     silent = settings.Settings(data_dir=tmp_path)
     assert supervisor._ping_embedded(silent)
 
@@ -114,7 +114,7 @@ def test_the_embedded_redis_is_asked_without_a_library(redis_server: str, tmp_pa
     assert supervisor._ping_embedded(silent) == ""
 
 
-def test_a_redis_elsewhere_is_asked(redis_server: str, tmp_path: Any) -> None:
+def test_an_external_redis_is_checked(redis_server: str, tmp_path: Any) -> None:
     assert supervisor._ping_external(settings.Settings(redis_url=redis_server)) == ""
     away = settings.Settings(redis_url=f"unix://{tmp_path}/none.sock")
     assert supervisor._ping_external(away)

@@ -1,4 +1,4 @@
-"""Webhooks on a real Redis, with real receivers on loopback."""
+"""Webhooks with a real Redis and real receivers on loopback."""
 
 from __future__ import annotations
 
@@ -60,12 +60,12 @@ def notification(message: webhooks.Message) -> webhooks.Notification:
 
 
 def due_now() -> None:
-    """Has everything on the list be due."""
+    """Makes all messages of the list due now."""
     for member in connection.client().zrange(keys.OUTBOX, 0, -1):
         connection.client().zadd(keys.OUTBOX, {member: 0})
 
 
-def test_the_end_of_a_job_is_told_signed(receiver: Receiver) -> None:
+def test_the_end_of_a_job_is_sent_with_a_signature(receiver: Receiver) -> None:
     job = finished(receiver.url)
 
     (attempt,) = deliver_all()
@@ -103,7 +103,7 @@ process.exit(verify(headers, read, secret) === null ? 1 : 0);
 """
 
 
-#: How a block of webhooks.md is run, with its function `verify`, by its language.
+#: How a code block of webhooks.md is run, with its function `verify`, by language.
 RUNNERS = {
     "python": lambda code, *args: [sys.executable, "-c", in_python(code), *args],
     "js": lambda code, *args: ["node", "-e", in_js(code), *args],
@@ -112,7 +112,7 @@ RUNNERS = {
 
 
 @pytest.mark.parametrize("language", RUNNERS)
-def test_receivers_can_verify_as_the_documentation_has_it(
+def test_receivers_can_verify_signatures_as_documented(
     language: str, receiver: Receiver, tmp_path: Path
 ) -> None:
     page = ROOT / "docs" / "how-to" / "webhooks.md"
@@ -135,13 +135,13 @@ def test_receivers_can_verify_as_the_documentation_has_it(
     assert verified(body)
     assert not verified(body + b" ")
     assert not verified(body, secret=OLDER)
-    # Signed well, but long ago: by the same secret, so only its age is wrong.
+    # The signature is valid but old: the secret is the same, only the timestamp is wrong.
     stamp = str(int(headers["webhook-timestamp"]) - 400)
     (headers["webhook-signature"],) = webhooks.sign(headers["webhook-id"], stamp, body)
     assert not verified(body, stamp=stamp)
 
 
-def test_tries_are_counted_by_what_came_of_them(receiver: Receiver) -> None:
+def test_attempts_are_counted_by_their_result(receiver: Receiver) -> None:
     for answer in (answers(204), answers(500), answers(410)):
         receiver.answer = answer
         finished(receiver.url)
@@ -153,7 +153,7 @@ def test_tries_are_counted_by_what_came_of_them(receiver: Receiver) -> None:
     assert counts == {"delivered": 1, "failed": 1, "given_up": 1}
 
 
-def test_a_job_without_a_callback_tells_nobody() -> None:
+def test_a_job_without_a_callback_sends_nothing() -> None:
     job_id = layout.new_id()
     upload = layout.new_upload()
     (upload / "input.pdf").write_bytes(b"%PDF-")
@@ -166,7 +166,7 @@ def test_a_job_without_a_callback_tells_nobody() -> None:
         webhooks.replay(lifecycle.read(job_id))
 
 
-def test_failures_and_cancellations_are_told_too(receiver: Receiver) -> None:
+def test_failures_and_cancellations_are_sent_too(receiver: Receiver) -> None:
     failed, cancelled = submit(receiver.url), submit(receiver.url)
     leases.acquire(failed, "run", "host:1:2")
     report(failed, "run", "FAILURE", errors.ToolFailed())
@@ -181,7 +181,7 @@ def test_failures_and_cancellations_are_told_too(receiver: Receiver) -> None:
     ]
 
 
-def test_stages_are_told_once_each(receiver: Receiver) -> None:
+def test_each_stage_is_sent_once(receiver: Receiver) -> None:
     job_id = submit(receiver.url, "stages")
     leases.acquire(job_id, "run", "host:1:2")
     for stage in (Stage.SCANNING, Stage.OCR, Stage.OCR, Stage.STORING):
@@ -195,7 +195,7 @@ def test_stages_are_told_once_each(receiver: Receiver) -> None:
     assert len({headers["webhook-id"] for headers, _ in receiver.got}) == 4
 
 
-def test_a_message_is_one_workers_at_a_time(receiver: Receiver) -> None:
+def test_a_message_is_leased_by_one_worker_at_a_time(receiver: Receiver) -> None:
     finished(receiver.url)
 
     assert len(webhooks.acquire(10)) == 1
@@ -211,7 +211,7 @@ def test_a_message_whose_sender_died_is_sent_by_another(receiver: Receiver) -> N
     assert [attempt.delivered for attempt in deliver_all()] == [True]
 
 
-def test_a_receiver_that_fails_is_tried_again_over_hours_with_the_same_id(
+def test_a_failing_receiver_is_retried_over_hours_with_the_same_id(
     receiver: Receiver,
 ) -> None:
     job = finished(receiver.url)
@@ -242,7 +242,7 @@ def test_a_receiver_that_fails_is_tried_again_over_hours_with_the_same_id(
     assert receiver.got[-1][0]["webhook-id"] == receiver.got[0][0]["webhook-id"]
 
 
-def test_a_receiver_that_is_gone_is_not_asked_again(receiver: Receiver) -> None:
+def test_a_receiver_that_is_gone_is_not_retried(receiver: Receiver) -> None:
     finished(receiver.url)
     receiver.answer = answers(410)
 
@@ -253,7 +253,7 @@ def test_a_receiver_that_is_gone_is_not_asked_again(receiver: Receiver) -> None:
 
 
 @pytest.mark.parametrize(("said", "waits"), [("120", 120), ("999999", 86400), ("soon", 5)])
-def test_a_busy_receiver_says_when_to_come_back(receiver: Receiver, said: str, waits: int) -> None:
+def test_a_busy_receiver_determines_the_delay(receiver: Receiver, said: str, waits: int) -> None:
     finished(receiver.url)
     receiver.answer = answers(429, Retry_After=said)
 
@@ -293,7 +293,7 @@ def resetting(handler: http.server.BaseHTTPRequestHandler) -> None:
     handler.connection.close()
 
 
-def test_an_endless_answer_is_cut(receiver: Receiver) -> None:
+def test_an_endless_response_is_cut_off(receiver: Receiver) -> None:
     finished(receiver.url)
     receiver.answer = endless
 
@@ -304,7 +304,7 @@ def test_an_endless_answer_is_cut(receiver: Receiver) -> None:
     ("behaviour", "reason"),
     [(dripping, "the server did not respond in time"), (resetting, "the connection failed")],
 )
-def test_a_receiver_that_misbehaves_is_tried_again(
+def test_a_misbehaving_receiver_is_retried(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch, behaviour: Any, reason: str
 ) -> None:
     if behaviour is dripping:
@@ -318,7 +318,7 @@ def test_a_receiver_that_misbehaves_is_tried_again(
     assert attempt.next_at is not None
 
 
-def test_an_address_that_is_private_when_it_is_asked_is_blocked(
+def test_a_url_that_resolves_to_a_private_ip_address_when_it_is_sent_is_blocked(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     finished(receiver.url.replace("127.0.0.1", "rebinding.example"))
@@ -333,7 +333,7 @@ def test_an_address_that_is_private_when_it_is_asked_is_blocked(
     assert receiver.got == []
 
 
-def test_secrets_can_be_changed_without_a_gap(
+def test_secrets_can_be_rotated_without_a_gap(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OCR_WEBHOOK_SECRETS", f"{SECRET},{OLDER}")
@@ -346,7 +346,7 @@ def test_secrets_can_be_changed_without_a_gap(
         assert Webhook(secret).verify(body, headers)
 
 
-def test_a_secret_is_made_once_and_for_nobody_else(
+def test_a_secret_is_created_once_and_is_readable_by_its_owner_only(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("OCR_WEBHOOK_SECRETS")
@@ -361,13 +361,13 @@ def test_a_secret_is_made_once_and_for_nobody_else(
         thread.join()
 
     assert len({text for texts in made for text in texts}) == 1
-    Webhook(made[0][0])  # it is one
+    Webhook(made[0][0])  # raises an exception if the secret is invalid
     path = settings.get().data_dir / "webhook.secret"
     assert path.stat().st_mode & 0o777 == 0o600
     assert [p.name for p in path.parent.glob(".webhook*")] == []
 
 
-def test_a_job_that_is_run_again_is_told_of_again(receiver: Receiver) -> None:
+def test_a_retry_of_a_job_is_sent_again(receiver: Receiver) -> None:
     job_id = submit(receiver.url)
     lifecycle.cancel(job_id)
     lifecycle.retry(job_id)
@@ -388,12 +388,12 @@ def test_a_job_that_is_run_again_is_told_of_again(receiver: Receiver) -> None:
         {"callback_events": ["end"]},
     ],
 )
-def test_what_is_no_callback_is_refused(form: dict[str, list[str]]) -> None:
+def test_an_invalid_callback_is_refused(form: dict[str, list[str]]) -> None:
     with pytest.raises(errors.InvalidOptions):
         webhooks.callback_of(form)
 
 
-def test_a_callback_is_taken_out_of_the_form() -> None:
+def test_callback_fields_are_removed_from_the_form() -> None:
     form = {"callback_url": ["http://a.example/"], "languages": ["eng"]}
 
     assert webhooks.callback_of(form) == Callback("http://a.example/", "end")
@@ -405,7 +405,7 @@ def message_of(job: Job, event: str) -> webhooks.Message:
     return webhooks.Message(job.id, job.attempt, event, 0)
 
 
-def test_what_is_told_of_a_job_that_succeeded_is_all_of_this() -> None:
+def test_the_message_of_a_succeeded_job_is_complete() -> None:
     job_id = submit("http://127.0.0.1:1/hook")
     leases.acquire(job_id, "run", "host:1:2")
     failed = tuple(PageFailure(number, "page_timeout", "") for number in range(1, 601))
@@ -435,7 +435,7 @@ def test_what_is_told_of_a_job_that_succeeded_is_all_of_this() -> None:
     }
 
 
-def test_what_is_told_of_a_job_that_runs_or_failed_has_no_results() -> None:
+def test_messages_of_running_and_failed_jobs_have_no_results() -> None:
     job_id = submit("http://127.0.0.1:1/hook", "stages")
     leases.acquire(job_id, "run", "host:1:2")
     report(job_id, "run", "PROGRESS", Progress(Stage.OCR, pages_done=3, pages_total=7).to_dict())
@@ -455,11 +455,11 @@ def test_what_is_told_of_a_job_that_runs_or_failed_has_no_results() -> None:
 @pytest.mark.parametrize(
     ("status", "delivered"), [(None, False), (199, False), (200, True), (299, True), (300, False)]
 )
-def test_an_answer_of_the_two_hundreds_is_a_delivery(status: int | None, delivered: bool) -> None:
+def test_only_2xx_responses_are_deliveries(status: int | None, delivered: bool) -> None:
     assert webhooks.Attempt("succeeded", 0, status, "", None).delivered is delivered
 
 
-def test_a_message_of_a_job_that_is_gone_goes() -> None:
+def test_messages_of_a_deleted_job_are_deleted() -> None:
     job = finished("http://127.0.0.1:1/hook")
     (message,) = webhooks.acquire(10)
     connection.client().hset(keys.OUTBOX_TRIES, message.member, 3)
@@ -471,7 +471,7 @@ def test_a_message_of_a_job_that_is_gone_goes() -> None:
     assert not connection.client().exists(keys.OUTBOX, keys.OUTBOX_TRIES)
 
 
-def test_a_message_that_is_postponed_costs_no_try() -> None:
+def test_postponing_a_message_is_not_an_attempt() -> None:
     finished("http://127.0.0.1:1/hook")
     (message,) = webhooks.acquire(10)
 
@@ -485,7 +485,7 @@ def test_a_message_that_is_postponed_costs_no_try() -> None:
     assert webhooks.acquire(10) == [message]
 
 
-def test_a_message_that_was_sent_meanwhile_is_not_put_back_by_postponing_it() -> None:
+def test_postponing_a_message_that_was_sent_meanwhile_does_not_queue_it_again() -> None:
     finished("http://127.0.0.1:1/hook")
     (message,) = webhooks.acquire(10)
     webhooks.drop(message)
@@ -495,7 +495,7 @@ def test_a_message_that_was_sent_meanwhile_is_not_put_back_by_postponing_it() ->
     assert webhooks.acquire(10) == []
 
 
-def test_as_many_messages_are_taken_as_are_asked_for() -> None:
+def test_as_many_messages_are_leased_as_requested() -> None:
     for _ in range(3):
         finished("http://127.0.0.1:1/hook")
 
@@ -503,7 +503,7 @@ def test_as_many_messages_are_taken_as_are_asked_for() -> None:
     assert [len(webhooks.acquire(2)) for _ in range(3)] == [2, 1, 0]
 
 
-def test_a_job_remembers_its_last_twenty_tries() -> None:
+def test_a_job_remembers_its_last_twenty_attempts() -> None:
     job = finished("http://127.0.0.1:1/hook")
     (message,) = webhooks.acquire(10)
     for number in range(25):

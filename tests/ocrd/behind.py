@@ -1,4 +1,4 @@
-"""Stands in for what is behind OCR-D's Web API: keeps what it is asked for, in memory."""
+"""A fake of the functions that OCR-D's Web API calls; it records their arguments in memory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TOOL = {"executable": "ocrd-dummy", "steps": ["preprocessing/optimization"], "pa
 
 
 class Behind:
-    """One processor, one workspace that is there and one that was deleted."""
+    """One processor, one existing workspace and a deleted one."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -1,4 +1,4 @@
-"""Real processors of OCR-D, some made up ones, and a small real workspace."""
+"""Real processors of OCR-D, some invented ones, and a small real workspace."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="session")
 def ocrd_bin() -> Path:
-    """The folder of `ocrd`, `ocrd-dummy` and `ocrd-tesserocr-recognize`."""
+    """Returns the folder of `ocrd`, `ocrd-dummy` and `ocrd-tesserocr-recognize`."""
     found = [
         ROOT / ".venv-ocrd" / "bin",
         *map(Path, os.environ.get("OCR_OCRD_PATH", "").split(":")),
@@ -33,13 +33,13 @@ def ocrd_bin() -> Path:
 
 @pytest.fixture(scope="session")
 def shared_bin(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder for processors that stay loaded from test to test."""
+    """Returns a folder for processors that stay loaded from test to test."""
     return tmp_path_factory.mktemp("bin")
 
 
 @pytest.fixture
 def own_bin(tmp_path: Path) -> Path:
-    """A folder for processors that a test makes up."""
+    """Returns a folder for processors that a test creates."""
     folder = tmp_path / "bin"
     folder.mkdir()
     return folder
@@ -53,7 +53,7 @@ def processors(
     shared_bin: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[redis.Redis]:
-    """Our modules with an empty Redis, and with those processors."""
+    """Uses an empty Redis, and these processors."""
     models = sorted(Path("/usr/share/tesseract-ocr").glob("*/tessdata"))
     monkeypatch.setenv("TESSDATA_PREFIX", str(models[-1]))
     monkeypatch.setenv("OCR_OCRD_PATH", f"{own_bin}:{shared_bin}:{ocrd_bin}")
@@ -64,14 +64,14 @@ def processors(
 
 @pytest.fixture(scope="session", autouse=True)
 def none_stays() -> Iterator[None]:
-    """Processors stay loaded from test to test, and end with the last one."""
+    """Keeps processors loaded from test to test, and ends them after the last one."""
     yield
     warm_pool.close_all()
 
 
 @pytest.fixture
 def program(own_bin: Path) -> Callable[[str, str], Path]:
-    """Makes a processor up, of its name and its text."""
+    """Returns a function that creates a processor from its name and its source code."""
 
     def make(name: str, text: str) -> Path:
         path = own_bin / name
@@ -84,6 +84,6 @@ def program(own_bin: Path) -> Callable[[str, str], Path]:
 
 @pytest.fixture
 def kant(tmp_path: Path) -> Path:
-    """The METS file of a workspace of two pages, PHYS_0017 and PHYS_0020."""
+    """Returns the METS file of a workspace of two pages, PHYS_0017 and PHYS_0020."""
     shutil.copytree(DATA / "kant", tmp_path / "kant")
     return tmp_path / "kant" / "mets.xml"

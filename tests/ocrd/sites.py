@@ -1,4 +1,4 @@
-"""A web site with workspaces, on loopback."""
+"""A website with workspaces, on loopback."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 class Site(http.server.ThreadingHTTPServer):
-    """Answers with the content of `files`, or sends on to what `moved` says, or never."""
+    """A server that sends `files`, redirects as `moved` says, or never responds."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -44,12 +44,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def log_message(self, *args: Any) -> None:
-        """Says nothing."""
+        """Logs nothing."""
 
 
 @contextlib.contextmanager
 def serving() -> Iterator[Site]:
-    """A site that runs."""
+    """Runs a website."""
     site = Site()
     thread = threading.Thread(target=site.serve_forever, args=[0.02])
     thread.start()

@@ -1,4 +1,4 @@
-"""OCR-D's Web API, as its clients speak it; what is behind it stands in (`ocrd_behind`)."""
+"""OCR-D's Web API as its clients use it, with a fake implementation (`behind.py`)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.web.conftest import Configure
 
 pytestmark = pytest.mark.usefixtures("service")
 
-#: What OCR-D's client sends with everything.
+#: What OCR-D's client sends with every request.
 CLIENT = {"Accept": "application/json; charset=utf-8"}
 TEXT = "dummy -I OCR-D-IMG -O OCR-D-COPY\n"
 ZIP = "application/vnd.ocrd+zip"
@@ -75,13 +75,13 @@ def uploads(tmp_path: Path) -> list[Path]:
     return list((tmp_path / "data" / "uploads").iterdir())
 
 
-# What there is
+# Description of the service
 
 
 @pytest.mark.parametrize(
     "address", ["/ocrd", "/ocrd/", "/ocrd//", "/ocrd/processor", "/ocrd//processor/"]
 )
-def test_slashes_do_not_matter(http: FlaskClient, address: str) -> None:
+def test_slashes_are_ignored(http: FlaskClient, address: str) -> None:
     answer = http.get(address, headers=CLIENT)
 
     assert answer.status_code == 200
@@ -92,23 +92,23 @@ def test_slashes_do_not_matter(http: FlaskClient, address: str) -> None:
         assert set(answer.json) == {"message", "time"}
 
 
-def test_elsewhere_slashes_stay(http: FlaskClient) -> None:
+def test_elsewhere_slashes_are_significant(http: FlaskClient) -> None:
     assert http.get("/v1//jobs").status_code == 308
 
 
-def test_what_is_not_known_of_the_machines_is_left_out(http: FlaskClient) -> None:
+def test_unknown_properties_of_the_hosts_are_omitted(http: FlaskClient) -> None:
     assert http.get("/ocrd/discovery").json == {"ram": 8_000_000_000, "cpu_cores": 2}
 
 
-def test_a_processor_is_described_by_its_tool(http: FlaskClient) -> None:
+def test_a_processor_is_described_by_its_ocrd_tool_json(http: FlaskClient) -> None:
     assert http.get("/ocrd/processor/info/ocrd-dummy").json == TOOL
     refused(http.get("/ocrd/processor/info/ocrd-none"), 404, "processor_not_found")
 
 
-# Jobs of processors
+# Processor jobs
 
 
-def test_a_run_is_answered_with_what_is_set_and_nothing_else(
+def test_the_response_to_a_run_contains_only_the_fields_that_are_set(
     http: FlaskClient, behind: Behind
 ) -> None:
     answer = run(http, behind, output_file_grps=["OCR-D-COPY"], description="a request")
@@ -126,7 +126,7 @@ def test_a_run_is_answered_with_what_is_set_and_nothing_else(
     assert http.get(f"/ocrd/processor/job/{JOB}").json == answer.json
 
 
-def test_a_run_carries_all_that_was_asked_for(http: FlaskClient, behind: Behind) -> None:
+def test_a_run_is_started_with_all_its_parameters(http: FlaskClient, behind: Behind) -> None:
     run(
         http,
         behind,
@@ -146,7 +146,7 @@ def test_a_run_carries_all_that_was_asked_for(http: FlaskClient, behind: Behind)
     assert (asked.result_queue_name, asked.callback_url) == ("mine", "https://example.org/")
 
 
-def test_null_is_as_good_as_left_out(http: FlaskClient, behind: Behind) -> None:
+def test_null_is_like_a_missing_field(http: FlaskClient, behind: Behind) -> None:
     names = ("parameters", "output_file_grps", "workspace_id", "page_id", "depends_on", "job_id")
 
     answer = run(http, behind, **dict.fromkeys(names))
@@ -168,7 +168,7 @@ def test_null_is_as_good_as_left_out(http: FlaskClient, behind: Behind) -> None:
     ],
     ids=str,
 )
-def test_a_body_that_does_not_fit_is_422(
+def test_an_invalid_body_is_a_422(
     http: FlaskClient, behind: Behind, changed: dict[str, Any]
 ) -> None:
     problem = refused(run(http, behind, **changed), 422, "malformed_request")
@@ -187,14 +187,14 @@ def test_a_body_that_does_not_fit_is_422(
     ],
     ids=str,
 )
-def test_the_workspace_is_named_once_and_the_job_not_at_all(
+def test_a_run_names_its_workspace_once_and_no_job(
     http: FlaskClient, behind: Behind, changed: dict[str, Any]
 ) -> None:
     refused(run(http, behind, **changed), 422, "processing_invalid")
     assert not behind.jobs
 
 
-def test_what_is_no_json_is_422(http: FlaskClient) -> None:
+def test_invalid_json_is_a_422(http: FlaskClient) -> None:
     for body in (b"{", b"", b"[" * 50_000, b'"x"'):
         sent = http.post(
             "/ocrd/processor/run/ocrd-dummy", data=body, content_type="application/json"
@@ -202,7 +202,7 @@ def test_what_is_no_json_is_422(http: FlaskClient) -> None:
         refused(sent, 422, "malformed_request")
 
 
-def test_an_unknown_workspace_processor_or_job_is_404(http: FlaskClient, behind: Behind) -> None:
+def test_an_unknown_workspace_processor_or_job_is_a_404(http: FlaskClient, behind: Behind) -> None:
     refused(run(http, behind, path_to_mets="/etc/passwd"), 404, "workspace_not_found")
     other = {"workspace_id": "x", "path_to_mets": None}
     refused(run(http, behind, **other), 404, "workspace_not_found")
@@ -214,7 +214,7 @@ def test_an_unknown_workspace_processor_or_job_is_404(http: FlaskClient, behind:
         assert refused(answer, 404, "processing_not_found")["detail"]
 
 
-def test_a_refusal_from_behind_passes_on(
+def test_an_error_of_the_implementation_is_returned(
     http: FlaskClient, behind: Behind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_args: Any) -> Any:
@@ -231,9 +231,7 @@ def test_a_job_can_be_cancelled(http: FlaskClient, behind: Behind) -> None:
     assert http.delete(f"/ocrd/processor/job/{JOB}").json["state"] == "CANCELLED"
 
 
-def test_a_log_is_empty_until_the_job_begins_and_then_what_is_there(
-    http: FlaskClient, behind: Behind
-) -> None:
+def test_a_log_is_empty_until_the_job_begins(http: FlaskClient, behind: Behind) -> None:
     run(http, behind)
     answers = [http.get(f"/ocrd/processor/log/{JOB}", headers=CLIENT)]
     behind.log.write_text("12:00:00.000 INFO ocrd - begun ä\n")
@@ -247,7 +245,7 @@ def test_a_log_is_empty_until_the_job_begins_and_then_what_is_there(
         answer.close()
 
 
-def test_a_failed_job_says_why(
+def test_a_failed_job_reports_why(
     http: FlaskClient, behind: Behind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(http, behind)
@@ -263,7 +261,9 @@ def test_a_failed_job_says_why(
     )
 
 
-def test_messages_are_taken_from_a_queue_by_get_alone(http: FlaskClient, behind: Behind) -> None:
+def test_messages_of_a_queue_can_only_be_fetched_with_get(
+    http: FlaskClient, behind: Behind
+) -> None:
     answer = http.get("/ocrd/result_queue/mine?wait=3")
 
     assert answer.json == [{"job_id": JOB, "state": "SUCCESS", "queue": "mine", "waited": 3.0}]
@@ -289,7 +289,7 @@ def test_messages_are_taken_from_a_queue_by_get_alone(http: FlaskClient, behind:
     ],
     ids=["file", "field", "multipart field", "text", "text with a mark", "older type"],
 )
-def test_a_workflow_comes_as_a_file_a_field_or_text(
+def test_a_workflow_is_sent_as_a_file_a_field_or_text(
     http: FlaskClient, sent: dict[str, Any]
 ) -> None:
     answer = send(http, "POST", "/ocrd/workflow", headers=CLIENT, **sent)
@@ -299,7 +299,7 @@ def test_a_workflow_comes_as_a_file_a_field_or_text(
     assert (text.text, text.content_type) == (TEXT, "text/plain; charset=utf-8")
 
 
-def test_the_same_workflow_again_is_409(http: FlaskClient) -> None:
+def test_the_same_workflow_again_is_a_409(http: FlaskClient) -> None:
     send(http, "POST", "/ocrd/workflow", **workflow())
 
     problem = refused(send(http, "POST", "/ocrd/workflow", **workflow()), 409, "workflow_exists")
@@ -321,11 +321,11 @@ def test_the_same_workflow_again_is_409(http: FlaskClient) -> None:
     ],
     ids=["none", "other field", "json", "latin", "long", "long text", "longer", "bad", "torn"],
 )
-def test_what_is_no_workflow_is_422(http: FlaskClient, sent: dict[str, Any]) -> None:
+def test_an_invalid_workflow_is_a_422(http: FlaskClient, sent: dict[str, Any]) -> None:
     refused(send(http, "POST", "/ocrd/workflow", **sent), 422, "workflow_invalid")
 
 
-def test_a_workflow_is_replaced_where_there_is_one(http: FlaskClient, behind: Behind) -> None:
+def test_an_existing_workflow_can_be_replaced(http: FlaskClient, behind: Behind) -> None:
     refused(send(http, "PUT", "/ocrd/workflow/wf-0", **workflow()), 404, "workflow_not_found")
     send(http, "POST", "/ocrd/workflow", **workflow())
 
@@ -336,7 +336,7 @@ def test_a_workflow_is_replaced_where_there_is_one(http: FlaskClient, behind: Be
     refused(send(http, "PUT", "/ocrd/workflow/wf-0", **workflow("x")), 422, "workflow_invalid")
 
 
-def test_a_workflow_runs_as_the_client_asks_for_it(http: FlaskClient, behind: Behind) -> None:
+def test_a_workflow_runs_with_the_clients_parameters(http: FlaskClient, behind: Behind) -> None:
     mets = str(behind.workspace.mets)
 
     answer = send(
@@ -358,7 +358,7 @@ def test_a_workflow_runs_as_the_client_asks_for_it(http: FlaskClient, behind: Be
     assert behind.runs == [(TEXT, behind.workspace, "", False, "", "")]
 
 
-def test_a_stored_workflow_runs_by_pages_and_wins_over_the_body(
+def test_a_stored_workflow_runs_per_page_and_precedes_the_body(
     http: FlaskClient, behind: Behind
 ) -> None:
     send(http, "POST", "/ocrd/workflow", **workflow())
@@ -396,7 +396,7 @@ def test_a_stored_workflow_runs_by_pages_and_wins_over_the_body(
     ],
     ids=str,
 )
-def test_a_run_of_a_workflow_that_cannot_be_is_refused(
+def test_an_invalid_run_of_a_workflow_is_refused(
     http: FlaskClient, query: dict[str, str], sent: dict[str, Any], status: int, code: str
 ) -> None:
     answer = send(http, "POST", "/ocrd/workflow/run", query_string=query, **sent)
@@ -404,7 +404,7 @@ def test_a_run_of_a_workflow_that_cannot_be_is_refused(
     assert refused(answer, status, code)["status"] == status
 
 
-def test_a_run_of_a_workflow_is_told_at_length_and_in_a_word(http: FlaskClient) -> None:
+def test_a_workflow_run_is_described_in_detail_or_by_its_state(http: FlaskClient) -> None:
     assert http.get(f"/ocrd/workflow/job/{RUN}").json == {"ocrd-dummy": {"SUCCESS": 3}}
     assert http.get(f"/ocrd/workflow/job-simple/{RUN}").json == {"state": "RUNNING"}
     assert http.delete(f"/ocrd/workflow/job/{RUN}").json["job_id"] == RUN
@@ -431,7 +431,7 @@ def test_a_run_of_a_workflow_is_told_at_length_and_in_a_word(http: FlaskClient) 
     ],
     ids=["ocrd", "zip", "bytes", "no type", "form"],
 )
-def test_a_workspace_comes_as_a_body_or_in_a_form(
+def test_a_workspace_is_sent_as_a_body_or_in_a_form(
     http: FlaskClient, behind: Behind, tmp_path: Path, sent: dict[str, Any]
 ) -> None:
     answer = send(http, "POST", "/ocrd/workspace", headers=CLIENT, **sent)
@@ -448,7 +448,7 @@ def test_a_workspace_comes_as_a_body_or_in_a_form(
     assert uploads(tmp_path) == []
 
 
-def test_a_workspace_is_replaced_or_made_under_an_id(http: FlaskClient, behind: Behind) -> None:
+def test_a_workspace_is_replaced_or_created_with_an_id(http: FlaskClient, behind: Behind) -> None:
     answer = http.put("/ocrd/workspace/mine", data=b"PK", content_type=ZIP)
 
     assert (answer.status_code, answer.json["workspace_id"]) == (200, "mine")
@@ -468,7 +468,7 @@ def test_a_workspace_is_replaced_or_made_under_an_id(http: FlaskClient, behind: 
     ],
     ids=["no zip", "empty", "other type", "other field"],
 )
-def test_what_is_no_workspace_is_400(
+def test_an_invalid_workspace_is_a_400(
     http: FlaskClient, tmp_path: Path, method: str, sent: dict[str, Any], code: str
 ) -> None:
     address = "/ocrd/workspace" if method == "POST" else "/ocrd/workspace/mine"
@@ -478,7 +478,7 @@ def test_what_is_no_workspace_is_400(
     assert not (tmp_path / "data" / "uploads").exists() or uploads(tmp_path) == []
 
 
-def test_a_workspace_has_limits_of_its_own(behind: Behind, configure: Configure) -> None:
+def test_workspaces_have_their_own_size_limit(behind: Behind, configure: Configure) -> None:
     http = configure(ocrd_max_bytes="3000000", max_upload_bytes="1024")
     fits = b"PK" + bytes(2_999_998)
 
@@ -495,7 +495,7 @@ def test_a_workspace_has_limits_of_its_own(behind: Behind, configure: Configure)
             assert "OCR_OCRD_MAX_BYTES" in problem["advice"]
 
 
-def test_a_body_that_ends_early_is_no_workspace(http: FlaskClient, behind: Behind) -> None:
+def test_a_truncated_body_is_not_a_workspace(http: FlaskClient, behind: Behind) -> None:
     answer = http.post(
         "/ocrd/workspace",
         data=b"PK",
@@ -527,7 +527,7 @@ METS = "https://example.org/mets.xml"
     ],
     ids=["json", "json with a text", "form", "multipart", "import"],
 )
-def test_a_workspace_is_fetched_by_the_address_of_its_mets(
+def test_a_workspace_is_fetched_from_the_url_of_its_mets_file(
     http: FlaskClient, behind: Behind, address: str, sent: dict[str, Any]
 ) -> None:
     answer = send(http, "POST", f"/ocrd/{address}", **sent)
@@ -536,7 +536,9 @@ def test_a_workspace_is_fetched_by_the_address_of_its_mets(
     assert behind.fetched == [(METS, "", ["A", "B"], "mets.xml")]
 
 
-def test_all_groups_are_fetched_unless_some_are_named(http: FlaskClient, behind: Behind) -> None:
+def test_all_file_groups_are_fetched_unless_some_are_named(
+    http: FlaskClient, behind: Behind
+) -> None:
     http.post("/ocrd/workspace", json={"mets_url": METS, "mets_basename": "m.xml"})
 
     assert behind.fetched == [(METS, "", None, "m.xml")]
@@ -554,7 +556,7 @@ def test_all_groups_are_fetched_unless_some_are_named(http: FlaskClient, behind:
     ],
     ids=["nothing", "number", "list", "torn", "form", "file"],
 )
-def test_an_address_that_is_none_is_refused(
+def test_an_invalid_url_is_refused(
     http: FlaskClient, sent: dict[str, Any], status: int, code: str
 ) -> None:
     refused(send(http, "POST", "/ocrd/workspace", **sent), status, code)
@@ -578,7 +580,7 @@ def test_an_address_that_is_none_is_refused(
     ],
     ids=str,
 )
-def test_a_workspace_is_the_zip_unless_json_is_asked_for(
+def test_a_workspace_is_a_zip_file_unless_json_is_requested(
     http: FlaskClient, accept: str | None, json_wanted: bool
 ) -> None:
     answer = http.get("/ocrd/workspace/ws-1", headers={"Accept": accept} if accept else {})
@@ -593,7 +595,7 @@ def test_a_workspace_is_the_zip_unless_json_is_asked_for(
         assert name == "attachment; filename=ws-1.ocrd.zip"
 
 
-def test_a_zip_that_cannot_be_begun_is_an_error(
+def test_an_error_before_a_zip_file_is_sent_is_reported(
     http: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def pack(_workspace: Any) -> Any:
@@ -617,9 +619,7 @@ def test_workspaces_are_listed_and_deleted(http: FlaskClient) -> None:
 # Version 0.0.1
 
 
-def test_the_addresses_of_the_older_version_lead_to_the_same(
-    http: FlaskClient, behind: Behind
-) -> None:
+def test_urls_of_the_older_version_still_work(http: FlaskClient, behind: Behind) -> None:
     assert http.get("/ocrd/processor/ocrd-dummy").json == TOOL
     made = http.post(
         "/ocrd/processor/ocrd-dummy",
@@ -641,7 +641,7 @@ def test_the_addresses_of_the_older_version_lead_to_the_same(
     refused(http.post("/ocrd/workflow/wf-0", json=asked), 422, "processing_invalid")
 
 
-# Who may
+# Access control
 
 
 @pytest.fixture
@@ -653,7 +653,7 @@ def basic(text: str, user: str = "anybody") -> dict[str, str]:
     return {"Authorization": f"Basic {base64.b64encode(f'{user}:{text}'.encode()).decode()}"}
 
 
-def test_a_token_may_come_as_a_password(guarded: FlaskClient, behind: Behind) -> None:
+def test_a_token_may_be_sent_as_a_password(guarded: FlaskClient, behind: Behind) -> None:
     token, text = tokens.create("client", {Scope.OCRD})
 
     for headers in (basic(text), basic(text, ""), {"Authorization": f"Bearer {text}"}):
@@ -666,7 +666,7 @@ def test_a_token_may_come_as_a_password(guarded: FlaskClient, behind: Behind) ->
         refused(guarded.get(address, headers=basic(text)), 401, "not_authenticated")
 
 
-def test_an_admin_sees_everybodys(guarded: FlaskClient, behind: Behind) -> None:
+def test_an_administrator_sees_all_workspaces(guarded: FlaskClient, behind: Behind) -> None:
     _token, text = tokens.create("admin", {Scope.ADMIN})
 
     guarded.get("/ocrd/workspace/ws-1", headers=basic(text))
@@ -677,7 +677,7 @@ def test_an_admin_sees_everybodys(guarded: FlaskClient, behind: Behind) -> None:
 @pytest.mark.parametrize(
     "value", ["Basic", "Basic x", "Basic eDp5", "Basic eA==", "Basic \xff", "Digest x"], ids=ascii
 )
-def test_another_password_is_refused_and_a_browser_may_ask_for_one(
+def test_a_wrong_password_is_refused_and_a_browser_may_ask_for_one(
     guarded: FlaskClient, value: str
 ) -> None:
     answer = guarded.get("/ocrd/processor", headers={"Authorization": value})
@@ -689,7 +689,7 @@ def test_another_password_is_refused_and_a_browser_may_ask_for_one(
     ]
 
 
-def test_a_password_of_another_scope_is_not_enough(guarded: FlaskClient) -> None:
+def test_a_token_without_the_scope_ocrd_is_refused(guarded: FlaskClient) -> None:
     _token, text = tokens.create("reader", {Scope.READ, Scope.SUBMIT})
 
     refused(guarded.get("/ocrd/processor", headers=basic(text)), 403, "scope_missing")
@@ -712,7 +712,7 @@ def test_a_password_of_another_scope_is_not_enough(guarded: FlaskClient) -> None
     ],
     ids=str,
 )
-def test_another_site_cannot_use_the_password_that_a_browser_keeps(
+def test_another_site_cannot_use_the_password_that_a_browser_stores(
     guarded: FlaskClient, behind: Behind, method: str, address: str, whence: dict[str, str]
 ) -> None:
     _token, text = tokens.create("client", {Scope.OCRD})
@@ -723,16 +723,16 @@ def test_another_site_cannot_use_the_password_that_a_browser_keeps(
     assert behind.seen == []
 
 
-def test_uses_are_counted(behind: Behind, configure: Configure) -> None:
+def test_requests_are_counted(behind: Behind, configure: Configure) -> None:
     http = configure(limit_submits_minute="2")
 
     assert [run(http, behind).status_code for _ in range(3)] == [200, 200, 429]
 
 
-# The description
+# The OpenAPI document
 
 
-def test_the_description_has_the_paths_and_who_may(guarded: FlaskClient) -> None:
+def test_the_openapi_document_has_the_paths_and_their_scopes(guarded: FlaskClient) -> None:
     spec = json.loads(guarded.get("/openapi.json").text)
 
     show = spec["paths"]["/ocrd/workspace/{workspace_id}"]["get"]

@@ -1,4 +1,4 @@
-"""Which images the pages of a workspace are made of."""
+"""Which images are used for the pages of a workspace."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ def test_each_page_has_its_image(workspace: Workspace, group: str) -> None:
     ]
 
 
-def test_some_pages_can_be_chosen(workspace: Workspace) -> None:
+def test_some_pages_can_be_selected(workspace: Workspace) -> None:
     assert [page for page, _, _ in bridge.images(workspace, page_id="PHYS_0020")] == ["PHYS_0020"]
     with pytest.raises(errors.PageIdsInvalid):
         bridge.images(workspace, page_id="PHYS_9")
 
 
-def test_a_group_with_images_of_some_pages_is_not_the_one(workspace: Workspace) -> None:
+def test_a_group_with_images_of_some_pages_is_not_selected(workspace: Workspace) -> None:
     mets = Mets.parse(
         b'<mets:mets xmlns:mets="http://www.loc.gov/METS/"><mets:fileSec/></mets:mets>'
     )
@@ -64,7 +64,7 @@ def test_a_group_with_images_of_some_pages_is_not_the_one(workspace: Workspace) 
         bridge.first_group(mets, ["P1", "P3"])
 
 
-def test_a_group_of_documents_will_do_where_there_are_no_images(workspace: Workspace) -> None:
+def test_a_group_of_documents_is_used_if_there_are_no_images(workspace: Workspace) -> None:
     mets = Mets.parse(
         b'<mets:mets xmlns:mets="http://www.loc.gov/METS/"><mets:fileSec/></mets:mets>'
     )
@@ -112,16 +112,16 @@ def test_a_document_cannot_lead_out_of_the_workspace(workspace: Workspace, image
     ],
     ids=["empty", "no XML", "an entity", "no PAGE"],
 )
-def test_a_document_that_is_none_is_refused(workspace: Workspace, content: str) -> None:
+def test_an_invalid_document_is_refused(workspace: Workspace, content: str) -> None:
     _add_document(workspace, "PHYS_0017", content)
     with pytest.raises(errors.WorkspaceInvalid):
         bridge.images(workspace, "NEW", "PHYS_0017")
 
 
-def test_a_huge_document_is_not_read(workspace: Workspace) -> None:
+def test_a_huge_document_is_not_parsed(workspace: Workspace) -> None:
     _add_document(workspace, "PHYS_0017", _document("OCR-D-IMG/INPUT_0017.tif"))
     with (workspace.folder / "NEW" / "PHYS_0017.xml").open("ab") as file:
-        file.truncate(1 << 40)  # takes no room on the disk
+        file.truncate(1 << 40)  # a sparse file
     with pytest.raises(errors.WorkspaceInvalid, match="bytes"):
         bridge.images(workspace, "NEW", "PHYS_0017")
 
@@ -133,7 +133,7 @@ def test_a_page_with_two_images_is_refused(workspace: Workspace) -> None:
         bridge.images(workspace, "NEW", "PHYS_0017")
 
 
-def test_a_document_goes_before_the_image_beside_it(workspace: Workspace) -> None:
+def test_a_document_precedes_the_image_in_the_same_group(workspace: Workspace) -> None:
     _add(workspace, "PHYS_0017", "image/tiff", "OCR-D-IMG/INPUT_0017.tif")
     _add_document(workspace, "PHYS_0017", _document("OCR-D-IMG/INPUT_0020.tif"))
     ((_, path, _),) = bridge.images(workspace, "NEW", "PHYS_0017")
@@ -146,19 +146,19 @@ def test_a_page_without_a_file_in_the_group_is_refused(workspace: Workspace) -> 
         bridge.images(workspace, "NEW")
 
 
-def test_an_image_that_is_elsewhere_is_not_fetched(workspace: Workspace) -> None:
+def test_a_remote_image_is_not_downloaded(workspace: Workspace) -> None:
     _add(workspace, "PHYS_0017", "image/tiff", "http://127.0.0.1:1/a.tif")
     with pytest.raises(errors.WorkspaceInvalid, match="not in the workspace"):
         bridge.images(workspace, "NEW", "PHYS_0017")
 
 
-def test_what_is_neither_document_nor_image_is_refused(workspace: Workspace) -> None:
+def test_other_media_types_are_refused(workspace: Workspace) -> None:
     _add(workspace, "PHYS_0017", "application/alto+xml", "OCR-D-IMG/INPUT_0017.tif")
     with pytest.raises(errors.WorkspaceInvalid, match="neither"):
         bridge.images(workspace, "NEW", "PHYS_0017")
 
 
-def test_a_new_id_is_nobody_elses(workspace: Workspace) -> None:
+def test_a_new_id_is_unique(workspace: Workspace) -> None:
     mets = Mets.read(workspace.mets)
     mets.add_file("OTHER", "NEW_PHYS_0017", "PHYS_0017", PAGE, "a.xml")
     mets.add_file("NEW", "mine", "PHYS_0020", PAGE, "b.xml")

@@ -1,4 +1,4 @@
-"""The built-in processor on a stack without settings: the worker for documents runs it."""
+"""The built-in processor on a stack without settings, where the worker for documents runs it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def api(stack: Stack) -> Iterator[Api]:
     found.http.close()
 
 
-def test_a_workspace_is_read_on_a_default_stack(api: Api, http: httpx.Client) -> None:
+def test_a_workspace_is_processed_on_a_default_stack(api: Api, http: httpx.Client) -> None:
     assert api.http.get("/processor").json() == [OURS]
     assert api.http.get("/discovery").json()["cpu_cores"] >= 1
     parts = http.get("/readyz").json()["parts"]
@@ -47,7 +47,7 @@ def test_documents_and_workspaces_share_the_worker(api: Api, http: httpx.Client)
     assert [api.end(job) for job in jobs] == ["SUCCESS"] * len(PAGES)
 
 
-def test_what_is_wrong_with_a_workspace_fails_its_job_alone(api: Api, http: httpx.Client) -> None:
+def test_an_error_in_a_workspace_fails_only_its_job(api: Api, http: httpx.Client) -> None:
     workspace = api.upload(KANT)
     job = api.run(OURS, workspace, output_file_grps=["OCR-D-OCR"], parameters={"languages": "tlh"})
 

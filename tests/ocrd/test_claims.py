@@ -1,4 +1,4 @@
-"""Who may write the METS file of a workspace."""
+"""The lock of a workspace's METS file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ocr_tasks import errors
 from ocr_tasks.ocrd import claims, redis_keys
 
 
-def test_one_at_a_time_has_the_mets_file(
+def test_one_process_at_a_time_holds_the_mets_file(
     service: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(claims, "WAIT_SECONDS", 0.05)
@@ -23,16 +23,16 @@ def test_one_at_a_time_has_the_mets_file(
     assert service.keys(f"{redis_keys.OCRD}*") == []
 
 
-def test_who_was_away_for_too_long_writes_nothing(service: redis.Redis) -> None:
+def test_a_process_that_lost_the_lock_writes_nothing(service: redis.Redis) -> None:
     with claims.mets_lease("a") as slow:
-        service.delete(redis_keys.mets_lease("a"))  # as if its time had run out
+        service.delete(redis_keys.mets_lease("a"))  # as if it had expired
         with claims.mets_lease("a") as quick:
             with pytest.raises(errors.ProcessorFailed):
                 slow.renew()
             quick.renew()
 
 
-def test_it_is_free_again_after_an_error(service: redis.Redis) -> None:
+def test_the_lock_is_released_after_an_error(service: redis.Redis) -> None:
     with pytest.raises(ZeroDivisionError), claims.mets_lease("a"):
         raise ZeroDivisionError
     with claims.mets_lease("a") as lease:

@@ -1,4 +1,4 @@
-"""`ocr-tasks ocrd …` against our application; what is behind that stands in."""
+"""`ocr-tasks ocrd …` with the application in this process and a fake server side (`behind.py`)."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def ocrd(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> Command:
-    """Runs a command; gives its exit code and what it said on both outputs."""
+    """Runs a command; returns its exit code and both outputs."""
     application = configure(access="tokens").application
     _token, text = tokens.create("shell", {Scope.OCRD})
     monkeypatch.setenv("OCR_TOKEN", text)
@@ -65,7 +65,7 @@ def ocrd(
 
 
 def end(behind: Behind, state: str, monkeypatch: pytest.MonkeyPatch, **more: Any) -> None:
-    """Has each job be in a state from its second look on."""
+    """Sets the state that each job has from the second request on."""
     looks: list[str] = []
     read = processing.read
 
@@ -85,7 +85,7 @@ def test_processors_are_listed_and_described(ocrd: Command) -> None:
     assert (code, json.loads(said)["executable"]) == (0, "ocrd-dummy")
 
 
-def test_a_run_is_asked_for_as_it_is_said(ocrd: Command, behind: Behind) -> None:
+def test_a_run_is_started_as_requested(ocrd: Command, behind: Behind) -> None:
     words = ["run", "ocrd-dummy", "-w", "ws-1", "-I", "A,B", "-O", "C", "-g", "P1..P3"]
     words += ["--depends-on", "X", "--depends-on", "Y"]
     more = ["-p", '{"a": 1, "b": 2}', "-P", "b", "true", "-P", "model", "deu", "-P", "n", "01"]
@@ -103,7 +103,7 @@ def test_a_run_is_asked_for_as_it_is_said(ocrd: Command, behind: Behind) -> None
 
 
 @pytest.mark.parametrize(("state", "code"), [("SUCCESS", 0), ("FAILED", 70), ("CANCELLED", 70)])
-def test_a_run_that_is_waited_for_tells_its_end(
+def test_a_run_with_wait_prints_its_end(
     ocrd: Command, behind: Behind, monkeypatch: pytest.MonkeyPatch, state: str, code: int
 ) -> None:
     failed = {"error": "no model", "error_code": "processor_failed"} if state == "FAILED" else {}
@@ -115,7 +115,7 @@ def test_a_run_that_is_waited_for_tells_its_end(
     assert done == (code, f"{JOB}\n", f"{state}{why}\n")
 
 
-def test_a_log_is_followed_to_the_end(
+def test_a_log_is_followed_to_its_end(
     ocrd: Command, behind: Behind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ocrd("run", "ocrd-dummy", "-w", "ws-1", "-I", "A")
@@ -134,14 +134,14 @@ def test_a_log_is_followed_to_the_end(
     assert ocrd("log", JOB, "--follow") == (0, "first\nsecond\n", "")
 
 
-def test_results_are_lines_of_json(ocrd: Command) -> None:
+def test_results_are_json_lines(ocrd: Command) -> None:
     code, said, _ = ocrd("results", "mine")
 
     assert code == 0
     assert json.loads(said)["queue"] == "mine"
 
 
-def test_a_workflow_is_stored_shown_and_run(
+def test_a_workflow_is_stored_printed_and_run(
     ocrd: Command, behind: Behind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "workflow.txt"
@@ -163,7 +163,7 @@ def test_a_workflow_is_stored_shown_and_run(
     assert done == (70, f"{RUN}\n", "FAILED\n")
 
 
-def test_a_workspace_is_sent_fetched_and_deleted(
+def test_a_workspace_is_uploaded_downloaded_and_deleted(
     ocrd: Command, behind: Behind, tmp_path: Path
 ) -> None:
     file = tmp_path / "kant.ocrd.zip"
@@ -197,7 +197,7 @@ def test_a_workspace_is_sent_fetched_and_deleted(
     ],
     ids=["unknown", "gone", "no processor", "a list", "torn", "no file"],
 )
-def test_what_goes_wrong_is_said_by_words_and_exit_code(
+def test_errors_are_reported_with_a_message_and_an_exit_code(
     ocrd: Command, words: list[str], code: int, said: str
 ) -> None:
     done = ocrd(*words)
@@ -206,7 +206,7 @@ def test_what_goes_wrong_is_said_by_words_and_exit_code(
     assert said in done[2]
 
 
-def test_a_server_that_is_not_there_is_told_apart(
+def test_an_unreachable_server_has_its_own_exit_code(
     ocrd: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_args: Any, **_more: Any) -> Any:
@@ -234,7 +234,7 @@ def test_a_wrong_token_is_refused(ocrd: Command, monkeypatch: pytest.MonkeyPatch
     ],
     ids=["told", "not told"],
 )
-def test_a_worker_is_told_its_processors_before_it_reads_its_settings(
+def test_a_worker_sets_its_processors_before_it_loads_its_settings(
     words: list[str], expected: str, redis_server: str
 ) -> None:
     program = (

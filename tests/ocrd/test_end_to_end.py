@@ -32,7 +32,7 @@ SLOW, BAD = "ocrd-slow", "ocrd-bad"
 PAGES = ["PHYS_0017", "PHYS_0020"]
 GERMAN = {"segmentation_level": "region", "textequiv_level": "word", "model": "deu"}
 
-#: Processors that are programs: one runs until a file is there, the other one always fails.
+#: Processors that are programs: one runs until a file exists, the other one always fails.
 _DESCRIBED = """#!/bin/sh
 case "$1" in --dump-json|-J)
   echo '{"executable": "%s", "description": "a test", "steps": [], "categories": [],
@@ -51,7 +51,7 @@ exit 3
 
 
 class Api:
-    """A client of `/ocrd`, as its users write one."""
+    """A client of `/ocrd`, like one that its users write."""
 
     def __init__(self, stack: Stack) -> None:
         self.http = httpx.Client(base_url=f"{stack.url}/ocrd", timeout=60)
@@ -106,7 +106,7 @@ class Api:
 
 
 def bag(folder: Path, identifier: str) -> bytes:
-    """An OCRD-ZIP of a workspace, made by the service's own code, as a client would by OCR-D's."""
+    """Creates an OCRD-ZIP of a workspace with the code of the service."""
     from ocr_tasks.ocrd.zip import ocrd_zip
 
     return b"".join(ocrd_zip.pack(folder, "mets.xml", identifier))
@@ -123,7 +123,7 @@ def tools_folder(tmp_path_factory: pytest.TempPathFactory, ocrd_bin: Path) -> Pa
 
 @pytest.fixture(scope="module")
 def workspaces(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of workspaces that are named by path."""
+    """Returns a folder of workspaces that are named by path."""
     return tmp_path_factory.mktemp("workspaces")
 
 
@@ -142,7 +142,7 @@ def ocrd_stack(
         OCRD_TEST_FOLDER=str(workspaces),
         TESSDATA_PREFIX=str(tessdata),
     ) as stack:
-        # Each of them is started once, to be asked what it is.
+        # Each of them is started once to get its description.
         address = f"{stack.url}/ocrd/processor"
         wait_until(lambda: len(httpx.get(address, verify=False).json()) == 4, 180)
         yield stack
@@ -150,7 +150,7 @@ def ocrd_stack(
 
 @contextlib.contextmanager
 def worker(stack: Stack, *processors: str) -> Iterator[psutil.Process]:
-    """A worker more, which offers these processors."""
+    """Runs another worker, which offers these processors."""
     command = [sys.executable, "-m", "ocr_tasks.cli", "worker", "--processors"]
     with stack.log.open("ab") as words:
         process = psutil.Popen(
@@ -166,7 +166,7 @@ def worker(stack: Stack, *processors: str) -> Iterator[psutil.Process]:
 
 
 def kill_all_of(worker: psutil.Process) -> None:
-    """Kills a worker as the end of its host would, with everything that it has started."""
+    """Kills a worker and all its child processes, as if its host had failed."""
     processes = [worker, *worker.children(recursive=True)]
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -187,7 +187,7 @@ def workspace(api: Api) -> dict[str, Any]:
 
 @pytest.fixture
 def local(workspaces: Path) -> Path:
-    """A METS file that is named by its path."""
+    """Returns a METS file that is named by its path."""
     target = workspaces / f"kant-{uuid.uuid4()}"
     shutil.copytree(KANT, target)
     return target / "mets.xml"
@@ -224,7 +224,7 @@ def ocrd(ocrd_bin: Path, *arguments: str | Path, env: dict[str, str]) -> str:
 # Processors
 
 
-def test_a_processor_runs_and_the_workspace_comes_back_as_ocr_d_wants_it(
+def test_a_processor_runs_and_the_workspace_is_a_valid_ocrd_zip(
     api: Api, workspace: dict[str, Any], ocrd_bin: Path, tmp_path: Path
 ) -> None:
     job = api.run(DUMMY, workspace, output_file_grps=["OCR-D-COPY"])
@@ -249,7 +249,7 @@ def test_a_second_run_into_the_same_group_changes_nothing_and_succeeds(
     assert [api.end(one), api.end(two)] == ["SUCCESS", "SUCCESS"]
 
 
-def test_a_page_is_read_by_ocr_ds_tesseract_and_by_ours(
+def test_a_page_is_processed_by_ocr_ds_tesseract_and_by_the_built_in_one(
     api: Api, workspace: dict[str, Any]
 ) -> None:
     common = {"page_id": PAGES[0]}
@@ -272,7 +272,7 @@ def test_a_page_is_read_by_ocr_ds_tesseract_and_by_ours(
         assert "Unmündigkeit" in text_of(archive, group) or "Menſchen" in text_of(archive, group)
 
 
-def test_a_failure_is_tried_again_logged_told_and_cancels_what_waits_for_it(
+def test_a_failure_is_retried_logged_reported_and_cancels_dependent_jobs(
     api: Api, workspace: dict[str, Any]
 ) -> None:
     with receiving() as receiver:
@@ -301,7 +301,7 @@ def test_a_failure_is_tried_again_logged_told_and_cancels_what_waits_for_it(
     assert queued == message
 
 
-def test_a_processor_that_runs_can_be_watched_and_cancelled(
+def test_a_running_processor_can_be_followed_and_cancelled(
     api: Api, workspace: dict[str, Any], ocrd_stack: Stack, workspaces: Path
 ) -> None:
     began = workspaces / "began"
@@ -322,7 +322,7 @@ def test_a_processor_that_runs_can_be_watched_and_cancelled(
     assert api.end(after) == "SUCCESS", api.log(after)
 
 
-def test_a_worker_that_is_killed_is_followed_by_another(
+def test_another_worker_takes_over_from_a_killed_one(
     api: Api, local: Path, ocrd_stack: Stack, workspaces: Path
 ) -> None:
     began, go = workspaces / "began", workspaces / "go"
@@ -346,7 +346,7 @@ def test_a_worker_that_is_killed_is_followed_by_another(
     assert list(local.parent.glob(".mets*")) == []
 
 
-def test_what_nobody_offers_any_more_is_refused(
+def test_a_processor_that_is_no_longer_offered_is_refused(
     api: Api, workspace: dict[str, Any], ocrd_stack: Stack
 ) -> None:
     groups = {"input_file_grps": ["OCR-D-IMG"], "output_file_grps": ["OCR-D-X"]}
@@ -361,9 +361,7 @@ def test_what_nobody_offers_any_more_is_refused(
 # Workflows
 
 
-def test_a_workflow_goes_step_by_step_and_every_page_by_itself(
-    api: Api, workspace: dict[str, Any]
-) -> None:
+def test_a_workflow_runs_step_by_step_and_per_page(api: Api, workspace: dict[str, Any]) -> None:
     text = (
         f"dummy -I OCR-D-IMG -O OCR-D-ONE\n"
         f"{OURS.removeprefix('ocrd-')} -I OCR-D-ONE -O OCR-D-TWO -P languages deu\n"
@@ -392,7 +390,7 @@ def test_a_workflow_goes_step_by_step_and_every_page_by_itself(
     assert len(text_of(api.download(workspace), "OCR-D-TWO").split()) > 100
 
 
-def test_a_workflow_whose_step_fails_says_so(api: Api, workspace: dict[str, Any]) -> None:
+def test_a_workflow_with_a_failed_step_reports_it(api: Api, workspace: dict[str, Any]) -> None:
     text = "bad -I OCR-D-IMG -O OCR-D-BAD\ndummy -I OCR-D-BAD -O OCR-D-AFTER\n"
     job = api.run_workflow(text, workspace, page_id=PAGES[1])
 
@@ -416,8 +414,8 @@ def client_environment(ocrd_stack: Stack) -> dict[str, str]:
     }
 
 
-#: Runs commands of `ocrd` and then a script one after the other in one process, as it takes seconds
-#: to start; JOB in a command is the job that one before it named.
+#: Runs commands of `ocrd` and then a script in one process, because starting it takes seconds. JOB
+#: in a command is the job that a previous command named.
 _COMMANDS = """
 import contextlib, io, json, re, sys
 from ocrd.cli import cli
@@ -438,7 +436,7 @@ print(json.dumps(said))
 def commands(
     ocrd_bin: Path, *asked: list[str | Path], env: dict[str, str], then: str = ""
 ) -> list[str]:
-    """What OCR-D's program says to each of these commands, and a script of Python at the end."""
+    """Returns the output of OCR-D's program for each of these commands, and of a Python script."""
     done = subprocess.run(
         [ocrd_bin / "python", "-c", _COMMANDS + then, json.dumps(asked, default=str)],
         env=os.environ | env,
@@ -452,7 +450,7 @@ def commands(
     return [*json.loads(said), rest]
 
 
-def test_ocr_ds_client_finds_runs_and_follows_processors(
+def test_ocr_ds_client_lists_runs_and_follows_processors(
     local: Path, ocrd_bin: Path, client_environment: dict[str, str]
 ) -> None:
     client = ["network", "client"]
@@ -473,7 +471,7 @@ def test_ocr_ds_client_finds_runs_and_follows_processors(
     assert 'USE="OCR-D-D"' in local.read_text()
 
 
-def test_ocr_ds_client_runs_workflows_and_its_class_works_too(
+def test_ocr_ds_client_runs_workflows_and_its_python_class_works_too(
     local: Path, ocrd_bin: Path, client_environment: dict[str, str], tmp_path: Path
 ) -> None:
     workflow = tmp_path / "workflow.txt"
@@ -502,7 +500,7 @@ def test_ocr_ds_client_runs_workflows_and_its_class_works_too(
 # Workspaces and documents
 
 
-def test_a_workspace_becomes_a_searchable_pdf_and_gets_what_was_read(
+def test_a_workspace_becomes_a_searchable_pdf_and_gets_its_words(
     api: Api, workspace: dict[str, Any], ocrd_stack: Stack
 ) -> None:
     with ocrd_stack.client() as http:
@@ -526,7 +524,7 @@ def test_a_workspace_becomes_a_searchable_pdf_and_gets_what_was_read(
     assert len(text_of(archive, "OCR-D-OCR-PAGE").split()) > 100
 
 
-def test_the_example_of_the_how_to_runs(ocrd_stack: Stack, tmp_path: Path) -> None:
+def test_the_example_of_the_how_to_guide_runs(ocrd_stack: Stack, tmp_path: Path) -> None:
     (tmp_path / "kant.ocrd.zip").write_bytes(bag(KANT, "kant"))
 
     page = ROOT / "docs" / "how-to" / "ocrd.md"
@@ -537,7 +535,7 @@ def test_the_example_of_the_how_to_runs(ocrd_stack: Stack, tmp_path: Path) -> No
         assert len(text_of(archive, "OCR-D-OCR").split()) > 50
 
 
-def test_a_deleted_workspace_is_gone(api: Api, workspace: dict[str, Any]) -> None:
+def test_a_deleted_workspace_is_not_found(api: Api, workspace: dict[str, Any]) -> None:
     address = f"/workspace/{workspace['workspace_id']}"
 
     assert api.http.delete(address).status_code == 200

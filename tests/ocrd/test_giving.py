@@ -1,4 +1,4 @@
-"""What a worker does when a document of a workspace has been read."""
+"""What a worker does when the OCR of a workspace's document is complete."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ocr_tasks.ocrd import results, workspaces
 from tests.ocr_tasks.jobs.test_lifecycle import INPUT, OUTCOME, submit
 
 
-def test_a_job_that_is_deleted_at_its_end_is_left_to_the_commit(service: redis.Redis) -> None:
+def test_a_job_that_is_deleted_at_its_end_is_ignored(service: redis.Redis) -> None:
     job_id = submit()
     lifecycle.delete(job_id)
 
@@ -26,7 +26,7 @@ def test_a_job_that_is_deleted_at_its_end_is_left_to_the_commit(service: redis.R
     [errors.WorkspaceDeleted("gone"), errors.ResultCorrupt("gone"), OSError(28, "gone")],
     ids=["deleted", "corrupt", "disk"],
 )
-def test_a_workspace_that_cannot_be_given_anything_does_not_fail_the_document(
+def test_an_error_while_writing_to_the_workspace_does_not_fail_the_document(
     service: redis.Redis, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     job = lifecycle.read(submit())

@@ -1,4 +1,4 @@
-"""METS: what is read out of it, changed in it, and refused."""
+"""METS files: parsing, changes and refusals."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def kant() -> Mets:
 
 
 def again(document: Mets, folder: Path) -> Mets:
-    """What is there after writing and reading."""
+    """Returns the METS file after it was written and parsed."""
     document.write(folder / "again.xml")
     return Mets.read(folder / "again.xml", LIMIT)
 
 
-def test_pages_groups_and_files_come_in_their_order(kant: Mets) -> None:
+def test_pages_groups_and_files_are_in_document_order(kant: Mets) -> None:
     assert kant.pages == ["PHYS_0017", "PHYS_0020"]
     assert kant.groups == ["OCR-D-IMG", "OCR-D-GT-PAGE"]
     assert [file.id for file in kant.files()] == [
@@ -46,7 +46,7 @@ def test_pages_groups_and_files_come_in_their_order(kant: Mets) -> None:
     assert kant.pages_of("GONE") == set()
 
 
-def test_a_path_counts_more_than_an_address() -> None:
+def test_a_path_precedes_a_url() -> None:
     both = mets("http://example.org/a.tif", "http://example.org/b.tif").replace(
         'xlink:href="http://example.org/a.tif"/>',
         'xlink:href="http://example.org/a.tif"/>'
@@ -57,7 +57,7 @@ def test_a_path_counts_more_than_an_address() -> None:
     assert (second.href, second.local) == ("http://example.org/b.tif", False)
 
 
-def test_a_file_may_show_several_pages() -> None:
+def test_a_file_may_belong_to_several_pages() -> None:
     text = mets(
         "PDF/a.pdf", pages='<mets:div TYPE="page" ID="P2"><mets:fptr FILEID="F0"/></mets:div>'
     )
@@ -67,7 +67,7 @@ def test_a_file_may_show_several_pages() -> None:
     assert [file.page for file in document.files(page="P2")] == ["P2"]
 
 
-def test_a_new_file_shows_its_page(kant: Mets, tmp_path: Path) -> None:
+def test_a_new_file_belongs_to_its_page(kant: Mets, tmp_path: Path) -> None:
     kant.add_file("OCR-D-OCR", "OCR_0017", "PHYS_0017", PAGE, "OCR-D-OCR/OCR_0017.xml")
     found = again(kant, tmp_path)
     assert found.groups == ["OCR-D-IMG", "OCR-D-GT-PAGE", "OCR-D-OCR"]
@@ -89,7 +89,7 @@ def test_a_file_with_the_same_id_is_replaced(kant: Mets, tmp_path: Path) -> None
     assert [file.id for file in found.files("OCR-D-IMG")] == ["INPUT_0020"]
 
 
-def test_what_is_missing_around_a_file_is_made(tmp_path: Path) -> None:
+def test_missing_elements_around_a_file_are_created(tmp_path: Path) -> None:
     document = Mets.parse(b'<m:mets xmlns:m="http://www.loc.gov/METS/"><m:structLink/></m:mets>')
     document.add_file("IMG", "A", "P1", "image/tiff", "IMG/a.tif")
     document.add_agent("ocr-tasks", "recognition/text-recognition", {"page-id": "P1"})
@@ -101,7 +101,7 @@ def test_what_is_missing_around_a_file_is_made(tmp_path: Path) -> None:
     assert Mets.parse(text.encode()).files(page="P1")[0].href == "IMG/a.tif"
 
 
-def test_an_agent_is_noted_as_ocrd_notes_them(kant: Mets, tmp_path: Path) -> None:
+def test_an_agent_is_recorded_like_ocrd_records_it(kant: Mets, tmp_path: Path) -> None:
     notes = {"input-file-grp": "OCR-D-IMG", "parameter": '{"a": "<b>"}'}
     kant.add_agent("ocrd-x v1", "recognition/text-recognition", notes)
     kant.write(tmp_path / "mets.xml")
@@ -113,7 +113,7 @@ def test_an_agent_is_noted_as_ocrd_notes_them(kant: Mets, tmp_path: Path) -> Non
 
 
 def worked_on(group: str, folder: Path) -> Mets:
-    """What a processor makes of a copy."""
+    """Returns a copy after a processor has added files to it."""
     copy = Mets.read(KANT / "mets.xml", LIMIT)
     for page in copy.pages:
         copy.add_file(group, f"{group}_{page}", page, PAGE, f"{group}/{page}.xml")
@@ -121,7 +121,7 @@ def worked_on(group: str, folder: Path) -> Mets:
     return again(copy, folder)
 
 
-def test_merging_takes_over_what_processors_added(kant: Mets, tmp_path: Path) -> None:
+def test_merging_adds_what_processors_added(kant: Mets, tmp_path: Path) -> None:
     kant.merge(worked_on("ONE", tmp_path))
     kant.merge(worked_on("TWO", tmp_path))
     found = again(kant, tmp_path)
@@ -160,21 +160,21 @@ def test_merging_replaces_files_and_adds_pages(kant: Mets, tmp_path: Path) -> No
     assert found.files(page="PHYS_0099")[0].href == "OCR-D-IMG/99.png"
 
 
-def test_what_we_do_not_know_stays(kant: Mets, tmp_path: Path) -> None:
+def test_unknown_elements_are_preserved(kant: Mets, tmp_path: Path) -> None:
     kant.write(tmp_path / "mets.xml")
     text = (tmp_path / "mets.xml").read_text()
     assert '<mods:identifier type="purl">http://kant_aufklaerung_1784</mods:identifier>' in text
 
 
-def test_writing_that_fails_leaves_what_was_there(kant: Mets, tmp_path: Path) -> None:
+def test_a_failed_write_keeps_the_old_file(kant: Mets, tmp_path: Path) -> None:
     target = tmp_path / "mets.xml"
-    target.mkdir()  # no file can take its place
+    target.mkdir()  # no file can replace it
     with pytest.raises(OSError, match="directory"):
         kant.write(target)
     assert list(tmp_path.iterdir()) == [target]
 
 
-# What is refused
+# Refusals
 
 
 @pytest.mark.parametrize(
@@ -193,20 +193,22 @@ def test_writing_that_fails_leaves_what_was_there(kant: Mets, tmp_path: Path) ->
     ],
     ids=range(10),
 )
-def test_what_is_no_safe_mets_is_refused(tmp_path: Path, content: bytes, reason: str) -> None:
+def test_an_unsafe_mets_file_is_refused(tmp_path: Path, content: bytes, reason: str) -> None:
     (tmp_path / "mets.xml").write_bytes(content)
     with pytest.raises(errors.WorkspaceInvalid, match=reason):
         Mets.read(tmp_path / "mets.xml", LIMIT)
 
 
-def test_a_mets_that_is_not_there_or_too_large_is_refused(tmp_path: Path) -> None:
+def test_a_missing_or_too_large_mets_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(errors.WorkspaceInvalid, match="No such file"):
         Mets.read(tmp_path / "mets.xml", LIMIT)
     with pytest.raises(errors.WorkspaceInvalid, match="larger than 100 bytes"):
         Mets.read(KANT / "mets.xml", 100)
 
 
-def test_a_mets_that_would_fill_the_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mets_file_that_would_use_too_much_memory_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(reading, "_MAX_NODES", 1000)
     for part in ("<a/>", "<a a='' b='' c=''/>"):
         with pytest.raises(errors.WorkspaceInvalid, match="more than 1000 elements"):
@@ -214,18 +216,18 @@ def test_a_mets_that_would_fill_the_memory_is_refused(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "iso-8859-1", "windows-1252"])
-def test_other_encodings_are_read(encoding: str) -> None:
+def test_other_encodings_are_parsed(encoding: str) -> None:
     declared = encoding.removesuffix("-sig")
     text = f'<?xml version="1.0" encoding="{declared}"?>' + mets("IMG/ä.tif")
     assert Mets.parse(text.encode(encoding)).files()[0].href == "IMG/ä.tif"
 
 
-def test_a_workspace_with_all_its_files_passes(kant: Mets) -> None:
+def test_a_workspace_with_all_its_files_is_valid(kant: Mets) -> None:
     kant.check(KANT)
 
 
 @pytest.mark.parametrize("link", ["file", "folder", "gone", "pipe"])
-def test_what_is_no_file_below_the_folder_is_refused(kant: Mets, tmp_path: Path, link: str) -> None:
+def test_files_outside_the_folder_are_refused(kant: Mets, tmp_path: Path, link: str) -> None:
     folder = tmp_path / "kant"
     shutil.copytree(KANT, folder)
     place = folder / "OCR-D-IMG/INPUT_0020.tif"
@@ -242,7 +244,7 @@ def test_what_is_no_file_below_the_folder_is_refused(kant: Mets, tmp_path: Path,
         kant.check(folder)
 
 
-def test_files_that_no_list_shows_are_refused(tmp_path: Path) -> None:
+def test_nested_files_and_files_outside_groups_are_refused(tmp_path: Path) -> None:
     inner = '<mets:file ID="X"><mets:FLocat xlink:href="http://example.org/x"/></mets:file>'
     for text in (
         mets("http://example.org/a").replace("</mets:file>", f"{inner}</mets:file>"),
@@ -252,7 +254,7 @@ def test_files_that_no_list_shows_are_refused(tmp_path: Path) -> None:
             Mets.parse(text.encode()).check(tmp_path)
 
 
-def test_names_of_groups_and_pages() -> None:
+def test_names_of_groups_and_pages_are_checked() -> None:
     assert all(map(is_group_name, ["OCR-D-IMG", "_x", "A.1", "x" * 200]))
     assert not any(
         map(is_group_name, ["", "../x", "/tmp", "-I", "1a", "ä", "a,b", "x" * 201, "a\n"])
@@ -288,9 +290,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_what_others_changed_meanwhile_is_not_turned_back_by_a_copy(
-    kant: Mets, tmp_path: Path
-) -> None:
+def test_a_copy_does_not_revert_changes_of_others(kant: Mets, tmp_path: Path) -> None:
     before, copy = (Mets.read(KANT / "mets.xml", LIMIT) for _ in range(2))
     copy.add_file("NEW", "NEW_1", "PHYS_0017", PAGE, "NEW/1.xml")
     kant.add_file("OCR-D-GT-PAGE", "PAGE_0017_PAGE", "PHYS_0017", PAGE, "OCR-D-GT-PAGE/other.xml")
@@ -303,7 +303,7 @@ def test_what_others_changed_meanwhile_is_not_turned_back_by_a_copy(
     assert hrefs["NEW_1"] == "NEW/1.xml"
 
 
-def test_ten_thousand_pages_are_read_resolved_merged_and_written(
+def test_ten_thousand_pages_are_parsed_resolved_merged_and_written(
     large: Path, tmp_path: Path
 ) -> None:
     document, copy = Mets.read(large, LIMIT), Mets.read(large, LIMIT)

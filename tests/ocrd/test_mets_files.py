@@ -1,4 +1,4 @@
-"""What runs change in METS: kept beside it for a while, never missing, and in it at the end."""
+"""Changes of runs to a METS file: stored next to it for a while, visible at once, merged later."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ PAGE = "application/vnd.prima.page+xml"
 @pytest.fixture
 def kant(service: redis.Redis, tmp_path: Path) -> Path:
     shutil.copytree(KANT, tmp_path / "kant", copy_function=shutil.copyfile)  # as if just written
-    # As many jobs as let changes wait.
+    # The number of jobs from which changes are delayed.
     service.sadd(redis_keys.open_jobs(KEY), *(layout.new_id() for _ in range(20)))
     return tmp_path / "kant" / "mets.xml"
 
 
 def change(kant: Path, group: str, page: str) -> Mets:
-    """What a run has made of a page: a file in a group."""
+    """Returns what a run has written for a page: a file in a group."""
     before, worked_on = (mets_files.excerpt(kant, [page], [group]) for _ in range(2))
     worked_on.add_file(group, f"{group}_{page}", page, PAGE, f"{group}/{page}.xml")
     worked_on.keep_only_changes(before)
@@ -44,7 +44,7 @@ def pending(kant: Path) -> list[Path]:
     return sorted(kant.parent.glob(".mets.xml.pending/*"))
 
 
-def test_an_excerpt_has_the_files_of_its_pages_and_nothing_of_others(kant: Path) -> None:
+def test_an_excerpt_has_only_the_files_of_its_pages(kant: Path) -> None:
     found = mets_files.excerpt(kant, [ONE], ["OCR-D-IMG"])
 
     assert found.pages == [ONE]
@@ -53,11 +53,13 @@ def test_an_excerpt_has_the_files_of_its_pages_and_nothing_of_others(kant: Path)
     assert mets_files.excerpt(kant, None, []).pages == [ONE, TWO]
 
 
-def test_what_a_run_changed_is_all_that_is_kept(kant: Path) -> None:
+def test_only_the_changes_of_a_run_are_stored(kant: Path) -> None:
     assert [file.id for file in change(kant, "NEW", ONE).files()] == [f"NEW_{ONE}"]
 
 
-def test_a_page_of_many_waits_beside_mets_and_is_seen_by_those_that_need_it(kant: Path) -> None:
+def test_changes_to_a_page_of_a_large_workspace_are_stored_next_to_the_mets_file_and_visible(
+    kant: Path,
+) -> None:
     put(kant, "NEW", ONE)
 
     assert len(pending(kant)) == 1
@@ -67,7 +69,7 @@ def test_a_page_of_many_waits_beside_mets_and_is_seen_by_those_that_need_it(kant
     assert mets_files.excerpt(kant, [TWO], ["NEW"]).pages_of("NEW") == set()
 
 
-def test_what_waits_is_put_into_mets_together(kant: Path) -> None:
+def test_delayed_changes_are_merged_together(kant: Path) -> None:
     put(kant, "NEW", ONE)
     put(kant, "NEW", TWO)
 
@@ -78,7 +80,9 @@ def test_what_waits_is_put_into_mets_together(kant: Path) -> None:
     assert not (kant.parent / ".mets.xml.pending").exists()
 
 
-def test_a_run_of_all_pages_and_the_last_few_do_not_wait(kant: Path, service: redis.Redis) -> None:
+def test_runs_of_all_pages_and_the_last_few_jobs_merge_at_once(
+    kant: Path, service: redis.Redis
+) -> None:
     mets_files.put(kant, KEY, layout.new_id(), change(kant, "ALL", ONE))
     assert Mets.read(kant).pages_of("ALL") == {ONE}
 
@@ -87,7 +91,7 @@ def test_a_run_of_all_pages_and_the_last_few_do_not_wait(kant: Path, service: re
     assert Mets.read(kant).pages_of("NEW") == {ONE}
 
 
-def test_what_others_left_is_put_into_mets_when_few_are_left(
+def test_changes_of_others_are_merged_when_few_jobs_are_left(
     kant: Path, service: redis.Redis
 ) -> None:
     put(kant, "NEW", ONE)
@@ -100,7 +104,7 @@ def test_what_others_left_is_put_into_mets_when_few_are_left(
     assert Mets.read(kant).pages_of("NEW") == {ONE}
 
 
-def test_a_page_with_a_very_long_id_waits_too(kant: Path) -> None:
+def test_a_page_with_a_very_long_id_is_delayed_too(kant: Path) -> None:
     long = "P" * 200
     kant.write_text(kant.read_text().replace(TWO, long))
 
@@ -109,7 +113,7 @@ def test_a_page_with_a_very_long_id_waits_too(kant: Path) -> None:
     assert mets_files.excerpt(kant, [long], []).pages_of("NEW") == {long}
 
 
-def test_nothing_is_missing_for_those_that_read_while_others_write(kant: Path) -> None:
+def test_readers_never_miss_a_change_while_others_write(kant: Path) -> None:
     numbers = range(12)
     ended = threading.Event()
     missed: list[set[str]] = []
@@ -139,7 +143,7 @@ def test_nothing_is_missing_for_those_that_read_while_others_write(kant: Path) -
     assert {f"G{number}" for number in numbers} <= set(Mets.read(kant).groups)
 
 
-def test_ocr_d_can_read_an_excerpt(kant: Path, ocrd_bin: Path) -> None:
+def test_ocr_d_can_parse_an_excerpt(kant: Path, ocrd_bin: Path) -> None:
     own = kant.with_name("own.xml")
     mets_files.excerpt(kant, [ONE], ["OCR-D-IMG"]).write(own)
 

@@ -1,4 +1,4 @@
-"""Unpacking and packing OCRD-ZIP. What is refused is refused for the reason that is given."""
+"""Unpacking and packing OCRD-ZIP files. Each refusal is checked for its reason."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def unpacked(content: bytes, folder: Path, limits: Limits = LIMITS) -> ocrd_zip.
 
 
 def refused(content: bytes, folder: Path, limits: Limits = LIMITS) -> str:
-    """What is said against a bag; nothing has been written elsewhere."""
+    """Returns the reason for which a bag is refused; checks that nothing was written elsewhere."""
     with pytest.raises(errors.WorkspaceInvalid) as refusal:
         unpacked(content, folder, limits)
     assert {path.name for path in folder.iterdir()} <= {"upload-00001", "data"}
@@ -43,7 +43,7 @@ def refused(content: bytes, folder: Path, limits: Limits = LIMITS) -> str:
     return refusal.value.detail
 
 
-def test_a_bag_becomes_the_folder_that_it_was_made_of(tmp_path: Path) -> None:
+def test_a_bag_is_unpacked_into_its_original_folder(tmp_path: Path) -> None:
     found = unpacked(kant().build(), tmp_path)
 
     assert (found.mets, found.identifier, found.pages) == ("data/mets.xml", "a:work", 2)
@@ -79,7 +79,7 @@ def _named_otherwise(bag: Builder) -> None:
         ),
     ],
 )
-def test_a_bag_may_also_be_like_that(tmp_path: Path, change: Callable[[Builder], object]) -> None:
+def test_variants_of_bags_are_accepted(tmp_path: Path, change: Callable[[Builder], object]) -> None:
     bag = Builder()
     change(bag)
     if bag.info and "Payload-Oxum" in bag.info:
@@ -108,17 +108,17 @@ def test_a_bag_may_also_be_like_that(tmp_path: Path, change: Callable[[Builder],
         ("data/unlisted.txt", "not in manifest-sha512.txt"),
     ],
 )
-def test_a_member_with_such_a_name_is_refused(tmp_path: Path, name: str, reason: str) -> None:
+def test_a_member_with_an_unsafe_name_is_refused(tmp_path: Path, name: str, reason: str) -> None:
     assert reason in refused(Builder(extra=[(name, b"x")]).build(), tmp_path)
 
 
-def test_the_same_name_twice_is_refused(tmp_path: Path) -> None:
+def test_a_repeated_name_is_refused(tmp_path: Path) -> None:
     with warnings.catch_warnings(action="ignore"):
         content = Builder(extra=[("data/IMG/a.tif", b"other")]).build()
     assert "twice" in refused(content, tmp_path)
 
 
-def test_a_name_with_nul_is_refused(tmp_path: Path) -> None:
+def test_a_name_with_a_nul_character_is_refused(tmp_path: Path) -> None:
     content = Builder(extra=[("data/a_b", b"x")]).build().replace(b"data/a_b", b"data/a\0b")
     assert "control characters" in refused(content, tmp_path)
 
@@ -139,12 +139,12 @@ def test_an_encrypted_member_is_refused(tmp_path: Path) -> None:
     assert "encrypted" in refused(bytes(content), tmp_path)
 
 
-def test_another_way_of_packing_is_refused(tmp_path: Path) -> None:
+def test_another_compression_method_is_refused(tmp_path: Path) -> None:
     content = Builder(compression=zipfile.ZIP_BZIP2).build()
     assert "deflate or none" in refused(content, tmp_path)
 
 
-def test_a_bomb_is_refused_before_it_has_gone_off(tmp_path: Path) -> None:
+def test_a_zip_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
     bag = Builder()
     bag.payload["IMG/zero.tif"] = bytes(16 << 20)
     limits = Limits(bytes=1 << 30, files=100, mets_bytes=1 << 20)
@@ -154,8 +154,8 @@ def test_a_bomb_is_refused_before_it_has_gone_off(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("said", "outcome"), [(1 << 10, "damaged"), (1 << 30, "")])
-def test_a_size_in_a_header_is_not_believed(tmp_path: Path, said: int, outcome: str) -> None:
-    """Bytes are counted: a bag that claims to be larger than it may be is taken for what it is."""
+def test_sizes_in_headers_are_not_trusted(tmp_path: Path, said: int, outcome: str) -> None:
+    """Bytes are counted, regardless of the size that a bag declares."""
     bag = Builder()
     bag.payload["IMG/zero.tif"] = bytes(1 << 20)
     true = (1 << 20).to_bytes(4, "little")
@@ -181,7 +181,7 @@ def test_a_size_in_a_header_is_not_believed(tmp_path: Path, said: int, outcome: 
     ],
     ids=["bytes", "files", "METS"],
 )
-def test_more_than_may_be_is_refused(tmp_path: Path, limits: Limits, reason: str) -> None:
+def test_limits_are_enforced(tmp_path: Path, limits: Limits, reason: str) -> None:
     assert reason in refused(Builder().build(), tmp_path, limits)
 
 
@@ -210,7 +210,7 @@ def test_more_than_may_be_is_refused(tmp_path: Path, limits: Limits, reason: str
     ],
     ids=lambda value: value if isinstance(value, str) else "bag",
 )
-def test_a_bag_like_that_is_refused(
+def test_an_invalid_bag_is_refused(
     tmp_path: Path, change: Callable[[Builder], object], reason: str
 ) -> None:
     bag = Builder()
@@ -218,7 +218,7 @@ def test_a_bag_like_that_is_refused(
     assert reason in refused(bag.build(), tmp_path)
 
 
-def test_a_file_that_only_the_manifest_names_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_missing_from_the_bag_is_refused(tmp_path: Path) -> None:
     bag = Builder(forge=lambda text: f"{text}{'0' * 128}  data/gone\n")
     assert "'data/gone', which does not exist" in refused(bag.build(), tmp_path)
 
@@ -258,7 +258,7 @@ def test_a_tag_file_with_another_checksum_is_refused(tmp_path: Path) -> None:
     ],
     ids=lambda text: text[-40:],
 )
-def test_a_bag_with_such_a_mets_is_refused(tmp_path: Path, text: str, reason: str) -> None:
+def test_a_bag_with_an_invalid_mets_file_is_refused(tmp_path: Path, text: str, reason: str) -> None:
     assert reason in refused(Builder().with_mets(text).build(), tmp_path)
 
 
@@ -284,7 +284,7 @@ PAGE = '<PcGts><Page imageFilename="{}"/></PcGts>'
     ids=range(12),
 )
 @pytest.mark.parametrize("name", ["GT/page.xml", "GT/page.XML", "GT/page"])
-def test_a_page_that_leads_elsewhere_is_refused(
+def test_a_page_with_a_path_outside_the_workspace_is_refused(
     tmp_path: Path, name: str, content: bytes, reason: str
 ) -> None:
     bag = Builder().with_mets(
@@ -300,25 +300,25 @@ def test_a_page_that_leads_elsewhere_is_refused(
 
 
 @pytest.mark.parametrize("image", ["IMG/a.tif", "http://example.org/a.tif", "a..b.tif"])
-def test_a_page_may_name_an_image_beside_it_or_on_the_web(tmp_path: Path, image: str) -> None:
+def test_a_page_may_name_an_image_next_to_it_or_a_url(tmp_path: Path, image: str) -> None:
     bag = Builder()
     bag.payload["GT/page.xml"] = PAGE.format(image).encode("utf-16")
     assert unpacked(bag.build(), tmp_path).pages == 1
 
 
-def test_html_may_have_a_document_type(tmp_path: Path) -> None:
+def test_html_may_have_a_doctype(tmp_path: Path) -> None:
     bag = Builder().with_mets(mets("IMG/a.tif", "HOCR/page.html"))
     bag.payload["HOCR/page.html"] = b"<!DOCTYPE html><html/>"
     assert unpacked(bag.build(), tmp_path).pages == 1
 
 
 @pytest.mark.parametrize("part", [0, 0.01, 0.5, 0.99])
-def test_a_part_of_a_bag_is_refused(tmp_path: Path, part: float) -> None:
+def test_an_incomplete_bag_is_refused(tmp_path: Path, part: float) -> None:
     whole = kant().build()
     assert "not a ZIP file" in refused(whole[: int(part * len(whole))], tmp_path)
 
 
-def test_a_bag_with_a_wrong_bit_is_refused(tmp_path: Path) -> None:
+def test_a_bag_with_a_changed_bit_is_refused(tmp_path: Path) -> None:
     content = bytearray(kant().build())
     content[len(content) // 2] ^= 1
     assert "data/OCR-D-" in refused(bytes(content), tmp_path)
@@ -329,8 +329,8 @@ SMALL = Builder().build()
 
 @settings(deadline=None, max_examples=150)
 @given(st.lists(st.tuples(st.integers(0, len(SMALL) - 1), st.integers(0, 255)), max_size=8))
-def test_a_damaged_bag_is_taken_or_refused(damage: list[tuple[int, int]]) -> None:
-    """Whatever is wrong is said in our words, and nothing is written elsewhere."""
+def test_a_damaged_bag_is_accepted_or_refused(damage: list[tuple[int, int]]) -> None:
+    """Each error is one of this project's, and nothing is written elsewhere."""
     content = bytearray(SMALL)
     for place, value in damage:
         content[place] = value
@@ -353,7 +353,7 @@ def workspace(tmp_path: Path) -> Path:
     return folder
 
 
-def test_what_is_packed_can_be_unpacked(tmp_path: Path, workspace: Path) -> None:
+def test_a_packed_workspace_can_be_unpacked(tmp_path: Path, workspace: Path) -> None:
     (workspace / "secret.txt").write_text("METS does not name it")
     content = b"".join(ocrd_zip.pack(workspace, "mets.xml", "a:work"))
     (tmp_path / "again").mkdir()
@@ -364,21 +364,21 @@ def test_what_is_packed_can_be_unpacked(tmp_path: Path, workspace: Path) -> None
     assert contents(tmp_path / "again/data") == contents(KANT)
 
 
-def test_a_mets_with_another_name_keeps_it(tmp_path: Path, workspace: Path) -> None:
+def test_a_mets_file_with_another_name_keeps_it(tmp_path: Path, workspace: Path) -> None:
     (workspace / "mets.xml").rename(workspace / "other.xml")
     content = b"".join(ocrd_zip.pack(workspace, "other.xml", "a:work"))
     (tmp_path / "again").mkdir()
     assert unpacked(content, tmp_path / "again").mets == "data/other.xml"
 
 
-def test_images_are_not_packed_once_more(workspace: Path) -> None:
+def test_images_are_not_compressed_again(workspace: Path) -> None:
     packed = io.BytesIO(b"".join(ocrd_zip.pack(workspace, "mets.xml", "a:work")))
     with zipfile.ZipFile(packed) as bag:
         kinds = {Path(row.filename).suffix: row.compress_type for row in bag.infolist()}
     assert kinds == {".tif": zipfile.ZIP_STORED, ".xml": 8, ".txt": kinds[".txt"]}
 
 
-def test_a_large_file_is_packed_a_piece_at_a_time(workspace: Path) -> None:
+def test_a_large_file_is_packed_in_chunks(workspace: Path) -> None:
     (workspace / "OCR-D-IMG/INPUT_0017.tif").write_bytes(os.urandom(1 << 20) * 10)
     assert max(map(len, ocrd_zip.pack(workspace, "mets.xml", "a:work"))) < 3 << 20
 
@@ -401,14 +401,14 @@ def test_a_link_is_never_packed(tmp_path: Path, workspace: Path, way: str) -> No
 
 
 def ocrd() -> Path:
-    """OCR-D's own program, which is in an environment of its own."""
+    """Returns OCR-D's own program, which has its own environment."""
     folders = [*os.environ.get("OCR_OCRD_PATH", "").split(":"), str(ROOT / ".venv-ocrd/bin")]
     found = shutil.which("ocrd", path=":".join([*filter(None, folders), os.environ["PATH"]]))
     assert found, "ocrd is not installed; scripts/setup --dev installs it"
     return Path(found)
 
 
-def test_what_is_packed_passes_the_check_of_ocrd(tmp_path: Path, workspace: Path) -> None:
+def test_a_packed_workspace_passes_the_validator_of_ocrd(tmp_path: Path, workspace: Path) -> None:
     Mets.read(workspace / "mets.xml").write(workspace / "mets.xml")
     (tmp_path / "kant.ocrd.zip").write_bytes(
         b"".join(ocrd_zip.pack(workspace, "mets.xml", "ocrd:kant"))

@@ -1,4 +1,4 @@
-"""OCR-D's syntax for pages, and regular expressions that cannot hang."""
+"""OCR-D's page ID syntax, and regular expressions that cannot hang."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ ALL = ["P1_1", "P1_2", "P1_3", "P2_09", "P2_10"]
         ("chapter,~LOG_3", "P1_2 P1_3"),
     ],
 )
-def test_pages_are_named_in_all_of_these_ways(page_id: str, pages: str) -> None:
+def test_pages_can_be_selected_in_all_of_these_ways(page_id: str, pages: str) -> None:
     assert Mets.parse(METS.encode()).resolve(page_id) == pages.split()
 
 
@@ -86,7 +86,7 @@ def test_pages_are_named_in_all_of_these_ways(page_id: str, pages: str) -> None:
     ],
     ids=lambda text: text[:20],
 )
-def test_what_names_no_page_is_refused(page_id: str, reason: str) -> None:
+def test_an_expression_without_pages_is_refused(page_id: str, reason: str) -> None:
     with pytest.raises(errors.PageIdsInvalid, match=reason):
         Mets.parse(METS.encode()).resolve(page_id)
 
@@ -94,7 +94,7 @@ def test_what_names_no_page_is_refused(page_id: str, reason: str) -> None:
 @pytest.mark.parametrize(
     "expression", ["(a*)*b", "(a|a)*b", "(a|aa)+$b", "(.*)*(.*)*(.*)*b", "a*" * 99, "(a?){99}b"]
 )
-def test_expressions_that_would_take_for_ever_do_not(expression: str) -> None:
+def test_regular_expressions_with_exponential_cost_end(expression: str) -> None:
     page = f'<m:div TYPE="page" ID="{"a" * 100_000}c"/>'
     document = METS.replace('<m:div TYPE="physSequence">', f'<m:div TYPE="physSequence">{page}')
 
@@ -102,7 +102,7 @@ def test_expressions_that_would_take_for_ever_do_not(expression: str) -> None:
         Mets.parse(document.encode()).resolve(f"//{expression}")
 
 
-def test_too_many_steps_end_with_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_steps_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(page_ids, "_STEPS", 10)
     assert Mets.parse(METS.encode()).resolve("//P.*") == ALL
 
@@ -119,6 +119,6 @@ def test_too_many_steps_end_with_a_refusal(monkeypatch: pytest.MonkeyPatch) -> N
     ],
     ids=lambda text: text[:20],
 )
-def test_other_expressions_are_refused(expression: str) -> None:
+def test_unsupported_regular_expressions_are_refused(expression: str) -> None:
     with pytest.raises(errors.PageIdsInvalid, match="is invalid"):
         Mets.parse(METS.encode()).resolve(f"//{expression}")

@@ -1,4 +1,4 @@
-"""What runs and workflows become, and which are refused, with processors that nobody runs."""
+"""How runs and workflows become jobs, and which are refused, without workers."""
 
 from __future__ import annotations
 
@@ -59,9 +59,9 @@ def test_a_run_becomes_a_job_with_all_its_parameters(kant: Workspace) -> None:
     assert processing.read(job.id, "") == job
 
 
-def test_pages_are_those_of_the_workspace(kant: Workspace) -> None:
+def test_pages_are_resolved_in_the_workspace(kant: Workspace) -> None:
     assert submit(kant, page_id="PHYS_0019..PHYS_0025").pages == (TWO,)
-    assert submit(kant, page_id=f"{TWO},{ONE}").pages is None  # all there are
+    assert submit(kant, page_id=f"{TWO},{ONE}").pages is None  # all pages
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_pages_are_those_of_the_workspace(kant: Workspace) -> None:
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else None,
 )
-def test_what_cannot_be_run_is_refused_before_anything_is_queued(
+def test_an_invalid_run_is_refused_before_anything_is_queued(
     kant: Workspace,
     service: redis.Redis,
     fields: dict[str, Any],
@@ -102,7 +102,7 @@ def test_what_cannot_be_run_is_refused_before_anything_is_queued(
 
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "../other/a.tif"])
-def test_files_outside_of_a_workspace_are_not_given_to_a_processor(
+def test_files_outside_a_workspace_are_not_passed_to_a_processor(
     kant: Workspace, path: str
 ) -> None:
     names = kant.mets.read_text()
@@ -113,7 +113,7 @@ def test_files_outside_of_a_workspace_are_not_given_to_a_processor(
         submit(kant)
 
 
-def test_a_job_may_read_what_one_before_it_makes(kant: Workspace) -> None:
+def test_a_job_may_use_the_output_of_an_earlier_one(kant: Workspace) -> None:
     first = submit(kant)
 
     second = submit(
@@ -126,7 +126,7 @@ def test_a_job_may_read_what_one_before_it_makes(kant: Workspace) -> None:
     assert processing.read(second.id).error_code == "dependency_failed"
 
 
-def test_jobs_of_others_are_as_unknown_as_any(kant: Workspace) -> None:
+def test_jobs_of_others_are_unknown(kant: Workspace) -> None:
     job = submit(kant, owner="anna")
 
     for look in (processing.read, processing.cancel, processing.log_file):
@@ -137,7 +137,7 @@ def test_jobs_of_others_are_as_unknown_as_any(kant: Workspace) -> None:
     assert processing.read(job.id, None).owner == "anna"
 
 
-def test_no_more_jobs_are_open_than_may_be(
+def test_the_number_of_open_jobs_is_limited(
     kant: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OCR_OCRD_MAX_JOBS", "2")
@@ -149,7 +149,7 @@ def test_no_more_jobs_are_open_than_may_be(
         submit(kant)
 
 
-def test_results_are_taken_once_from_the_queue_of_their_owner(
+def test_results_are_fetched_once_from_the_queue_of_their_owner(
     kant: Workspace, service: redis.Redis
 ) -> None:
     told = messages.prefix("id", kant) + "state: SUCCESS\nstatus: SUCCESS\n"
@@ -176,7 +176,7 @@ def run(kant: Workspace, text: str = TEXT, page_id: str = "", page_wise: bool = 
     return workflows.run(text, kant, page_id, page_wise, "", "")
 
 
-def test_a_step_waits_for_those_that_write_what_it_reads(kant: Workspace) -> None:
+def test_a_step_depends_on_those_that_write_its_input(kant: Workspace) -> None:
     job = run(kant)
 
     (chain,) = job.jobs.values()
@@ -193,7 +193,7 @@ def test_a_step_waits_for_those_that_write_what_it_reads(kant: Workspace) -> Non
     assert workflows.read_job(job.id, "") == job
 
 
-def test_page_by_page_every_page_has_a_chain_of_its_own(kant: Workspace) -> None:
+def test_with_page_wise_runs_every_page_has_its_own_chain_of_jobs(kant: Workspace) -> None:
     job = run(kant, page_wise=True)
 
     assert {page: len(chain) for page, chain in job.jobs.items()} == {ONE: 3, TWO: 3}
@@ -202,7 +202,7 @@ def test_page_by_page_every_page_has_a_chain_of_its_own(kant: Workspace) -> None
     assert {one.pages for one in found.values()} == {(ONE,), (TWO,)}
 
 
-def test_cancelling_a_workflow_ends_all_its_jobs(kant: Workspace) -> None:
+def test_cancelling_a_workflow_cancels_all_its_jobs(kant: Workspace) -> None:
     job = run(kant, page_wise=True)
 
     workflows.cancel(job.id)
@@ -224,7 +224,7 @@ def test_cancelling_a_workflow_ends_all_its_jobs(kant: Workspace) -> None:
     ],
     ids=["processor", "group", "order", "parameter", "no_output", "syntax", "empty"],
 )
-def test_a_workflow_that_cannot_run_is_refused_as_a_whole(
+def test_an_invalid_workflow_is_refused_as_a_whole(
     kant: Workspace,
     service: redis.Redis,
     text: str,
@@ -237,7 +237,7 @@ def test_a_workflow_that_cannot_run_is_refused_as_a_whole(
     assert service.zcard(redis_keys.PROCESSING) == 0
 
 
-def test_a_workflow_is_no_larger_than_may_be(
+def test_the_size_of_a_workflow_is_limited(
     kant: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OCR_OCRD_MAX_JOBS", "5")
@@ -247,7 +247,7 @@ def test_a_workflow_is_no_larger_than_may_be(
         run(kant, page_wise=True)
 
 
-def test_a_workflow_is_kept_once_for_each_owner_and_can_be_replaced(kant: Workspace) -> None:
+def test_a_workflow_is_stored_once_per_owner_and_can_be_replaced(kant: Workspace) -> None:
     first = workflows.save(TEXT, "anna")
 
     assert workflows.text(first, "anna") == TEXT
@@ -272,13 +272,13 @@ def test_a_workflow_is_kept_once_for_each_owner_and_can_be_replaced(kant: Worksp
 SCRIPT = 'nextflow.enable.dsl = 2\nworkflow {\n  println "here"\n}\n'
 
 
-def test_a_nextflow_script_is_refused_where_nobody_runs_such(kant: Workspace) -> None:
+def test_a_nextflow_script_is_refused_if_no_worker_runs_nextflow(kant: Workspace) -> None:
     for act in (lambda: workflows.save(SCRIPT, ""), lambda: run(kant, SCRIPT)):
         with pytest.raises((errors.NextflowUnavailable, errors.ProcessorUnavailable)):
             act()
 
 
-def test_a_nextflow_script_becomes_one_job_where_somebody_does(kant: Workspace) -> None:
+def test_a_nextflow_script_becomes_one_job_if_a_worker_runs_nextflow(kant: Workspace) -> None:
     tools.announce({NEXTFLOW: nextflow.TOOL})
 
     assert workflows.text(workflows.save(SCRIPT, ""), "") == SCRIPT
@@ -291,7 +291,7 @@ def test_a_nextflow_script_becomes_one_job_where_somebody_does(kant: Workspace) 
         run(kant, SCRIPT, page_wise=True)
 
 
-def test_nextflow_gets_the_script_and_the_path_of_mets(
+def test_nextflow_gets_the_script_and_the_path_of_the_mets_file(
     kant: Workspace, own_bin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program = own_bin / "nextflow"

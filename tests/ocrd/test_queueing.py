@@ -1,4 +1,4 @@
-"""The messages of processor jobs, on a real Redis."""
+"""Messages of processor jobs, with a real Redis."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ocr_tasks.ocrd import queueing
 from tests.ocr_tasks.jobs.test_queues import JOB, OTHER, arguments, waiting
 
 
-def test_the_message_of_a_job_waits_in_the_queue_of_its_processor(service: redis.Redis) -> None:
+def test_the_message_of_a_job_is_in_the_queue_of_its_processor(service: redis.Redis) -> None:
     queueing.publish({JOB: "ocrd-one", OTHER: "ocrd-two"})
 
     (one,), (two,) = waiting(service, "ocrd-one"), waiting(service, "ocrd-two")
@@ -22,7 +22,7 @@ def test_the_message_of_a_job_waits_in_the_queue_of_its_processor(service: redis
 
 
 @pytest.mark.usefixtures("service")
-def test_a_queue_of_a_processor_is_as_long_as_its_workers_need() -> None:
+def test_the_length_of_a_processors_queue_depends_on_its_workers() -> None:
     queueing._processes.cache_clear()
     assert queueing._long_enough() == 16
 

@@ -1,4 +1,4 @@
-"""Our own processor: what it reads, and how it keeps to OCR-D's command line."""
+"""The built-in processor: its OCR, and its conformance to OCR-D's command-line interface."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _picture(text: str, size: tuple[int, int] = (400, 120)) -> Image.Image:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A workspace of two pages, P1 and P2, with images in IMG."""
+    """Creates a workspace of two pages, P1 and P2, with images in IMG."""
     folder = tmp_path / "workspace"
     (folder / "IMG").mkdir(parents=True)
     mets = Mets.parse(NOTHING)
@@ -61,7 +61,7 @@ def order(folder: Path) -> Order:
 
 @pytest.fixture
 def main(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    """Runs the processor in this process, which has its own way of logging."""
+    """Runs the processor in this process; it configures its own logging."""
     monkeypatch.setattr(recognize, "_log", lambda level: None)
 
     def run(*arguments: object) -> int:
@@ -74,7 +74,7 @@ def main(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
 
 
 def _texts(folder: Path, group: str = "OUT") -> dict[str, str]:
-    """What was read, by page."""
+    """Returns the recognized texts by page."""
     mets = Mets.read(folder / "mets.xml")
     return {
         file.page: " ".join(
@@ -86,7 +86,7 @@ def _texts(folder: Path, group: str = "OUT") -> dict[str, str]:
 
 
 def _replace_input(folder: Path, page: str, document: str) -> None:
-    """Makes the input of a page a PAGE document, in the group DOC."""
+    """Replaces the input of a page with a PAGE document, in the group DOC."""
     (folder / "DOC").mkdir(exist_ok=True)
     (folder / "DOC" / f"{page}.xml").write_text(document)
     mets = Mets.read(folder / "mets.xml")
@@ -104,10 +104,10 @@ def _document(image: str, *others: tuple[str, str], regions: str = "") -> str:
     )
 
 
-# What it reads
+# OCR
 
 
-def test_each_page_becomes_a_page_document(order: Order) -> None:
+def test_each_page_becomes_a_page_xml_document(order: Order) -> None:
     recognition.run(order)
 
     assert _texts(order.folder) == {"P1": "harbour", "P2": "garden"}
@@ -131,12 +131,12 @@ def test_each_page_becomes_a_page_document(order: Order) -> None:
     )
 
 
-def test_only_the_pages_that_are_asked_for_are_read(order: Order) -> None:
+def test_only_the_selected_pages_are_processed(order: Order) -> None:
     recognition.run(replace(order, page_id="P2"))
     assert _texts(order.folder) == {"P2": "garden"}
 
 
-def test_the_image_that_a_document_names_is_read(order: Order) -> None:
+def test_the_image_that_a_document_names_is_processed(order: Order) -> None:
     _picture("window").save(order.folder / "IMG" / "binarized.png")
     _picture("thunder").save(order.folder / "IMG" / "cropped.png")
     _picture("lantern", (500, 120)).save(order.folder / "IMG" / "larger.png")
@@ -157,7 +157,7 @@ def test_the_image_that_a_document_names_is_read(order: Order) -> None:
     assert [other.image for other in found.alternatives] == [name for name, _ in others]
 
 
-def test_regions_without_lines_are_warned_of(
+def test_regions_without_lines_cause_a_warning(
     order: Order, caplog: pytest.LogCaptureFixture
 ) -> None:
     regions = '<TextRegion id="a"/><TextRegion id="b"/>'
@@ -180,7 +180,7 @@ LINES = """
 """
 
 
-def test_lines_of_the_input_are_read_and_stay(order: Order) -> None:
+def test_lines_of_the_input_are_processed_and_preserved(order: Order) -> None:
     image = _picture("window garden", (400, 200))
     image.paste(_picture("harbour", (400, 120)).crop((0, 35, 400, 95)), (0, 105))
     image.save(order.folder / "IMG" / "P1.png")
@@ -214,7 +214,7 @@ def test_lines_of_the_input_are_read_and_stay(order: Order) -> None:
     assert _texts(order.folder, "NEW") == {"P1": "window garden harbour"}
 
 
-def test_all_lines_together_have_the_time_of_a_page(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_lines_together_have_the_time_limit_of_a_page(monkeypatch: pytest.MonkeyPatch) -> None:
     image, line = _picture("harbour"), [(0, 0), (399, 0), (399, 119), (0, 119)]
     assert len(engine.recognize_lines(image, [line] * 3, ("eng",), 60)) == 3
     times = iter([0.0, 1.0, 61.0])
@@ -224,7 +224,9 @@ def test_all_lines_together_have_the_time_of_a_page(monkeypatch: pytest.MonkeyPa
         engine.recognize_lines(image, [line] * 3, ("eng",), 60)
 
 
-def test_the_program_reads_the_same(order: Order, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_tesseract_program_has_the_same_result(
+    order: Order, monkeypatch: pytest.MonkeyPatch
+) -> None:
     image = _picture("harbour and garden", (700, 120))
     image.info["dpi"] = (150, 150)
 
@@ -245,7 +247,7 @@ def test_the_program_reads_the_same(order: Order, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("stated", "asked", "expected"), [(None, 200, "200"), (300, 0, "300"), (300, 200, "200")]
 )
-def test_the_resolution_is_the_one_asked_for_or_stated(
+def test_the_resolution_is_the_parameter_or_that_of_the_image(
     order: Order, stated: int | None, asked: int, expected: str
 ) -> None:
     dpi = {} if stated is None else {"dpi": (stated, stated)}
@@ -256,16 +258,16 @@ def test_the_resolution_is_the_one_asked_for_or_stated(
     assert page.get("imageXResolution") == expected
 
 
-def test_a_nonsensical_resolution_is_not_believed(order: Order) -> None:
+def test_an_invalid_resolution_is_ignored(order: Order) -> None:
     _picture("harbour").save(order.folder / "IMG" / "P1.png", dpi=(1, 1))
     recognition.run(replace(order, page_id="P1", parameters=PARAMETERS | {"dpi": 0}))
     assert _texts(order.folder) == {"P1": "harbour"}
 
 
-# Output that is there
+# Existing output
 
 
-def test_output_that_is_there_stays_is_made_anew_or_forbids_the_run(order: Order) -> None:
+def test_existing_output_is_kept_overwritten_or_fails_the_run(order: Order) -> None:
     recognition.run(replace(order, page_id="P1"))
     _picture("window").save(order.folder / "IMG" / "P1.png")
 
@@ -281,13 +283,13 @@ def test_output_that_is_there_stays_is_made_anew_or_forbids_the_run(order: Order
     assert len(list((order.folder / "OUT").iterdir())) == 2
 
 
-def test_other_pages_may_be_read_into_a_group_that_is_there(order: Order) -> None:
+def test_other_pages_can_be_added_to_an_existing_group(order: Order) -> None:
     recognition.run(replace(order, page_id="P1"))
     recognition.run(replace(order, page_id="P2"))
     assert _texts(order.folder) == {"P1": "harbour", "P2": "garden"}
 
 
-# What cannot be read
+# Errors
 
 
 @pytest.mark.parametrize(
@@ -302,7 +304,7 @@ def test_other_pages_may_be_read_into_a_group_that_is_there(order: Order) -> Non
     ],
     ids=["input group", "output group", "page", "path", "no language", "empty"],
 )
-def test_an_order_that_cannot_be_is_refused(
+def test_an_invalid_run_is_refused(
     order: Order, change: dict[str, Any], error: type[Exception]
 ) -> None:
     before = order.mets.read_bytes()
@@ -315,7 +317,7 @@ def test_an_order_that_cannot_be_is_refused(
 @pytest.mark.parametrize(
     "image", ["../secret.png", "IMG/link.png", "http://127.0.0.1:1/a.png", "IMG/none.png", "IMG"]
 )
-def test_images_outside_of_the_workspace_are_not_read(order: Order, image: str) -> None:
+def test_images_outside_the_workspace_are_not_opened(order: Order, image: str) -> None:
     _picture("secret").save(order.folder.parent / "secret.png")
     (order.folder / "IMG" / "link.png").symlink_to("../../secret.png")
     _replace_input(order.folder, "P1", _document(image))
@@ -325,7 +327,7 @@ def test_images_outside_of_the_workspace_are_not_read(order: Order, image: str) 
     assert not (order.folder / "OUT").exists()
 
 
-def test_a_group_that_is_a_link_is_not_written_through(order: Order, tmp_path: Path) -> None:
+def test_a_symbolic_link_is_not_followed_for_output(order: Order, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (order.folder / "OUT").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(errors.ProcessorFailed):
@@ -348,7 +350,7 @@ def test_an_image_with_too_many_pixels_is_not_decoded(
 
 
 @pytest.mark.parametrize(("pages", "fails"), [(9, True), (10, False)])
-def test_one_page_in_ten_may_be_left_out(order: Order, pages: int, fails: bool) -> None:
+def test_one_page_in_ten_may_fail(order: Order, pages: int, fails: bool) -> None:
     mets = Mets.parse(NOTHING)
     _picture("a", (60, 60)).save(order.folder / "IMG" / "small.png")
     (order.folder / "IMG" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
@@ -366,7 +368,7 @@ def test_one_page_in_ten_may_be_left_out(order: Order, pages: int, fails: bool) 
         assert Mets.read(order.mets).pages_of("OUT") == {f"P{n}" for n in range(1, 10)}
 
 
-# The command line
+# Command line
 
 
 def test_the_description_is_valid_for_ocrd(
@@ -384,7 +386,7 @@ def test_the_description_is_valid_for_ocrd(
     assert b'valid="true"' in said.stdout, said
 
 
-def test_the_command_reads_pages(
+def test_the_command_processes_pages(
     folder: Path, main: Callable[..., int], caplog: pytest.LogCaptureFixture
 ) -> None:
     run = ("-m", folder / "mets.xml", "-I", "IMG", "-O", "OUT", "-P", "page_segmentation", 6)
@@ -396,7 +398,9 @@ def test_the_command_reads_pages(
     assert main(*run, "--overwrite") == 0
 
 
-def test_what_is_said_later_counts(main: Callable[..., int], folder: Path, tmp_path: Path) -> None:
+def test_later_arguments_take_precedence(
+    main: Callable[..., int], folder: Path, tmp_path: Path
+) -> None:
     path = tmp_path / "preset.json"
     path.write_text('# a preset\n{"dpi": 111,\n # of mine\n "page_segmentation": 6}')
     run = ("-w", folder, "-I", "IMG", "-g", "P1")
@@ -430,7 +434,7 @@ def test_what_is_said_later_counts(main: Callable[..., int], folder: Path, tmp_p
     ],
     ids=range(13),
 )
-def test_whatever_is_wrong_ends_with_1(
+def test_every_error_has_the_exit_code_1(
     main: Callable[..., int], folder: Path, arguments: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(folder)
@@ -438,7 +442,7 @@ def test_whatever_is_wrong_ends_with_1(
     assert not (folder / "OUT").exists()
 
 
-def test_help_and_version_are_given(
+def test_help_and_version_are_printed(
     main: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main("--help") == 0
@@ -448,7 +452,7 @@ def test_help_and_version_are_given(
     assert version("ocr-tasks") in capsys.readouterr().out
 
 
-def test_the_program_logs_as_ocrd_does(folder: Path) -> None:
+def test_the_program_logs_like_ocrd(folder: Path) -> None:
     command = [sys.executable, "-m", "ocr_tasks.ocrd.recognize", "-w", folder, "-I", "IMG"]
     (folder / "IMG" / "P2.png").write_bytes(b"broken")
     done = subprocess.run([*command, "-O", "OUT"], capture_output=True, text=True, check=False)
@@ -461,7 +465,7 @@ def test_the_program_logs_as_ocrd_does(folder: Path) -> None:
     assert [found and found[1] for found in levels] == ["INFO", "ERROR", "CRITICAL"]
 
 
-# As a worker runs it
+# In a worker
 
 
 def test_a_worker_runs_it_in_its_own_process(
@@ -492,7 +496,7 @@ def test_a_worker_runs_it_in_its_own_process(
     assert "WRONG" not in Mets.read(kant).groups
 
 
-def test_other_jobs_have_their_turn_between_two_pages(
+def test_it_yields_to_other_jobs_between_two_pages(
     service: redis.Redis, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     order = running.Order(
@@ -508,14 +512,14 @@ def test_other_jobs_have_their_turn_between_two_pages(
     assert run(order)
     assert _texts(folder) == {"P1": "harbour", "P2": "garden"}
 
-    # Where output is made again, the next run would begin from the first page.
+    # With overwriting, the next run would begin with the first page.
     monkeypatch.setenv("OCR_OCRD_EXISTING_OUTPUT", "overwrite")
     settings.get.cache_clear()
     assert run(replace(order, output_file_grps=("MORE",)))
     assert _texts(folder, "MORE") == {"P1": "harbour", "P2": "garden"}
 
 
-def test_a_turn_does_not_end_with_a_page_that_cannot_be_read(order: Order) -> None:
+def test_a_failed_page_does_not_end_the_turn(order: Order) -> None:
     (order.folder / "IMG" / "P1.png").write_bytes(b"broken")
     with pytest.raises(errors.ProcessorFailed, match="1 of 2 pages"):
         recognition.run(order, should_yield=lambda: True)

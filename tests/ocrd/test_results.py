@@ -1,4 +1,4 @@
-"""What a job read goes back to the workspace, to the places of the workspace's own images."""
+"""How OCR results are written back to a workspace, at the positions in its own images."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("service")
 PAGES = ["PHYS_0017", "PHYS_0020"]
 PAGE = "{http://schema.primaresearch.org/PAGE/gts/pagecontent/2019-07-15}"
 
-#: A page turned by 90 degrees that was read at another size than the image's 1457 × 2083 or 2084.
+#: A page rotated by 90 degrees, processed at another size than the image's 1457 × 2083 or 2084.
 WORD = Word("Aufklärung", (208, 100, 416, 150), 0.9)
 LINE = Line((208, 100, 416, 150), (0.01, -4.0), (WORD,))
 BLOCK = Block((208, 100, 416, 150), (Paragraph((208, 100, 416, 150), "deu", "ltr", (LINE,)),))
@@ -41,7 +41,7 @@ def workspace(kant: Path) -> Workspace:
 
 
 def _job(pages: int, **chosen: object) -> Job:
-    """A job that has ended well, with a PDF."""
+    """Creates a job that has succeeded, with a PDF."""
     job_id, run = layout.new_id(), layout.new_id()
     made = layout.write_artifact(layout.job(job_id), run, "pdf", [b"%PDF-1.7 of the job"])
     return Job(
@@ -67,7 +67,7 @@ def _words(job: Job, *pages: Page) -> None:
 
 @pytest.fixture
 def job() -> Job:
-    """A job that read the first of two pages as it was, and the second one turned."""
+    """Creates a job with two pages, the second of which was rotated."""
     job = _job(2)
     upright = Page(1, 2914, 4166, 300.0, (BLOCK,), "ocr")
     turned = Page(2, 1042, 729, 150.0, (BLOCK,), "ocr", rotation=90)
@@ -80,15 +80,16 @@ def _points(path: Path, element: str) -> list[str | None]:
     return [each.get("points") for each in coords]
 
 
-def test_words_stand_where_they_stand_in_the_image(workspace: Workspace, job: Job) -> None:
+def test_words_are_at_their_positions_in_the_image(workspace: Workspace, job: Job) -> None:
     assert results.add_results(workspace, job, PAGES) == PAGES
 
     first, second = (
         workspace.folder / f"OCR-D-OCR-PAGE/OCR-D-OCR-PAGE_{page}.xml" for page in PAGES
     )
-    # Half the size, and not turned.
+    # Half the size, and not rotated.
     assert _points(first, "Word") == ["104,50 208,50 208,75 104,75"]
-    # It lay turned by 90 degrees: what was read at the left is at the top; and twice the size.
+    # It was rotated by 90 degrees, which moves the left of the result to the top, and is twice the
+    # size.
     assert _points(second, "Word") == ["1157,416 1257,416 1257,832 1157,832"]
     read = alto.parse(
         (workspace.folder / "OCR-D-OCR-ALTO/OCR-D-OCR-ALTO_PHYS_0020.xml").read_bytes(), 1, 1
@@ -102,7 +103,7 @@ def test_words_stand_where_they_stand_in_the_image(workspace: Workspace, job: Jo
     assert read.dpi == 150
 
 
-def test_mets_names_what_came(workspace: Workspace, job: Job) -> None:
+def test_mets_contains_the_new_files(workspace: Workspace, job: Job) -> None:
     before = Mets.read(workspace.mets)
     results.add_results(workspace, job, PAGES, prefix="RESULT")
     mets = Mets.read(workspace.mets)
@@ -126,7 +127,7 @@ def test_mets_names_what_came(workspace: Workspace, job: Job) -> None:
     assert (workspace.folder / pdf.href).read_bytes() == b"%PDF-1.7 of the job"
 
 
-def test_doing_it_again_changes_nothing(workspace: Workspace, job: Job) -> None:
+def test_writing_again_changes_nothing(workspace: Workspace, job: Job) -> None:
     def state() -> dict[str, bytes]:
         return {
             str(path): path.read_bytes() for path in workspace.folder.rglob("*") if path.is_file()
@@ -138,7 +139,7 @@ def test_doing_it_again_changes_nothing(workspace: Workspace, job: Job) -> None:
     assert state() == once
 
 
-def test_another_job_replaces_the_pages_that_it_read(workspace: Workspace, job: Job) -> None:
+def test_another_job_replaces_its_pages(workspace: Workspace, job: Job) -> None:
     results.add_results(workspace, job, PAGES)
     other = _job(1)
     _words(other, Page(1, 1457, 2084, 300.0, (BLOCK,), "ocr"))
@@ -150,14 +151,14 @@ def test_another_job_replaces_the_pages_that_it_read(workspace: Workspace, job: 
     assert _points(path, "Word") == ["208,100 416,100 416,150 208,150"]
 
 
-def test_a_page_that_was_not_read_gets_no_files(workspace: Workspace) -> None:
+def test_a_page_without_ocr_gets_no_files(workspace: Workspace) -> None:
     job = _job(2)
     _words(job, Page.empty(1, 10, 10, 300))
     assert results.add_results(workspace, job, PAGES) == []
     assert Mets.read(workspace.mets).groups[-1] == "OCR-D-OCR-PDF"
 
 
-def test_the_images_of_page_documents_are_those_that_count(workspace: Workspace, job: Job) -> None:
+def test_the_images_of_page_documents_take_precedence(workspace: Workspace, job: Job) -> None:
     results.add_results(workspace, job, PAGES, group="OCR-D-GT-PAGE")
     path = workspace.folder / "OCR-D-OCR-PAGE/OCR-D-OCR-PAGE_PHYS_0017.xml"
     page = etree.parse(path).find(f".//{PAGE}Page")
@@ -176,7 +177,7 @@ def test_the_images_of_page_documents_are_those_that_count(workspace: Workspace,
     ],
     ids=["running", "failed", "deskewed", "of other pages"],
 )
-def test_a_job_that_does_not_fit_is_refused(
+def test_a_job_with_other_pages_is_refused(
     workspace: Workspace, job: Job, change: Callable[[Job], Job], error: type[Exception]
 ) -> None:
     before = workspace.mets.read_bytes()
@@ -186,14 +187,12 @@ def test_a_job_that_does_not_fit_is_refused(
     assert not (workspace.folder / "OCR-D-OCR-PAGE").exists()
 
 
-def test_a_prefix_cannot_lead_elsewhere(workspace: Workspace, job: Job) -> None:
+def test_a_prefix_cannot_lead_to_another_folder(workspace: Workspace, job: Job) -> None:
     with pytest.raises(errors.ProcessingInvalid):
         results.add_results(workspace, job, PAGES, prefix="../x")
 
 
-def test_a_folder_that_is_a_link_is_not_written_through(
-    workspace: Workspace, job: Job, tmp_path: Path
-) -> None:
+def test_a_symbolic_link_is_not_followed(workspace: Workspace, job: Job, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (workspace.folder / "OCR-D-OCR-PAGE").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(errors.WorkspaceInvalid):
@@ -201,7 +200,7 @@ def test_a_folder_that_is_a_link_is_not_written_through(
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
-# A real job, of images that lie in all ways
+# A real job with images in all orientations
 
 FONT = ImageFont.load_default(size=34)
 TEXT = "The old harbour and the garden went on to speak of thunder"
@@ -209,7 +208,7 @@ UPRIGHT = (1000, 1300)
 
 
 def _picture(word: str) -> tuple[Image.Image, Image.Image]:
-    """A page with much text and one word that stands there once, and that word alone."""
+    """Returns a page with much text and one word that occurs only once, and that word alone."""
     page, alone = Image.new("L", UPRIGHT, "white"), Image.new("L", UPRIGHT, "white")
     draw = ImageDraw.Draw(page)
     for row in range(10):
@@ -221,7 +220,7 @@ def _picture(word: str) -> tuple[Image.Image, Image.Image]:
 
 @dataclass
 class Turned:
-    """How a page lies in its file: turned by Pillow, and EXIF's orientation."""
+    """How a page is rotated in its file: by Pillow, and EXIF's orientation."""
 
     turn: Image.Transpose | None = None
     orientation: int = 1
@@ -236,7 +235,7 @@ LYING = {
 }
 
 
-def test_a_real_job_finds_words_however_the_images_lie(tmp_path: Path) -> None:
+def test_a_real_job_finds_words_in_every_orientation_of_an_image(tmp_path: Path) -> None:
     folder = tmp_path / "lying"
     (folder / "IMG").mkdir(parents=True)
     mets = Mets.parse(

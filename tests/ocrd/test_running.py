@@ -1,4 +1,4 @@
-"""Runs of real and made up processors, loaded and as programs."""
+"""Runs of real and invented processors, loaded in a process and as programs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.ocrd.conftest import ROOT
 
 Maker = Callable[[str, str], Path]
 
-#: A processor of Python that does as it is told by its parameter.
+#: A Python processor that does what its parameter requests.
 OBEDIENT = """#!{python}
 import os, signal, sys, time
 import click
@@ -76,7 +76,7 @@ if __name__ == "__main__":
     sys.exit(cli())
 """
 
-#: A processor that is no Python: it copies a METS file that was made before.
+#: A processor that is not written in Python: it copies a METS file that was created before.
 IN_SHELL = """#!/bin/sh
 echo "$*"
 while [ $# -gt 0 ]; do case "$1" in
@@ -111,7 +111,7 @@ _runs = iter(range(10**6))
 
 
 def order(mets: Path, executable: str = "ocrd-dummy", output: str = "OUT", **more: Any) -> Order:
-    """The order of a run on the images."""
+    """Returns the parameters of a run on the images."""
     return dataclasses.replace(
         Order(executable, mets, "key", ("OCR-D-IMG",), (output,), None, {}, f"run-{next(_runs)}"),
         **more,
@@ -119,7 +119,7 @@ def order(mets: Path, executable: str = "ocrd-dummy", output: str = "OUT", **mor
 
 
 def pages(mets: Path, group: str = "OUT") -> list[str]:
-    """The pages that have a file in a group, which is there."""
+    """Returns the pages that have an existing file in a group."""
     found = Mets.read(mets)
     assert all((mets.parent / file.href).stat().st_size for file in found.files(group))
     return sorted(found.pages_of(group))
@@ -130,7 +130,7 @@ def nothing_is_left(mets: Path) -> bool:
 
 
 def in_shell(mets: Path, program: Maker, group: str = "OUT") -> Order:
-    """A run of the processor in Bash, which will make a group."""
+    """Returns a run of the Bash processor, which will create a group."""
     made = Mets.read(mets)
     for page in made.pages:
         href = f"{group}/{page}.xml"
@@ -145,7 +145,7 @@ def in_shell(mets: Path, program: Maker, group: str = "OUT") -> Order:
 # Loaded processors
 
 
-def test_what_keeps_a_processor_loaded_needs_an_old_python_alone() -> None:
+def test_the_host_process_needs_only_python_3_9_and_its_standard_library() -> None:
     tree = ast.parse(Path(warm.__file__).read_text(), feature_version=(3, 9))
     loaded = {
         name.name if isinstance(node, ast.Import) else node.module
@@ -156,7 +156,7 @@ def test_what_keeps_a_processor_loaded_needs_an_old_python_alone() -> None:
     assert {str(name).partition(".")[0] for name in loaded} <= sys.stdlib_module_names
 
 
-def test_the_time_to_compute_is_that_of_each_run(obedient: str, kant: Path, log: Path) -> None:
+def test_the_cpu_time_limit_applies_to_each_run(obedient: str, kant: Path, log: Path) -> None:
     warm_pool.close_all()
     before = resource.getrlimit(resource.RLIMIT_CPU)
     resource.setrlimit(resource.RLIMIT_CPU, (50_000, before[1]))
@@ -169,7 +169,7 @@ def test_the_time_to_compute_is_that_of_each_run(obedient: str, kant: Path, log:
     assert resource.prlimit(loaded._process.pid, resource.RLIMIT_CPU)[0] >= 50_000
 
 
-def test_what_was_computed_before_a_run_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cpu_time_before_a_run_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     limits: list[tuple[int, tuple[int, int]]] = []
     monkeypatch.setattr(warm.time, "process_time", lambda: 7.9)
     monkeypatch.setattr(resource, "setrlimit", lambda *asked: limits.append(asked))
@@ -196,11 +196,11 @@ def test_a_processor_stays_loaded_and_writes_into_the_log_of_each_run(
         assert "eaten: ''" in text
         assert "INFO ocrd.process.profile" in text
     process = [text.partition("by process ")[2].partition("\n")[0] for text in said]
-    assert process[0] == process[1]  # and was set up once
+    assert process[0] == process[1]  # and was set up only once
     assert nothing_is_left(kant)
 
 
-def test_only_the_pages_that_are_asked_for_are_processed(
+def test_only_the_selected_pages_are_processed(
     processors: redis.Redis, kant: Path, log: Path
 ) -> None:
     running.run(order(kant, pages=["PHYS_0020"]), log)
@@ -209,7 +209,7 @@ def test_only_the_pages_that_are_asked_for_are_processed(
     assert "PHYS_0017" not in log.read_text()
 
 
-def test_a_failure_tells_the_error_of_the_log_without_paths(
+def test_a_failure_reports_the_error_in_the_log_without_paths(
     obedient: str, kant: Path, log: Path
 ) -> None:
     with pytest.raises(errors.ProcessorFailed) as failed:
@@ -224,16 +224,14 @@ def test_a_failure_tells_the_error_of_the_log_without_paths(
     assert pages(kant) == ["PHYS_0017", "PHYS_0020"]
 
 
-def test_what_goes_wrong_before_the_first_page_is_in_the_log(
-    obedient: str, kant: Path, log: Path
-) -> None:
+def test_an_error_before_the_first_page_is_in_the_log(obedient: str, kant: Path, log: Path) -> None:
     with pytest.raises(errors.ProcessorFailed, match="unknown"):
         running.run(order(kant, obedient, parameters={"unknown": 1}), log)
     assert "Traceback" in log.read_text()
 
 
 @pytest.mark.parametrize("do", ["die", "exit"])
-def test_a_processor_that_ends_fails_its_run_only(
+def test_a_processor_that_exits_fails_only_its_run(
     do: str, obedient: str, kant: Path, log: Path
 ) -> None:
     with pytest.raises(errors.ProcessorFailed):
@@ -244,7 +242,7 @@ def test_a_processor_that_ends_fails_its_run_only(
     assert pages(kant) == ["PHYS_0017", "PHYS_0020"]
 
 
-def test_a_processor_ends_with_the_process_that_has_it(
+def test_a_processor_ends_with_its_parent_process(
     obedient: str, kant: Path, log: Path, tmp_path: Path
 ) -> None:
     asked = order(kant, obedient, parameters={"do": f"wait {tmp_path / 'go'}"})
@@ -258,7 +256,7 @@ def test_a_processor_ends_with_the_process_that_has_it(
             loaded = psutil.Process(run.pid).children()
             assert [os.getpgid(process.pid) for process in loaded] == [run.pid]
         finally:
-            run.kill()  # it would wait for ever
+            run.kill()  # it would wait forever
     _, alive = psutil.wait_procs(loaded, 20)
     assert alive == []
     assert not nothing_is_left(kant)
@@ -269,7 +267,7 @@ def test_a_processor_ends_with_the_process_that_has_it(
     assert nothing_is_left(kant)
 
 
-def test_real_tesseract_reads_a_page(processors: redis.Redis, kant: Path, log: Path) -> None:
+def test_real_tesseract_processes_a_page(processors: redis.Redis, kant: Path, log: Path) -> None:
     wishes = {"model": "deu", "segmentation_level": "region", "textequiv_level": "word"}
     asked = order(kant, "ocrd-tesserocr-recognize", "OCR", pages=["PHYS_0017"], parameters=wishes)
     running.run(asked, log)
@@ -282,7 +280,7 @@ def test_real_tesseract_reads_a_page(processors: redis.Redis, kant: Path, log: P
 # Programs
 
 
-def test_a_processor_in_bash_is_called_as_a_program(
+def test_a_bash_processor_is_called_as_a_program(
     processors: redis.Redis, kant: Path, log: Path, program: Maker
 ) -> None:
     asked = in_shell(kant, program)
@@ -308,7 +306,7 @@ def test_a_real_processor_runs_as_a_program(
     assert pages(kant) == ["PHYS_0017", "PHYS_0020"]
 
 
-def test_a_program_that_fails_tells_the_error_of_its_log(
+def test_a_failed_program_reports_the_error_in_its_log(
     processors: redis.Redis, kant: Path, log: Path, program: Maker
 ) -> None:
     asked = in_shell(kant, program)
@@ -322,7 +320,7 @@ def test_a_program_that_fails_tells_the_error_of_its_log(
     assert "OUT" not in Mets.read(kant).groups
 
 
-def test_a_program_that_is_killed_says_so(
+def test_a_killed_program_is_reported_as_such(
     processors: redis.Redis, kant: Path, log: Path, program: Maker
 ) -> None:
     asked = in_shell(kant, program)
@@ -336,7 +334,7 @@ def test_a_program_that_is_killed_says_so(
     assert pages(kant) == ["PHYS_0017", "PHYS_0020"]
 
 
-def test_a_script_of_python_that_cannot_be_loaded_is_called_as_a_program(
+def test_a_python_script_that_cannot_be_loaded_is_called_as_a_program(
     processors: redis.Redis, kant: Path, log: Path, program: Maker
 ) -> None:
     made = in_shell(kant, program)
@@ -348,7 +346,7 @@ def test_a_script_of_python_that_cannot_be_loaded_is_called_as_a_program(
     assert "ocrd-plain" in {path.name for path, _ in warm_pool._not_loadable}
 
 
-def test_a_processor_that_is_not_installed_is_missing(
+def test_a_processor_that_is_not_installed_is_reported_as_missing(
     processors: redis.Redis, kant: Path, log: Path
 ) -> None:
     with pytest.raises(errors.ToolMissing):
@@ -365,7 +363,7 @@ def test_a_program_that_cannot_be_started_fails(
         running.run(order(kant, "ocrd-broken"), log)
 
 
-# Output that is there already
+# Existing output
 
 
 def test_pages_with_output_are_kept(processors: redis.Redis, kant: Path, log: Path) -> None:
@@ -382,7 +380,7 @@ def test_pages_with_output_are_kept(processors: redis.Redis, kant: Path, log: Pa
     assert "INFO ocr_tasks.ocrd.running - All pages already have output" in log.read_text()
 
 
-def test_a_program_gets_the_pages_that_are_left(
+def test_a_program_gets_the_remaining_pages(
     processors: redis.Redis, kant: Path, log: Path, program: Maker
 ) -> None:
     running.run(order(kant, pages=["PHYS_0017"]), log)
@@ -393,7 +391,7 @@ def test_a_program_gets_the_pages_that_are_left(
     assert "--overwrite" not in log.read_text().splitlines()[0]
 
 
-def test_a_page_with_a_part_of_its_output_is_processed_again(
+def test_a_page_with_incomplete_output_is_processed_again(
     processors: redis.Redis, kant: Path, log: Path, program: Maker
 ) -> None:
     running.run(order(kant, pages=["PHYS_0017"]), log)
@@ -406,7 +404,7 @@ def test_a_page_with_a_part_of_its_output_is_processed_again(
     assert said.endswith("--overwrite")
 
 
-def test_output_is_made_anew_where_that_is_set(
+def test_output_is_overwritten_with_that_setting(
     processors: redis.Redis, kant: Path, log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OCR_OCRD_EXISTING_OUTPUT", "overwrite")
@@ -420,7 +418,7 @@ def test_output_is_made_anew_where_that_is_set(
     assert len(Mets.read(kant).files("OUT")) == 2
 
 
-def test_output_fails_a_run_where_that_is_set(
+def test_output_fails_a_run_with_that_setting(
     processors: redis.Redis, kant: Path, log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OCR_OCRD_EXISTING_OUTPUT", "abort")
@@ -432,34 +430,32 @@ def test_output_fails_a_run_where_that_is_set(
     assert pages(kant) == ["PHYS_0017", "PHYS_0020"]
 
 
-# What cannot be
+# Errors
 
 
 @pytest.mark.parametrize("group", ["../x", "/tmp/x", "--debug", "a b", ""])
-def test_a_group_that_would_lead_elsewhere_is_refused(
+def test_a_group_name_that_is_a_path_is_refused(
     group: str, processors: redis.Redis, kant: Path, log: Path
 ) -> None:
     with pytest.raises(errors.ProcessorFailed, match="not a valid name of a file group"):
         running.run(order(kant, output=group), log)
 
 
-def test_an_input_that_is_not_there_fails_the_run(
-    processors: redis.Redis, kant: Path, log: Path
-) -> None:
+def test_a_missing_input_fails_the_run(processors: redis.Redis, kant: Path, log: Path) -> None:
     with pytest.raises(errors.ProcessorFailed, match="no file group 'OCR-D-NONE'"):
         running.run(order(kant, input_file_grps=("OCR-D-NONE",)), log)
 
 
-# Several at once
+# Concurrent runs
 
 
-def test_runs_at_the_same_time_on_one_workspace_keep_all_output(
+def test_concurrent_runs_on_one_workspace_keep_all_output(
     obedient: str, kant: Path, tmp_path: Path
 ) -> None:
     kant.chmod(0o640)
 
     def run(number: int) -> None:
-        # The first to begin ends last, when the second one has written the METS file.
+        # The first to begin ends last, after the second one has written the METS file.
         go = tmp_path / "go"
         if number:
             wait_until((tmp_path / "go.waits").exists, 20)
@@ -477,7 +473,7 @@ def test_runs_at_the_same_time_on_one_workspace_keep_all_output(
     assert nothing_is_left(kant)
 
 
-def test_many_that_write_at_the_same_time_lose_nothing(service: redis.Redis, kant: Path) -> None:
+def test_many_concurrent_runs_lose_nothing(service: redis.Redis, kant: Path) -> None:
     begin = threading.Barrier(6)
 
     def merge(number: int) -> None:
@@ -493,7 +489,7 @@ def test_many_that_write_at_the_same_time_lose_nothing(service: redis.Redis, kan
     assert {f"G{number}" for number in range(6)} <= set(Mets.read(kant).groups)
 
 
-def test_no_more_stay_loaded_than_may(
+def test_the_number_of_loaded_processors_is_limited(
     obedient: str, kant: Path, log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OCR_OCRD_WARM_PROCESSORS", "1")

@@ -1,7 +1,7 @@
-"""What we answer fits OCR-D's own description of its Web API, whatever is asked.
+"""Responses match OCR-D's own OpenAPI document of its Web API, for valid and invalid requests.
 
-Schemathesis makes requests of that description, good ones and bad ones. Those that should succeed
-need something to work on, which stands in; all others meet the whole service, but for workers.
+Schemathesis generates requests from that document. Requests that should succeed use a fake
+implementation (`behind.py`); all others use the whole service without workers.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ schema = schemathesis.openapi.from_path(Path(__file__).parent / "openapi.yml")
 
 OPERATIONS = [result.ok() for result in schema.get_all_operations()]
 
-#: Those whose form can be wrong: any text will do for an address, and any bytes for a ZIP.
+#: Fields that can be invalid: any text is valid as a URL, and any bytes as a ZIP file.
 FALLIBLE = [row for row in OPERATIONS if row.body and not row.path.startswith("/workspace")]
 
 CHECKS = [not_a_server_error, response_schema_conformance, content_type_conformance]
@@ -63,7 +63,7 @@ def app(service: object, monkeypatch: pytest.MonkeyPatch) -> Flask:
 def ask_often(
     operation: Any, mode: GenerationMode, app: Flask, prepare: Callable[[Case], None]
 ) -> set[int]:
-    """The status of every answer that requests of this kind got."""
+    """Returns the status codes of the responses to many requests of this kind."""
     statuses = set()
 
     @settings(
@@ -95,7 +95,7 @@ def check(case: Case, response: Response) -> None:
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.label)
-def test_what_is_asked_for_things_that_are_there_succeeds_as_described(
+def test_requests_for_existing_resources_succeed_as_described(
     operation: Any, app: Flask, behind: Behind
 ) -> None:
     with app.test_client() as http:
@@ -126,12 +126,10 @@ def test_what_is_asked_for_things_that_are_there_succeeds_as_described(
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.label)
-def test_any_request_of_the_described_form_is_answered_as_described(
-    operation: Any, app: Flask
-) -> None:
+def test_the_response_to_any_generated_request_is_as_described(operation: Any, app: Flask) -> None:
     ask_often(operation, GenerationMode.POSITIVE, app, lambda case: None)
 
 
 @pytest.mark.parametrize("operation", FALLIBLE, ids=lambda operation: operation.label)
-def test_a_request_that_is_wrong_is_refused_in_words(operation: Any, app: Flask) -> None:
+def test_an_invalid_request_is_refused_with_a_message(operation: Any, app: Flask) -> None:
     ask_often(operation, GenerationMode.NEGATIVE, app, lambda case: None)

@@ -1,4 +1,4 @@
-"""Finding, describing and announcing processors, and checking what they are given."""
+"""Finding, describing and announcing processors, and checking their parameters."""
 
 from __future__ import annotations
 
@@ -35,22 +35,20 @@ TOOL: dict[str, Any] = {
 
 
 def speaker(tool: Any) -> str:
-    """A processor that describes itself so."""
+    """Creates a processor that describes itself with this text."""
     return f"#!/bin/sh\ncat <<'END'\n{json.dumps(tool)}\nEND\n"
 
 
 # Finding
 
 
-def test_a_processor_is_found_where_it_is_installed(
-    processors: redis.Redis, ocrd_bin: Path
-) -> None:
+def test_an_installed_processor_is_found(processors: redis.Redis, ocrd_bin: Path) -> None:
     assert tools.find("ocrd-dummy") == ocrd_bin / "ocrd-dummy"
     assert tools.find("ocrd-nowhere") is None
 
 
 @pytest.mark.parametrize("name", ["ocrd", "sh", "ocrd-", "../bin/ocrd-x", "ocrd-X", "ocrd-x\n"])
-def test_what_is_not_named_like_a_processor_is_not_found(
+def test_programs_with_other_names_are_not_found(
     name: str, processors: redis.Redis, own_bin: Path, program: Maker
 ) -> None:
     for made in ("ocrd-x", "ocrd-X", "ocrd"):
@@ -58,7 +56,7 @@ def test_what_is_not_named_like_a_processor_is_not_found(
     assert tools.find(name) is None
 
 
-def test_a_file_that_cannot_be_executed_is_no_processor(
+def test_a_file_that_is_not_executable_is_not_a_processor(
     processors: redis.Redis, program: Maker
 ) -> None:
     program("ocrd-made-up", "#!/bin/sh\n").chmod(0o644)
@@ -89,7 +87,9 @@ def test_a_copy_of_the_processor_that_runs_any_command_is_not_offered(
 # Describing
 
 
-def test_a_real_processor_describes_itself_once(processors: redis.Redis, ocrd_bin: Path) -> None:
+def test_a_real_processor_is_asked_once_for_its_description(
+    processors: redis.Redis, ocrd_bin: Path
+) -> None:
     described = tools.describe(ocrd_bin / "ocrd-dummy")
 
     assert described["executable"] == "ocrd-dummy"
@@ -111,7 +111,7 @@ def test_a_real_processor_describes_itself_once(processors: redis.Redis, ocrd_bi
     ],
     ids=range(8),
 )
-def test_a_processor_that_describes_itself_wrongly_is_not_offered(
+def test_a_processor_with_an_invalid_description_is_not_offered(
     wrong: Any, processors: redis.Redis, program: Maker
 ) -> None:
     path = program("ocrd-made-up", speaker(wrong))
@@ -121,7 +121,7 @@ def test_a_processor_that_describes_itself_wrongly_is_not_offered(
         tools.describe(path)
 
 
-def test_processors_that_are_broken_are_left_out(processors: redis.Redis, program: Maker) -> None:
+def test_broken_processors_are_omitted(processors: redis.Redis, program: Maker) -> None:
     program("ocrd-made-up", speaker(TOOL))
     program("ocrd-silent", "#!/bin/sh\nexit 1\n")
     program("ocrd-deep", "#!/bin/sh\nhead -c 900000 /dev/zero | tr '\\0' '['\n")
@@ -132,21 +132,21 @@ def test_processors_that_are_broken_are_left_out(processors: redis.Redis, progra
     assert offered == {"ocrd-made-up": TOOL}
 
 
-def test_a_processor_that_says_too_much_or_hangs_is_killed(
+def test_a_processor_that_prints_too_much_or_hangs_is_killed(
     processors: redis.Redis, program: Maker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     endless = program("ocrd-endless", "#!/bin/sh\ncat /dev/zero\n")
     with pytest.raises(errors.ProcessorUnavailable):
         tools.describe(endless)
 
-    # The child holds the pipe open, so it must be killed as well.
+    # The child keeps the pipe open and must be killed as well.
     hanging = program("ocrd-hanging", "#!/bin/sh\nsleep 600 &\nsleep 600\n")
     monkeypatch.setattr(tools, "DESCRIBE_SECONDS", 0.1)
     with pytest.raises(errors.ProcessorUnavailable):
         tools.describe(hanging)
 
 
-def test_a_processor_is_told_no_secrets(
+def test_a_processor_gets_no_secrets(
     processors: redis.Redis, program: Maker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OCR_TOKEN", "secret")
@@ -164,7 +164,9 @@ def test_a_processor_is_told_no_secrets(
 # Announcing
 
 
-def test_what_workers_announce_is_offered_until_they_are_gone(processors: redis.Redis) -> None:
+def test_announced_processors_are_offered_until_their_workers_are_gone(
+    processors: redis.Redis,
+) -> None:
     assert tools.offered() == []
     tools.announce({"ocrd-made-up": TOOL, "ocrd-dummy": {**TOOL, "executable": "ocrd-dummy"}})
 
@@ -179,7 +181,7 @@ def test_what_workers_announce_is_offered_until_they_are_gone(processors: redis.
 # Parameters
 
 
-def test_defaults_are_filled_in() -> None:
+def test_defaults_are_added() -> None:
     given = {"model": "deu+eng", "xpath": "//pc:TextLine", "dpi": 70.5}
 
     assert tools.check_parameters(TOOL, given) == {**given, "level": "page"}
@@ -198,7 +200,7 @@ def test_defaults_are_filled_in() -> None:
     ],
     ids=str,
 )
-def test_parameters_that_do_not_fit_are_refused(given: dict[str, Any]) -> None:
+def test_invalid_parameters_are_refused(given: dict[str, Any]) -> None:
     with pytest.raises(errors.ParametersInvalid):
         tools.check_parameters(TOOL, given)
 
@@ -219,18 +221,18 @@ def test_parameters_that_do_not_fit_are_refused(given: dict[str, Any]) -> None:
         "a\nb",
     ],
 )
-def test_a_client_cannot_have_other_files_read_or_fetched(elsewhere: str) -> None:
+def test_a_client_cannot_make_the_server_open_or_download_other_files(elsewhere: str) -> None:
     for given in ({"model": elsewhere}, {"model": "deu", "models": ["deu", elsewhere]}):
         with pytest.raises(errors.ParametersInvalid, match="installed resource"):
             tools.check_parameters(TOOL, given)
 
 
 @pytest.mark.parametrize("name", ["", "deu", "Fraktur_GT4HistOCR", "a/b.ckpt", "..a", "qurator 1"])
-def test_names_of_resources_are_taken(name: str) -> None:
+def test_names_of_resources_are_accepted(name: str) -> None:
     assert tools.check_parameters(TOOL, {"model": name})["model"] == name
 
 
-def test_a_description_cannot_have_the_server_fetch_anything() -> None:
+def test_a_description_cannot_make_the_server_download_anything() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(0.1)
         address = f"http://127.0.0.1:{server.getsockname()[1]}/schema"
@@ -241,20 +243,20 @@ def test_a_description_cannot_have_the_server_fetch_anything() -> None:
             server.accept()
 
 
-def test_a_description_that_leads_in_a_circle_is_refused() -> None:
+def test_a_circular_description_is_refused() -> None:
     tool = {**TOOL, "parameters": {"x": {"$ref": "#/properties/x"}}}
 
     with pytest.raises(errors.ParametersInvalid):
         tools.check_parameters(tool, {"x": 1})
 
 
-def test_a_refusal_is_short() -> None:
+def test_an_error_message_is_short() -> None:
     with pytest.raises(errors.ParametersInvalid) as refused:
         tools.check_parameters(TOOL, {str(number): "x" * 10000 for number in range(1000)})
     assert len(refused.value.detail) < 2000
 
 
-# Groups
+# File groups
 
 
 @pytest.mark.parametrize(
@@ -269,7 +271,7 @@ def test_a_refusal_is_short() -> None:
     ],
     ids=str,
 )
-def test_a_processor_takes_so_many_groups(
+def test_a_processor_accepts_its_number_of_groups(
     cardinality: Any, fitting: set[int], others: set[int]
 ) -> None:
     tool = {**TOOL, "input_file_grp_cardinality": cardinality}

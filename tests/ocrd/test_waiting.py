@@ -1,4 +1,4 @@
-"""Which jobs of processors wait for which, on a real Redis: dependencies, locks, what follows."""
+"""Processor jobs that wait for others, with a real Redis: dependencies, locks, continuations."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def error_of(error: errors.JobError) -> Any:
     return lifecycle.backend().prepare_exception(error)
 
 
-def test_a_job_that_nothing_is_in_the_way_of_waits_in_the_queue_of_its_processor() -> None:
+def test_a_job_without_dependencies_is_queued_for_its_processor() -> None:
     job = planned("A")
 
     assert put(job) == [1]
@@ -94,7 +94,7 @@ def test_a_job_that_nothing_is_in_the_way_of_waits_in_the_queue_of_its_processor
     assert messages() == [job.id]
 
 
-def test_a_job_waits_until_all_that_it_depends_on_have_succeeded() -> None:
+def test_a_job_waits_until_all_its_dependencies_have_succeeded() -> None:
     first, second = planned("A"), planned("B")
     third = planned("C", after=[first, second])
     put(first, second, third)
@@ -108,7 +108,7 @@ def test_a_job_waits_until_all_that_it_depends_on_have_succeeded() -> None:
     assert messages()[-1] == third.id
 
 
-def test_a_failure_cancels_all_that_wait_for_it_and_nothing_else() -> None:
+def test_a_failure_cancels_dependent_jobs_and_nothing_else() -> None:
     first = planned("A")
     second = planned("B", after=[first])
     third = planned("C", after=[second])
@@ -122,7 +122,7 @@ def test_a_failure_cancels_all_that_wait_for_it_and_nothing_else() -> None:
     assert json.loads(record["meta"])["result"]["code"] == "dependency_failed"
 
 
-def test_a_job_that_depends_on_one_that_failed_before_is_cancelled_at_once() -> None:
+def test_a_job_that_depends_on_a_failed_one_is_cancelled_at_once() -> None:
     first = planned("A")
     put(first)
     end(first, State.FAILED)
@@ -133,7 +133,7 @@ def test_a_job_that_depends_on_one_that_failed_before_is_cancelled_at_once() -> 
     assert state(late) == "cancelled"
 
 
-def test_a_job_that_depends_on_one_that_succeeded_before_begins_at_once() -> None:
+def test_a_job_that_depends_on_a_succeeded_one_begins_at_once() -> None:
     first = planned("A")
     put(first)
     end(first)
@@ -144,11 +144,11 @@ def test_a_job_that_depends_on_one_that_succeeded_before_begins_at_once() -> Non
     assert state(late) == "queued"
 
 
-def test_a_job_cannot_wait_for_one_that_is_not_there() -> None:
+def test_a_job_cannot_depend_on_an_unknown_one() -> None:
     assert put(planned("B", after=[planned("A")])) == [-2]
 
 
-def test_cancelling_a_job_that_waits_cancels_those_that_wait_for_it() -> None:
+def test_cancelling_a_waiting_job_cancels_its_dependent_jobs() -> None:
     first = planned("A")
     second = planned("B", after=[first])
     third = planned("C", after=[second])
@@ -180,7 +180,7 @@ def test_two_jobs_that_write_the_same_pages_of_a_group_never_run_at_once(
     assert connection.client().hgetall(f"{redis_keys.OCRD}locks:w1").get("B #", "0") == "0"
 
 
-def test_other_pages_other_groups_and_other_workspaces_are_free() -> None:
+def test_other_pages_groups_and_workspaces_are_not_locked() -> None:
     rows = [
         planned("A", pages=["P1"]),
         planned("A", pages=["P2"]),
@@ -193,7 +193,7 @@ def test_other_pages_other_groups_and_other_workspaces_are_free() -> None:
     assert states(*rows) == ["queued"] * 4
 
 
-def test_a_lock_that_is_taken_again_lets_only_one_of_those_that_wait_in() -> None:
+def test_a_released_lock_goes_to_one_waiting_job() -> None:
     first, second, third = planned("A"), planned("A"), planned("A")
     put(first, second, third)
 
@@ -204,7 +204,7 @@ def test_a_lock_that_is_taken_again_lets_only_one_of_those_that_wait_in() -> Non
     assert states(second, third) == ["failed", "queued"]
 
 
-def test_a_worker_that_is_lost_keeps_the_lock_of_its_job_which_goes_on_elsewhere() -> None:
+def test_a_lost_worker_keeps_the_lock_of_its_job_which_is_requeued() -> None:
     first, second = planned("A"), planned("A")
     put(first, second)
     assert claim(first)
@@ -220,7 +220,7 @@ def test_a_worker_that_is_lost_keeps_the_lock_of_its_job_which_goes_on_elsewhere
     assert state(second) == "queued"
 
 
-def test_a_job_that_cost_too_many_workers_fails_and_so_do_those_that_wait_for_it() -> None:
+def test_a_job_that_lost_too_many_workers_fails_and_cancels_its_dependent_jobs() -> None:
     first = planned("A")
     second = planned("B", after=[first])
     put(first, second)
@@ -231,7 +231,7 @@ def test_a_job_that_cost_too_many_workers_fails_and_so_do_those_that_wait_for_it
     assert states(first, second) == ["failed", "cancelled"]
 
 
-def test_a_message_that_is_lost_is_sent_again() -> None:
+def test_a_lost_message_is_sent_again() -> None:
     job = planned("A")
     put(job)
     connection.client().delete(DUMMY)
@@ -242,7 +242,7 @@ def test_a_message_that_is_lost_is_sent_again() -> None:
     assert messages() == [job.id]
 
 
-def test_a_large_workspace_keeps_no_other_waiting() -> None:
+def test_a_large_workspace_does_not_delay_others() -> None:
     large = [planned("A", pages=[f"P{number}"]) for number in range(500)]
     put(*large)
     small = planned("A", workspace="w2")
@@ -260,7 +260,7 @@ def test_a_large_workspace_keeps_no_other_waiting() -> None:
     assert len(messages()) < 100
 
 
-def test_of_a_page_the_next_step_comes_before_the_first_one_of_other_pages() -> None:
+def test_the_next_step_of_a_page_precedes_the_first_step_of_other_pages() -> None:
     first = [planned("A", pages=[f"P{number}"]) for number in range(100)]
     second = planned("B", pages=["P0"], after=first[:1])
     put(*first, second)
@@ -274,7 +274,7 @@ def test_of_a_page_the_next_step_comes_before_the_first_one_of_other_pages() -> 
     assert len(messages()) <= waiting + 1
 
 
-def test_messages_of_jobs_that_were_cancelled_meanwhile_are_not_sent() -> None:
+def test_messages_of_cancelled_jobs_are_not_sent() -> None:
     rows = [planned("A", pages=[f"P{number}"]) for number in range(300)]
     put(*rows)
     for row in rows:
@@ -287,7 +287,7 @@ def test_messages_of_jobs_that_were_cancelled_meanwhile_are_not_sent() -> None:
     assert messages() == [last.id]
 
 
-def test_jobs_that_became_ready_when_nobody_could_send_messages_are_sent_later() -> None:
+def test_jobs_that_became_ready_when_messages_could_not_be_sent_are_sent_later() -> None:
     job = planned("A")
     records.create([job])
     assert messages() == []
@@ -297,7 +297,7 @@ def test_jobs_that_became_ready_when_nobody_could_send_messages_are_sent_later()
     assert messages() == [job.id]
 
 
-def test_the_end_is_told_on_a_list_and_to_an_address_but_not_of_a_cancelled_job() -> None:
+def test_the_end_of_a_job_is_sent_to_a_list_and_a_url_unless_it_was_cancelled() -> None:
     results = redis_keys.results("", "mine")
     told = 'job_id: "x"\n'
     one, two, three = (
@@ -316,7 +316,7 @@ def test_the_end_is_told_on_a_list_and_to_an_address_but_not_of_a_cancelled_job(
     assert set(outbox) == {f"{one.id} 1 succeeded", f"{two.id} 1 failed"}
 
 
-def test_the_jobs_of_a_workflow_are_counted_and_its_end_is_told_once() -> None:
+def test_jobs_of_a_workflow_are_counted_and_its_end_is_sent_once() -> None:
     workflow = layout.new_id()
     name = redis_keys.workflow_job(workflow)
     fields = {"job": "{}", "callback": "http://x", "left": 3, "keep": 100}
@@ -338,7 +338,7 @@ def test_the_jobs_of_a_workflow_are_counted_and_its_end_is_told_once() -> None:
     assert 0 < connection.client().ttl(name) <= 100
 
 
-def test_jobs_of_processors_are_not_among_documents(service: redis.Redis) -> None:
+def test_processor_jobs_are_not_listed_with_documents(service: redis.Redis) -> None:
     job = planned("A")
     put(job)
 

@@ -1,4 +1,4 @@
-"""The text of a workflow against `shlex`, and against what OCR-D's own parser makes of it."""
+"""Parsing of workflows, compared with `shlex` and with OCR-D's own parser."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ocr_tasks import errors
 from ocr_tasks.ocrd import workflow_text
 from ocr_tasks.ocrd.model import Step
 
-#: What OCR-D's parser makes of workflows: a list of steps each, or the kind of exception.
+#: What OCR-D's parser returns for workflows: a list of steps each, or the type of the exception.
 CORE = """
 import json, sys
 from ocrd.task_sequence import ProcessorTask
@@ -77,7 +77,7 @@ REFUSED = [
     ("dummy -I A -p", 1, 12),
 ]
 
-#: What OCR-D's parser takes and we do not.
+#: What OCR-D's parser accepts and this project refuses.
 STRICTER = [
     ("dummy", 1, 6),
     ("dummy -O B  ", 1, 11),
@@ -98,7 +98,7 @@ STRICTER = [
 
 @pytest.fixture(scope="module")
 def core(ocrd_bin: Path) -> dict[str, Any]:
-    """What OCR-D's own parser makes of each of the texts, in one process."""
+    """Returns what OCR-D's own parser returns for each of the texts, in one process."""
     texts = TAKEN + [text for text, _, _ in REFUSED + STRICTER[:-1]]
     found = subprocess.run(
         [ocrd_bin / "python", "-c", CORE],
@@ -123,12 +123,12 @@ def _fault(text: str) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("text", TAKEN, ids=range(len(TAKEN)))
-def test_a_workflow_is_read_as_core_reads_it(core: dict[str, Any], text: str) -> None:
+def test_a_workflow_is_parsed_like_core_parses_it(core: dict[str, Any], text: str) -> None:
     assert [_plain(step) for step in workflow_text.parse(text)] == core[text]
 
 
 @pytest.mark.parametrize(("text", "line", "column"), REFUSED, ids=range(len(REFUSED)))
-def test_what_core_refuses_is_refused_where_the_fault_is(
+def test_what_core_refuses_is_refused_with_the_position(
     core: dict[str, Any], text: str, line: int, column: int
 ) -> None:
     assert isinstance(core[text], str)
@@ -136,14 +136,12 @@ def test_what_core_refuses_is_refused_where_the_fault_is(
 
 
 @pytest.mark.parametrize(("text", "line", "column"), STRICTER, ids=range(len(STRICTER)))
-def test_what_could_do_harm_is_refused_where_the_fault_is(
-    text: str, line: int, column: int
-) -> None:
+def test_unsafe_workflows_are_refused_with_the_position(text: str, line: int, column: int) -> None:
     assert _fault(text) == (line, column)
 
 
-def test_core_takes_what_only_we_refuse(core: dict[str, Any]) -> None:
-    # Should this fail, the two lists above say something wrong.
+def test_core_accepts_what_only_this_project_refuses(core: dict[str, Any]) -> None:
+    # If this fails, the two lists above are wrong.
     assert all(isinstance(core[text], list) for text, _, _ in STRICTER[:-1])
 
 
@@ -151,7 +149,7 @@ def test_a_step_knows_its_line() -> None:
     assert [step.line for step in workflow_text.parse("\n\na -I A\n\nb -I B")] == [3, 5]
 
 
-def test_a_file_of_parameters_is_not_read(tmp_path: Path) -> None:
+def test_a_parameter_file_is_not_opened(tmp_path: Path) -> None:
     path = tmp_path / "parameters.json"
     path.write_text('{"a": 1}')
     with pytest.raises(errors.WorkflowInvalid, match="files are not supported"):
@@ -164,7 +162,7 @@ def test_an_empty_workflow_is_refused(text: str) -> None:
         workflow_text.parse(text)
 
 
-def test_a_workflow_has_a_largest_size() -> None:
+def test_the_size_of_a_workflow_is_limited() -> None:
     line = "dummy -I A -O B"
     assert len(workflow_text.parse(f"{line}\n" * 1000)) == 1000
     assert _fault(f"{line}\n" * 1001) == (1001, 1)
@@ -172,14 +170,14 @@ def test_a_workflow_has_a_largest_size() -> None:
         workflow_text.parse(line + "\n" * 65536)
 
 
-def test_hostile_json_is_refused_rather_than_let_through() -> None:
+def test_hostile_json_is_refused() -> None:
     assert _fault("dummy -I A -p '" + '{"a":' * 10_000 + "'")[0] == 1
     assert _fault('dummy -I A -p \'{"a": ' + "9" * 10_000 + "}'")[0] == 1
     deep = "[" * 30_000
     assert workflow_text.parse(f"dummy -I A -P a {deep}")[0].parameters == {"a": deep}
 
 
-def test_what_is_no_number_of_json_is_text() -> None:
+def test_numbers_that_json_does_not_have_are_text() -> None:
     assert workflow_text.parse("dummy -I A -P a NaN")[0].parameters == {"a": "NaN"}
 
 
@@ -194,7 +192,7 @@ CHARACTERS = st.sampled_from("ab \t'\"\\#$,-{}\u00e4\u00a0\n\r") | st.characters
 @settings(max_examples=500, deadline=None)
 @example("'a'\"b\\\"c\\d\" \\' ''")
 @example("a\\\nb '\n' \"\\\n\"")
-def test_words_are_those_of_a_shell(line: str) -> None:
+def test_words_are_split_like_in_a_shell(line: str) -> None:
     try:
         expected = shlex.split(line)
     except ValueError:
@@ -204,7 +202,7 @@ def test_words_are_those_of_a_shell(line: str) -> None:
     tokens = workflow_text.split(line)
     assert [token.text for token in tokens] == expected
     for token in tokens:
-        # Each character stands in the line where its column says.
+        # Each character is in the line of its column number.
         assert "".join(line[column - 1] for column in token.columns) == token.text
 
 
@@ -223,5 +221,5 @@ def test_words_are_those_of_a_shell(line: str) -> None:
     ],
     ids=range(9),
 )
-def test_a_script_for_nextflow_is_told_apart(text: str, filename: str, expected: bool) -> None:
+def test_a_nextflow_script_is_detected(text: str, filename: str, expected: bool) -> None:
     assert workflow_text.is_nextflow(text, filename) is expected

@@ -1,4 +1,4 @@
-"""Workspaces: taken in by a real checking process, fetched, found, replaced, deleted."""
+"""Workspaces: uploaded with a real checking process, downloaded, found, replaced, deleted."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def received(
 
 
 def left() -> list[Path]:
-    """What lies below `uploads`."""
+    """Returns the contents of `uploads`."""
     return [path for folder in layout.uploads() for path in folder.iterdir()]
 
 
@@ -46,7 +46,7 @@ def test_a_bag_becomes_a_workspace(tmp_path: Path) -> None:
     assert left() == []
 
 
-def test_what_is_refused_is_refused_in_the_words_of_the_check(tmp_path: Path) -> None:
+def test_a_refusal_has_the_message_of_the_check(tmp_path: Path) -> None:
     with pytest.raises(errors.WorkspaceInvalid, match="which does not exist"):
         received(Builder().with_mets(mets("IMG/gone.tif")).build())
     with pytest.raises(errors.WorkspaceInvalid, match="not a ZIP file"):
@@ -55,14 +55,14 @@ def test_what_is_refused_is_refused_in_the_words_of_the_check(tmp_path: Path) ->
     assert not (tmp_path / "data/workspaces").exists()
 
 
-def test_the_limits_of_settings_hold_in_the_check(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_limits_in_settings_apply_in_the_check(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OCR_OCRD_MAX_FILES", "3")
     settings.get.cache_clear()
     with pytest.raises(errors.WorkspaceInvalid, match="more than 3 files"):
         received()
 
 
-def test_each_owner_sees_their_own() -> None:
+def test_each_owner_sees_only_their_own_workspaces() -> None:
     mine, theirs = received(), received(owner="them")
 
     assert workspaces.listed("me") == [mine]
@@ -77,7 +77,7 @@ def test_each_owner_sees_their_own() -> None:
     assert workspaces.read(theirs.id, "them") == theirs
 
 
-def test_a_workspace_is_made_with_an_id_and_replaced() -> None:
+def test_a_workspace_is_created_with_an_id_and_replaced() -> None:
     first = received(workspace_id="my.work-1")
     assert first.id == "my.work-1"
     second = received(Builder().build(), workspace_id="my.work-1")
@@ -89,7 +89,7 @@ def test_a_workspace_is_made_with_an_id_and_replaced() -> None:
 
 
 @pytest.mark.parametrize("text", ["", ".", "..", "../x", "a/b", ".x", "-x", "x" * 65, "a\n", "ä"])
-def test_other_ids_are_refused(text: str) -> None:
+def test_invalid_ids_are_refused(text: str) -> None:
     with pytest.raises(errors.WorkspaceInvalid):
         received(workspace_id=text)
     with pytest.raises(errors.WorkspaceNotFound):
@@ -107,7 +107,7 @@ def test_a_workspace_with_jobs_is_neither_replaced_nor_deleted(service: redis.Re
     assert contents(workspace.folder) == contents(KANT)
 
 
-def test_a_deleted_workspace_leaves_that_it_was_there() -> None:
+def test_a_deleted_workspace_leaves_a_tombstone() -> None:
     workspace = received()
     assert workspaces.delete(workspace.id, "me") == workspace
 
@@ -125,19 +125,19 @@ def test_a_deleted_workspace_leaves_that_it_was_there() -> None:
     assert received(workspace_id=workspace.id) == workspaces.read(workspace.id, "me")
 
 
-def test_what_is_packed_can_be_received_again() -> None:
+def test_a_packed_workspace_can_be_uploaded_again() -> None:
     workspace = received()
     again = received(b"".join(workspaces.pack(workspace)))
     assert again.identifier == workspace.identifier
     assert contents(again.folder) == contents(KANT)
 
 
-# By the path of METS
+# METS files by path
 
 
 @pytest.fixture
 def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of OCR_OCRD_FOLDERS with a METS file, in one with more."""
+    """Creates a folder of OCR_OCRD_FOLDERS with a METS file, and another folder around it."""
     folder = tmp_path / "outside/shelf"
     (folder / "work").mkdir(parents=True)
     (folder / "work/mets.xml").write_text("x")
@@ -147,7 +147,7 @@ def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_a_workspace_is_found_by_its_mets(shelf: Path) -> None:
+def test_a_workspace_is_found_by_the_path_of_its_mets_file(shelf: Path) -> None:
     workspace = received()
     roundabout = workspace.folder / ".." / "data" / "mets.xml"
     assert workspaces.find(str(roundabout), "me") == workspace
@@ -170,7 +170,7 @@ def test_a_workspace_is_found_by_its_mets(shelf: Path) -> None:
         "http://127.0.0.1/mets.xml",
     ],
 )
-def test_other_paths_are_not_found_in_the_same_words(
+def test_all_other_paths_have_the_same_error_message(
     shelf: Path, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bag = Builder()
@@ -181,7 +181,7 @@ def test_other_paths_are_not_found_in_the_same_words(
     os.mkfifo(shelf / "pipe")
     data = settings.get().data_dir
     (data / "x.xml").write_text("x")
-    # Also where the data folder lies in a folder that is open.
+    # Also if the data folder is inside such a folder.
     monkeypatch.setenv("OCR_OCRD_FOLDERS", f"{shelf}:{data.parent / 'data'}")
     settings.get.cache_clear()
 
@@ -190,12 +190,12 @@ def test_other_paths_are_not_found_in_the_same_words(
     assert refusal.value.detail == errors.WorkspaceNotFound.title
 
 
-# By the address of METS
+# METS files by URL
 
 
 @pytest.fixture
 def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    """A site that may be asked, with the work of Kant."""
+    """Runs an allowed site with the work of Kant."""
     monkeypatch.setenv("OCR_CALLBACK_NETWORKS", "127.0.0.0/8")
     settings.get.cache_clear()
     with serving() as running:
@@ -211,7 +211,7 @@ def put(site: Site, text: str) -> None:
     site.files["/kant/mets.xml"] = text.encode()
 
 
-def test_a_workspace_is_fetched_with_the_files_beside_its_mets(site: Site) -> None:
+def test_a_workspace_is_downloaded_with_the_files_next_to_its_mets_file(site: Site) -> None:
     workspace = fetched(site)
 
     assert contents(workspace.folder).keys() == contents(KANT).keys()
@@ -224,7 +224,7 @@ def test_a_workspace_is_fetched_with_the_files_beside_its_mets(site: Site) -> No
     assert sorted(site.asked) == sorted(site.files)
 
 
-def test_groups_that_are_not_wanted_keep_their_addresses(site: Site) -> None:
+def test_files_of_other_groups_keep_their_urls(site: Site) -> None:
     workspace = fetched(site, ["OCR-D-IMG"])
 
     found = Mets.read(workspace.mets)
@@ -234,7 +234,7 @@ def test_groups_that_are_not_wanted_keep_their_addresses(site: Site) -> None:
     assert {Path(name).parent.name for name in site.asked} == {"kant", "OCR-D-IMG"}
 
 
-def test_files_with_addresses_are_named_by_group_and_id(site: Site) -> None:
+def test_files_with_urls_are_named_by_group_and_id(site: Site) -> None:
     site.files["/iiif/full/0/default.jpg"] = b"image"
     text = mets(f"{site.url}/iiif/full/0/default.jpg", f"{site.url}/iiif/full/0/default.jpg")
     put(site, text.replace("image/tiff", "image/jpeg", 1).replace("image/tiff", "image/x"))
@@ -246,7 +246,7 @@ def test_files_with_addresses_are_named_by_group_and_id(site: Site) -> None:
     assert all(file.local for file in Mets.read(workspace.mets).files())
 
 
-def test_another_name_for_mets_is_kept(site: Site) -> None:
+def test_another_name_of_the_mets_file_is_kept(site: Site) -> None:
     workspace = workspaces.fetch(f"{site.url}/kant/mets.xml", "me", None, "other.xml")
     assert workspace.mets.name == "other.xml"
     for name in ("../x", "a/b", "", ".x"):
@@ -254,12 +254,12 @@ def test_another_name_for_mets_is_kept(site: Site) -> None:
             workspaces.fetch(f"{site.url}/kant/mets.xml", "me", None, name)
 
 
-def test_paths_are_meant_from_where_mets_came_from_in_the_end(site: Site) -> None:
+def test_relative_paths_are_resolved_with_the_final_url_of_the_mets_file(site: Site) -> None:
     site.moved["/work"] = "/kant/mets.xml"
     assert contents(fetched(site, path="work").folder).keys() == contents(KANT).keys()
 
 
-def test_five_hops_are_followed_and_no_more(site: Site) -> None:
+def test_five_redirects_are_followed(site: Site) -> None:
     for number in range(6):
         site.moved[f"/{number}"] = f"/{number + 1}"
     site.moved["/6"] = "/kant/mets.xml"
@@ -269,7 +269,7 @@ def test_five_hops_are_followed_and_no_more(site: Site) -> None:
 
 
 @pytest.mark.parametrize("onward", ["http://[::1]:8000/", "http://127.0.0.1:6379/", "file:///x"])
-def test_a_hop_to_where_nobody_may_go_is_refused(site: Site, onward: str) -> None:
+def test_a_redirect_to_a_forbidden_host_is_refused(site: Site, onward: str) -> None:
     site.moved["/work"] = onward
     with pytest.raises(errors.WorkspaceDownloadFailed):
         fetched(site, path="work")
@@ -289,7 +289,7 @@ def test_loopback_is_refused_unless_it_is_allowed(
 
 
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://example.org/", "", "mets.xml"])
-def test_other_addresses_of_mets_are_refused(url: str) -> None:
+def test_other_urls_of_mets_files_are_refused(url: str) -> None:
     with pytest.raises(errors.WorkspaceDownloadFailed):
         workspaces.fetch(url, "me", None)
     assert left() == []
@@ -316,7 +316,7 @@ def test_other_addresses_of_mets_are_refused(url: str) -> None:
     ],
     ids=range(11),
 )
-def test_a_mets_like_that_is_not_fetched(
+def test_a_workspace_with_an_invalid_mets_file_is_refused(
     site: Site, text: str, error: type[errors.OcrTasksError], reason: str
 ) -> None:
     put(site, text)
@@ -326,14 +326,14 @@ def test_a_mets_like_that_is_not_fetched(
     assert workspaces.listed(None) == []
 
 
-def test_a_page_that_leads_elsewhere_is_not_kept(site: Site) -> None:
+def test_a_page_with_a_path_outside_the_workspace_is_not_kept(site: Site) -> None:
     site.files["/kant/OCR-D-GT-PAGE/PAGE_0017_PAGE.xml"] = b'<Page imageFilename="/etc/passwd"/>'
     with pytest.raises(errors.WorkspaceInvalid, match="outside the workspace: '/etc/passwd'"):
         fetched(site)
     assert left() == []
 
 
-def test_unknown_groups_are_told(site: Site) -> None:
+def test_unknown_groups_are_reported(site: Site) -> None:
     with pytest.raises(errors.FileGroupUnknown, match="GONE"):
         fetched(site, ["GONE"])
 
@@ -346,7 +346,7 @@ def test_unknown_groups_are_told(site: Site) -> None:
         ("OCR_OCRD_MAX_FILES", "2"),
     ],
 )
-def test_more_than_may_be_is_not_fetched(
+def test_limits_are_enforced_while_downloading(
     site: Site, monkeypatch: pytest.MonkeyPatch, name: str, most: str
 ) -> None:
     monkeypatch.setenv(name, most)
@@ -356,16 +356,14 @@ def test_more_than_may_be_is_not_fetched(
     assert left() == []
 
 
-def test_a_letter_of_a_path_is_no_part_of_an_address(site: Site) -> None:
+def test_characters_of_a_path_are_escaped_in_a_url(site: Site) -> None:
     site.files["/kant/IMG/a%231%3F%20%C3%A4.tif"] = b"image"
     put(site, mets("IMG/a#1? ä.tif"))
     assert "IMG/a#1? ä.tif" in contents(fetched(site).folder)
 
 
-def test_a_site_that_does_not_answer_is_given_up(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # For all files: the others must have come by then on a busy machine too.
+def test_an_unresponsive_site_times_out(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The limit applies to all files; the others must have arrived by then even on a busy machine.
     monkeypatch.setenv("OCR_OCRD_FETCH_SECONDS", "3")
     settings.get.cache_clear()
     site.stuck.add("/kant/OCR-D-IMG/INPUT_0020.tif")

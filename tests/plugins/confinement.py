@@ -1,4 +1,4 @@
-"""What code of an attacker would try in a process that reads documents."""
+"""What code of an attacker would try in a process that parses documents."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from pathlib import Path
 
 from ocr_tasks import settings
 
-#: A file that lies beside the data folder and is nobody's business.
+#: A file next to the data folder, which the process must not be able to open.
 CANARY = "canary.txt"
 SECRET = "canary-of-the-operator"
 
 
 def tried(folder: Path) -> dict[str, str]:
-    """What came of each attempt: the text that was got, or the name of the error.
+    """Returns the result of each attempt: its output, or the name of the error.
 
-    `folder` is the job's own.
+    `folder` is the folder of the job.
     """
     config = settings.get()
     outside = config.data_dir.parent

@@ -1,8 +1,8 @@
-"""An OCRmyPDF plugin whose engine misbehaves where the document's title asks for it.
+"""An OCRmyPDF plugin whose engine misbehaves as the document's title requests.
 
-`title="fault: crash 2"` has page 2 raise; the faults are the methods of `Faults`, and `draw`, which
-hangs in the drawing of the page. The title is that of the job, or else of the PDF itself. Documents
-with other titles are read as always.
+`title="fault: crash 2"` makes page 2 raise an exception; the faults are the methods of `Faults`,
+and `draw`, which hangs while the page is drawn. The title is that of the job, or else of the PDF
+itself. Documents with other titles are processed normally.
 """
 
 from __future__ import annotations
@@ -34,37 +34,37 @@ calls: list[int] = []
 
 
 class Faults:
-    """What may go wrong on a page."""
+    """The faults of a page."""
 
     @staticmethod
     def crash() -> None:
-        """The engine fails."""
+        """Raises an exception in the engine."""
         raise RuntimeError("planted")
 
     @staticmethod
     def timeout() -> None:
-        """The engine takes too long."""
+        """Raises the engine's timeout."""
         raise errors.PageTimeout("planted")
 
     @staticmethod
     def hang() -> None:
-        """A program that the engine runs does not end."""
+        """Runs a program that does not end."""
         subprocess.run(["sleep", "3600"], check=True)
 
     @staticmethod
     def deaf() -> None:
-        """A program that the engine runs does not end, not even when it is asked to."""
+        """Runs a program that does not end, not even after SIGTERM."""
         ignore = partial(signal.signal, signal.SIGTERM, signal.SIG_IGN)
         subprocess.run(["sleep", "3600"], check=True, preexec_fn=ignore)
 
     @staticmethod
     def stuck() -> None:
-        """A library does not come back; no exception reaches it."""
+        """Calls a library function that does not return; no exception can interrupt it."""
         ctypes.CDLL(None).sleep(3600)
 
     @staticmethod
     def overrun() -> None:
-        """Tesseract computes on and on without looking at the clock."""
+        """Makes Tesseract compute without checking its time limit."""
 
         def compute(api: Any) -> None:
             hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)
@@ -76,35 +76,35 @@ class Faults:
 
     @staticmethod
     def segfault() -> None:
-        """A library reads where nothing is."""
+        """Reads from an invalid memory address."""
         ctypes.string_at(0)
 
     @staticmethod
     def abort() -> None:
-        """A library gives up, as C++ does when memory runs out."""
+        """Aborts the process, as C++ does when memory runs out."""
         os.abort()
 
     @staticmethod
     def hoard() -> None:
-        """Memory is taken until there is no more."""
+        """Allocates memory until there is none left."""
         taken = []
         while True:
             taken.append(bytearray(64 << 20))
 
     @staticmethod
     def flood() -> None:
-        """A file grows and grows."""
+        """Writes to a file without end."""
         with tempfile.TemporaryFile() as file:
             file.truncate(1 << 40)
 
     @staticmethod
     def input_output() -> None:
-        """The disk does not give back what was written."""
+        """Raises the error of a disk that cannot be read."""
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     @staticmethod
     def look_around() -> None:
-        """Code of an attacker runs, and tries what it may do."""
+        """Runs code of an attacker, which tries what it may do."""
         job = context.current()
         assert job
         found = confinement.tried(job.folder.path)
@@ -112,7 +112,7 @@ class Faults:
 
     @staticmethod
     def gate() -> None:
-        """The page waits until a test opens its gate, or that of all pages of the job.
+        """Waits until a test opens the gate of the page, or that of all pages of the job.
 
         See `open_gate` in tests/acceptance/conftest.py.
         """
@@ -124,31 +124,31 @@ class Faults:
 
     @staticmethod
     def slow() -> None:
-        """The page takes a second longer."""
+        """Delays the page by a second."""
         time.sleep(1)
 
     @staticmethod
     def die() -> None:
-        """The page kills the process that reads it, unless that is the owner of the job."""
+        """Kills the process that processes the page, unless it is the owner of the job."""
         if context.owner() is None:
             os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(1)
 
     @staticmethod
     def poison() -> None:
-        """The page kills whatever process reads it."""
+        """Kills any process that processes the page."""
         os.kill(os.getpid(), signal.SIGKILL)
 
     @staticmethod
     def stop() -> None:
-        """The page makes a helper stand still, as if its host were gone."""
+        """Suspends a helper, as if its host had failed."""
         if context.owner() is None:
             os.kill(os.getpid(), signal.SIGSTOP)
         time.sleep(1)
 
 
 class FaultyEngine(ReplayEngine):
-    """The fault that was asked for, then what Tesseract reads or once read."""
+    """Causes the requested fault, then runs Tesseract or returns its recorded result."""
 
     @staticmethod
     def generate_hocr(input_file: Path, output_hocr: Path, output_text: Path, options: Any) -> None:
@@ -162,7 +162,7 @@ class FaultyEngine(ReplayEngine):
 
 
 def _asked_for(options: Any, page: int) -> str | None:
-    """The fault that the title asks for on this page."""
+    """Returns the fault that the title requests on this page."""
     marker, _, rest = (options.title or _own_title(options.input_file)).partition(": ")
     fault, _, pages = rest.partition(" ")
     wanted = pages.split(",") if pages else [str(page)]
@@ -171,14 +171,14 @@ def _asked_for(options: Any, page: int) -> str | None:
 
 @cache
 def _own_title(file: Path) -> str:
-    """The title that a PDF has already."""
+    """Returns the title that a PDF already has."""
     with pikepdf.open(file) as pdf:
         return str(pdf.docinfo.get("/Title", ""))
 
 
 @hookimpl
 def rasterize_pdf_page(pageno: int, options: Any) -> None:
-    """Hangs as PDFium would: in the library, with its lock held."""
+    """Hangs like PDFium would: in the library, while holding its lock."""
     if options is not None and _asked_for(options, pageno) == "draw":
         with pypdfium._pdfium_lock:
             Faults.stuck()
@@ -187,4 +187,4 @@ def rasterize_pdf_page(pageno: int, options: Any) -> None:
 @hookimpl
 def get_ocr_engine(options: Any) -> FaultyEngine | None:
     job = context.owner()
-    return None if job and job.devices else FaultyEngine()  # what devices read is theirs
+    return None if job and job.devices else FaultyEngine()  # pages of devices are not affected

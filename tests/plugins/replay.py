@@ -1,7 +1,7 @@
-"""An OCRmyPDF plugin whose engine knows some images, and gives what Tesseract once read in them.
+"""An OCRmyPDF plugin whose engine returns recorded results of Tesseract for known images.
 
-For tests of all that is around OCR. An image that it does not know is read by Tesseract.
-`python -m tests.plugins.replay` records the images anew, as `tests/data/read/NAME.*`.
+It is for tests that are not about OCR. Tesseract processes images that are unknown. `python -m
+tests.plugins.replay` records the images again, as `tests/data/read/NAME.*`.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from ocr_tasks.plugin.engine import PageEngine
 
 FOLDER = Path(__file__).parents[1] / "data" / "read"
 
-#: Pixels of the small image by which an image is known, on each side.
+#: The width and height in pixels of the small image that identifies a page.
 _SIDE = 64
 
-#: Difference of two such images, in levels of grey, that no point of the same page has.
+#: The maximum difference of a pixel of two such images of the same page, in gray levels.
 _OTHER = 12
 
-#: Pixels by which the sizes may differ: drawing programs round differently.
+#: The maximum difference of sizes in pixels: renderers round differently.
 _ROUNDED = 2
 
 
 @dataclass(frozen=True)
 class Recording:
-    """An image that was read before."""
+    """An image with its recorded result."""
 
     size: tuple[int, int]
     look: Image.Image
@@ -44,7 +44,7 @@ class Recording:
     text: str
 
     def shows(self, size: tuple[int, int], look: Image.Image) -> bool:
-        """Whether it is of the same page as an image of this size and look."""
+        """Returns whether it shows the same page as an image of this size and small image."""
         pairs = zip(self.size, size, strict=True)
         if any(abs(here - there) > _ROUNDED for here, there in pairs):
             return False
@@ -53,7 +53,7 @@ class Recording:
 
 
 class ReplayEngine(PageEngine):
-    """Gives the words of images that it knows. `keeps`: gets to know those that it does not."""
+    """Returns the words of known images. With `keeps`, it records the unknown ones."""
 
     keeps = False
 
@@ -79,14 +79,14 @@ def get_ocr_engine(options: Any) -> ReplayEngine:
 
 
 def find(image: Image.Image) -> Recording | None:
-    """The recording of an image, if there is one."""
+    """Returns the recording of an image, or None."""
     look = _look(image)
     return next((known for known in recordings() if known.shows(image.size, look)), None)
 
 
 @cache
 def recordings() -> tuple[Recording, ...]:
-    """All recordings."""
+    """Returns all recordings."""
     return tuple(_recordings())
 
 
@@ -116,7 +116,7 @@ def _as_recorded(options: Any) -> bool:
 
 
 def record(*sources: Path) -> None:
-    """Reads all pages of these documents with Tesseract, and keeps those that are not known."""
+    """Runs Tesseract on all pages of these documents, and records those that are unknown."""
     ReplayEngine.keeps = True
     FOLDER.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as name:
@@ -154,5 +154,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    # By its name, as OCRmyPDF loads it.
+    # By its name, like OCRmyPDF loads it.
     importlib.import_module("tests.plugins.replay").main()

@@ -1,4 +1,4 @@
-"""Folders of images, and what devices send back."""
+"""Folders of images, and transcripts of devices."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ENDINGS = ("jpg", "jpeg", "tif", "tiff", "png")
 
 
 def hocr(words: str, width: int = 100, height: int = 50) -> bytes:
-    """hOCR of a page with one line."""
+    """Returns hOCR of a page with one line."""
     spans = "".join(
         f'<span class="ocrx_word" title="bbox 1 1 9 9; x_wconf 90">{word}</span> '
         for word in words.split()
@@ -33,7 +33,7 @@ def hocr(words: str, width: int = 100, height: int = 50) -> bytes:
 
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
-    """An empty folder for images."""
+    """Returns an empty folder for images."""
     folder = tmp_path / "Old Scans"
     folder.mkdir()
     return folder
@@ -46,7 +46,7 @@ Load = Callable[..., dict[str, str]]
 def load(
     images: Path, tmp_path: Path, service: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> Load:
-    """Has images of these names wait as the collection `scans`; gives what became of each."""
+    """Returns a function that loads images of these names as the collection `scans`."""
     monkeypatch.setenv("OCR_SWARM_CHECK_SHARE", "0")
     settings.get.cache_clear()
 

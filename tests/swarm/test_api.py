@@ -1,4 +1,4 @@
-"""/v1/swarm: devices that can do more than docr/smd's; with a real Redis, without a worker."""
+"""/v1/swarm, the interface for devices of this project, with a real Redis, without a worker."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def refused(answer: TestResponse, status: int, code: str) -> None:
     assert (answer.status_code, answer.get_json()["code"]) == (status, code), answer.text
 
 
-def test_a_page_goes_out_and_its_transcript_comes_in(
+def test_a_page_is_leased_and_its_transcript_is_accepted(
     http: FlaskClient, load: Load, tmp_path: Path
 ) -> None:
     load("sub/a.png")
@@ -58,21 +58,21 @@ def test_a_page_goes_out_and_its_transcript_comes_in(
     assert (device["done"], device["open"], device["trusted"]) == (1, 0, True)
 
 
-def test_several_pages_go_out_at_once(http: FlaskClient, load: Load) -> None:
+def test_several_pages_are_leased_at_once(http: FlaskClient, load: Load) -> None:
     load("a.png", "b.png", "c.png")
 
     assert len(leases(http, count=2)) == 2
     assert len(leases(http, count=5)) == 1
 
 
-def test_where_nothing_waits_a_device_is_told_when_to_come_back(http: FlaskClient) -> None:
+def test_without_waiting_pages_a_device_is_told_when_to_retry(http: FlaskClient) -> None:
     body = http.post("/v1/swarm/leases", json={}).get_json()
 
     assert (body["pages"], body["peer"]) == ([], None)
     assert body["retry_after"] >= 1
 
 
-def test_a_device_gets_what_it_can_read(http: FlaskClient, load: Load) -> None:
+def test_a_device_gets_pages_that_it_can_process(http: FlaskClient, load: Load) -> None:
     load("a.tif", languages=("deu",))
 
     assert leases(http, images=["image/png"]) == []
@@ -80,7 +80,7 @@ def test_a_device_gets_what_it_can_read(http: FlaskClient, load: Load) -> None:
     assert len(leases(http, languages=["deu"], images=["image/tiff"], formats=["text"])) == 1
 
 
-def test_a_page_that_is_given_back_or_failed_goes_to_others(http: FlaskClient, load: Load) -> None:
+def test_a_released_or_failed_page_goes_to_other_devices(http: FlaskClient, load: Load) -> None:
     load("a.png")
     (page,) = leases(http)
     assert http.post(page["release"]).status_code == 204
@@ -91,7 +91,7 @@ def test_a_page_that_is_given_back_or_failed_goes_to_others(http: FlaskClient, l
     assert len(leases(http, device="other")) == 1
 
 
-def test_an_answer_for_a_lease_that_is_not_one_is_refused(http: FlaskClient, load: Load) -> None:
+def test_a_request_with_an_invalid_lease_is_refused(http: FlaskClient, load: Load) -> None:
     load("a.png")
     (page,) = leases(http)
     http.post(page["release"])
@@ -115,7 +115,7 @@ def test_an_answer_for_a_lease_that_is_not_one_is_refused(http: FlaskClient, loa
         (b"x" * (50 * 1024 * 1024), 413, "transcript_too_large"),
     ],
 )
-def test_a_bad_transcript_is_refused_and_the_page_stays_the_devices(
+def test_a_bad_transcript_is_refused_and_the_device_keeps_its_page(
     http: FlaskClient, load: Load, body: bytes, status: int, code: str
 ) -> None:
     load("a.png")
@@ -125,7 +125,7 @@ def test_a_bad_transcript_is_refused_and_the_page_stays_the_devices(
     assert http.put(page["transcript"], data=hocr("good"), headers=HOCR).status_code == 204
 
 
-def test_a_bad_transcript_does_not_keep_a_good_one_of_another_device_out(
+def test_a_bad_transcript_does_not_block_a_good_one_of_another_device(
     http: FlaskClient, load: Load
 ) -> None:
     load("a.png")
@@ -137,7 +137,7 @@ def test_a_bad_transcript_does_not_keep_a_good_one_of_another_device_out(
     assert http.put(late["transcript"], data=hocr("good"), headers=HOCR).status_code == 204
 
 
-def test_a_page_whose_image_is_gone_is_not_in_the_way(
+def test_a_page_whose_image_is_missing_does_not_block_others(
     http: FlaskClient, load: Load, images: Path
 ) -> None:
     load("a.png", "b.png", "c.png")
@@ -161,15 +161,13 @@ def test_a_page_whose_image_is_gone_is_not_in_the_way(
         {"via": ["x"] * 1000},
     ],
 )
-def test_a_request_that_makes_no_sense_is_refused(http: FlaskClient, body: dict[str, Any]) -> None:
+def test_an_invalid_request_is_refused(http: FlaskClient, body: dict[str, Any]) -> None:
     answer = http.post("/v1/swarm/leases", json=body)
 
     assert answer.status_code in (400, 422), answer.text
 
 
-def test_a_device_that_is_not_believed_gets_nothing_until_it_is_forgotten(
-    http: FlaskClient, load: Load
-) -> None:
+def test_an_untrusted_device_gets_nothing_until_it_is_reset(http: FlaskClient, load: Load) -> None:
     load("a.png", "b.png")
     leases(http)
     (seen,) = devices.latest()
@@ -183,7 +181,7 @@ def test_a_device_that_is_not_believed_gets_nothing_until_it_is_forgotten(
     refused(http.delete("/v1/swarm/devices/nobody"), 404, "not_found")
 
 
-def test_a_token_of_the_swarm_is_needed_where_tokens_are(configure: Configure, load: Load) -> None:
+def test_the_scope_swarm_is_needed_if_tokens_are(configure: Configure, load: Load) -> None:
     http = configure(access="tokens")
     load("a.png")
     refused(http.post("/v1/swarm/leases", json={}), 401, "not_authenticated")
@@ -197,7 +195,7 @@ def test_a_token_of_the_swarm_is_needed_where_tokens_are(configure: Configure, l
     assert http.put(lease["transcript"], data=b"x", headers=headers).status_code == 204
 
 
-def test_a_device_sees_its_own_token_alone(configure: Configure, load: Load) -> None:
+def test_a_device_sees_only_its_own_token(configure: Configure, load: Load) -> None:
     http = configure(access="tokens")
     load("a.png", "b.png")
     for name in ("one", "two"):
@@ -209,10 +207,11 @@ def test_a_device_sees_its_own_token_alone(configure: Configure, load: Load) -> 
     assert [row["name"].rpartition("/")[2] for row in found] == ["two"]
 
 
-def test_a_device_is_sent_to_another_server_where_nothing_waits(configure: Configure) -> None:
+def test_a_device_is_sent_to_another_server_if_no_page_waits(configure: Configure) -> None:
     http = configure(swarm_peers="http://other.example,http://localhost,http://old.example/docr")
     body = http.post("/v1/swarm/leases", json={}).get_json()
-    while body["peer"] is None:  # that of docr/smd was drawn, which only its own clients can use
+    # The server list of docr/smd may be drawn, which only its own clients can use.
+    while body["peer"] is None:
         body = http.post("/v1/swarm/leases", json={}).get_json()
     assert body["peer"] == "http://other.example"
 

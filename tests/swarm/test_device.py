@@ -1,4 +1,4 @@
-"""The client of the swarm: what it reads with, and what it does when it is refused."""
+"""The client of the swarm: its OCR engine, and its behavior when it is refused."""
 
 from __future__ import annotations
 
@@ -13,9 +13,7 @@ PICTURE = documents.picture("garden")
 
 
 @pytest.mark.parametrize("library", [True, False])
-def test_it_reads_with_the_library_or_the_program(
-    monkeypatch: pytest.MonkeyPatch, library: bool
-) -> None:
+def test_it_uses_the_library_or_the_program(monkeypatch: pytest.MonkeyPatch, library: bool) -> None:
     monkeypatch.setattr(tesseract, "available", lambda: library)
     found = hocr.parse(device.read(documents.encoded(PICTURE, "PNG"), ["eng"], 300), 1, 300)
 
@@ -23,7 +21,7 @@ def test_it_reads_with_the_library_or_the_program(
     assert (found.width, found.height) == PICTURE.size
 
 
-def test_a_server_that_cannot_be_reached_is_asked_again_until_it_is_left() -> None:
+def test_an_unreachable_server_is_retried_until_the_client_stops() -> None:
     asked = 0
 
     def tell(done: device.Done, at_hand: int) -> None:

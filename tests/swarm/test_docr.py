@@ -27,7 +27,7 @@ Run = Callable[..., str]
 
 @pytest.fixture(scope="module")
 def start(redis_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
-    """Starts web servers that share a Redis, each with a database of its own."""
+    """Returns a function that starts web servers that share a Redis, each with its own database."""
     with contextlib.ExitStack() as life:
         databases = itertools.count(1)
 
@@ -48,13 +48,13 @@ def stack(start: Start) -> Stack:
 
 @pytest.fixture(scope="module")
 def guarded(start: Start) -> Stack:
-    """A server that asks for tokens, and is for some networks only."""
+    """Runs a server that requires tokens, and serves only some networks."""
     return start(OCR_ACCESS="tokens", OCR_ALLOWED_NETWORKS="127.0.0.1/32,10.0.0.0/8")
 
 
 @pytest.fixture(scope="module")
 def ring(start: Start) -> tuple[Stack, Stack]:
-    """Two servers that name each other, and wait a short time for devices."""
+    """Runs two servers that redirect to each other, and wait a short time for devices."""
     ports = free_port(), free_port()
     first, second = (
         start(
@@ -68,7 +68,7 @@ def ring(start: Start) -> tuple[Stack, Stack]:
 
 
 def load(stack: Stack, folder: Path, *names: str, run: Run = run) -> None:
-    """Has images wait, and no others."""
+    """Loads images, and deletes all others."""
     for name in names:
         path = folder / "Scans" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -79,7 +79,7 @@ def load(stack: Stack, folder: Path, *names: str, run: Run = run) -> None:
 
 
 def run_program(stack: Stack, *words: str) -> str:
-    """What a command says, in a process of its own."""
+    """Returns the output of a command, in its own process."""
     command = [sys.executable, "-m", "ocr_tasks.cli", *words]
     done = subprocess.run(
         command, env=stack.environment, capture_output=True, text=True, check=False
@@ -89,7 +89,7 @@ def run_program(stack: Stack, *words: str) -> str:
 
 
 def get(stack: Stack, key: str = "", path: str = "/page") -> httpx.Response:
-    """What the published client asks: its headers, in their form."""
+    """Sends the request for a page, with the headers of the published client."""
     return httpx.get(f"{stack.url}{path}", headers={"X-Auth-Key": key}, verify=False)
 
 
@@ -101,14 +101,14 @@ def put(
 
 
 def key_of(answer: httpx.Response) -> str:
-    """The name of a page, as the published client takes it out of the header."""
+    """Returns the key of a page, parsed from the header like the published client does it."""
     return answer.headers["Content-Disposition"][17:].strip('"')
 
 
 def published_put(answer: httpx.Response, body: bytes) -> int:
-    """What the published client does with a page: the bare key, no X-Auth-Key, no Content-Type."""
+    """Sends a transcript like the published client: bare key, no X-Auth-Key, no Content-Type."""
     headers = {"User-Agent": "python-requests/2.31.0", "Content-Disposition": key_of(answer)}
-    # An empty transcript is sent in no chunks at all.
+    # An empty transcript is sent without chunks.
     content: bytes | Iterator[bytes] = body or iter(())
     told = httpx.put(answer.headers["X-docr-Server-URL"], content=content, headers=headers)
     sent = told.request.headers
@@ -118,7 +118,7 @@ def published_put(answer: httpx.Response, body: bytes) -> int:
     return told.status_code
 
 
-def test_the_exchange_of_the_published_client(stack: Stack, tmp_path: Path) -> None:
+def test_the_exchange_of_the_published_client_works(stack: Stack, tmp_path: Path) -> None:
     load(stack, tmp_path, "sub dir/b.tif", run=run_program)
     answer = get(stack)
     name = tmp_path.name.lower()[:40]
@@ -135,7 +135,7 @@ def test_the_exchange_of_the_published_client(stack: Stack, tmp_path: Path) -> N
     assert (tmp_path / "transcripts/sub dir/b.txt").read_bytes() == b"The words\n"
 
 
-def test_a_blank_page_is_done_with_an_empty_transcript(stack: Stack, tmp_path: Path) -> None:
+def test_a_blank_page_has_an_empty_transcript(stack: Stack, tmp_path: Path) -> None:
     load(stack, tmp_path, "a.jpg")
     answer = get(stack)
 
@@ -144,7 +144,7 @@ def test_a_blank_page_is_done_with_an_empty_transcript(stack: Stack, tmp_path: P
     assert get(stack).status_code == 204
 
 
-def test_the_same_put_twice_is_as_good_as_once(stack: Stack, tmp_path: Path) -> None:
+def test_repeating_a_put_has_no_effect(stack: Stack, tmp_path: Path) -> None:
     load(stack, tmp_path, "a.jpg")
     answer = get(stack)
 
@@ -153,7 +153,7 @@ def test_the_same_put_twice_is_as_good_as_once(stack: Stack, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("method", ["PUT", "POST"])
 @pytest.mark.parametrize("form", ["{}", 'inline; filename="{}"'])
-def test_the_key_alone_will_do_where_no_token_is_needed(
+def test_the_key_is_sufficient_if_no_token_is_needed(
     stack: Stack, tmp_path: Path, method: str, form: str
 ) -> None:
     load(stack, tmp_path, "a.jpg")
@@ -164,7 +164,7 @@ def test_the_key_alone_will_do_where_no_token_is_needed(
     assert (tmp_path / "transcripts/a.txt").read_bytes() == b"words"
 
 
-def test_a_look_takes_nothing(stack: Stack, tmp_path: Path) -> None:
+def test_a_head_request_leases_nothing(stack: Stack, tmp_path: Path) -> None:
     load(stack, tmp_path, "a.jpg")
     assert httpx.head(f"{stack.url}/page").status_code == 405
 
@@ -187,7 +187,7 @@ TRICKS = [
 
 
 @pytest.mark.parametrize("key", TRICKS)
-def test_no_name_writes_anywhere(stack: Stack, tmp_path: Path, key: str) -> None:
+def test_no_name_writes_outside_the_folder(stack: Stack, tmp_path: Path, key: str) -> None:
     load(stack, tmp_path, "a.jpg")
     before = set(tmp_path.rglob("*"))
     headers = {b"Content-Disposition": key.encode("latin-1")}
@@ -198,7 +198,7 @@ def test_no_name_writes_anywhere(stack: Stack, tmp_path: Path, key: str) -> None
 
 
 @pytest.mark.parametrize("lease", ["", "x", "../..", f"{'0' * 32}-{'0' * 32}"])
-def test_no_made_up_lease_writes_anything(stack: Stack, tmp_path: Path, lease: str) -> None:
+def test_an_invented_lease_writes_nothing(stack: Stack, tmp_path: Path, lease: str) -> None:
     load(stack, tmp_path, "a.jpg")
     key = key_of(get(stack))
     told = put(stack, b"x", f"/page?lease={lease}", Content_Disposition=key)
@@ -223,7 +223,7 @@ def test_a_transcript_of_50_megabytes_is_refused(stack: Stack, tmp_path: Path) -
     assert published_put(answer, b"words") == 200
 
 
-def test_tokens_are_asked_for_but_not_with_the_transcript(guarded: Stack, tmp_path: Path) -> None:
+def test_tokens_are_required_but_not_for_the_transcript(guarded: Stack, tmp_path: Path) -> None:
     load(guarded, tmp_path, "a.jpg", "b.jpg")
     good = run(guarded, "tokens", "create", "tablet", "--scopes", "swarm").strip()
     other = run(guarded, "tokens", "create", "reader", "--scopes", "read").strip()
@@ -237,7 +237,7 @@ def test_tokens_are_asked_for_but_not_with_the_transcript(guarded: Stack, tmp_pa
     assert (tmp_path / "transcripts/a.txt").read_bytes() == b"words"
 
 
-def test_the_key_alone_will_not_do_where_tokens_are_needed(guarded: Stack, tmp_path: Path) -> None:
+def test_the_key_is_not_sufficient_if_tokens_are_needed(guarded: Stack, tmp_path: Path) -> None:
     load(guarded, tmp_path, "a.jpg")
     good = run(guarded, "tokens", "create", "tablet", "--scopes", "swarm").strip()
     answer = get(guarded, good)
@@ -246,18 +246,18 @@ def test_the_key_alone_will_not_do_where_tokens_are_needed(guarded: Stack, tmp_p
         assert told.status_code == status
 
 
-def test_a_device_that_never_answers_keeps_no_page(
+def test_a_device_that_never_responds_keeps_no_page(
     ring: tuple[Stack, Stack], tmp_path: Path
 ) -> None:
     stack, _ = ring
     load(stack, tmp_path, "a.jpg")
     assert get(stack).status_code == 200
-    assert get(stack).status_code == 303  # nothing is left here
+    assert get(stack).status_code == 303  # no page is left here
     wait_until(lambda: get(stack).status_code == 200)
     run(stack, "swarm", "purge", "--all")
 
 
-def test_addresses_that_are_not_allowed_get_403(guarded: Stack) -> None:
+def test_other_ip_addresses_get_403(guarded: Stack) -> None:
     run(guarded, "swarm", "purge", "--all")
     token = run(guarded, "tokens", "create", "tablet", "--scopes", "swarm").strip()
     forged = {"X-Forwarded-For": "10.0.0.1", "Client-IP": "10.0.0.1", "X-Auth-Key": token}
@@ -266,7 +266,7 @@ def test_addresses_that_are_not_allowed_get_403(guarded: Stack) -> None:
     assert get(guarded, token).status_code == 204
 
 
-def test_three_servers_in_a_row_hand_a_client_on_to_the_one_with_pages(
+def test_three_servers_in_a_row_redirect_a_client_to_the_one_with_pages(
     stack: Stack, start: Start, tmp_path: Path
 ) -> None:
     second = start(OCR_SWARM_PEERS=stack.url)
@@ -285,12 +285,12 @@ def test_three_servers_in_a_row_hand_a_client_on_to_the_one_with_pages(
     assert seen == [f"{second.url}/page", f"{stack.url}/page"]
     assert answer.status_code == 200
     assert published_put(answer, b"words") == 200
-    # Our own client goes the same way, and finds the other page.
+    # The client of this project follows the same redirects, and finds the other page.
     run_program(first, "swarm", "join", first.url, "--until-empty")
     assert "waiting      0" in run(stack, "swarm", "stats")
 
 
-def test_servers_that_name_each_other_do_not_hand_a_client_round_and_round(
+def test_servers_that_name_each_other_do_not_redirect_a_client_in_a_circle(
     ring: tuple[Stack, Stack],
 ) -> None:
     first, second = ring

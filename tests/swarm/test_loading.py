@@ -1,4 +1,4 @@
-"""Folders of images: what is loaded, listed and forgotten, and where transcripts go."""
+"""Folders of images: what is loaded, listed and deleted, and where transcripts are written."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ TEXT = b"the words of a page"
 
 
 def answer(device: str = "phone", body: bytes = TEXT, form: transcripts.Sent = "text") -> str:
-    """Takes a page, brings its transcript, gives its name."""
+    """Leases a page, sends its transcript, and returns its name."""
     got = queue.lease(device, Abilities(), 60)
     assert got
     transcripts.take(queue.accept(got.id), body, form)
     return got.page.name
 
 
-def test_folders_are_walked_and_known_images_skipped(load: Load, images: Path) -> None:
+def test_folders_are_scanned_and_known_images_are_skipped(load: Load, images: Path) -> None:
     (images / "notes.txt").write_text("no image")
     first = load("b.jpg", "a.TIF", "sub/c d.png")
     second = load("sub/deep/e.png")
@@ -37,7 +37,7 @@ def test_folders_are_walked_and_known_images_skipped(load: Load, images: Path) -
     assert second == {**dict.fromkeys(first, "known"), "sub/deep/e.png": "registered"}
 
 
-def test_what_is_no_image_is_told_and_does_not_stop_the_rest(load: Load, images: Path) -> None:
+def test_other_files_are_reported_and_do_not_stop_the_rest(load: Load, images: Path) -> None:
     (images / "bad.png").write_bytes(b"nothing")
     (images / "cut.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     found = load("good.png")
@@ -47,7 +47,7 @@ def test_what_is_no_image_is_told_and_does_not_stop_the_rest(load: Load, images:
     assert found["cut.png"].startswith("cannot be loaded")
 
 
-def test_links_are_not_followed(load: Load, images: Path, tmp_path: Path) -> None:
+def test_symbolic_links_are_not_followed(load: Load, images: Path, tmp_path: Path) -> None:
     secret = tmp_path / "secret.png"
     Image.new("L", (9, 9)).save(secret)
     (images / "link.png").symlink_to(secret)
@@ -63,7 +63,7 @@ def test_transcripts_mirror_the_folders(load: Load, tmp_path: Path) -> None:
     assert (tmp_path / "transcripts/sub/page 1.txt").read_bytes() == TEXT
 
 
-def test_hocr_is_kept_beside_the_text(load: Load, tmp_path: Path) -> None:
+def test_hocr_is_stored_next_to_the_text(load: Load, tmp_path: Path) -> None:
     load("a.png")
     answer(body=hocr("some words"), form="hocr")
 
@@ -71,7 +71,7 @@ def test_hocr_is_kept_beside_the_text(load: Load, tmp_path: Path) -> None:
     assert "some" in (tmp_path / "transcripts/a.hocr").read_text()
 
 
-def test_images_that_differ_in_their_ending_have_transcripts_of_their_own(
+def test_images_with_different_extensions_have_separate_transcripts(
     load: Load, tmp_path: Path
 ) -> None:
     load("a.jpg", "a.tif")
@@ -85,7 +85,9 @@ def test_images_that_differ_in_their_ending_have_transcripts_of_their_own(
 
 
 @pytest.mark.parametrize("mode", ["P", "LA", "RGBA", "I;16"])
-def test_what_docrs_client_cannot_open_is_converted(load: Load, images: Path, mode: str) -> None:
+def test_formats_that_docrs_client_cannot_open_are_converted(
+    load: Load, images: Path, mode: str
+) -> None:
     load("odd.png", mode=mode)
     got = queue.lease("phone", Abilities(), 60)
     assert got
@@ -96,7 +98,7 @@ def test_what_docrs_client_cannot_open_is_converted(load: Load, images: Path, mo
         assert kept.mode == mode
 
 
-def test_tiff_can_be_handed_out_as_png(load: Load) -> None:
+def test_tiff_can_be_sent_as_png(load: Load) -> None:
     load("a.tif", as_png=True)
 
     got = queue.lease("browser", Abilities(images=frozenset({"image/png"})), 60)
@@ -105,7 +107,7 @@ def test_tiff_can_be_handed_out_as_png(load: Load) -> None:
         assert served.format == "PNG"
 
 
-def test_an_image_is_deleted_once_its_transcript_is_there_if_that_is_wanted(
+def test_an_image_is_deleted_after_its_transcript_is_stored_with_that_option(
     load: Load, images: Path, tmp_path: Path
 ) -> None:
     load("a.png", delete_images=True)
@@ -115,14 +117,14 @@ def test_an_image_is_deleted_once_its_transcript_is_there_if_that_is_wanted(
     assert not (images / "a.png").exists()
 
 
-def test_images_stay_otherwise(load: Load, images: Path) -> None:
+def test_images_are_kept_without_that_option(load: Load, images: Path) -> None:
     load("a.png")
     answer()
 
     assert (images / "a.png").exists()
 
 
-def test_purge_forgets_what_has_transcripts_and_keeps_files(
+def test_purge_forgets_finished_pages_and_keeps_files(
     load: Load, images: Path, tmp_path: Path
 ) -> None:
     load("a.png", "b.png")
@@ -136,7 +138,7 @@ def test_purge_forgets_what_has_transcripts_and_keeps_files(
     assert (tmp_path / "transcripts/a.txt").exists()
 
 
-def test_images_with_transcripts_are_not_read_again_unless_that_is_asked(load: Load) -> None:
+def test_images_with_transcripts_are_only_processed_again_on_request(load: Load) -> None:
     load("a.png", "b.png")
     answer()
     loading.purge(everything=True)
@@ -148,7 +150,7 @@ def test_images_with_transcripts_are_not_read_again_unless_that_is_asked(load: L
     assert found == ["registered", "registered"]
 
 
-def test_copies_in_other_formats_go_with_their_pages(load: Load, images: Path) -> None:
+def test_converted_copies_are_deleted_with_their_pages(load: Load, images: Path) -> None:
     load("odd.png", mode="RGBA")
     copy = collections.get("scans").converted("odd.png")
     assert copy.exists()
@@ -158,7 +160,7 @@ def test_copies_in_other_formats_go_with_their_pages(load: Load, images: Path) -
     assert (images / "odd.png").exists()
 
 
-def test_pages_that_were_set_aside_can_wait_again(load: Load) -> None:
+def test_failed_pages_can_be_queued_again(load: Load) -> None:
     load("a.png")
     for device in ("one", "two", "three"):
         got = queue.lease(device, Abilities(), 60)
@@ -194,15 +196,15 @@ def test_no_name_of_a_page_leads_out_of_its_folder(load: Load, images: Path) -> 
         collection.image("out/passwd")
 
 
-# Read twice
+# Cross-checks
 
 
 def seen(device: str) -> None:
-    """Has a device ask for a page, and get none."""
+    """Requests a page for a device, which gets none."""
     queue.lease(device, Abilities(languages=frozenset()), 60)
 
 
-def test_a_device_that_is_alone_waits_for_nobody_to_check_it(
+def test_a_single_device_needs_no_second_device_for_cross_checks(
     load: Load, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(transcripts, "wants_check", lambda: True)
@@ -212,7 +214,7 @@ def test_a_device_that_is_alone_waits_for_nobody_to_check_it(
     assert queue.counts()["done"] == 1
 
 
-def test_two_devices_that_agree_are_believed(
+def test_two_devices_that_agree_are_trusted(
     load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(transcripts, "wants_check", lambda: True)
@@ -228,7 +230,7 @@ def test_two_devices_that_agree_are_believed(
     assert found == {"one": (1, 0), "two": (1, 0)}
 
 
-def test_where_two_differ_a_third_decides_who_is_believed(
+def test_if_two_devices_differ_a_third_one_decides(
     load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(transcripts, "wants_check", lambda: True)
@@ -243,7 +245,7 @@ def test_where_two_differ_a_third_decides_who_is_believed(
     assert found == {"one": (1, 0), "liar": (1, 1), "three": (1, 0)}
 
 
-# The command line
+# Command line
 
 
 def test_the_manager_loads_lists_and_purges(
@@ -267,7 +269,7 @@ def test_the_manager_loads_lists_and_purges(
     assert main(["swarm", "again"]) == 0
 
 
-def test_the_manager_is_quiet_when_nobody_listens_any_more(load: Load) -> None:
+def test_the_manager_ends_quietly_if_its_output_is_closed(load: Load) -> None:
     load(*(f"{number:04}-{'x' * 100}.png" for number in range(1000)))
     command = [sys.executable, "-m", "ocr_tasks.cli", "swarm", "list"]
     with subprocess.Popen(
@@ -280,6 +282,6 @@ def test_the_manager_is_quiet_when_nobody_listens_any_more(load: Load) -> None:
         assert listing.stderr.read() == b""
 
 
-def test_the_manager_says_what_is_wrong(tmp_path: Path, load: Load) -> None:
+def test_the_manager_reports_errors(tmp_path: Path, load: Load) -> None:
     assert main(["swarm", "load", str(tmp_path / "nowhere")]) == 2
     assert main(["swarm", "load", str(tmp_path), "--name", "../x"]) == 2

@@ -1,4 +1,4 @@
-"""The page queue, on a real Redis: who has which page, whatever devices do."""
+"""The page queue of the swarm, with a real Redis: leases and their transitions."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def answer(got: Lease) -> None:
 
 
 def run_out(*pages: SwarmPage) -> None:
-    """Has the leases of pages run out."""
+    """Expires the leases of pages."""
     for each in pages:
         connection.client().zadd(f"{redis_keys.SWARM}leases", {each.id: 1}, xx=True)
 
@@ -54,21 +54,21 @@ def state(of: SwarmPage) -> str | None:
     return queue.state(of.id).get("state")
 
 
-def test_pages_are_handed_out_in_the_order_of_their_coming_each_to_one_device() -> None:
+def test_pages_are_leased_in_order_each_to_one_device() -> None:
     queue.put([page("a.png"), page("b.png")])
 
     assert [lease("one").page.name, lease("two").page.name] == ["a.png", "b.png"]
     assert queue.lease("three", ANY, 60) is None
 
 
-def test_known_pages_are_skipped_whatever_has_become_of_them() -> None:
+def test_known_pages_are_skipped_in_any_state() -> None:
     assert queue.put([page()]) == [True]
     assert queue.put([page()]) == [False]
     answer(lease())
     assert queue.put([page(), page("b.png")]) == [False, True]
 
 
-def test_a_page_that_is_answered_is_done() -> None:
+def test_a_page_with_a_transcript_is_finished() -> None:
     queue.put([page()])
     answer(lease())
 
@@ -77,7 +77,7 @@ def test_a_page_that_is_answered_is_done() -> None:
     assert queue.lease("other", ANY, 60) is None
 
 
-def test_a_page_whose_lease_runs_out_waits_in_its_old_place() -> None:
+def test_a_page_whose_lease_expires_keeps_its_position() -> None:
     queue.put([page("a.png"), page("b.png")])
     lease("gone")
     run_out(page("a.png"))
@@ -87,7 +87,7 @@ def test_a_page_whose_lease_runs_out_waits_in_its_old_place() -> None:
     assert (device.name, device.expired, device.open) == ("gone", 1, 0)
 
 
-def test_a_lease_that_is_renewed_does_not_run_out() -> None:
+def test_a_renewed_lease_does_not_expire() -> None:
     queue.put([page()])
     got = lease(seconds=60)
     run_out(page())
@@ -96,7 +96,7 @@ def test_a_lease_that_is_renewed_does_not_run_out() -> None:
     assert queue.lease("other", ANY, 60) is None
 
 
-def test_a_page_that_is_released_waits_and_has_not_failed() -> None:
+def test_a_released_page_waits_and_has_not_failed() -> None:
     queue.put([page()])
     for _ in range(5):
         queue.release(lease().id)
@@ -105,7 +105,7 @@ def test_a_page_that_is_released_waits_and_has_not_failed() -> None:
     assert queue.state(page().id)["failures"] == "0"
 
 
-def test_a_page_that_fails_three_devices_is_set_aside_with_the_reasons() -> None:
+def test_a_page_that_three_devices_failed_is_set_aside_with_the_reasons() -> None:
     queue.put([page()])
     for device in ("one", "two", "three"):
         queue.fail(lease(device).id, f"too dark for {device}")
@@ -116,7 +116,7 @@ def test_a_page_that_fails_three_devices_is_set_aside_with_the_reasons() -> None
     assert queue.counts()["aside"] == 1
 
 
-def test_a_device_does_not_get_a_page_again_that_it_could_not_read() -> None:
+def test_a_device_does_not_get_a_page_again_that_it_failed() -> None:
     queue.put([page("a.png"), page("b.png")])
     queue.fail(lease("one").id, "too dark")
 
@@ -124,7 +124,7 @@ def test_a_device_does_not_get_a_page_again_that_it_could_not_read() -> None:
     assert lease("two").page.name == "a.png"
 
 
-def test_devices_that_never_answer_have_a_page_set_aside() -> None:
+def test_a_page_is_set_aside_if_devices_never_respond() -> None:
     queue.put([page()])
     for number in range(3):
         lease(f"silent {number}")
@@ -135,7 +135,7 @@ def test_devices_that_never_answer_have_a_page_set_aside() -> None:
     assert "silent 1" in queue.state(page().id)["reason:2"]
 
 
-def test_a_late_transcript_is_taken_where_no_other_came() -> None:
+def test_a_late_transcript_is_accepted_if_there_is_no_other() -> None:
     queue.put([page()])
     late = lease("late")
     run_out(page())
@@ -148,7 +148,7 @@ def test_a_late_transcript_is_taken_where_no_other_came() -> None:
     assert devices.latest()[0].open == 0
 
 
-def test_a_late_transcript_is_refused_without_harm_where_another_came() -> None:
+def test_a_late_transcript_is_refused_if_there_is_another() -> None:
     queue.put([page()])
     late = lease("late")
     run_out(page())
@@ -159,7 +159,7 @@ def test_a_late_transcript_is_refused_without_harm_where_another_came() -> None:
     assert state(page()) == "done"
 
 
-def test_a_late_transcript_brings_a_page_back_that_was_set_aside() -> None:
+def test_a_late_transcript_finishes_a_page_that_was_set_aside() -> None:
     queue.put([page()])
     late = lease("late")
     run_out(page())
@@ -180,7 +180,7 @@ def test_the_same_transcript_twice_is_no_error() -> None:
     assert queue.accept(got.id).page is None
 
 
-def test_while_a_transcript_is_stored_no_other_is_taken() -> None:
+def test_while_a_transcript_is_stored_no_other_is_accepted() -> None:
     queue.put([page()])
     slow = lease("slow")
     run_out(page())
@@ -193,7 +193,7 @@ def test_while_a_transcript_is_stored_no_other_is_taken() -> None:
     assert state(page()) == "done"
 
 
-def test_a_server_that_dies_while_it_stores_does_not_keep_the_page() -> None:
+def test_a_server_that_dies_while_storing_does_not_block_the_page() -> None:
     queue.put([page()])
     dead = queue.accept(lease("one").id)
     run_out(page())
@@ -205,13 +205,13 @@ def test_a_server_that_dies_while_it_stores_does_not_keep_the_page() -> None:
 
 
 @pytest.mark.parametrize("bad", ["", "x", "../../etc/passwd", "0" * 32, f"{'0' * 32}-{'0' * 31}g"])
-def test_what_is_no_lease_is_unknown(bad: str) -> None:
+def test_an_invalid_lease_is_unknown(bad: str) -> None:
     for use in (queue.accept, queue.find, queue.release):
         with pytest.raises(errors.LeaseUnknown):
             use(bad)
 
 
-def test_a_lease_that_was_made_up_is_unknown() -> None:
+def test_an_invented_lease_is_unknown() -> None:
     queue.put([page()])
     lease()
     forged = f"{page().id}-{'0' * 32}"
@@ -221,7 +221,7 @@ def test_a_lease_that_was_made_up_is_unknown() -> None:
             use(forged)
 
 
-def test_a_lease_of_a_page_that_is_gone_says_so() -> None:
+def test_a_lease_of_a_deleted_page_is_reported_as_such() -> None:
     queue.put([page()])
     got = lease()
     queue.remove(page().id)
@@ -231,7 +231,7 @@ def test_a_lease_of_a_page_that_is_gone_says_so() -> None:
             use(got.id)
 
 
-def test_a_device_has_no_more_pages_than_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_pages_per_device_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OCR_SWARM_LEASES_MAX", "2")
     settings.get.cache_clear()
     queue.put([page(f"{number}.png") for number in range(5)])
@@ -256,13 +256,13 @@ def test_a_device_has_no_more_pages_than_it_may(monkeypatch: pytest.MonkeyPatch)
         (Abilities(formats=frozenset({"hocr"})), True),
     ],
 )
-def test_a_device_gets_what_it_can_read(abilities: Abilities, fits: bool) -> None:
+def test_a_device_gets_pages_that_it_can_process(abilities: Abilities, fits: bool) -> None:
     queue.put([page(languages=("deu", "eng"))])
 
     assert (queue.lease("phone", abilities, 60) is not None) == fits
 
 
-def test_a_device_that_cannot_say_where_words_are_gets_no_pages_of_jobs() -> None:
+def test_a_device_without_word_positions_gets_no_pages_of_jobs() -> None:
     queue.keep_batch("run")
     queue.put([job_page()])
 
@@ -270,7 +270,7 @@ def test_a_device_that_cannot_say_where_words_are_gets_no_pages_of_jobs() -> Non
     assert queue.lease("phone", Abilities(formats=frozenset({"hocr"})), 60)
 
 
-def test_pages_of_jobs_go_first() -> None:
+def test_pages_of_jobs_come_first() -> None:
     queue.put([page()])
     queue.keep_batch("run")
     queue.put([job_page()])
@@ -278,7 +278,7 @@ def test_pages_of_jobs_go_first() -> None:
     assert lease().page.job_id == "job"
 
 
-def test_of_several_collections_the_page_that_waits_longest_goes_first() -> None:
+def test_the_page_that_has_waited_longest_comes_first_among_collections() -> None:
     queue.put([page("first.tif", media_type="image/tiff")])
     queue.put([page("second.jpg", media_type="image/jpeg")])
     queue.put([page("third.tif", media_type="image/tiff")])
@@ -286,7 +286,7 @@ def test_of_several_collections_the_page_that_waits_longest_goes_first() -> None
     assert [lease().page.name for _ in range(3)] == ["first.tif", "second.jpg", "third.tif"]
 
 
-def test_pages_that_no_job_wants_any_more_are_handed_to_nobody() -> None:
+def test_pages_that_no_job_needs_any_more_are_not_leased() -> None:
     queue.keep_batch("run")
     queue.put([job_page(1), job_page(2), job_page(3)])
     got = lease()
@@ -300,7 +300,7 @@ def test_pages_that_no_job_wants_any_more_are_handed_to_nobody() -> None:
     assert list(connection.client().scan_iter(f"{redis_keys.SWARM}page:*")) == []
 
 
-def test_a_job_hears_what_has_become_of_its_pages() -> None:
+def test_a_job_is_notified_of_the_state_of_its_pages() -> None:
     queue.keep_batch("run")
     queue.put([job_page(1), job_page(2)])
     answer(lease("good"))
@@ -312,7 +312,7 @@ def test_a_job_hears_what_has_become_of_its_pages() -> None:
     assert queue.wait_for_result(job_page(1), 0.1) is None
 
 
-def test_a_page_can_be_withdrawn_unless_its_transcript_is_coming() -> None:
+def test_a_page_can_be_withdrawn_unless_its_transcript_is_being_stored() -> None:
     queue.keep_batch("run")
     queue.put([job_page(1), job_page(2)])
     queue.accept(lease().id)
@@ -322,7 +322,7 @@ def test_a_page_can_be_withdrawn_unless_its_transcript_is_coming() -> None:
     assert queue.remove(job_page(2).id)
 
 
-def test_a_transcript_that_is_not_stored_after_all_holds_up_nobody() -> None:
+def test_a_transcript_that_is_not_stored_in_the_end_blocks_nothing() -> None:
     queue.keep_batch("run")
     queue.put([job_page(1)])
     bad = queue.accept(lease("bad").id)
@@ -332,7 +332,7 @@ def test_a_transcript_that_is_not_stored_after_all_holds_up_nobody() -> None:
     assert queue.remove(job_page(1).id)
 
 
-def test_a_page_that_is_to_be_read_twice_goes_to_another_device() -> None:
+def test_a_page_for_a_cross_check_goes_to_another_device() -> None:
     queue.put([page()])
     queue.finish(queue.accept(lease("one").id), again=True)
 
@@ -342,7 +342,7 @@ def test_a_page_that_is_to_be_read_twice_goes_to_another_device() -> None:
     assert state(page()) == "done"
 
 
-def test_fifty_devices_at_once_answer_each_page_once() -> None:
+def test_fifty_concurrent_devices_finish_each_page_once() -> None:
     pages = [page(f"{number:05}.png") for number in range(2000)]
     queue.put(pages)
     answered: Counter[str] = Counter()
@@ -365,7 +365,7 @@ def test_fifty_devices_at_once_answer_each_page_once() -> None:
     assert queue.counts()["done"] == 2000
 
 
-def test_nothing_is_lost_when_redis_is_asked_in_between() -> None:
+def test_a_long_list_of_pages_is_complete() -> None:
     pages = [page(f"{number}.png") for number in range(1200)]
     for start in range(0, 1200, 400):
         queue.put(pages[start : start + 400])
@@ -379,13 +379,13 @@ def test_nothing_is_lost_when_redis_is_asked_in_between() -> None:
 # Devices
 
 
-def test_a_device_is_known_by_who_sends_it_and_a_name_without_tricks() -> None:
+def test_a_device_is_identified_by_its_client_and_a_safe_name() -> None:
     assert devices.name("token/1", "my phone\n\x1b[31m") == "token/1/my phone31m"
     assert devices.name("token/1", "../../x") == "token/1/....x"
     assert devices.name("token/1", "") == "token/1/device"
 
 
-def test_a_device_whose_readings_differ_gets_no_more_pages_until_it_is_forgotten() -> None:
+def test_a_device_with_different_results_gets_no_more_pages_until_it_is_reset() -> None:
     queue.put([page("a.png"), page("b.png")])
     lease("liar")
     devices.check("liar")
@@ -416,5 +416,5 @@ def test_a_device_that_mostly_agrees_stays_trusted() -> None:
         ("a b", "b a", 1),
     ],
 )
-def test_likeness_is_over_words(one: str, other: str, alike: float) -> None:
+def test_similarity_is_computed_with_words(one: str, other: str, alike: float) -> None:
     assert devices.likeness(one, other) == alike

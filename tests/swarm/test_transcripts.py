@@ -1,4 +1,4 @@
-"""What devices send is looked into and cleaned."""
+"""Checking and cleaning of devices' transcripts."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ PAGE = SwarmPage("image/png", 100, 50, 300.0, ("eng",), "text", "scans", "a.png"
 JOB_PAGE = SwarmPage("image/png", 100, 50, 300.0, ("eng",), "hocr", job_id="j", run="r", number=1)
 
 
-def test_text_is_decoded_whatever_it_is() -> None:
+def test_text_is_decoded_in_any_encoding() -> None:
     assert transcripts.read(PAGE, "Aufklärung".encode(), "text").text == "Aufklärung"
     assert transcripts.read(PAGE, b"caf\xe9", "text").text == "caf\N{REPLACEMENT CHARACTER}"
     assert transcripts.read(PAGE, b"", "text").text == ""
 
 
-def test_text_has_no_characters_that_control_something() -> None:
+def test_text_has_no_control_characters() -> None:
     sent = "a\x00b\x1b[31mc\u202ed\r\ne\rf\u2066g\x9b\f"
 
     assert transcripts.clean(sent) == "ab[31mcd\ne\nfg\n"
 
 
-def test_joiners_that_scripts_need_stay() -> None:
+def test_joiners_that_scripts_need_are_preserved() -> None:
     persian = "می\u200cخواهم"
 
     assert transcripts.clean(persian) == persian
 
 
-def test_hocr_gives_text_and_places() -> None:
+def test_hocr_contains_text_and_positions() -> None:
     found = transcripts.read(JOB_PAGE, hocr("good words"), "hocr")
 
     assert found.text == "good words"
@@ -41,7 +41,7 @@ def test_hocr_gives_text_and_places() -> None:
     assert "bbox 1 1 9 9" in found.hocr
 
 
-def test_nothing_of_a_device_but_words_and_boxes_comes_through() -> None:
+def test_only_words_and_boxes_of_a_device_are_used() -> None:
     sent = hocr("fine").replace(
         b"<body>", b'<body onload="alert(1)"><script>alert(2)</script><style>x</style>'
     )
@@ -69,12 +69,12 @@ def test_nothing_of_a_device_but_words_and_boxes_comes_through() -> None:
         b"\xff\xfe\x00\x00",
     ],
 )
-def test_what_is_no_hocr_of_the_page_is_refused(body: bytes) -> None:
+def test_other_html_is_refused(body: bytes) -> None:
     with pytest.raises(errors.TranscriptInvalid):
         transcripts.read(JOB_PAGE, body, "hocr")
 
 
-def test_boxes_outside_the_page_are_cut_to_it() -> None:
+def test_boxes_are_clipped_to_the_page() -> None:
     sent = hocr("far").replace(b"bbox 1 1 9 9; x_wconf", b"bbox -5 -5 9999 9999; x_wconf")
     found = transcripts.read(JOB_PAGE, sent, "hocr")
 
@@ -93,7 +93,7 @@ ALTO = (
 )
 
 
-def test_alto_is_as_good_as_hocr() -> None:
+def test_alto_is_accepted_like_hocr() -> None:
     found = transcripts.read(JOB_PAGE, ALTO.encode(), "alto")
 
     assert found.text == "good words"
@@ -116,12 +116,12 @@ def test_alto_is_as_good_as_hocr() -> None:
         '<!DOCTYPE x [<!ENTITY e "x">]>' + ALTO,
     ],
 )
-def test_what_is_no_alto_of_the_page_is_refused(body: str) -> None:
+def test_invalid_alto_is_refused(body: str) -> None:
     with pytest.raises(errors.TranscriptInvalid):
         transcripts.read(JOB_PAGE, body.encode(), "alto")
 
 
-def test_areas_in_areas_are_refused_before_they_are_walked() -> None:
+def test_nested_areas_are_refused_before_they_are_traversed() -> None:
     word = '<span class="ocrx_word" title="bbox 1 1 9 9">x</span>'
     deep = word * 1000
     for kind in ("ocr_line", "ocr_par", "ocr_carea"):
@@ -133,12 +133,14 @@ def test_areas_in_areas_are_refused_before_they_are_walked() -> None:
         transcripts.read(JOB_PAGE, page.encode(), "hocr")
 
 
-def test_text_alone_is_not_enough_where_places_are_wanted() -> None:
+def test_plain_text_is_not_sufficient_if_positions_are_needed() -> None:
     with pytest.raises(errors.TranscriptInvalid, match="hOCR"):
         transcripts.read(JOB_PAGE, b"words", "text")
 
 
-def test_what_is_longer_than_a_page_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_transcript_over_the_size_limit_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("OCR_SWARM_TRANSCRIPT_BYTES", "2000")
     settings.get.cache_clear()
 

@@ -1,4 +1,4 @@
-"""Applications with other settings, in this process."""
+"""Fixtures with applications of other settings, in this process."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from web.app import create_app
 
 Configure = Callable[..., FlaskClient]
 
-#: Settings that an application asks for with each request.
+#: Settings that an application gets for each request.
 _OF_EACH_TEST = {"data_dir", "redis_url"}
 
 _made: dict[str, Flask] = {}
 
 
 def application() -> Flask:
-    """An application with the present settings; the same one for the same settings."""
+    """Returns an application with the current settings; it is cached by its settings."""
     chosen = settings.get().model_dump_json(exclude=_OF_EACH_TEST)
     if chosen not in _made:
         _made[chosen] = create_app()
@@ -29,7 +29,7 @@ def application() -> Flask:
 
 @pytest.fixture
 def configure(monkeypatch: pytest.MonkeyPatch) -> Configure:
-    """Gives a client of an application with these settings."""
+    """Returns a function that creates a client of an application with the given settings."""
 
     def make(**changed: str) -> FlaskClient:
         for name, value in changed.items():

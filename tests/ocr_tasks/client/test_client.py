@@ -1,4 +1,4 @@
-"""The client against a server that behaves badly, over real sockets; both kinds of client."""
+"""Tests of both Python clients against a misbehaving server, over real sockets."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Ask = Callable[..., Any]
 
 @pytest.fixture(params=["sync", "async"])
 def ask(request: pytest.FixtureRequest, server: Server) -> Ask:
-    """Calls a method of a client of the server; what iterates comes as a list."""
+    """Calls a method of a client of the server; returns iterators as lists."""
 
     def with_threads(method: str, *given: Any, patience: float = 30, **named: Any) -> Any:
         with Client(server.url, patience=patience, verify=False) as client:
@@ -53,10 +53,10 @@ def ask(request: pytest.FixtureRequest, server: Server) -> Ask:
     return with_threads if request.param == "sync" else with_asyncio
 
 
-# Requests that are sent again
+# Repeated requests
 
 
-def test_an_upload_that_is_lost_is_sent_again_whole_under_the_same_key(
+def test_a_lost_upload_is_sent_again_in_full_with_the_same_key(
     server: Server, ask: Ask, tmp_path: Path
 ) -> None:
     (tmp_path / "scan.pdf").write_bytes(b"%PDF " + os.urandom(300_000))
@@ -74,7 +74,7 @@ def test_an_upload_that_is_lost_is_sent_again_whole_under_the_same_key(
         assert b'name="title"' not in request.body
 
 
-def test_each_upload_has_a_key_of_its_own_or_the_one_it_is_given(server: Server, ask: Ask) -> None:
+def test_each_upload_has_its_own_key_or_the_given_one(server: Server, ask: Ask) -> None:
     server.script = [answers(202, JOB)] * 3
 
     ask("submit", b"%PDF", ("scan.png", io.BytesIO(b"png")))
@@ -88,7 +88,7 @@ def test_each_upload_has_a_key_of_its_own_or_the_one_it_is_given(server: Server,
     assert b'filename="scan.png"' in server.got[0].body
 
 
-def test_a_stream_that_can_be_read_once_is_sent_once(server: Server, ask: Ask) -> None:
+def test_a_stream_that_can_be_read_only_once_is_sent_only_once(server: Server, ask: Ask) -> None:
     def piped() -> io.BufferedReader:
         end, start = os.pipe()
         os.write(start, b"%PDF from a pipe")
@@ -107,16 +107,14 @@ def test_a_stream_that_can_be_read_once_is_sent_once(server: Server, ask: Ask) -
 
 
 @pytest.mark.parametrize("status", [429, 503])
-def test_a_server_without_room_is_asked_again(server: Server, ask: Ask, status: int) -> None:
+def test_a_full_server_is_asked_again(server: Server, ask: Ask, status: int) -> None:
     server.script = [refuses(status, "full", Retry_After="0"), answers(200, DONE)]
 
     assert ask("job", "j1").succeeded
     assert len(server.got) == 2
 
 
-def test_who_is_to_wait_longer_than_there_is_patience_is_told_at_once(
-    server: Server, ask: Ask
-) -> None:
+def test_a_retry_after_longer_than_the_timeout_fails_at_once(server: Server, ask: Ask) -> None:
     server.script = [refuses(429, "limit_reached", Retry_After="86400")]
 
     with pytest.raises(ApiError) as refused:
@@ -126,7 +124,7 @@ def test_who_is_to_wait_longer_than_there_is_patience_is_told_at_once(
     assert refused.value.retryable
 
 
-def test_a_refusal_says_what_to_do_and_is_not_asked_again(server: Server, ask: Ask) -> None:
+def test_a_refusal_contains_advice_and_is_not_retried(server: Server, ask: Ask) -> None:
     server.script = [refuses(422, "pdf_encrypted")]
 
     with pytest.raises(ApiError) as refused:
@@ -142,7 +140,7 @@ def test_a_refusal_says_what_to_do_and_is_not_asked_again(server: Server, ask: A
     assert len(server.got) == 1
 
 
-def test_an_error_page_of_a_proxy_is_an_error_as_well(server: Server, ask: Ask) -> None:
+def test_an_error_page_of_a_proxy_is_an_error(server: Server, ask: Ask) -> None:
     server.script = [answers(502, b"<h1>Bad gateway"), answers(200, DONE)]
     assert ask("job", "j1").succeeded
 
@@ -152,7 +150,7 @@ def test_an_error_page_of_a_proxy_is_an_error_as_well(server: Server, ask: Ask) 
     assert refused.value.code == "unknown"
 
 
-def test_what_is_no_server_of_ours_or_elsewhere_is_said(server: Server, ask: Ask) -> None:
+def test_another_server_and_a_redirect_are_reported(server: Server, ask: Ask) -> None:
     server.script = [answers(200, b"<h1>Welcome"), answers(301, Location="https://ocr.example/")]
 
     with pytest.raises(ApiError, match="not an OCR Tasks server"):
@@ -162,7 +160,7 @@ def test_what_is_no_server_of_ours_or_elsewhere_is_said(server: Server, ask: Ask
 
 
 @pytest.mark.parametrize("what", ["workspace", "upload"])
-def test_a_job_may_be_of_what_the_server_has_but_not_of_nothing(
+def test_a_job_may_have_an_uploaded_file_but_not_zero_files(
     server: Server, ask: Ask, what: str
 ) -> None:
     server.script = [answers(202, JOB)]
@@ -176,7 +174,7 @@ def test_a_job_may_be_of_what_the_server_has_but_not_of_nothing(
     assert got.headers["Content-Type"].startswith("multipart/form-data")
 
 
-def test_a_retry_is_not_sent_twice_unless_nothing_was_done(server: Server, ask: Ask) -> None:
+def test_a_retry_of_a_job_is_only_repeated_if_it_had_no_effect(server: Server, ask: Ask) -> None:
     server.script = [hangs_up]
     with pytest.raises(httpx.TransportError):
         ask("retry", "j1")
@@ -186,7 +184,7 @@ def test_a_retry_is_not_sent_twice_unless_nothing_was_done(server: Server, ask: 
     assert ask("retry", "j1").state == "queued"
 
 
-def test_nobody_there_is_an_error_when_patience_ends(ask: Ask, server: Server) -> None:
+def test_an_unreachable_server_is_an_error_after_the_timeout(ask: Ask, server: Server) -> None:
     with (
         Client(f"http://127.0.0.1:{free_port()}", patience=0.1, verify=False) as client,
         pytest.raises(httpx.ConnectError),
@@ -195,13 +193,13 @@ def test_nobody_there_is_an_error_when_patience_ends(ask: Ask, server: Server) -
     assert not server.got
 
 
-def test_cancelling_what_has_ended_gives_it_as_it_is(server: Server, ask: Ask) -> None:
+def test_cancelling_a_finished_job_returns_it_unchanged(server: Server, ask: Ask) -> None:
     server.script = [refuses(409, "job_ended"), answers(200, DONE)]
 
     assert ask("cancel", "j1").succeeded
 
 
-def test_deleting_succeeds_although_its_first_answer_is_lost(server: Server, ask: Ask) -> None:
+def test_deleting_succeeds_if_the_first_response_is_lost(server: Server, ask: Ask) -> None:
     server.script = [hangs_up, refuses(410, "job_deleted")]
 
     ask("delete", "j1")
@@ -209,7 +207,7 @@ def test_deleting_succeeds_although_its_first_answer_is_lost(server: Server, ask
     assert [request.command for request in server.got] == ["DELETE", "DELETE"]
 
 
-def test_ids_cannot_lead_to_other_addresses(server: Server, ask: Ask) -> None:
+def test_ids_cannot_lead_to_other_urls(server: Server, ask: Ask) -> None:
     server.script = [answers(200, JOB)]
 
     ask("job", "../../metrics?x")
@@ -220,7 +218,7 @@ def test_ids_cannot_lead_to_other_addresses(server: Server, ask: Ask) -> None:
 # Waiting
 
 
-def test_waiting_goes_on_through_lost_connections_and_restarts(server: Server, ask: Ask) -> None:
+def test_waiting_continues_after_lost_connections_and_restarts(server: Server, ask: Ask) -> None:
     running = {**JOB, "state": "running", "progress": {"pages_done": 1, "percent": 50.0}}
     server.script = [
         answers(200, JOB, ETag='"1"'),
@@ -241,7 +239,7 @@ def test_waiting_goes_on_through_lost_connections_and_restarts(server: Server, a
     assert tags == [None, '"1"', '"1"', '"1"', '"2"', '"2"']
 
 
-def test_what_hears_of_progress_may_be_a_coroutine(server: Server) -> None:
+def test_a_progress_callback_may_be_a_coroutine(server: Server) -> None:
     server.script = [answers(200, DONE, ETag='"1"')]
     told: list[Job] = []
 
@@ -257,7 +255,7 @@ def test_what_hears_of_progress_may_be_a_coroutine(server: Server) -> None:
     assert [job.id for job in told] == ["j1"]
 
 
-def test_waiting_may_have_an_end(server: Server, ask: Ask) -> None:
+def test_waiting_may_have_a_timeout(server: Server, ask: Ask) -> None:
     server.script = [answers(200, JOB, ETag='"1"'), answers(304, Retry_After="1")]
 
     with pytest.raises(TimeoutError, match="j1"):
@@ -272,7 +270,7 @@ def event(number: int, job: dict[str, Any]) -> bytes:
 
 
 def stream(content: bytes) -> Step:
-    """A stream that the server ends after this."""
+    """A stream that the server ends after these events."""
 
     def step(request: Request) -> None:
         request.send_response(200)
@@ -284,7 +282,7 @@ def stream(content: bytes) -> Step:
     return step
 
 
-def test_a_broken_stream_goes_on_after_its_last_event(server: Server, ask: Ask) -> None:
+def test_a_broken_stream_resumes_after_its_last_event(server: Server, ask: Ask) -> None:
     half = event(3, {**JOB, "state": "running"})[:-20]
     strange = {**JOB, "state": "running", "input": {"name": "a\u2028b\x85c"}}
     server.script = [
@@ -304,14 +302,14 @@ def test_a_broken_stream_goes_on_after_its_last_event(server: Server, ask: Ask) 
     assert last == [None, "1", "1", "1", "4"]
 
 
-def test_a_stream_that_is_gone_on_with_after_its_end_is_empty(server: Server, ask: Ask) -> None:
+def test_a_stream_that_resumes_after_its_end_is_empty(server: Server, ask: Ask) -> None:
     server.script = [answers(204)]
 
     assert ask("events", "j1", last_event_id="5") == []
     assert server.got[0].headers["Last-Event-ID"] == "5"
 
 
-def test_a_stream_of_no_job_is_refused(server: Server, ask: Ask) -> None:
+def test_a_stream_of_an_unknown_job_is_refused(server: Server, ask: Ask) -> None:
     server.script = [refuses(404, "job_not_found")]
 
     with pytest.raises(ApiError) as refused:
@@ -325,7 +323,7 @@ RESULT = os.urandom(200_000)
 ETAG = f'"{hashlib.sha256(RESULT).hexdigest()}"'
 
 
-def test_a_download_goes_on_where_its_connection_was_lost(
+def test_a_download_resumes_where_its_connection_was_lost(
     server: Server, ask: Ask, tmp_path: Path
 ) -> None:
     def rest(request: Request) -> None:
@@ -347,7 +345,7 @@ def test_a_download_goes_on_where_its_connection_was_lost(
     assert [request.headers.get("If-Range") for request in server.got] == [None, ETAG, ETAG, ETAG]
 
 
-def test_a_result_that_changed_meanwhile_is_fetched_from_its_beginning(
+def test_a_result_that_changed_meanwhile_is_downloaded_from_its_beginning(
     server: Server, ask: Ask, tmp_path: Path
 ) -> None:
     server.script = [
@@ -362,7 +360,7 @@ def test_a_result_that_changed_meanwhile_is_fetched_from_its_beginning(
     assert (tmp_path / "out").read_bytes() == b"before " + RESULT
 
 
-def test_a_result_that_is_not_what_the_server_has_does_not_appear(
+def test_a_result_with_a_wrong_checksum_is_not_saved(
     server: Server, ask: Ask, tmp_path: Path
 ) -> None:
     (tmp_path / "out.pdf").write_bytes(b"what was there")
@@ -375,7 +373,7 @@ def test_a_result_that_is_not_what_the_server_has_does_not_appear(
     assert [path.name for path in tmp_path.iterdir()] == ["out.pdf"]
 
 
-def test_a_part_that_does_not_follow_is_refused(server: Server, ask: Ask, tmp_path: Path) -> None:
+def test_a_range_that_does_not_follow_is_refused(server: Server, ask: Ask, tmp_path: Path) -> None:
     server.script = [
         breaks_off(RESULT, 100_000, ETag=ETAG),
         answers(206, RESULT[7:], ETag=ETAG, Content_Range=f"bytes 7-{len(RESULT) - 1}/200000"),
@@ -385,7 +383,7 @@ def test_a_part_that_does_not_follow_is_refused(server: Server, ask: Ask, tmp_pa
         ask("download", "j1", "pdf", tmp_path / "out.pdf")
 
 
-def test_a_result_that_is_not_there_is_an_error_and_no_file(
+def test_a_missing_result_is_an_error_and_creates_no_file(
     server: Server, ask: Ask, tmp_path: Path
 ) -> None:
     server.script = [refuses(409, "job_not_finished")]
@@ -398,7 +396,7 @@ def test_a_result_that_is_not_there_is_an_error_and_no_file(
 # Lists and data
 
 
-def test_the_list_of_jobs_goes_on_page_by_page(server: Server, ask: Ask) -> None:
+def test_the_list_of_jobs_is_fetched_page_by_page(server: Server, ask: Ask) -> None:
     rows = [{**JOB, "id": f"j{number}"} for number in range(3)]
     server.script = [
         answers(200, {"jobs": rows[:2], "next": "/v1/jobs?cursor=abc"}),
@@ -410,7 +408,7 @@ def test_the_list_of_jobs_goes_on_page_by_page(server: Server, ask: Ask) -> None
     assert server.got[1].path == "/v1/jobs?cursor=abc"
 
 
-def test_what_a_newer_or_older_server_tells_is_taken() -> None:
+def test_responses_of_newer_and_older_servers_are_accepted() -> None:
     told = {
         "id": "j1",
         "state": "pondering",
@@ -436,10 +434,10 @@ def test_client_and_server_know_the_same_results() -> None:
     assert {name: row[2] for name, row in layout.ARTIFACTS.items()} == models.ENDINGS
 
 
-# Tokens and pauses
+# Tokens and delays
 
 
-def test_the_token_is_a_parameter_or_in_the_environment_or_in_a_secret_file(
+def test_the_token_is_a_parameter_or_an_environment_variable_or_a_secret_file(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.script = [answers(200, JOB)] * 4
@@ -461,17 +459,17 @@ def test_the_token_is_a_parameter_or_in_the_environment_or_in_a_secret_file(
     assert sent == [None, "Bearer from-file", "Bearer from-environment", "Bearer given"]
 
 
-def test_pauses_are_as_long_as_the_server_wants_but_not_the_same_for_all() -> None:
+def test_delays_follow_retry_after_with_jitter() -> None:
     wanted = {Retries(1e9).next_pause(ApiError(503, {}, 10)) for _ in range(20)}
 
     assert min(wanted) >= 10
     assert max(wanted) < 20
     assert len(wanted) > 1
-    # A year is not waited for in one go.
+    # A delay of a year is limited.
     assert Retries(1e9).next_pause(ApiError(503, {}, 365 * 86400)) <= 1.5 * retries._LONGEST_PAUSE
 
 
-def test_a_header_of_when_to_come_back_is_seconds_or_a_date() -> None:
+def test_retry_after_is_seconds_or_a_date() -> None:
     soon = format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)
 
     assert parse_retry_after("120") == 120

@@ -1,4 +1,4 @@
-"""Folders of documents: what is found, remembered and moved; the server is not needed for that."""
+"""Folders of documents: finding, remembering and moving files, mostly without a server."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.unsteady import Request, Server, hangs_up, refuses
 
 @pytest.fixture(params=["links", "no links"])
 def links(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a disk, and as on a share that knows no links."""
+    """Runs a test on a file system with hard links, and on one without."""
 
     def refuse(*args: object) -> None:
         raise OSError(errno.EPERM, "Operation not permitted")
@@ -38,7 +38,7 @@ def links(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.usefixtures("links")
-def test_a_file_that_is_moved_never_replaces_another(tmp_path: Path) -> None:
+def test_a_moved_file_never_replaces_another(tmp_path: Path) -> None:
     for text in ("first", "second", "third"):
         (tmp_path / "scan.pdf").write_text(text)
         moving.move(tmp_path / "scan.pdf", tmp_path / "deep" / "archive" / "scan.pdf")
@@ -84,7 +84,7 @@ def test_a_file_can_be_moved_to_another_file_system(tmp_path: Path) -> None:
 # Finding
 
 
-def test_documents_are_found_with_their_places_and_nothing_else(tmp_path: Path) -> None:
+def test_documents_are_found_with_their_relative_paths_and_nothing_else_is(tmp_path: Path) -> None:
     for name in (
         *("a.pdf", "B.TIFF", "deep/deeper/c.jpeg", "out/result.pdf"),
         *(".hidden.pdf", "~$a.pdf", "a.pdf.part", "notes.txt", "@eaDir/a.jpg", ".git/a.png"),
@@ -100,7 +100,7 @@ def test_documents_are_found_with_their_places_and_nothing_else(tmp_path: Path) 
     assert sorted(places) == ["B.TIFF", "a.pdf", "deep/deeper/c.jpeg"]
 
 
-def test_a_pdf_without_its_end_and_an_empty_file_are_not_finished(tmp_path: Path) -> None:
+def test_a_pdf_without_its_end_and_an_empty_file_are_unfinished(tmp_path: Path) -> None:
     for name, content, finished in (
         ("whole.pdf", b"%PDF-1.7 ... %%EOF\n", True),
         ("trailing.pdf", b"%PDF-1.7 ... %%EOF\n" + b"\0" * 1000, True),
@@ -117,7 +117,7 @@ def test_a_pdf_without_its_end_and_an_empty_file_are_not_finished(tmp_path: Path
 ENTRY = Entry("deep/scan.pdf", Stamp(7, 123456789), "ab" * 32, "wish")
 
 
-def test_an_entry_is_remembered_until_it_is_forgotten(tmp_path: Path) -> None:
+def test_an_entry_is_kept_until_it_is_deleted(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "ledger")
     assert ledger.read(ENTRY.name) is None
     assert list(ledger.all()) == []
@@ -134,7 +134,7 @@ def test_an_entry_is_remembered_until_it_is_forgotten(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"name": "a"}', '{"name": 1, "stamp": {}}'])
-def test_an_entry_that_is_broken_counts_as_none(tmp_path: Path, content: str) -> None:
+def test_a_broken_entry_counts_as_missing(tmp_path: Path, content: str) -> None:
     ledger = Ledger(tmp_path)
     ledger.write(ENTRY)
     next(tmp_path.glob("*.json")).write_text(content)
@@ -143,7 +143,7 @@ def test_an_entry_that_is_broken_counts_as_none(tmp_path: Path, content: str) ->
     assert list(ledger.all()) == []
 
 
-# What is not begun with
+# Invalid command lines
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_an_entry_that_is_broken_counts_as_none(tmp_path: Path, content: str) ->
         (["watch", ".", "out", "--archive", "."], "IN must not be the same folder"),
     ],
 )
-def test_a_wrong_command_line_says_what_is_wrong(
+def test_an_invalid_command_line_is_reported(
     words: list[str],
     reason: str,
     tmp_path: Path,
@@ -173,7 +173,7 @@ def test_a_wrong_command_line_says_what_is_wrong(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_server_that_was_never_there_is_said_at_once(tmp_path: Path) -> None:
+def test_a_server_that_was_never_reachable_is_reported_at_once(tmp_path: Path) -> None:
     url = f"http://127.0.0.1:{free_port()}"
     command = [sys.executable, "-m", "ocr_tasks.cli", "submit", __file__, "-o", tmp_path]
 
@@ -183,14 +183,14 @@ def test_a_server_that_was_never_there_is_said_at_once(tmp_path: Path) -> None:
     assert f"no OCR Tasks server responds at {url}" in ran.stderr
 
 
-def test_a_folder_that_is_not_there_yet_is_no_wrong_command_line(
+def test_a_missing_folder_is_not_an_invalid_command_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main(["watch", str(tmp_path / "none"), str(tmp_path / "out")]) == UNAVAILABLE
     assert "none cannot be read: No such file or directory" in capsys.readouterr().err
 
 
-# Watching, without a server of ours
+# Watching, without a real server
 
 
 def watch_until(
@@ -200,7 +200,10 @@ def watch_until(
     seen: Callable[[list[str]], bool],
     url: str = "",
 ) -> list[str]:
-    """Watches a folder until that can be seen in what is said; without `url` no server is there."""
+    """Watches a folder until `seen(messages)` is true; returns the messages.
+
+    Without `url` there is no server.
+    """
     said: list[str] = []
 
     async def run() -> None:
@@ -225,7 +228,7 @@ def watch_until(
 
 
 def read_before(folder: Path, out: Path) -> None:
-    """Has a document look as if it had been read, and the watcher killed right after."""
+    """Creates the state after a document was processed and the watcher was killed at once."""
     folder.mkdir()
     (folder / "scan.pdf").write_text("scan %%EOF")
     out.mkdir()
@@ -237,7 +240,7 @@ def read_before(folder: Path, out: Path) -> None:
     Ledger(out / "ledger").write(entry)
 
 
-def test_what_was_read_before_a_kill_is_only_moved(tmp_path: Path) -> None:
+def test_what_was_processed_before_a_kill_is_only_moved(tmp_path: Path) -> None:
     folder, out, archive = tmp_path / "in", tmp_path / "out", tmp_path / "archive"
     read_before(folder, out)
 
@@ -248,7 +251,7 @@ def test_what_was_read_before_a_kill_is_only_moved(tmp_path: Path) -> None:
     assert (out / "scan.pdf").read_text() == "result"
 
 
-def test_what_stays_is_known_although_its_date_has_changed(tmp_path: Path) -> None:
+def test_a_kept_document_is_recognized_although_its_date_has_changed(tmp_path: Path) -> None:
     folder, out = tmp_path / "in", tmp_path / "out"
     read_before(folder, out)
     (folder / "scan.pdf").touch()
@@ -262,7 +265,7 @@ def test_what_stays_is_known_although_its_date_has_changed(tmp_path: Path) -> No
     assert (folder / "scan.pdf").exists()
 
 
-def test_a_server_that_is_away_is_said_once(tmp_path: Path, server: Server) -> None:
+def test_an_unreachable_server_is_reported_once(tmp_path: Path, server: Server) -> None:
     folder, out = tmp_path / "in", tmp_path / "out"
     folder.mkdir()
     for name in ("a.pdf", "b.pdf", "c.pdf"):
@@ -276,9 +279,7 @@ def test_a_server_that_is_away_is_said_once(tmp_path: Path, server: Server) -> N
     assert len(list(folder.iterdir())) == 3
 
 
-def test_a_folder_that_is_away_is_said_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_folder_is_reported_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     looks: list[Path] = []
     walk = documents.walk
 
@@ -295,7 +296,7 @@ def test_a_folder_that_is_away_is_said_once(
     assert f"{tmp_path / 'in'} cannot be read" in said[0]
 
 
-def test_a_document_that_was_sent_too_early_is_not_set_aside(
+def test_a_document_that_was_sent_too_early_is_not_marked_as_failed(
     tmp_path: Path, server: Server
 ) -> None:
     folder, out = tmp_path / "in", tmp_path / "out"
@@ -316,7 +317,7 @@ def test_a_document_that_was_sent_too_early_is_not_set_aside(
     assert reason.read_text() == "image_invalid\n\nNo. Go.\n"
 
 
-def test_a_server_by_another_name_is_no_fault_of_the_document(
+def test_a_refused_host_name_is_not_an_error_of_the_document(
     tmp_path: Path, server: Server
 ) -> None:
     folder, out = tmp_path / "in", tmp_path / "out"

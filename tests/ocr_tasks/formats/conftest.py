@@ -1,4 +1,4 @@
-"""Pages to write: one that Tesseract read, and one that means harm."""
+"""Pages to write: one that Tesseract recognized, and one with hostile text."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ DPI = 150
 
 @pytest.fixture(scope="session")
 def tesseract_hocr() -> bytes:
-    """What Tesseract itself wrote of a scanned page, drawn at 150 dpi by pdftoppm."""
+    """Returns Tesseract's own hOCR of a scanned page, rendered at 150 DPI with pdftoppm."""
     return (DATA / "huckleberry-finn-p22.hocr").read_bytes()
 
 
 @pytest.fixture(scope="session")
 def scanned(tesseract_hocr: bytes) -> Page:
-    """The page that Tesseract read."""
+    """The page that Tesseract recognized."""
     return hocr.parse(tesseract_hocr, 1, DPI)
 
 
 @pytest.fixture
 def hostile() -> Page:
-    """Text as nobody would wish it, from a PDF's own text layer: in part without confidence."""
+    """A page with hostile text from a PDF's text layer; some words have no confidence."""
     words = (
         Word("<script>alert('&amp;')</script>", (10, 10, 60, 20), 0.5),
         Word('"]]>', (70, 10, 90, 20), None),
@@ -56,7 +56,7 @@ def hostile() -> Page:
 
 @pytest.fixture
 def hostile_words() -> list[str]:
-    """The hostile page's words as they may be written, without the one that is nothing."""
+    """Returns the hostile page's words as they are written, without the empty one."""
     return [
         "<script>alert('&amp;')</script>",
         '"]]>',

@@ -1,6 +1,7 @@
-"""The rules below are those of ALTO 4.4's schema for the elements that we write.
+"""ALTO output, checked against the rules of ALTO 4.4's schema for the elements that are written.
 
-They are written by hand: the schema itself is under CC BY-SA and not part of this project.
+The rules are written by hand, because the schema is licensed under CC BY-SA and is not part of this
+project.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from ocr_tasks.formats.page import Page
 NAMESPACE = "{http://www.loc.gov/standards/alto/ns-v4#}"
 WHEN = datetime(2026, 11, 20, 22, 30, tzinfo=UTC)
 
-# Children in the schema's order. `?` at most one, `+` one or more, `*` any number.
+# Children in the schema's order: `?` at most one, `+` one or more, `*` any number.
 CHILDREN = {
     "alto": "(Description )?(Layout )",
     "Description": "(MeasurementUnit )(sourceImageInformation )?(Processing )*",
@@ -74,7 +75,7 @@ def _faults(root: etree._Element) -> Iterator[str]:
         if not re.fullmatch(CHILDREN.get(name, ""), children):
             yield f"{name} has the children {children}"
         rules = ATTRIBUTES.get(name, {})
-        # A foreign namespace's attributes (xsi:schemaLocation) are the schema language's own.
+        # Attributes of a foreign namespace (xsi:schemaLocation) belong to the schema language.
         attributes = {str(k): str(v) for k, v in element.attrib.items() if str(k)[0] != "{"}
         for attribute in rules.keys() - OPTIONAL - attributes.keys():
             yield f"{name} lacks {attribute}"
@@ -86,7 +87,7 @@ def _faults(root: etree._Element) -> Iterator[str]:
         yield "ids come twice"
 
 
-def test_a_document_keeps_to_the_schema(scanned: Page, hostile: Page) -> None:
+def test_a_document_follows_the_schema(scanned: Page, hostile: Page) -> None:
     assert list(_faults(_read(scanned, hostile, Page.empty(9, 10, 20, 300), scanned))) == []
 
 
@@ -100,13 +101,13 @@ def test_a_document_keeps_to_the_schema(scanned: Page, hostile: Page) -> None:
         (' CONTENT="', ' TEXT="'),
     ],
 )
-def test_the_rules_notice_a_fault(hostile: Page, right: str, wrong: str) -> None:
+def test_the_rules_detect_an_error(hostile: Page, right: str, wrong: str) -> None:
     written = _write(hostile)
     assert right in written
     assert list(_faults(etree.fromstring(written.replace(right, wrong).encode())))
 
 
-def test_the_description_says_what_was_read_with_what_and_when(hostile: Page) -> None:
+def test_the_description_names_the_source_the_software_and_the_time(hostile: Page) -> None:
     root = etree.fromstring(_write(hostile, file_name="a<b>&]]>\x00.pdf").encode())
     said = {_name(element): element.text for element in root.iter() if not len(element)}
     assert said["MeasurementUnit"] == "pixel"
@@ -115,7 +116,7 @@ def test_the_description_says_what_was_read_with_what_and_when(hostile: Page) ->
     assert (said["softwareName"], said["softwareVersion"]) == ("OCR Tasks", "0.1.0")
 
 
-def test_every_word_is_there_with_its_place_and_confidence(scanned: Page) -> None:
+def test_every_word_has_its_position_and_confidence(scanned: Page) -> None:
     strings = _read(scanned).findall(f".//{NAMESPACE}String")
     assert [s.get("CONTENT") for s in strings] == [word.text for word in scanned.words]
     for string, word in zip(strings, scanned.words, strict=True):
@@ -132,7 +133,7 @@ def test_the_page_has_the_mean_confidence_of_its_words(scanned: Page) -> None:
     assert float(page.get("PC", "")) == pytest.approx(scanned.confidence, abs=0.0001)
 
 
-def test_what_nobody_measured_has_no_confidence(hostile: Page) -> None:
+def test_words_without_a_measured_confidence_have_none(hostile: Page) -> None:
     root = _read(Page.empty(1, 10, 10, 300), hostile)
     page = root.find(f".//{NAMESPACE}Page")
     assert page is not None
@@ -142,12 +143,12 @@ def test_what_nobody_measured_has_no_confidence(hostile: Page) -> None:
     assert strings["😀𐍈"] == "0.9312"
 
 
-def test_hostile_text_comes_back_as_text(hostile: Page, hostile_words: list[str]) -> None:
+def test_hostile_text_is_preserved_as_text(hostile: Page, hostile_words: list[str]) -> None:
     strings = [s.get("CONTENT") for s in _read(hostile).iter(f"{NAMESPACE}String")]
     assert [text for text in strings if text] == hostile_words
 
 
-def test_a_space_fills_the_gap_in_both_directions_of_reading(hostile: Page) -> None:
+def test_a_space_fills_the_gap_in_both_reading_directions(hostile: Page) -> None:
     spaces = [dict(space.attrib) for space in _read(hostile).iter(f"{NAMESPACE}SP")]
     assert (spaces[0]["HPOS"], spaces[0]["WIDTH"]) == ("60", "10")
     assert (spaces[-1]["HPOS"], spaces[-1]["WIDTH"]) == ("140", "10")
@@ -160,7 +161,7 @@ def test_a_baseline_is_two_points_on_the_page(hostile: Page) -> None:
     assert line.get("BASELINE") == "10,17.5 190,17.5"
 
 
-def test_a_document_of_5000_pages_is_written_a_page_at_a_time(hostile: Page) -> None:
+def test_a_document_of_5000_pages_is_written_page_by_page(hostile: Page) -> None:
     taken = 0
 
     def pages() -> Iterator[Page]:

@@ -26,7 +26,7 @@ def _texts(page: Page) -> list[str]:
     return [word.text for word in page.words]
 
 
-def test_every_word_of_tesseract_is_read(tesseract_hocr: bytes, scanned: Page) -> None:
+def test_every_word_of_tesseract_is_parsed(tesseract_hocr: bytes, scanned: Page) -> None:
     assert len(_texts(scanned)) == tesseract_hocr.count(b"'ocrx_word'") > 150
     assert (scanned.width, scanned.height, scanned.dpi) == (800, 981, 150)
     assert scanned.source == "ocr"
@@ -39,7 +39,7 @@ def test_a_caption_is_a_line_like_any_other(tesseract_hocr: bytes, scanned: Page
     assert sum(1 for _ in scanned.lines) == written
 
 
-def test_all_that_tesseract_says_of_a_word_is_read() -> None:
+def test_all_attributes_of_a_word_are_parsed() -> None:
     page = hocr.parse(_hocr(), 3, 300)
     (paragraph,) = page.paragraphs
     (line,) = page.lines
@@ -50,17 +50,17 @@ def test_all_that_tesseract_says_of_a_word_is_read() -> None:
     assert (word.text, word.box, word.confidence) == ("one", (1, 2, 3, 4), 0.93)
 
 
-def test_the_caller_knows_the_resolution_better_than_tesseract() -> None:
+def test_the_given_resolution_overrides_that_of_tesseract() -> None:
     assert hocr.parse(_hocr(), 1, 299.97).dpi == 299.97
     assert hocr.parse(_hocr(), 1, None).dpi == 301
 
 
-def test_without_any_resolution_there_is_no_page() -> None:
+def test_a_page_without_any_resolution_is_refused() -> None:
     with pytest.raises(ValueError, match="resolution"):
         hocr.parse(_hocr(page="bbox 0 0 9 9"), 1, None)
 
 
-def test_text_and_bytes_read_the_same(tesseract_hocr: bytes, scanned: Page) -> None:
+def test_text_and_bytes_are_parsed_alike(tesseract_hocr: bytes, scanned: Page) -> None:
     assert hocr.parse(tesseract_hocr.decode(), 1, 150) == scanned
     assert hocr.parse(b"\xef\xbb\xbf" + tesseract_hocr, 1, 150) == scanned
 
@@ -70,7 +70,7 @@ def test_emphasis_comments_and_line_breaks_are_not_part_of_a_word() -> None:
     assert _texts(hocr.parse(_hocr(word), 1, 300)) == ["o ne"]
 
 
-def test_what_has_no_text_is_left_out() -> None:
+def test_words_without_text_are_left_out() -> None:
     page = hocr.parse(_hocr(WORD.replace("one", " \u00a0 ")), 1, 300)
     assert page.blocks == ()
 
@@ -79,7 +79,7 @@ def test_control_characters_are_dropped() -> None:
     assert _texts(hocr.parse(_hocr(WORD.replace("one", "o\x00n\x07e\x85")), 1, 300)) == ["one"]
 
 
-def test_a_file_name_cannot_pass_for_a_box() -> None:
+def test_a_file_name_is_not_parsed_as_a_box() -> None:
     title = "image &quot;a; bbox 0 0 5 5; scan_res 1 1&quot;; bbox 0 0 100 200; scan_res 300 300"
     page = hocr.parse(_hocr(page=title), 1, None)
     assert (page.width, page.height, page.dpi) == (100, 200, 300)
@@ -93,7 +93,7 @@ def test_a_file_name_cannot_pass_for_a_box() -> None:
         ("50 60 40 30", (50, 60, 50, 60)),
     ],
 )
-def test_a_box_lies_on_the_page(written: str, read: tuple[int, int, int, int]) -> None:
+def test_a_box_is_inside_the_page(written: str, read: tuple[int, int, int, int]) -> None:
     (word,) = hocr.parse(_hocr(WORD.replace("1 2 3 4", written)), 1, 300).words
     assert word.box == read
 
@@ -123,42 +123,42 @@ def test_a_broken_word_is_refused(broken: str) -> None:
 
 
 @pytest.mark.parametrize("nothing", [b"", "", " ", "<html/>", b"\xff\xfe", b"%PDF-1.7"])
-def test_what_is_no_hocr_is_not_taken_for_an_empty_page(nothing: bytes | str) -> None:
+def test_other_html_is_not_an_empty_page(nothing: bytes | str) -> None:
     with pytest.raises(ValueError, match=r"hOCR|utf-8"):
         hocr.parse(nothing, 1, 300)
 
 
-def test_two_pages_are_not_one() -> None:
+def test_two_pages_are_refused() -> None:
     page = "<div class='ocr_page' title='bbox 0 0 1 1'/>"
     with pytest.raises(ValueError, match="2 pages"):
         hocr.parse(f"<html>{page}{page}</html>", 1, 300)
 
 
-def test_a_page_without_extent_is_refused() -> None:
+def test_a_page_without_size_is_refused() -> None:
     with pytest.raises(ValueError, match="0 by 0 pixels"):
         hocr.parse(_hocr(page="bbox 0 0 0 0"), 1, 300)
 
 
-def test_a_word_outside_a_line_is_not_lost_silently() -> None:
+def test_a_word_outside_a_line_is_refused() -> None:
     stray = f"<div class='ocr_page' title='bbox 0 0 9 9'>{WORD}</div>"
     with pytest.raises(ValueError, match="words outside of a line"):
         hocr.parse(stray, 1, 300)
 
 
-def test_entities_that_read_files_are_refused() -> None:
+def test_entities_that_load_files_are_refused() -> None:
     declaration = "<!DOCTYPE html [<!ENTITY xxe SYSTEM 'file:///etc/passwd'>]>"
     with pytest.raises(ValueError, match="entities"):
         hocr.parse(declaration + _hocr(WORD.replace("one", "&xxe;")), 1, 300)
 
 
-def test_entities_that_multiply_are_refused() -> None:
+def test_entities_that_expand_each_other_are_refused() -> None:
     laughs = "".join(f"<!ENTITY l{n + 1} '{f'&l{n};' * 10}'>" for n in range(9))
     declaration = f"<!DOCTYPE html [<!ENTITY l0 'lol'>{laughs}]>"
     with pytest.raises(ValueError, match="entities"):
         hocr.parse(declaration + _hocr(WORD.replace("one", "&l9;")), 1, 300)
 
 
-def test_no_disguise_lets_entities_in() -> None:
+def test_no_encoding_hides_entities() -> None:
     document = "<!DOCTYPE html [<!EN\x00TITY x 'y'>]>" + _hocr(WORD.replace("one", "&x;"))
     with pytest.raises(ValueError, match="entities"):
         hocr.parse(document, 1, 300)
@@ -185,19 +185,19 @@ def test_deep_nesting_is_refused() -> None:
         hocr.parse("<div>" * 5000 + "</div>" * 5000, 1, 300)
 
 
-def test_what_is_written_reads_the_same_again(scanned: Page) -> None:
+def test_written_hocr_can_be_parsed_again(scanned: Page) -> None:
     again = hocr.parse(hocr.page(scanned, "title", "system"), 1, 150)
     assert list(again.lines) == list(scanned.lines)
     assert [p.box for p in again.paragraphs] == [p.box for p in scanned.paragraphs]
 
 
-def test_a_steep_baseline_keeps_all_the_digits_of_tesseract() -> None:
+def test_a_steep_baseline_keeps_all_digits_of_tesseract() -> None:
     page = hocr.parse(_hocr().replace("-0.01 -2", "0.035 -35.141"), 1, 300)
     again = hocr.parse(hocr.page(page, "", ""), 1, 300)
     assert [line.baseline for line in again.lines] == [(0.035, -35.141)]
 
 
-def test_hostile_text_reads_the_same_again(hostile: Page, hostile_words: list[str]) -> None:
+def test_written_hostile_text_can_be_parsed_again(hostile: Page, hostile_words: list[str]) -> None:
     title = "</title><script>\x00"
     written = hocr.page(hostile, title, '"/>')
     again = hocr.parse(written, 7, 72)
@@ -208,7 +208,7 @@ def test_hostile_text_reads_the_same_again(hostile: Page, hostile_words: list[st
     assert written.encode()
 
 
-def test_languages_are_written_as_the_web_writes_them_where_it_can(hostile: Page) -> None:
+def test_languages_are_written_as_bcp_47_tags_where_possible(hostile: Page) -> None:
     written = hocr.page(hostile, "", "")
     assert 'lang="ita_old"' in written
     assert 'lang="he" xml:lang="he" dir="rtl"' in written
@@ -228,7 +228,7 @@ def test_a_document_is_well_formed_and_has_all_its_pages(scanned: Page, hostile:
     assert len(ids) == len(set(ids)) > 400
 
 
-def test_a_document_of_5000_pages_is_written_a_page_at_a_time(hostile: Page) -> None:
+def test_a_document_of_5000_pages_is_written_page_by_page(hostile: Page) -> None:
     taken = 0
 
     def pages() -> Iterator[Page]:

@@ -10,7 +10,7 @@ from ocr_tasks.formats.page import Page
 from ocr_tasks.formats.text import page_text
 
 
-def test_the_document_has_every_word_where_it_stands(scanned: Page) -> None:
+def test_the_document_has_every_word_with_its_position(scanned: Page) -> None:
     read = json.loads("".join(json_words.document([scanned], {"file": "scan.pdf"})))
     assert (read["version"], read["file"]) == (1, "scan.pdf")
     (page,) = read["pages"]
@@ -24,13 +24,13 @@ def test_the_document_has_every_word_where_it_stands(scanned: Page) -> None:
         assert written["box_pt"] == [round(pixels * 72 / 150, 2) for pixels in word.box]
 
 
-def test_a_page_says_its_size_source_and_rotation(hostile: Page) -> None:
+def test_a_page_has_its_size_source_and_rotation(hostile: Page) -> None:
     page = json.loads("".join(json_words.document([hostile], {})))["pages"][0]
     expected = {"page": 7, "width": 200, "height": 100, "dpi": 72.0, "source": "pdf"}
     assert page | expected | {"rotation": 90} == page
 
 
-def test_hostile_text_comes_back_as_text(hostile: Page, hostile_words: list[str]) -> None:
+def test_hostile_text_is_preserved_as_text(hostile: Page, hostile_words: list[str]) -> None:
     written = "".join(json_words.document([hostile], {"title": '"]}\x00'})).encode()
     read = json.loads(written)
     words = [word["text"] for line in read["pages"][0]["lines"] for word in line["words"]]
@@ -57,12 +57,12 @@ def test_the_documents_own_fields_cannot_be_overwritten(name: str) -> None:
         next(json_words.document([], {name: 2}))
 
 
-def test_what_is_no_number_in_json_is_refused() -> None:
+def test_numbers_that_json_does_not_have_are_refused() -> None:
     with pytest.raises(ValueError, match="JSON"):
         next(json_words.document([], {"seconds": float("nan")}))
 
 
-def test_a_document_of_5000_pages_is_written_a_page_at_a_time(hostile: Page) -> None:
+def test_a_document_of_5000_pages_is_written_page_by_page(hostile: Page) -> None:
     taken = 0
 
     def pages() -> Iterator[Page]:

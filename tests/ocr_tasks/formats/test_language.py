@@ -17,12 +17,12 @@ from ocr_tasks.formats.language import bcp47, tesseract
         ("de-AT", "de-AT"),
     ],
 )
-def test_a_language_has_its_name_of_the_web(tesseract: str, tag: str) -> None:
+def test_a_language_has_its_bcp_47_tag(tesseract: str, tag: str) -> None:
     assert bcp47(tesseract) == tag
 
 
 @pytest.mark.parametrize("name", ["eng+deu", "script/Latin", "ita_old", "", 'en"', "en\n", "日本"])
-def test_what_is_no_single_language_has_none(name: str) -> None:
+def test_other_names_have_no_tag(name: str) -> None:
     assert bcp47(name) is None
 
 
@@ -44,10 +44,10 @@ INSTALLED = {"eng", "deu", "frk", "nor", "chi_sim", "chi_tra", "grc", "srp", "sr
         ("deu", "deu"),
     ],
 )
-def test_a_tag_leads_to_the_language_that_is_installed(tag: str, code: str) -> None:
+def test_a_tag_is_mapped_to_the_installed_language(tag: str, code: str) -> None:
     assert tesseract(tag, INSTALLED) == code
 
 
 @pytest.mark.parametrize("tag", ["fr", "fr-FR", "", "../eng", "de_DE", "english", "e", "de-\n"])
-def test_a_tag_that_leads_nowhere_is_none(tag: str) -> None:
+def test_an_unknown_tag_is_mapped_to_nothing(tag: str) -> None:
     assert tesseract(tag, INSTALLED) is None

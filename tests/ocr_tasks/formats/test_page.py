@@ -15,7 +15,7 @@ def _page(*words: Word) -> Page:
     return Page(1, 10, 10, 300.0, (Block(BOX, (paragraph,)),), "ocr")
 
 
-def test_a_page_comes_back_from_json_as_it_was(scanned: Page) -> None:
+def test_a_page_survives_a_round_trip_through_json(scanned: Page) -> None:
     odd = _page(Word("nul\x00 \uffff 😀 שלום", BOX, None), Word("", BOX, 1))
     for page in (scanned, odd, Page.empty(3, 10, 20, 299.97)):
         assert Page.from_json(page.to_json()) == page
@@ -27,17 +27,17 @@ def test_a_stored_page_is_compact(scanned: Page) -> None:
     assert len(stored) < 50 * words
 
 
-def test_the_words_come_in_reading_order(scanned: Page) -> None:
+def test_words_are_in_reading_order(scanned: Page) -> None:
     assert [word.text for word in scanned.words][:4] == ["We", "went", "tip-toeing", "along"]
     assert list(scanned.words) == [word for line in scanned.lines for word in line.words]
 
 
-def test_a_long_word_weighs_more_in_the_confidence_of_a_page() -> None:
+def test_a_long_word_counts_more_in_the_confidence_of_a_page() -> None:
     page = _page(Word("a", BOX, 0.0), Word("abc", BOX, 1.0))
     assert page.confidence == pytest.approx(0.75)
 
 
-def test_words_that_nobody_measured_do_not_count_in_the_confidence() -> None:
+def test_words_without_confidence_do_not_count_in_the_confidence_of_a_page() -> None:
     assert _page(Word("a", BOX, 0.5), Word("b", BOX, None)).confidence == pytest.approx(0.5)
 
 
@@ -79,19 +79,19 @@ def test_pages_count_from_one() -> None:
         ("blocks", [[[0, 0, 1, 1], [[[0, 0, 1, 1], 5, None, []]]]]),
     ],
 )
-def test_what_is_not_a_stored_page_is_refused(field: str, value: Any) -> None:
+def test_invalid_json_of_a_page_is_refused(field: str, value: Any) -> None:
     stored = json.loads(_page().to_json()) | {field: value}
     with pytest.raises(ValueError, match="stored page: "):
         Page.from_json(json.dumps(stored).encode())
 
 
 @pytest.mark.parametrize("data", ["null", "[]", '"page"', "{", ""])
-def test_what_is_no_object_is_no_stored_page(data: str) -> None:
+def test_json_that_is_not_an_object_is_refused(data: str) -> None:
     with pytest.raises(ValueError, match="stored page: "):
         Page.from_json(data.encode())
 
 
-def test_a_page_that_an_earlier_version_stored_is_read() -> None:
+def test_a_page_that_an_earlier_version_stored_can_be_loaded() -> None:
     stored = (
         b'{"number":1,"width":10,"height":10,"dpi":300,"source":"ocr","rotation":0,'
         b'"blocks":[[[0,0,10,10],[[[0,0,10,10],"eng",null,[[[0,0,10,10],[0,-1],'

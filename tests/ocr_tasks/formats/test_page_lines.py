@@ -1,4 +1,4 @@
-"""New words for the lines of a real PAGE document, which else stays as it is."""
+"""New words for the lines of a real PAGE document, the rest of which is preserved."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ MADE = page_xml.Made("ocrd-x", "recognition/text-recognition", "1.0.0", {"a": 1}
 TRUE = (DATA / "kant" / "OCR-D-GT-PAGE" / "PAGE_0017_PAGE.xml").read_bytes()
 SIZE = (1457, 2083)
 
-#: What OCR-D's validators say of a file, but for places, which the original has wrong already.
+#: What OCR-D's validators report about a file, without coordinates, which are already wrong in the
+#: original.
 CORE = """
 import sys
 from ocrd_validators import PageValidator, XsdPageValidator
@@ -53,7 +54,7 @@ def test_a_real_document_with_other_words_is_valid(ocrd_bin: Path, tmp_path: Pat
     assert said.stdout == "0\n"
 
 
-def test_all_but_words_and_text_stays() -> None:
+def test_everything_but_words_and_text_is_preserved() -> None:
     def rest(document: bytes) -> str:
         root = etree.fromstring(document)
         root.attrib.pop("pcGtsId")
@@ -80,7 +81,7 @@ def test_each_line_has_its_words_and_each_region_its_lines() -> None:
     assert len(ids) == len(set(ids))
 
 
-def test_it_says_who_changed_it_and_when() -> None:
+def test_the_metadata_says_which_software_changed_the_document_and_when() -> None:
     root = etree.fromstring(_write(TRUE))
     assert root.get("pcGtsId") == "NEW_1"
     assert root.findtext(f".//{PAGE}LastChange") == "2026-11-20T22:30:00"
@@ -88,7 +89,7 @@ def test_it_says_who_changed_it_and_when() -> None:
     assert item.get("value") == "ocrd-x"
 
 
-def test_words_of_a_line_to_the_left_are_put_down_from_left_to_right() -> None:
+def test_words_of_a_right_to_left_line_are_written_from_left_to_right() -> None:
     original = etree.fromstring(TRUE)
     for line in original.iter(f"{PAGE}TextLine"):
         line.set("readingDirection", "right-to-left")
@@ -99,13 +100,13 @@ def test_words_of_a_line_to_the_left_are_put_down_from_left_to_right() -> None:
     assert line.findtext(f"{PAGE}TextEquiv/{PAGE}Unicode") == "a0 b0"
 
 
-def test_where_nothing_was_read_there_is_no_text() -> None:
+def test_lines_without_recognized_words_have_no_text() -> None:
     root = etree.fromstring(_write(TRUE, [()] * len(Lines(TRUE).polygons)))
     assert root.find(f".//{PAGE}TextEquiv") is None
     assert root.find(f".//{PAGE}Word") is None
 
 
-def test_places_are_whole_pixels() -> None:
+def test_coordinates_are_whole_pixels() -> None:
     document = f'<PcGts xmlns="{PAGE[1:-1]}"><TextLine><Coords points="{{}}"/></TextLine></PcGts>'
     lines = Lines(document.format("1,2 3.6,4 -5,6").encode())
     assert lines.polygons == [[(1, 2), (4, 4), (-5, 6)]]

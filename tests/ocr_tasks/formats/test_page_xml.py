@@ -1,4 +1,4 @@
-"""PAGE-XML against its schema, and against OCR-D's own parser and validator."""
+"""PAGE-XML output, checked with its schema and with OCR-D's own parser and validator."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MADE = page_xml.Made(
     {"languages": 'deu"+<eng>', "dpi": 0, "list": ["a", None]},
 )
 
-#: What OCR-D's own classes find in files, and what its validators say of them.
+#: Prints what OCR-D's own classes parse from files, and what its validators report.
 CORE = """
 import json, sys
 from ocrd_models.ocrd_page import parse
@@ -83,7 +83,7 @@ def _ask_core(ocrd_bin: Path, folder: Path, pages: Sequence[Page]) -> list[dict[
 
 @pytest.fixture
 def crooked() -> Page:
-    """Boxes that lie wrong: empty, outside the page, outside of what they belong to."""
+    """A page with invalid boxes: empty, outside the page, outside their parents."""
     words = (
         Word("empty", (10, 10, 10, 10), 0.5),
         Word("corner", (100, 50, 100, 50), 0.5),
@@ -94,14 +94,14 @@ def crooked() -> Page:
     return Page(1, 100, 50, 300.0, (Block((0, 0, 1, 1), (paragraph,)),), "ocr")
 
 
-def test_a_document_keeps_to_the_schema(
+def test_a_document_follows_the_schema(
     schema: etree.XMLSchema, scanned: Page, hostile: Page, crooked: Page
 ) -> None:
     for page in (scanned, hostile, crooked, Page.empty(9, 10, 20, 300)):
         schema.assertValid(_read(page))
 
 
-def test_core_reads_what_was_written_and_finds_no_fault(
+def test_ocrd_core_parses_the_document_without_errors(
     ocrd_bin: Path,
     tmp_path: Path,
     scanned: Page,
@@ -131,7 +131,7 @@ def test_core_reads_what_was_written_and_finds_no_fault(
     assert last["words"] == last["order"] == []
 
 
-def test_what_nobody_measured_has_no_confidence(hostile: Page) -> None:
+def test_words_without_a_measured_confidence_have_none(hostile: Page) -> None:
     found = {
         element.findtext(f"{NAMESPACE}Unicode"): element.get("conf")
         for element in _read(hostile).iter(f"{NAMESPACE}TextEquiv")
@@ -140,7 +140,7 @@ def test_what_nobody_measured_has_no_confidence(hostile: Page) -> None:
     assert found["😀𐍈"] == "0.9312"
 
 
-def test_a_line_is_as_sure_as_its_words_by_their_length() -> None:
+def test_the_confidence_of_a_line_is_that_of_its_words_weighted_by_length() -> None:
     words = (Word("a", (0, 0, 5, 5), 0.1), Word("bcd", (6, 0, 9, 5), 0.9))
     line = Line((0, 0, 9, 5), None, words)
     page = Page(
@@ -165,18 +165,18 @@ def test_a_baseline_is_two_points_in_the_line(hostile: Page, crooked: Page) -> N
     assert baselines(crooked) == ["10,10 100,10", "0,9 100,9"]
 
 
-def test_times_are_in_utc(hostile: Page) -> None:
+def test_times_are_utc(hostile: Page) -> None:
     local = WHEN.astimezone(timezone(timedelta(hours=-5)))
     document = "".join(page_xml.document(hostile, SOURCE, "a", "b", None, local))
     assert "<Created>2026-11-20T22:30:00</Created>" in document
 
 
-def test_a_document_says_which_images_it_is_about(hostile: Page) -> None:
+def test_a_document_names_its_images(hostile: Page) -> None:
     found = page_xml.read(_write(hostile))
     assert found == page_xml.Source(SOURCE.image, SOURCE.alternatives, regions=2, lines=2)
 
 
-def test_ground_truth_of_an_older_version_is_read() -> None:
+def test_ground_truth_of_an_older_version_is_parsed() -> None:
     found = page_xml.read(
         '<PcGts xmlns="http://schema.primaresearch.org/PAGE/gts/pagecontent/2013-07-15">'
         '<Page imageFilename="a.tif"><TextRegion/></Page></PcGts>'
@@ -196,7 +196,7 @@ def test_ground_truth_of_an_older_version_is_read() -> None:
         ("dewarped", False),
     ],
 )
-def test_an_image_that_was_turned_or_cut_is_not_in_place(features: str, expected: bool) -> None:
+def test_a_rotated_or_cropped_image_does_not_match_the_page(features: str, expected: bool) -> None:
     assert page_xml.Alternative("a.png", features).in_place is expected
 
 
@@ -218,6 +218,6 @@ PAGE = f'<PcGts xmlns="{NAMESPACE[1:-1]}">{{}}</PcGts>'
     ],
     ids=range(8),
 )
-def test_what_is_no_page_is_refused(document: bytes | str) -> None:
+def test_other_xml_is_refused(document: bytes | str) -> None:
     with pytest.raises(ValueError, match=r".+"):
         page_xml.read(document)

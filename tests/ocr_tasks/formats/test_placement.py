@@ -1,4 +1,4 @@
-"""Words back in the image a page was made of, against what Pillow makes of images."""
+"""Mapping words to the original image of a page, checked with rotations by Pillow."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_a_word_is_where_its_ink_is(orientation: int, rotation: int) -> None:
     exif[0x0112] = orientation
     raster = ImageOps.exif_transpose(stored)
     if rotation:
-        # It lay turned to the right by so much, and was turned back to the left.
+        # The page was rotated to the right by this angle, and rotated back to the left.
         raster = raster.transpose(TURNS[rotation])
     raster = raster.resize((raster.width * 3, raster.height * 3), Image.Resampling.NEAREST)
     box = raster.getbbox()
@@ -46,16 +46,16 @@ def test_a_word_is_where_its_ink_is(orientation: int, rotation: int) -> None:
     assert line.baseline == (pytest.approx((0.1, -2 / 3)) if upright else None)
 
 
-def test_what_is_not_a_place_stays(scanned: Page) -> None:
+def test_the_same_size_changes_nothing(scanned: Page) -> None:
     assert in_image(scanned, scanned.width, scanned.height) == scanned
 
 
-def test_each_way_has_its_scale() -> None:
+def test_each_direction_has_its_scale() -> None:
     placed = in_image(_page((10, 10, 20, 30), (100, 100)), 200, 100)
     assert [word.box for word in placed.words] == [(20, 10, 40, 30)]
     assert next(placed.lines).baseline == (0.05, -2.0)
 
 
-def test_a_page_that_was_not_read_gets_its_size() -> None:
+def test_a_page_without_ocr_gets_its_size() -> None:
     placed = in_image(Page.empty(1, 0, 0, 300), 40, 60)
     assert (placed.width, placed.height, placed.blocks) == (40, 60, ())

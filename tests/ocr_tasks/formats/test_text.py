@@ -6,14 +6,14 @@ from ocr_tasks.formats import text
 from ocr_tasks.formats.page import Page
 
 
-def test_lines_stay_lines_and_paragraphs_are_apart(scanned: Page) -> None:
+def test_lines_stay_lines_and_paragraphs_are_separated(scanned: Page) -> None:
     written = text.page_text(scanned)
     assert written.startswith("We went tip-toeing along a path amongst\nthe trees back")
     assert written.count("\n\n") == sum(1 for _ in scanned.paragraphs) - 1
     assert written.split() == [word.text for word in scanned.words]
 
 
-def test_hostile_text_keeps_its_words_and_loses_its_controls(
+def test_hostile_text_keeps_its_words_and_loses_its_control_characters(
     hostile: Page, hostile_words: list[str]
 ) -> None:
     assert text.page_text(hostile) == (
@@ -28,11 +28,11 @@ def test_the_nth_part_is_the_nth_page(scanned: Page, hostile: Page) -> None:
     assert parts[0].endswith("\n")
 
 
-def test_no_pages_are_no_text() -> None:
+def test_zero_pages_have_no_text() -> None:
     assert "".join(text.document([])) == ""
 
 
-def test_a_document_of_5000_pages_is_written_a_page_at_a_time(hostile: Page) -> None:
+def test_a_document_of_5000_pages_is_written_page_by_page(hostile: Page) -> None:
     taken = 0
 
     def pages() -> Iterator[Page]:

@@ -39,7 +39,7 @@ def test_escaped_text_ends_neither_an_element_nor_an_attribute() -> None:
         (10, 2, "10"),
     ],
 )
-def test_a_number_has_no_exponent_and_no_needless_digits(
+def test_a_number_has_no_exponent_and_no_unnecessary_digits(
     value: float, digits: int, expected: str
 ) -> None:
     assert decimal(value, digits) == expected

@@ -1,4 +1,4 @@
-"""ZIP files that are written as they are sent."""
+"""ZIP files that are streamed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def opened(members: list[zipping.Member]) -> zipfile.ZipFile:
     return zipfile.ZipFile(io.BytesIO(b"".join(zipping.stream(members))))
 
 
-def test_what_goes_in_comes_out() -> None:
+def test_members_are_extracted_as_they_were_added() -> None:
     members = [
         member("Übersicht.pdf", b"%PDF-", b"1.7"),
         member("a.txt", b"word " * 1000, packed=True),
@@ -39,7 +39,7 @@ def test_what_goes_in_comes_out() -> None:
     assert packed.getinfo("old.txt").date_time == (1980, 1, 1, 0, 0, 0)
 
 
-def test_nothing_is_held_but_the_piece_on_its_way() -> None:
+def test_only_one_chunk_is_in_memory() -> None:
     asked = 0
 
     def pieces() -> Iterator[bytes]:
@@ -56,7 +56,7 @@ def test_nothing_is_held_but_the_piece_on_its_way() -> None:
     assert asked == 50
 
 
-def test_a_file_that_fails_on_its_way_breaks_the_whole() -> None:
+def test_a_file_that_fails_while_it_is_streamed_breaks_the_zip() -> None:
     def pieces() -> Iterator[bytes]:
         yield b"x" * 10
         raise OSError("the disk is gone")
@@ -68,8 +68,8 @@ def test_a_file_that_fails_on_its_way_breaks_the_whole() -> None:
         next(stream)
 
 
-def test_a_file_of_four_gigabytes_gets_the_wide_form() -> None:
-    """By its size as told, so that the test need not make so many bytes."""
+def test_a_file_of_four_gigabytes_is_written_as_zip64() -> None:
+    """The size is only declared, which avoids writing four gigabytes."""
     small, large = (b"".join(zipping.stream([zipping.Member("a", size, 1.7e9, False, [b"x"])]))
                     for size in (1, 5 << 30))  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Requests that come twice, on a real Redis."""
+"""Repeated requests, with a real Redis."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("service")
 
 
 def send(key: str | None = None, sha256: str = "a", owner: str = "", languages: str = "eng") -> Job:
-    """What the API does with a request."""
+    """Reserves a key and submits a job, like the API."""
     chosen = options.from_dict({"languages": [languages]})
     asked = idempotency.request(owner, key, sha256, chosen.model_dump_json())
     known = lifecycle.find_earlier(asked)
@@ -40,7 +40,7 @@ def folders() -> int:
     return len(list((settings.get().data_dir / "jobs").glob("*/*")))
 
 
-def test_the_same_request_under_the_same_key_is_the_same_job() -> None:
+def test_the_same_request_with_the_same_key_returns_the_same_job() -> None:
     first = send("key")
 
     assert send("key").id == first.id
@@ -48,11 +48,11 @@ def test_the_same_request_under_the_same_key_is_the_same_job() -> None:
     assert folders() == 1
 
 
-def test_without_a_key_it_is_a_new_job() -> None:
+def test_without_a_key_each_request_creates_a_job() -> None:
     assert send().id != send().id
 
 
-def test_another_request_under_the_same_key_is_refused() -> None:
+def test_another_request_with_the_same_key_is_refused() -> None:
     send("key")
 
     for other in ({"sha256": "b"}, {"languages": "deu"}):
@@ -61,11 +61,11 @@ def test_another_request_under_the_same_key_is_refused() -> None:
     assert folders() == 1
 
 
-def test_keys_are_a_clients_own() -> None:
+def test_keys_are_per_client() -> None:
     assert send("key", owner="me").id != send("key", owner="them", sha256="b").id
 
 
-def test_two_requests_at_once_make_one_job(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_concurrent_requests_create_one_job(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lifecycle, "find_earlier", lambda asked: None)
     made: list[str] = []
     threads = [threading.Thread(target=lambda: made.append(send("key").id)) for _ in range(8)]
@@ -79,7 +79,7 @@ def test_two_requests_at_once_make_one_job(monkeypatch: pytest.MonkeyPatch) -> N
     assert folders() == 1
 
 
-def test_a_key_of_a_deleted_job_does_not_bring_it_back() -> None:
+def test_the_key_of_a_deleted_job_creates_no_new_job() -> None:
     lifecycle.delete(send("key").id)
 
     with pytest.raises(errors.JobDeleted):
@@ -87,7 +87,7 @@ def test_a_key_of_a_deleted_job_does_not_bring_it_back() -> None:
 
 
 @pytest.mark.parametrize("key", ["", '""', "x" * 256, "käse", "a\nb"])
-def test_what_is_no_key_is_refused(key: str) -> None:
+def test_an_invalid_key_is_refused(key: str) -> None:
     with pytest.raises(errors.MalformedRequest):
         send(key)
 
@@ -99,7 +99,7 @@ def reusing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("reusing")
-def test_a_document_that_was_read_is_not_read_again() -> None:
+def test_a_finished_document_is_not_processed_again() -> None:
     first = send()
     assert send().id == first.id  # it is waiting
     finish(first)
@@ -111,7 +111,7 @@ def test_a_document_that_was_read_is_not_read_again() -> None:
 
 
 @pytest.mark.usefixtures("reusing")
-def test_a_job_that_went_wrong_is_not_an_answer() -> None:
+def test_an_unsuccessful_job_is_not_reused() -> None:
     first = send()
     lifecycle.cancel(first.id)
     second = send()

@@ -1,4 +1,4 @@
-"""Who has a job, on a real Redis: leases, fencing tokens, takeover, lost messages."""
+"""Leases of jobs on a real Redis: fencing tokens, takeover, lost messages."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("service")
 
 
 def run_out(job_id: str) -> None:
-    """Has the lease of a job run out."""
+    """Expires the lease of a job."""
     connection.client().zadd(keys.LEASES, {job_id: connection.now() - 1}, xx=True)
 
 
@@ -43,7 +43,7 @@ def test_a_job_has_one_worker_at_a_time() -> None:
     assert leases.acquire(job_id, "second", "host:1:3") is None
 
 
-def test_a_job_whose_lease_runs_out_goes_on_elsewhere_and_does_not_go_back() -> None:
+def test_a_job_whose_lease_expires_is_requeued_and_keeps_its_progress() -> None:
     job_id = submit(priority="bulk")
     start = leases.acquire(job_id, "first", "host:1:2")
     assert start is not None
@@ -53,14 +53,14 @@ def test_a_job_whose_lease_runs_out_goes_on_elsewhere_and_does_not_go_back() -> 
 
     job = lifecycle.read(job_id)
     assert (job.state, job.attempt, job.progress.percent) == (State.QUEUED, 2, 60.0)
-    # It has waited once already.
+    # It is first in line, because it has already waited once.
     assert messages("interactive") == 1
     again = leases.acquire(job_id, "second", "host:4:5")
     assert again is not None
     assert (again.percent, again.started_at) == (60.0, start.started_at)
 
 
-def test_a_lease_that_is_renewed_does_not_run_out() -> None:
+def test_a_renewed_lease_does_not_expire() -> None:
     job_id = submit()
     leases.acquire(job_id, "run", "host:1:2")
     run_out(job_id)
@@ -71,7 +71,7 @@ def test_a_lease_that_is_renewed_does_not_run_out() -> None:
     assert lifecycle.read(job_id).state is State.RUNNING
 
 
-def test_nobody_else_can_renew_a_lease() -> None:
+def test_only_the_holder_can_renew_a_lease() -> None:
     job_id = submit()
     leases.acquire(job_id, "run", "host:1:2")
     run_out(job_id)
@@ -82,7 +82,7 @@ def test_nobody_else_can_renew_a_lease() -> None:
     assert lifecycle.read(job_id).state is State.QUEUED
 
 
-def test_a_worker_whose_job_went_to_another_cannot_write() -> None:
+def test_a_worker_that_lost_its_job_cannot_write() -> None:
     job_id = submit()
     start = leases.acquire(job_id, "first", "host:1:2")
     assert start is not None
@@ -102,7 +102,7 @@ def test_a_worker_whose_job_went_to_another_cannot_write() -> None:
     assert lifecycle.read(job_id).state is State.SUCCEEDED
 
 
-def test_the_result_that_celery_writes_after_the_commit_changes_nothing() -> None:
+def test_the_result_that_celery_writes_after_the_final_state_changes_nothing() -> None:
     job_id = submit()
     leases.acquire(job_id, "run", "host:1:2")
     assert leases.commit(job_id, "run", OUTCOME)
@@ -113,7 +113,7 @@ def test_the_result_that_celery_writes_after_the_commit_changes_nothing() -> Non
     assert lifecycle.read(job_id) == before
 
 
-def test_a_job_that_kills_its_workers_fails_in_the_end(
+def test_a_job_that_kills_its_workers_fails(
     service: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OCR_LOSSES_MAX", "3")
@@ -129,13 +129,13 @@ def test_a_job_that_kills_its_workers_fails_in_the_end(
     assert job.failure.code == "worker_lost"
     assert service.zcard(keys.LEASES) == 0
     assert service.hget(keys.STATS, "jobs_failed") == "1"
-    # Asked for again, it has as many attempts as before.
+    # A retry has as many attempts as a new job.
     lifecycle.retry(job_id)
     leases.acquire(job_id, "run 4", "host:1:2")
     assert leases.release(job_id, "host:1:2", lost=True)
 
 
-def test_a_job_that_is_given_back_is_charged_nothing() -> None:
+def test_releasing_a_job_does_not_count_as_a_loss() -> None:
     job_id = submit(priority="bulk")
     for _ in range(5):
         assert leases.acquire(job_id, "run", "host:1:2") is not None
@@ -146,7 +146,7 @@ def test_a_job_that_is_given_back_is_charged_nothing() -> None:
     assert messages("bulk") == 6
 
 
-def test_a_job_that_was_cancelled_is_not_given_back() -> None:
+def test_a_cancelled_job_is_not_released() -> None:
     job_id = submit()
     leases.acquire(job_id, "run", "host:1:2")
     lifecycle.cancel(job_id)
@@ -156,7 +156,7 @@ def test_a_job_that_was_cancelled_is_not_given_back() -> None:
     assert connection.client().zcard(keys.LEASES) == 0
 
 
-def test_what_celery_says_of_a_dead_process_does_not_end_the_job() -> None:
+def test_celerys_report_of_a_dead_process_does_not_end_the_job() -> None:
     from billiard.exceptions import WorkerLostError
 
     job_id = submit()
@@ -167,7 +167,7 @@ def test_what_celery_says_of_a_dead_process_does_not_end_the_job() -> None:
     assert lifecycle.read(job_id).state is State.RUNNING
 
 
-def test_a_job_that_redis_has_forgotten_was_not_deleted(service: redis.Redis) -> None:
+def test_a_job_that_redis_lost_does_not_count_as_deleted(service: redis.Redis) -> None:
     deleted, forgotten = submit(), submit()
     lifecycle.delete(deleted)
     service.delete(keys.task(forgotten))
@@ -181,7 +181,7 @@ def test_a_job_that_redis_has_forgotten_was_not_deleted(service: redis.Redis) ->
 
 
 def long_ago(job_id: str, seconds: float) -> None:
-    """Has the message of a job been sent so many seconds ago."""
+    """Moves the time at which the message of a job was sent this many seconds into the past."""
     sent = connection.now() - seconds
     connection.client().zadd(keys.AWAITED, {job_id: sent}, xx=True)
 
@@ -191,7 +191,7 @@ def test_a_message_that_was_never_sent_is_sent(monkeypatch: pytest.MonkeyPatch) 
     job_id = submit(priority="bulk")
     monkeypatch.undo()
     recovery.publish_lost()
-    assert messages("bulk") == 0  # it may still be on its way
+    assert messages("bulk") == 0  # it may still be in transit
 
     long_ago(job_id, 60)
     recovery.publish_lost()
@@ -200,7 +200,7 @@ def test_a_message_that_was_never_sent_is_sent(monkeypatch: pytest.MonkeyPatch) 
     assert messages("bulk") == 1
 
 
-def test_a_lost_message_is_found_behind_others_that_wait(service: redis.Redis) -> None:
+def test_a_lost_message_is_detected_behind_other_messages(service: redis.Redis) -> None:
     lost = submit()
     service.delete(LANES["normal"])
     waiting = [submit() for _ in range(3)]
@@ -211,14 +211,14 @@ def test_a_lost_message_is_found_behind_others_that_wait(service: redis.Redis) -
     assert recovery.overdue(10) == [lost]
 
 
-def test_messages_that_wait_are_not_sent_twice() -> None:
+def test_waiting_messages_are_not_sent_twice() -> None:
     for priority in ("normal", "bulk", "interactive", "normal"):
         long_ago(submit(priority=priority), 60)
 
     assert recovery.overdue(10) == []
 
 
-def test_a_job_that_was_claimed_is_not_awaited() -> None:
+def test_an_acquired_job_is_not_expected_in_a_queue() -> None:
     job_id = submit()
     leases.acquire(job_id, "run", "host:1:2")
 
@@ -228,7 +228,7 @@ def test_a_job_that_was_claimed_is_not_awaited() -> None:
 # Redis
 
 
-def test_what_runs_comes_to_its_end_when_redis_is_full(service: redis.Redis) -> None:
+def test_a_running_job_ends_when_redis_is_full(service: redis.Redis) -> None:
     running, waiting = submit(), submit()
     leases.acquire(running, "run", "host:1:2")
     service.config_set("maxmemory", "1")
@@ -248,7 +248,7 @@ def test_what_runs_comes_to_its_end_when_redis_is_full(service: redis.Redis) -> 
     assert len(list((settings.get().data_dir / "jobs").glob("*/*"))) == 1
 
 
-def test_the_recovery_thread_waits_after_a_time_without_redis(
+def test_the_recovery_thread_pauses_after_redis_was_unavailable(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     calls: list[Any] = []
@@ -264,7 +264,7 @@ def test_the_recovery_thread_waits_after_a_time_without_redis(
     assert calls == [1]
 
 
-def test_nothing_is_taken_over_right_after_a_start_of_redis(
+def test_no_job_is_taken_over_right_after_redis_started(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     calls: list[Any] = []
@@ -286,10 +286,10 @@ def test_one_recovery_thread_acts_at_a_time(monkeypatch: pytest.MonkeyPatch) -> 
     assert calls == [1]
 
 
-# What is known of a run
+# Timestamps of runs
 
 
-def test_a_job_tells_when_its_first_run_began_and_when_it_was_claimed_last(
+def test_a_job_reports_its_first_start_and_its_last_acquisition(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     job_id = submit()
@@ -308,7 +308,7 @@ def test_a_job_tells_when_its_first_run_began_and_when_it_was_claimed_last(
     assert lifecycle.read(job_id).started_at == 1000.0
 
 
-def test_the_end_of_an_earlier_run_is_forgotten_when_a_job_runs_again() -> None:
+def test_a_retry_clears_the_end_of_the_previous_run() -> None:
     job_id = submit()
     leases.acquire(job_id, "first", "host:1:2")
     leases.record_failure(job_id, errors.ToolFailed())
@@ -320,7 +320,7 @@ def test_the_end_of_an_earlier_run_is_forgotten_when_a_job_runs_again() -> None:
     assert not (layout.job(job_id).path / "end.json").exists()
 
 
-def test_the_end_of_a_job_that_killed_its_workers_is_known_when_redis_forgets_it(
+def test_the_failure_of_a_job_that_killed_its_workers_survives_the_loss_of_redis(
     service: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OCR_LOSSES_MAX", "1")
@@ -340,12 +340,12 @@ def test_the_end_of_a_job_that_killed_its_workers_is_known_when_redis_forgets_it
     assert job.failure.code == "worker_lost"
 
 
-def test_a_job_that_nobody_knows_is_not_given_back() -> None:
+def test_an_unknown_job_is_not_released() -> None:
     assert not leases.release(layout.new_id(), "host:1:2", lost=True)
 
 
 @pytest.mark.parametrize("state", [State.QUEUED, State.SUCCEEDED, State.CANCELLED])
-def test_only_a_job_that_runs_is_given_back(state: State, service: redis.Redis) -> None:
+def test_only_a_running_job_is_released(state: State, service: redis.Redis) -> None:
     job_id = submit(priority="bulk")
     if state is State.CANCELLED:
         lifecycle.cancel(job_id)

@@ -1,4 +1,4 @@
-"""The life of a job on a real Redis, without a worker."""
+"""The life cycle of a job with a real Redis, without a worker."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ OUTCOME = Outcome(
 
 
 class Request:
-    """What Celery hands to the backend as the request of a task."""
+    """Celery's request of a task, as it is passed to the result backend."""
 
     def __init__(self, token: str) -> None:
         self.fencing_token = token
@@ -73,7 +73,7 @@ def test_a_submitted_job_waits_in_the_queue_with_its_message(service: redis.Redi
     assert message["headers"]["task"] == "ocr_tasks.tasks.ocr_document"
 
 
-def test_async_result_tells_a_waiting_job_from_one_that_never_was() -> None:
+def test_async_result_distinguishes_a_waiting_job_from_an_unknown_one() -> None:
     job_id = submit()
 
     assert AsyncResult(job_id, app=app).state == "QUEUED"
@@ -85,7 +85,7 @@ def test_async_result_tells_a_waiting_job_from_one_that_never_was() -> None:
 @pytest.mark.parametrize(
     "job_id", ["", "x", "../../etc/passwd", "2D6C6D1C-3F0A-4A63-9D0B-5A7D0F5D2A11", "0" * 36]
 )
-def test_what_was_never_submitted_is_not_found(job_id: str) -> None:
+def test_an_unknown_job_is_not_found(job_id: str) -> None:
     with pytest.raises(errors.JobNotFound):
         lifecycle.read(job_id)
 
@@ -106,7 +106,7 @@ def test_progress_is_the_meta_of_async_result() -> None:
     assert job.queue_position is None
 
 
-def test_success_holds_the_outcome_and_counts() -> None:
+def test_success_stores_the_outcome_and_counts() -> None:
     job_id = submit()
     run_to_end(job_id)
 
@@ -134,7 +134,7 @@ def _stats() -> dict[str, str]:
     return dict(connection.client().hgetall(keys.STATS))
 
 
-def test_a_failure_keeps_its_code_for_us_and_its_exception_for_celery() -> None:
+def test_a_failure_keeps_its_error_code_and_celerys_exception() -> None:
     job_id = submit()
     leases.acquire(job_id, "worker", "worker")
 
@@ -149,7 +149,7 @@ def test_a_failure_keeps_its_code_for_us_and_its_exception_for_celery() -> None:
     assert isinstance(result.result, errors.PageFailed)
 
 
-def test_an_unexpected_exception_tells_its_kind_and_nothing_more() -> None:
+def test_an_unexpected_exception_reports_only_its_type() -> None:
     job_id = submit()
     leases.acquire(job_id, "worker", "worker")
 
@@ -161,7 +161,7 @@ def test_an_unexpected_exception_tells_its_kind_and_nothing_more() -> None:
     assert "secret" not in failure.message
 
 
-def test_a_job_whose_process_is_killed_for_another_one_is_not_cancelled() -> None:
+def test_a_job_whose_process_is_killed_for_another_job_is_not_cancelled() -> None:
     job_id = submit()
     leases.acquire(job_id, "worker", "worker")
 
@@ -172,7 +172,7 @@ def test_a_job_whose_process_is_killed_for_another_one_is_not_cancelled() -> Non
 
 @pytest.mark.parametrize("end", ["SUCCESS", "FAILURE", "REVOKED"])
 @pytest.mark.parametrize("late", ["PROGRESS", "SUCCESS", "FAILURE"])
-def test_a_final_state_is_written_once(end: str, late: str) -> None:
+def test_a_final_state_is_written_only_once(end: str, late: str) -> None:
     job_id = submit()
     start = leases.acquire(job_id, "worker", "worker")
     assert start is not None
@@ -182,7 +182,7 @@ def test_a_final_state_is_written_once(end: str, late: str) -> None:
         "REVOKED": errors.JobCancelled(),
         "PROGRESS": start.to_dict(),
     }
-    revoked.add(job_id)  # as by Flower
+    revoked.add(job_id)  # as Flower does
     report(job_id, "worker", end, values[end])
     before = lifecycle.read(job_id)
 
@@ -198,7 +198,7 @@ def test_a_final_state_is_written_once(end: str, late: str) -> None:
 
 
 @pytest.mark.parametrize("end", ["SUCCESS", "FAILURE"])
-def test_whoever_needs_no_token_comes_too_late_as_well(end: str, service: redis.Redis) -> None:
+def test_a_write_without_a_token_after_the_end_is_ignored(end: str, service: redis.Redis) -> None:
     job_id = submit()
     leases.acquire(job_id, "worker", "worker")
     report(job_id, "worker", end, OUTCOME.to_dict() if end == "SUCCESS" else errors.ToolFailed())
@@ -210,7 +210,7 @@ def test_whoever_needs_no_token_comes_too_late_as_well(end: str, service: redis.
     assert (lifecycle.read(job_id), service.hgetall(keys.STATS)) == (before, counted)
 
 
-def test_nobody_writes_onto_a_job_that_was_deleted_while_it_ran(service: redis.Redis) -> None:
+def test_a_write_to_a_job_that_was_deleted_while_it_ran_is_ignored(service: redis.Redis) -> None:
     job_id = submit()
     leases.acquire(job_id, "worker", "worker")
     lifecycle.delete(job_id)
@@ -223,7 +223,7 @@ def test_nobody_writes_onto_a_job_that_was_deleted_while_it_ran(service: redis.R
     assert service.hgetall(keys.task(job_id)) == before
 
 
-def test_a_record_that_is_there_is_not_made_again(service: redis.Redis) -> None:
+def test_an_existing_record_is_not_replaced(service: redis.Redis) -> None:
     job_id = submit()
     leases.acquire(job_id, "worker", "worker")
     before = service.hgetall(keys.task(job_id))
@@ -234,7 +234,7 @@ def test_a_record_that_is_there_is_not_made_again(service: redis.Redis) -> None:
     assert lifecycle.counts()[State.QUEUED] == 0
 
 
-def test_a_cancelled_job_cannot_be_claimed() -> None:
+def test_a_cancelled_job_cannot_be_acquired() -> None:
     job_id = submit()
     cancelled = lifecycle.cancel(job_id)
 
@@ -245,7 +245,7 @@ def test_a_cancelled_job_cannot_be_claimed() -> None:
         lifecycle.cancel(job_id)
 
 
-def test_a_running_job_that_was_cancelled_is_told_to_end() -> None:
+def test_a_cancelled_running_job_is_asked_to_stop() -> None:
     job_id, other = submit(), submit()
     leases.acquire(job_id, "worker", "worker")
     leases.acquire(other, "worker", "worker")
@@ -254,7 +254,7 @@ def test_a_running_job_that_was_cancelled_is_told_to_end() -> None:
     assert leases.ended([job_id, other]) == {job_id}
 
 
-def test_retry_is_a_new_attempt_of_the_same_job() -> None:
+def test_a_retry_is_a_new_attempt_of_the_same_job() -> None:
     job_id = submit()
     leases.acquire(job_id, "worker", "worker")
     report(job_id, "worker", "FAILURE", errors.ToolFailed())
@@ -267,7 +267,7 @@ def test_retry_is_a_new_attempt_of_the_same_job() -> None:
         lifecycle.retry(job_id)
 
 
-def test_a_job_that_succeeded_in_full_is_not_run_again() -> None:
+def test_a_job_that_succeeded_without_errors_is_not_retried() -> None:
     job_id = submit()
     run_to_end(job_id)
 
@@ -275,7 +275,7 @@ def test_a_job_that_succeeded_in_full_is_not_run_again() -> None:
         lifecycle.retry(job_id)
 
 
-def test_retry_needs_the_document() -> None:
+def test_a_retry_needs_the_document() -> None:
     job_id = submit()
     lifecycle.cancel(job_id)
     layout.delete(job_id)
@@ -284,7 +284,7 @@ def test_retry_needs_the_document() -> None:
         lifecycle.retry(job_id)
 
 
-def test_a_deleted_job_is_gone_and_so_are_its_files() -> None:
+def test_deleting_a_job_deletes_its_files() -> None:
     job_id = submit()
     folder = layout.job(job_id).path
     assert folder.exists()
@@ -300,7 +300,7 @@ def test_a_deleted_job_is_gone_and_so_are_its_files() -> None:
     assert leases.is_deleted(job_id)
 
 
-def test_a_tombstone_does_not_stay_for_ever(service: redis.Redis) -> None:
+def test_a_tombstone_expires(service: redis.Redis) -> None:
     job_id = submit()
     assert service.ttl(keys.task(job_id)) == -1
     lifecycle.delete(job_id)
@@ -308,7 +308,7 @@ def test_a_tombstone_does_not_stay_for_ever(service: redis.Redis) -> None:
     assert 0 < service.ttl(keys.task(job_id)) <= settings.get().tombstone_seconds
 
 
-def test_the_list_is_newest_first_and_pages_without_gaps() -> None:
+def test_the_list_is_newest_first_and_is_paged_without_gaps() -> None:
     made = [submit() for _ in range(25)]
 
     seen: list[str] = []
@@ -323,7 +323,7 @@ def test_the_list_is_newest_first_and_pages_without_gaps() -> None:
     assert seen == made[::-1]
 
 
-def test_the_list_pages_without_gaps_among_jobs_of_one_moment(
+def test_jobs_of_the_same_moment_are_paged_without_gaps(
     service: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     moment = time.time()
@@ -355,7 +355,7 @@ def test_a_foreign_cursor_is_refused(cursor: str) -> None:
         lifecycle.list_jobs(cursor=cursor)
 
 
-def test_places_in_the_queue_move_up() -> None:
+def test_queue_positions_move_up() -> None:
     first, second, third = submit(), submit(), submit()
     assert [lifecycle.read(job).queue_position for job in (first, second, third)] == [1, 2, 3]
 
@@ -365,7 +365,7 @@ def test_places_in_the_queue_move_up() -> None:
     assert lifecycle.read(third).queue_position == 1
 
 
-def test_a_full_queue_refuses_and_keeps_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_queue_refuses_and_stores_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OCR_QUEUE_MAX", "2")
     settings.get.cache_clear()
     submit()
@@ -381,7 +381,7 @@ def test_a_full_queue_refuses_and_keeps_nothing(monkeypatch: pytest.MonkeyPatch)
     assert len(list((settings.get().data_dir / "jobs").glob("*/*"))) == 2
 
 
-def test_the_time_until_a_place_follows_from_what_jobs_took() -> None:
+def test_the_delay_until_a_place_is_free_depends_on_the_duration_of_jobs() -> None:
     for _ in range(2):
         run_to_end(submit(), dataclasses.replace(OUTCOME, seconds={"total": 60.0}))
     worker_registry.announce(WorkerInfo("one", 4, ["eng"]))
@@ -389,7 +389,7 @@ def test_the_time_until_a_place_follows_from_what_jobs_took() -> None:
     assert lifecycle.estimate_retry_after() == 60 / 4 + 1
 
 
-def test_a_job_whose_message_cannot_be_sent_waits_to_be_found(
+def test_a_job_whose_message_cannot_be_sent_waits_for_recovery(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def refuse(*args: Any, **kwargs: Any) -> None:
@@ -401,7 +401,7 @@ def test_a_job_whose_message_cannot_be_sent_waits_to_be_found(
     assert lifecycle.read(job_id).state is State.QUEUED
 
 
-def test_nothing_is_left_of_a_job_that_redis_does_not_take(
+def test_nothing_is_left_of_a_job_that_redis_refuses(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def refuse(*args: Any, **kwargs: Any) -> None:
@@ -415,7 +415,7 @@ def test_nothing_is_left_of_a_job_that_redis_does_not_take(
     assert list((settings.get().data_dir / "jobs").glob("*/*")) == []
 
 
-def test_the_jobs_of_an_owner_are_nobody_elses() -> None:
+def test_an_owners_jobs_are_hidden_from_others() -> None:
     mine, theirs = submit(owner="me"), submit(owner="them")
     run_to_end(mine)
 
@@ -448,7 +448,7 @@ def test_waiting_ends_with_the_next_change() -> None:
     assert changed == [before.revision + 1]
 
 
-def test_waiting_for_what_has_happened_does_not_wait() -> None:
+def test_waiting_for_a_past_change_returns_at_once() -> None:
     job_id = submit()
     revision = lifecycle.read(job_id).revision
     leases.acquire(job_id, "worker", "worker")
@@ -456,7 +456,7 @@ def test_waiting_for_what_has_happened_does_not_wait() -> None:
     assert lifecycle.wait(job_id, revision, 30).state is State.RUNNING
 
 
-def test_waiting_ends_after_its_time() -> None:
+def test_waiting_ends_after_its_timeout() -> None:
     job_id = submit()
     job = lifecycle.read(job_id)
 
@@ -485,7 +485,7 @@ def test_languages_are_those_that_every_worker_has() -> None:
     assert worker_registry.languages() == ["deu", "eng"]
 
 
-def test_a_progress_survives_the_way_through_json() -> None:
+def test_progress_survives_a_round_trip_through_json() -> None:
     progress = Progress(Stage.OCR, 1, 2, 50.5, 3.5, 1.0, 2.0)
 
     assert Progress.from_dict(json.loads(json.dumps(progress.to_dict()))) == progress
@@ -534,7 +534,7 @@ def test_the_deletion_of_a_job_is_announced(service: redis.Redis) -> None:
     assert service.hget(keys.task(job_id), "revision") == str(revision + 1)
 
 
-def test_all_jobs_of_an_owner_are_restored_whatever_their_limit(service: redis.Redis) -> None:
+def test_all_jobs_of_an_owner_are_restored_regardless_of_the_limit(service: redis.Redis) -> None:
     made = {submit(owner="me") for _ in range(3)}
     service.flushall()
 
@@ -545,7 +545,7 @@ def test_all_jobs_of_an_owner_are_restored_whatever_their_limit(service: redis.R
     assert {json.loads(row)["headers"]["id"] for row in service.lrange("ocr", 0, -1)} == made
 
 
-def test_a_client_with_too_many_waiting_jobs_is_told_how_many_may_wait() -> None:
+def test_the_refusal_of_too_many_waiting_jobs_contains_the_limit() -> None:
     submit(owner="me")
 
     with pytest.raises(errors.LimitReached) as refused:

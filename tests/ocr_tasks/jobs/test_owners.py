@@ -1,4 +1,4 @@
-"""Jobs belong to somebody: who sees them, and that the indexes by owner keep in step."""
+"""Owners of jobs: visibility, and the consistency of the indexes per owner."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_a_job_knows_its_owner() -> None:
     assert lifecycle.read(submit("")).owner == ""
 
 
-def test_the_owner_and_those_who_may_see_everything_see_a_job() -> None:
+def test_the_owner_and_administrators_see_a_job() -> None:
     job_id = submit("anna")
 
     assert lifecycle.read(job_id, "anna").id == job_id
@@ -51,7 +51,7 @@ def test_the_owner_and_those_who_may_see_everything_see_a_job() -> None:
     ],
     ids=["read", "cancel", "retry", "delete", "wait"],
 )
-def test_somebody_elses_job_is_as_unknown_as_one_that_never_was(act: Any, stranger: str) -> None:
+def test_another_owners_job_is_unknown(act: Any, stranger: str) -> None:
     job_id = submit("anna")
     before = lifecycle.read(job_id)
 
@@ -64,7 +64,7 @@ def test_somebody_elses_job_is_as_unknown_as_one_that_never_was(act: Any, strang
     assert lifecycle.read(job_id) == before
 
 
-def test_that_a_job_was_deleted_is_told_to_its_owner_alone() -> None:
+def test_a_deletion_is_reported_to_the_owner_only() -> None:
     job_id = submit("anna")
     lifecycle.delete(job_id, "anna")
 
@@ -78,7 +78,7 @@ def test_that_a_job_was_deleted_is_told_to_its_owner_alone() -> None:
         lifecycle.delete(job_id, "ben")
 
 
-def test_a_list_holds_the_jobs_of_one_owner_and_pages_through_them() -> None:
+def test_a_list_contains_the_jobs_of_one_owner_and_is_paged() -> None:
     mine = []
     for number in range(12):
         mine.append(submit("anna"))
@@ -112,10 +112,10 @@ def test_a_list_filters_by_owner_and_state() -> None:
     assert listed(State.QUEUED) == [waiting]
 
 
-def test_the_indexes_of_owners_keep_in_step_through_all_that_can_happen(
+def test_the_indexes_of_owners_match_the_records_after_any_sequence_of_changes(
     service: redis.Redis,
 ) -> None:
-    """A thousand random steps; then each index holds what follows from the records."""
+    """Makes a thousand random steps, then compares each index with the records."""
     dice = random.Random(7)
     owners = ["anna", "ben", ""]
     made: list[tuple[str, str]] = []
@@ -129,7 +129,7 @@ def test_the_indexes_of_owners_keep_in_step_through_all_that_can_happen(
         try:
             _take_step(step, job_id)
         except errors.StateError:
-            continue  # not from this state
+            continue  # not allowed in this state
 
     expected: dict[str, set[str]] = {}
     for job_id, owner in made:
@@ -156,7 +156,7 @@ def _take_step(step: str, job_id: str) -> None:
         getattr(lifecycle, step)(job_id)
 
 
-def test_no_more_jobs_of_an_owner_wait_than_allowed() -> None:
+def test_the_number_of_waiting_jobs_of_an_owner_is_limited() -> None:
     first, _second = submit("anna", 2), submit("anna", 2)
     submit("ben", 2)
     kept = len(list((settings.get().data_dir / "jobs").glob("*/*")))
@@ -175,7 +175,7 @@ def test_no_more_jobs_of_an_owner_wait_than_allowed() -> None:
     submit("anna", 2)
 
 
-def test_a_retry_needs_a_place_among_the_owners_waiting_jobs() -> None:
+def test_a_retry_counts_as_one_of_the_owners_waiting_jobs() -> None:
     failed = submit("anna")
     lifecycle.cancel(failed)
     submit("anna")

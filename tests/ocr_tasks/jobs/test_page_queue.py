@@ -1,4 +1,4 @@
-"""The page queue on a real Redis, and the work that is shared through it."""
+"""The page queue with a real Redis, and the work that is shared through it."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ def queue(service: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> redis.Redis:
 
 
 def run_out(queue: redis.Redis, item: int) -> None:
-    """Makes the lease of an item one that has run out."""
+    """Expires the lease of an item."""
     queue.zadd(keys.batch(BATCH)[2], {str(item): time.time() - 1}, xx=True)
 
 
-def test_items_are_leased_in_order_each_to_one_reader() -> None:
+def test_items_are_leased_in_order_each_to_one_process() -> None:
     page_queue.open_batch(BATCH, range(3))
 
     assert [page_queue.acquire(BATCH, f"reader {n}") for n in range(4)] == [0, 1, 2, None]
 
 
-def test_what_is_done_is_collected_with_its_reader() -> None:
+def test_a_completed_item_is_collected_with_its_process() -> None:
     page_queue.open_batch(BATCH, [4, 7])
     assert page_queue.acquire(BATCH, "a") == 4
     assert page_queue.complete(BATCH, 4, "a")
@@ -51,7 +51,7 @@ def test_what_is_done_is_collected_with_its_reader() -> None:
     assert page_queue.collect(BATCH, 0.1) is None
 
 
-def test_an_item_whose_reader_is_lost_goes_to_the_next_one(queue: redis.Redis) -> None:
+def test_an_item_whose_process_is_lost_is_leased_again(queue: redis.Redis) -> None:
     page_queue.open_batch(BATCH, [0])
     assert page_queue.acquire(BATCH, "lost") == 0
     run_out(queue, 0)
@@ -63,14 +63,14 @@ def test_an_item_whose_reader_is_lost_goes_to_the_next_one(queue: redis.Redis) -
     assert page_queue.collect(BATCH, 0.1) is None
 
 
-def test_a_lease_runs_out_by_the_clock() -> None:
+def test_a_lease_expires_by_the_clock() -> None:
     page_queue.open_batch(BATCH, [0])
     assert page_queue.acquire(BATCH, "dead") == 0
 
     assert wait_until(lambda: page_queue.acquire(BATCH, "next") == 0)
 
 
-def test_a_lease_is_renewed_again_and_again(queue: redis.Redis) -> None:
+def test_a_lease_can_be_renewed_repeatedly(queue: redis.Redis) -> None:
     page_queue.open_batch(BATCH, [0])
     assert page_queue.acquire(BATCH, "alive") == 0
 
@@ -84,7 +84,7 @@ def test_a_lease_is_renewed_again_and_again(queue: redis.Redis) -> None:
     assert page_queue.complete(BATCH, 0, "alive")
 
 
-def test_an_item_that_loses_two_readers_is_given_to_nobody(queue: redis.Redis) -> None:
+def test_an_item_that_loses_two_processes_is_not_leased_again(queue: redis.Redis) -> None:
     page_queue.open_batch(BATCH, [0])
     for reader in ("first", "second"):
         assert page_queue.acquire(BATCH, reader) == 0
@@ -94,7 +94,7 @@ def test_an_item_that_loses_two_readers_is_given_to_nobody(queue: redis.Redis) -
     assert page_queue.collect(BATCH, 1) == page_queue.Done(0, None)
 
 
-def test_an_item_that_is_given_back_is_leased_again_and_was_not_lost(queue: redis.Redis) -> None:
+def test_a_released_item_is_leased_again_and_does_not_count_as_lost(queue: redis.Redis) -> None:
     page_queue.open_batch(BATCH, [0, 1])
     for _ in range(5):
         assert page_queue.acquire(BATCH, "a") == 0
@@ -103,14 +103,14 @@ def test_an_item_that_is_given_back_is_leased_again_and_was_not_lost(queue: redi
     assert not page_queue.release(BATCH, 0, "a")
 
 
-def test_the_lease_of_an_owner_lasts(queue: redis.Redis) -> None:
+def test_the_lease_of_an_owner_does_not_expire(queue: redis.Redis) -> None:
     page_queue.open_batch(BATCH, [0])
     assert page_queue.acquire(BATCH, "owner", lasting=True) == 0
 
     assert queue.zscore(keys.batch(BATCH)[2], "0") == float("inf")
 
 
-def test_a_closed_batch_gives_nothing_and_leaves_nothing(queue: redis.Redis) -> None:
+def test_a_closed_batch_leases_nothing_and_leaves_nothing(queue: redis.Redis) -> None:
     page_queue.open_batch(BATCH, [0])
     assert page_queue.acquire(BATCH, "a") == 0
     page_queue.close(BATCH)
@@ -121,7 +121,7 @@ def test_a_closed_batch_gives_nothing_and_leaves_nothing(queue: redis.Redis) -> 
     assert queue.keys("*") == []
 
 
-def test_all_keys_of_a_batch_run_out_by_themselves(queue: redis.Redis) -> None:
+def test_all_keys_of_a_batch_expire_automatically(queue: redis.Redis) -> None:
     page_queue.open_batch(BATCH, [0, 1, 2])
     page_queue.acquire(BATCH, "a")
     page_queue.acquire(BATCH, "a")
@@ -130,10 +130,10 @@ def test_all_keys_of_a_batch_run_out_by_themselves(queue: redis.Redis) -> None:
     assert all(queue.ttl(key) > 0 for key in queue.keys("*"))
 
 
-# Lanes
+# Queues
 
 
-def test_no_lane_starves() -> None:
+def test_no_queue_starves() -> None:
     order = QueueOrder()
     order.update(reversed(LANES.values()))
     firsts = []
@@ -145,20 +145,20 @@ def test_no_lane_starves() -> None:
     assert firsts.count(LANES["bulk"]) == 2
 
 
-def test_queues_of_others_are_asked_too() -> None:
+def test_queues_of_others_are_polled_too() -> None:
     order = QueueOrder()
     order.update({"reply", *LANES.values()})
 
     assert order.consume(5) == ["reply", *LANES.values()]
 
 
-def test_documents_and_pages_of_workspaces_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_documents_and_pages_of_workspaces_alternate(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(celery_app, "EXTENSION_QUEUES", ["ocrd-made-up"])
     order = QueueOrder()
     order.update({"ocrd-made-up", *LANES.values()})
     assert order.consume(1) == [LANES["interactive"]]
 
-    # Where both wait, and nobody else.
+    # While both have messages, and no other queue has.
     both = {LANES["normal"], "ocrd-made-up"}
     taken = []
     for _ in range(2 * LAST_QUEUE_EVERY):
@@ -168,7 +168,7 @@ def test_documents_and_pages_of_workspaces_take_turns(monkeypatch: pytest.Monkey
     assert order.consume(5)[-2:] == [LANES["pages"], LANES["bulk"]]
 
 
-def test_processors_of_a_worker_take_turns() -> None:
+def test_processors_of_a_worker_alternate() -> None:
     order = QueueOrder()
     order.update(["ocrd-b", "ocrd-a"])
     firsts = []
@@ -178,7 +178,7 @@ def test_processors_of_a_worker_take_turns() -> None:
     assert firsts == ["ocrd-b", "ocrd-a", "ocrd-b", "ocrd-a"]
 
 
-def test_small_documents_go_before_pages_of_large_ones() -> None:
+def test_small_documents_precede_pages_of_large_ones() -> None:
     order = QueueOrder()
     order.update(LANES.values())
 
@@ -205,7 +205,7 @@ def nothing() -> None:
 
 
 class Job:
-    """As much of a job as `helper` wants to know."""
+    """The attributes of a job that `helper` uses."""
 
     def __init__(self, folder: Any) -> None:
         self.folder = folder
@@ -254,14 +254,14 @@ def test_helpers_and_the_owner_share_the_work(tmp_path: Path, queue: redis.Redis
     ]
 
 
-def test_without_helpers_the_owner_does_it_all(tmp_path: Path) -> None:
+def test_without_helpers_the_owner_does_all_the_work(tmp_path: Path) -> None:
     work = Work(square, nothing, nothing, [(n,) for n in range(9)], 1)
     help_, _ = helped(tmp_path, helpers=0)
 
     assert answers(work, help_) == [n * n for n in range(9)]
 
 
-def test_what_a_helper_cannot_do_the_owner_tries_and_tells(tmp_path: Path) -> None:
+def test_the_owner_retries_what_a_helper_cannot_do_and_reports_the_error(tmp_path: Path) -> None:
     work = Work(partial(square, pause=0.1), nothing, nothing, [(1,), (-2,), (3,)], 1)
     help_, threads = helped(tmp_path, helpers=1)
 
@@ -271,7 +271,7 @@ def test_what_a_helper_cannot_do_the_owner_tries_and_tells(tmp_path: Path) -> No
         thread.join()
 
 
-def test_the_owner_goes_on_alone_when_redis_loses_the_batch(
+def test_the_owner_continues_alone_when_redis_loses_the_batch(
     tmp_path: Path, queue: redis.Redis
 ) -> None:
     work = Work(partial(square, pause=0.05), nothing, nothing, [(n,) for n in range(12)], 1)
@@ -285,7 +285,7 @@ def test_the_owner_goes_on_alone_when_redis_loses_the_batch(
     assert sorted(found) == [n * n for n in range(12)]
 
 
-def test_what_cannot_leave_this_process_is_done_in_it(tmp_path: Path) -> None:
+def test_what_cannot_be_pickled_is_done_in_this_process(tmp_path: Path) -> None:
     lock = threading.Lock()
 
     def own(number: int) -> int:
@@ -298,9 +298,7 @@ def test_what_cannot_leave_this_process_is_done_in_it(tmp_path: Path) -> None:
     assert threads == []
 
 
-def test_a_quick_stage_is_not_spread_and_a_slow_one_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_a_slow_stage_is_shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     help_, threads = helped(tmp_path, helpers=1, at_once=False)
     quick = Work(square, nothing, nothing, [(n,) for n in range(50)], 1)
     with monkeypatch.context() as standing:
@@ -313,7 +311,7 @@ def test_a_quick_stage_is_not_spread_and_a_slow_one_is(
     assert len(threads) == 1
 
 
-def test_threads_of_one_process_share_the_work_too() -> None:
+def test_threads_of_one_process_share_the_work() -> None:
     work = Work(only_here, nothing, nothing, [(n,) for n in range(200)], 4)
 
     found = answers(work, None)
@@ -322,7 +320,7 @@ def test_threads_of_one_process_share_the_work_too() -> None:
     assert threading.get_native_id() not in {thread for _, thread in found}
 
 
-def test_a_helper_finds_nothing_where_the_folder_is_not_shared(tmp_path: Path) -> None:
+def test_a_helper_does_nothing_if_it_does_not_see_the_folder(tmp_path: Path) -> None:
     page_queue.open_batch(BATCH, range(3))
     job: Any = Job(Folder(tmp_path / "elsewhere"))
 
@@ -330,7 +328,7 @@ def test_a_helper_finds_nothing_where_the_folder_is_not_shared(tmp_path: Path) -
     assert page_queue.acquire(BATCH, "owner") == 0
 
 
-def test_a_helper_does_one_item_and_lets_others_go_first(tmp_path: Path) -> None:
+def test_a_helper_does_one_item_and_then_yields(tmp_path: Path) -> None:
     files = Files(tmp_path / "run" / "batches" / "1")
     files.write(square, nothing, [(n,) for n in range(3)])
     page_queue.open_batch(BATCH, range(3))
@@ -348,7 +346,7 @@ def test_a_helper_does_one_item_and_lets_others_go_first(tmp_path: Path) -> None
 # Turns
 
 
-def test_a_document_steps_aside_for_one_that_nobody_takes(
+def test_a_document_yields_to_one_that_no_worker_takes(
     queue: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OCR_TURN_SECONDS", "0")
@@ -380,7 +378,7 @@ def test_a_document_steps_aside_for_one_that_nobody_takes(
         ("bulk", "ocrd-dummy", True),
     ],
 )
-def test_a_document_steps_aside_for_what_is_as_urgent(
+def test_a_document_yields_to_messages_of_at_least_its_priority(
     mine: str, waiting: str, over: bool, queue: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OCR_TURN_SECONDS", "0")
@@ -392,7 +390,9 @@ def test_a_document_steps_aside_for_what_is_as_urgent(
     assert any(turn.is_over(0) for _ in range(3)) is over
 
 
-def test_a_turn_is_worth_the_way_back(queue: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_turn_lasts_longer_if_the_next_run_needs_time_to_resume(
+    queue: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("OCR_TURN_SECONDS", "0")
     settings.get.cache_clear()
     queue.lpush(LANES["normal"], "a message")
@@ -402,7 +402,7 @@ def test_a_turn_is_worth_the_way_back(queue: redis.Redis, monkeypatch: pytest.Mo
     assert any(turn.is_over(back=0) for _ in range(3))
 
 
-def test_a_batch_that_its_owner_keeps_lives_on(queue: redis.Redis) -> None:
+def test_renewing_a_batch_extends_the_life_of_its_keys(queue: redis.Redis) -> None:
     page_queue.open_batch("b", range(3))
     for key in queue.keys("*"):
         queue.expire(key, 1)
@@ -412,7 +412,7 @@ def test_a_batch_that_its_owner_keeps_lives_on(queue: redis.Redis) -> None:
     assert all(queue.ttl(key) > 1 for key in queue.keys("*"))
 
 
-def test_a_turn_lasts_its_seconds_where_the_way_back_took_none(
+def test_a_turn_lasts_its_seconds_if_the_next_run_needs_no_time_to_resume(
     queue: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OCR_TURN_SECONDS", "3600")
@@ -423,7 +423,7 @@ def test_a_turn_lasts_its_seconds_where_the_way_back_took_none(
     assert not any(turn.is_over(back=0) for _ in range(3))
 
 
-def test_an_item_that_was_handed_back_is_not_lost_with_its_next_reader(queue: redis.Redis) -> None:
+def test_a_released_item_is_not_skipped_when_its_next_process_is_lost(queue: redis.Redis) -> None:
     page_queue.open_batch(BATCH, [0])
     for _ in range(3):
         assert page_queue.acquire(BATCH, "hands back") == 0
@@ -434,7 +434,7 @@ def test_an_item_that_was_handed_back_is_not_lost_with_its_next_reader(queue: re
     assert page_queue.acquire(BATCH, "next") == 0
 
 
-def test_an_item_that_is_done_is_done_once_and_not_leased_again(queue: redis.Redis) -> None:
+def test_a_completed_item_is_neither_completed_nor_leased_again(queue: redis.Redis) -> None:
     page_queue.open_batch(BATCH, [0])
     assert page_queue.acquire(BATCH, "a") == 0
     assert page_queue.complete(BATCH, 0, "a")
@@ -447,7 +447,7 @@ def test_an_item_that_is_done_is_done_once_and_not_leased_again(queue: redis.Red
     assert page_queue.collect(BATCH, 0.1) is None
 
 
-def test_an_item_that_was_handed_back_waits_once(queue: redis.Redis) -> None:
+def test_a_released_item_is_queued_once(queue: redis.Redis) -> None:
     page_queue.open_batch(BATCH, [0])
     assert page_queue.acquire(BATCH, "a") == 0
     assert page_queue.release(BATCH, 0, "a")
@@ -458,7 +458,7 @@ def test_an_item_that_was_handed_back_waits_once(queue: redis.Redis) -> None:
     assert page_queue.acquire(BATCH, "c") is None
 
 
-def test_a_reader_that_was_given_up_comes_too_late(queue: redis.Redis) -> None:
+def test_the_result_of_a_process_that_lost_its_lease_is_ignored(queue: redis.Redis) -> None:
     page_queue.open_batch(BATCH, [0])
     for reader in ("first", "second"):
         assert page_queue.acquire(BATCH, reader) == 0
@@ -471,7 +471,7 @@ def test_a_reader_that_was_given_up_comes_too_late(queue: redis.Redis) -> None:
 
 
 @pytest.mark.parametrize("step", ["leased", "handed back", "done"])
-def test_no_key_of_a_batch_outlives_it_whatever_its_last_step(
+def test_no_key_outlives_its_batch_regardless_of_the_last_step(
     step: str, queue: redis.Redis
 ) -> None:
     page_queue.open_batch(BATCH, [0])

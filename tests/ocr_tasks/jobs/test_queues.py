@@ -1,4 +1,4 @@
-"""Messages on a real Redis: what they say, where they wait, and how many there are."""
+"""Messages on a real Redis: their contents, queues and number."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def queue(service: redis.Redis) -> redis.Redis:
 
 
 def waiting(queue: redis.Redis, name: str) -> list[dict[str, Any]]:
-    """The messages in a queue, the one that waits longest first."""
+    """Returns the messages in a queue, the one that has waited longest first."""
     return [json.loads(text) for text in queue.lrange(name, 0, -1)][::-1]
 
 
@@ -37,7 +37,7 @@ def arguments(message: dict[str, Any]) -> Any:
 
 
 @pytest.mark.parametrize("lane", ["interactive", "normal", "bulk"])
-def test_the_message_of_a_job_waits_at_the_end_of_its_lane(lane: str, queue: redis.Redis) -> None:
+def test_the_message_of_a_job_is_appended_to_its_queue(lane: str, queue: redis.Redis) -> None:
     queues.publish(JOB, INPUT, OPTIONS, lane)
     queues.publish(OTHER, INPUT, OPTIONS, lane)
 
@@ -48,13 +48,13 @@ def test_the_message_of_a_job_waits_at_the_end_of_its_lane(lane: str, queue: red
     assert queues.oldest(lane) == JOB
 
 
-def test_nothing_waits_in_an_empty_lane() -> None:
+def test_an_empty_queue_has_no_messages() -> None:
     assert queues.oldest("normal") is None
     assert not queues.has_waiting()
 
 
 @pytest.mark.parametrize("lane", LANES)
-def test_a_message_in_any_lane_waits(lane: str, queue: redis.Redis) -> None:
+def test_a_message_in_any_queue_is_found(lane: str, queue: redis.Redis) -> None:
     queue.lpush(LANES[lane], "a message")
 
     assert queues.has_waiting()
@@ -70,7 +70,7 @@ def test_a_message_in_any_lane_waits(lane: str, queue: redis.Redis) -> None:
         ("n" * 81, 1, "n" * 79 + "… · 1 page"),
     ],
 )
-def test_flower_shows_a_document_in_a_line(
+def test_flower_shows_a_document_in_one_line(
     name: str, pages: int, shown: str, queue: redis.Redis
 ) -> None:
     queues.publish(JOB, {"name": name, "pages": pages}, OPTIONS, "bulk")
@@ -83,7 +83,7 @@ def test_flower_shows_a_document_in_a_line(
 # Helpers
 
 
-def test_as_many_helpers_are_called_as_can_come(
+def test_as_many_helpers_are_called_as_can_join(
     queue: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OCR_HELPERS_MAX", "3")
@@ -100,13 +100,13 @@ def test_as_many_helpers_are_called_as_can_come(
     assert message["headers"]["argsrepr"] == f"helps {JOB}"
 
 
-def test_helpers_of_a_large_import_wait_behind_everything_else() -> None:
+def test_helpers_of_bulk_jobs_use_the_bulk_queue() -> None:
     assert queues.for_helpers("bulk") == "bulk"
     assert queues.for_helpers("normal") == "pages"
     assert queues.for_helpers("interactive") == "pages"
 
 
-def test_helpers_on_hosts_with_folders_of_their_own_have_one_lane_that_goes(
+def test_helper_messages_of_hosts_with_their_own_folders_expire(
     queue: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(type(store.get()), "in_folder", False)
@@ -118,13 +118,13 @@ def test_helpers_on_hosts_with_folders_of_their_own_have_one_lane_that_goes(
     assert 0 < queue.ttl(LANES["pages"]) <= 24 * 3600
 
 
-def test_messages_to_helpers_in_a_shared_folder_stay(queue: redis.Redis) -> None:
+def test_helper_messages_in_a_shared_folder_do_not_expire(queue: redis.Redis) -> None:
     queues.call_helpers(JOB, "pages", "run:1", 1)
 
     assert queue.ttl(LANES["pages"]) == -1
 
 
-def test_a_document_is_read_without_helpers_where_none_can_be_called(
+def test_a_failed_call_for_helpers_is_ignored(
     queue: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*args: Any, **kwargs: Any) -> None:
@@ -146,7 +146,7 @@ def short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("short_turns")
-def test_a_place_is_made_once_in_a_while(
+def test_one_document_yields_per_interval(
     queue: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(queues, "_YIELD_INTERVAL", 3600)
@@ -161,7 +161,7 @@ def test_a_place_is_made_once_in_a_while(
 
 
 @pytest.mark.usefixtures("short_turns")
-def test_a_message_that_another_takes_ends_no_turn(queue: redis.Redis) -> None:
+def test_a_message_that_another_worker_takes_ends_no_turn(queue: redis.Redis) -> None:
     turn = queues.Turn("normal")
     for number in range(3):
         queue.lpush(LANES["normal"], f"message {number}")
@@ -169,7 +169,7 @@ def test_a_message_that_another_takes_ends_no_turn(queue: redis.Redis) -> None:
         queue.rpop(LANES["normal"])
 
 
-def test_in_a_worker_that_is_stopped_every_turn_is_over() -> None:
+def test_every_turn_ends_when_the_worker_is_stopped() -> None:
     turn = queues.Turn("normal")
     assert not queues.stopping()
     assert not turn.is_over(0)
@@ -182,7 +182,7 @@ def test_in_a_worker_that_is_stopped_every_turn_is_over() -> None:
 
 
 @pytest.mark.usefixtures("short_turns")
-def test_a_document_is_gone_on_with_while_redis_is_away(
+def test_a_document_does_not_yield_while_redis_is_unavailable(
     queue: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     queue.lpush(LANES["normal"], "a message")

@@ -1,4 +1,4 @@
-"""What the backend of Celery makes of what a worker says, on a real Redis."""
+"""The Celery result backend, with a real Redis."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_each_exception_has_a_code(error: BaseException, code: str) -> None:
     assert told["retryable"] is not None
 
 
-def test_a_job_that_ends_by_celerys_main_process_needs_no_token() -> None:
+def test_celerys_main_process_can_end_a_job_without_a_token() -> None:
     job_id = claimed()
 
     app.backend.mark_as_failure(job_id, TimeLimitExceeded(10))
@@ -70,7 +70,7 @@ def test_a_job_that_ends_by_celerys_main_process_needs_no_token() -> None:
     assert failure.code == "job_timeout"
 
 
-def test_a_job_that_is_given_to_another_run_is_written_by_that_one_alone() -> None:
+def test_a_job_that_was_released_is_written_by_its_next_run_only() -> None:
     job_id = claimed()
 
     for state, value in (("SUCCESS", OUTCOME.to_dict()), ("FAILURE", errors.ToolFailed())):
@@ -82,7 +82,7 @@ def test_a_job_that_is_given_to_another_run_is_written_by_that_one_alone() -> No
 
 
 @pytest.mark.parametrize("state", ["STARTED", "RETRY", "RECEIVED", "PENDING"])
-def test_states_of_celery_that_are_none_of_ours_change_nothing(state: str) -> None:
+def test_other_states_of_celery_change_nothing(state: str) -> None:
     job_id = claimed()
     before = lifecycle.read(job_id)
 
@@ -91,7 +91,7 @@ def test_states_of_celery_that_are_none_of_ours_change_nothing(state: str) -> No
     assert lifecycle.read(job_id) == before
 
 
-def test_a_client_of_celery_that_aborts_a_job_has_workers_cancel_it(
+def test_a_celery_client_that_aborts_a_job_cancels_it_on_the_workers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     job_id = claimed()
@@ -104,7 +104,7 @@ def test_a_client_of_celery_that_aborts_a_job_has_workers_cancel_it(
     assert lifecycle.read(job_id).state is State.RUNNING
 
 
-def test_a_job_that_was_revoked_is_cancelled() -> None:
+def test_a_revoked_job_is_cancelled() -> None:
     job_id = claimed()
     revoked.add(job_id)
 
@@ -113,7 +113,7 @@ def test_a_job_that_was_revoked_is_cancelled() -> None:
     assert lifecycle.read(job_id).state is State.CANCELLED
 
 
-def test_what_celery_reads_of_a_job_has_its_id() -> None:
+def test_the_result_that_celery_reads_contains_the_job_id() -> None:
     job_id = claimed()
 
     assert app.backend.get_task_meta(job_id)["task_id"] == job_id
@@ -122,7 +122,7 @@ def test_what_celery_reads_of_a_job_has_its_id() -> None:
     assert (meta["task_id"], meta["status"], meta["result"]["pages"]) == (job_id, "SUCCESS", 7)
 
 
-def test_celery_sees_that_a_job_waits_again() -> None:
+def test_celery_sees_a_requeued_job_as_waiting() -> None:
     job_id = claimed()
 
     leases.release(job_id, "host:1:2")
@@ -150,7 +150,7 @@ def test_celery_sees_the_failure_of_a_job_that_lost_its_workers() -> None:
 # Counters
 
 
-def test_pages_that_failed_are_counted(service: redis.Redis) -> None:
+def test_failed_pages_are_counted(service: redis.Redis) -> None:
     failed = (PageFailure(2, "page_timeout", ""), PageFailure(3, "page_timeout", ""))
     leases.commit(claimed(), "worker", dataclasses.replace(OUTCOME, failed_pages=failed))
 
@@ -183,13 +183,13 @@ def test_each_end_is_counted_once(service: redis.Redis) -> None:
     ("seconds", "class_"),
     [(0.0, "0.1"), (1000.0, "3600.0"), (4000.0, "21600.0"), (90_000.0, "+Inf")],
 )
-def test_the_time_that_a_job_waited_is_counted_in_its_class(
+def test_the_waiting_time_of_a_job_is_counted_in_its_bucket(
     seconds: float, class_: str, service: redis.Redis
 ) -> None:
     job_id = submit()
     sent = service.zscore(keys.AWAITED, job_id)
     assert sent is not None
-    # One that was sent in the future has not waited; for the first class nothing else is certain.
+    # A wait that begins in the future is 0 s; only 0 s is certain to be in the first bucket.
     service.zadd(keys.AWAITED, {job_id: sent - seconds if seconds else sent + 60})
 
     leases.acquire(job_id, "worker", "host:1:2")
@@ -243,10 +243,10 @@ def test_a_retry_needs_a_place_in_the_queue(monkeypatch: pytest.MonkeyPatch) -> 
     assert lifecycle.retry(job_id).state is State.QUEUED
 
 
-# What a job leaves in Redis
+# Keys that a job leaves in Redis
 
 
-def test_a_job_that_ended_has_nobody_and_is_awaited_by_nobody(service: redis.Redis) -> None:
+def test_a_finished_job_has_neither_a_holder_nor_an_expected_message(service: redis.Redis) -> None:
     job_id = claimed()
     assert service.hmget(keys.task(job_id), "token", "holder") == ["worker", "host:1:2"]
 
@@ -258,7 +258,7 @@ def test_a_job_that_ended_has_nobody_and_is_awaited_by_nobody(service: redis.Red
     assert all(service.zscore(key, job_id) for key in ENDED)
 
 
-def test_a_claim_lasts_as_long_as_a_lease(service: redis.Redis) -> None:
+def test_a_job_is_acquired_for_the_duration_of_a_lease(service: redis.Redis) -> None:
     before = connection.now()
     job_id = claimed()
 
@@ -281,7 +281,7 @@ def test_each_change_of_a_job_is_a_new_revision() -> None:
     assert revisions == [revisions[0] + n for n in range(4)]
 
 
-def test_the_seconds_until_a_place_is_free_are_between_one_and_an_hour(
+def test_the_delay_until_a_place_is_free_is_between_one_second_and_an_hour(
     service: redis.Redis,
 ) -> None:
     assert lifecycle.estimate_retry_after() == 31

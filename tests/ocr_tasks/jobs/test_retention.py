@@ -1,4 +1,4 @@
-"""What is deleted when its time is over, what belongs to nobody, and what Redis forgot."""
+"""Retention: what is deleted after its time, files without a job, and recovery of lost records."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DAY = 24 * 3600
 
 
 def finished(ago: float = 0) -> str:
-    """A job that ended so many seconds ago, with files."""
+    """Creates a job that ended this many seconds ago, with files."""
     job_id = submit()
     leases.acquire(job_id, "run", "host:1:2")
     folder = layout.job(job_id)
@@ -49,7 +49,7 @@ def make_old(path: Path, seconds: float = 2 * DAY) -> None:
         os.utime(file, (then, then))
 
 
-def test_inputs_results_and_jobs_go_when_their_times_are_over(
+def test_inputs_results_and_jobs_are_deleted_after_their_retention_times(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     keep(monkeypatch, inputs=1 * DAY, results=2 * DAY, jobs=3 * DAY)
@@ -78,7 +78,7 @@ def test_inputs_results_and_jobs_go_when_their_times_are_over(
     assert not again
 
 
-def test_what_is_to_be_kept_for_ever_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unlimited_retention_deletes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     keep(monkeypatch, inputs=0, results=0, jobs=0)
     finished(1000 * DAY)
     swept = Swept()
@@ -88,7 +88,7 @@ def test_what_is_to_be_kept_for_ever_is(monkeypatch: pytest.MonkeyPatch) -> None
     assert not swept
 
 
-def test_a_job_that_is_run_again_keeps_its_input(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_retry_keeps_the_input(monkeypatch: pytest.MonkeyPatch) -> None:
     keep(monkeypatch, inputs=DAY, results=DAY, jobs=DAY)
     job_id = submit()
     lifecycle.cancel(job_id)
@@ -97,7 +97,7 @@ def test_a_job_that_is_run_again_keeps_its_input(monkeypatch: pytest.MonkeyPatch
         assert connection.client().zscore(index, job_id) is None
 
 
-def test_the_job_says_when_its_results_go(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_reports_when_its_results_are_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
     keep(monkeypatch, results=2 * DAY, jobs=1 * DAY)
     job = lifecycle.read(finished())
 
@@ -105,7 +105,7 @@ def test_the_job_says_when_its_results_go(monkeypatch: pytest.MonkeyPatch) -> No
     assert job.expires_at == job.ended_at + DAY
 
 
-def test_more_jobs_than_one_go_takes_are_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_jobs_than_fit_into_one_sweep_are_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
     keep(monkeypatch, inputs=DAY, results=0, jobs=0)
     monkeypatch.setattr(retention, "_BATCH_SIZE", 2)
     for _ in range(5):
@@ -117,7 +117,7 @@ def test_more_jobs_than_one_go_takes_are_deleted(monkeypatch: pytest.MonkeyPatch
     assert swept.inputs == 5
 
 
-def test_what_belongs_to_no_job_is_swept() -> None:
+def test_files_without_a_job_are_deleted() -> None:
     kept_upload, old_upload = layout.new_upload(), layout.new_upload()
     (old_upload / "upload-00001").write_bytes(b"x" * 5000)
     make_old(old_upload)
@@ -138,7 +138,7 @@ def test_what_belongs_to_no_job_is_swept() -> None:
     assert layout.job(waiting).input.exists()
 
 
-def test_an_upload_that_is_still_written_is_not_swept() -> None:
+def test_an_unfinished_upload_is_not_deleted() -> None:
     upload = layout.new_upload()
     (upload / "upload-00001").write_bytes(b"x")
     make_old(upload)
@@ -151,7 +151,7 @@ def test_an_upload_that_is_still_written_is_not_swept() -> None:
     assert not swept
 
 
-def test_what_a_stale_run_left_is_swept_and_what_counts_stays() -> None:
+def test_the_files_of_a_stale_run_are_deleted_and_its_results_are_kept() -> None:
     job_id = finished()
     folder = layout.job(job_id)
     for left in (folder.run("stale"), folder.work("stale")):
@@ -168,7 +168,7 @@ def test_what_a_stale_run_left_is_swept_and_what_counts_stays() -> None:
     assert (folder.run("run") / "result.pdf").exists()
 
 
-def test_the_files_of_a_deleted_job_go_even_if_the_deletion_was_cut_short(
+def test_the_files_of_a_deleted_job_are_deleted_after_an_interrupted_deletion(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     job_id = finished()
@@ -183,7 +183,7 @@ def test_the_files_of_a_deleted_job_go_even_if_the_deletion_was_cut_short(
     assert swept.restored == 0
 
 
-def test_jobs_that_redis_has_forgotten_are_restored(service: redis.Redis) -> None:
+def test_jobs_that_redis_lost_are_restored(service: redis.Redis) -> None:
     done, waiting = finished(), submit(languages=["deu"], priority="bulk", owner="me")
     cancelled, failed, again = submit(), submit(), submit()
     for job_id in (cancelled, again):
@@ -218,7 +218,7 @@ def test_jobs_that_redis_has_forgotten_are_restored(service: redis.Redis) -> Non
     assert service.llen("ocr.bulk") == 1
 
 
-def test_a_damaged_manifest_harms_nobody(service: redis.Redis) -> None:
+def test_a_damaged_manifest_is_ignored(service: redis.Redis) -> None:
     damaged, whole = submit(), submit()
     (layout.job(damaged).path / "job.json").write_bytes(b'{"id": 1}')
     service.flushall()
@@ -231,5 +231,5 @@ def test_a_damaged_manifest_harms_nobody(service: redis.Redis) -> None:
     assert layout.job(damaged).input.exists()
 
 
-def test_an_outcome_survives_the_way_through_json() -> None:
+def test_an_outcome_survives_a_round_trip_through_json() -> None:
     assert Outcome.from_dict(OUTCOME.to_dict()) == OUTCOME

@@ -1,7 +1,7 @@
-"""Reading real documents with OCRmyPDF, and with a Tesseract that misbehaves.
+"""OCR of real documents with OCRmyPDF, and with a misbehaving Tesseract.
 
-Most pages have words that Tesseract once read (`tests/plugins/replay.py`); the tests that are about
-OCR have the real one, as have all pages that are not recorded.
+The words of most pages are recorded (`tests/plugins/replay.py`). Tests of OCR itself use the real
+Tesseract, and so do all pages that are not recorded.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def picture(text: str, color: str = "white", size: tuple[int, int] = (1240, 600)
 
 
 def noise() -> Image.Image:
-    """A page that looks like text to Tesseract and keeps it busy for a second."""
+    """Returns a page that Tesseract takes for text and that keeps it busy for a second."""
     words = [f"{random.Random(n).getrandbits(40):x}" for n in range(300)]
     image = Image.new("RGB", (1240, 1754), "white")
     lines = [" ".join(words[row : row + 6]) for row in range(0, 300, 6)]
@@ -53,7 +53,7 @@ def noise() -> Image.Image:
 
 
 def full_page() -> Image.Image:
-    """Ten lines of running text, enough to tell their orientation and their skew."""
+    """Returns ten lines of text, enough to detect their orientation and skew."""
     image = Image.new("L", (1000, 700), "white")
     pairs = [(word, other) for word in WORDS[:2] for other in WORDS]
     lines = [f"{word} and the old {other} went on to speak" for word, other in pairs]
@@ -64,7 +64,7 @@ def full_page() -> Image.Image:
 
 
 def scan(path: Path, *texts: str, **kwargs: Any) -> Path:
-    """A PDF with a picture of each text on a page of its own."""
+    """Returns a PDF with one page per text, drawn as an image."""
     first, *rest = [picture(f"The {text} is here", **kwargs) for text in texts]
     first.save(path, "PDF", save_all=True, append_images=rest, resolution=150)
     return path
@@ -89,7 +89,7 @@ class Run:
 
 
 def take_in(source: Path, job_id: str) -> None:
-    """Puts a document where that of a job lies."""
+    """Stores a document as the input of the job."""
     upload = layout.new_upload()
     shutil.copy(source, upload / "input.pdf")
     layout.adopt(upload, job_id)
@@ -118,21 +118,21 @@ def words_of(path: Path) -> str:
 
 @pytest.fixture
 def replayed(service: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Has pages that are recorded get the words that Tesseract once read."""
+    """Lets pages that are recorded get the words that Tesseract recognized then."""
     monkeypatch.setenv("OCR_PLUGINS", "tests.plugins.replay")
     settings.get.cache_clear()
 
 
 @pytest.fixture
 def real_ocr(replayed: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Has Tesseract read all pages."""
+    """Runs the real Tesseract on all pages."""
     monkeypatch.delenv("OCR_PLUGINS")
     settings.get.cache_clear()
 
 
 @pytest.fixture
 def pages_read(replayed: None, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Has an engine read that fails as a document's title says; gives the pages it is asked for."""
+    """Uses an engine that fails as the document's title requests; returns the pages it receives."""
     monkeypatch.setenv("OCR_PLUGINS", "tests.plugins.faults")
     settings.get.cache_clear()
     faults.calls.clear()
@@ -165,7 +165,7 @@ def test_recorded_pages_need_no_tesseract(monkeypatch: pytest.MonkeyPatch) -> No
     assert "stooping down so as" in text, "record again: python -m tests.plugins.replay"
 
 
-def test_progress_goes_page_by_page_through_all_stages(tmp_path: Path) -> None:
+def test_progress_is_reported_page_by_page_through_all_stages(tmp_path: Path) -> None:
     run = read(scan(tmp_path / "in.pdf", *WORDS[:3]))
 
     stages = list(dict.fromkeys(report.stage for report in run.reports))
@@ -177,7 +177,7 @@ def test_progress_goes_page_by_page_through_all_stages(tmp_path: Path) -> None:
     assert run.outcome.seconds["total"] > 0
 
 
-def test_nothing_temporary_stays(tmp_path: Path) -> None:
+def test_no_temporary_files_are_left(tmp_path: Path) -> None:
     run = read(scan(tmp_path / "in.pdf", WORDS[0]))
 
     left = {path.name for path in run.folder.path.rglob("*") if path.is_file()}
@@ -186,7 +186,7 @@ def test_nothing_temporary_stays(tmp_path: Path) -> None:
     assert left == {"input.pdf", "log.txt"} | results | pages
 
 
-def test_another_run_leaves_nothing_of_the_one_before(tmp_path: Path) -> None:
+def test_another_run_deletes_the_files_of_the_previous_one(tmp_path: Path) -> None:
     source = scan(tmp_path / "in.pdf", WORDS[0])
     first = read(source)
     leftover = first.folder.work("a run that was killed") / "x"
@@ -198,14 +198,14 @@ def test_another_run_leaves_nothing_of_the_one_before(tmp_path: Path) -> None:
     assert [run.name for run in (second.folder.path / "runs").iterdir()] == [second.outcome.run]
 
 
-def test_the_input_is_not_touched(tmp_path: Path) -> None:
+def test_the_input_is_unchanged(tmp_path: Path) -> None:
     source = scan(tmp_path / "in.pdf", WORDS[0])
     run = read(source)
 
     assert run.folder.input.read_bytes() == source.read_bytes()
 
 
-def test_the_log_tells_what_happened_without_paths_of_the_machine() -> None:
+def test_the_log_describes_the_run_without_paths_of_the_host() -> None:
     run = read(SIX_PAGES, pages="2,4")
 
     log = run.folder.log.read_text()
@@ -213,10 +213,10 @@ def test_the_log_tells_what_happened_without_paths_of_the_machine() -> None:
     assert str(settings.get().data_dir) not in log
 
 
-# Pages that have text already
+# Pages that already have text
 
 
-def test_skip_keeps_pages_with_text_and_shows_their_words() -> None:
+def test_skip_keeps_pages_with_text_and_returns_their_words() -> None:
     run = read(SIX_PAGES, pages="2,4")
 
     pages = [json.loads(run.folder.page_words(number) or b"") for number in range(1, 7)]
@@ -226,7 +226,7 @@ def test_skip_keeps_pages_with_text_and_shows_their_words() -> None:
 
 
 @pytest.mark.parametrize("turn", [0, 90, 180, 270])
-def test_words_of_a_kept_page_stand_where_they_are_seen(tmp_path: Path, turn: int) -> None:
+def test_words_of_a_skipped_page_are_at_their_visible_positions(tmp_path: Path, turn: int) -> None:
     upright = picture(f"The {WORDS[0]} is here").rotate(turn, expand=True)
     upright.save(tmp_path / "lying.pdf", "PDF", resolution=150)
     with pikepdf.open(tmp_path / "lying.pdf") as pdf:
@@ -249,12 +249,12 @@ def test_words_of_a_kept_page_stand_where_they_are_seen(tmp_path: Path, turn: in
         assert box == pytest.approx(read_words[text], abs=12), text
 
 
-def test_refuse_fails_when_there_is_text() -> None:
+def test_refuse_fails_if_there_is_text() -> None:
     with pytest.raises(errors.PriorText, match="page 4"):
         read(SIX_PAGES, mode="refuse")
 
 
-def test_force_reads_pages_with_text_anew(tmp_path: Path) -> None:
+def test_force_runs_ocr_again_on_pages_with_text(tmp_path: Path) -> None:
     once = read(scan(tmp_path / "in.pdf", WORDS[0]))
     again = read(once.artifact("pdf"), mode="force")
 
@@ -269,10 +269,10 @@ def test_redo_replaces_the_text_of_an_earlier_ocr(tmp_path: Path) -> None:
     assert words_of(again.artifact("pdf")).count(WORDS[0]) == 1
 
 
-# Options that change the picture
+# Options that change the image
 
 
-def test_pages_that_lie_on_a_side_are_turned(tmp_path: Path) -> None:
+def test_pages_that_lie_on_their_side_are_rotated(tmp_path: Path) -> None:
     full_page().rotate(90, expand=True).save(tmp_path / "in.pdf", "PDF", resolution=200)
 
     upright = read(tmp_path / "in.pdf", rotate_pages=True)
@@ -286,7 +286,7 @@ def test_pages_that_lie_on_a_side_are_turned(tmp_path: Path) -> None:
     assert page["width"] > page["height"]
 
 
-def test_an_askew_page_is_straightened(tmp_path: Path) -> None:
+def test_a_skewed_page_is_straightened(tmp_path: Path) -> None:
     askew = full_page().rotate(3, Image.Resampling.BICUBIC, fillcolor="white")
     askew.save(tmp_path / "in.pdf", "PDF", resolution=200)
 
@@ -312,7 +312,7 @@ def test_the_background_becomes_white(tmp_path: Path) -> None:
     assert WORDS[0] in run.text
 
 
-def test_whitening_keeps_the_ink() -> None:
+def test_removing_the_background_keeps_the_ink() -> None:
     image = picture("ink", color="#808080").convert("L")
 
     whitened = background.whiten(image)
@@ -321,13 +321,13 @@ def test_whitening_keeps_the_ink() -> None:
     assert whitened.getextrema()[0] < 140
 
 
-def test_cleaning_reads_a_specked_page(tmp_path: Path) -> None:
+def test_cleaning_recognizes_a_page_with_specks(tmp_path: Path) -> None:
     run = read(scan(tmp_path / "in.pdf", WORDS[0]), clean=True)
 
     assert WORDS[0] in run.text
 
 
-def test_metadata_and_plain_pdf_are_as_asked_for(tmp_path: Path) -> None:
+def test_metadata_and_plain_pdf_are_as_requested(tmp_path: Path) -> None:
     run = read(
         scan(tmp_path / "in.pdf", WORDS[0]),
         output_type="pdf",
@@ -347,10 +347,10 @@ def test_metadata_and_plain_pdf_are_as_asked_for(tmp_path: Path) -> None:
             assert not meta.pdfa_status
 
 
-# Pages that cannot be read
+# Pages that fail
 
 
-def test_one_bad_page_does_not_spoil_a_document(tmp_path: Path, pages_read: list[int]) -> None:
+def test_one_bad_page_does_not_fail_a_document(tmp_path: Path, pages_read: list[int]) -> None:
     run = read(scan(tmp_path / "in.pdf", *WORDS[:3]), title="fault: crash 2")
 
     assert [(row.page, row.code) for row in run.outcome.failed_pages] == [(2, "page_unreadable")]
@@ -363,7 +363,7 @@ def test_one_bad_page_does_not_spoil_a_document(tmp_path: Path, pages_read: list
     assert darkest < 100, "the page keeps its image"
 
 
-def test_a_retry_reads_only_the_bad_page_again(tmp_path: Path, pages_read: list[int]) -> None:
+def test_a_retry_processes_only_the_failed_page(tmp_path: Path, pages_read: list[int]) -> None:
     source = scan(tmp_path / "in.pdf", *WORDS[:3])
     first = read(source, title="fault: crash 2")
     assert sorted(pages_read) == [1, 2, 3]
@@ -387,14 +387,14 @@ def test_on_page_error_fail_ends_the_job_and_names_the_page(
     assert failed.value.page == 2
 
 
-def test_a_document_none_of_whose_pages_can_be_read_fails(
-    tmp_path: Path, pages_read: list[int]
-) -> None:
+def test_a_document_whose_pages_all_fail_fails(tmp_path: Path, pages_read: list[int]) -> None:
     with pytest.raises(errors.AllPagesFailed):
         read(scan(tmp_path / "in.pdf", *WORDS[:2]), title="fault: crash")
 
 
-def test_pages_that_brought_their_text_count_as_read(tmp_path: Path, pages_read: list[int]) -> None:
+def test_pages_with_their_own_text_count_as_successful(
+    tmp_path: Path, pages_read: list[int]
+) -> None:
     with_text = read(scan(tmp_path / "first.pdf", WORDS[0])).artifact("pdf")
     with (
         pikepdf.open(with_text) as mixed,
@@ -412,7 +412,7 @@ def test_pages_that_brought_their_text_count_as_read(tmp_path: Path, pages_read:
 
 
 @pytest.mark.usefixtures("real_ocr")
-def test_a_page_that_takes_too_long_keeps_its_image(
+def test_a_page_that_exceeds_its_time_limit_keeps_its_image(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limits: list[float] = []
@@ -420,7 +420,7 @@ def test_a_page_that_takes_too_long_keeps_its_image(
     def hurried(
         image: Image.Image, model: tesseract.Model, *, seconds: float, **chosen: Any
     ) -> Any:
-        """Reads with a limit that the second page cannot keep on any machine."""
+        """Runs with a time limit that the second page exceeds on any machine."""
         limits.append(seconds)
         seconds = seconds if image.height < 1000 else 0.001
         return read_image(image, model, seconds=seconds, **chosen)
@@ -443,7 +443,7 @@ def test_a_page_that_takes_too_long_keeps_its_image(
     assert darkest < 100, "the page keeps its image"
 
 
-def test_a_blank_page_is_no_failure(tmp_path: Path) -> None:
+def test_a_blank_page_is_not_a_failure(tmp_path: Path) -> None:
     Image.new("L", (800, 600), "white").save(tmp_path / "in.pdf", "PDF", resolution=100)
     run = read(tmp_path / "in.pdf")
 
@@ -451,7 +451,7 @@ def test_a_blank_page_is_no_failure(tmp_path: Path) -> None:
     assert run.text.strip() == ""
 
 
-def test_a_report_that_is_refused_ends_the_reading(tmp_path: Path) -> None:
+def test_an_aborted_progress_report_ends_the_run(tmp_path: Path) -> None:
     class Refused(Exception):
         pass
 
@@ -470,7 +470,7 @@ def test_a_report_that_is_refused_ends_the_reading(tmp_path: Path) -> None:
     assert not (layout.job(job_id).path / "work").exists()
 
 
-def test_the_hook_for_standalone_use_steps_aside(tmp_path: Path) -> None:
+def test_the_plugin_works_with_the_python_api_of_ocrmypdf(tmp_path: Path) -> None:
     import ocrmypdf
 
     source = scan(tmp_path / "in.pdf", WORDS[0])
@@ -479,7 +479,7 @@ def test_the_hook_for_standalone_use_steps_aside(tmp_path: Path) -> None:
     assert WORDS[0] in words_of(tmp_path / "out.pdf")
 
 
-def test_an_outcome_survives_the_way_through_json(tmp_path: Path) -> None:
+def test_an_outcome_survives_a_round_trip_through_json(tmp_path: Path) -> None:
     outcome = read(scan(tmp_path / "in.pdf", WORDS[0])).outcome
 
     assert Outcome.from_dict(json.loads(json.dumps(outcome.to_dict()))) == outcome

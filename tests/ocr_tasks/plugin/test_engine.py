@@ -1,4 +1,4 @@
-"""Our engine against the `tesseract` program and stock OCRmyPDF: the same answers."""
+"""The in-process OCR engine compared with the `tesseract` program and with stock OCRmyPDF."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ PLUGIN = ["--plugin", "ocr_tasks.plugin"]
 
 
 def by_program(image: Image.Image, folder: Path, *arguments: str) -> tuple[bytes, str]:
-    """hOCR and text as the `tesseract` program gives them for a PNG."""
+    """Returns the hOCR and text of a PNG from the `tesseract` program."""
     image.save(folder / "in.png", dpi=(150, 150))
     command = ["tesseract", *arguments, folder / "in.png", folder / "out", "hocr", "txt"]
-    # Its threads would wait for each other by computing.
+    # Its threads would busy-wait for each other.
     alone = os.environ | {"OMP_THREAD_LIMIT": "1"}
     subprocess.run(command, check=True, capture_output=True, env=alone)
     return (folder / "out.hocr").read_bytes(), (folder / "out.txt").read_text()
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "RGB", "P"])
-def test_the_words_are_those_of_the_program(mode: str, tmp_path: Path) -> None:
+def test_words_are_those_of_the_program(mode: str, tmp_path: Path) -> None:
     image = full_page().convert(mode)
     image.info["dpi"] = (150, 150)
 
@@ -50,7 +50,7 @@ def test_the_words_are_those_of_the_program(mode: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("pagesegmode", [4, 6, 11])
-def test_page_segmentation_modes_are_those_of_the_program(pagesegmode: int, tmp_path: Path) -> None:
+def test_page_segmentation_modes_match_the_program(pagesegmode: int, tmp_path: Path) -> None:
     image = picture("The zebra is here")
     image.info["dpi"] = (150, 150)
 
@@ -60,7 +60,7 @@ def test_page_segmentation_modes_are_those_of_the_program(pagesegmode: int, tmp_
     assert hocr.parse(result.hocr, 1, None) == hocr.parse(expected, 1, None)
 
 
-def test_one_page_leaves_nothing_behind_for_the_next(tmp_path: Path) -> None:
+def test_a_page_does_not_affect_the_next_one(tmp_path: Path) -> None:
     first, second = picture("The zebra is here"), full_page()
     for image in (first, second):
         image.info["dpi"] = (150, 150)
@@ -72,14 +72,14 @@ def test_one_page_leaves_nothing_behind_for_the_next(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("turn", [0, 90, 180, 270])
-def test_the_orientation_is_that_of_the_program(turn: int, tmp_path: Path) -> None:
+def test_the_orientation_matches_the_program(turn: int, tmp_path: Path) -> None:
     image = full_page().rotate(turn, expand=True)
     image.info["dpi"] = (150, 150)
     image.save(tmp_path / "in.png", dpi=(150, 150))
 
     expected = program.get_orientation(tmp_path / "in.png", None, 60)
     assert tesseract.orientation(image, None, seconds=60) == tuple(expected)
-    assert expected.angle == -turn % 360  # Pillow turns the other way round
+    assert expected.angle == -turn % 360  # Pillow rotates in the other direction
 
 
 def test_a_page_without_text_has_no_orientation() -> None:
@@ -87,7 +87,7 @@ def test_a_page_without_text_has_no_orientation() -> None:
 
 
 @pytest.mark.parametrize("angle", [0, 2, -3])
-def test_the_skew_is_that_of_the_program(angle: float, tmp_path: Path) -> None:
+def test_the_skew_matches_the_program(angle: float, tmp_path: Path) -> None:
     image = full_page().rotate(angle, fillcolor="white")
     image.info["dpi"] = (150, 150)
     image.save(tmp_path / "in.png", dpi=(150, 150))
@@ -98,14 +98,14 @@ def test_the_skew_is_that_of_the_program(angle: float, tmp_path: Path) -> None:
     assert found == pytest.approx(-angle, abs=0.5)
 
 
-def test_a_page_that_takes_too_long_is_given_up() -> None:
+def test_a_page_that_exceeds_its_time_limit_is_abandoned() -> None:
     with pytest.raises(tesseract.TimeLimit):
         tesseract.read(noise(), ENGLISH, seconds=0.01)
-    # and the interpreter is of use again
+    # and the interpreter can be used again
     assert "zebra" in tesseract.read(picture("The zebra is here"), ENGLISH, seconds=60).text
 
 
-def test_a_call_that_looks_at_no_clock_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_call_that_ignores_its_time_limit_is_abandoned(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tesseract, "_GRACE", 0.1)
     released = threading.Event()
     try:
@@ -127,17 +127,17 @@ def test_only_a_few_sets_of_languages_stay_loaded() -> None:
     assert Model(("eng",)) not in tesseract._models
 
 
-def test_a_language_that_is_missing_is_refused() -> None:
+def test_a_missing_language_is_refused() -> None:
     with pytest.raises(tesseract.Refused):
         tesseract.read(picture("zebra"), Model(("xyz",)), seconds=60)
 
 
-def test_version_and_languages_are_those_of_the_program() -> None:
+def test_version_and_languages_match_the_program() -> None:
     assert engine.version() == str(program.version())
     assert engine.languages() == program.get_languages()
 
 
-# Alone, as a plugin of OCRmyPDF's own program
+# Alone, as a plugin of the `ocrmypdf` program
 
 
 def ocr(source: Path, output: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -152,7 +152,7 @@ def words_of(pdf: Path) -> str:
 
 
 def looks_of(pdf: Path) -> list[str]:
-    """A digest of what each page looks like, pixel for pixel."""
+    """Returns a digest of the pixels of each page."""
     command = ["pdftoppm", "-r", "72", pdf]
     drawn = subprocess.run(command, check=True, capture_output=True).stdout
     return [hashlib.sha256(page).hexdigest() for page in drawn.split(b"P6\n")]
@@ -160,7 +160,7 @@ def looks_of(pdf: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def two_pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The first lines of a coloured scan, and of a grey one."""
+    """Returns the first lines of a color scan, and of a gray one."""
     source = tmp_path_factory.mktemp("engine") / "in.pdf"
     with pikepdf.open(DATA / "multipage.pdf") as pdf, pikepdf.new() as part:
         part.pages.extend([pdf.pages[0], pdf.pages[4]])
@@ -173,7 +173,7 @@ def two_pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def whole_pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A coloured and a grey scan."""
+    """Returns a color scan and a gray one."""
     source = tmp_path_factory.mktemp("engine") / "in.pdf"
     with pikepdf.open(DATA / "multipage.pdf") as pdf, pikepdf.new() as part:
         part.pages.extend([pdf.pages[0], pdf.pages[4]])
@@ -183,13 +183,13 @@ def whole_pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def read_plainly(two_pages: Path) -> Path:
-    """What ours makes of the first lines."""
+    """Returns the result for the first lines, with default options."""
     output = two_pages.with_name("ours.pdf")
     ocr(two_pages, output, *PLUGIN)
     return output
 
 
-def test_the_pdf_is_that_of_stock_ocrmypdf(
+def test_the_pdf_matches_stock_ocrmypdf(
     two_pages: Path, read_plainly: Path, tmp_path: Path
 ) -> None:
     ocr(two_pages, tmp_path / "stock.pdf")
@@ -212,7 +212,7 @@ def test_the_pdf_is_that_of_stock_ocrmypdf(
     ],
     ids=lambda arguments: " ".join(arguments) or "plain",
 )
-def test_whole_pages_are_those_of_stock_ocrmypdf_with_every_option(
+def test_whole_pages_match_stock_ocrmypdf_with_every_option(
     arguments: list[str], whole_pages: Path, tmp_path: Path
 ) -> None:
     ours, stock = tmp_path / "ours.pdf", tmp_path / "stock.pdf"
@@ -223,13 +223,13 @@ def test_whole_pages_are_those_of_stock_ocrmypdf_with_every_option(
     assert looks_of(ours) == looks_of(stock)
 
 
-def test_a_time_limit_of_zero_means_no_ocr_as_in_stock_ocrmypdf(tmp_path: Path) -> None:
+def test_a_time_limit_of_zero_disables_ocr_as_in_stock_ocrmypdf(tmp_path: Path) -> None:
     ocr(DATA / "huckleberry-finn-p22.pdf", tmp_path / "out.pdf", *PLUGIN, "--tesseract-timeout=0")
 
     assert words_of(tmp_path / "out.pdf").strip() == ""
 
 
-def test_the_stock_engine_reads_where_tesserocr_cannot_be_loaded(tmp_path: Path) -> None:
+def test_the_stock_engine_is_used_if_tesserocr_cannot_be_loaded(tmp_path: Path) -> None:
     without = (
         "import sys; sys.modules['tesserocr'] = None\n"
         "import logging; logging.basicConfig()\n"
@@ -243,7 +243,7 @@ def test_the_stock_engine_reads_where_tesserocr_cannot_be_loaded(tmp_path: Path)
     assert done.stderr.count("cannot load tesserocr") == 1
 
 
-def test_coloured_pages_can_be_read_in_grey_and_keep_their_colours(
+def test_color_pages_can_be_recognized_in_gray_and_keep_their_colors(
     two_pages: Path, read_plainly: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OCR_GREY", "true")
@@ -253,7 +253,7 @@ def test_coloured_pages_can_be_read_in_grey_and_keep_their_colours(
     assert len(words_of(tmp_path / "grey.pdf").split()) > 20
 
 
-def test_another_engine_can_be_chosen(tmp_path: Path) -> None:
+def test_another_engine_can_be_selected(tmp_path: Path) -> None:
     options = ocrmypdf.OcrOptions(
         input_file=DATA / "huckleberry-finn-p22.pdf",
         output_file=tmp_path / "out.pdf",

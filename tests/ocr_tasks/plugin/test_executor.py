@@ -1,4 +1,4 @@
-"""Pages of a job in this process, through OCRmyPDF's executor protocol, with a task made up."""
+"""Pages of a job in this process, through OCRmyPDF's executor protocol, with a simulated task."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ pytestmark = pytest.mark.usefixtures("service")
 
 
 class Run:
-    """One run of a job of so many pages, the first `kept` of which an earlier run has read.
+    """A run of a job with `count` pages, of which an earlier run has finished the first `kept`.
 
-    `task(number)` is called for each page that is read now, counted from 1.
+    `task(number)` is called with the 1-based number of each page that is processed in this run.
     """
 
     def __init__(self, total: int, kept: int) -> None:
@@ -85,7 +85,7 @@ class Run:
         self.finished.append(result.pageno + 1)
 
 
-def test_a_run_yields_only_after_a_page_that_it_has_read_itself() -> None:
+def test_a_run_yields_only_after_a_page_that_it_has_processed_itself() -> None:
     run = Run(total=9, kept=5)
     run.job.run_context.should_yield = lambda back: True
 
@@ -95,7 +95,7 @@ def test_a_run_yields_only_after_a_page_that_it_has_read_itself() -> None:
     assert run.read == [6]
 
 
-def test_the_way_back_is_the_time_until_the_last_page_that_was_kept() -> None:
+def test_the_time_to_resume_is_the_time_until_the_last_kept_page() -> None:
     run = Run(total=7, kept=5)
     asked: list[float] = []
     caught_up = threading.Event()
@@ -116,7 +116,7 @@ def test_the_way_back_is_the_time_until_the_last_page_that_was_kept() -> None:
     assert 0 < asked[0] == asked[1]
 
 
-def test_pages_of_an_earlier_run_say_nothing_of_the_time_that_a_page_takes() -> None:
+def test_pages_of_an_earlier_run_do_not_count_in_the_time_per_page() -> None:
     run = Run(total=10, kept=8)
 
     def task(number: int) -> None:
@@ -128,13 +128,13 @@ def test_pages_of_an_earlier_run_say_nothing_of_the_time_that_a_page_takes() -> 
 
     etas = {progress.pages_done: progress.eta_seconds for progress in run.sent}
     assert etas[8] is None
-    # A page takes ten seconds; after the pages comes a tail, for all ten of them.
+    # A page takes ten seconds; the time after the pages covers all ten of them.
     tail = 10 * 10 * 12 / 85
     assert etas[9] == pytest.approx(10 + tail, abs=0.1)
 
 
 def unreadable(number: int) -> Callable[[int], None]:
-    """A task that fails with this page."""
+    """Returns a task that fails with this page."""
 
     def task(page: int) -> None:
         if page == number:
@@ -143,7 +143,7 @@ def unreadable(number: int) -> Callable[[int], None]:
     return task
 
 
-def test_a_bad_page_is_noted_and_the_others_are_told_of() -> None:
+def test_a_failed_page_is_recorded_and_the_others_are_reported() -> None:
     run, ready = Run(total=4, kept=1), []
     run.job.page_ready, run.task = ready.append, unreadable(3)
 
@@ -156,7 +156,7 @@ def test_a_bad_page_is_noted_and_the_others_are_told_of() -> None:
     assert ready == [2, 4]
 
 
-def test_a_bad_page_ends_a_job_that_wants_all_of_them() -> None:
+def test_a_failed_page_ends_a_job_that_requires_all_pages() -> None:
     run = Run(total=3, kept=0)
     run.job.keep_bad_pages, run.task = False, unreadable(2)
 
@@ -168,7 +168,7 @@ def test_a_bad_page_ends_a_job_that_wants_all_of_them() -> None:
 
 
 class Helped(Work):
-    """Work that keeps what help it gets, and does without."""
+    """Parallel work that records the help it is offered, and works alone."""
 
     offers: ClassVar[list[Help | None]] = []
 
@@ -179,13 +179,13 @@ class Helped(Work):
 
 @pytest.fixture
 def offers(monkeypatch: pytest.MonkeyPatch) -> list[Help | None]:
-    """The help that stages get from other workers, in their order."""
+    """Returns the help that stages request from other workers, in their order."""
     monkeypatch.setattr(executor, "Work", Helped)
     monkeypatch.setattr(Helped, "offers", [])
     return Helped.offers
 
 
-def test_each_stage_that_others_can_help_with_is_a_batch_of_its_own(
+def test_each_stage_that_others_can_help_with_is_a_batch(
     offers: list[Help | None],
 ) -> None:
     run, called = Run(total=2, kept=0), []
@@ -206,7 +206,7 @@ def test_each_stage_that_others_can_help_with_is_a_batch_of_its_own(
     assert called == [(reading.batch, 7)]
 
 
-def test_nobody_is_asked_to_help_with_less_than_is_worth_it(
+def test_no_help_is_requested_for_too_little_work(
     offers: list[Help | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OCR_SPREAD_PAGES", "3")

@@ -1,4 +1,4 @@
-"""When a stage calls helpers, and what it does for them meanwhile, on a real Redis."""
+"""When a stage calls helpers, and what it does for them meanwhile, with a real Redis."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("service")
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """The clock that `work` looks at; it stands still unless a test turns it on."""
+    """Replaces the clock of `parallel`; time stands still unless a test advances it."""
     found = Clock()
     monkeypatch.setattr(parallel, "time", SimpleNamespace(monotonic=found))
     return found
@@ -36,16 +36,16 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What waits looks again after a hundredth of a second."""
+    """Reduces the polling interval to 10 ms."""
     for name in ("TICK", "_PAUSE"):
         monkeypatch.setattr(parallel, name, 0.01)
 
 
 class Stage:
-    """A stage of so many items, done by one thread; `do(item)` is called for each.
+    """A stage of `count` items, processed by one thread; `do(item)` is called for each.
 
-    `called` has the number of helpers for which each call asks. The answer to an item is its
-    number, of one whose readers were lost a negative one.
+    `called` contains the number of helpers that each call requests. The result of an item is its
+    number; it is negative if the processes of the item were lost.
     """
 
     def __init__(self, folder: Path, count: int, do: Callable[[int], None]) -> None:
@@ -64,7 +64,7 @@ class Stage:
     ) -> None:
         items = [(n,) for n in range(self._count)]
         done = Work(self._task, lambda item: -item, lambda: None, items, 1)
-        # What helpers would need cannot leave this process, and none of them comes.
+        # The task for helpers cannot be pickled, and no helper comes.
         files: Any = SimpleNamespace(write=lambda *_: None, pop_result=self._files.pop_result)
         help_ = Help(BATCH, files, self.called.append, at_once)
         for answer in done.results(tick, help_):
@@ -88,7 +88,7 @@ def test_helpers_are_called_for_all_items_but_one(count: int, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("count", [0, 1])
-def test_nobody_is_called_for_what_the_owner_does_itself(
+def test_no_helper_is_called_for_what_the_owner_does_itself(
     count: int, tmp_path: Path, service: redis.Redis
 ) -> None:
     stage = Stage(tmp_path, count, lambda item: None)
@@ -99,8 +99,8 @@ def test_nobody_is_called_for_what_the_owner_does_itself(
     assert stage.answered == list(range(count))
 
 
-def test_nobody_is_called_for_the_rest_of_a_second(tmp_path: Path, clock: Clock) -> None:
-    """Twenty of thirty items take more than half a second, the ten to come will take less."""
+def test_no_helper_is_called_for_less_than_a_second_of_work(tmp_path: Path, clock: Clock) -> None:
+    """Twenty of thirty items take more than half a second, the remaining ten take less."""
     taken = threading.Semaphore(1)
 
     def do(item: int) -> None:
@@ -130,10 +130,10 @@ def test_helpers_are_called_once_for_a_slow_stage(tmp_path: Path, clock: Clock) 
     assert stage.called == [5]
 
 
-def test_a_batch_is_kept_for_as_long_as_the_stage_takes(
+def test_a_batch_is_renewed_as_long_as_the_stage_lasts(
     tmp_path: Path, clock: Clock, service: redis.Redis
 ) -> None:
-    """Redis would forget it after six times OCR_LEASE_SECONDS."""
+    """Redis would delete it after six times OCR_LEASE_SECONDS."""
     lasting = 6 * settings.get().lease_seconds
     names = keys.batch(BATCH)[:3]
 
@@ -152,7 +152,7 @@ def test_a_batch_is_kept_for_as_long_as_the_stage_takes(
 
 
 @pytest.mark.usefixtures("quick")
-def test_the_owner_does_what_a_helper_gives_back_when_nothing_else_is_left(
+def test_the_owner_does_what_a_helper_releases_when_nothing_else_is_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held: list[int | None] = []
@@ -180,7 +180,7 @@ def test_the_owner_does_what_a_helper_gives_back_when_nothing_else_is_left(
     assert stage.done == [0, 2, 1]
 
 
-def test_an_item_whose_readers_were_lost_is_answered_without_being_tried(
+def test_an_item_whose_processes_were_lost_gets_a_result_without_being_tried(
     tmp_path: Path, service: redis.Redis
 ) -> None:
     def do(item: int) -> None:
@@ -203,7 +203,7 @@ def test_no_item_is_done_twice_because_redis_lost_the_batch(
             service.delete(*keys.batch(BATCH))
 
     stage = Stage(tmp_path, 4, do)
-    # No answer is taken before the last item is done.
+    # No result is collected before the last item is done.
     stage.go(tick=lambda: wait_until(lambda: 3 in stage.done) and None)
 
     assert stage.done == [0, 1, 2, 3]
@@ -211,7 +211,7 @@ def test_no_item_is_done_twice_because_redis_lost_the_batch(
 
 
 @pytest.mark.usefixtures("quick")
-def test_the_caller_hears_of_the_time_that_passes_without_an_answer(tmp_path: Path) -> None:
+def test_the_caller_is_notified_of_time_that_passes_without_a_result(tmp_path: Path) -> None:
     ticks: list[int] = []
     stage = Stage(tmp_path, 1, lambda item: wait_until(lambda: len(ticks) > 3) and None)
 
@@ -220,10 +220,10 @@ def test_the_caller_hears_of_the_time_that_passes_without_an_answer(tmp_path: Pa
     assert stage.answered == [0]
 
 
-def test_a_stage_has_ended_before_its_caller_hears_of_a_time_limit(
+def test_a_stage_ends_before_its_caller_handles_a_time_limit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A signal may be handled at any jump back, where CPython 3.11 can skip a `finally`."""
+    """A signal may be handled at any backward jump, where CPython 3.11 can skip a `finally`."""
     monkeypatch.setattr(parallel, "TICK", 1e-6)
     main = threading.get_ident()
 

@@ -1,4 +1,4 @@
-"""What is kept of each page, what becomes of a page that fails, and what helpers are given."""
+"""Stored results of pages, pages that fail, and the input of helpers."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def kept() -> PageStore:
 
 
 def result(folder: Path, number: int, hocr: str = HOCR, rotation: int = 0) -> PageResult:
-    """What OCRmyPDF has of a page that was read."""
+    """Returns OCRmyPDF's result for a page."""
     files = {name: folder / f"{number}.{name}" for name in ("hocr", "txt", "pdf")}
     for path, content in zip(files.values(), (hocr, "zebra window", "%PDF-"), strict=True):
         path.write_text(content)
@@ -61,10 +61,10 @@ def result(folder: Path, number: int, hocr: str = HOCR, rotation: int = 0) -> Pa
     )
 
 
-# Kept pages
+# Stored pages
 
 
-def test_a_page_that_was_kept_is_what_was_read(kept: PageStore, tmp_path: Path) -> None:
+def test_a_stored_page_equals_the_recognized_one(kept: PageStore, tmp_path: Path) -> None:
     saved = kept.save(result(tmp_path, 3, rotation=90))
     for path in tmp_path.iterdir():
         layout.delete_tree(path) if path.name != "data" else None
@@ -82,7 +82,7 @@ def test_a_page_that_was_kept_is_what_was_read(kept: PageStore, tmp_path: Path) 
     assert loaded.pdf_page_from_image.read_text() == "%PDF-"
 
 
-def test_the_words_of_a_kept_page_are_shown(kept: PageStore, tmp_path: Path) -> None:
+def test_the_words_of_a_stored_page_are_returned(kept: PageStore, tmp_path: Path) -> None:
     assert not kept.has_words(1)
     kept.save(result(tmp_path, 1, rotation=180))
 
@@ -99,9 +99,7 @@ def test_the_words_of_a_kept_page_are_shown(kept: PageStore, tmp_path: Path) -> 
     }
 
 
-def test_a_page_on_which_nothing_was_found_is_kept_as_empty(
-    kept: PageStore, tmp_path: Path
-) -> None:
+def test_a_page_without_words_is_stored_as_empty(kept: PageStore, tmp_path: Path) -> None:
     kept.save(result(tmp_path, 1, hocr=""))
 
     assert list(kept.words(1).words) == []
@@ -109,7 +107,7 @@ def test_a_page_on_which_nothing_was_found_is_kept_as_empty(
 
 
 @pytest.mark.parametrize("missing", ["result.json", "ocr.hocr", "text.txt", "visible.pdf"])
-def test_a_page_is_read_again_if_any_of_its_files_is_missing(
+def test_a_page_is_processed_again_if_any_of_its_files_is_missing(
     missing: str, kept: PageStore, tmp_path: Path
 ) -> None:
     kept.save(result(tmp_path, 1))
@@ -118,7 +116,7 @@ def test_a_page_is_read_again_if_any_of_its_files_is_missing(
     assert kept.load(1) is None
 
 
-def test_what_only_another_run_needs_goes_in_the_end(kept: PageStore, tmp_path: Path) -> None:
+def test_what_only_another_run_needs_is_deleted_at_the_end(kept: PageStore, tmp_path: Path) -> None:
     for number in (1, 2):
         kept.save(result(tmp_path, number))
 
@@ -128,7 +126,7 @@ def test_what_only_another_run_needs_goes_in_the_end(kept: PageStore, tmp_path: 
     assert left == {"page.json", "summary.json"}
 
 
-def test_pages_are_kept_on_a_disk_without_links(
+def test_pages_are_stored_on_a_disk_without_hard_links(
     kept: PageStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: Any) -> None:
@@ -156,11 +154,11 @@ def test_a_preview_is_a_small_jpeg_of_any_page(mode: str, tmp_path: Path) -> Non
         assert large.size == page.size
 
 
-# Reading a page
+# OCR of a page
 
 
 def page(tmp_path: Path, number: int = 1, **more: Any) -> Any:
-    """As much of OCRmyPDF's context of a page as `reading` wants to know."""
+    """The attributes of OCRmyPDF's page context that the plugin uses."""
     work = tmp_path / "work"
     work.mkdir(exist_ok=True)
     info = SimpleNamespace(has_text=more.get("has_text", False))
@@ -168,7 +166,7 @@ def page(tmp_path: Path, number: int = 1, **more: Any) -> Any:
     return SimpleNamespace(pageno=number - 1, work_folder=work, options=wanted, pageinfo=info)
 
 
-def test_each_reading_of_a_page_has_a_folder_of_its_own_that_goes(
+def test_each_attempt_at_a_page_has_its_own_temporary_folder(
     kept: PageStore, tmp_path: Path
 ) -> None:
     seen: list[Path] = []
@@ -189,7 +187,9 @@ def test_each_reading_of_a_page_has_a_folder_of_its_own_that_goes(
     assert context.page() is None
 
 
-def test_a_page_that_is_read_is_kept_and_not_read_again(kept: PageStore, tmp_path: Path) -> None:
+def test_a_recognized_page_is_stored_and_not_processed_again(
+    kept: PageStore, tmp_path: Path
+) -> None:
     def task(at: Any) -> PageResult:
         return result(at.work_folder, 1)
 
@@ -201,7 +201,7 @@ def test_a_page_that_is_read_is_kept_and_not_read_again(kept: PageStore, tmp_pat
     assert second.result == first.result
 
 
-def test_a_page_that_fails_is_told_and_not_kept(kept: PageStore, tmp_path: Path) -> None:
+def test_a_failed_page_is_reported_and_not_stored(kept: PageStore, tmp_path: Path) -> None:
     def own(at: Any) -> PageResult:
         raise errors.PageTimeout("after a while")
 
@@ -225,7 +225,7 @@ def test_a_page_that_fails_is_told_and_not_kept(kept: PageStore, tmp_path: Path)
     "error",
     [MissingDependencyError, TesseractConfigError, MemoryError, OSError, context.RunYielded],
 )
-def test_what_is_not_the_fault_of_a_page_ends_the_run(
+def test_an_error_that_is_not_specific_to_a_page_ends_the_run(
     error: type[Exception], kept: PageStore, tmp_path: Path
 ) -> None:
     def task(at: Any) -> PageResult:
@@ -245,7 +245,7 @@ def test_what_is_not_the_fault_of_a_page_ends_the_run(
         (False, {0}, False),
     ],
 )
-def test_a_page_counts_as_read_if_it_was_asked_for_and_had_text(
+def test_a_selected_page_that_already_had_text_counts_as_successful(
     has_text: bool, wanted: set[int] | None, read: bool, kept: PageStore, tmp_path: Path
 ) -> None:
     asked = page(tmp_path, 1, has_text=has_text, pages=wanted)
@@ -256,14 +256,14 @@ def test_a_page_counts_as_read_if_it_was_asked_for_and_had_text(
     assert kept.load(1) is None
 
 
-def test_a_page_that_kills_who_reads_it_is_left_alone(tmp_path: Path) -> None:
+def test_a_page_that_kills_its_processes_is_skipped(tmp_path: Path) -> None:
     found = reading.crashed(page(tmp_path, 3))
 
     assert found.failure is not None
     assert (found.failure.page, found.failure.code) == (3, "page_crashed")
 
 
-# What helpers are given
+# Input of helpers
 
 
 def test_helpers_find_each_item_and_the_task(tmp_path: Path) -> None:
@@ -281,7 +281,7 @@ def test_helpers_find_each_item_and_the_task(tmp_path: Path) -> None:
         files.pop_result(1, "reader")
 
 
-def test_nothing_is_there_for_helpers_that_cannot_leave_this_process(tmp_path: Path) -> None:
+def test_helpers_get_nothing_that_cannot_be_pickled(tmp_path: Path) -> None:
     files = Files(tmp_path / "batch")
 
     with pytest.raises((pickle.PicklingError, TypeError, AttributeError)):
@@ -290,7 +290,7 @@ def test_nothing_is_there_for_helpers_that_cannot_leave_this_process(tmp_path: P
         files.task()
 
 
-def test_a_page_of_ocrmypdf_gets_to_a_helper_with_its_options(tmp_path: Path) -> None:
+def test_a_page_of_ocrmypdf_reaches_a_helper_with_its_options(tmp_path: Path) -> None:
     sent = PageContext.__new__(PageContext)
     sent.pageno, sent.work_folder, sent.origin = 3, tmp_path, tmp_path / "in.pdf"
     sent.options = OcrOptions(input_file="in.pdf", output_file="out.pdf", languages=["deu"])
@@ -314,7 +314,7 @@ def test_only_names_of_batches_lead_to_pickles(name: str) -> None:
         helper.files(layout.job(JOB), name)
 
 
-def test_the_files_of_a_batch_lie_in_the_work_folder_of_its_run() -> None:
+def test_the_files_of_a_batch_are_in_the_work_folder_of_its_run() -> None:
     folder = layout.job(JOB)
     name = helper.batch_name("run", 12)
 
@@ -326,7 +326,7 @@ def warns(job: context.JobContext, number: int) -> Reading:
     return Reading(PageResult(pageno=number))
 
 
-def test_a_helper_tells_the_warnings_of_each_page_once() -> None:
+def test_a_helper_reports_the_warnings_of_each_page_once() -> None:
     job = context.JobContext(layout.job(JOB), 0)
     done = partial(helper._with_warnings, job=job)
 
@@ -339,14 +339,14 @@ def test_a_helper_tells_the_warnings_of_each_page_once() -> None:
 
 @pytest.fixture
 def helped() -> tuple[context.JobContext, Files]:
-    """A batch of three items of a job, and its files."""
+    """Creates a batch of three items of a job, and its files."""
     job = context.JobContext(layout.job(JOB), 0)
     files = helper.files(job.folder, BATCH)
     page_queue.open_batch(BATCH, range(3))
     return job, files
 
 
-def test_a_helper_gives_back_what_it_cannot_do_and_goes(
+def test_a_helper_releases_what_it_cannot_do_and_stops(
     helped: tuple[context.JobContext, Files],
 ) -> None:
     job, files = helped
@@ -358,7 +358,7 @@ def test_a_helper_gives_back_what_it_cannot_do_and_goes(
     assert [page_queue.acquire(BATCH, "owner") for _ in range(4)] == [0, 1, 2, None]
 
 
-def test_a_helper_goes_on_until_somebody_waits(
+def test_a_helper_continues_until_another_message_waits(
     helped: tuple[context.JobContext, Files],
 ) -> None:
     job, files = helped
@@ -373,7 +373,7 @@ def test_a_helper_goes_on_until_somebody_waits(
     assert page_queue.acquire(BATCH, "owner") == 2
 
 
-def test_a_helper_is_not_wanted_any_more_where_the_batch_is_closed(
+def test_a_helper_stops_when_the_batch_is_closed(
     helped: tuple[context.JobContext, Files],
 ) -> None:
     job, files = helped

@@ -1,4 +1,4 @@
-"""From OCRmyPDF's bars to the progress of a job."""
+"""From OCRmyPDF's progress bars to the progress of a job."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def play(reporter: Reporter, clock: Clock, desc: str, total: int, step: float = 
             bar.update()
 
 
-def test_a_whole_run_goes_through_the_stages_and_never_back() -> None:
+def test_a_whole_run_passes_the_stages_and_never_goes_back() -> None:
     reporter, sent, clock = make()
     for desc, total in [
         ("Scanning contents", 10),
@@ -59,7 +59,7 @@ def test_a_rejected_pdfa_repeats_stages_without_going_back() -> None:
     assert ranks == sorted(ranks)
 
 
-def test_reports_of_one_stage_keep_their_distance() -> None:
+def test_reports_of_one_stage_keep_a_minimum_interval() -> None:
     reporter, sent, clock = make(total=1000)
     with ProgressBar(total=1000, desc="OCR", unit="page", reporter=reporter) as bar:
         for _ in range(1000):
@@ -71,7 +71,7 @@ def test_reports_of_one_stage_keep_their_distance() -> None:
     assert all(b - a >= 0.25 for a, b in itertools.pairwise(in_ocr))
 
 
-def test_what_was_held_back_is_reported_later() -> None:
+def test_a_delayed_report_is_sent_later() -> None:
     reporter, sent, clock = make()
     with ProgressBar(total=10, desc="OCR", unit="page", reporter=reporter) as bar:
         bar.update()
@@ -83,7 +83,7 @@ def test_what_was_held_back_is_reported_later() -> None:
         assert len(sent) == 2
 
 
-def test_halves_of_pages_and_absolute_counts_are_understood() -> None:
+def test_halves_of_pages_and_absolute_counts_are_supported() -> None:
     reporter, sent, clock = make(total=2)
     with ProgressBar(total=2, desc="OCR", unit="page", reporter=reporter) as bar:
         clock.now += 1
@@ -97,7 +97,7 @@ def test_halves_of_pages_and_absolute_counts_are_understood() -> None:
         assert sent[-1].pages_done == 2
 
 
-def test_an_unknown_bar_leaves_the_stage_alone() -> None:
+def test_an_unknown_bar_does_not_change_the_stage() -> None:
     reporter, sent, clock = make()
     play(reporter, clock, "OCR", 10)
     play(reporter, clock, "Something new in OCRmyPDF", 5)
@@ -105,7 +105,7 @@ def test_an_unknown_bar_leaves_the_stage_alone() -> None:
     assert sent[-1].stage is Stage.ASSEMBLING
 
 
-def test_bars_without_a_total_are_harmless() -> None:
+def test_bars_without_a_total_are_ignored() -> None:
     reporter, sent, _ = make(total=0)
     for desc in STAGES:
         with ProgressBar(total=None, desc=desc, unit="%", disable=True, reporter=reporter) as bar:
@@ -114,7 +114,7 @@ def test_bars_without_a_total_are_harmless() -> None:
     assert sent[-1].percent <= 99
 
 
-def test_the_time_left_is_told_once_a_page_is_done_and_shrinks() -> None:
+def test_the_remaining_time_is_reported_after_the_first_page_and_decreases() -> None:
     reporter, sent, clock = make(total=10)
     play(reporter, clock, "OCR", 10, step=2.0)
     etas = [p.eta_seconds for p in sent if p.stage is Stage.OCR]
@@ -125,7 +125,7 @@ def test_the_time_left_is_told_once_a_page_is_done_and_shrinks() -> None:
     assert 18 <= told[0] <= 25
 
 
-def test_pages_of_an_earlier_run_do_not_make_the_pace() -> None:
+def test_pages_of_an_earlier_run_do_not_count_in_the_pace() -> None:
     reporter, sent, clock = make(total=10)
     with ProgressBar(total=10, desc="OCR", unit="page", reporter=reporter) as bar:
         for _ in range(5):
@@ -139,7 +139,7 @@ def test_pages_of_an_earlier_run_do_not_make_the_pace() -> None:
     assert 16 <= eta <= 25
 
 
-def test_a_job_that_goes_on_keeps_its_percent() -> None:
+def test_a_resumed_job_keeps_its_percentage() -> None:
     sent: list[Progress] = []
     clock = Clock()
     reporter = Reporter(sent.append, Progress(pages_total=4, percent=70.0), 0.25, clock)
@@ -149,7 +149,7 @@ def test_a_job_that_goes_on_keeps_its_percent() -> None:
     assert all(progress.percent >= 70 for progress in sent)
 
 
-def test_seconds_are_counted_by_stage() -> None:
+def test_seconds_are_counted_per_stage() -> None:
     reporter, _, clock = make()
     play(reporter, clock, "Scanning contents", 3)
     play(reporter, clock, "OCR", 5)

@@ -1,4 +1,4 @@
-"""Programs that outlive the worker that had started them."""
+"""Programs that outlive the worker that started them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ program.wait()
 """
 
 
-def test_what_a_killed_worker_left_running_is_killed_and_nothing_else() -> None:
+def test_only_programs_of_a_killed_worker_are_killed() -> None:
     command = [sys.executable, "-c", WORKER]
     with (
         subprocess.Popen(command, stdout=subprocess.PIPE) as living,
@@ -47,21 +47,21 @@ def test_what_a_killed_worker_left_running_is_killed_and_nothing_else() -> None:
             process.kill()
 
 
-def test_a_clock_that_is_set_makes_no_orphans(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_changed_system_clock_creates_no_orphans(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(orphans.MARK, raising=False)
     orphans.mark()
     mark = os.environ[orphans.MARK]
     with subprocess.Popen(["sleep", "600"], env=os.environ | {orphans.MARK: mark}) as program:
         booted = psutil.boot_time()
-        # What psutil goes by: the kernel's idea of when it started, which follows the clock.
+        # psutil's start time, which the kernel derives from the clock.
         monkeypatch.setattr("psutil._pslinux.boot_time", lambda: booted + 5)
         assert orphans.kill() == []
         assert program.poll() is None
         program.kill()
 
 
-def test_programs_of_containers_are_left_alone() -> None:
-    """A host sees them, but the process ids that they name mean others here."""
+def test_programs_of_containers_are_ignored() -> None:
+    """The host sees them, but their process IDs refer to other processes here."""
     mark = "4194303 1@pid:[1]"
     with subprocess.Popen(["sleep", "600"], env=os.environ | {orphans.MARK: mark}) as program:
         assert orphans.kill() == []

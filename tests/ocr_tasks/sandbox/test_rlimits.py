@@ -1,4 +1,4 @@
-"""The limits of processes that read; each is tried in a process of its own, as it is for good."""
+"""Resource limits; each is tested in a process of its own, because limits are permanent."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MIB = 1 << 20
 
 
 def ran(program: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """A program of a few lines, after it has ended."""
+    """Runs a program of a few lines until it ends."""
     return subprocess.run(
         [sys.executable, "-c", "from ocr_tasks.sandbox import rlimits\n" + program],
         env={**os.environ, **environment},
@@ -35,15 +35,15 @@ def said(program: str, **environment: str) -> Any:
     return json.loads(done.stdout)
 
 
-def test_memory_is_bounded() -> None:
+def test_memory_is_limited() -> None:
     program = f"rlimits.limit({512 * MIB}, {MIB})\n"
 
     assert said(program + f"print(len(bytearray({100 * MIB})))") == 100 * MIB
     assert "MemoryError" in ran(program + f"bytearray({600 * MIB})").stderr
 
 
-def test_idle_threads_and_mapped_files_are_no_memory() -> None:
-    """Which is why not the address space is bounded: each thread takes 64 MiB of that."""
+def test_idle_threads_and_mapped_files_do_not_count_as_memory() -> None:
+    """For this reason, the address space is not limited: each thread reserves 64 MiB of it."""
     program = (
         "import threading, mmap, os\n"
         f"rlimits.limit({512 * MIB}, {MIB})\n"
@@ -59,7 +59,7 @@ def test_idle_threads_and_mapped_files_are_no_memory() -> None:
     assert said(program) == 1000
 
 
-def test_files_are_bounded(tmp_path: Path) -> None:
+def test_file_sizes_are_limited(tmp_path: Path) -> None:
     program = f"rlimits.limit({512 * MIB}, {MIB})\nopen('x', 'wb').truncate({2 * MIB})"
     done = ran(f"import os; os.chdir({str(tmp_path)!r})\n{program}")
 
@@ -68,7 +68,7 @@ def test_files_are_bounded(tmp_path: Path) -> None:
     assert (tmp_path / "x").stat().st_mode & 0o077 == 0
 
 
-def test_lower_limits_of_the_system_hold() -> None:
+def test_lower_limits_of_the_system_are_kept() -> None:
     program = (
         "import json, resource as r\n"
         f"r.setrlimit(r.RLIMIT_FSIZE, ({MIB}, {MIB}))\n"
@@ -78,11 +78,11 @@ def test_lower_limits_of_the_system_hold() -> None:
     assert said(program) == MIB
 
 
-def test_a_process_that_computes_too_long_is_ended() -> None:
+def test_a_process_that_exceeds_its_cpu_time_is_ended() -> None:
     assert ran("rlimits.allow_cpu(0)\nwhile True: pass").returncode == -signal.SIGXCPU
 
 
-def test_computing_time_is_allowed_afresh_for_each_job() -> None:
+def test_cpu_time_is_counted_per_job() -> None:
     program = (
         "import time\n"
         "for job in range(2):\n"
@@ -118,7 +118,7 @@ def test_programs_get_no_secrets() -> None:
 
 @pytest.fixture
 def folders(tmp_path: Path) -> dict[str, Path]:
-    """A data folder with a job's folder, and a folder beside it."""
+    """Creates a data folder with a job's folder, and another folder next to it."""
     made = {"data": tmp_path / "data", "own": tmp_path / "data" / "own", "other": tmp_path / "x"}
     for path in made.values():
         path.mkdir()
@@ -126,7 +126,7 @@ def folders(tmp_path: Path) -> dict[str, Path]:
     return made
 
 
-def test_only_one_folder_is_left_to_write_to(folders: dict[str, Path]) -> None:
+def test_only_one_folder_is_writable(folders: dict[str, Path]) -> None:
     program = (
         "import json, os, pathlib, subprocess, tempfile\n"
         "data, own, other = (pathlib.Path(os.environ[name]) for name in ('DATA', 'OWN', 'OTHER'))\n"
@@ -156,7 +156,7 @@ def test_only_one_folder_is_left_to_write_to(folders: dict[str, Path]) -> None:
     assert outcomes[6:] == ["done"] * 7
 
 
-def test_what_lies_around_a_hidden_folder_can_be_read(tmp_path: Path) -> None:
+def test_all_folders_but_the_hidden_ones_are_readable(tmp_path: Path) -> None:
     for name in ("system/part", "system/data/jobs", "home"):
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "link").symlink_to(tmp_path / "home")

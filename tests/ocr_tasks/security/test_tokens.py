@@ -1,4 +1,4 @@
-"""API tokens and quotas on a real Redis."""
+"""API tokens and rate limits with a real Redis."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ READ = frozenset({Scope.READ})
 
 
 def everything_in(client: redis.Redis) -> str:
-    """Names and values of all keys of Redis as one text."""
+    """Returns the names and values of all keys of Redis as one text."""
     readers: dict[str, Callable[[str], object]] = {
         "string": client.get,
         "hash": client.hgetall,
@@ -31,7 +31,7 @@ def everything_in(client: redis.Redis) -> str:
     return "\n".join(f"{key}: {readers[client.type(key)](key)}" for key in client.scan_iter("*"))
 
 
-def test_a_token_is_verified_and_knows_what_it_may_do() -> None:
+def test_a_token_is_verified_and_has_its_scopes() -> None:
     made, text = tokens.create("archive", {Scope.READ, Scope.SUBMIT}, limits={"pages_day": 7})
 
     found = tokens.verify(text)
@@ -70,7 +70,7 @@ def test_redis_never_sees_the_secret(service: redis.Redis) -> None:
         lambda text: "ocrt_*_" + text[-64:],
     ],
 )
-def test_anything_else_is_refused_in_the_same_words(wrong: Callable[[str], str]) -> None:
+def test_any_other_token_is_refused_with_the_same_message(wrong: Callable[[str], str]) -> None:
     _token, text = tokens.create("archive", READ)
 
     with pytest.raises(errors.NotAuthenticated) as refused:
@@ -79,7 +79,7 @@ def test_anything_else_is_refused_in_the_same_words(wrong: Callable[[str], str])
     assert str(refused.value) == errors.NotAuthenticated.title
 
 
-def test_the_secret_of_one_token_is_no_good_with_the_id_of_another() -> None:
+def test_the_secret_of_one_token_is_refused_with_the_id_of_another() -> None:
     _one, first = tokens.create("one", READ)
     two, _second = tokens.create("two", READ)
 
@@ -104,7 +104,7 @@ def test_a_revoked_token_is_refused_and_stays_in_the_list() -> None:
     assert tokens.list_all() == [listed]
 
 
-def test_what_is_no_token_cannot_be_revoked(service: redis.Redis) -> None:
+def test_an_invalid_token_cannot_be_revoked(service: redis.Redis) -> None:
     assert not tokens.revoke("000000000000")
     assert service.keys("*") == []
 
@@ -114,7 +114,7 @@ def test_a_token_can_be_revoked_when_redis_is_full(service: redis.Redis) -> None
     service.config_set("maxmemory", 1)
     try:
         with pytest.raises(errors.QueueUnavailable):
-            tokens.revoke(token.id)  # the time of it could not be noted
+            tokens.revoke(token.id)  # the time of the revocation could not be stored
         with pytest.raises(errors.NotAuthenticated):
             tokens.verify(text)
     finally:
@@ -144,7 +144,9 @@ def test_an_expired_token_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     assert tokens.has_ended(token)
 
 
-def test_use_is_noted_once_a_minute(service: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_last_use_is_stored_once_a_minute(
+    service: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
     token, text = tokens.create("archive", READ)
     begun = time.time()
 
@@ -158,7 +160,7 @@ def test_use_is_noted_once_a_minute(service: redis.Redis, monkeypatch: pytest.Mo
     assert used_at(begun + 61) == begun + 61
 
 
-def test_verifying_takes_one_question_to_redis(
+def test_verifying_takes_one_request_to_redis(
     service: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _token, text = tokens.create("archive", READ)
@@ -188,7 +190,7 @@ def test_tokens_cannot_be_verified_without_redis(monkeypatch: pytest.MonkeyPatch
         rate_limits.spend("somebody", "requests_minute", 5)
 
 
-# On the command line
+# Command line
 
 
 def run(*words: str) -> int:
@@ -198,7 +200,7 @@ def run(*words: str) -> int:
         return int(ended.code or 0)
 
 
-def test_a_token_is_made_and_shown_once(
+def test_a_token_is_created_and_shown_once(
     service: redis.Redis, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code = run("create", "the archive", "--scopes", "submit,read", "--days", "30",
@@ -223,7 +225,7 @@ def test_a_token_is_made_and_shown_once(
     assert text[-64:] not in listed
 
 
-def test_tokens_that_have_ended_are_listed_on_request(capsys: pytest.CaptureFixture[str]) -> None:
+def test_ended_tokens_are_listed_on_request(capsys: pytest.CaptureFixture[str]) -> None:
     token, _text = tokens.create("archive", READ)
     assert run("revoke", token.id) == 0
     capsys.readouterr()
@@ -234,7 +236,7 @@ def test_tokens_that_have_ended_are_listed_on_request(capsys: pytest.CaptureFixt
     assert "revoked" in capsys.readouterr().out
 
 
-def test_revoking_what_is_not_there_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+def test_revoking_an_unknown_token_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("revoke", "nonsense") == 1
     assert "there is no token nonsense" in capsys.readouterr().err
 
@@ -254,12 +256,12 @@ def test_revoking_what_is_not_there_is_said(capsys: pytest.CaptureFixture[str]) 
         [],
     ],
 )
-def test_a_wrong_command_makes_no_token(words: list[str], service: redis.Redis) -> None:
+def test_an_invalid_command_creates_no_token(words: list[str], service: redis.Redis) -> None:
     assert run(*words) == 2
     assert service.keys("*") == []
 
 
-def test_without_redis_the_command_says_what_to_start(
+def test_without_redis_the_command_names_what_to_start(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("OCR_REDIS_URL", "unix:///nowhere/redis.sock")
@@ -270,10 +272,10 @@ def test_without_redis_the_command_says_what_to_start(
     assert "ocr-tasks up" in capsys.readouterr().err
 
 
-# Quotas
+# Rate limits
 
 
-def test_a_quota_lets_through_what_it_allows_and_says_when_to_come_back() -> None:
+def test_a_limit_allows_its_number_of_requests_and_reports_when_to_retry() -> None:
     for _ in range(3):
         rate_limits.spend("somebody", "requests_minute", 3)
 
@@ -288,13 +290,13 @@ def test_a_quota_lets_through_what_it_allows_and_says_when_to_come_back() -> Non
     rate_limits.spend("somebody", "submits_minute", 3)
 
 
-def test_no_quota_is_no_key(service: redis.Redis) -> None:
+def test_without_a_limit_there_is_no_key(service: redis.Redis) -> None:
     rate_limits.spend("somebody", "requests_minute", 0)
 
     assert service.keys("*") == []
 
 
-def test_what_is_refused_does_not_count() -> None:
+def test_refused_requests_do_not_count() -> None:
     rate_limits.spend("somebody", "pages_day", 100, 60)
     for _ in range(5):
         with pytest.raises(errors.LimitReached):
@@ -303,7 +305,7 @@ def test_what_is_refused_does_not_count() -> None:
     rate_limits.spend("somebody", "pages_day", 100, 40)
 
 
-def test_a_window_ends_and_its_key_with_it(service: redis.Redis) -> None:
+def test_the_key_of_a_window_expires_with_it(service: redis.Redis) -> None:
     rate_limits.spend("somebody", "requests_minute", 1)
     (key,) = service.keys(f"{keys.LIMITS}:*")
     assert 0 < service.ttl(key) <= 60
@@ -314,6 +316,6 @@ def test_a_window_ends_and_its_key_with_it(service: redis.Redis) -> None:
     assert max(service.ttl(key) for key in service.keys(f"{keys.LIMITS}:*")) > 3600
 
 
-def test_limits_of_a_token_are_those_that_settings_know() -> None:
+def test_the_limits_of_a_token_match_the_settings() -> None:
     for name in (*tokens.LIMITS, "failures_minute"):
         assert f"limit_{name}" in settings.Settings.model_fields

@@ -1,4 +1,4 @@
-"""Which addresses of strangers may be asked. Nothing here connects anywhere."""
+"""Which URLs of clients may be requested. Nothing here opens a connection."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PUBLIC = "93.184.215.14"
 
 
 class Recorder(httpcore.NetworkBackend):
-    """Notes where a connection would go, and makes none."""
+    """Records the destination of a connection, and opens none."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, int]] = []
@@ -28,7 +28,7 @@ class Recorder(httpcore.NetworkBackend):
 
 
 def ask(url: str, *answers: list[str]) -> list[tuple[str, int]]:
-    """Where a request to the URL connects to, if the name's addresses are these, in turn."""
+    """Returns the hosts and ports that a request connects to, for these DNS responses in turn."""
     parsed = url_guard.parse(url)
     turns = iter(answers)
     backend = url_guard.GuardedBackend(5, lambda host, port: next(turns))
@@ -66,7 +66,7 @@ def ask(url: str, *answers: list[str]) -> list[tuple[str, int]]:
         "http://example.org:99999/",
     ],
 )
-def test_what_is_no_address_of_a_web_server_is_refused(url: str) -> None:
+def test_an_invalid_url_is_refused(url: str) -> None:
     with pytest.raises(errors.CallbackRefused):
         url_guard.parse(url)
 
@@ -121,12 +121,12 @@ def test_ports_of_other_services_are_refused(port: int) -> None:
         "255.255.255.255",
     ],
 )
-def test_no_form_of_a_private_address_is_taken(host: str) -> None:
+def test_no_notation_of_a_private_ip_address_is_accepted(host: str) -> None:
     with pytest.raises(errors.CallbackRefused):
         url_guard.parse(f"http://{host}/hook")
 
 
-def test_a_public_address_is_asked_at_exactly_that_address() -> None:
+def test_a_request_connects_to_exactly_the_checked_ip_address() -> None:
     assert ask("http://example.org/hook", [PUBLIC]) == [(PUBLIC, 80)]
     assert ask("https://example.org:8443/hook", ["2606:2800:21f::1"]) == [
         ("2606:2800:21f::1", 8443)
@@ -146,18 +146,18 @@ def test_a_public_address_is_asked_at_exactly_that_address() -> None:
         [],
     ],
 )
-def test_a_name_with_an_address_that_is_not_public_is_not_asked(answers: list[str]) -> None:
+def test_a_name_that_resolves_to_a_private_ip_address_is_refused(answers: list[str]) -> None:
     assert ask("http://example.org/", answers) == []
 
 
-def test_a_name_that_changes_between_check_and_use_gains_nothing() -> None:
+def test_a_name_that_changes_between_check_and_use_is_refused() -> None:
     url = "http://rebinding.example/"
     assert ask(url, [PUBLIC]) == [(PUBLIC, 80)]
-    # What counts is the one answer that the connection is made with.
+    # The only relevant lookup is the one that the connection uses.
     assert ask(url, ["127.0.0.1"], [PUBLIC]) == []
 
 
-def test_an_operator_can_allow_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_administrator_can_allow_networks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OCR_CALLBACK_NETWORKS", "10.1.0.0/16, ::1/128")
     settings.get.cache_clear()
 
@@ -169,5 +169,5 @@ def test_an_operator_can_allow_networks(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize("text", ["8.8.8.8", "93.184.215.14", "2606:2800:21f:cb07::1"])
-def test_public_addresses_are_public(text: str) -> None:
+def test_public_ip_addresses_are_public(text: str) -> None:
     assert url_guard.is_public(ipaddress.ip_address(text))

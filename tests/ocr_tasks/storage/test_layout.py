@@ -1,4 +1,4 @@
-"""Files in the data folder: whole or not there at all, and only while there is room."""
+"""The data folder: atomic writes, free space, and the locations of files."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Usage = namedtuple("Usage", "total used free")
 
 @contextmanager
 def largest_file(size: int) -> Iterator[None]:
-    """No file of this process may grow beyond so many bytes, as on a disk that is full."""
+    """Limits the size of files of this process to this many bytes, like a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
@@ -38,7 +38,7 @@ def largest_file(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_file_that_could_not_be_written_whole_stays_as_it_was(tmp_path: Path) -> None:
+def test_a_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "page.json"
     atomic.write(path, b"before")
 
@@ -48,14 +48,14 @@ def test_a_file_that_could_not_be_written_whole_stays_as_it_was(tmp_path: Path) 
     assert path.read_bytes() == b"before"
 
 
-def test_a_new_file_that_could_not_be_written_whole_is_not_there(tmp_path: Path) -> None:
+def test_a_failed_write_creates_no_new_file(tmp_path: Path) -> None:
     with largest_file(100), pytest.raises(OSError, match="too large"):
         atomic.write(tmp_path / "page.json", bytes(10_000))
 
     assert not (tmp_path / "page.json").exists()
 
 
-def test_who_reads_a_file_that_is_written_again_sees_it_as_it_was(tmp_path: Path) -> None:
+def test_a_reader_of_a_file_that_is_replaced_sees_the_old_content(tmp_path: Path) -> None:
     path = tmp_path / "page.json"
     atomic.write(path, b"before")
     with path.open("rb") as reader:
@@ -66,7 +66,7 @@ def test_who_reads_a_file_that_is_written_again_sees_it_as_it_was(tmp_path: Path
     assert [file.name for file in tmp_path.iterdir() if file.is_file()] == ["page.json"]
 
 
-def test_what_comes_in_may_not_take_the_reserve(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_uploads_may_not_use_the_reserved_space(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OCR_RESERVE_BYTES", "1000")
     settings.get.cache_clear()
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(9000, 7500, 1500))
@@ -79,7 +79,7 @@ def test_what_comes_in_may_not_take_the_reserve(monkeypatch: pytest.MonkeyPatch)
     assert full.value.retry_after == 60
 
 
-def test_the_disk_itself_is_asked_for_room(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_file_system_is_asked_for_its_free_space(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OCR_RESERVE_BYTES", "0")
     settings.get.cache_clear()
 
@@ -88,10 +88,10 @@ def test_the_disk_itself_is_asked_for_room(monkeypatch: pytest.MonkeyPatch) -> N
         layout.check_room(shutil.disk_usage(settings.get().data_dir).total + 1)
 
 
-# Where files lie
+# Locations of files
 
 
-def test_the_files_of_a_job_lie_where_earlier_versions_put_them() -> None:
+def test_the_files_of_a_job_are_where_earlier_versions_stored_them() -> None:
     folder = layout.job(JOB)
 
     root = settings.get().data_dir
@@ -105,7 +105,7 @@ def test_the_files_of_a_job_lie_where_earlier_versions_put_them() -> None:
     assert layout.new_upload().parent == root / "uploads"
 
 
-def test_words_of_a_page_are_none_before_it_is_read() -> None:
+def test_a_page_that_is_not_stored_has_no_words() -> None:
     folder = layout.job(JOB)
     assert folder.page_words(1) is None
 
@@ -115,7 +115,7 @@ def test_words_of_a_page_are_none_before_it_is_read() -> None:
     assert folder.page_words(1) == b"{}"
 
 
-def test_all_who_share_a_folder_know_it_by_one_id() -> None:
+def test_all_processes_that_share_a_folder_get_the_same_id() -> None:
     with ThreadPoolExecutor(8) as pool:
         found = {pool.submit(layout.folder_id) for _ in range(16)}
     ids = {future.result() for future in found}
@@ -133,7 +133,7 @@ def test_all_who_share_a_folder_know_it_by_one_id() -> None:
         (errno.EIO, errors.StorageUnavailable),
     ],
 )
-def test_what_the_file_system_says_becomes_an_error_of_ours(
+def test_errors_of_the_file_system_become_errors_of_this_project(
     number: int, error: type[errors.ServiceError]
 ) -> None:
     with pytest.raises(error) as found, layout.storage_errors():
@@ -145,7 +145,7 @@ def test_what_the_file_system_says_becomes_an_error_of_ours(
 # Folders of jobs
 
 
-def test_the_folder_of_a_request_becomes_that_of_a_job() -> None:
+def test_the_folder_of_a_request_becomes_the_folder_of_a_job() -> None:
     upload = layout.new_upload()
     (upload / "input.pdf").write_bytes(b"%PDF-")
 
@@ -156,7 +156,7 @@ def test_the_folder_of_a_request_becomes_that_of_a_job() -> None:
     assert list(layout.folders()) == [layout.job(JOB).path]
 
 
-def test_what_is_no_job_is_in_no_list_of_jobs() -> None:
+def test_other_folders_are_not_in_the_list_of_jobs() -> None:
     assert list(layout.folders()) == list(layout.uploads()) == []
     layout.job(JOB).path.mkdir(parents=True)
     (layout.all_jobs() / "0b" / "lost+found").mkdir()
@@ -167,7 +167,7 @@ def test_what_is_no_job_is_in_no_list_of_jobs() -> None:
     assert list(layout.uploads()) == [upload]
 
 
-def test_nothing_is_left_of_a_job_that_is_deleted() -> None:
+def test_deleting_a_job_deletes_its_folder() -> None:
     folder = layout.job(JOB)
     folder.page(1).mkdir(parents=True)
     (folder.page(1) / "page.json").write_bytes(b"{}")
@@ -179,7 +179,7 @@ def test_nothing_is_left_of_a_job_that_is_deleted() -> None:
     assert list(layout.uploads()) == []
 
 
-def test_a_run_that_still_writes_does_not_keep_the_folder_of_a_deleted_job(
+def test_a_run_that_still_writes_does_not_prevent_deleting_a_job(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     folder = layout.job(JOB)
@@ -193,7 +193,7 @@ def test_a_run_that_still_writes_does_not_keep_the_folder_of_a_deleted_job(
     assert [path.parent.name for path in deleted] == ["uploads"]
 
 
-def test_the_size_is_what_a_folder_takes_on_the_disk(tmp_path: Path) -> None:
+def test_the_size_is_the_space_that_a_folder_uses_on_the_disk(tmp_path: Path) -> None:
     (tmp_path / "job" / "pages").mkdir(parents=True)
     before = layout.size(tmp_path / "job")
     (tmp_path / "job" / "pages" / "page.json").write_bytes(bytes(1_000_000))
@@ -203,7 +203,7 @@ def test_the_size_is_what_a_folder_takes_on_the_disk(tmp_path: Path) -> None:
     assert layout.size(tmp_path / "gone") == 0
 
 
-def test_the_age_is_that_of_the_file_that_was_written_last(tmp_path: Path) -> None:
+def test_the_age_is_that_of_the_last_written_file(tmp_path: Path) -> None:
     path = tmp_path / "job"
     path.mkdir()
     for name, seconds in (("old", 9000), ("new", 500)):
@@ -215,7 +215,7 @@ def test_the_age_is_that_of_the_file_that_was_written_last(tmp_path: Path) -> No
     assert layout.age(tmp_path / "gone") == 0
 
 
-def test_files_and_folders_are_deleted_if_they_are_there(tmp_path: Path) -> None:
+def test_deleting_missing_files_and_folders_is_no_error(tmp_path: Path) -> None:
     (tmp_path / "folder" / "in it").mkdir(parents=True)
     (tmp_path / "file").write_bytes(b"")
 
@@ -225,13 +225,13 @@ def test_files_and_folders_are_deleted_if_they_are_there(tmp_path: Path) -> None
     assert [path.name for path in tmp_path.iterdir() if path.name != "data"] == []
 
 
-def test_a_look_whether_files_can_be_written_leaves_none() -> None:
+def test_checking_whether_files_can_be_written_leaves_none() -> None:
     layout.check_writable()
 
     assert list(settings.get().data_dir.iterdir()) == []
 
 
-def test_a_folder_that_cannot_be_written_is_told() -> None:
+def test_a_folder_that_is_not_writable_is_reported() -> None:
     settings.get().data_dir.write_bytes(b"a file")
 
     with pytest.raises(errors.StorageUnavailable):
@@ -243,13 +243,13 @@ def test_a_folder_that_cannot_be_written_is_told() -> None:
 
 @pytest.fixture
 def made() -> tuple[Path, Artifact]:
-    """A result, and what is known of it."""
+    """Creates a result, and returns its description."""
     folder = layout.job(JOB)
     artifact = layout.write_artifact(folder, "run", "text", [b"first ", b"second"])
     return folder.artifact("run", "text"), artifact
 
 
-def test_a_result_is_known_by_its_size_and_checksum(made: tuple[Path, Artifact]) -> None:
+def test_a_result_has_its_size_and_checksum(made: tuple[Path, Artifact]) -> None:
     path, artifact = made
 
     assert path.read_bytes() == b"first second"
@@ -269,7 +269,9 @@ def test_a_finished_file_becomes_a_result(tmp_path: Path) -> None:
     layout.check_artifact(layout.job(JOB).artifact("run", "pdf"), artifact)
 
 
-def test_a_result_that_was_changed_after_a_look_is_found_out(made: tuple[Path, Artifact]) -> None:
+def test_a_result_that_changed_after_it_was_described_is_detected(
+    made: tuple[Path, Artifact],
+) -> None:
     path, artifact = made
     layout.check_artifact(path, artifact)
 
@@ -280,7 +282,7 @@ def test_a_result_that_was_changed_after_a_look_is_found_out(made: tuple[Path, A
         layout.check_artifact(path, artifact)
 
 
-def test_a_result_that_is_gone_is_told_from_a_disk_that_fails(made: tuple[Path, Artifact]) -> None:
+def test_a_missing_result_differs_from_a_disk_error(made: tuple[Path, Artifact]) -> None:
     path, artifact = made
     path.unlink()
     with pytest.raises(errors.ResultGone):

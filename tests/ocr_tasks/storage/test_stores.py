@@ -1,4 +1,4 @@
-"""The bucket as a store of jobs, on a real S3 server; what holds for the folder holds there."""
+"""The bucket as a store of jobs, on a real S3 server. Most tests also apply to the folder."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bucket]:
 def bucket(
     service: redis.Redis, server: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Bucket]:
-    """Our modules with an empty bucket."""
+    """Uses an empty bucket as the store of this process."""
     for name, value in server.settings.items():
         monkeypatch.setenv(name, value)
     settings.get.cache_clear()
@@ -56,13 +56,13 @@ def bucket(
 
 @pytest.fixture
 def seen(bucket: Bucket) -> list[str]:
-    """The jobs for which something was put by `child`."""
+    """Returns the jobs for which `child` stored something."""
     return []
 
 
 @pytest.fixture
 def child(bucket: Bucket, seen: list[str]) -> Iterator[RemoteObjects]:
-    """The bucket as children of a worker see it."""
+    """The bucket as child processes of a worker see it."""
     porter = Porter(Objects(settings.get()))
     porter.begin(seen.append)
     yield RemoteObjects(porter.children_end)
@@ -71,7 +71,7 @@ def child(bucket: Bucket, seen: list[str]) -> Iterator[RemoteObjects]:
 
 @pytest.fixture(params=["main", "child"])
 def kept(request: pytest.FixtureRequest, child: RemoteObjects) -> BucketStore:
-    """The store as the main process of a worker sees it, and as its children do."""
+    """The store of a worker's main process, and that of its child processes."""
     return BucketStore(child if request.param == "child" else Objects(settings.get()))
 
 
@@ -84,7 +84,7 @@ def submit_in_bucket() -> str:
 
 
 @pytest.mark.usefixtures("bucket")
-def test_the_end_of_a_job_that_was_deleted_meanwhile_leaves_nothing() -> None:
+def test_the_end_of_a_job_that_was_deleted_meanwhile_writes_nothing() -> None:
     kept_job, deleted = submit_in_bucket(), submit_in_bucket()
     lifecycle.delete(deleted)
 
@@ -95,7 +95,7 @@ def test_the_end_of_a_job_that_was_deleted_meanwhile_leaves_nothing() -> None:
     assert not store.get().has(deleted, "end.json")
 
 
-def test_small_files_are_written_read_found_and_removed(kept: BucketStore) -> None:
+def test_small_files_are_written_read_found_and_deleted(kept: BucketStore) -> None:
     assert kept.read(JOB, "job.json") is None
     assert not kept.has(JOB, "job.json")
     kept.write(JOB, "job.json", b"{}")
@@ -115,7 +115,7 @@ def test_small_files_are_written_read_found_and_removed(kept: BucketStore) -> No
     assert kept.size(JOB, "job.json") == 0
 
 
-def test_a_run_brings_what_others_read_and_leaves_what_it_read(
+def test_a_run_downloads_finished_pages_and_uploads_its_own(
     kept: BucketStore, bucket: Bucket
 ) -> None:
     kept.write(JOB, "input.pdf", b"%PDF-")
@@ -128,7 +128,7 @@ def test_a_run_brings_what_others_read_and_leaves_what_it_read(
                 for name in ("page.json", "preview.jpg", "ocr.hocr", "result.json"):
                     (folder.page(number) / name).write_bytes(f"{number} {name}".encode())
                 (folder.page(number) / "summary.json").write_bytes(b'{"source":"ocr"}')
-            (folder.page(3) / "result.json").unlink()  # it was not done yet
+            (folder.page(3) / "result.json").unlink()  # it was not finished
             folder.log.write_bytes(b"so far\n")
             folder.run("first").mkdir(parents=True)
             (folder.run("first") / "result.json").write_bytes(b"half")
@@ -173,7 +173,7 @@ def artifact(kept: BucketStore, content: bytes) -> Artifact:
     return Artifact("pdf", "application/pdf", len(content), hashlib.sha256(content).hexdigest())
 
 
-def test_a_result_is_sent_in_pieces_and_in_part(bucket: Bucket) -> None:
+def test_a_result_is_sent_in_chunks_and_in_ranges(bucket: Bucket) -> None:
     kept = store.get()
     assert isinstance(kept, BucketStore)
     content = os.urandom(3 * MIB + 5)
@@ -188,7 +188,7 @@ def test_a_result_is_sent_in_pieces_and_in_part(bucket: Bucket) -> None:
 
 
 @pytest.mark.parametrize("checked_first", [32 * MIB, 0])
-def test_a_result_that_was_changed_is_not_sent(
+def test_a_changed_result_is_not_sent(
     bucket: Bucket, monkeypatch: pytest.MonkeyPatch, checked_first: int
 ) -> None:
     monkeypatch.setattr("ocr_tasks.storage.bucket._CHECKED_FIRST", checked_first)
@@ -208,7 +208,7 @@ def test_a_result_that_was_changed_is_not_sent(
         kept.open_artifact(JOB, "run", made)
 
 
-def test_a_large_document_goes_in_as_it_is(kept: BucketStore, tmp_path: Path) -> None:
+def test_a_large_document_is_uploaded_unchanged(kept: BucketStore, tmp_path: Path) -> None:
     upload = layout.new_upload()
     content = os.urandom(MIB) * 20
     (upload / "input.pdf").write_bytes(content)
@@ -229,7 +229,7 @@ def test_a_large_document_goes_in_as_it_is(kept: BucketStore, tmp_path: Path) ->
         ((403, "QuotaExceeded"), errors.StorageFull),
     ],
 )
-def test_what_the_server_refuses_is_told_by_a_code_and_without_secrets(
+def test_a_refusal_of_the_server_is_reported_with_its_code_and_without_secrets(
     bucket: Bucket, kept: BucketStore, answer: tuple[int, str], error: type[errors.ServiceError]
 ) -> None:
     bucket.answer = answer
@@ -241,21 +241,23 @@ def test_what_the_server_refuses_is_told_by_a_code_and_without_secrets(
         kept.write(JOB, "job.json", b"{}")
 
 
-def test_a_key_that_is_wrong_is_told(bucket: Bucket) -> None:
+def test_a_wrong_key_is_reported(bucket: Bucket) -> None:
     wrong = settings.get().model_copy(update={"s3_secret_access_key": "another"})
     assert "another" not in repr(wrong)
     with pytest.raises(errors.StorageUnavailable, match="PermissionDenied"):
         BucketStore(Objects(wrong)).check_writable()
 
 
-def test_a_server_that_is_away_is_told(bucket: Bucket) -> None:
+def test_an_unavailable_server_is_reported(bucket: Bucket) -> None:
     nowhere = f"http://127.0.0.1:{free_port()}"
     away = settings.get().model_copy(update={"s3_endpoint": nowhere})
     with pytest.raises(errors.StorageUnavailable):
         BucketStore(Objects(away)).check_room()
 
 
-def test_a_child_has_nothing_done_but_for_jobs(bucket: Bucket, child: RemoteObjects) -> None:
+def test_a_child_process_may_transfer_only_files_of_jobs(
+    bucket: Bucket, child: RemoteObjects
+) -> None:
     for name in ("job.json", f"jobs/0b/{JOB}/../../x", "jobs/0b/x/y", f"jobs/0b/{JOB}/.probe"):
         with pytest.raises(errors.StorageUnavailable):
             child.put(name, b"")
@@ -268,16 +270,16 @@ def test_a_child_has_nothing_done_but_for_jobs(bucket: Bucket, child: RemoteObje
     assert bucket.objects() == []
 
 
-def test_what_is_put_for_a_job_is_looked_after(child: RemoteObjects, seen: list[str]) -> None:
+def test_jobs_with_stored_files_are_tracked(child: RemoteObjects, seen: list[str]) -> None:
     child.put(f"jobs/0b/{JOB}/job.json", b"{}")
     assert child.read(f"jobs/0b/{JOB}/job.json") == b"{}"
     wait_until(lambda: seen == [JOB])
 
 
-# The life of a job
+# The life cycle of a job
 
 
-def test_a_job_that_redis_forgot_is_restored_from_the_bucket(
+def test_a_job_that_redis_lost_is_restored_from_the_bucket(
     bucket: Bucket, service: redis.Redis
 ) -> None:
     waiting, ended = submit_in_bucket(), submit_in_bucket()
@@ -293,14 +295,16 @@ def test_a_job_that_redis_forgot_is_restored_from_the_bucket(
     assert lifecycle.read(ended).outcome == OUTCOME
 
 
-def test_nothing_is_left_of_a_job_that_is_deleted(bucket: Bucket) -> None:
+def test_deleting_a_job_deletes_its_objects(bucket: Bucket) -> None:
     job_id = submit_in_bucket()
     assert bucket.objects()
     lifecycle.delete(job_id)
     assert bucket.objects() == []
 
 
-def test_a_job_that_is_deleted_while_the_bucket_is_away_goes_later(bucket: Bucket) -> None:
+def test_a_job_that_is_deleted_while_the_bucket_is_unavailable_is_deleted_later(
+    bucket: Bucket,
+) -> None:
     job_id = submit_in_bucket()
     bucket.answer = (403, "AccessDenied")
     lifecycle.delete(job_id)
@@ -314,7 +318,7 @@ def test_a_job_that_is_deleted_while_the_bucket_is_away_goes_later(bucket: Bucke
     assert swept.bytes > 0
 
 
-def test_what_is_due_is_deleted_once_the_bucket_can_be_used(
+def test_expired_files_are_deleted_once_the_bucket_is_available(
     bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keep(monkeypatch, inputs=1, results=0, jobs=0)
@@ -334,7 +338,7 @@ def test_what_is_due_is_deleted_once_the_bucket_can_be_used(
         lifecycle.retry(job_id)
 
 
-def test_the_scratch_of_runs_that_died_on_this_host_goes(bucket: Bucket) -> None:
+def test_the_scratch_space_of_dead_runs_on_this_host_is_deleted(bucket: Bucket) -> None:
     over, running, stale = submit_in_bucket(), submit_in_bucket(), submit_in_bucket()
     lifecycle.cancel(over)
     for job_id, seconds in ((over, 600), (running, 600), (stale, 7200)):
@@ -350,10 +354,10 @@ def test_the_scratch_of_runs_that_died_on_this_host_goes(bucket: Bucket) -> None
     assert all(store.get().has(job_id, "input.pdf") for job_id in (over, running, stale))
 
 
-def test_an_order_ends_though_another_child_was_born_meanwhile(
+def test_a_request_ends_although_another_child_was_forked_meanwhile(
     bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is born by a fork has open what its parent has open at that moment."""
+    """A forked child inherits all file descriptors that its parent has open at that moment."""
     born_with: list[int] = []
     objects = Objects(settings.get())
     find = objects.find

@@ -1,4 +1,4 @@
-"""Images become pages: without loss where that can be, upright, of a sane size."""
+"""Conversion of images to pages: lossless where possible, upright, with a sensible size."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests import documents
 
 
 def any_size(width: int, height: int) -> None:
-    """No limit."""
+    """Accepts any size."""
 
 
 def pages(path: Path, content: bytes, image_dpi: int | None = None) -> list[tuple[str, Path]]:
@@ -46,7 +46,7 @@ def filters(pdf: Path) -> list[str]:
 
 
 def gradient(mode: str = "RGB", size: tuple[int, int] = (300, 200)) -> Image.Image:
-    """Red grows to the right, green downwards: shows which side is up."""
+    """Returns an image where red grows to the right and green downwards."""
     image = Image.new("RGB", size)
     image.putdata(
         [
@@ -59,7 +59,7 @@ def gradient(mode: str = "RGB", size: tuple[int, int] = (300, 200)) -> Image.Ima
 
 
 def corners(image: Image.Image) -> list[tuple[bool, bool]]:
-    """Whether red and green are strong in the four corners: top left, top right, bottom…"""
+    """Returns whether red and green are strong in the four corners: top left, top right, bottom…"""
     width, height = image.size
     points = [(4, 4), (width - 5, 4), (4, height - 5), (width - 5, height - 5)]
     return [(image.getpixel(point)[0] > 128, image.getpixel(point)[1] > 128) for point in points]
@@ -89,7 +89,7 @@ FORMATS = {
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_each_format_becomes_a_page_by_the_right_filter(tmp_path: Path, name: str) -> None:
+def test_each_format_becomes_a_page_with_the_right_filter(tmp_path: Path, name: str) -> None:
     media_type, content, wanted = FORMATS[name]
     ((told, made),) = pages(tmp_path, content)
 
@@ -100,17 +100,17 @@ def test_each_format_becomes_a_page_by_the_right_filter(tmp_path: Path, name: st
     assert seen(made).getextrema()[0] != (255, 255)
 
 
-def test_jpeg_and_jpeg_2000_are_taken_as_they_are(tmp_path: Path) -> None:
+def test_jpeg_and_jpeg_2000_are_embedded_unchanged(tmp_path: Path) -> None:
     for form in ("JPEG", "JPEG2000"):
         content = documents.encoded(gradient(), form)
         with pikepdf.open(page(tmp_path, content)) as pdf:
             (image,) = pdf.pages[0].get_images().values()
             raw = image.read_raw_bytes()
-        # img2pdf drops markers of a JPEG that mean nothing to a PDF, and no picture data.
+        # img2pdf drops markers of a JPEG that have no meaning in a PDF, and no image data.
         assert raw[-1000:] == content[-1000:]
 
 
-def test_what_is_lossless_stays_so(tmp_path: Path) -> None:
+def test_lossless_images_stay_lossless(tmp_path: Path) -> None:
     picture = gradient()
     for form in ("PNG", "TIFF", "BMP"):
         made = page(tmp_path, documents.encoded(picture, form))
@@ -122,7 +122,7 @@ def test_what_is_lossless_stays_so(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "TIFF", "WEBP"])
-def test_pictures_come_out_upright(tmp_path: Path, form: str, orientation: int) -> None:
+def test_images_are_rotated_upright(tmp_path: Path, form: str, orientation: int) -> None:
     undo = {
         2: [Image.Transpose.FLIP_LEFT_RIGHT],
         3: [Image.Transpose.ROTATE_180],
@@ -145,7 +145,7 @@ def test_pictures_come_out_upright(tmp_path: Path, form: str, orientation: int) 
     assert corners(shown) == UPRIGHT
 
 
-def test_what_is_transparent_becomes_white(tmp_path: Path) -> None:
+def test_transparency_becomes_white(tmp_path: Path) -> None:
     for form in ("PNG", "WEBP", "GIF"):
         clear = Image.new("RGBA", (100, 100), (200, 0, 0, 0))
         made = page(tmp_path, documents.encoded(clear, form))
@@ -159,7 +159,7 @@ def test_frames_become_pages(tmp_path: Path) -> None:
         assert len(pages(tmp_path, content)) == 3, form
 
 
-def test_frames_are_made_one_at_a_time(tmp_path: Path) -> None:
+def test_frames_are_converted_one_at_a_time(tmp_path: Path) -> None:
     frames = [Image.new("1", (80, 60)) for _ in range(50)]
     content = documents.encoded(frames[0], "TIFF", save_all=True, append_images=frames[1:])
     source = tmp_path / "upload"
@@ -186,7 +186,7 @@ def test_frames_are_made_one_at_a_time(tmp_path: Path) -> None:
         ((2480, 3508), 1, None, 300),
     ],
 )
-def test_resolutions_are_sane(
+def test_resolutions_are_sensible(
     tmp_path: Path,
     pixels: tuple[int, int],
     declared: int | None,
@@ -202,7 +202,7 @@ def test_resolutions_are_sane(
     assert box[3] == pytest.approx(pixels[1] * 72 / dpi, rel=0.01)
 
 
-def test_the_size_is_asked_before_anything_is_decoded(tmp_path: Path) -> None:
+def test_the_size_is_checked_before_anything_is_decoded(tmp_path: Path) -> None:
     asked: list[tuple[int, int]] = []
 
     def refuse(width: int, height: int) -> None:
@@ -218,12 +218,13 @@ def test_the_size_is_asked_before_anything_is_decoded(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"x", b"GIF89a", b"\x89PNG\r\n\x1a\n", b"RIFF1234WEBP"])
-def test_what_is_no_image_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_other_files_are_refused(tmp_path: Path, content: bytes) -> None:
     with pytest.raises((errors.UnsupportedType, errors.ImageInvalid)):
         pages(tmp_path, content)
 
 
-#: 64 by 48 grey pixels; libraries that may be shipped only read HEIC, so this was made elsewhere.
+#: 64 by 48 gray pixels. The libraries that may be distributed can only decode HEIC, so this was
+#: created elsewhere.
 HEIC = base64.b64decode(
     "AAAAHGZ0eXBoZWljAAAAAG1pZjFoZWljbWlhZgAAAX1tZXRhAAAAAAAAACFoZGxyAAAAAAAAAABwaWN0AAAAAAAAAA"
     "AAAAAAAAAAACJpbG9jAAAAAERAAAEAAQAAAAABoQABAAAAAAAAABQAAAAjaWluZgAAAAAAAQAAABVpbmZlAgAAAAAB"
@@ -243,11 +244,11 @@ def test_heic_becomes_a_page(tmp_path: Path) -> None:
     assert seen(made).getpixel((10, 10)) == pytest.approx((90, 90, 90), abs=6)
 
 
-# To be read rather than shown
+# Images for OCR
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "F"])
-def test_an_image_of_any_mode_can_be_read(tmp_path: Path, mode: str) -> None:
+def test_an_image_of_any_mode_can_be_used_for_ocr(tmp_path: Path, mode: str) -> None:
     image = Image.new("L", (40, 20), 255)
     image.paste(0, (10, 5, 20, 15))
     if mode == "I;16":
@@ -279,20 +280,20 @@ def test_an_image_is_loaded_as_it_is_stored(tmp_path: Path) -> None:
     assert images.geometry(tmp_path / "in.jpg") == (40, 20, 6)
 
 
-def test_a_nonsensical_orientation_is_none(tmp_path: Path) -> None:
+def test_an_invalid_orientation_is_ignored(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 99
     Image.new("L", (40, 20)).save(tmp_path / "in.jpg", exif=exif)
     assert images.geometry(tmp_path / "in.jpg") == (40, 20, 1)
 
 
-def test_the_limit_is_asked_before_an_image_is_decoded(tmp_path: Path) -> None:
+def test_the_limit_is_checked_before_an_image_is_decoded(tmp_path: Path) -> None:
     def refuse(width: int, height: int) -> None:
         raise errors.ImageTooLarge(f"{width} by {height}")
 
     path = tmp_path / "in.png"
     Image.effect_noise((40, 20), 50).save(path)
-    path.write_bytes(path.read_bytes()[:200])  # what is behind its head is missing
+    path.write_bytes(path.read_bytes()[:200])  # the data after its header is missing
     with pytest.raises(errors.ImageTooLarge, match="40 by 20"):
         images.load(path, refuse)
     with pytest.raises(errors.ImageInvalid):

@@ -1,4 +1,4 @@
-"""Taking uploads in, and parsing options, without a server."""
+"""Receiving uploads and parsing options, without a server."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ service = pytest.mark.usefixtures("service")
         ("x" * 300, "x" * NAME_LENGTH),
     ],
 )
-def test_names_are_labels_fit_to_be_shown(name: str, shown: str) -> None:
+def test_names_are_labels_that_can_be_displayed(name: str, shown: str) -> None:
     assert label([name]) == shown
 
 
 @given(st.text(max_size=400))
-def test_no_name_is_ever_a_path_or_holds_control_characters(name: str) -> None:
+def test_no_name_is_a_path_or_contains_control_characters(name: str) -> None:
     shown = label([name])
 
     assert 0 < len(shown) <= NAME_LENGTH
@@ -62,7 +62,7 @@ FORMS = st.dictionaries(
 
 
 @given(FORMS)
-def test_any_form_gives_options_or_says_what_is_wrong(form: dict[str, list[str]]) -> None:
+def test_any_form_results_in_options_or_in_an_error(form: dict[str, list[str]]) -> None:
     try:
         chosen = options.parse(form)
     except errors.InvalidOptions:
@@ -71,11 +71,11 @@ def test_any_form_gives_options_or_says_what_is_wrong(form: dict[str, list[str]]
     chosen.for_ocrmypdf(10)
 
 
-def test_an_empty_field_means_not_chosen() -> None:
+def test_an_empty_field_is_like_a_missing_one() -> None:
     assert options.parse({"title": [""], "optimize": [""]}) == options.parse({})
 
 
-def test_pages_are_resolved_for_the_document() -> None:
+def test_page_ranges_are_resolved_for_the_document() -> None:
     chosen = options.parse({"pages": ["1-3, 7,9-end"]})
 
     assert chosen.page_numbers(12) == "1-3,7-7,9-12"
@@ -105,7 +105,7 @@ def test_a_document_is_received_into_the_folder_of_a_job() -> None:
 
 
 @service
-def test_a_check_that_needs_too_much_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_check_that_exceeds_its_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OCR_CHECK_MEMORY_BYTES", str(256 * 1024 * 1024))
     settings.get.cache_clear()
     incoming = receive.start(None)
@@ -117,14 +117,14 @@ def test_a_check_that_needs_too_much_memory_is_refused(monkeypatch: pytest.Monke
 
 
 @service
-def test_a_check_that_takes_too_long_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_check_that_exceeds_its_time_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OCR_CHECK_SECONDS", "1")
     settings.get.cache_clear()
     incoming = receive.start(None)
     incoming.open("a.pdf").close()
     (upload,) = incoming.folder.iterdir()
     upload.unlink()
-    os.mkfifo(upload)  # who reads it waits for ever
+    os.mkfifo(upload)  # a reader waits forever
 
     with pytest.raises(errors.CheckFailed, match="more than 1 seconds"):
         receive.receive(incoming, options.parse({}))
@@ -134,7 +134,7 @@ def test_a_check_that_takes_too_long_is_ended(monkeypatch: pytest.MonkeyPatch) -
 
 
 @service
-def test_the_process_that_is_forked_may_die(tmp_path: Path) -> None:
+def test_the_forked_process_may_die(tmp_path: Path) -> None:
     received = []
     for _ in range(2):
         incoming = receive.start(None)
@@ -154,7 +154,7 @@ def children_of(zygote: forkserver._Zygote) -> list[psutil.Process]:
 
 
 @service
-def test_the_children_know_no_secrets() -> None:
+def test_child_processes_have_no_secrets() -> None:
     incoming = receive.start(None)
     with incoming.open("a.pdf") as file:
         file.write((DATA / "huckleberry-finn-p22.pdf").read_bytes())
@@ -166,7 +166,7 @@ def test_the_children_know_no_secrets() -> None:
 
 
 @service
-def test_frames_are_counted_before_any_becomes_a_page(
+def test_frames_are_counted_before_they_become_pages(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("OCR_MAX_PAGES", "20")
@@ -183,7 +183,9 @@ def test_frames_are_counted_before_any_becomes_a_page(
 
 
 @service
-def test_the_limits_of_an_upload_hold_while_it_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_limits_of_an_upload_apply_while_it_is_received(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("OCR_MAX_UPLOAD_BYTES", "2048")
     monkeypatch.setenv("OCR_MAX_FILES", "2")
     settings.get.cache_clear()
@@ -203,7 +205,7 @@ def test_the_limits_of_an_upload_hold_while_it_comes(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     "text", ["", "..", "../x", "A" * 36, "2d6c6d1c-3f0a-4a63-9d0b-5a7d0f5d2a11\n"]
 )
-def test_only_ids_of_ours_lead_to_folders(text: str) -> None:
+def test_only_valid_job_ids_lead_to_folders(text: str) -> None:
     with pytest.raises(ValueError, match="not a job id"):
         layout.job(text)
 

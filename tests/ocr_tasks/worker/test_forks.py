@@ -1,4 +1,4 @@
-"""A worker forks children while its threads are at work: nothing may stay locked in the child."""
+"""A worker forks while its threads are running: no lock may stay locked in the child."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OPTIONS = options.from_dict({}).model_dump()
 
 
 def children_that_hang(work: Callable[[], object], count: int = 10) -> int:
-    """How many of so many children cannot do the work that a thread does here all the time."""
+    """Returns how many of `count` children cannot do what threads do here all the time."""
     ended = threading.Event()
 
     def go_on() -> None:

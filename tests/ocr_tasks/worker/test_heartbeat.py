@@ -1,4 +1,4 @@
-"""What the maintenance thread of a worker kills and requeues, with simulated requests."""
+"""Which jobs a worker's maintenance thread kills and requeues, with simulated requests."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.ocr_tasks.jobs.test_lifecycle import run_to_end, submit
 
 
 class Request:
-    """A request of Celery's; tells whether it was killed."""
+    """A request of Celery's that records whether it was killed."""
 
     def __init__(self, job_id: str) -> None:
         self.id, self.args, self.name = job_id, [job_id], OCR_DOCUMENT
@@ -37,7 +37,7 @@ class Request:
 
 
 class Consumer:
-    """Celery's consumer, whose event loop does at once what it is asked for."""
+    """Celery's consumer, whose event loop runs calls at once."""
 
     pool = None
 
@@ -64,7 +64,7 @@ def at_work(job_id: str) -> Request:
     return request
 
 
-def test_a_job_that_was_cancelled_is_killed_at_once(thread: MaintenanceThread) -> None:
+def test_a_cancelled_job_is_killed_at_once(thread: MaintenanceThread) -> None:
     job_id = submit()
     leases.acquire(job_id, "run", "host:1:2")
     request = at_work(job_id)
@@ -75,7 +75,7 @@ def test_a_job_that_was_cancelled_is_killed_at_once(thread: MaintenanceThread) -
     assert request.killed
 
 
-def test_a_job_that_has_just_ended_well_comes_to_its_end_by_itself(
+def test_a_job_that_has_just_succeeded_may_end_normally(
     thread: MaintenanceThread,
 ) -> None:
     job_id = submit()
@@ -90,7 +90,7 @@ def test_a_job_that_has_just_ended_well_comes_to_its_end_by_itself(
     assert not request.killed
 
 
-def test_a_job_that_somebody_else_has_ended_is_killed_at_the_next_look(
+def test_a_job_with_another_final_state_is_killed_at_the_next_check(
     thread: MaintenanceThread,
 ) -> None:
     job_id = submit()
@@ -103,7 +103,7 @@ def test_a_job_that_somebody_else_has_ended_is_killed_at_the_next_look(
     assert request.killed
 
 
-def test_a_request_that_has_ended_meanwhile_is_not_killed(thread: MaintenanceThread) -> None:
+def test_a_request_that_ended_meanwhile_is_not_killed(thread: MaintenanceThread) -> None:
     job_id = submit()
     request = at_work(job_id)
     celery_state.active_requests.discard(request)
@@ -115,7 +115,7 @@ def test_a_request_that_has_ended_meanwhile_is_not_killed(thread: MaintenanceThr
 
 @pytest.fixture
 def ended_child(thread: MaintenanceThread, monkeypatch: pytest.MonkeyPatch) -> int:
-    """The process id of a child of the pool that has died."""
+    """Returns the process ID of a child of the pool that has died."""
     monkeypatch.setattr(heartbeat, "_kill_group", lambda pid: None)
     child = subprocess.Popen(["true"])
     child.wait()
@@ -125,14 +125,14 @@ def ended_child(thread: MaintenanceThread, monkeypatch: pytest.MonkeyPatch) -> i
 
 @pytest.fixture
 def stopping() -> Iterator[None]:
-    """This worker is being stopped."""
+    """Marks this worker as being stopped."""
     queues.stop()
     yield
     queues._stopping[0] = 0
 
 
 def owned_by(thread: MaintenanceThread, pid: int) -> str:
-    """A job that runs in a child of the pool."""
+    """Creates a job that runs in a child of the pool."""
     job_id = submit(priority="bulk")
     leases.acquire(job_id, "run", heartbeat._holder(pid))
     thread._owned[pid] = job_id
@@ -144,7 +144,7 @@ def losses(job_id: str) -> str | None:
     return found
 
 
-def test_a_job_whose_process_died_has_lost_a_worker(
+def test_a_job_whose_process_died_counts_a_loss(
     thread: MaintenanceThread, ended_child: int
 ) -> None:
     job_id = owned_by(thread, ended_child)
@@ -155,7 +155,7 @@ def test_a_job_whose_process_died_has_lost_a_worker(
     assert (job.state, job.attempt, losses(job_id)) == (State.QUEUED, 2, "1")
 
 
-def test_a_process_that_died_before_anybody_looked_gives_its_job_back(
+def test_a_process_that_died_before_the_first_check_releases_its_job(
     thread: MaintenanceThread, ended_child: int
 ) -> None:
     job_id, other = submit(), submit()
@@ -168,11 +168,11 @@ def test_a_process_that_died_before_anybody_looked_gives_its_job_back(
     assert (lifecycle.read(other).state, losses(other)) == (State.RUNNING, "0")
 
 
-def test_a_process_that_celery_does_not_know_to_be_dead_gives_its_job_back(
+def test_a_dead_process_that_celery_does_not_know_of_releases_its_job(
     thread: MaintenanceThread, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(heartbeat, "_kill_group", lambda pid: None)
-    child = subprocess.Popen(["true"])  # a zombie until somebody waits for it
+    child = subprocess.Popen(["true"])  # a zombie until its parent waits for it
     wait_until(lambda: psutil.Process(child.pid).status() == psutil.STATUS_ZOMBIE)
     thread.register_child(child.pid)
     job_id = owned_by(thread, child.pid)
@@ -183,7 +183,7 @@ def test_a_process_that_celery_does_not_know_to_be_dead_gives_its_job_back(
     child.wait()
 
 
-def test_the_death_of_a_process_is_remembered_while_redis_is_away(
+def test_the_death_of_a_process_is_remembered_while_redis_is_unavailable(
     thread: MaintenanceThread, ended_child: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job_id = owned_by(thread, ended_child)
@@ -197,7 +197,7 @@ def test_the_death_of_a_process_is_remembered_while_redis_is_away(
     assert lifecycle.read(job_id).state is State.QUEUED
 
 
-def test_a_process_that_lives_keeps_its_job(thread: MaintenanceThread) -> None:
+def test_a_living_process_keeps_its_job(thread: MaintenanceThread) -> None:
     with subprocess.Popen(["sleep", "60"]) as child:
         thread.register_child(child.pid)
         job_id = owned_by(thread, child.pid)
@@ -209,7 +209,7 @@ def test_a_process_that_lives_keeps_its_job(thread: MaintenanceThread) -> None:
 
 
 @pytest.mark.usefixtures("stopping")
-def test_a_job_whose_worker_is_stopped_has_lost_none(
+def test_a_job_whose_worker_is_stopped_counts_no_loss(
     thread: MaintenanceThread, ended_child: int
 ) -> None:
     job_id = owned_by(thread, ended_child)
@@ -220,7 +220,7 @@ def test_a_job_whose_worker_is_stopped_has_lost_none(
     assert (job.state, job.attempt, losses(job_id)) == (State.QUEUED, 1, "0")
 
 
-def test_a_worker_that_says_good_bye_gives_its_jobs_back_without_a_loss(
+def test_a_stopping_worker_releases_its_jobs_without_a_loss(
     thread: MaintenanceThread, ended_child: int
 ) -> None:
     job_id = owned_by(thread, ended_child)
@@ -240,7 +240,7 @@ def test_a_worker_that_says_good_bye_gives_its_jobs_back_without_a_loss(
     ],
     ids=["ended", "closed", "running"],
 )
-def test_idle_children_are_killed_as_soon_as_their_pool_replaces_none(
+def test_idle_children_are_killed_once_their_pool_does_not_replace_them(
     thread: MaintenanceThread, monkeypatch: pytest.MonkeyPatch, pool: object, killed: bool
 ) -> None:
     groups: list[int] = []

@@ -1,4 +1,4 @@
-"""What Celery's remote control does to jobs, on a real Redis. With workers: `test_flower`."""
+"""Celery's remote control and jobs, with a real Redis. `test_flower` tests it with workers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("service")
 
 
 class Events:
-    """Notes the events that a worker would send."""
+    """Records the events that a worker would send."""
 
     def __init__(self) -> None:
         self.sent: list[tuple[str, str]] = []
@@ -33,20 +33,20 @@ class Events:
 
 
 def ask(command: str, *ids: str, **arguments: Any) -> tuple[str, list[tuple[str, str]]]:
-    """Has a worker do a command, as kombu calls it; gives the answer and the events."""
+    """Runs a command as kombu calls it; returns the response and the events."""
     events = Events()
     state = SimpleNamespace(consumer=SimpleNamespace(event_dispatcher=events))
     answer = Panel.data[command](state, task_id=list(ids), **arguments)
     return answer["ok"], events.sent
 
 
-def test_both_commands_are_ours() -> None:
+def test_both_commands_are_replaced() -> None:
     assert Panel.data["revoke"] is remote_control.revoke
     assert Panel.data["terminate"] is remote_control.terminate
 
 
 @pytest.mark.parametrize("command", ["revoke", "terminate"])
-def test_jobs_are_cancelled_whether_they_wait_or_run(command: str) -> None:
+def test_waiting_and_running_jobs_are_cancelled(command: str) -> None:
     waiting, running, ended = submit(), submit(), submit()
     leases.acquire(running, "run", "worker")
     run_to_end(ended)
@@ -57,12 +57,12 @@ def test_jobs_are_cancelled_whether_they_wait_or_run(command: str) -> None:
     assert lifecycle.read(ended).state is State.SUCCEEDED
     assert f"{ended}: has already ended" in said
     assert events == [("task-revoked", waiting), ("task-revoked", running)]
-    # A cancelled job stays one if Redis forgets it, and may be run again by any worker.
+    # A cancelled job stays cancelled if Redis loses it, and any worker may run a retry.
     assert (layout.job(waiting).path / "end.json").exists()
     assert not {waiting, running, ended} & set(celery_state.revoked)
 
 
-def test_a_job_of_a_processor_is_cancelled_with_those_that_wait_for_it() -> None:
+def test_cancelling_a_processor_job_cancels_those_that_depend_on_it() -> None:
     first = planned("B")
     second = planned("C", after=[first])
     run = dataclasses.asdict(Run("ocrd-dummy", ("A",), ("B",)))
@@ -75,7 +75,7 @@ def test_a_job_of_a_processor_is_cancelled_with_those_that_wait_for_it() -> None
     assert states(first, second) == ["cancelled", "cancelled"]
 
 
-def test_what_is_no_job_is_left_alone() -> None:
+def test_unknown_jobs_are_ignored() -> None:
     job_id = submit()
     lifecycle.delete(job_id)
 

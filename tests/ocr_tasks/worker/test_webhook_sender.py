@@ -1,4 +1,4 @@
-"""The thread that sends webhooks: to each host a few at a time, to none at the cost of others."""
+"""The webhook sender: a few concurrent requests per host, and no host delays others."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def sender() -> Iterator[WebhookSender]:
 
 @pytest.fixture
 def deaf(sender: WebhookSender) -> Iterator[str]:
-    """The address of a host that takes connections and never answers, until it goes away.
+    """Returns the URL of a host that accepts connections and never responds, until it is closed.
 
-    It is closed before the sender is joined, so that no request waits for a response.
+    It is closed before the sender is joined, which lets no request wait for a response.
     """
     with socket.socket() as listening:
         listening.bind(("127.0.0.2", 0))
@@ -78,7 +78,7 @@ def test_many_messages_to_one_host_are_sent_once_each_and_two_at_a_time(
     assert most == 2
 
 
-def test_a_host_that_never_answers_holds_up_nobody_else(
+def test_a_host_that_never_responds_delays_no_other(
     deaf: str,
     receiver: Receiver,
     sender: WebhookSender,
@@ -91,7 +91,7 @@ def test_a_host_that_never_answers_holds_up_nobody_else(
     wait_until(lambda: receiver.got)
 
 
-def test_what_a_sender_that_stops_has_not_begun_is_due_for_others(
+def test_messages_that_a_stopping_sender_has_not_begun_are_due_for_others(
     deaf: str, sender: WebhookSender
 ) -> None:
     for _ in range(5):
@@ -106,7 +106,9 @@ def test_what_a_sender_that_stops_has_not_begun_is_due_for_others(
     wait_until(lambda: due() >= 3, 10)
 
 
-def test_a_sender_process_sends_and_shows_that_it_lives(receiver: Receiver, tmp_path: Path) -> None:
+def test_a_sender_process_sends_and_reports_that_it_is_alive(
+    receiver: Receiver, tmp_path: Path
+) -> None:
     alive = tmp_path / "alive"
     environment = os.environ | {"OCR_ALIVE_FILE": str(alive)}
     sender = subprocess.Popen([sys.executable, "-m", "ocr_tasks.cli", "courier"], env=environment)

@@ -1,4 +1,4 @@
-"""Who may do what: scopes, owners, cookies, limits; with a real Redis, without a worker."""
+"""Scopes, owners, cookies and rate limits, with a real Redis and without a worker."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("service")
 
 @pytest.fixture
 def http(configure: Configure) -> FlaskClient:
-    """A client of an application that asks for tokens."""
+    """A client of an application that requires tokens."""
     return configure(access="tokens")
 
 
@@ -44,18 +44,18 @@ def refused(answer: TestResponse, status: int, code: str) -> dict[str, Any]:
 # Routes
 
 
-def test_each_route_says_which_scope_it_needs(configure: Configure) -> None:
+def test_each_route_declares_its_scope(configure: Configure) -> None:
     app = configure(dialects=",".join(settings.DIALECTS)).application
     routes = {rule.endpoint for rule in app.url_map.iter_rules()}
 
     assert routes == set(scopes.table())
 
 
-def test_a_route_that_says_nothing_is_for_admins() -> None:
+def test_a_route_without_a_declared_scope_is_for_administrators() -> None:
     assert scopes.required("forgotten.route") == {Scope.ADMIN}
 
 
-#: All but those of docr/smd, which refuse in its own way (tests/swarm/test_docr.py).
+#: All but those of docr/smd, which refuse in their own way (tests/swarm/test_docr.py).
 ROUTES = [
     (rule.rule, method, rule.endpoint)
     for rule in create_app().url_map.iter_rules()
@@ -67,13 +67,13 @@ UNKNOWN = "00000000-0000-4000-8000-000000000000"
 
 
 def address(rule: str) -> str:
-    """The address of a route, about a job that does not exist."""
+    """Returns the URL of a route, for a job that does not exist."""
     filled = rule.replace("<job_id>", UNKNOWN).replace("<int:page>", "1")
     return filled.replace("<artifact>", "pdf").replace("<path:filename>", "style.css")
 
 
 @pytest.mark.parametrize(("rule", "method", "endpoint"), GUARDED, ids=str)
-def test_a_route_is_closed_without_a_token_and_opened_by_its_scopes(
+def test_a_route_needs_a_token_with_one_of_its_scopes(
     http: FlaskClient, rule: str, method: str, endpoint: str
 ) -> None:
     needed = scopes.required(endpoint)
@@ -101,7 +101,7 @@ def test_a_route_is_closed_without_a_token_and_opened_by_its_scopes(
     ],
     ids=str,
 )
-def test_what_tells_nothing_of_documents_needs_no_token(
+def test_routes_without_information_about_documents_need_no_token(
     http: FlaskClient, rule: str, method: str
 ) -> None:
     answer = http.open(
@@ -145,21 +145,21 @@ def test_every_refusal_of_a_token_is_the_same(http: FlaskClient) -> None:
     }
 
 
-def test_a_token_in_the_address_is_ignored(http: FlaskClient) -> None:
+def test_a_token_in_the_url_is_ignored(http: FlaskClient) -> None:
     _token, text = tokens.create("test", Scope)
 
     for name in ("token", "access_token", authentication.COOKIE, "Authorization"):
         refused(http.get("/v1/jobs", query_string={name: text}), 401, "not_authenticated")
 
 
-def test_an_unknown_address_is_no_secret(http: FlaskClient) -> None:
+def test_an_unknown_url_is_a_404_without_a_token(http: FlaskClient) -> None:
     refused(http.get("/v1/nothing"), 404, "not_found")
     answer = http.put("/v1/jobs")
     refused(answer, 405, "method_not_allowed")
     assert "POST" in answer.headers["Allow"]
 
 
-def test_a_preflight_needs_no_token_and_gets_no_leave(http: FlaskClient) -> None:
+def test_a_preflight_needs_no_token_and_gets_no_permission(http: FlaskClient) -> None:
     asked = {"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
     answer = http.options("/v1/jobs", headers=asked)
 
@@ -167,7 +167,7 @@ def test_a_preflight_needs_no_token_and_gets_no_leave(http: FlaskClient) -> None
     assert not [name for name in answer.headers.keys() if name.startswith("Access-Control")]  # noqa: SIM118
 
 
-def test_the_description_of_the_api_says_what_each_route_needs(http: FlaskClient) -> None:
+def test_the_openapi_document_contains_the_scope_of_each_route(http: FlaskClient) -> None:
     spec = http.get("/openapi.json").json
 
     assert set(spec["components"]["securitySchemes"]) == {"token", "password", "cookie"}
@@ -186,9 +186,7 @@ def job_routes() -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(("rule", "method"), job_routes(), ids=str)
-def test_somebody_elses_job_answers_as_one_that_never_was(
-    http: FlaskClient, rule: str, method: str
-) -> None:
+def test_another_owners_job_is_unknown(http: FlaskClient, rule: str, method: str) -> None:
     token, text = tokens.create("owner", {Scope.READ, Scope.SUBMIT})
     job_id = submit(token.id)
     stranger = bearer(Scope.READ, Scope.SUBMIT, Scope.SWARM, Scope.OCRD)
@@ -205,7 +203,9 @@ def test_somebody_elses_job_answers_as_one_that_never_was(
         assert own.json["owner"] == token.id
 
 
-def test_a_list_holds_ones_own_jobs_and_an_admins_all(http: FlaskClient) -> None:
+def test_a_list_contains_the_clients_own_jobs_or_all_for_an_administrator(
+    http: FlaskClient,
+) -> None:
     token, text = tokens.create("owner", {Scope.READ})
     mine, _other = submit(token.id), submit("somebody")
 
@@ -252,10 +252,10 @@ def test_an_event_stream_ends_when_its_token_is_revoked(
     assert list(events) == [b": not_authenticated\n\n"]
 
 
-# The session of the page
+# The session of the web page
 
 
-def test_signing_in_sets_a_cookie_that_no_script_can_read(http: FlaskClient) -> None:
+def test_signing_in_sets_a_cookie_that_scripts_cannot_read(http: FlaskClient) -> None:
     token, text = tokens.create("the page", {Scope.READ})
 
     answer = http.post("/v1/session", json={"token": f" {text}\n"})
@@ -278,7 +278,7 @@ def test_signing_in_sets_a_cookie_that_no_script_can_read(http: FlaskClient) -> 
     assert http.get("/v1/session").json["name"] == "the page"
 
 
-def test_under_https_the_cookie_is_for_https_alone(configure: Configure) -> None:
+def test_with_https_the_cookie_is_secure(configure: Configure) -> None:
     http = configure(access="tokens", trusted_proxies="1")
     _token, text = tokens.create("the page", {Scope.READ})
 
@@ -287,7 +287,7 @@ def test_under_https_the_cookie_is_for_https_alone(configure: Configure) -> None
     assert "Secure" in answer.headers["Set-Cookie"]
 
 
-def test_signing_out_forgets_the_cookie(http: FlaskClient) -> None:
+def test_signing_out_deletes_the_cookie(http: FlaskClient) -> None:
     _token, text = tokens.create("the page", {Scope.READ})
     http.post("/v1/session", json={"token": text})
 
@@ -298,7 +298,7 @@ def test_signing_out_forgets_the_cookie(http: FlaskClient) -> None:
     refused(http.get("/v1/session"), 401, "not_authenticated")
 
 
-def test_a_cookie_that_is_no_longer_good_is_forgotten(http: FlaskClient) -> None:
+def test_an_invalid_cookie_is_deleted(http: FlaskClient) -> None:
     token, text = tokens.create("the page", {Scope.READ})
     http.post("/v1/session", json={"token": text})
     tokens.revoke(token.id)
@@ -324,7 +324,7 @@ def test_a_cookie_that_is_no_longer_good_is_forgotten(http: FlaskClient) -> None
     ],
     ids=["wrong", "long", "empty", "list", "form", "binary", "deep", "large"],
 )
-def test_a_wrong_sign_in_sets_no_cookie_and_repeats_nothing(
+def test_a_failed_sign_in_sets_no_cookie_and_does_not_repeat_the_token(
     http: FlaskClient, sent: dict[str, Any], status: int
 ) -> None:
     answer = http.post("/v1/session", **sent)
@@ -336,7 +336,7 @@ def test_a_wrong_sign_in_sets_no_cookie_and_repeats_nothing(
     assert "nonsense" not in answer.text
 
 
-def test_a_token_in_the_header_goes_before_the_cookie(http: FlaskClient) -> None:
+def test_a_token_in_the_header_precedes_the_cookie(http: FlaskClient) -> None:
     _token, text = tokens.create("the page", {Scope.READ})
     http.post("/v1/session", json={"token": text})
 
@@ -346,7 +346,7 @@ def test_a_token_in_the_header_goes_before_the_cookie(http: FlaskClient) -> None
     assert "Set-Cookie" not in wrong.headers
 
 
-# Open or not
+# Open access
 
 
 @pytest.mark.parametrize(
@@ -367,7 +367,7 @@ def test_a_token_in_the_header_goes_before_the_cookie(http: FlaskClient) -> None
     ],
     ids=str,
 )
-def test_a_server_is_open_where_only_its_own_machine_can_reach_it(
+def test_a_server_is_open_if_only_its_own_host_can_reach_it(
     configure: Configure, changed: dict[str, str], is_open: bool
 ) -> None:
     http = configure(**changed)
@@ -390,7 +390,7 @@ def said_at_start(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monkey
     return capsys.readouterr().err
 
 
-def test_an_open_server_that_others_can_reach_starts_with_a_warning(
+def test_an_open_server_that_others_can_reach_logs_a_warning(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OCR_ACCESS", "open")
@@ -403,7 +403,7 @@ def test_an_open_server_that_others_can_reach_starts_with_a_warning(
     assert "OCR_ACCESS" in said
 
 
-def test_a_server_without_tokens_says_how_to_make_one(
+def test_a_server_without_tokens_reports_how_to_create_one(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert said_at_start(capsys, monkeypatch) == ""
@@ -418,10 +418,10 @@ def test_a_server_without_tokens_says_how_to_make_one(
     monkeypatch.setenv("OCR_REDIS_URL", "unix:///nowhere/redis.sock")
 
 
-# Limits
+# Rate limits
 
 
-def test_a_token_has_its_own_limit_or_that_of_the_settings(configure: Configure) -> None:
+def test_a_token_has_its_own_limit_or_the_default(configure: Configure) -> None:
     http = configure(access="tokens", limit_requests_minute="3")
     common = bearer(Scope.READ)
     own = bearer(Scope.READ, limits={"requests_minute": 5})
@@ -439,7 +439,7 @@ def test_a_token_has_its_own_limit_or_that_of_the_settings(configure: Configure)
     assert 1 <= answer.json["retry_after"] <= 60
 
 
-def test_where_access_is_open_an_address_has_the_limit(configure: Configure) -> None:
+def test_with_open_access_the_limit_is_per_ip_address(configure: Configure) -> None:
     http = configure(limit_requests_minute="2")
 
     def ask(address: str) -> int:
@@ -452,7 +452,7 @@ def test_where_access_is_open_an_address_has_the_limit(configure: Configure) -> 
     assert ask("::ffff:192.0.2.1") == 429
 
 
-def test_wrong_tokens_are_limited_by_address_and_right_ones_are_not(http: FlaskClient) -> None:
+def test_wrong_tokens_are_limited_per_ip_address_and_valid_ones_are_not(http: FlaskClient) -> None:
     good = bearer(Scope.READ)
     wrong = {"Authorization": "Bearer ocrt_000000000000_" + "0" * 64}
 
@@ -469,7 +469,7 @@ def test_wrong_tokens_are_limited_by_address_and_right_ones_are_not(http: FlaskC
     assert elsewhere.status_code == 401
 
 
-def test_a_request_asks_redis_once_more_for_its_token(
+def test_a_request_needs_one_more_redis_request_for_its_token(
     http: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     token, text = tokens.create("owner", {Scope.READ})

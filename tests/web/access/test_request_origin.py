@@ -1,4 +1,4 @@
-"""Where requests come from: networks, names of the host, other sites' pages, proxies."""
+"""Where requests come from: networks, host names, pages of other sites, proxies."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def code(answer: TestResponse) -> str:
     return found
 
 
-# Names of the host
+# Host names
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def code(answer: TestResponse) -> str:
     ["localhost", "localhost:8000", "127.0.0.1:8000", "127.1.2.3", "[::1]:8000", "LOCALHOST",
      "ocr.localhost"],
 )  # fmt: skip
-def test_a_server_on_loopback_answers_to_names_of_loopback(configure: Configure, host: str) -> None:
+def test_a_server_on_loopback_accepts_loopback_names(configure: Configure, host: str) -> None:
     assert configure().get("/v1/jobs", headers={"Host": host}).status_code == 200
 
 
@@ -44,14 +44,16 @@ def test_a_server_on_loopback_answers_to_names_of_loopback(configure: Configure,
      "localhost@evil.example"],
 )  # fmt: skip
 @pytest.mark.parametrize("address", ["/", "/v1/jobs", "/healthz", "/static/style.css", "/nothing"])
-def test_and_to_no_others(configure: Configure, host: str, address: str) -> None:
+def test_a_server_on_loopback_refuses_other_names(
+    configure: Configure, host: str, address: str
+) -> None:
     answer = configure().get(address, headers={"Host": host})
 
     problem = refused(answer, 400, "host_refused")
     assert "OCR_HOSTS" in problem["advice"]
 
 
-def test_an_operator_adds_names(configure: Configure) -> None:
+def test_an_administrator_can_add_host_names(configure: Configure) -> None:
     http = configure(hosts="ocr.example, OTHER.example")
 
     for host in ("ocr.example", "OCR.example:443", "other.example", "localhost"):
@@ -59,7 +61,7 @@ def test_an_operator_adds_names(configure: Configure) -> None:
     refused(http.get("/v1/jobs", headers={"Host": "third.example"}), 400, "host_refused")
 
 
-def test_elsewhere_any_name_will_do_until_the_operator_says_which(configure: Configure) -> None:
+def test_any_host_name_is_accepted_elsewhere_unless_names_are_set(configure: Configure) -> None:
     any_name = configure(host="0.0.0.0", access="open")
     assert any_name.get("/v1/jobs", headers={"Host": "any.example"}).status_code == 200
 
@@ -68,7 +70,7 @@ def test_elsewhere_any_name_will_do_until_the_operator_says_which(configure: Con
     refused(named.get("/v1/jobs", headers={"Host": "any.example"}), 400, "host_refused")
 
 
-# Other sites' pages
+# Pages of other sites
 
 OURS: list[dict[str, str]] = [
     {},
@@ -96,7 +98,7 @@ CHANGES = [("POST", "/v1/jobs"), ("POST", CANCEL), ("DELETE", f"/v1/jobs/{UNKNOW
 
 @pytest.mark.parametrize("headers", OURS, ids=str)
 @pytest.mark.parametrize(("method", "address"), CHANGES)
-def test_programs_and_our_own_page_may_change_something(
+def test_programs_and_the_own_web_page_may_change_something(
     configure: Configure, method: str, address: str, headers: dict[str, str]
 ) -> None:
     answer = configure().open(address, method=method, headers=headers)
@@ -106,14 +108,16 @@ def test_programs_and_our_own_page_may_change_something(
 
 @pytest.mark.parametrize("headers", THEIRS, ids=str)
 @pytest.mark.parametrize(("method", "address"), CHANGES)
-def test_pages_of_other_sites_may_not(
+def test_pages_of_other_sites_may_not_change_anything(
     configure: Configure, method: str, address: str, headers: dict[str, str]
 ) -> None:
     refused(configure().open(address, method=method, headers=headers), 403, "cross_site")
 
 
 @pytest.mark.parametrize("headers", THEIRS, ids=str)
-def test_nor_by_the_cookie_of_their_user(configure: Configure, headers: dict[str, str]) -> None:
+def test_pages_of_other_sites_may_not_use_the_cookie_of_their_user(
+    configure: Configure, headers: dict[str, str]
+) -> None:
     http = configure(access="tokens")
     _token, text = tokens.create("page", {Scope.SUBMIT})
     http.set_cookie(authentication.COOKIE, text)
@@ -122,14 +126,14 @@ def test_nor_by_the_cookie_of_their_user(configure: Configure, headers: dict[str
     refused(http.post(CANCEL), 404, "job_not_found")
 
 
-def test_with_a_token_in_the_header_anybody_may(configure: Configure) -> None:
+def test_any_site_may_send_a_token_in_the_header(configure: Configure) -> None:
     http = configure(access="tokens")
     headers = bearer(Scope.SUBMIT) | {"Origin": "https://elsewhere.example"}
 
     refused(http.post(CANCEL, headers=headers), 404, "job_not_found")
 
 
-def test_no_picture_in_a_page_of_another_site_takes_a_page_of_the_swarm(
+def test_an_image_on_another_site_cannot_lease_a_page(
     configure: Configure,
 ) -> None:
     http = configure()
@@ -140,14 +144,14 @@ def test_no_picture_in_a_page_of_another_site_takes_a_page_of_the_swarm(
         assert http.get("/page", headers=said).status_code == 204
 
 
-def test_reading_is_left_to_the_browser(configure: Configure) -> None:
+def test_access_to_responses_is_left_to_the_browser(configure: Configure) -> None:
     answer = configure().get("/v1/jobs", headers={"Sec-Fetch-Site": "cross-site"})
 
     assert answer.status_code == 200
     assert "Access-Control-Allow-Origin" not in answer.headers
 
 
-# Sites that are allowed
+# Allowed sites
 
 SITE = "https://scans.example"
 
@@ -157,7 +161,7 @@ def preflight(http: FlaskClient, origin: str) -> TestResponse:
     return http.options("/v1/jobs", headers=asked)
 
 
-def test_a_site_that_is_allowed_gets_leave(configure: Configure) -> None:
+def test_an_allowed_site_gets_cors_headers(configure: Configure) -> None:
     http = configure(cors_origins=f"{SITE},http://localhost:3000", access="tokens")
 
     leave = preflight(http, SITE).headers
@@ -178,7 +182,7 @@ def test_a_site_that_is_allowed_gets_leave(configure: Configure) -> None:
     "origin", ["https://evil.example", f"{SITE}.evil.example", "http://scans.example", "null", "*",
                f"{SITE}:444", SITE.upper()],
 )  # fmt: skip
-def test_other_sites_get_none(configure: Configure, origin: str) -> None:
+def test_other_sites_get_no_cors_headers(configure: Configure, origin: str) -> None:
     http = configure(cors_origins=SITE)
 
     for answer in (preflight(http, origin), http.get("/v1/jobs", headers={"Origin": origin})):
@@ -203,7 +207,7 @@ def ask_from(http: FlaskClient, address: str, **headers: str) -> TestResponse:
     return http.get("/healthz", environ_base={"REMOTE_ADDR": address}, headers=named)
 
 
-def test_only_networks_that_are_allowed_are_served(configure: Configure) -> None:
+def test_only_allowed_networks_are_served(configure: Configure) -> None:
     http = configure(allowed_networks="192.0.2.0/24, 2001:db8::/32")
 
     for address in ("192.0.2.7", "2001:db8::1", "::ffff:192.0.2.7", "2001:db8::1%eth0"):
@@ -213,14 +217,14 @@ def test_only_networks_that_are_allowed_are_served(configure: Configure) -> None
     refused(http.get("/nothing"), 403, "address_refused")
 
 
-def test_what_a_client_says_of_its_address_is_not_believed(configure: Configure) -> None:
+def test_an_ip_address_in_a_header_of_the_client_is_ignored(configure: Configure) -> None:
     http = configure(allowed_networks="192.0.2.0/24")
 
     for header in ("X_Forwarded_For", "X_Real_IP", "Forwarded", "True_Client_IP"):
         refused(ask_from(http, "10.0.0.1", **{header: "192.0.2.7"}), 403, "address_refused")
 
 
-def test_as_many_proxies_are_believed_as_there_are(configure: Configure) -> None:
+def test_as_many_proxies_are_trusted_as_are_configured(configure: Configure) -> None:
     http = configure(allowed_networks="192.0.2.0/24", trusted_proxies="2", access="open")
 
     def through(*hops: str) -> int:
@@ -233,7 +237,7 @@ def test_as_many_proxies_are_believed_as_there_are(configure: Configure) -> None
     assert through("unknown", "10.0.0.2") == 403
 
 
-def test_the_name_of_the_host_that_a_proxy_tells_is_not_believed(configure: Configure) -> None:
+def test_the_host_name_in_a_header_of_a_proxy_is_ignored(configure: Configure) -> None:
     http = configure(trusted_proxies="1", access="open")
 
     there = {"Host": "evil.example", "X-Forwarded-Host": "localhost"}
@@ -262,7 +266,7 @@ def test_the_name_of_the_host_that_a_proxy_tells_is_not_believed(configure: Conf
         ("limit_pages_day", "-1"),
     ],
 )
-def test_a_setting_that_cannot_be_is_named(
+def test_an_invalid_setting_is_named(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
     monkeypatch.setenv(f"OCR_{name.upper()}", value)
@@ -272,7 +276,7 @@ def test_a_setting_that_cannot_be_is_named(
         settings.get()
 
 
-def test_names_of_hosts_may_be_addresses(configure: Configure) -> None:
+def test_host_names_may_be_ip_addresses(configure: Configure) -> None:
     http = configure(hosts="192.0.2.1,[2001:db8::1]")
 
     for host in ("192.0.2.1:8000", "[2001:db8::1]:8000"):

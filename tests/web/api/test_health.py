@@ -1,4 +1,4 @@
-"""What /readyz says of each part that is not there."""
+"""What /readyz reports about each missing component."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ def test_a_worker_that_has_not_reported_yet_is_starting(http: FlaskClient) -> No
 
 
 @pytest.mark.usefixtures("long_after_start")
-def test_a_worker_that_is_gone_is_not_starting(http: FlaskClient) -> None:
+def test_a_lost_worker_is_not_starting(http: FlaskClient) -> None:
     body = ask(http, 503)
     assert (body["missing"], body["starting"]) == (["workers"], [])
     assert body["parts"]["workers"].startswith("no worker has reported for 15 seconds. Start")
 
 
 @pytest.mark.usefixtures("just_started")
-def test_processors_that_nobody_offers_yet_are_starting(http: FlaskClient) -> None:
+def test_processors_that_no_worker_offers_yet_are_starting(http: FlaskClient) -> None:
     worker_registry.announce(WorkerInfo("one", 1, ["eng"]))
     body = ask(http, 503)
     assert body["missing"] == body["starting"] == ["processors"]
@@ -79,7 +79,7 @@ def test_documents_do_not_wait_for_processors(http: FlaskClient) -> None:
 
 
 @pytest.mark.usefixtures("just_started")
-def test_a_processor_that_cannot_be_offered_holds_nobody_up(
+def test_an_unavailable_processor_does_not_affect_readiness(
     service: redis.Redis, configure: Configure
 ) -> None:
     http = configure(processors=f"{OURS},ocrd-absent")
@@ -90,7 +90,7 @@ def test_a_processor_that_cannot_be_offered_holds_nobody_up(
 
 
 @pytest.mark.usefixtures("just_started")
-def test_a_processor_that_workers_for_documents_do_not_offer_holds_nobody_up(
+def test_a_processor_that_document_workers_do_not_offer_does_not_affect_readiness(
     service: redis.Redis, configure: Configure, tmp_path: Path
 ) -> None:
     http = configure(ocrd_folders=str(tmp_path))
@@ -100,7 +100,7 @@ def test_a_processor_that_workers_for_documents_do_not_offer_holds_nobody_up(
 
 
 @pytest.mark.usefixtures("just_started")
-def test_a_service_without_processors_does_not_speak_of_them(
+def test_a_service_without_processors_does_not_mention_them(
     service: redis.Redis, configure: Configure
 ) -> None:
     http = configure(processors="")
@@ -108,7 +108,7 @@ def test_a_service_without_processors_does_not_speak_of_them(
     assert ask(http, 200)["parts"] == {"redis": "ok", "storage": "ok", "workers": "ok"}
 
 
-def test_a_redis_that_is_away_is_told_from_one_that_loads(
+def test_an_unavailable_redis_differs_from_one_that_is_loading(
     http: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(cause: redis.RedisError) -> None:

@@ -1,4 +1,4 @@
-"""Requests as /metrics counts them."""
+"""How /metrics counts requests."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.web.conftest import Configure
 from web.app import create_app
 
 
-def test_a_request_is_counted_by_its_rule_and_never_by_its_path(
+def test_a_request_is_counted_by_its_route_and_never_by_its_path(
     service: redis.Redis, configure: Configure
 ) -> None:
     client = configure()
@@ -27,9 +27,7 @@ def test_a_request_is_counted_by_its_rule_and_never_by_its_path(
     assert "nothing" not in text
 
 
-def test_a_request_that_asks_to_wait_does_not_count_as_slow(
-    service: redis.Redis, configure: Configure
-) -> None:
+def test_a_long_poll_does_not_count_as_slow(service: redis.Redis, configure: Configure) -> None:
     client = configure()
     client.get("/v1/jobs/not-a-job?wait=1")
     client.get("/v1/jobs/not-a-job")
@@ -41,5 +39,5 @@ def test_a_request_that_asks_to_wait_does_not_count_as_slow(
     assert f"ocr_http_request_duration_seconds_count{{{route}}} 1.0" in text
 
 
-def test_rules_can_be_told_apart_from_methods_and_numbers() -> None:
+def test_no_route_contains_the_separator_of_labels() -> None:
     assert not [rule.rule for rule in create_app().url_map.iter_rules() if " " in rule.rule]

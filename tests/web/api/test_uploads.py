@@ -1,4 +1,4 @@
-"""/v1/uploads: each rule of the tus protocol, and what strangers make of it; without a worker."""
+"""/v1/uploads: each rule of the tus protocol, and hostile requests; without a worker."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def begin(http: FlaskClient, length: int | None = len(TEXT), **headers: str) -> 
 
 
 def begun(http: FlaskClient, length: int = len(TEXT), **headers: str) -> str:
-    """The address of a new upload."""
+    """Returns the URL of a new upload."""
     answer = begin(http, length, **headers)
     assert answer.status_code == 201, answer.text
     return answer.headers["Location"]
@@ -98,7 +98,7 @@ def make_old(address: str, seconds: float = 2 * 24 * 3600) -> None:
 # The core of the protocol
 
 
-def test_options_says_what_is_spoken_without_a_token(configure: Configure) -> None:
+def test_options_describes_the_protocol_without_a_token(configure: Configure) -> None:
     http = configure(access="tokens", max_upload_bytes="5000")
 
     for address in ("/v1/uploads", f"/v1/uploads/{UNKNOWN}"):
@@ -113,7 +113,7 @@ def test_options_says_what_is_spoken_without_a_token(configure: Configure) -> No
         }
 
 
-def test_an_upload_is_sent_in_pieces(http: FlaskClient) -> None:
+def test_an_upload_is_sent_in_chunks(http: FlaskClient) -> None:
     answer = begin(http)
     address = answer.headers["Location"]
 
@@ -148,7 +148,7 @@ def test_other_versions_are_refused(http: FlaskClient, method: str) -> None:
     assert len(list(tus._folders())) == 1
 
 
-def test_a_piece_from_elsewhere_changes_nothing(http: FlaskClient) -> None:
+def test_a_chunk_with_another_offset_changes_nothing(http: FlaskClient) -> None:
     address = begun(http)
     append(http, address, TEXT[:4])
 
@@ -166,7 +166,7 @@ def test_offsets_are_numbers(http: FlaskClient) -> None:
         assert "Upload-Offset" in problem["detail"]
 
 
-def test_a_piece_needs_an_offset_and_a_type(http: FlaskClient) -> None:
+def test_a_chunk_needs_an_offset_and_a_type(http: FlaskClient) -> None:
     address = begun(http)
 
     untyped = http.patch(address, data=b"x", headers=TUS | {"Upload-Offset": "0"})
@@ -180,7 +180,7 @@ def test_a_piece_needs_an_offset_and_a_type(http: FlaskClient) -> None:
     assert offset_of(http, address) == 0
 
 
-def test_nothing_goes_beyond_the_length(http: FlaskClient) -> None:
+def test_no_chunk_exceeds_the_length_of_the_upload(http: FlaskClient) -> None:
     address = begun(http)
     append(http, address, TEXT[:8])
 
@@ -192,7 +192,9 @@ def test_nothing_goes_beyond_the_length(http: FlaskClient) -> None:
     assert content(address).read_bytes() == TEXT
 
 
-def test_a_piece_whose_size_is_not_told_does_not_go_beyond_the_length(http: FlaskClient) -> None:
+def test_a_chunk_of_unknown_size_does_not_exceed_the_length_of_the_upload(
+    http: FlaskClient,
+) -> None:
     address = begun(http)
     chunked = {"Transfer_Encoding": "chunked"}
 
@@ -212,7 +214,7 @@ def test_unknown_uploads_are_not_found(http: FlaskClient) -> None:
     assert not (settings.get().data_dir / "resumable").exists()
 
 
-def test_another_method_can_be_asked_for_by_a_header(http: FlaskClient) -> None:
+def test_a_header_can_override_the_method(http: FlaskClient) -> None:
     address = begun(http)
 
     def ask(method: str, **headers: str) -> TestResponse:
@@ -247,7 +249,7 @@ NO_CREATION: list[dict[str, str]] = [
 ]
 
 
-def test_what_is_no_creation_is_refused(http: FlaskClient) -> None:
+def test_an_invalid_creation_is_refused(http: FlaskClient) -> None:
     for headers in NO_CREATION:
         refused(http.post("/v1/uploads", headers=TUS | headers), 400, "malformed_request")
 
@@ -260,7 +262,7 @@ def test_no_upload_is_larger_than_allowed(configure: Configure) -> None:
     assert begin(http, 0).status_code == 201
 
 
-def test_the_first_piece_may_come_with_the_creation(http: FlaskClient) -> None:
+def test_the_first_chunk_may_be_sent_with_the_creation(http: FlaskClient) -> None:
     def send(data: bytes, **headers: str) -> TestResponse:
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
         sent = TUS | {"Upload-Length": "11", "Content-Type": PIECE} | sent
@@ -273,10 +275,10 @@ def test_the_first_piece_may_come_with_the_creation(http: FlaskClient) -> None:
     refused(send(TEXT, Content_Type="text/plain"), 415, "content_type_wrong")
     refused(send(TEXT + b"!"), 413, "upload_too_large")
     refused(send(TEXT, Upload_Checksum=checksum(b"other")), 460, "checksum_mismatch")
-    assert len(list(tus._folders())) == 1  # nothing that nobody knows the address of
+    assert len(list(tus._folders())) == 1  # nothing whose URL no client knows
 
 
-def test_a_length_may_be_told_later(http: FlaskClient) -> None:
+def test_the_length_may_be_set_later(http: FlaskClient) -> None:
     address = begin(http, None, Upload_Defer_Length="1").headers["Location"]
     head = http.head(address, headers=TUS)
     assert head.headers["Upload-Defer-Length"] == "1"
@@ -293,7 +295,7 @@ def test_a_length_may_be_told_later(http: FlaskClient) -> None:
     refused(append(http, address, b"", 11, Upload_Length="12"), 400, "malformed_request")
 
 
-def test_without_a_length_the_limit_holds(configure: Configure) -> None:
+def test_without_a_length_the_limit_applies(configure: Configure) -> None:
     http = configure(max_upload_bytes="2000")
     address = begin(http, None, Upload_Defer_Length="1").headers["Location"]
 
@@ -302,7 +304,7 @@ def test_without_a_length_the_limit_holds(configure: Configure) -> None:
     refused(append(http, address, b"x", 2000), 413, "upload_too_large")
 
 
-def test_metadata_comes_back_as_it_was_sent(http: FlaskClient) -> None:
+def test_metadata_is_returned_as_it_was_sent(http: FlaskClient) -> None:
     sent = f"{metadata(filename='Akte 7.pdf')},is_confidential,empty "
 
     head = http.head(begun(http, Upload_Metadata=sent.strip()), headers=TUS)
@@ -323,13 +325,13 @@ NO_METADATA = [
 ]
 
 
-def test_what_is_no_metadata_is_refused(http: FlaskClient) -> None:
+def test_invalid_metadata_is_refused(http: FlaskClient) -> None:
     for sent in NO_METADATA:
         problem = refused(begin(http, Upload_Metadata=sent), 400, "malformed_request")
         assert "Upload-Metadata" in problem["detail"]
 
 
-def test_a_caller_has_so_many_uploads_open(configure: Configure) -> None:
+def test_the_number_of_open_uploads_per_client_is_limited(configure: Configure) -> None:
     http = configure(access="tokens", limit_open_uploads="2")
     one, other = bearer(Scope.SUBMIT), bearer(Scope.SUBMIT, limits={"open_uploads": 1})
     first = begin(http, **one).headers["Location"]
@@ -343,7 +345,7 @@ def test_a_caller_has_so_many_uploads_open(configure: Configure) -> None:
     assert begin(http, **one).status_code == 201
 
 
-def test_no_upload_begins_or_goes_on_where_there_is_no_room(
+def test_no_upload_begins_or_continues_if_the_disk_is_full(
     http: FlaskClient, configure: Configure
 ) -> None:
     address = begun(http)
@@ -359,7 +361,7 @@ def test_no_upload_begins_or_goes_on_where_there_is_no_room(
 
 
 @pytest.mark.parametrize("algorithm", tus_writer.CHECKSUMS)
-def test_a_piece_with_the_right_checksum_counts(http: FlaskClient, algorithm: str) -> None:
+def test_a_chunk_with_the_right_checksum_is_stored(http: FlaskClient, algorithm: str) -> None:
     address = begun(http)
 
     sent = append(http, address, TEXT, Upload_Checksum=checksum(TEXT, algorithm))
@@ -368,7 +370,7 @@ def test_a_piece_with_the_right_checksum_counts(http: FlaskClient, algorithm: st
     assert not content(address).with_name("unchecked").exists()
 
 
-def test_a_piece_with_the_wrong_checksum_does_not_count(http: FlaskClient) -> None:
+def test_a_chunk_with_the_wrong_checksum_is_not_stored(http: FlaskClient) -> None:
     address = begun(http)
     append(http, address, TEXT[:4])
 
@@ -381,7 +383,7 @@ def test_a_piece_with_the_wrong_checksum_does_not_count(http: FlaskClient) -> No
     assert content(address).read_bytes() == TEXT
 
 
-def test_a_checksum_that_cannot_be_is_refused(http: FlaskClient) -> None:
+def test_an_invalid_checksum_is_refused(http: FlaskClient) -> None:
     address = begun(http)
 
     for text in ("md5 YQ==", "crc32 YQ==", "sha1 !", "SHA1 YQ==", "", "shake_128 "):
@@ -389,7 +391,7 @@ def test_a_checksum_that_cannot_be_is_refused(http: FlaskClient) -> None:
     assert offset_of(http, address) == 0
 
 
-def test_a_piece_that_was_not_checked_when_the_server_died_does_not_count(
+def test_a_chunk_that_was_not_verified_when_the_server_died_is_discarded(
     http: FlaskClient,
 ) -> None:
     address = begun(http)
@@ -406,11 +408,11 @@ def test_a_piece_that_was_not_checked_when_the_server_died_does_not_count(
         assert content(address).read_bytes() == TEXT
 
 
-# Two at a time, and lines that break
+# Concurrent requests and lost connections
 
 
 class Line:
-    """A connection that sends the body of a request, as gunicorn would hand it to us."""
+    """A connection that sends the body of a request, as gunicorn passes it to the application."""
 
     def __init__(self) -> None:
         ours, self.theirs = socket.socketpair()
@@ -436,7 +438,7 @@ def line() -> Iterator[Line]:
 
 
 def send_over(http: FlaskClient, line: Line, address: str, **headers: str) -> threading.Thread:
-    """Lets a client send a piece of 11 bytes over a line; gives what `answer` is set to later."""
+    """Sends a chunk of 11 bytes in a thread; the response is set as its `answer` at the end."""
 
     def send() -> None:
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -467,7 +469,7 @@ def at_work(address: str) -> bool:
     return False
 
 
-def test_a_line_that_breaks_keeps_what_has_arrived(http: FlaskClient, line: Line) -> None:
+def test_a_lost_connection_keeps_the_received_bytes(http: FlaskClient, line: Line) -> None:
     address = begun(http)
     thread = send_over(http, line, address)
     line.theirs.sendall(TEXT[:7])
@@ -479,7 +481,7 @@ def test_a_line_that_breaks_keeps_what_has_arrived(http: FlaskClient, line: Line
     assert content(address).read_bytes() == TEXT
 
 
-def test_a_line_on_which_nothing_comes_keeps_what_has_arrived(
+def test_a_stalled_connection_keeps_the_received_bytes(
     http: FlaskClient, line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = line.socket._began
@@ -495,7 +497,9 @@ def test_a_line_on_which_nothing_comes_keeps_what_has_arrived(
     assert offset_of(http, address) == 7
 
 
-def test_of_a_piece_with_a_checksum_nothing_is_kept(http: FlaskClient, line: Line) -> None:
+def test_a_lost_connection_keeps_nothing_of_a_chunk_with_a_checksum(
+    http: FlaskClient, line: Line
+) -> None:
     address = begun(http)
     thread = send_over(http, line, address, Upload_Checksum=checksum(TEXT))
     line.theirs.sendall(TEXT[:7])
@@ -505,13 +509,13 @@ def test_of_a_piece_with_a_checksum_nothing_is_kept(http: FlaskClient, line: Lin
     assert offset_of(http, address) == 0
 
 
-def test_who_comes_again_takes_over_from_a_line_that_hangs(http: FlaskClient, line: Line) -> None:
+def test_a_new_chunk_takes_over_from_a_stalled_connection(http: FlaskClient, line: Line) -> None:
     address = begun(http)
     thread = send_over(http, line, address)
     line.theirs.sendall(TEXT[:7])
     wait_until(lambda: at_work(address))
 
-    # One that did not ask believes that nothing has arrived, and is told better.
+    # A client that did not request the offset assumes 0, and gets the correct one.
     problem = refused(append(http, address, TEXT, 0), 409, "offset_mismatch")
     assert problem["offset"] == 7
     assert append(http, address, TEXT[7:], 7).status_code == 204
@@ -519,10 +523,10 @@ def test_who_comes_again_takes_over_from_a_line_that_hangs(http: FlaskClient, li
     refused(answer_of(thread), 423, "upload_busy")
     assert content(address).read_bytes() == TEXT
     line.theirs.sendall(TEXT[7:])
-    assert line.socket.recv(100) == b""  # what comes late is nobody's request
+    assert line.socket.recv(100) == b""  # late bytes are not parsed as a request
 
 
-def test_who_asks_where_to_go_on_ends_a_line_that_hangs(http: FlaskClient, line: Line) -> None:
+def test_requesting_the_offset_ends_a_stalled_connection(http: FlaskClient, line: Line) -> None:
     address = begun(http)
     thread = send_over(http, line, address)
     line.theirs.sendall(TEXT[:7])
@@ -534,7 +538,7 @@ def test_who_asks_where_to_go_on_ends_a_line_that_hangs(http: FlaskClient, line:
     assert append(http, address, TEXT[7:], 7).status_code == 204
 
 
-def test_who_only_looks_ends_nothing(http: FlaskClient, line: Line) -> None:
+def test_requesting_the_state_ends_no_connection(http: FlaskClient, line: Line) -> None:
     address = begun(http)
     thread = send_over(http, line, address)
     wait_until(lambda: at_work(address))
@@ -546,7 +550,9 @@ def test_who_only_looks_ends_nothing(http: FlaskClient, line: Line) -> None:
     assert http.get(address).json["complete"] is True
 
 
-def test_an_upload_is_deleted_while_a_line_hangs(http: FlaskClient, line: Line) -> None:
+def test_an_upload_can_be_deleted_while_a_connection_is_stalled(
+    http: FlaskClient, line: Line
+) -> None:
     address = begun(http)
     thread = send_over(http, line, address)
     wait_until(lambda: at_work(address))
@@ -557,7 +563,7 @@ def test_an_upload_is_deleted_while_a_line_hangs(http: FlaskClient, line: Line) 
     assert http.head(address, headers=TUS).status_code == 404
 
 
-def test_who_cannot_take_over_is_told_to_come_back(
+def test_a_client_that_cannot_take_over_is_asked_to_retry(
     http: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     address = begun(http)
@@ -571,7 +577,7 @@ def test_who_cannot_take_over_is_told_to_come_back(
     assert append(http, address, TEXT).status_code == 204
 
 
-def test_two_that_send_at_the_same_time_never_mix(http: FlaskClient) -> None:
+def test_concurrent_chunks_never_mix(http: FlaskClient) -> None:
     length = 200_000
     address = begun(http, length)
     whole = bytes(range(250)) * (length // 250)
@@ -589,7 +595,7 @@ def test_two_that_send_at_the_same_time_never_mix(http: FlaskClient) -> None:
     assert content(address).read_bytes() == whole
 
 
-def test_half_of_the_threads_always_answer(
+def test_half_of_the_threads_stay_free_for_other_requests(
     http: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     address = begun(http)
@@ -620,7 +626,7 @@ def test_an_upload_says_when_it_expires(configure: Configure) -> None:
     assert told(after) == pytest.approx(time.time() + 600, abs=60)
 
 
-def test_an_expired_upload_is_gone_and_then_swept(http: FlaskClient) -> None:
+def test_an_expired_upload_is_not_found_and_is_deleted_later(http: FlaskClient) -> None:
     old, fresh = begun(http), begun(http)
     make_old(old)
 
@@ -636,7 +642,7 @@ def test_an_expired_upload_is_gone_and_then_swept(http: FlaskClient) -> None:
     assert http.head(fresh, headers=TUS).status_code == 200
 
 
-def test_an_upload_that_is_being_sent_is_not_swept(http: FlaskClient, line: Line) -> None:
+def test_an_upload_that_is_being_sent_does_not_expire(http: FlaskClient, line: Line) -> None:
     address = begun(http)
     thread = send_over(http, line, address)
     wait_until(lambda: at_work(address))
@@ -648,14 +654,14 @@ def test_an_upload_that_is_being_sent_is_not_swept(http: FlaskClient, line: Line
     assert answer_of(thread).status_code == 204
 
 
-def test_an_expired_upload_makes_room_for_a_new_one(configure: Configure) -> None:
+def test_an_expired_upload_frees_its_place(configure: Configure) -> None:
     http = configure(limit_open_uploads="1")
     make_old(begun(http))
 
     assert begin(http).status_code == 201
 
 
-def test_what_is_left_of_a_creation_that_died_is_swept(http: FlaskClient) -> None:
+def test_files_of_an_interrupted_creation_are_deleted(http: FlaskClient) -> None:
     address = f"/v1/uploads/{layout.new_id()}"
     content(address).parent.mkdir(parents=True)
     content(address).touch()
@@ -676,10 +682,10 @@ def test_an_upload_is_deleted(http: FlaskClient) -> None:
     refused(http.delete(address, headers=TUS), 404, "upload_not_found")
 
 
-# Whose it is
+# Owners
 
 
-def test_somebody_elses_upload_is_not_found(configure: Configure) -> None:
+def test_another_owners_upload_is_not_found(configure: Configure) -> None:
     http = configure(access="tokens")
     _token, text = tokens.create("owner", {Scope.SUBMIT})
     owner, stranger = {"Authorization": f"Bearer {text}"}, bearer(Scope.SUBMIT)
@@ -710,7 +716,7 @@ def test_pages_of_allowed_sites_may_upload(configure: Configure) -> None:
         assert name in told["Access-Control-Expose-Headers"]
 
 
-def test_pages_of_other_sites_may_not(http: FlaskClient) -> None:
+def test_pages_of_other_sites_may_not_upload(http: FlaskClient) -> None:
     address = begun(http)
     foreign = {"Sec-Fetch-Site": "cross-site"}
 
@@ -726,7 +732,7 @@ def test_pages_of_other_sites_may_not(http: FlaskClient) -> None:
 
 @pytest.fixture
 def languages(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if a worker were there; none is, so no job is read."""
+    """Simulates a worker with languages; no job is processed."""
     monkeypatch.setattr("ocr_tasks.jobs.worker_registry.languages", lambda: ["eng"])
 
 
@@ -741,7 +747,7 @@ def make_job(http: FlaskClient, *addresses: str, **headers: str) -> TestResponse
 
 
 def uploaded(http: FlaskClient, data: bytes, name: str = "", **headers: str) -> str:
-    """The address of a finished upload."""
+    """Returns the URL of a finished upload."""
     said = {"Upload_Metadata": metadata(filename=name)} if name else {}
     address = begun(http, len(data), **said, **headers)
     assert append(http, address, data, **headers).status_code == 204
@@ -782,7 +788,7 @@ def test_several_uploads_become_one_document_in_their_order(http: FlaskClient) -
 
 
 @pytest.mark.usefixtures("languages")
-def test_a_request_that_comes_twice_gets_the_same_job(http: FlaskClient) -> None:
+def test_a_repeated_request_gets_the_same_job(http: FlaskClient) -> None:
     ids = [uploaded(http, documents.scan(text)) for text in ("one", "two")]
 
     first = make_job(http, *ids, Idempotency_Key="once")
@@ -795,7 +801,7 @@ def test_a_request_that_comes_twice_gets_the_same_job(http: FlaskClient) -> None
 
 
 @pytest.mark.usefixtures("languages")
-def test_an_upload_that_became_no_job_can_be_used_again(http: FlaskClient) -> None:
+def test_an_upload_can_be_used_again_if_creating_the_job_failed(http: FlaskClient) -> None:
     address = uploaded(http, documents.scan("one"))
 
     wrong = http.post(
@@ -811,7 +817,7 @@ def test_an_upload_that_became_no_job_can_be_used_again(http: FlaskClient) -> No
     assert make_job(http, address).status_code == 202
 
 
-def test_what_is_no_finished_upload_becomes_no_job(http: FlaskClient) -> None:
+def test_an_unfinished_or_unknown_upload_becomes_no_job(http: FlaskClient) -> None:
     half = begun(http)
     append(http, half, TEXT[:4])
     endless = begin(http, None, Upload_Defer_Length="1").headers["Location"]
@@ -826,7 +832,7 @@ def test_what_is_no_finished_upload_becomes_no_job(http: FlaskClient) -> None:
     refused(make_job(http, begun(http, 0)), 422, "empty_file")
 
 
-def test_uploads_do_not_go_with_files_or_a_workspace(http: FlaskClient) -> None:
+def test_uploads_cannot_be_combined_with_files_or_a_workspace(http: FlaskClient) -> None:
     address = uploaded(http, TEXT)
 
     for more in ({"file": (io.BytesIO(TEXT), "x.pdf")}, {"workspace": UNKNOWN}):
@@ -837,7 +843,7 @@ def test_uploads_do_not_go_with_files_or_a_workspace(http: FlaskClient) -> None:
     assert http.head(address, headers=TUS).status_code == 200
 
 
-def test_limits_hold_for_all_files_of_a_job_together(configure: Configure) -> None:
+def test_limits_apply_to_all_files_of_a_job_together(configure: Configure) -> None:
     http = configure(max_upload_bytes="2000", max_files="2")
     ids = [uploaded(http, bytes(1500)) for _ in range(3)]
 
@@ -867,7 +873,7 @@ def test_a_name_is_a_label_and_never_a_path(http: FlaskClient, name: str, label:
     assert job["input"]["name"] == label
 
 
-def test_a_record_that_was_spoilt_is_no_upload(http: FlaskClient) -> None:
+def test_a_damaged_record_counts_as_no_upload(http: FlaskClient) -> None:
     address = begun(http)
     record = content(address).with_name("upload.json")
     for spoilt in ("", "{", "[]", "null", json.dumps({"owner": 1})):

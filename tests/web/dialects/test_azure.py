@@ -1,4 +1,4 @@
-"""Azure Document Intelligence's shapes, and what is not taken; with a real Redis, no worker."""
+"""The API of Azure Document Intelligence, with a real Redis and without a worker."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def encoded(content: bytes = SCAN) -> dict[str, Any]:
 
 
 def refused(answer: TestResponse, status: int, *codes: str) -> dict[str, Any]:
-    """The error: its codes from the outer one to ours."""
+    """Returns the error codes, from the outermost to that of this project."""
     assert answer.content_type == "application/json", answer.text
     error: dict[str, Any] = json.loads(answer.text)["error"]
     found, inner = [], error
@@ -65,7 +65,7 @@ def refused(answer: TestResponse, status: int, *codes: str) -> dict[str, Any]:
 
 
 def result_of(answer: TestResponse) -> str:
-    """The address of the result, without the server."""
+    """Returns the path of the result."""
     assert answer.status_code == 202, answer.text
     where = answer.headers["Operation-Location"]
     found = re.fullmatch(rf"http://localhost({MODEL}/analyzeResults/[0-9a-f-]{{36}}\?.*)", where)
@@ -80,7 +80,7 @@ def uploads(tmp_path: Path) -> list[Path]:
 # Submit
 
 
-def test_it_is_not_there_unless_it_is_wanted(configure: Configure) -> None:
+def test_it_is_only_available_if_enabled(configure: Configure) -> None:
     answer = analyze(configure())
 
     assert (answer.status_code, answer.content_type) == (404, "application/problem+json")
@@ -120,15 +120,15 @@ def test_the_same_document_again_is_another_job(configure: Configure) -> None:
         ("image/jpeg; charset=utf-8", documents.encoded(documents.picture("jpeg"), "JPEG")),
     ],
 )
-def test_a_body_may_say_what_it_is(http: FlaskClient, media_type: str, content: bytes) -> None:
+def test_a_body_may_declare_its_type(http: FlaskClient, media_type: str, content: bytes) -> None:
     result_of(analyze(http, content, headers={"Content-Type": media_type}))
 
 
-def test_a_signed_document_is_taken(http: FlaskClient) -> None:
+def test_a_signed_document_is_accepted(http: FlaskClient) -> None:
     result_of(analyze(http, documents.signed()))
 
 
-def test_a_client_behind_a_proxy_is_told_its_own_way(configure: Configure) -> None:
+def test_the_url_of_the_result_is_correct_behind_a_proxy(configure: Configure) -> None:
     http = configure(dialects="azure", trusted_proxies="1", access="open", hosts="ocr.example")
     headers = {"X-Forwarded-Proto": "https", "X-Forwarded-For": "192.0.2.7", "Host": "ocr.example"}
 
@@ -136,13 +136,13 @@ def test_a_client_behind_a_proxy_is_told_its_own_way(configure: Configure) -> No
 
     where = answer.headers["Operation-Location"]
     assert where.startswith(f"https://ocr.example{MODEL}/analyzeResults/")
-    # As the SDK for Python finds the id.
+    # This is how the Python SDK finds the ID.
     found = re.match(r"[^:]+://[^/]+/documentintelligence/.+/([^?/]+)", where)
     assert found
     assert lifecycle.read(found[1])
 
 
-# What is not taken
+# Refusals
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_a_client_behind_a_proxy_is_told_its_own_way(configure: Configure) -> No
         ),
     ],
 )
-def test_a_wrong_parameter_is_refused(
+def test_an_invalid_parameter_is_refused(
     http: FlaskClient, tmp_path: Path, query: str, codes: tuple[str, ...]
 ) -> None:
     answer = http.post(f"{MODEL}:analyze?{query}", data=SCAN, headers=BYTES)
@@ -196,7 +196,7 @@ CONTENT = ("InvalidRequest", "InvalidContent")
     ],
     ids=["text", "broken", "empty", "no-pages", "encrypted", "huge"],
 )
-def test_what_is_no_document_is_refused(
+def test_an_invalid_document_is_refused(
     http: FlaskClient, tmp_path: Path, content: bytes, codes: tuple[str, ...]
 ) -> None:
     refused(analyze(http, encoded(content)), 400, *codes)
@@ -205,7 +205,9 @@ def test_what_is_no_document_is_refused(
 
 
 @pytest.mark.parametrize("as_json", [False, True])
-def test_what_is_too_large_is_refused(configure: Configure, tmp_path: Path, as_json: bool) -> None:
+def test_a_document_that_is_too_large_is_refused(
+    configure: Configure, tmp_path: Path, as_json: bool
+) -> None:
     http = configure(dialects="azure", max_upload_bytes="5000")
     content = SCAN + b"\0" * 5000
     codes = ("InvalidRequest", "InvalidContentLength", "upload_too_large")
@@ -242,7 +244,7 @@ PARAMETER = ("InvalidArgument", "InvalidParameter", "invalid_parameter")
         ),
     ],
 )
-def test_a_wrong_body_is_refused(
+def test_an_invalid_body_is_refused(
     http: FlaskClient, tmp_path: Path, body: bytes, codes: tuple[str, ...]
 ) -> None:
     answer = http.post(f"{MODEL}:analyze?{VERSION}", data=body, content_type="application/json")
@@ -260,7 +262,7 @@ def test_a_body_of_another_type_is_refused(http: FlaskClient, media_type: str) -
     refused(answer, 415, "UnsupportedMediaType", "unsupported_media_type")
 
 
-# What there is not
+# Unknown resources
 
 
 @pytest.mark.parametrize(
@@ -287,7 +289,7 @@ def test_an_unknown_result_is_not_found(
     refused(answer, 404, "NotFound", "OperationNotFound", "job_not_found")
 
 
-def test_a_job_that_was_sent_otherwise_is_no_result_of_azure(http: FlaskClient) -> None:
+def test_a_job_of_another_api_is_not_a_result_of_azure(http: FlaskClient) -> None:
     form = {"file": (documents.io.BytesIO(SCAN), "scan.pdf")}
     job = http.post("/v1/jobs", data=form).get_json()
 
@@ -304,13 +306,13 @@ def test_a_job_that_was_sent_otherwise_is_no_result_of_azure(http: FlaskClient) 
         *(("POST", "/documentModels:build"), ("GET", "/documentClassifiers")),
     ],
 )
-def test_an_unknown_address_is_refused_in_azures_shape(
+def test_an_unknown_url_is_refused_in_azures_format(
     http: FlaskClient, method: str, path: str
 ) -> None:
     refused(http.open(ROOT + path, method=method), 404, "404", "not_found")
 
 
-def test_a_wrong_method_is_refused_in_azures_shape(http: FlaskClient) -> None:
+def test_a_wrong_method_is_refused_in_azures_format(http: FlaskClient) -> None:
     answer = http.put(f"{MODEL}/analyzeResults/{UNKNOWN}?{VERSION}")
 
     refused(answer, 405, "MethodNotAllowed", "method_not_allowed")
@@ -320,7 +322,7 @@ def test_a_wrong_method_is_refused_in_azures_shape(http: FlaskClient) -> None:
 # Results
 
 
-def test_the_pdf_is_there_only_if_it_was_asked_for(http: FlaskClient) -> None:
+def test_the_pdf_is_only_available_if_it_was_requested(http: FlaskClient) -> None:
     where = result_of(analyze(http)).replace("?", "/pdf?")
     refused(http.get(where), 404, "NotFound", "OutputOptionNotFound", "artifact_not_found")
 
@@ -329,7 +331,7 @@ def test_the_pdf_is_there_only_if_it_was_asked_for(http: FlaskClient) -> None:
 
 
 def end(state: State, result: dict[str, Any]) -> Job:
-    """The one job there is, as if a worker had ended it."""
+    """Ends the only job, like a worker."""
     (job,) = lifecycle.list_jobs().jobs
     lifecycle.backend().end(job.id, state, result)
     return job
@@ -342,7 +344,7 @@ def end(state: State, result: dict[str, Any]) -> Job:
         (errors.InputUnsupported(), ["InvalidRequest", "UnsupportedContent", "input_unsupported"]),
     ],
 )
-def test_a_job_that_failed_says_why(
+def test_a_failed_job_reports_why(
     http: FlaskClient, error: errors.JobError, codes: list[str]
 ) -> None:
     where = result_of(analyze(http, query="&output=pdf"))
@@ -361,7 +363,7 @@ def test_a_job_that_failed_says_why(
     refused(http.get(where.replace("?", "/pdf?")), 409, "Conflict", "job_without_result")
 
 
-def test_only_the_pages_that_were_asked_for_are_in_the_result(http: FlaskClient) -> None:
+def test_only_the_requested_pages_are_in_the_result(http: FlaskClient) -> None:
     where = result_of(analyze(http, documents.scan("a", "b", "c"), "&pages=3,1"))
     failure = PageFailure(3, "page_timeout", "It took too long")
     job = end(State.SUCCEEDED, Outcome("run", (), 3, {}, {}, (), (failure,)).to_dict())
@@ -379,14 +381,14 @@ def test_only_the_pages_that_were_asked_for_are_in_the_result(http: FlaskClient)
     assert warning == {"code": "page_timeout", "message": "It took too long", "target": "3"}
 
 
-def test_a_result_whose_time_is_over_is_not_found(http: FlaskClient) -> None:
+def test_an_expired_result_is_not_found(http: FlaskClient) -> None:
     where = result_of(analyze(http))
     end(State.SUCCEEDED, Outcome("run", (), 1, {}, {}).to_dict())
 
     refused(http.get(where), 404, "NotFound", "OperationNotFound", "result_gone")
 
 
-def test_a_job_that_was_cancelled_says_so(http: FlaskClient) -> None:
+def test_a_cancelled_job_is_reported_as_such(http: FlaskClient) -> None:
     where = result_of(analyze(http))
     (job,) = lifecycle.list_jobs().jobs
     lifecycle.cancel(job.id)
@@ -398,7 +400,7 @@ def test_a_job_that_was_cancelled_says_so(http: FlaskClient) -> None:
     assert told["error"]["innererror"]["code"] == "job_cancelled"
 
 
-def test_what_is_deleted_is_gone(http: FlaskClient) -> None:
+def test_a_deleted_result_is_not_found(http: FlaskClient) -> None:
     where = result_of(analyze(http))
 
     assert http.delete(where).status_code == 204
@@ -409,7 +411,7 @@ def test_what_is_deleted_is_gone(http: FlaskClient) -> None:
 
 
 @pytest.mark.parametrize("path", ["documentModels/prebuilt-read", "documentModels", "info"])
-def test_what_there_is_can_be_asked(http: FlaskClient, path: str) -> None:
+def test_models_and_limits_can_be_listed(http: FlaskClient, path: str) -> None:
     refused(
         http.get(f"{ROOT}/{path}"), 400, *PARAMETER[:1], "ParameterMissing", "missing_parameter"
     )
@@ -423,7 +425,7 @@ def test_what_there_is_can_be_asked(http: FlaskClient, path: str) -> None:
         assert (model["modelId"], model["apiVersion"]) == ("prebuilt-read", "2024-11-30")
 
 
-def test_the_description_of_the_api_has_it(http: FlaskClient) -> None:
+def test_the_openapi_document_describes_it(http: FlaskClient) -> None:
     paths = http.get("/openapi.json").get_json()["paths"]
 
     assert paths[f"{ROOT}/documentModels/{{model_id}}:analyze"]["post"]["x-scope"] == "submit"
@@ -431,7 +433,7 @@ def test_the_description_of_the_api_has_it(http: FlaskClient) -> None:
     assert (result["get"]["x-scope"], result["delete"]["x-scope"]) == ("read", "submit")
 
 
-# Who may
+# Access control
 
 
 def key(*granted: Scope, **more: Any) -> dict[str, str]:
@@ -440,7 +442,7 @@ def key(*granted: Scope, **more: Any) -> dict[str, str]:
 
 @pytest.fixture
 def closed(configure: Configure) -> FlaskClient:
-    """A client of an application that asks for tokens."""
+    """A client of an application that requires tokens."""
     return configure(dialects="azure", access="tokens")
 
 
@@ -459,12 +461,12 @@ def test_a_key_is_a_token_with_scopes(closed: FlaskClient) -> None:
 
     refused(closed.get(where, headers=sends), 403, *forbidden)
     refused(closed.delete(where, headers=reads), 403, *forbidden)
-    # Somebody else's.
+    # A job of another owner.
     refused(closed.get(where, headers=reads), 404, "NotFound", "OperationNotFound", "job_not_found")
     assert closed.delete(where, headers=sends).status_code == 204
 
 
-def test_a_key_has_limits(closed: FlaskClient) -> None:
+def test_a_key_has_rate_limits(closed: FlaskClient) -> None:
     sent = key(Scope.SUBMIT, limits={"submits_minute": 1})
     result_of(analyze(closed, headers=sent))
 

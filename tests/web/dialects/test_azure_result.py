@@ -1,4 +1,4 @@
-"""Azure's result, as its own SDK understands it."""
+"""Azure's result, as its own SDK parses it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from azure.ai.documentintelligence.models import AnalyzeResult
 from ocr_tasks.formats.page import Block, Box, Line, Page, Paragraph, Word
 from web.dialects.azure_result import Form, StringIndex, Warned, document
 
-#: The content as the units that a string index counts, and such units as text again.
+#: Strings in the units that a string index counts, and such units as strings again.
 UNITS: dict[StringIndex, Callable[[str], list[Any]]] = {
     "textElements": lambda text: regex.findall(r"\X", text),
     "unicodeCodePoint": list,
@@ -31,12 +31,12 @@ def told(units: list[Any]) -> str:
 
 
 def result(*pages: Page, **form: Any) -> AnalyzeResult:
-    """The result in the classes of the SDK."""
+    """Parses the result with the classes of the SDK."""
     return AnalyzeResult(json.loads("".join(document(lambda: pages, Form(**form)))))
 
 
 def page_of(*lines: str, language: str | None = None, number: int = 1, rotation: int = 0) -> Page:
-    """A page with a paragraph of one word a part of a line."""
+    """Returns a page with a paragraph of one word per part of a line."""
     rows = []
     for row, text in enumerate(lines):
         words = tuple(
@@ -50,7 +50,7 @@ def page_of(*lines: str, language: str | None = None, number: int = 1, rotation:
 
 
 def check_spans(read: AnalyzeResult, index: StringIndex) -> None:
-    """What each span leads to is what stands beside it."""
+    """Checks that each span selects the content of its element."""
     units = UNITS[index](read.content)
 
     def at(span: Any) -> str:
@@ -69,9 +69,7 @@ def check_spans(read: AnalyzeResult, index: StringIndex) -> None:
 
 
 @pytest.mark.parametrize("index", UNITS)
-def test_spans_lead_to_the_words_they_are_of(
-    scanned: Page, hostile: Page, index: StringIndex
-) -> None:
+def test_spans_select_their_words(scanned: Page, hostile: Page, index: StringIndex) -> None:
     combined = page_of("noe\u0308l 👩‍👩‍👧 🇩🇪", "한글 plain", number=9)
     empty = Page.empty(8, 10, 20, 300)
 
@@ -86,7 +84,7 @@ def test_spans_lead_to_the_words_they_are_of(
     assert last.offset + last.length == len(units)
 
 
-def test_a_mark_that_joins_the_space_before_it_is_in_one_element_with_it() -> None:
+def test_a_combining_mark_after_a_space_is_in_one_element_with_it() -> None:
     read = result(page_of("a \u0301b c"))
 
     first, second, third = read.pages[0].words or ()
@@ -95,7 +93,7 @@ def test_a_mark_that_joins_the_space_before_it_is_in_one_element_with_it() -> No
     ]
 
 
-def test_the_result_has_every_word_where_it_stands(scanned: Page) -> None:
+def test_the_result_has_every_word_with_its_position(scanned: Page) -> None:
     read = result(scanned)
 
     assert (read.api_version, read.model_id) == ("2024-11-30", "prebuilt-read")
@@ -124,12 +122,12 @@ def test_an_image_is_measured_in_pixels(scanned: Page) -> None:
     assert (word.polygon or [])[:2] == list(next(scanned.words).box[:2])
 
 
-def test_hostile_text_comes_back_as_text(hostile: Page, hostile_words: list[str]) -> None:
+def test_hostile_text_is_preserved_as_text(hostile: Page, hostile_words: list[str]) -> None:
     (page,) = result(hostile).pages
 
     words = page.words or []
     assert [word.content for word in words] == hostile_words
-    # What nothing measured has a confidence too, as the shape demands one.
+    # The format requires a confidence even if none was measured.
     assert words[1].confidence == 1
 
 
@@ -142,7 +140,7 @@ def test_hostile_text_comes_back_as_text(hostile: Page, hostile_words: list[str]
         (270, -90, (2, 3), [0, 3, 0, 2.6, 0.1, 2.6, 0.1, 3]),
     ],
 )
-def test_a_page_that_was_turned_to_be_read_is_told_as_it_was_sent(
+def test_the_result_of_a_rotated_page_describes_it_as_it_was_uploaded(
     rotation: int, angle: int, size: tuple[int, int], corners: list[float]
 ) -> None:
     (page,) = result(page_of("word", rotation=rotation)).pages
@@ -151,7 +149,7 @@ def test_a_page_that_was_turned_to_be_read_is_told_as_it_was_sent(
     assert (page.words or [])[0].polygon == corners
 
 
-def test_languages_are_told_if_they_are_asked_for() -> None:
+def test_languages_are_returned_on_request() -> None:
     pages = [
         page_of("guten Tag", language="deu"),
         page_of("gute Nacht", language="deu", number=2),
@@ -168,7 +166,7 @@ def test_languages_are_told_if_they_are_asked_for() -> None:
     ] == [("de", [(0, 20), (36, 12)], 0.9), ("en", [(21, 10)], 0.9)]
 
 
-def test_pages_that_could_not_be_read_are_warned_of() -> None:
+def test_failed_pages_are_reported_as_warnings() -> None:
     warning = Warned("page_timeout", "It took too long", 2)
 
     read = result(page_of("one"), Page.empty(2, 0, 0, 300), warnings=[warning])

@@ -1,4 +1,4 @@
-"""A file in JSON, in whatever pieces it comes."""
+"""A file in JSON that arrives in arbitrary chunks."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def read(body: str | bytes, piece: int = 64) -> tuple[bytes, Reader]:
 @pytest.mark.parametrize("piece", [1, 3, 64, 65536])
 @pytest.mark.parametrize("size", [0, 1, 2, 3, 3071, 3072, 3073, 10_001])
 @pytest.mark.parametrize("escaped", [None, ("/", "\\/"), ("+", "\\u002B"), ("A", "\\u0041")])
-def test_the_file_comes_out_as_it_was(
+def test_the_file_is_decoded_correctly(
     piece: int, size: int, escaped: tuple[str, str] | None
 ) -> None:
-    content = random.Random(size).randbytes(size)  # any bytes will do
+    content = random.Random(size).randbytes(size)  # any bytes are valid
     written = base64.b64encode(content).decode()
     if escaped:
         written = written.replace(*escaped)
@@ -37,7 +37,7 @@ def test_the_file_comes_out_as_it_was(
     assert reader.rest == {"n": [1], "o": 'a"\\'}
 
 
-def test_an_object_without_a_file_says_so() -> None:
+def test_an_object_without_a_file_is_reported() -> None:
     got, reader = read('{"url": "https://scans.example/a.pdf", "file": null}')
 
     assert (got, reader.has_file) == (b"", False)
@@ -52,12 +52,12 @@ def test_an_object_without_a_file_says_so() -> None:
         *(LONG + "AA==" + LONG, LONG + "\\nAAA"),
     ],
 )
-def test_what_is_not_base64_is_refused(text: str) -> None:
+def test_invalid_base64_is_refused(text: str) -> None:
     with pytest.raises(NotBase64):
         read(f'{{"file": "{text}"}}')
 
 
-def test_a_file_is_a_string() -> None:
+def test_the_file_must_be_a_string() -> None:
     with pytest.raises(NotBase64):
         read('{"file": 5}')
 
@@ -77,7 +77,7 @@ def test_a_file_is_a_string() -> None:
         b'{"file": "\xff\xfe"}',
     ],
 )  # fmt: skip
-def test_what_is_no_such_object_is_refused(body: str | bytes) -> None:
+def test_invalid_json_is_refused(body: str | bytes) -> None:
     with pytest.raises(ValueError, match=r".") as caught:
         read(body)
     assert len(str(caught.value)) < 200

@@ -1,4 +1,4 @@
-"""OCR with progress, without a worker: its shapes, whose progress it shows, what it refuses."""
+"""The API of the OCR-with-progress demo, without a worker: formats, clients, refusals."""
 
 from __future__ import annotations
 
@@ -60,14 +60,14 @@ def refused(answer: TestResponse, status: int, code: str) -> None:
     assert body["error"].endswith(".")
 
 
-def test_it_is_there_only_where_it_is_wanted(configure: Configure) -> None:
+def test_it_is_only_available_if_enabled(configure: Configure) -> None:
     assert configure().get("/ocr-pdf/progress/").status_code == 404
 
 
 # A job
 
 
-def test_a_document_becomes_a_job_that_reads_all_of_its_pages_anew(http: FlaskClient) -> None:
+def test_a_document_becomes_a_job_that_processes_all_pages_again(http: FlaskClient) -> None:
     job = lifecycle.read(sent(http, form={"name": "../Brief an Anna.pdf"}))
 
     assert job.options["mode"] == "force"
@@ -75,7 +75,7 @@ def test_a_document_becomes_a_job_that_reads_all_of_its_pages_anew(http: FlaskCl
     assert http.get(f"/ocr-pdf/results/{job.id}").json == NOTHING_YET
 
 
-def test_each_stage_is_shown_in_ocrmypdfs_words(http: FlaskClient) -> None:
+def test_each_stage_is_reported_in_ocrmypdfs_words(http: FlaskClient) -> None:
     assert progress(http) == {}
     job_id = sent(http)
     waiting = {"total": None, "desc": "Waiting, place 1", "unit": None, "progress_bar": 0}
@@ -96,7 +96,7 @@ def test_each_stage_is_shown_in_ocrmypdfs_words(http: FlaskClient) -> None:
         assert said["terminated"] is False
 
 
-def test_at_the_end_it_says_so_and_where_the_pdf_is(http: FlaskClient) -> None:
+def test_the_end_is_reported_with_the_url_of_the_pdf(http: FlaskClient) -> None:
     job_id = sent(http)
     assert leases.acquire(job_id, "worker", "worker") is not None
     report(job_id, "worker", "SUCCESS", OUTCOME.to_dict())
@@ -109,10 +109,10 @@ def test_at_the_end_it_says_so_and_where_the_pdf_is(http: FlaskClient) -> None:
         "finished": True,
         "download_url": address,
     }
-    refused(http.get(address), 410, "result_gone")  # nobody has written it
+    refused(http.get(address), 410, "result_gone")  # its file does not exist
 
 
-def test_a_job_that_ends_without_a_result_tells_why(http: FlaskClient) -> None:
+def test_a_job_without_a_result_reports_why(http: FlaskClient) -> None:
     job_id = sent(http)
     lifecycle.cancel(job_id)
 
@@ -124,7 +124,7 @@ def test_a_job_that_ends_without_a_result_tells_why(http: FlaskClient) -> None:
     refused(http.get(f"/ocr-pdf/download/{job_id}_ocr.pdf"), 409, "job_without_result")
 
 
-def test_a_job_that_is_deleted_ends_the_polling_too(http: FlaskClient) -> None:
+def test_deleting_a_job_ends_the_polling_too(http: FlaskClient) -> None:
     job_id = sent(http)
     lifecycle.delete(job_id)
 
@@ -132,10 +132,10 @@ def test_a_job_that_is_deleted_ends_the_polling_too(http: FlaskClient) -> None:
     refused(http.get(f"/ocr-pdf/results/{job_id}"), 410, "job_deleted")
 
 
-# Whose
+# Clients
 
 
-def test_browsers_at_one_address_see_their_own_last_jobs(http: FlaskClient) -> None:
+def test_browsers_at_one_ip_address_see_their_own_last_jobs(http: FlaskClient) -> None:
     other = http.application.test_client()
     sent(http)
     mine = sent(http)
@@ -146,10 +146,10 @@ def test_browsers_at_one_address_see_their_own_last_jobs(http: FlaskClient) -> N
     assert progress(other)["terminated"] is True
     lifecycle.cancel(mine)
     assert progress(http)["terminated"] is True
-    assert progress(http.application.test_client()) != {}  # without a cookie, by its address
+    assert progress(http.application.test_client()) != {}  # without a cookie, by its IP address
 
 
-def test_programs_without_cookies_are_told_apart_by_address_and_name(
+def test_programs_without_cookies_are_identified_by_ip_address_and_user_agent(
     http: FlaskClient,
 ) -> None:
     program = http.application.test_client(use_cookies=False)
@@ -161,7 +161,7 @@ def test_programs_without_cookies_are_told_apart_by_address_and_name(
     assert progress(program, headers={"User-Agent": "one"}, environ_overrides=elsewhere) == {}
 
 
-def test_the_cookie_is_no_bodys_business_and_goes_nowhere_else(http: FlaskClient) -> None:
+def test_the_cookie_cannot_be_read_by_scripts_and_is_sent_nowhere_else(http: FlaskClient) -> None:
     answer = send(http, SCAN)
 
     assert re.fullmatch(
@@ -171,7 +171,7 @@ def test_the_cookie_is_no_bodys_business_and_goes_nowhere_else(http: FlaskClient
     assert "Set-Cookie" not in send(http, SCAN).headers
 
 
-def test_holders_of_tokens_see_their_own_jobs_alone(configure: Configure) -> None:
+def test_token_holders_see_only_their_own_jobs(configure: Configure) -> None:
     http = configure(dialects="demo", access="tokens")
     anna, ben = (
         {"Authorization": f"Bearer {tokens.create(name, {Scope.SUBMIT, Scope.READ})[1]}"}
@@ -186,7 +186,7 @@ def test_holders_of_tokens_see_their_own_jobs_alone(configure: Configure) -> Non
     refused(send(http, SCAN, headers={"Authorization": "Bearer x"}), 401, "not_authenticated")
 
 
-def test_a_browser_that_has_signed_in_needs_nothing_else(configure: Configure) -> None:
+def test_a_signed_in_browser_needs_nothing_else(configure: Configure) -> None:
     http = configure(dialects="demo", access="tokens")
     _token, text = tokens.create("anna", {Scope.SUBMIT, Scope.READ})
     http.set_cookie(authentication.COOKIE, text)
@@ -202,12 +202,12 @@ def test_the_last_job_is_remembered_for_a_day(http: FlaskClient, service: redis.
     sent(http)
 
     kept = service.keys("ocr:latest:*")
-    assert len(kept) == 2  # by cookie, and until that comes back
+    assert len(kept) == 2  # by cookie, and by IP address until it is sent
     assert all(0 < service.ttl(key) <= 24 * 3600 for key in kept)
     assert demo._last_job_of("somebody else") is None
 
 
-def test_pages_of_allowed_sites_alone_may_use_it(configure: Configure) -> None:
+def test_only_pages_of_allowed_sites_may_use_it(configure: Configure) -> None:
     http = configure(dialects="demo", cors_origins="https://scans.example")
     allowed = send(http, SCAN, headers={"Origin": "https://scans.example"})
 
@@ -216,7 +216,7 @@ def test_pages_of_allowed_sites_alone_may_use_it(configure: Configure) -> None:
     refused(send(http, SCAN, headers={"Origin": "https://evil.example"}), 403, "cross_site")
 
 
-# What is refused
+# Refusals
 
 
 @pytest.mark.parametrize(
@@ -229,7 +229,7 @@ def test_pages_of_allowed_sites_alone_may_use_it(configure: Configure) -> None:
     ],
     ids=["encrypted", "text", "empty", "too-large"],
 )
-def test_a_document_that_cannot_be_read_is_refused(
+def test_an_invalid_document_is_refused(
     http: FlaskClient, document: Callable[[], bytes], status: int, code: str
 ) -> None:
     refused(send(http, document()), status, code)
@@ -237,7 +237,7 @@ def test_a_document_that_cannot_be_read_is_refused(
     assert progress(http) == {}
 
 
-def test_a_request_needs_one_file_and_no_more_than_its_name(http: FlaskClient) -> None:
+def test_a_request_needs_exactly_one_file(http: FlaskClient) -> None:
     refused(send(http), 400, "missing_file")
     refused(send(http, SCAN, SCAN), 413, "too_many_files")
     refused(send(http, SCAN, form={"languages": "eng"}), 400, "malformed_request")
@@ -248,11 +248,11 @@ def test_a_request_needs_one_file_and_no_more_than_its_name(http: FlaskClient) -
     "name", ["x", "x_ocr.pdf", "_ocr.pdf", "00000000-0000-4000-8000-000000000000_ocr.pdf",
              "..%2F..%2Fetc%2Fpasswd", "result.pdf"],
 )  # fmt: skip
-def test_there_is_nothing_else_to_download(http: FlaskClient, name: str) -> None:
+def test_other_files_cannot_be_downloaded(http: FlaskClient, name: str) -> None:
     answer = http.get(f"/ocr-pdf/download/{name}")
 
     assert answer.status_code == 404
 
 
-def test_every_stage_has_words() -> None:
+def test_every_stage_has_a_description() -> None:
     assert set(demo._WORDS) == set(Stage)

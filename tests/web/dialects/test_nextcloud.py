@@ -1,4 +1,4 @@
-"""Nextcloud's OCR back end, without a worker: its shapes, its tokens, and what it refuses."""
+"""The API for Nextcloud's OCR backend, without a worker: formats, tokens, refusals."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def http(configure: Configure) -> FlaskClient:
 
 
 def app_api(secret: str, user: str = "anna") -> dict[str, str]:
-    """The headers that Nextcloud's AppAPI sends."""
+    """Returns the headers that Nextcloud's AppAPI sends."""
     return {
         "AUTHORIZATION-APP-API": base64.b64encode(f"{user}:{secret}".encode()).decode(),
         "EX-APP-ID": "workflow_ocr_backend",
@@ -56,7 +56,7 @@ def process(
 
 
 def refused(answer: TestResponse, exit_code: int, code: str, status: int = 500) -> str:
-    """The message of a refusal as Nextcloud understands it."""
+    """Returns the error message, in the format that Nextcloud parses."""
     assert answer.content_type == "application/json"
     body = json.loads(answer.text)
     assert body.keys() == {"message", "ocrMyPdfExitCode"}
@@ -66,14 +66,14 @@ def refused(answer: TestResponse, exit_code: int, code: str, status: int = 500) 
     return message
 
 
-def test_it_is_there_only_where_it_is_wanted(configure: Configure) -> None:
+def test_it_is_only_available_if_enabled(configure: Configure) -> None:
     http = configure(dialects="demo")
 
     for method, path in (("GET", "/heartbeat"), ("POST", "/process_ocr"), ("PUT", "/enabled")):
         assert http.open(path, method=method).status_code == 404
 
 
-# What AppAPI asks of an app
+# Requests of AppAPI
 
 
 @pytest.mark.parametrize("user", ["", "anna", "Ünal"])
@@ -94,7 +94,7 @@ def test_nextcloud_registers_the_server_with_a_token_as_its_secret(
 @pytest.mark.parametrize(
     "header", [None, "", "!", "cGxhaW4=", "Ondyb25n", "/w==", base64.b64encode(b"a:" + b"\xff")]
 )
-def test_a_wrong_secret_is_found_out_when_the_app_is_registered(
+def test_a_wrong_secret_is_detected_when_the_app_is_registered(
     configure: Configure, header: str | None
 ) -> None:
     http = configure(dialects="nextcloud", access="tokens")
@@ -108,7 +108,9 @@ def test_a_wrong_secret_is_found_out_when_the_app_is_registered(
     refused(process(http, b"%PDF-", headers=headers), 15, "not_authenticated", 401)
 
 
-def test_a_token_that_may_not_submit_is_found_out_likewise(configure: Configure) -> None:
+def test_a_token_without_the_scope_submit_is_detected_when_the_app_is_registered(
+    configure: Configure,
+) -> None:
     http = configure(dialects="nextcloud", access="tokens")
     _token, secret = tokens.create("nextcloud", {Scope.READ})
 
@@ -116,7 +118,7 @@ def test_a_token_that_may_not_submit_is_found_out_likewise(configure: Configure)
     assert http.get("/installed_languages", headers=app_api(secret)).json == []
 
 
-def test_the_header_of_appapi_is_believed_at_its_addresses_alone(configure: Configure) -> None:
+def test_the_header_of_appapi_is_only_accepted_for_its_own_urls(configure: Configure) -> None:
     http = configure(dialects="nextcloud", access="tokens")
     _token, secret = tokens.create("nextcloud", {Scope.ADMIN})
 
@@ -129,7 +131,7 @@ def test_pages_of_other_sites_may_not_use_it(http: FlaskClient) -> None:
     refused(answer, 15, "cross_site", 403)
 
 
-# What is refused
+# Refusals
 
 DOCUMENTS: dict[str, tuple[bytes | Callable[[], bytes], int, str]] = {
     "encrypted": (lambda: documents.encrypted("user"), 8, "pdf_encrypted"),
@@ -142,7 +144,7 @@ DOCUMENTS: dict[str, tuple[bytes | Callable[[], bytes], int, str]] = {
 
 
 @pytest.mark.parametrize("case", DOCUMENTS)
-def test_a_document_that_cannot_be_read_is_refused_as_by_ocrmypdf(
+def test_an_invalid_document_is_refused_like_ocrmypdf_refuses_it(
     http: FlaskClient, case: str
 ) -> None:
     document, exit_code, code = DOCUMENTS[case]
@@ -152,7 +154,7 @@ def test_a_document_that_cannot_be_read_is_refused_as_by_ocrmypdf(
     assert sum(lifecycle.counts().values()) == 0
 
 
-def test_what_to_do_is_told_in_the_words_of_nextclouds_flow(http: FlaskClient) -> None:
+def test_advice_uses_the_terms_of_nextclouds_flow_settings(http: FlaskClient) -> None:
     message = refused(process(http, documents.signed()), 2, "pdf_signed")
 
     assert "--invalidate-digital-signatures" in message
@@ -161,18 +163,18 @@ def test_what_to_do_is_told_in_the_words_of_nextclouds_flow(http: FlaskClient) -
 @pytest.mark.parametrize(
     "parameters", ["--oversample 300", "--plugin x", "--title 'x", "--redo-ocr --deskew"]
 )
-def test_parameters_that_are_not_understood_are_refused(http: FlaskClient, parameters: str) -> None:
+def test_unknown_parameters_are_refused(http: FlaskClient, parameters: str) -> None:
     refused(process(http, documents.scan("x"), parameters=parameters), 1, "invalid_options")
     assert sum(lifecycle.counts().values()) == 0
 
 
-def test_pages_that_the_document_has_not_are_refused(http: FlaskClient) -> None:
+def test_missing_pages_are_refused(http: FlaskClient) -> None:
     answer = process(http, documents.scan("x"), parameters="--pages 2")
 
     assert "the document has 1 pages" in refused(answer, 1, "invalid_options")
 
 
-def test_a_request_needs_one_file_and_no_more_than_the_parameters(http: FlaskClient) -> None:
+def test_a_request_needs_exactly_one_file_and_the_parameters(http: FlaskClient) -> None:
     scan = documents.scan("x")
 
     refused(process(http), 2, "missing_file")
@@ -182,7 +184,7 @@ def test_a_request_needs_one_file_and_no_more_than_the_parameters(http: FlaskCli
     refused(http.post("/process_ocr", data=b"%PDF-"), 1, "malformed_request")
 
 
-def test_when_as_many_wait_as_may_the_next_is_refused_before_anything_is_kept(
+def test_a_request_over_the_limit_of_waiting_requests_is_refused_before_anything_is_stored(
     http: FlaskClient,
 ) -> None:
     taken = []
@@ -195,17 +197,17 @@ def test_when_as_many_wait_as_may_the_next_is_refused_before_anything_is_kept(
     assert sum(lifecycle.counts().values()) == 0
 
 
-def test_every_error_has_an_exit_code_of_ocrmypdfs(http: FlaskClient) -> None:
+def test_every_error_has_an_exit_code_of_ocrmypdf(http: FlaskClient) -> None:
     assert set(nextcloud._EXIT_CODES.values()) <= set(ExitCode)
     for kind in errors.by_code().values():
         assert any(group in nextcloud._EXIT_CODES for group in kind.__mro__)
 
 
-# The answer
+# Responses
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 1000])
-def test_text_and_document_are_written_a_piece_at_a_time(size: int) -> None:
+def test_text_and_document_are_sent_in_chunks(size: int) -> None:
     content = 'grün "𝔘" \\ \f\n'.encode() * 9
     pieces = [content[at : at + size] for at in range(0, len(content), size)]
 
@@ -216,18 +218,18 @@ def test_text_and_document_are_written_a_piece_at_a_time(size: int) -> None:
     assert base64.b64decode(document, validate=True) == content
 
 
-# Waiting
+# Waiting for the result
 
 
 @pytest.fixture
 def connection() -> Iterator[tuple[socket.socket, Request]]:
-    """The client's end of a connection, and a request that came by the other."""
+    """Returns the client end of a connection, and a request received at the other end."""
     theirs, ours = socket.socketpair()
     with theirs, ours:
         yield theirs, Request({"gunicorn.socket": ours})
 
 
-def test_a_client_is_there_until_it_closes_its_connection(
+def test_a_client_is_connected_until_it_closes_its_connection(
     connection: tuple[socket.socket, Request],
 ) -> None:
     theirs, request = connection
@@ -241,7 +243,7 @@ def test_a_client_is_there_until_it_closes_its_connection(
     assert not slow_clients.has_left(Request({}))
 
 
-def test_the_job_of_a_client_that_has_left_is_cancelled(
+def test_the_job_of_a_disconnected_client_is_cancelled(
     connection: tuple[socket.socket, Request],
 ) -> None:
     theirs, request = connection
@@ -252,7 +254,7 @@ def test_the_job_of_a_client_that_has_left_is_cancelled(
     assert lifecycle.read(job.id).state is State.CANCELLED
 
 
-def test_a_server_that_is_stopped_tells_who_waits_and_cancels(
+def test_a_stopping_server_reports_it_to_waiting_clients_and_cancels(
     connection: tuple[socket.socket, Request], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = lifecycle.read(submit(""))
@@ -263,7 +265,7 @@ def test_a_server_that_is_stopped_tells_who_waits_and_cancels(
     assert lifecycle.read(job.id).state is State.CANCELLED
 
 
-def test_a_revoked_token_ends_the_waiting_and_leaves_the_job(
+def test_a_revoked_token_ends_the_waiting_and_not_the_job(
     configure: Configure, monkeypatch: pytest.MonkeyPatch, connection: tuple[socket.socket, Request]
 ) -> None:
     monkeypatch.setattr(events, "HEARTBEAT", 0)

@@ -1,4 +1,4 @@
-"""OCRmyPDF's command line as options of a job."""
+"""OCRmyPDF's command-line arguments as options of a job."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ from web.dialects import ocrmypdf_args
         ("-q -j 4 -v 1 -n --no-progress-bar --use-threads", {"mode": "refuse"}),
     ],
 )  # fmt: skip
-def test_arguments_of_ocrmypdf_are_options_of_a_job(words: str, options: dict[str, Any]) -> None:
+def test_arguments_of_ocrmypdf_become_options_of_a_job(words: str, options: dict[str, Any]) -> None:
     chosen = ocrmypdf_args.parse(words)
 
     plain = ocrmypdf_args.parse("").model_dump()
     assert chosen.model_dump() == plain | options
 
 
-def test_some_options_are_given() -> None:
+def test_further_options_can_be_given() -> None:
     assert ocrmypdf_args.parse("--deskew", priority="bulk").priority == "bulk"
 
 
@@ -75,23 +75,23 @@ def test_some_options_are_given() -> None:
         ("--title " + "x" * 10_000, "more than 10000 characters"),
     ],
 )
-def test_what_is_not_understood_is_refused_by_its_name(words: str, told: str) -> None:
+def test_unknown_arguments_are_refused_by_name(words: str, told: str) -> None:
     with pytest.raises(errors.InvalidOptions) as refused:
         ocrmypdf_args.parse(words)
 
     assert told in refused.value.detail
 
 
-def test_every_argument_is_one_of_ocrmypdfs_own() -> None:
+def test_every_argument_exists_in_ocrmypdf() -> None:
     theirs = {name for action in get_parser()._actions for name in action.option_strings}
-    theirs |= {"--tesseract-pagesegmode", "--optimize", "-O"}  # those of its plugins
+    theirs |= {"--tesseract-pagesegmode", "--optimize", "-O"}  # arguments of its plugins
 
     ours = {name for names, _ in ocrmypdf_args.understood() for name in names.split(", ")}
 
     assert ours <= theirs
 
 
-def test_ocrmypdf_splits_a_command_line_likewise() -> None:
+def test_ocrmypdf_splits_a_command_line_in_the_same_way() -> None:
     words = "-rd --title 'Two words' -l deu+eng -j 2 --image-dpi=300 --sidecar x.txt"
 
     theirs = get_parser().parse_args([*shlex.split(words), "in.pdf", "out.pdf"])

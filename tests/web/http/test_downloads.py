@@ -1,4 +1,4 @@
-"""Headers and bytes of what is downloaded, from a folder and from a bucket, in this process."""
+"""Headers and content of downloads, from a folder and from a bucket, in this process."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class InBucket:
 def result(
     request: pytest.FixtureRequest, configure: Configure, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[FlaskClient, str]:
-    """A client, and the URL of a result."""
+    """Returns a client, and the URL of a result."""
     http = configure()
     job_id = submit()
     leases.acquire(job_id, "run", "host:1:2")
@@ -57,14 +57,14 @@ def get(result: tuple[FlaskClient, str], **headers: str) -> TestResponse:
     return http.get(url, headers=sent, buffered=True)
 
 
-def test_a_result_is_for_its_client_alone_and_is_asked_for_again(
+def test_a_result_is_cached_privately_and_is_revalidated(
     result: tuple[FlaskClient, str],
 ) -> None:
     for response in (get(result), get(result, Range="bytes=0-9"), get(result, If_None_Match=ETAG)):
         assert response.headers["Cache-Control"] == "private, no-cache"
 
 
-def test_a_result_is_sent_whole_with_its_name_and_checksum(
+def test_a_result_is_sent_in_full_with_its_name_and_checksum(
     result: tuple[FlaskClient, str],
 ) -> None:
     response = get(result)
@@ -87,7 +87,7 @@ def test_a_result_is_sent_whole_with_its_name_and_checksum(
         ("bytes=1000-9999", 1000, 1024),
     ],
 )
-def test_a_part_of_a_result_is_what_was_asked_for(
+def test_a_range_of_a_result_is_sent_as_requested(
     result: tuple[FlaskClient, str], asked: str, start: int, stop: int
 ) -> None:
     response = get(result, Range=asked)
@@ -98,14 +98,14 @@ def test_a_part_of_a_result_is_what_was_asked_for(
 
 
 @pytest.mark.parametrize("asked", ["bytes=1024-", "bytes=9-3"])
-def test_a_part_that_is_not_there_is_not_sent(result: tuple[FlaskClient, str], asked: str) -> None:
+def test_an_unsatisfiable_range_is_refused(result: tuple[FlaskClient, str], asked: str) -> None:
     response = get(result, Range=asked)
 
     assert response.status_code == 416
     assert CONTENT not in response.data
 
 
-def test_a_part_of_a_result_that_has_changed_is_sent_whole(
+def test_a_range_of_a_changed_result_is_sent_in_full(
     result: tuple[FlaskClient, str],
 ) -> None:
     same = get(result, Range="bytes=5-9", If_Range=f'"{ETAG}"')
@@ -115,7 +115,7 @@ def test_a_part_of_a_result_that_has_changed_is_sent_whole(
     assert (other.status_code, other.data) == (200, CONTENT)
 
 
-def test_a_result_that_the_client_has_is_not_sent_again(
+def test_an_unchanged_result_is_not_sent_again(
     result: tuple[FlaskClient, str],
 ) -> None:
     response = get(result, If_None_Match=f'"{ETAG}"')

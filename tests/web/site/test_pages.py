@@ -1,4 +1,4 @@
-"""The pages for people, in this process."""
+"""The web pages, in this process."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.web.conftest import Configure
 from web.site import pages
 
 
-def test_without_its_assets_the_page_of_the_swarm_says_what_to_do(
+def test_without_its_assets_the_page_of_the_swarm_tells_what_to_do(
     configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pages, "_VENDOR", tmp_path)
@@ -20,7 +20,7 @@ def test_without_its_assets_the_page_of_the_swarm_says_what_to_do(
     assert 'id="join"' not in said
 
 
-def test_the_page_of_the_swarm_names_the_languages_that_are_there(
+def test_the_page_of_the_swarm_lists_the_installed_languages(
     configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pages, "_VENDOR", tmp_path)
@@ -32,7 +32,7 @@ def test_the_page_of_the_swarm_names_the_languages_that_are_there(
     assert "French, German" in said
 
 
-def test_only_the_page_of_the_swarm_and_its_reader_may_run_webassembly(
+def test_only_the_page_of_the_swarm_and_its_worker_may_run_webassembly(
     configure: Configure,
 ) -> None:
     client = configure()

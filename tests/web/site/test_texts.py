@@ -1,4 +1,4 @@
-"""What the pages say, in all languages that they speak."""
+"""The texts of the web pages, in all languages."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from tests.web.conftest import Configure
 from web.site import texts
 
 WEB = Path(texts.__file__).parent
-#: /docs describes the API, in the language of its answers.
+#: /docs describes the API, in the language of its responses.
 TEMPLATES = [path for path in (WEB / "templates").glob("*.html") if path.name != "docs.html"]
 SCRIPTS = [
     path for path in (WEB / "static").rglob("*.js") if "vendor" not in path.relative_to(WEB).parts
 ]
 
-#: What is the same in every language: names, and the command of an operator.
+#: Texts that are the same in every language: names, and a command of the administrator.
 NAMES = ("OCR Tasks", "make swarm-assets")
-#: Attributes that people read, or hear.
+#: Attributes that people see or hear.
 READ = re.compile(r'\b(?:alt|aria-label|content|placeholder|title|value)="([^"]*)"')
 OTHERS = [code for code in texts.LANGUAGES if code != "en"]
 
@@ -32,7 +32,7 @@ def own(code: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("code", OTHERS)
-def test_all_languages_say_the_same(code: str) -> None:
+def test_all_languages_have_the_same_texts(code: str) -> None:
     english, other = own("en"), own(code)
 
     assert list(other) == list(english)
@@ -44,13 +44,13 @@ def test_all_languages_say_the_same(code: str) -> None:
 
 
 @pytest.mark.parametrize("code", OTHERS)
-def test_errors_are_translated_by_codes_that_exist(code: str) -> None:
+def test_translated_error_codes_exist(code: str) -> None:
     translated = json.loads((WEB / "texts" / f"errors.{code}.json").read_text())
 
     assert set(translated) <= set(errors.by_code())
-    # Whatever a document can end with, people see.
+    # Every error with which a document can end is displayed.
     ends = {code for code, cls in errors.by_code().items() if issubclass(cls, errors.JobError)}
-    ours = {"processor_failed", "dependency_failed", "job_cancelled"}  # not of documents
+    ours = {"processor_failed", "dependency_failed", "job_cancelled"}  # not for documents
     assert ends - ours <= set(translated)
 
 
@@ -75,7 +75,7 @@ def test_no_sentence_in_a_script_is_untranslated(path: Path) -> None:
 
 
 def used() -> tuple[set[str], set[str]]:
-    """The keys that are used, and the beginnings of those that scripts put together."""
+    """Returns the keys in use, and the prefixes of keys that scripts compose."""
     keys: set[str] = set()
     beginnings: set[str] = set()
     for path in TEMPLATES:
@@ -92,7 +92,7 @@ def used() -> tuple[set[str], set[str]]:
     return keys, beginnings
 
 
-def test_each_text_that_is_used_is_there_and_each_that_is_there_is_used() -> None:
+def test_each_used_text_exists_and_each_text_is_used() -> None:
     keys, beginnings = used()
     there = set(own("en"))
 
@@ -113,7 +113,7 @@ def test_each_text_that_is_used_is_there_and_each_that_is_there_is_used() -> Non
         ("de", "xx", "de"),
     ],
 )
-def test_the_page_speaks_the_language_that_was_chosen_or_the_browsers(
+def test_the_page_uses_the_chosen_language_or_that_of_the_browser(
     configure: Configure, accept: str, cookie: str, language: str
 ) -> None:
     client = configure()
