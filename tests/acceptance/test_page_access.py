@@ -128,7 +128,7 @@ def test_everything_can_be_done_with_the_keyboard_and_the_focus_is_visible(
         page.keyboard.press("ArrowRight")
         expect(page.locator("#page-text")).to_have_text("The kitchen")
         tab_to(page, at("#page-text"))
-        tab_to(page, at("Page 2, read"), "Shift+Tab")
+        tab_to(page, at("Page 2, done"), "Shift+Tab")
         page.keyboard.press("ArrowLeft")
         expect(page.locator("#page-text")).to_have_text("The garden")
         page.keyboard.press("/")

@@ -13,6 +13,13 @@ import redis
 from ocr_tasks import settings
 from ocr_tasks.ocrd import warm_pool
 from tests.conftest import DATA
+from tests.ocr_tasks.formats.conftest import (  # noqa: F401  # fixtures
+    hostile,
+    hostile_words,
+    scanned,
+    tesseract_hocr,
+)
+from tests.web.api.test_health import just_started, long_after_start  # noqa: F401  # fixtures
 from tests.web.conftest import configure  # noqa: F401  # a fixture
 
 ROOT = Path(__file__).parents[2]

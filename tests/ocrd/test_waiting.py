@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from collections.abc import Sequence
@@ -14,10 +15,12 @@ from ocr_tasks import errors
 from ocr_tasks.jobs import leases, lifecycle
 from ocr_tasks.model import Progress, State
 from ocr_tasks.ocrd import queueing, records, redis_keys
+from ocr_tasks.ocrd.model import Run
 from ocr_tasks.ocrd.records import PlannedRun
 from ocr_tasks.redis import connection, keys
 from ocr_tasks.storage import layout
 from ocr_tasks.worker import recovery
+from tests.ocr_tasks.worker.test_remote_control import ask
 
 pytestmark = pytest.mark.usefixtures("service")
 
@@ -350,3 +353,16 @@ def test_processor_jobs_are_not_listed_with_documents(service: redis.Redis) -> N
     assert service.smembers(redis_keys.open_jobs("w1")) == {job.id}
     end(job)
     assert not service.exists(redis_keys.open_jobs("w1"))
+
+
+def test_cancelling_a_processor_job_cancels_those_that_depend_on_it() -> None:
+    first = planned("B")
+    second = planned("C", after=[first])
+    run = dataclasses.asdict(Run("ocrd-dummy", ("A",), ("B",)))
+    fixed = {"mets": "/mets.xml", "workspace_id": "", "pages": None, "owner": "", "workflow": ""}
+    first = dataclasses.replace(first, job={"run": run, **fixed})
+    put(first, second)
+
+    ask("revoke", first.id)
+
+    assert states(first, second) == ["cancelled", "cancelled"]

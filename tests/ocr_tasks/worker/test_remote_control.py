@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,12 +11,10 @@ from celery.worker.control import Panel
 
 from ocr_tasks.jobs import leases, lifecycle
 from ocr_tasks.model import State
-from ocr_tasks.ocrd.model import Run
 from ocr_tasks.redis import connection, keys
 from ocr_tasks.storage import layout
 from ocr_tasks.worker import remote_control
 from tests.ocr_tasks.jobs.test_lifecycle import run_to_end, submit
-from tests.ocrd.test_waiting import planned, put, states
 
 pytestmark = pytest.mark.usefixtures("service")
 
@@ -60,19 +57,6 @@ def test_waiting_and_running_jobs_are_cancelled(command: str) -> None:
     # A cancelled job stays cancelled if Redis loses it, and any worker may run a retry.
     assert (layout.job(waiting).path / "end.json").exists()
     assert not {waiting, running, ended} & set(celery_state.revoked)
-
-
-def test_cancelling_a_processor_job_cancels_those_that_depend_on_it() -> None:
-    first = planned("B")
-    second = planned("C", after=[first])
-    run = dataclasses.asdict(Run("ocrd-dummy", ("A",), ("B",)))
-    fixed = {"mets": "/mets.xml", "workspace_id": "", "pages": None, "owner": "", "workflow": ""}
-    first = dataclasses.replace(first, job={"run": run, **fixed})
-    put(first, second)
-
-    ask("revoke", first.id)
-
-    assert states(first, second) == ["cancelled", "cancelled"]
 
 
 def test_unknown_jobs_are_ignored() -> None:

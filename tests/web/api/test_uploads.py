@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import fcntl
 import hashlib
 import io
 import json
@@ -418,8 +417,11 @@ class Line:
         ours, self.theirs = socket.socketpair()
         self.socket = PacedSocket(fileno=ours.detach())
         self.socket.setblocking(True)
+        #: Set when the server has checked the request and reads its body.
+        self.reading = threading.Event()
 
     def read(self, size: int) -> bytes:
+        self.reading.set()
         data = b""
         while len(data) < size and (piece := self.socket.recv(size - len(data))):
             data += piece
@@ -458,15 +460,6 @@ def answer_of(thread: threading.Thread) -> TestResponse:
     thread.join(30)
     answer: TestResponse = thread.answer  # type: ignore[attr-defined]
     return answer
-
-
-def at_work(address: str) -> bool:
-    with (content(address).with_name("lock")).open("ab") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
 
 
 def test_a_lost_connection_keeps_the_received_bytes(http: FlaskClient, line: Line) -> None:
@@ -513,7 +506,7 @@ def test_a_new_chunk_takes_over_from_a_stalled_connection(http: FlaskClient, lin
     address = begun(http)
     thread = send_over(http, line, address)
     line.theirs.sendall(TEXT[:7])
-    wait_until(lambda: at_work(address))
+    assert line.reading.wait(60)
 
     # A client that did not request the offset assumes 0, and gets the correct one.
     problem = refused(append(http, address, TEXT, 0), 409, "offset_mismatch")
@@ -530,7 +523,7 @@ def test_requesting_the_offset_ends_a_stalled_connection(http: FlaskClient, line
     address = begun(http)
     thread = send_over(http, line, address)
     line.theirs.sendall(TEXT[:7])
-    wait_until(lambda: at_work(address))
+    assert line.reading.wait(60)
 
     assert offset_of(http, address) == 7
 
@@ -541,7 +534,7 @@ def test_requesting_the_offset_ends_a_stalled_connection(http: FlaskClient, line
 def test_requesting_the_state_ends_no_connection(http: FlaskClient, line: Line) -> None:
     address = begun(http)
     thread = send_over(http, line, address)
-    wait_until(lambda: at_work(address))
+    assert line.reading.wait(60)
 
     assert http.get(address).json["complete"] is False
 
@@ -555,7 +548,7 @@ def test_an_upload_can_be_deleted_while_a_connection_is_stalled(
 ) -> None:
     address = begun(http)
     thread = send_over(http, line, address)
-    wait_until(lambda: at_work(address))
+    assert line.reading.wait(60)
 
     assert http.delete(address, headers=TUS).status_code == 204
 
@@ -645,7 +638,7 @@ def test_an_expired_upload_is_not_found_and_is_deleted_later(http: FlaskClient) 
 def test_an_upload_that_is_being_sent_does_not_expire(http: FlaskClient, line: Line) -> None:
     address = begun(http)
     thread = send_over(http, line, address)
-    wait_until(lambda: at_work(address))
+    assert line.reading.wait(60)
     make_old(address)
 
     assert tus.sweep() == (0, 0)

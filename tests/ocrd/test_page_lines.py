@@ -15,7 +15,6 @@ from ocr_tasks.formats import page_xml
 from ocr_tasks.formats.page import Word
 from ocr_tasks.formats.page_lines import Lines
 from tests.conftest import DATA
-from tests.ocrd.conftest import ocrd_bin as ocrd_bin
 
 PAGE = "{http://schema.primaresearch.org/PAGE/gts/pagecontent/2019-07-15}"
 WHEN = datetime(2026, 11, 20, 22, 30, tzinfo=UTC)

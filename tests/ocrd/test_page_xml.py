@@ -14,7 +14,6 @@ from lxml import etree
 
 from ocr_tasks.formats import page_xml
 from ocr_tasks.formats.page import Block, Line, Page, Paragraph, Word
-from tests.ocrd.conftest import ocrd_bin as ocrd_bin
 
 NAMESPACE = "{http://schema.primaresearch.org/PAGE/gts/pagecontent/2019-07-15}"
 WHEN = datetime(2026, 11, 20, 22, 30, tzinfo=UTC)
