@@ -14,12 +14,19 @@ import re
 import tempfile
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self, TypeVar
 from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from ocr_tasks.errors import SettingsError
 
@@ -37,7 +44,74 @@ _TLS_FILES = {"ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile"}
 #: The OCR-D processor that is part of this package.
 OWN_PROCESSOR = "ocrd-ocr-tasks-recognize"
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+# Types of settings that are lists
+
+
+def _split(separator: str) -> BeforeValidator:
+    def split(value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return tuple(filter(None, (part.strip() for part in value.split(separator))))
+
+    return BeforeValidator(split)
+
+
+def _matches(pattern: str, reason: str) -> AfterValidator:
+    def check(value: str) -> str:
+        if not re.fullmatch(pattern, value, re.IGNORECASE):
+            raise ValueError(f"{value!r} {reason}")
+        return value
+
+    return AfterValidator(check)
+
+
+def _network(value: object) -> object:
+    return ipaddress.ip_network(value) if isinstance(value, str) else value
+
+
+def _not_any_command(value: str) -> str:
+    if value == "ocrd-command":
+        raise ValueError("ocrd-command is not allowed: it runs any command that a client sends")
+    return value
+
+
+def _is_secret(value: str) -> str:
+    try:
+        length = len(base64.b64decode(value.removeprefix("whsec_"), validate=True))
+    except ValueError:
+        length = 0
+    if not value.startswith("whsec_") or not 24 <= length <= 64:
+        raise ValueError("each secret must be whsec_ followed by 24 to 64 bytes in Base64")
+    return value
+
+
+Item = TypeVar("Item")
+CommaList = Annotated[tuple[Item, ...], NoDecode, _split(",")]
+ColonList = Annotated[tuple[Path, ...], NoDecode, _split(":")]
+
+HostName = Annotated[
+    str,
+    _matches(_HOST, "is not a host name; omit the port"),
+    AfterValidator(lambda name: name.strip("[]").lower()),
+]
+Origin = Annotated[
+    str, _matches(rf"https?://{_HOST}(:[0-9]+)?", "is not an origin, e.g. https://scans.example")
+]
+Peer = Annotated[
+    str,
+    _matches(rf"https?://{_HOST}(:[0-9]+)?(/[!-~]*)?", "is not a URL, e.g. https://scans.example"),
+    AfterValidator(lambda url: url.rstrip("/")),
+]
+Dialect = Annotated[str, _matches("|".join(DIALECTS), f"is not one of {', '.join(DIALECTS)}")]
+Processor = Annotated[
+    str,
+    _matches(
+        r"ocrd-[a-z0-9][a-z0-9-]{0,99}|nextflow", "is not the name of a processor, e.g. ocrd-dummy"
+    ),
+    AfterValidator(_not_any_command),
+]
+Network = Annotated[ipaddress.IPv4Network | ipaddress.IPv6Network, BeforeValidator(_network)]
+WebhookSecret = Annotated[str, AfterValidator(_is_secret)]
 
 
 class Settings(BaseSettings):
@@ -118,14 +192,14 @@ class Settings(BaseSettings):
         "server (OCR_HOST is a loopback address and OCR_TRUSTED_PROXIES is 0), otherwise tokens. "
         "tokens: every client needs a token (`ocr-tasks tokens create`). open: none does.",
     )
-    hosts: str = Field(
-        "",
+    hosts: CommaList[HostName] = Field(
+        (),
         description="Comma-separated host names under which clients reach this server, in "
         "addition to those of loopback. Requests for other names are refused. Empty: none on a "
         "loopback address, otherwise any.",
     )
-    allowed_networks: str = Field(
-        "",
+    allowed_networks: CommaList[Network] = Field(
+        (),
         description="Comma-separated networks from which clients may connect, e.g. "
         "`10.0.0.0/8,fd00::/8`. Empty: all.",
     )
@@ -136,8 +210,8 @@ class Settings(BaseSettings):
         description="Number of proxies in front of the server, each of which appends to "
         "X-Forwarded-For and X-Forwarded-Proto. 0: these headers are ignored.",
     )
-    cors_origins: str = Field(
-        "",
+    cors_origins: CommaList[Origin] = Field(
+        (),
         description="Comma-separated origins of web sites whose pages may use the API with a "
         "token of their own, e.g. `https://scans.example`. Empty: none.",
     )
@@ -235,8 +309,8 @@ class Settings(BaseSettings):
         description="Pass color pages to Tesseract in grayscale: a quarter less work with the "
         "same error rate, but the text can differ from OCRmyPDF's. The PDF keeps its colors.",
     )
-    plugins: str = Field(
-        "",
+    plugins: CommaList[str] = Field(
+        (),
         description="Comma-separated OCRmyPDF plugins to load in addition to `ocr_tasks.plugin`, "
         "as module names or file paths. Workers must have the same ones.",
     )
@@ -352,8 +426,8 @@ class Settings(BaseSettings):
         description="Send webhooks from workers. Set to false if `ocr-tasks courier` sends them, "
         "so that workers need no access to other networks.",
     )
-    callback_networks: str = Field(
-        "",
+    callback_networks: CommaList[Network] = Field(
+        (),
         description="Comma-separated private networks to which webhooks may be sent, and from "
         "which documents and METS files may be downloaded, e.g. `192.168.7.0/24`.",
     )
@@ -363,8 +437,8 @@ class Settings(BaseSettings):
         le=3600,
         description="Seconds that the download of a document from a client's URL may take.",
     )
-    webhook_secrets: str = Field(
-        "",
+    webhook_secrets: CommaList[WebhookSecret] = Field(
+        (),
         description="Comma-separated secrets for signing webhooks, each `whsec_` followed by "
         "Base64, newest first. Empty: one is generated and stored in the data folder; `ocr-tasks "
         "webhooks` prints it.",
@@ -422,19 +496,19 @@ class Settings(BaseSettings):
         le=1,
         description="Share of pages, from 0 to 1, that are processed twice to verify the devices.",
     )
-    swarm_peers: str = Field(
-        "",
+    swarm_peers: CommaList[Peer] = Field(
+        (),
         description="Comma-separated URLs of other servers to which devices are sent when no page "
         "is waiting, e.g. `https://scans.example`.",
     )
-    dialects: str = Field(
-        "",
+    dialects: CommaList[Dialect] = Field(
+        (),
         description="Comma-separated APIs of other services that the web server offers in "
         "addition: azure (Azure Document Intelligence, for Paperless-ngx and Azure's SDKs), "
         "nextcloud (the OCR back end of Nextcloud), demo (OCR with progress). Empty: none.",
     )
-    processors: str = Field(
-        OWN_PROCESSOR,
+    processors: CommaList[Processor] = Field(
+        (OWN_PROCESSOR,),
         description="Comma-separated OCR-D processors that workers offer, e.g. "
         "`ocrd-dummy,ocrd-ocr-tasks-recognize`. A worker for documents also offers "
         "ocrd-ocr-tasks-recognize, unless OCR_STORAGE_URL or OCR_OCRD_FOLDERS is set. All other "
@@ -446,8 +520,8 @@ class Settings(BaseSettings):
         description="Colon-separated folders that are searched for processors before PATH: the "
         "bin folders of the virtual environments in which they are installed.",
     )
-    ocrd_folders: str = Field(
-        "",
+    ocrd_folders: ColonList = Field(
+        (),
         description="Colon-separated folders with workspaces that clients select by the path of "
         "the METS file, in addition to uploaded ones. Web server and workers must use the same "
         "folders.",
@@ -555,57 +629,6 @@ class Settings(BaseSettings):
             raise ValueError("choose DEBUG, INFO, WARNING or ERROR")
         return value.upper()
 
-    @field_validator("hosts")
-    @classmethod
-    def _hosts(cls, value: str) -> str:
-        for name in _names(value):
-            if not re.fullmatch(_HOST, name, re.IGNORECASE):
-                raise ValueError(f"{name!r} is not a host name; omit the port")
-        return value
-
-    @field_validator("allowed_networks", "callback_networks")
-    @classmethod
-    def _networks(cls, value: str) -> str:
-        for name in _names(value):
-            ipaddress.ip_network(name)
-        return value
-
-    @field_validator("cors_origins")
-    @classmethod
-    def _origins(cls, value: str) -> str:
-        for name in _names(value):
-            if not re.fullmatch(rf"https?://{_HOST}(:[0-9]+)?", name):
-                raise ValueError(f"{name!r} is not an origin, e.g. https://scans.example")
-        return value
-
-    @field_validator("processors")
-    @classmethod
-    def _processors(cls, value: str) -> str:
-        for name in _names(value):
-            if not re.fullmatch(r"ocrd-[a-z0-9][a-z0-9-]{0,99}|nextflow", name):
-                raise ValueError(f"{name!r} is not the name of a processor, e.g. ocrd-dummy")
-            if name == "ocrd-command":
-                raise ValueError(
-                    "ocrd-command is not allowed: it runs any command that a client sends"
-                )
-        return value
-
-    @field_validator("dialects")
-    @classmethod
-    def _dialects(cls, value: str) -> str:
-        for name in _names(value):
-            if name not in DIALECTS:
-                raise ValueError(f"{name!r} is not one of {', '.join(DIALECTS)}")
-        return value
-
-    @field_validator("swarm_peers")
-    @classmethod
-    def _peers(cls, value: str) -> str:
-        for name in _names(value):
-            if not re.fullmatch(rf"https?://{_HOST}(:[0-9]+)?(/[!-~]*)?", name):
-                raise ValueError(f"{name!r} is not a URL, e.g. https://scans.example")
-        return value
-
     @field_validator("redis_url")
     @classmethod
     def _scheme(cls, value: str) -> str:
@@ -641,33 +664,11 @@ class Settings(BaseSettings):
             )
         return self
 
-    @field_validator("webhook_secrets")
-    @classmethod
-    def _secrets(cls, value: str) -> str:
-        for text in _names(value):
-            try:
-                length = len(base64.b64decode(text.removeprefix("whsec_"), validate=True))
-            except ValueError:
-                length = 0
-            if not text.startswith("whsec_") or not 24 <= length <= 64:
-                raise ValueError("each secret must be whsec_ followed by 24 to 64 bytes in Base64")
-        return value
-
     @property
     def bucket(self) -> tuple[str, str]:
         """Returns bucket and prefix of `storage_url`; both are empty if it is not set."""
         name, _, prefix = self.storage_url.removeprefix("s3://").partition("/")
         return name, prefix
-
-    @property
-    def callback_allowed(self) -> list[Network]:
-        """Returns the networks of `callback_networks`."""
-        return [ipaddress.ip_network(name) for name in _names(self.callback_networks)]
-
-    @property
-    def webhook_secret_list(self) -> list[str]:
-        """Returns the secrets of `webhook_secrets`."""
-        return _names(self.webhook_secrets)
 
     @property
     def redis(self) -> str:
@@ -719,11 +720,6 @@ class Settings(BaseSettings):
         return f"socket://{path}?virtual_host={database or 0}"
 
     @property
-    def plugin_names(self) -> list[str]:
-        """Returns the plugins of `plugins`."""
-        return _names(self.plugins)
-
-    @property
     def on_loopback(self) -> bool:
         """Returns whether only this machine can reach the web server."""
         return is_loopback(self.published_host or self.host)
@@ -736,39 +732,9 @@ class Settings(BaseSettings):
         return self.access == "tokens"
 
     @property
-    def host_names(self) -> frozenset[str]:
-        """Returns the host names of `hosts`, in lower case."""
-        return frozenset(name.strip("[]").lower() for name in _names(self.hosts))
-
-    @property
-    def networks(self) -> list[Network]:
-        """Returns the networks of `allowed_networks`; empty for all."""
-        return [ipaddress.ip_network(name) for name in _names(self.allowed_networks)]
-
-    @property
-    def origins(self) -> frozenset[str]:
-        """Returns the origins of `cors_origins`."""
-        return frozenset(_names(self.cors_origins))
-
-    @property
-    def peers(self) -> list[str]:
-        """Returns the servers of `swarm_peers`."""
-        return [name.rstrip("/") for name in _names(self.swarm_peers)]
-
-    @property
-    def dialect_names(self) -> list[str]:
-        """Returns the APIs of `dialects`."""
-        return _names(self.dialects)
-
-    @property
-    def processor_names(self) -> list[str]:
-        """Returns the processors of `processors`."""
-        return _names(self.processors)
-
-    @property
     def only_own_processor(self) -> bool:
         """Returns whether ocrd-ocr-tasks-recognize is the only processor of `processors`."""
-        return set(self.processor_names) == {OWN_PROCESSOR}
+        return set(self.processors) == {OWN_PROCESSOR}
 
     @property
     def processors_share_worker(self) -> bool:
@@ -781,11 +747,6 @@ class Settings(BaseSettings):
         return self.only_own_processor and not self.storage_url and not self.ocrd_folders
 
     @property
-    def ocrd_roots(self) -> list[Path]:
-        """Returns the folders of `ocrd_folders`."""
-        return [Path(name).resolve() for name in self.ocrd_folders.split(":") if name]
-
-    @property
     def processes(self) -> int:
         """Returns the number of processes of a worker on this machine."""
         return self.worker_processes or cores()
@@ -795,10 +756,6 @@ def _tls_options(url: str) -> dict[str, str]:
     """Returns the TLS options of a Redis URL, by their names in redis-py."""
     query = parse_qsl(urlsplit(url).query)
     return {name: value for name, value in query if name.startswith("ssl_")}
-
-
-def _names(value: str) -> list[str]:
-    return [name.strip() for name in value.split(",") if name.strip()]
 
 
 @lru_cache(maxsize=256)  # called on each request, mostly with the same few hosts
@@ -852,4 +809,4 @@ def get() -> Settings:
 
 def _message(row: ErrorDetails) -> str:
     name = f"OCR_{str(row['loc'][0]).upper()}: " if row["loc"] else ""
-    return f"{name}{row['msg']}"
+    return f"{name}{row['msg'].removeprefix('Value error, ')}"

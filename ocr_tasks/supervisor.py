@@ -106,11 +106,11 @@ class Supervisor:
             self._spawn("redis", _redis_command(self._config))
         _wait_for_redis(self._config, lambda: self._alive("redis") and not self._stopping)
         worker = [sys.executable, "-m", "ocr_tasks.cli", "worker"]
-        if self._config.processors_share_worker or not self._config.processor_names:
+        if self._config.processors_share_worker or not self._config.processors:
             self._spawn("worker", worker)
         else:
             self._spawn("worker", [*worker, "--processors", ""])
-            self._spawn("processors", [*worker, "--processors", self._config.processors])
+            self._spawn("processors", [*worker, "--processors", ",".join(self._config.processors)])
         self._spawn("web", [sys.executable, "-m", "ocr_tasks.cli", "web"])
 
     def _spawn(self, name: str, command: list[str]) -> None:

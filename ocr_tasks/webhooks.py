@@ -16,6 +16,7 @@ import logging
 import random
 import secrets
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -266,12 +267,12 @@ def sign(message_id: str, stamp: str, body: bytes) -> list[str]:
     ]
 
 
-def secret_texts() -> list[str]:
+def secret_texts() -> Sequence[str]:
     """Returns the secrets as receivers need them, the newest first.
 
     If OCR_WEBHOOK_SECRETS is not set, returns a random one that is stored in the data folder.
     """
-    chosen = settings.get().webhook_secret_list
+    chosen = settings.get().webhook_secrets
     if chosen:
         return chosen
     path = settings.get().data_dir / "webhook.secret"

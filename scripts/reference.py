@@ -42,6 +42,8 @@ def settings_page() -> str:
 
 
 def _plain(value: object) -> object:
+    if isinstance(value, tuple):
+        value = ",".join(map(str, value))
     return '""' if value == "" else value
 
 

@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ _OWN_METS = re.compile(r"\.mets-(?P<run>(?P<job>[0-9a-f-]{36})-[0-9a-f-]{36})\.x
 _RETRY_SECONDS = 0.5
 
 
-def prepare(names: list[str]) -> dict[str, dict[str, Any]]:
+def prepare(names: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Returns the descriptions of those of the processors that can run on this host, by name."""
     offered = tools.offer([name for name in names if name not in (RECOGNIZE, NEXTFLOW)])
     if RECOGNIZE in names:
@@ -59,14 +60,14 @@ def role(documents: bool) -> tuple[WorkerRole | None, dict[str, dict[str, Any]]]
     workers take no documents either if OCR_PROCESSORS contains more than the built-in processor.
     """
     config = settings.get()
-    names = config.processor_names
+    names = config.processors
     alone = not documents or not (config.only_own_processor or not names)
     if not alone and not config.processors_share_worker:
         if names:
             log.info(
                 "this worker does not offer %s because OCR_STORAGE_URL or OCR_OCRD_FOLDERS is set; "
                 "run `ocr-tasks worker --processors %s`",
-                *(config.processors, config.processors),
+                *(",".join(names), ",".join(names)),
             )
         return None, {}
     offered = prepare(names)
@@ -90,7 +91,7 @@ def writable() -> list[Path]:
     """Returns the paths that processors may write to."""
     # Devices of GPUs.
     gpus = [*Path("/dev").glob("nvidia*"), Path("/dev/shm"), Path("/dev/dri")]  # noqa: S108
-    return [programs.home(), *settings.get().ocrd_roots, *gpus]
+    return [programs.home(), *settings.get().ocrd_folders, *gpus]
 
 
 def readable() -> list[Path]:

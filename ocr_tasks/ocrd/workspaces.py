@@ -235,7 +235,7 @@ def find(path_to_mets: str, owner: str | None) -> Workspace:
             if path == workspace.mets.resolve():
                 return workspace
     elif not path.is_relative_to(settings.get().data_dir.resolve()) and any(
-        path.is_relative_to(root) for root in settings.get().ocrd_roots
+        path.is_relative_to(root) for root in settings.get().ocrd_folders
     ):
         with suppress(OSError):
             if path.is_file():

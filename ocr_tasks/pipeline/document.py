@@ -167,7 +167,7 @@ def _make_pdf(job: context.OwnerContext, options: JobOptions, total: int) -> lis
         **{name: value for name, value in arguments.items() if value is not None},
     )
     remote = [job.devices.plugin] if job.devices else []
-    code = ocrmypdf.ocr(ocr_options, plugins=[PLUGIN, *remote, *config.plugin_names])
+    code = ocrmypdf.ocr(ocr_options, plugins=[PLUGIN, *remote, *config.plugins])
     if code == exceptions.ExitCode.invalid_output_pdf:
         raise errors.OutputInvalid()
     if options.output_type == "pdfa" and ocr_options.extra_attrs["_actual_output_type"] != "pdfa":

@@ -119,7 +119,7 @@ def _literal(host: str) -> str | None:
 def check_addresses(addresses: Iterable[str]) -> str:
     """Returns the first IP address if all of them are allowed. Raises Refused otherwise."""
     candidates = list(addresses)
-    allowed = settings.get().callback_allowed
+    allowed = settings.get().callback_networks
     for text in candidates:
         address = _unwrap(ipaddress.ip_address(text.partition("%")[0]))
         if not is_public(address) and not any(address in network for network in allowed):

@@ -157,7 +157,7 @@ def _sandbox() -> None:
     readable = [path for role in _roles for path in role.readable]
     ports = [config.redis_port] if config.redis_port else []
     readable += config.redis_files
-    readable += [Path(name).resolve().parent for name in config.plugin_names if "/" in name]
+    readable += [Path(name).resolve().parent for name in config.plugins if "/" in name]
     if not rlimits.confine(writable, config.data_dir, ports, readable):
         log.warning("this kernel has no Landlock; processes have resource limits, but no sandbox")
 

@@ -241,7 +241,7 @@ def test_a_worker_sets_its_processors_before_it_loads_its_settings(
         "from ocr_tasks import cli, settings\n"
         "import os, sys\n"
         "def started():\n"
-        "    print(*settings.get().processor_names)\n"
+        "    print(*settings.get().processors)\n"
         "    os._exit(sys.stdout.flush() or 0)\n"
         "from ocr_tasks.redis import connection\n"
         "connection.check = started\n"

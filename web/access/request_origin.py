@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cache, lru_cache
 from urllib.parse import urlsplit
 
@@ -59,9 +59,9 @@ def _pair_headers() -> Mapping[str, str]:
 def install(app: Flask) -> None:
     """Checks client networks, Host and Origin of every request of an application."""
     config = settings.get()
-    networks, origins = config.networks, config.origins
+    networks, origins = config.allowed_networks, config.cors_origins
     # On other than loopback addresses, every name is allowed unless OCR_HOSTS is set.
-    names = config.host_names if config.on_loopback or config.host_names else None
+    names = config.hosts if config.on_loopback or config.hosts else None
 
     def check() -> None:
         if networks and not any(client_address(request) in network for network in networks):
@@ -97,7 +97,7 @@ def _ip_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     return getattr(address, "ipv4_mapped", None) or address
 
 
-def _is_ours(host: str, names: frozenset[str]) -> bool:
+def _is_ours(host: str, names: Collection[str]) -> bool:
     try:
         name = urlsplit(f"//{host}").hostname or ""
     except ValueError:
@@ -162,7 +162,7 @@ def token(req: Request) -> str | None:
     return password(req) if found is None else found
 
 
-def _allow(response: Response, origins: frozenset[str]) -> Response:
+def _allow(response: Response, origins: Collection[str]) -> Response:
     """Adds CORS headers for allowed origins (https://fetch.spec.whatwg.org)."""
     response.vary.add("Origin")
     origin = request.headers.get("Origin", "")

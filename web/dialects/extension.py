@@ -45,7 +45,7 @@ class DialectsExtension(WebExtension):
     pair_headers: ClassVar[Mapping[str, str]] = {"nextcloud": "AUTHORIZATION-APP-API"}
 
     def blueprints(self) -> Sequence[APIBlueprint]:
-        names = settings.get().dialect_names
+        names = settings.get().dialects
         modules = (importlib.import_module(f"web.dialects.{name}") for name in names)
         return tuple(module.blueprint for module in modules)
 

@@ -68,7 +68,7 @@ class OcrdExtension(WebExtension):
         blueprints.install(app)
 
     def health_checks(self) -> Sequence[HealthCheck]:
-        if not settings.get().processor_names:
+        if not settings.get().processors:
             return ()
         advice = "Start them with `ocr-tasks worker --processors NAMES`, or see its log."
         return (HealthCheck("processors", _need_processors, advice),)
@@ -83,7 +83,7 @@ class OcrdExtension(WebExtension):
 
 def _need_processors() -> None:
     config = settings.get()
-    wanted = config.processor_names
+    wanted = config.processors
     offered = {name for worker in worker_registry.live_workers() for name in worker.processors}
     lost = [name for name in wanted if name not in offered]
     # If document workers do not offer the built-in processor, there may be no worker that does.

@@ -79,7 +79,7 @@ def another_server(here: str, visited: Collection[str]) -> tuple[str, list[str]]
     marks = {mark(here), *visited}
     if len(marks) > MAX_VISITED:
         return None
-    others = [peer for peer in settings.get().peers if mark(peer) not in marks]
+    others = [peer for peer in settings.get().swarm_peers if mark(peer) not in marks]
     if not others:
         return None
     return random.choice(others), sorted(marks)  # noqa: S311  # no secret
