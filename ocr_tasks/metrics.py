@@ -25,7 +25,7 @@ from redis import RedisError
 
 from ocr_tasks import errors, extensions, settings
 from ocr_tasks.jobs import worker_registry
-from ocr_tasks.jobs.celery_app import LANES
+from ocr_tasks.jobs.celery_app import QUEUES
 from ocr_tasks.model import Stage, State
 from ocr_tasks.redis import connection, counters, keys
 
@@ -102,7 +102,7 @@ class _Snapshot:
             pipe.info("memory")
             for state in State:
                 pipe.zcard(keys.jobs_in(state))
-            for lane in LANES.values():
+            for lane in QUEUES.values():
                 pipe.llen(lane)
             replies = pipe.execute()
         self.stats: Mapping[str, str] = replies[0]
@@ -113,7 +113,7 @@ class _Snapshot:
         self.memory: Mapping[str, Any] = replies[8]
         lengths = iter(replies[9:])
         self.jobs = {state: next(lengths) for state in State}
-        self.lanes = {lane: next(lengths) for lane in LANES}
+        self.lanes = {lane: next(lengths) for lane in QUEUES}
 
     def count(self, name: str) -> float:
         return float(self.stats.get(name, 0))

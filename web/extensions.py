@@ -90,7 +90,7 @@ class WebExtension:
         return ()
 
     def document_source(
-        self, incoming: receive.Incoming, form: dict[str, list[str]], owner: str | None
+        self, incoming: receive.Upload, form: dict[str, list[str]], owner: str | None
     ) -> DocumentSource | None:
         """Adds files that a form of POST /v1/jobs refers to; removes the fields from the form.
 

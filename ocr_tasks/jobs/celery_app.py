@@ -17,14 +17,14 @@ from ocr_tasks import extensions, settings
 #: The queues of documents by priority, the most urgent first. `pages` has the messages to helpers,
 #: which process pages of a document that another process owns. Documents come before them, because
 #: a document that waits may be small.
-LANES = {
+QUEUES = {
     "interactive": "ocr.interactive",
     "normal": "ocr",
     "pages": "ocr.pages",
     "bulk": "ocr.bulk",
 }
 
-#: Queues of extensions that this worker consumes in addition to those in LANES.
+#: Queues of extensions that this worker consumes in addition to those in QUEUES.
 EXTENSION_QUEUES: list[str] = []
 
 #: One in this number of messages is taken from the least urgent queue that has any, to prevent
@@ -46,12 +46,12 @@ LARGE_CHILD_KIB = 2 * 1024 * 1024
 
 def use_helper_queue_of(folder: str) -> None:
     """Makes messages to helpers go to the queue of a data folder, given by its id."""
-    LANES["pages"] = f"ocr.pages.{folder}"
+    QUEUES["pages"] = f"ocr.pages.{folder}"
 
 
 def queue_of(lane: str) -> str:
-    """Returns the Celery queue of a key of LANES; the queue of an extension is its own key."""
-    return LANES.get(lane, lane)
+    """Returns the Celery queue of a key of QUEUES; the queue of an extension is its own key."""
+    return QUEUES.get(lane, lane)
 
 
 def _configuration(config: settings.Settings) -> dict[str, object]:
@@ -61,7 +61,7 @@ def _configuration(config: settings.Settings) -> dict[str, object]:
         "result_backend": "ocr_tasks.jobs.result_backend:JobBackend",
         "result_expires": None,  # a job is kept until it is deleted
         "imports": ["ocr_tasks.worker.tasks", *_extension_tasks()],
-        "task_default_queue": LANES["normal"],
+        "task_default_queue": QUEUES["normal"],
         # JSON only: write access to Redis must not allow running code in a worker.
         "task_serializer": "json",
         "result_serializer": "json",
@@ -125,9 +125,9 @@ class QueueOrder:
 
     @staticmethod
     def _rank(queue: str) -> int:
-        order = {name: rank for rank, name in enumerate(LANES.values())}
+        order = {name: rank for rank, name in enumerate(QUEUES.values())}
         if queue in EXTENSION_QUEUES:  # same priority as documents
-            return order[LANES["normal"]]
+            return order[QUEUES["normal"]]
         # The others are the only queues of their worker, or carry replies, e.g. to Flower.
         return order.get(queue, -1)
 

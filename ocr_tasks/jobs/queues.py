@@ -23,8 +23,8 @@ from redis import RedisError
 from ocr_tasks import settings
 from ocr_tasks.jobs.celery_app import (
     EXTENSION_QUEUES,
-    LANES,
     OCR_DOCUMENT,
+    QUEUES,
     READ_PAGES,
     app,
     queue_of,
@@ -70,7 +70,7 @@ def stopping() -> bool:
 
 
 def publish(job_id: str, job_input: Mapping[str, Any], options: dict[str, Any], lane: str) -> None:
-    """Sends the message of a job to the end of the queue `lane`, a key of LANES.
+    """Sends the message of a job to the end of the queue `lane`, a key of QUEUES.
 
     If that fails, the recovery thread of a worker sends it later.
     """
@@ -81,7 +81,7 @@ def publish(job_id: str, job_input: Mapping[str, Any], options: dict[str, Any], 
                 args=[job_id, options],
                 **_reprs(_summary(job_input, options), f"{options['mode']}, {lane}"),
                 task_id=job_id,
-                queue=LANES[lane],
+                queue=QUEUES[lane],
                 retry=False,
             )
     except _send_errors() as error:
@@ -134,7 +134,7 @@ def oldest(lane: str) -> str | None:
 
 
 def for_helpers(priority: str) -> str:
-    """Returns the key of LANES for messages to helpers of a document of this priority.
+    """Returns the key of QUEUES for messages to helpers of a document of this priority.
 
     It is `pages` if hosts do not share the data folder, because only that queue is per folder.
     """
@@ -153,13 +153,13 @@ def call_helpers(job_id: str, lane: str, batch: str, count: int) -> None:
                     READ_PAGES,
                     args=[job_id, lane, batch],
                     **_reprs(f"helps {job_id}"),
-                    queue=LANES[lane],
+                    queue=QUEUES[lane],
                     producer=producer,
                     ignore_result=True,
                 )
         if not store.get().in_folder:
             with suppress(RedisError):
-                connection.client().expire(LANES[lane], _HELPER_MESSAGE_SECONDS)
+                connection.client().expire(QUEUES[lane], _HELPER_MESSAGE_SECONDS)
     except _send_errors() as error:
         log.warning("could not call helpers for job %s: %s", job_id, error)
 
@@ -178,7 +178,7 @@ def _send_errors() -> tuple[type[Exception], ...]:
 def has_waiting() -> bool:
     """Returns whether any message waits in the queues that this worker consumes."""
     with connection.client().pipeline(transaction=False) as pipe:
-        for queue in (*LANES.values(), *EXTENSION_QUEUES):
+        for queue in (*QUEUES.values(), *EXTENSION_QUEUES):
             pipe.llen(queue)
         return any(pipe.execute())
 
@@ -187,9 +187,9 @@ class Turn:
     """The time that a process may spend on its document while other documents wait."""
 
     def __init__(self, priority: str) -> None:
-        names = [name for name in LANES if name != "pages"]
+        names = [name for name in QUEUES if name != "pages"]
         before_or_equal = names[: names.index(priority) + 1]
-        self._queues = [LANES[name] for name in before_or_equal]
+        self._queues = [QUEUES[name] for name in before_or_equal]
         if "normal" in before_or_equal:
             self._queues += EXTENSION_QUEUES
         self._started_at = time.monotonic()

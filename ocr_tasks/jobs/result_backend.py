@@ -58,7 +58,7 @@ class NewJob:
 
     @property
     def lane(self) -> str:
-        """The queue of its message, a key of `celery_app.LANES`."""
+        """The queue of its message, a key of `celery_app.QUEUES`."""
         return str(self.options["priority"])
 
 

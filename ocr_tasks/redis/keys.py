@@ -1,6 +1,6 @@
 """The keys of the core in Redis: pattern, type, meaning and lifetime of each.
 
-Celery's own keys are its queues (the values of `celery_app.LANES`), `unacked…` and `_kombu…`.
+Celery's own keys are its queues (the values of `celery_app.QUEUES`), `unacked…` and `_kombu…`.
 Extensions document their keys in modules called `redis_keys`, web dialects in the modules that use
 them. Records of extensions' jobs have the additional field `index`: the key of their own index of
 jobs, which takes the place of `JOBS`.
@@ -22,7 +22,7 @@ from ocr_tasks.model import State
 #:   revision    number of changes
 #:   attempt     number of the run: starts at 1, incremented by each retry and each lost worker
 #:   losses      workers lost while running the job since it was submitted or retried
-#:   lane        queue of its message: a key of `celery_app.LANES`, or the queue of an extension
+#:   lane        queue of its message: a key of `celery_app.QUEUES`, or the queue of an extension
 #:   token       fencing token of the run that claimed the job; '' unless the job is running
 #:   holder      process that holds the lease (`leases.holder`); '' unless the job is running
 #:   created     time of submission

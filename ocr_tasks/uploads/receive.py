@@ -36,7 +36,7 @@ class Limits:
 class UploadFile(io.FileIO):
     """A file that is being uploaded. Writes are added to the size and the hash of the request."""
 
-    def __init__(self, path: Path, incoming: Incoming) -> None:
+    def __init__(self, path: Path, incoming: Upload) -> None:
         super().__init__(path, "w+")
         self._incoming = incoming
 
@@ -52,7 +52,7 @@ class UploadFile(io.FileIO):
 
 
 @dataclass
-class Incoming:
+class Upload:
     """The files of one request, in the order in which they are received.
 
     `names` are the client's names of the files, `size` their total number of bytes, and `digest`
@@ -137,7 +137,7 @@ def documents() -> Limits:
     return Limits(config.max_upload_bytes, config.max_files)
 
 
-def start(content_length: int | None, limits: Limits | None = None) -> Incoming:
+def start(content_length: int | None, limits: Limits | None = None) -> Upload:
     """Creates the folder for the files of a request.
 
     `content_length` is the size of the request body in bytes, if known. `limits` default to those
@@ -148,10 +148,10 @@ def start(content_length: int | None, limits: Limits | None = None) -> Incoming:
     if content_length is not None and content_length > limit + 1024 * 1024:  # 1 MiB for the form
         raise errors.UploadTooLarge(f"The upload is larger than {limit} bytes", limit=limit)
     store.get().check_room(content_length or 0)
-    return Incoming(layout.new_upload(), limits)
+    return Upload(layout.new_upload(), limits)
 
 
-def receive(incoming: Incoming, options: JobOptions) -> Received:
+def receive(incoming: Upload, options: JobOptions) -> Received:
     """Checks the files, and moves them as one PDF to the folder of a new job."""
     if incoming.taken:
         raise errors.UploadAlreadyUsed(
@@ -189,7 +189,7 @@ def label(untrusted_names: list[str]) -> str:
     return name or "document"
 
 
-def _inspect(incoming: Incoming, options: JobOptions) -> dict[str, Any]:
+def _inspect(incoming: Upload, options: JobOptions) -> dict[str, Any]:
     config = settings.get()
     order = {
         "data_dir": str(config.data_dir),

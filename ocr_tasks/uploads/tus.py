@@ -37,11 +37,11 @@ LOOK = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Upload:
+class ResumableUpload:
     """A resumable upload. The client's file name is only a label.
 
     `length` is in bytes, or None while the client does not know it. `job` and `fingerprint` are set
-    when the upload has become a job (`receive.Incoming`). `expires` is in seconds since the epoch.
+    when the upload has become a job (`receive.Upload`). `expires` is in seconds since the epoch.
     """
 
     id: str
@@ -69,7 +69,9 @@ class Upload:
         return limit if self.length is None else self.length
 
 
-def create(owner: str, length: int | None, metadata: str, name: str, most_open: int) -> Upload:
+def create(
+    owner: str, length: int | None, metadata: str, name: str, most_open: int
+) -> ResumableUpload:
     """Creates an empty upload.
 
     `most_open` is the maximum number of open uploads of one owner, 0 for unlimited.
@@ -81,7 +83,7 @@ def create(owner: str, length: int | None, metadata: str, name: str, most_open: 
     if most_open and sum(row.owner == owner and not row.job for row in _all()) >= most_open:
         raise errors.LimitReached("open_uploads", most_open, 60)
     layout.check_room(length or 0)
-    upload = Upload(layout.new_id(), owner, length, metadata, name)
+    upload = ResumableUpload(layout.new_id(), owner, length, metadata, name)
     with layout.storage_errors():
         folder = _folder(upload.id)
         folder.mkdir(parents=True)
@@ -92,7 +94,7 @@ def create(owner: str, length: int | None, metadata: str, name: str, most_open: 
     return _load(upload.id)
 
 
-def read(upload_id: str, sees: str | None) -> Upload:
+def read(upload_id: str, sees: str | None) -> ResumableUpload:
     """Returns an upload that has not become a job. `sees` is the required owner, None for any."""
     upload = find(upload_id, sees)
     if upload.job:
@@ -102,14 +104,14 @@ def read(upload_id: str, sees: str | None) -> Upload:
     return upload
 
 
-def settle(upload_id: str, sees: str | None) -> Upload:
+def settle(upload_id: str, sees: str | None) -> ResumableUpload:
     """Stops a request that is writing to an upload, and returns the upload like `read`."""
     read(upload_id, sees)
     with locked(upload_id):
         return read(upload_id, sees)
 
 
-def find(upload_id: str, sees: str | None) -> Upload:
+def find(upload_id: str, sees: str | None) -> ResumableUpload:
     """Returns an upload like `read`, but also one that has become a job."""
     upload = _load(upload_id)
     if sees is not None and upload.owner != sees:
@@ -126,7 +128,7 @@ def delete(upload_id: str, sees: str | None) -> None:
         _discard(_folder(upload_id))
 
 
-def mark_as_job(uploads: Sequence[Upload], job_id: str, fingerprint: str) -> None:
+def mark_as_job(uploads: Sequence[ResumableUpload], job_id: str, fingerprint: str) -> None:
     """Records the job that uploads became, until they expire, and deletes their content."""
     for upload in uploads:
         # The job exists already. If this fails, the content is deleted when the upload expires.
@@ -206,17 +208,19 @@ def _folder(upload_id: str) -> Path:
     return settings.get().data_dir / "resumable" / upload_id
 
 
-def _all() -> Iterator[Upload]:
+def _all() -> Iterator[ResumableUpload]:
     for folder in _folders():
         with suppress(errors.UploadNotFound):
             yield _load(folder.name)
 
 
-def _load(upload_id: str) -> Upload:
+def _load(upload_id: str) -> ResumableUpload:
     folder = _folder(upload_id)
     with layout.storage_errors():
         try:
-            upload = Upload(id=upload_id, **json.loads((folder / "upload.json").read_bytes()))
+            upload = ResumableUpload(
+                id=upload_id, **json.loads((folder / "upload.json").read_bytes())
+            )
             offset = upload.content.stat().st_size if not upload.job else 0
         except (FileNotFoundError, ValueError, TypeError):
             raise errors.UploadNotFound() from None
@@ -226,7 +230,7 @@ def _load(upload_id: str) -> Upload:
     return replace(upload, offset=offset, expires=expires)
 
 
-def save(upload: Upload) -> None:
+def save(upload: ResumableUpload) -> None:
     """Writes `upload.json` of an upload. The caller must hold its lock."""
     row = asdict(upload)
     for name in ("id", "offset", "expires"):

@@ -47,7 +47,7 @@ class Checksum:
 class Writer:
     """Appends the body of one request to an upload."""
 
-    def __init__(self, upload: tus.Upload, checksum: Checksum | None) -> None:
+    def __init__(self, upload: tus.ResumableUpload, checksum: Checksum | None) -> None:
         self._upload = upload
         self._checksum = checksum
         self._hash = hashlib.new(checksum.algorithm, usedforsecurity=False) if checksum else None
@@ -127,7 +127,9 @@ def writing(
         yield from _append_to(upload, checksum)
 
 
-def _append_to(upload: tus.Upload, checksum: Checksum | None) -> Generator[Writer, None, None]:
+def _append_to(
+    upload: tus.ResumableUpload, checksum: Checksum | None
+) -> Generator[Writer, None, None]:
     unchecked = upload.file("unchecked")
     with layout.storage_errors():
         if checksum:
@@ -151,7 +153,7 @@ def _append_to(upload: tus.Upload, checksum: Checksum | None) -> Generator[Write
             atomic.fsync(unchecked.parent)
 
 
-def _with_length(upload: tus.Upload, length: int | None) -> tus.Upload:
+def _with_length(upload: tus.ResumableUpload, length: int | None) -> tus.ResumableUpload:
     if length is None or length == upload.length:
         return upload
     if upload.length is not None:
@@ -167,7 +169,7 @@ def _with_length(upload: tus.Upload, length: int | None) -> tus.Upload:
     return updated
 
 
-def _drop_unchecked(upload: tus.Upload) -> None:
+def _drop_unchecked(upload: tus.ResumableUpload) -> None:
     """Truncates an upload by a chunk whose checksum has not been verified."""
     unchecked = upload.file("unchecked")
     with layout.storage_errors(), suppress(FileNotFoundError):

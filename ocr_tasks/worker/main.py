@@ -34,7 +34,7 @@ from celery.signals import (
 from ocr_tasks import extensions, logs, settings
 from ocr_tasks.extensions import WorkerRole
 from ocr_tasks.jobs import leases, queues
-from ocr_tasks.jobs.celery_app import EXTENSION_QUEUES, LANES, app, use_helper_queue_of
+from ocr_tasks.jobs.celery_app import EXTENSION_QUEUES, QUEUES, app, use_helper_queue_of
 from ocr_tasks.sandbox import orphans, rlimits
 from ocr_tasks.storage import layout, store
 from ocr_tasks.worker.heartbeat import MaintenanceThread
@@ -109,7 +109,7 @@ def _choose_queues(documents: bool) -> list[str]:
     if not documents:
         return queues_of_roles
     EXTENSION_QUEUES[:] = queues_of_roles
-    return [*LANES.values(), *EXTENSION_QUEUES]
+    return [*QUEUES.values(), *EXTENSION_QUEUES]
 
 
 @setup_logging.connect  # type: ignore[untyped-decorator]  # Celery has no types

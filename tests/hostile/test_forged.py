@@ -13,7 +13,7 @@ import kombu
 import pytest
 import redis
 
-from ocr_tasks.jobs.celery_app import LANES, OCR_DOCUMENT, READ_PAGES
+from ocr_tasks.jobs.celery_app import OCR_DOCUMENT, QUEUES, READ_PAGES
 from ocr_tasks.redis import keys
 from ocr_tasks.settings import Settings
 from tests import documents
@@ -52,9 +52,13 @@ def sent(stack: Stack, task: str, arguments: list[Any], task_id: str = ID, **mor
         producer = kombu.Producer(connection)
         options = {"serializer": "json", **more}
         producer.publish(
-            body, routing_key=LANES["normal"], exchange="", headers=headers, correlation_id=task_id,
+            body,
+            routing_key=QUEUES["normal"],
+            exchange="",
+            headers=headers,
+            correlation_id=task_id,
             **options,
-        )  # fmt: skip
+        )
 
 
 @pytest.fixture

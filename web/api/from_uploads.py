@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from ocr_tasks import errors
 from ocr_tasks.uploads import receive, tus
-from ocr_tasks.uploads.tus import Upload
+from ocr_tasks.uploads.tus import ResumableUpload
 
 FIELD = "upload"
 
 
-def pop_ids(incoming: receive.Incoming, form: dict[str, list[str]]) -> list[str]:
+def pop_ids(incoming: receive.Upload, form: dict[str, list[str]]) -> list[str]:
     """Removes the `upload` fields from a form; returns the ids of the uploads."""
     ids = [text.rpartition("/")[2] for text in form.pop(FIELD, [])]
     if ids and (incoming.names or "workspace" in form):
@@ -19,7 +19,7 @@ def pop_ids(incoming: receive.Incoming, form: dict[str, list[str]]) -> list[str]
     return ids
 
 
-def link(incoming: receive.Incoming, ids: list[str], sees: str | None) -> list[Upload]:
+def link(incoming: receive.Upload, ids: list[str], sees: str | None) -> list[ResumableUpload]:
     """Links the content of uploads to the files of a request.
 
     The uploads still exist until the request has become a job.

@@ -30,7 +30,7 @@ def admitting(upload: streaming.UploadRequest) -> Iterator[authentication.Caller
 
 
 def source(
-    incoming: receive.Incoming, form: dict[str, list[str]], owner: str | None
+    incoming: receive.Upload, form: dict[str, list[str]], owner: str | None
 ) -> DocumentSource | None:
     """Returns the source that a form names, or None if the document consists of uploaded files."""
     found = (one.document_source(incoming, form, owner) for one in web_extensions.installed())
@@ -39,7 +39,7 @@ def source(
 
 def submit(
     caller: authentication.Caller,
-    incoming: receive.Incoming,
+    incoming: receive.Upload,
     chosen: options.JobOptions,
     *,
     idempotency_key: str | None = None,

@@ -19,7 +19,7 @@ from werkzeug.http import http_date
 
 from ocr_tasks import errors, settings
 from ocr_tasks.uploads import tus, tus_writer
-from ocr_tasks.uploads.tus import Upload
+from ocr_tasks.uploads.tus import ResumableUpload
 from ocr_tasks.uploads.tus_writer import Checksum
 from web.access import authentication
 from web.http import streaming
@@ -119,7 +119,7 @@ def create() -> Response:
     return response
 
 
-def _first_chunk(upload: Upload) -> Upload:
+def _first_chunk(upload: ResumableUpload) -> ResumableUpload:
     try:
         return _append(upload.id, 0, None)
     except errors.OcrTasksError:
@@ -181,7 +181,7 @@ def delete(path: UploadPath) -> Response:
     return Response(status=204)
 
 
-def _append(upload_id: str, offset: int, length: int | None) -> Upload:
+def _append(upload_id: str, offset: int, length: int | None) -> ResumableUpload:
     sees = authentication.caller().sees
     text = request.headers.get("Upload-Checksum")
     checksum = None if text is None else Checksum.parse(text)
@@ -195,7 +195,7 @@ def _append(upload_id: str, offset: int, length: int | None) -> Upload:
     return tus.read(upload_id, sees)
 
 
-def _describe(response: Response, upload: Upload) -> None:
+def _describe(response: Response, upload: ResumableUpload) -> None:
     response.headers["Upload-Offset"] = str(upload.offset)
     response.headers["Upload-Expires"] = http_date(upload.expires)
 

@@ -132,7 +132,7 @@ def job_options(query: AnalyzeQuery) -> options.JobOptions:
     return options.from_dict(chosen)
 
 
-def receive_document(upload: streaming.UploadRequest) -> receive.Incoming:
+def receive_document(upload: streaming.UploadRequest) -> receive.Upload:
     """Receives the document: the body itself, or the content or URL in its JSON."""
     if upload.mimetype == "application/json":
         return streaming.read_body(upload, receive.documents(), _document)

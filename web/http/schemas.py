@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field, field_validator
 from ocr_tasks import errors
 from ocr_tasks.model import Job, State, WorkspacePages
 from ocr_tasks.storage.layout import ARTIFACTS
-from ocr_tasks.uploads.tus import Upload
+from ocr_tasks.uploads.tus import ResumableUpload
 
 
 def stamp(seconds: float | None) -> datetime | None:
@@ -295,7 +295,7 @@ class UploadBody(BaseModel):
     expires_at: datetime | None = Field(description="Time when an unused upload is deleted.")
 
     @classmethod
-    def of(cls, upload: Upload) -> UploadBody:
+    def of(cls, upload: ResumableUpload) -> UploadBody:
         return cls(
             id=upload.id,
             offset=upload.offset,

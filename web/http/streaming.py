@@ -41,7 +41,7 @@ _slots = threading.BoundedSemaphore(max(1, settings.get().web_threads // 2))
 class UploadRequest(Request):
     """A request whose files are written to the data folder while they are received."""
 
-    incoming: receive.Incoming | None = None
+    incoming: receive.Upload | None = None
     limits: receive.Limits | None = None
 
     #: Whether files are kept in memory, for small limits only.
@@ -76,7 +76,7 @@ def install(app: Flask) -> None:
 
 def read(
     request: UploadRequest, field: str = "file", limits: receive.Limits | None = None
-) -> tuple[receive.Incoming, dict[str, list[str]]]:
+) -> tuple[receive.Upload, dict[str, list[str]]]:
     """Receives a form; returns its files and its other fields.
 
     Files are accepted in `field` only. `limits` defaults to those of documents.
@@ -100,7 +100,7 @@ def read_body(
     request: UploadRequest,
     limits: receive.Limits,
     decode: Callable[[Iterable[bytes]], Iterable[bytes]] | None = None,
-) -> receive.Incoming:
+) -> receive.Upload:
     """Receives the body of a request as a file; `decode` extracts the file from an encoded body."""
     # Base64 is a third larger; JSON escapes can add more.
     body = receive.Limits(limits.bytes * 3 // 2, limits.files) if decode else limits
@@ -178,7 +178,7 @@ def _broken(connection: object) -> errors.OcrTasksError:
     return errors.MalformedRequest("The request body is incomplete")
 
 
-def _begin(request: UploadRequest, limits: receive.Limits | None) -> receive.Incoming:
+def _begin(request: UploadRequest, limits: receive.Limits | None) -> receive.Upload:
     _check_encoding(request)
     request.limits = limits
     request.max_content_length = _max_bytes(request)

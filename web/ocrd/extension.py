@@ -74,7 +74,7 @@ class OcrdExtension(WebExtension):
         return (HealthCheck("processors", _need_processors, advice),)
 
     def document_source(
-        self, incoming: receive.Incoming, form: dict[str, list[str]], owner: str | None
+        self, incoming: receive.Upload, form: dict[str, list[str]], owner: str | None
     ) -> DocumentSource | None:
         from web.ocrd import from_workspace
 

@@ -36,7 +36,7 @@ class WorkspaceSource(DocumentSource):
 
 
 def copy_images(
-    incoming: receive.Incoming, form: dict[str, list[str]], owner: str | None
+    incoming: receive.Upload, form: dict[str, list[str]], owner: str | None
 ) -> WorkspaceSource | None:
     """Copies the images of the workspace that a form selects; removes its fields from the form.
 

@@ -11,7 +11,7 @@ import redis
 
 from ocr_tasks import errors, settings
 from ocr_tasks.jobs import leases, lifecycle, queues, retention
-from ocr_tasks.jobs.celery_app import LANES, app
+from ocr_tasks.jobs.celery_app import QUEUES, app
 from ocr_tasks.jobs.result_backend import NotWritten
 from ocr_tasks.model import State
 from ocr_tasks.redis import connection, keys
@@ -28,7 +28,7 @@ def run_out(job_id: str) -> None:
 
 
 def messages(lane: str) -> int:
-    return int(connection.client().llen(LANES[lane]))
+    return int(connection.client().llen(QUEUES[lane]))
 
 
 def taken_over(job_id: str) -> None:
@@ -202,7 +202,7 @@ def test_a_message_that_was_never_sent_is_sent(monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_lost_message_is_detected_behind_other_messages(service: redis.Redis) -> None:
     lost = submit()
-    service.delete(LANES["normal"])
+    service.delete(QUEUES["normal"])
     waiting = [submit() for _ in range(3)]
     long_ago(lost, 60)
     for job_id in waiting:

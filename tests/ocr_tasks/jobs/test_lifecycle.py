@@ -16,7 +16,7 @@ from celery.worker.state import revoked
 
 from ocr_tasks import errors, options, settings
 from ocr_tasks.jobs import leases, lifecycle, retention, worker_registry
-from ocr_tasks.jobs.celery_app import LANES, app
+from ocr_tasks.jobs.celery_app import QUEUES, app
 from ocr_tasks.jobs.result_backend import NotWritten
 from ocr_tasks.model import Artifact, JobInput, Outcome, Progress, Stage, State, WorkerInfo
 from ocr_tasks.redis import connection, keys
@@ -68,7 +68,7 @@ def test_a_submitted_job_waits_in_the_queue_with_its_message(service: redis.Redi
     assert (job.state, job.stage, job.queue_position) == (State.QUEUED, Stage.QUEUED, 1)
     assert job.input == INPUT
     assert job.options["languages"] == ["deu"]
-    message = json.loads(service.lindex(LANES["normal"], 0))
+    message = json.loads(service.lindex(QUEUES["normal"], 0))
     assert message["headers"]["id"] == job_id
     assert message["headers"]["task"] == "ocr_tasks.tasks.ocr_document"
 

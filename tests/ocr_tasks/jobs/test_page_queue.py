@@ -14,7 +14,7 @@ import redis
 
 from ocr_tasks import settings
 from ocr_tasks.jobs import celery_app, page_queue, queues
-from ocr_tasks.jobs.celery_app import LANES, LAST_QUEUE_EVERY, QueueOrder
+from ocr_tasks.jobs.celery_app import LAST_QUEUE_EVERY, QUEUES, QueueOrder
 from ocr_tasks.plugin import helper
 from ocr_tasks.plugin.batch import Files
 from ocr_tasks.plugin.parallel import Help, Work
@@ -135,37 +135,37 @@ def test_all_keys_of_a_batch_expire_automatically(queue: redis.Redis) -> None:
 
 def test_no_queue_starves() -> None:
     order = QueueOrder()
-    order.update(reversed(LANES.values()))
+    order.update(reversed(QUEUES.values()))
     firsts = []
     for _ in range(2 * LAST_QUEUE_EVERY):
-        firsts.append(order.consume(len(LANES))[0])
+        firsts.append(order.consume(len(QUEUES))[0])
         order.rotate(firsts[-1])
 
-    assert firsts.count(LANES["interactive"]) == 2 * (LAST_QUEUE_EVERY - 1)
-    assert firsts.count(LANES["bulk"]) == 2
+    assert firsts.count(QUEUES["interactive"]) == 2 * (LAST_QUEUE_EVERY - 1)
+    assert firsts.count(QUEUES["bulk"]) == 2
 
 
 def test_queues_of_others_are_polled_too() -> None:
     order = QueueOrder()
-    order.update({"reply", *LANES.values()})
+    order.update({"reply", *QUEUES.values()})
 
-    assert order.consume(5) == ["reply", *LANES.values()]
+    assert order.consume(5) == ["reply", *QUEUES.values()]
 
 
 def test_documents_and_pages_of_workspaces_alternate(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(celery_app, "EXTENSION_QUEUES", ["ocrd-made-up"])
     order = QueueOrder()
-    order.update({"ocrd-made-up", *LANES.values()})
-    assert order.consume(1) == [LANES["interactive"]]
+    order.update({"ocrd-made-up", *QUEUES.values()})
+    assert order.consume(1) == [QUEUES["interactive"]]
 
     # While both have messages, and no other queue has.
-    both = {LANES["normal"], "ocrd-made-up"}
+    both = {QUEUES["normal"], "ocrd-made-up"}
     taken = []
     for _ in range(2 * LAST_QUEUE_EVERY):
         taken.append(next(lane for lane in order.consume(5) if lane in both))
         order.rotate(taken[-1])
     assert min(taken.count(lane) for lane in both) >= LAST_QUEUE_EVERY - 1
-    assert order.consume(5)[-2:] == [LANES["pages"], LANES["bulk"]]
+    assert order.consume(5)[-2:] == [QUEUES["pages"], QUEUES["bulk"]]
 
 
 def test_processors_of_a_worker_alternate() -> None:
@@ -180,10 +180,12 @@ def test_processors_of_a_worker_alternate() -> None:
 
 def test_small_documents_precede_pages_of_large_ones() -> None:
     order = QueueOrder()
-    order.update(LANES.values())
+    order.update(QUEUES.values())
 
     names = order.consume(4)
-    assert names.index(LANES["normal"]) < names.index(LANES["pages"]) < names.index(LANES["bulk"])
+    assert (
+        names.index(QUEUES["normal"]) < names.index(QUEUES["pages"]) < names.index(QUEUES["bulk"])
+    )
 
 
 # Shared work
@@ -356,9 +358,9 @@ def test_a_document_yields_to_one_that_no_worker_takes(
     assert not turn.is_over(0)
     assert not turn.is_over(0), "nobody waits"
 
-    queue.lpush(LANES["normal"], "a message")
+    queue.lpush(QUEUES["normal"], "a message")
     assert not turn.is_over(0), "it has not waited yet"
-    queue.lpush(LANES["normal"], "a later one")
+    queue.lpush(QUEUES["normal"], "a later one")
     assert turn.is_over(0)
     assert not any(other.is_over(0) for _ in range(3)), "one at a time"
 
@@ -384,7 +386,7 @@ def test_a_document_yields_to_messages_of_at_least_its_priority(
     monkeypatch.setenv("OCR_TURN_SECONDS", "0")
     settings.get.cache_clear()
     monkeypatch.setattr(queues, "EXTENSION_QUEUES", ["ocrd-dummy"])
-    queue.lpush(LANES.get(waiting, waiting), "a message")
+    queue.lpush(QUEUES.get(waiting, waiting), "a message")
     turn = queues.Turn(mine)
 
     assert any(turn.is_over(0) for _ in range(3)) is over
@@ -395,7 +397,7 @@ def test_a_turn_lasts_longer_if_the_next_run_needs_time_to_resume(
 ) -> None:
     monkeypatch.setenv("OCR_TURN_SECONDS", "0")
     settings.get.cache_clear()
-    queue.lpush(LANES["normal"], "a message")
+    queue.lpush(QUEUES["normal"], "a message")
     turn = queues.Turn("normal")
 
     assert not any(turn.is_over(back=60) for _ in range(3))
@@ -417,7 +419,7 @@ def test_a_turn_lasts_its_seconds_if_the_next_run_needs_no_time_to_resume(
 ) -> None:
     monkeypatch.setenv("OCR_TURN_SECONDS", "3600")
     settings.get.cache_clear()
-    queue.lpush(LANES["normal"], "a message")
+    queue.lpush(QUEUES["normal"], "a message")
     turn = queues.Turn("normal")
 
     assert not any(turn.is_over(back=0) for _ in range(3))

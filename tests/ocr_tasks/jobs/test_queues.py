@@ -12,7 +12,7 @@ from kombu.exceptions import OperationalError
 
 from ocr_tasks import settings
 from ocr_tasks.jobs import queues
-from ocr_tasks.jobs.celery_app import LANES, app
+from ocr_tasks.jobs.celery_app import QUEUES, app
 from ocr_tasks.redis import keys
 from ocr_tasks.storage import store
 
@@ -41,7 +41,7 @@ def test_the_message_of_a_job_is_appended_to_its_queue(lane: str, queue: redis.R
     queues.publish(JOB, INPUT, OPTIONS, lane)
     queues.publish(OTHER, INPUT, OPTIONS, lane)
 
-    first, second = waiting(queue, LANES[lane])
+    first, second = waiting(queue, QUEUES[lane])
     assert (first["headers"]["id"], second["headers"]["id"]) == (JOB, OTHER)
     assert first["headers"]["task"] == "ocr_tasks.tasks.ocr_document"
     assert arguments(first) == [JOB, OPTIONS]
@@ -53,9 +53,9 @@ def test_an_empty_queue_has_no_messages() -> None:
     assert not queues.has_waiting()
 
 
-@pytest.mark.parametrize("lane", LANES)
+@pytest.mark.parametrize("lane", QUEUES)
 def test_a_message_in_any_queue_is_found(lane: str, queue: redis.Redis) -> None:
-    queue.lpush(LANES[lane], "a message")
+    queue.lpush(QUEUES[lane], "a message")
 
     assert queues.has_waiting()
 
@@ -75,7 +75,7 @@ def test_flower_shows_a_document_in_one_line(
 ) -> None:
     queues.publish(JOB, {"name": name, "pages": pages}, OPTIONS, "bulk")
 
-    (message,) = waiting(queue, LANES["bulk"])
+    (message,) = waiting(queue, QUEUES["bulk"])
     assert message["headers"]["argsrepr"].startswith(shown)
     assert message["headers"]["kwargsrepr"] == "skip, bulk"
 
@@ -90,11 +90,11 @@ def test_as_many_helpers_are_called_as_can_join(
     settings.get.cache_clear()
 
     queues.call_helpers(JOB, "pages", "run:1", 2)
-    assert len(waiting(queue, LANES["pages"])) == 2
+    assert len(waiting(queue, QUEUES["pages"])) == 2
     queues.call_helpers(JOB, "bulk", "run:1", 50)
-    assert len(waiting(queue, LANES["bulk"])) == 3
+    assert len(waiting(queue, QUEUES["bulk"])) == 3
 
-    message = waiting(queue, LANES["pages"])[0]
+    message = waiting(queue, QUEUES["pages"])[0]
     assert message["headers"]["task"] == "ocr_tasks.tasks.read_pages"
     assert arguments(message) == [JOB, "pages", "run:1"]
     assert message["headers"]["argsrepr"] == f"helps {JOB}"
@@ -115,13 +115,13 @@ def test_helper_messages_of_hosts_with_their_own_folders_expire(
     queues.call_helpers(JOB, lane, "run:1", 1)
 
     assert lane == "pages"
-    assert 0 < queue.ttl(LANES["pages"]) <= 24 * 3600
+    assert 0 < queue.ttl(QUEUES["pages"]) <= 24 * 3600
 
 
 def test_helper_messages_in_a_shared_folder_do_not_expire(queue: redis.Redis) -> None:
     queues.call_helpers(JOB, "pages", "run:1", 1)
 
-    assert queue.ttl(LANES["pages"]) == -1
+    assert queue.ttl(QUEUES["pages"]) == -1
 
 
 def test_a_failed_call_for_helpers_is_ignored(
@@ -150,7 +150,7 @@ def test_one_document_yields_per_interval(
     queue: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(queues, "_YIELD_INTERVAL", 3600)
-    queue.lpush(LANES["normal"], "a message")
+    queue.lpush(QUEUES["normal"], "a message")
     turn = queues.Turn("normal")
     assert [turn.is_over(0), turn.is_over(0)] == [False, True]
 
@@ -164,9 +164,9 @@ def test_one_document_yields_per_interval(
 def test_a_message_that_another_worker_takes_ends_no_turn(queue: redis.Redis) -> None:
     turn = queues.Turn("normal")
     for number in range(3):
-        queue.lpush(LANES["normal"], f"message {number}")
+        queue.lpush(QUEUES["normal"], f"message {number}")
         assert not turn.is_over(0)
-        queue.rpop(LANES["normal"])
+        queue.rpop(QUEUES["normal"])
 
 
 def test_every_turn_ends_when_the_worker_is_stopped() -> None:
@@ -185,7 +185,7 @@ def test_every_turn_ends_when_the_worker_is_stopped() -> None:
 def test_a_document_does_not_yield_while_redis_is_unavailable(
     queue: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    queue.lpush(LANES["normal"], "a message")
+    queue.lpush(QUEUES["normal"], "a message")
     turn = queues.Turn("normal")
 
     def away(self: queues.Turn) -> None:

@@ -19,7 +19,7 @@ from celery.worker.state import revoked
 
 from ocr_tasks import errors, settings
 from ocr_tasks.jobs import leases, lifecycle
-from ocr_tasks.jobs.celery_app import LANES, app
+from ocr_tasks.jobs.celery_app import QUEUES, app
 from ocr_tasks.jobs.result_backend import NotWritten
 from ocr_tasks.model import PageFailure, Progress, State
 from ocr_tasks.redis import connection, keys
@@ -218,7 +218,7 @@ def test_a_retry_is_counted_and_waits_again(service: redis.Redis) -> None:
 
     assert stats(service)["retries"] == "1"
     assert not (layout.job(job_id).path / "end.json").exists()
-    assert service.llen(LANES["bulk"]) == 2
+    assert service.llen(QUEUES["bulk"]) == 2
     assert service.zscore(keys.AWAITED, job_id)
     assert service.hget(keys.task(job_id), "lane") == "bulk"
     assert [service.zscore(key, job_id) for key in ENDED] == [None] * 3
