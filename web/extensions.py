@@ -2,8 +2,7 @@
 
 The core calls the hooks of `WebExtension` and does not depend on any extension. An extension is a
 package in `web` whose module `extension` contains an instance of `WebExtension` named `extension`.
-To remove one, delete its packages and its entry in `NAMES`. `ocr_tasks.extensions` does the same
-for the other parts.
+`ocr_tasks.extensions` has the parts that are not HTTP, and says how to remove an extension.
 """
 
 from __future__ import annotations
@@ -49,7 +48,10 @@ class Starting(Exception):
 
 
 class DocumentSource:
-    """The source of a document that is not uploaded with the request that creates its job."""
+    """The source of a document that is not uploaded with the request that creates its job.
+
+    Subclasses are dataclasses: their text is part of what identifies a repeated request.
+    """
 
     def check(self, options: JobOptions) -> None:
         """Raises `errors.InvalidOptions` if the source does not support these options."""
@@ -77,6 +79,9 @@ class WebExtension:
 
     #: OpenAPI descriptions of additional form fields of POST /v1/jobs.
     form_fields: ClassVar[Mapping[str, dict[str, Any]]] = {}
+
+    #: Links on the web page: the name of the text (`web.site.texts`), by path.
+    links: ClassVar[Mapping[str, str]] = {}
 
     def blueprints(self) -> Sequence[APIBlueprint]:
         """Returns the blueprints of the extension."""

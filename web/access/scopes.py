@@ -57,7 +57,6 @@ SCOPES: Mapping[str, Scopes] = {
     "site.installed_languages": ANY,
     # Pages and API descriptions without user data.
     "site.page": PUBLIC,
-    "site.swarm": PUBLIC,
     "site.docs": PUBLIC,
     "site.openapi": PUBLIC,
     "static": PUBLIC,

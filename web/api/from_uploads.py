@@ -5,6 +5,7 @@ from __future__ import annotations
 from ocr_tasks import errors
 from ocr_tasks.uploads import receive, tus
 from ocr_tasks.uploads.tus import ResumableUpload
+from web import extensions
 
 FIELD = "upload"
 
@@ -12,8 +13,10 @@ FIELD = "upload"
 def pop_ids(incoming: receive.Upload, form: dict[str, list[str]]) -> list[str]:
     """Removes the `upload` fields from a form; returns the ids of the uploads."""
     ids = [text.rpartition("/")[2] for text in form.pop(FIELD, [])]
-    if ids and (incoming.names or "workspace" in form):
-        raise errors.MalformedRequest(f"Send either files, `{FIELD}` or `workspace`")
+    others = [name for one in extensions.installed() for name in one.form_fields]
+    if ids and (incoming.names or form.keys() & set(others)):
+        fields = " or ".join(f"`{name}`" for name in (FIELD, *others))
+        raise errors.MalformedRequest(f"Send either files, {fields}")
     if len(set(ids)) < len(ids):
         raise errors.MalformedRequest(f"The same `{FIELD}` was sent twice")
     return ids
@@ -28,7 +31,7 @@ def link(incoming: receive.Upload, ids: list[str], sees: str | None) -> list[Res
     known = {(upload.job, upload.fingerprint) for upload in uploads}
     if len(known) == 1 and uploads[0].job:
         # A repeated request: with the same Idempotency-Key, it gets the existing job.
-        incoming.taken = known.pop()
+        incoming.existing_job = known.pop()
         return []
     for upload in uploads:
         tus.read(upload.id, sees)

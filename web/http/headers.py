@@ -11,14 +11,6 @@ _NOTHING = "default-src 'none'; frame-ancestors 'none'; sandbox"
 #: Swagger UI, which runs its own scripts and contains no document content.
 _API_PAGES = "/docs/api"
 
-#: The web worker that runs Tesseract. It has its own policy: it may only load the program and
-#: language data from this server, and run WebAssembly.
-_OCR_WORKER = "/static/swarm/vendor/worker.min.js"
-_OCR_WORKER_POLICY = (
-    "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; connect-src 'self'; "
-    "frame-ancestors 'none'"
-)
-
 
 def install(app: Flask) -> None:
     """Adds security headers to every response of an application."""
@@ -28,8 +20,6 @@ def install(app: Flask) -> None:
 def _complete(response: Response) -> Response:
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
     response.headers.setdefault("Referrer-Policy", "no-referrer")
-    if request.path == _OCR_WORKER:
-        response.headers["Content-Security-Policy"] = _OCR_WORKER_POLICY
-    elif not request.path.startswith(_API_PAGES):
+    if not request.path.startswith(_API_PAGES):
         response.headers.setdefault("Content-Security-Policy", _NOTHING)
     return response

@@ -13,6 +13,7 @@ from markupsafe import Markup, escape
 from ocr_tasks import errors, settings
 from ocr_tasks.jobs import worker_registry
 from ocr_tasks.options import JobOptions
+from web import extensions
 from web.http import problems
 from web.http.responses import json_response
 from web.http.schemas import LanguageBody, LanguageListBody
@@ -24,12 +25,12 @@ blueprint = APIBlueprint(
 
 _CODE = re.compile("`([^`]+)`")
 
-_CSP = (
+CSP = (
     "default-src 'self'; img-src 'self' data: blob:; style-src 'self'; script-src 'self'; "
     "connect-src 'self'; object-src 'none'; base-uri 'none'; frame-ancestors 'none'"
 )
 
-_STATIC = Path(__file__).parent / "static"
+STATIC = Path(__file__).parent / "static"
 
 _IMPORT = re.compile(r'^import .*"\./(\w+\.js)";$', re.M)
 
@@ -37,7 +38,7 @@ _IMPORT = re.compile(r'^import .*"\./(\w+\.js)";$', re.M)
 def _modules(name: str, found: frozenset[str] = frozenset()) -> frozenset[str]:
     """Returns a script and all its direct and indirect imports."""
     found |= {name}
-    for imported in _IMPORT.findall((_STATIC / name).read_text()):
+    for imported in _IMPORT.findall((STATIC / name).read_text()):
         if imported not in found:
             found |= _modules(imported, found)
     return found
@@ -45,12 +46,6 @@ def _modules(name: str, found: frozenset[str] = frozenset()) -> frozenset[str]:
 
 #: Preloaded by the page. Otherwise browsers would discover them one after another.
 _MODULES = sorted(_modules("app.js"))
-
-#: Tesseract for browsers, installed by scripts/swarm-assets.
-_VENDOR = _STATIC / "swarm" / "vendor"
-
-#: Web workers run WebAssembly. Some browsers apply the page's policy to them, others the worker's.
-_SWARM_CSP = _CSP.replace("script-src 'self'", "script-src 'self' 'wasm-unsafe-eval'")
 
 
 @blueprint.app_template_filter("code")
@@ -62,17 +57,8 @@ def _code(text: str) -> Markup:
 @blueprint.get("/", doc_ui=False)
 def page() -> Response:
     """Show the web page."""
-    return _html("index.html", resumable_from=settings.get().resumable_bytes)
-
-
-@blueprint.get("/swarm", doc_ui=False)
-def swarm() -> Response:
-    """Show the page that lets a browser join the swarm."""
-    codes = sorted(path.name.partition(".")[0] for path in _VENDOR.glob("*.traineddata.gz"))
-    names = sorted(languages.name(code) for code in codes)
-    response = _html("swarm.html", languages=codes, names=names)
-    response.headers["Content-Security-Policy"] = _SWARM_CSP
-    return response
+    links = {path: name for one in extensions.installed() for path, name in one.links.items()}
+    return html("index.html", resumable_from=settings.get().resumable_bytes, links=links)
 
 
 @blueprint.get("/docs", doc_ui=False)
@@ -80,7 +66,7 @@ def docs() -> Response:
     """Show the API reference: endpoints, options, errors."""
     spec: dict[str, Any] = current_app.api_doc  # type: ignore[attr-defined]  # flask-openapi3's
     rows = [(code, cls, problems.STATUS.get(cls)) for code, cls in errors.by_code().items()]
-    return _html("docs.html", spec=spec, errors=rows, options=JobOptions.model_json_schema())
+    return html("docs.html", spec=spec, errors=rows, options=JobOptions.model_json_schema())
 
 
 @blueprint.get("/openapi.json", doc_ui=False)
@@ -112,14 +98,15 @@ def installed_languages() -> Response:
     return json_response(body.model_dump(), cache="no-cache")
 
 
-def _html(template: str, **values: Any) -> Response:
+def html(template: str, **values: Any) -> Response:
+    """Returns a page in the browser's language. Its template gets `values` and the texts."""
     language = texts.language()
     said = texts.table(language)
     content = render_template(
         template, t=said, language=language, spoken=texts.LANGUAGES, modules=_MODULES, **values
     )
     response = Response(content, content_type="text/html; charset=utf-8")
-    response.headers["Content-Security-Policy"] = _CSP
+    response.headers["Content-Security-Policy"] = CSP
     response.headers["Cache-Control"] = "no-cache"
     response.vary.update(("Accept-Language", "Cookie"))
     return response

@@ -15,22 +15,24 @@ _DEVICE_ROUTES = ("summary", "devices_seen", "lease", "image", "renew", "release
 
 
 class SwarmExtension(WebExtension):
-    """The endpoints /v1/swarm and /page (docr/smd)."""
+    """The endpoints /v1/swarm and /page (docr/smd), and the page /swarm."""
 
     scopes: ClassVar[Mapping[str, frozenset[Scope]]] = {
         "docr.check_out": _SWARM,
         # The lease id authorizes the upload: docr/smd's clients send no token with a transcript.
         "docr.check_in": frozenset(),
+        "swarm_page.show": frozenset(),
         "swarm.forget_device": frozenset({Scope.ADMIN}),
         **{f"swarm.{route}": _SWARM for route in _DEVICE_ROUTES},
     }
     unsafe_gets = frozenset({"docr.check_out"})
     token_headers: ClassVar[Mapping[str, str]] = {"docr": "X-Auth-Key"}
+    links: ClassVar[Mapping[str, str]] = {"/swarm": "nav.swarm"}
 
     def blueprints(self) -> Sequence[APIBlueprint]:
-        from web.swarm import api, docr
+        from web.swarm import api, docr, page
 
-        return (api.blueprint, docr.blueprint)
+        return (api.blueprint, docr.blueprint, page.blueprint)
 
 
 extension = SwarmExtension()

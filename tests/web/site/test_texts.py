@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 from pathlib import Path
@@ -10,11 +11,22 @@ import pytest
 
 from ocr_tasks import errors
 from tests.web.conftest import Configure
+from web import extensions
 from web.site import texts
 
 WEB = Path(texts.__file__).parent
+EXTENSIONS = [
+    Path(module.__file__).parent
+    for module in (importlib.import_module(f"web.{name}") for name in extensions.NAMES)
+    if module.__file__
+]
 #: /docs describes the API, in the language of its responses.
-TEMPLATES = [path for path in (WEB / "templates").glob("*.html") if path.name != "docs.html"]
+TEMPLATES = [
+    path
+    for folder in (WEB, *EXTENSIONS)
+    for path in (folder / "templates").glob("*.html")
+    if path.name != "docs.html"
+]
 SCRIPTS = [
     path for path in (WEB / "static").rglob("*.js") if "vendor" not in path.relative_to(WEB).parts
 ]
@@ -78,6 +90,8 @@ def used() -> tuple[set[str], set[str]]:
     """Returns the keys in use, and the prefixes of keys that scripts compose."""
     keys: set[str] = set()
     beginnings: set[str] = set()
+    for extension in extensions.installed():
+        keys |= set(extension.links.values())
     for path in TEMPLATES:
         keys |= set(re.findall(r"t\[['\"]([\w.]+)['\"]\]", path.read_text()))
     for path in SCRIPTS:
@@ -119,7 +133,8 @@ def test_the_page_uses_the_chosen_language_or_that_of_the_browser(
     client = configure()
     if cookie:
         client.set_cookie(texts.COOKIE, cookie)
-    for path in ("/", "/swarm"):
+    links = [path for extension in extensions.installed() for path in extension.links]
+    for path in ("/", *links):
         answer = client.get(path, headers={"Accept-Language": accept} if accept else {})
 
         assert f'<html lang="{language}">' in answer.text
