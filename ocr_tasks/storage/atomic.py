@@ -37,13 +37,13 @@ def create(path: Path, content: bytes, mode: int = 0o666) -> None:
     """Creates a file and its folders; one that exists, or that another process creates, stays."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = _hidden(path)
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
-        file.write(content)
     try:
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+            file.write(content)
         with suppress(FileExistsError):
             os.link(part, path)
     finally:
-        part.unlink()
+        part.unlink(missing_ok=True)
 
 
 def fsync(path: Path) -> None:

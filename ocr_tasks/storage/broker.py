@@ -37,11 +37,11 @@ _ORDER_SECONDS = 60.0
 _NAME = re.compile(r"jobs/[0-9a-f]{2}/(?P<job>[0-9a-f-]{36})/(?:[\w-]+/)*(?:[\w-][\w.-]*)?")
 
 
-class Porter(threading.Thread):
+class Broker(threading.Thread):
     """The thread of the main process that executes the orders of children."""
 
     def __init__(self, objects: Objects) -> None:
-        super().__init__(name="porter", daemon=True)
+        super().__init__(name="broker", daemon=True)
         self._objects = objects
         self._ours, self.children_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._slots = threading.Semaphore(_CONCURRENCY)

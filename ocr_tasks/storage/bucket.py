@@ -50,13 +50,13 @@ class StoredObject:
     def changed(self) -> datetime:
         return self.info.changed
 
-    def pieces(self, start: int, stop: int) -> Iterator[bytes]:
+    def chunks(self, start: int, stop: int) -> Iterator[bytes]:
         """Yields the bytes from `start` to `stop` (exclusive) in chunks.
 
         If the whole file is read, its last chunk is only sent after the checksum was verified.
         A corrupt file is therefore truncated, which every client notices.
         """
-        rows = self.objects.pieces(self.info, start, stop)
+        rows = self.objects.chunks(self.info, start, stop)
         if not self.sha256 or stop - start != self.size:
             yield from rows
             return
@@ -76,7 +76,7 @@ class StoredObject:
 @lru_cache(maxsize=1024)
 def _digest(objects: Objects, info: ObjectInfo) -> str:
     digest = hashlib.sha256()
-    for chunk in objects.pieces(info, 0, info.size):
+    for chunk in objects.chunks(info, 0, info.size):
         digest.update(chunk)
     return digest.hexdigest()
 
@@ -188,8 +188,8 @@ class BucketStore:
         times = [row.changed for row in self.objects.below(key(job_id))]
         return (datetime.now(UTC) - max(times)).total_seconds() if times else 0.0
 
-    def check_room(self, incoming: int = 0) -> None:
-        layout.check_room(incoming)
+    def check_space(self, incoming: int = 0) -> None:
+        layout.check_space(incoming)
         if time.monotonic() > self._next_probe:
             self._probe()
 

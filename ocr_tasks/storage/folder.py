@@ -82,8 +82,8 @@ class FolderStore:
     def age(self, job_id: str) -> float:
         return layout.age(layout.job(job_id).path)
 
-    def check_room(self, incoming: int = 0) -> None:
-        layout.check_room(incoming)
+    def check_space(self, incoming: int = 0) -> None:
+        layout.check_space(incoming)
 
     def check_writable(self) -> None:
         layout.check_writable()

@@ -229,7 +229,7 @@ def delete(job_id: str) -> None:
     delete_tree(path)
 
 
-def check_room(incoming: int = 0) -> None:
+def check_space(incoming: int = 0) -> None:
     """Raises StorageFull if `incoming` bytes would not leave the reserve free."""
     config = settings.get()
     with storage_errors():
@@ -241,7 +241,7 @@ def check_room(incoming: int = 0) -> None:
 
 def check_writable() -> None:
     """Raises StorageFull or StorageUnavailable if files cannot be created in the data folder."""
-    check_room()
+    check_space()
     probe = settings.get().data_dir / f".probe-{uuid.uuid4().hex}"
     with storage_errors():
         probe.write_bytes(b"")

@@ -94,7 +94,7 @@ class Objects:
         except FileNotFoundError:
             return None
 
-    def pieces(self, info: ObjectInfo, start: int, stop: int) -> Iterator[bytes]:
+    def chunks(self, info: ObjectInfo, start: int, stop: int) -> Iterator[bytes]:
         """Yields the bytes of an object from `start` to `stop` (exclusive) in chunks.
 
         Resumes after a lost connection, which happens if the reader is slow.
@@ -123,7 +123,7 @@ class Objects:
 
     def get(self, info: ObjectInfo, file: BinaryIO) -> None:
         """Downloads an object into a file."""
-        for chunk in self.pieces(info, 0, info.size):
+        for chunk in self.chunks(info, 0, info.size):
             file.write(chunk)
 
     def read(self, name: str) -> bytes | None:

@@ -26,7 +26,7 @@ from ocr_tasks.storage.folder import FolderStore
 if TYPE_CHECKING:
     import socket
 
-    from ocr_tasks.storage.broker import Porter
+    from ocr_tasks.storage.broker import Broker
 
 
 class AtWork(Protocol):
@@ -51,7 +51,7 @@ class Streamed(Protocol):
     @property
     def changed(self) -> datetime: ...
 
-    def pieces(self, start: int, stop: int) -> Iterator[bytes]:
+    def chunks(self, start: int, stop: int) -> Iterator[bytes]:
         """Yields the bytes from `start` to `stop` (exclusive) in chunks."""
 
 
@@ -103,7 +103,7 @@ class Store(Protocol):
     def age(self, job_id: str) -> float:
         """Returns the seconds since a file of a job was last written, 0 if it has no files."""
 
-    def check_room(self, incoming: int = 0) -> None:
+    def check_space(self, incoming: int = 0) -> None:
         """Raises StorageFull if `incoming` bytes would not leave the reserve free."""
 
     def check_writable(self) -> None:
@@ -141,18 +141,18 @@ def _create() -> Store:
 # Workers, whose children have no network access to a bucket
 
 
-def broker() -> Porter | None:
+def broker() -> Broker | None:
     """Returns the broker that transfers objects for a worker's children, None if not needed."""
     current = get()
     if current.in_folder:
         return None
-    from ocr_tasks.storage.broker import Porter
+    from ocr_tasks.storage.broker import Broker
     from ocr_tasks.storage.bucket import BucketStore
     from ocr_tasks.storage.s3 import Objects
 
     assert isinstance(current, BucketStore)  # noqa: S101  # the only other store
     assert isinstance(current.objects, Objects)  # noqa: S101
-    return Porter(current.objects)
+    return Broker(current.objects)
 
 
 def use_broker(control: socket.socket) -> None:

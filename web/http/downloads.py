@@ -54,7 +54,7 @@ def file_name(job: Job, name: str) -> str:
 def chunks(stored: Path | Streamed) -> Iterator[bytes]:
     """Yields the content of a stored file in chunks."""
     if not isinstance(stored, Path):
-        yield from stored.pieces(0, stored.size)
+        yield from stored.chunks(0, stored.size)
         return
     with stored.open("rb") as content:
         while chunk := content.read(_CHUNK_BYTES):
@@ -95,4 +95,4 @@ def _stream(response: Response, stored: Streamed) -> None:
         start, stop = (
             (content_range.start, content_range.stop) if content_range else (0, stored.size)
         )
-        response.response = stored.pieces(start or 0, stop or 0)
+        response.response = stored.chunks(start or 0, stop or 0)

@@ -71,10 +71,10 @@ def test_uploads_may_not_use_the_reserved_space(monkeypatch: pytest.MonkeyPatch)
     settings.get.cache_clear()
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(9000, 7500, 1500))
 
-    layout.check_room()
-    layout.check_room(500)
+    layout.check_space()
+    layout.check_space(500)
     with pytest.raises(errors.StorageFull) as full:
-        layout.check_room(501)
+        layout.check_space(501)
 
     assert full.value.retry_after == 60
 
@@ -83,9 +83,9 @@ def test_the_file_system_is_asked_for_its_free_space(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("OCR_RESERVE_BYTES", "0")
     settings.get.cache_clear()
 
-    layout.check_room()
+    layout.check_space()
     with pytest.raises(errors.StorageFull):
-        layout.check_room(shutil.disk_usage(settings.get().data_dir).total + 1)
+        layout.check_space(shutil.disk_usage(settings.get().data_dir).total + 1)
 
 
 # Locations of files

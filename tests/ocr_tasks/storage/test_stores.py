@@ -18,7 +18,7 @@ from ocr_tasks.jobs import leases, lifecycle, retention
 from ocr_tasks.model import Artifact, State
 from ocr_tasks.redis import connection, keys
 from ocr_tasks.storage import layout, store
-from ocr_tasks.storage.broker import Porter, RemoteObjects
+from ocr_tasks.storage.broker import Broker, RemoteObjects
 from ocr_tasks.storage.bucket import BucketStore
 from ocr_tasks.storage.s3 import ObjectInfo, Objects
 from tests.bucket import SECRET, Bucket, serving
@@ -63,7 +63,7 @@ def seen(bucket: Bucket) -> list[str]:
 @pytest.fixture
 def child(bucket: Bucket, seen: list[str]) -> Iterator[RemoteObjects]:
     """The bucket as child processes of a worker see it."""
-    porter = Porter(Objects(settings.get()))
+    porter = Broker(Objects(settings.get()))
     porter.begin(seen.append)
     yield RemoteObjects(porter.children_end)
     porter.end()
@@ -181,10 +181,10 @@ def test_a_result_is_sent_in_chunks_and_in_ranges(bucket: Bucket) -> None:
     stored = kept.open_artifact(JOB, "run", made)
 
     assert (stored.size, stored.etag) == (len(content), made.sha256)
-    pieces = list(stored.pieces(0, stored.size))
-    assert b"".join(pieces) == content
-    assert max(map(len, pieces)) < MIB
-    assert b"".join(stored.pieces(MIB - 3, 2 * MIB + 3)) == content[MIB - 3 : 2 * MIB + 3]
+    chunks = list(stored.chunks(0, stored.size))
+    assert b"".join(chunks) == content
+    assert max(map(len, chunks)) < MIB
+    assert b"".join(stored.chunks(MIB - 3, 2 * MIB + 3)) == content[MIB - 3 : 2 * MIB + 3]
 
 
 @pytest.mark.parametrize("checked_first", [32 * MIB, 0])
@@ -198,7 +198,7 @@ def test_a_changed_result_is_not_sent(
     artifact(kept, b"as it was MADE")
 
     with pytest.raises(errors.ResultCorrupt):
-        b"".join(kept.open_artifact(JOB, "run", made).pieces(0, made.bytes))
+        b"".join(kept.open_artifact(JOB, "run", made).chunks(0, made.bytes))
 
     artifact(kept, b"shorter")
     with pytest.raises(errors.ResultCorrupt):
@@ -252,7 +252,7 @@ def test_an_unavailable_server_is_reported(bucket: Bucket) -> None:
     nowhere = f"http://127.0.0.1:{free_port()}"
     away = settings.get().model_copy(update={"s3_endpoint": nowhere})
     with pytest.raises(errors.StorageUnavailable):
-        BucketStore(Objects(away)).check_room()
+        BucketStore(Objects(away)).check_space()
 
 
 def test_a_child_process_may_transfer_only_files_of_jobs(
@@ -370,7 +370,7 @@ def test_a_request_ends_although_another_child_was_forked_meanwhile(
         return find(name)
 
     monkeypatch.setattr(objects, "find", find_at_a_birth)
-    porter = Porter(objects)
+    porter = Broker(objects)
     porter.begin(lambda job_id: None)
     child = RemoteObjects(porter.children_end)
     with ThreadPoolExecutor(1) as pool:

@@ -28,7 +28,7 @@ class InBucket:
 
     size, etag, changed = len(CONTENT), ETAG, CHANGED
 
-    def pieces(self, start: int, stop: int) -> Iterator[bytes]:
+    def chunks(self, start: int, stop: int) -> Iterator[bytes]:
         for place in range(start, stop, 100):
             yield CONTENT[place : min(place + 100, stop)]
 
