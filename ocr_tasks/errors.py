@@ -9,7 +9,7 @@
     └── JobError                the reason why a job failed; stored with the job
         └── PageError           the reason why OCR failed on a page
 
-Errors are converted at the edges only: `tasks` stores a `JobError` with its job,
+Errors are converted at the edges only: `worker.tasks` stores a `JobError` with its job,
 `web.http.problems` returns a problem document, `cli` exits with an exit code.
 """
 
@@ -29,7 +29,8 @@ class OcrTasksError(Exception):
     code: ClassVar[str] = "internal"
     title: ClassVar[str] = "Internal error"
     advice: ClassVar[str] = (
-        "Try again. If the error persists, send the server log to the administrator."
+        "Try again. If the error persists, report it to the administrator, who finds the cause in "
+        "the server log."
     )
     retryable: ClassVar[bool] = False
 

@@ -2,7 +2,8 @@
 
 The core calls the hooks of `Extension` and refers to no extension by name. An extension is a
 package of `ocr_tasks` whose module `extension` contains an instance of `Extension` called
-`extension`. To remove an extension, delete its packages and its name in `NAMES`.
+`extension`. To remove an extension, delete its packages here and in `web`, its name in `NAMES` here
+and in `web.extensions`, and what `.importlinter`, `pyproject.toml` and `scripts/` say of it.
 
 Hooks run in the web server, in workers and in the processes that check uploads. They import modules
 when they are called, because a process should load only the parts that it uses.
@@ -49,6 +50,18 @@ class WorkerRole:
 
 
 @dataclass(frozen=True, slots=True)
+class SeparateWorker:
+    """A worker of the extension's own, which `ocr-tasks up` starts.
+
+    `arguments` are those of its `ocr-tasks worker`, `for_documents` those of the other worker.
+    """
+
+    name: str
+    arguments: tuple[str, ...]
+    for_documents: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class RemotePages:
     """How pages of a job are processed outside the workers.
 
@@ -62,7 +75,10 @@ class RemotePages:
 
 
 class Extension:
-    """The interface of an extension. The default of each attribute and hook adds nothing."""
+    """The interface of an extension. Defaults add nothing.
+
+    An extension with jobs of its own defines `owns`, `queue_of` and `publish`.
+    """
 
     #: Commands of `ocr-tasks`: the help text, and the function that fills the command's parser.
     commands: ClassVar[Mapping[str, tuple[str, str]]] = {}
@@ -128,6 +144,10 @@ class Extension:
 
         `documents` is false in a worker that was not started for documents.
         """
+        return None
+
+    def separate_worker(self) -> SeparateWorker | None:
+        """Returns the worker that the extension needs for itself, or None if it needs none."""
         return None
 
     def announce(self) -> None:

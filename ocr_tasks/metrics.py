@@ -192,7 +192,7 @@ def _pages(snapshot: _Snapshot) -> Iterator[Metric]:
 
 def _workers(snapshot: _Snapshot) -> Iterator[Metric]:
     totals = {kind: [0, 0, 0] for kind in ("documents", "processors")}
-    for worker in worker_registry.live_workers():
+    for worker in worker_registry.running_workers():
         total = totals["documents" if worker.takes_documents else "processors"]
         for place, number in enumerate((1, worker.processes, min(worker.busy, worker.processes))):
             total[place] += number

@@ -29,7 +29,7 @@ from types import FrameType
 
 import psutil
 
-from ocr_tasks import logs, settings
+from ocr_tasks import extensions, logs, settings
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -106,11 +106,10 @@ class Supervisor:
             self._spawn("redis", _redis_command(self._config))
         _wait_for_redis(self._config, lambda: self._alive("redis") and not self._stopping)
         worker = [sys.executable, "-m", "ocr_tasks.cli", "worker"]
-        if self._config.processors_share_worker or not self._config.processors:
-            self._spawn("worker", worker)
-        else:
-            self._spawn("worker", [*worker, "--processors", ""])
-            self._spawn("processors", [*worker, "--processors", ",".join(self._config.processors)])
+        separate = [one for each in extensions.installed() if (one := each.separate_worker())]
+        self._spawn("worker", [*worker, *(word for one in separate for word in one.for_documents)])
+        for one in separate:
+            self._spawn(one.name, [*worker, *one.arguments])
         self._spawn("web", [sys.executable, "-m", "ocr_tasks.cli", "web"])
 
     def _spawn(self, name: str, command: list[str]) -> None:

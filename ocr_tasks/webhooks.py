@@ -191,8 +191,9 @@ def replay(job: Job) -> None:
         raise errors.NoWebhook()
     member = Message(job.id, job.attempt, job.state, 0).member
     with connection.translated_errors(), connection.client().pipeline() as pipe:
+        now = connection.now()
         pipe.hdel(keys.OUTBOX_TRIES, member)
-        pipe.zadd(keys.OUTBOX, {member: time.time()})
+        pipe.zadd(keys.OUTBOX, {member: now})
         pipe.execute()
 
 

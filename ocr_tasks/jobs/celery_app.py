@@ -15,8 +15,8 @@ from redis.connection import parse_url
 from ocr_tasks import extensions, settings
 
 #: The queues of documents by priority, the most urgent first. `pages` has the messages to helpers,
-#: which process pages of a document that another process owns. Documents come before them, because
-#: a document that waits may be small.
+#: which process pages of a document that another process owns. Only bulk documents come after them:
+#: any other document that waits may be small.
 QUEUES = {
     "interactive": "ocr.interactive",
     "normal": "ocr",
@@ -31,6 +31,7 @@ EXTENSION_QUEUES: list[str] = []
 #: starvation.
 LAST_QUEUE_EVERY = 5
 
+#: Names of tasks, not of modules: messages in Redis and other programs contain them.
 OCR_DOCUMENT = "ocr_tasks.tasks.ocr_document"
 READ_PAGES = "ocr_tasks.tasks.read_pages"
 

@@ -1,15 +1,16 @@
-"""The worker's side of the life of a job: claims, leases and fencing tokens.
+"""The worker's side of the life of a job: leases and fencing tokens.
 
-One process claims a queued job and holds it with a lease, which the main process of its worker
-renews. All writes of the process carry the fencing token of its claim. They are rejected once the
-job is queued again or claimed by another process. A job whose lease has expired is queued again by
-the recovery thread of any worker (`worker.recovery`).
+One process acquires a queued job and holds it with a lease, which the maintenance thread of its
+worker renews. All writes of the process carry the fencing token of its run. They are rejected once
+the job is queued again or acquired by another process. A job whose lease has expired is queued
+again by the recovery thread of any worker (`worker.recovery`).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import socket
 import time
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,8 @@ from ocr_tasks.jobs import lifecycle, queues
 from ocr_tasks.model import Outcome, Progress, State
 from ocr_tasks.redis import connection, keys
 from ocr_tasks.storage import layout, store
+
+log = logging.getLogger(__name__)
 
 #: States of jobs that have not ended.
 OPEN = (State.QUEUED, State.RUNNING)
@@ -34,7 +37,7 @@ def holder(worker: int, process: int) -> str:
 def acquire(job_id: str, token: str, holder: str) -> Progress | None:
     """Claims a queued job for OCR_LEASE_SECONDS. From then on only writes with the token succeed.
 
-    Returns the progress to resume from, or None if the job cannot be claimed: it is already
+    Returns the progress to resume from, or None if the job cannot be acquired: it is already
     running, or it has ended or was deleted while its message waited.
     """
     try:
@@ -90,7 +93,7 @@ def release(job_id: str, holder: str = "", lost: bool = False) -> bool:
     another holder.
     """
     ((record, _),) = lifecycle.backend().records([job_id])
-    if "job" not in record:
+    if "job" not in record or _is_orphan(job_id, record):
         return False
     failpoints.hit("before_give_back")
     progress = Progress.from_dict(json.loads(record["progress"]))
@@ -107,6 +110,18 @@ def release(job_id: str, holder: str = "", lost: bool = False) -> bool:
     return result == 1
 
 
+def _is_orphan(job_id: str, record: Mapping[str, str]) -> bool:
+    """Returns whether a job belongs to an extension that was removed. Its lease is then deleted."""
+    if "index" not in record or extensions.owner_of(record):
+        return False
+    log.warning("job %s belongs to an extension that is not installed; ignoring it", job_id)
+    with connection.client().pipeline() as pipe:
+        pipe.zrem(keys.LEASES, job_id)
+        pipe.zrem(keys.AWAITED, job_id)
+        pipe.execute()
+    return True
+
+
 def _lane_of_next_run(record: dict[str, str], lost: bool) -> str:
     if extension := extensions.owner_of(record):
         return extension.queue_of(record)
@@ -120,7 +135,7 @@ def send(job_id: str, record: Mapping[str, str], lane: str) -> None:
     """
     if extension := extensions.owner_of(record):
         extension.publish(job_id, record)
-    else:
+    elif not _is_orphan(job_id, record):
         job = json.loads(record["job"])
         queues.publish(job_id, job["input"], job["options"], lane)
 

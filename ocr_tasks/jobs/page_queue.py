@@ -96,7 +96,7 @@ def complete(batch: str, item: int, reader: str) -> bool:
 
 def release(batch: str, item: int, reader: str) -> bool:
     """Releases an item that this process cannot do. Returns False if it no longer holds it."""
-    return _release(batch, item, reader, "back")
+    return _release(batch, item, reader, "release")
 
 
 def _release(batch: str, item: int, reader: str, how: str) -> bool:

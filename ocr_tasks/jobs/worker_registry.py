@@ -41,7 +41,7 @@ def unregister(name: str) -> None:
     connection.client().delete(keys.WORKER_PREFIX + name)
 
 
-def live_workers() -> list[WorkerInfo]:
+def running_workers() -> list[WorkerInfo]:
     """Returns the live workers, sorted by name."""
     with connection.translated_errors():
         client = connection.client()
@@ -55,7 +55,7 @@ def live_workers() -> list[WorkerInfo]:
 
 def document_workers() -> list[WorkerInfo]:
     """Returns the live workers that process documents."""
-    return [worker for worker in live_workers() if worker.takes_documents]
+    return [worker for worker in running_workers() if worker.takes_documents]
 
 
 def languages() -> list[str]:

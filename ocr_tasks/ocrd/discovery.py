@@ -48,7 +48,7 @@ def describe() -> dict[str, Any]:
     """Returns the total resources of the hosts of running workers with processors."""
     hosts = {
         worker.name.partition(":")[0]: worker.machine
-        for worker in worker_registry.live_workers()
+        for worker in worker_registry.running_workers()
         if worker.processors
     }
     found = list(hosts.values())

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ocr_tasks import errors, extensions
-from ocr_tasks.extensions import Record, WorkerRole
+from ocr_tasks.extensions import Record, SeparateWorker, WorkerRole
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
@@ -83,6 +83,15 @@ class OcrdExtension(extensions.Extension):
 
         role, self._offered = work.role(documents)
         return role
+
+    def separate_worker(self) -> SeparateWorker | None:
+        from ocr_tasks import settings
+
+        config = settings.get()
+        if config.processors_share_worker or not config.processors:
+            return None
+        names = ",".join(config.processors)
+        return SeparateWorker("processors", ("--processors", names), ("--processors", ""))
 
     def announce(self) -> None:
         from ocr_tasks.ocrd import tools

@@ -39,4 +39,6 @@ def _long_enough() -> int:
 
 @lru_cache(maxsize=1)
 def _processes(now: int) -> int:
-    return sum(worker.processes for worker in worker_registry.live_workers() if worker.processors)
+    return sum(
+        worker.processes for worker in worker_registry.running_workers() if worker.processors
+    )

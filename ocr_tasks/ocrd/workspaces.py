@@ -71,7 +71,7 @@ def fetch(
     """Creates a workspace from a METS URL and its files, those of some groups or of all."""
     if not _BASENAME.fullmatch(basename):
         raise errors.WorkspaceInvalid(f"{basename!r:.100} is not a valid name of a METS file")
-    layout.check_room()
+    layout.check_space()
     folder = layout.new_upload()
     config = settings.get()
     fetcher = fetching.Fetcher(config.ocrd_fetch_seconds, config.ocrd_max_bytes)

@@ -39,7 +39,7 @@ _ROTATION_CONFIDENCE = 8.0
 
 
 def run(
-    job_id: str, run_id: str, options: JobOptions, start: Progress, provided: RunContext
+    job_id: str, run_id: str, options: JobOptions, start: Progress, run_context: RunContext
 ) -> Outcome:
     """Processes the document of a job and stores its results in the run's folder.
 
@@ -48,21 +48,21 @@ def run(
     """
     folder = layout.job(job_id)
     config = settings.get()
-    devices = _devices(provided)
+    devices = _devices(run_context)
     job = context.OwnerContext(
         folder=folder,
         preview_pixels=config.preview_pixels,
         run=run_id,
-        reporter=Reporter(provided.report, start, config.progress_interval),
+        reporter=Reporter(run_context.report, start, config.progress_interval),
         keep_bad_pages=options.on_page_error == "keep",
-        threads=_threads(provided, devices),
+        threads=_threads(run_context, devices),
         devices=devices,
-        run_context=provided,
+        run_context=run_context,
     )
     total = start.pages_total
     try:
         with ocrmypdf_errors.as_job_errors(), _new_work_folder(folder, run_id), _job_log(job):
-            results, pdf_warning = _process(job, options, total, provided.page_stored)
+            results, pdf_warning = _process(job, options, total, run_context.page_stored)
     except BaseException:
         layout.delete_tree(folder.run(run_id))
         raise
@@ -84,20 +84,20 @@ def run(
     )
 
 
-def _devices(provided: RunContext) -> context.Devices | None:
-    if provided.remote is None:
+def _devices(run_context: RunContext) -> context.Devices | None:
+    if run_context.remote is None:
         return None
-    slots = threading.Semaphore(provided.threads)
+    slots = threading.Semaphore(run_context.threads)
     return context.Devices(
-        provided.remote.most, provided.remote.first, slots, provided.remote.plugin
+        run_context.remote.most, run_context.remote.first, slots, run_context.remote.plugin
     )
 
 
-def _threads(provided: RunContext, devices: context.Devices | None) -> int:
+def _threads(run_context: RunContext, devices: context.Devices | None) -> int:
     """Returns the number of threads. Each page that is with a device needs one that waits."""
     if devices is None:
-        return provided.threads
-    return devices.out if devices.first else provided.threads + devices.out
+        return run_context.threads
+    return devices.out if devices.first else run_context.threads + devices.out
 
 
 def _process(
@@ -176,12 +176,11 @@ def _make_pdf(job: context.OwnerContext, options: JobOptions, total: int) -> lis
 
 
 def _check_failures(job: context.OwnerContext) -> None:
-    """Raises errors.AllPagesFailed if pages failed and no page has text."""
-    if job.failures and not job.read:
+    """Raises errors.AllPagesFailed if pages failed and none succeeded."""
+    if job.failures and not job.succeeded:
         first = job.failures[min(job.failures)]
         raise errors.AllPagesFailed(
-            f"{len(job.failures)} of {len(job.failures)} pages failed; page {first.page}: "
-            f"{first.message}"
+            f"OCR failed on all {len(job.failures)} pages; page {first.page}: {first.message}"
         )
 
 

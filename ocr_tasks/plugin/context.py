@@ -80,8 +80,8 @@ class OwnerContext(JobContext):
 
     `run` is its id. `page_ready(number)` is called when the words of a page are stored. `threads`
     is the number of pages that are in progress at the same time, including those with devices.
-    `failures` and `read` contain 1-based page numbers; `read` are the pages with text.
-    `ocr_finished` is set when the OCR stage ends.
+    `failures` and `succeeded` contain 1-based page numbers; `succeeded` are the pages on which OCR
+    succeeded or that already had text. `ocr_finished` is set when the OCR stage ends.
     """
 
     run: str
@@ -91,7 +91,7 @@ class OwnerContext(JobContext):
     run_context: RunContext
     page_ready: Callable[[int], None] = lambda number: None
     failures: dict[int, PageFailure] = field(default_factory=dict)
-    read: set[int] = field(default_factory=set)
+    succeeded: set[int] = field(default_factory=set)
     devices: Devices | None = None
     ocr_finished: threading.Event = field(default_factory=threading.Event)
 

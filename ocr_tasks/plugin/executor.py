@@ -103,7 +103,7 @@ class PageExecutor(Executor):
                 raise errors.PageFailed(f"Page {number}: {page.failure.message}", page=number)
             self._job.failures[number] = page.failure
         if page.read:
-            self._job.read.add(number)
+            self._job.succeeded.add(number)
         if page.result.ocr:
             self._job.page_ready(number)
         if page.kept:

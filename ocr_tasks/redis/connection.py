@@ -97,7 +97,7 @@ def check() -> None:
 @cache
 def _script(name: str) -> Any:
     # When Redis is full, it rejects scripts whose first line has no `flags=allow-oom`. All scripts
-    # have it except those that accept a job, so running jobs can still end.
+    # have it except those that accept a job or add pages for devices, so that running jobs can end.
     (text,) = _files(f"{name}.lua")
     first, _, body = text.partition("\n")
     include = _INCLUDE.match(body)

@@ -23,7 +23,7 @@ from ocr_tasks.model import State
 #:   attempt     number of the run: starts at 1, incremented by each retry and each lost worker
 #:   losses      workers lost while running the job since it was submitted or retried
 #:   lane        queue of its message: a key of `celery_app.QUEUES`, or the queue of an extension
-#:   token       fencing token of the run that claimed the job; '' unless the job is running
+#:   token       fencing token of the run that acquired the job; '' unless the job is running
 #:   holder      process that holds the lease (`leases.holder`); '' unless the job is running
 #:   created     time of submission
 #:   callback    events that the webhook receives: `end` or `stages`; '' without a webhook
@@ -70,7 +70,7 @@ SAME_PREFIX = "ocr:same:"
 #: Hash of counters for /metrics; never expires. Extensions may add fields. Those of the core:
 #:   jobs_submitted, jobs_<state>   accepted jobs, and ended jobs by final state
 #:   failed_<code>                  failed jobs by error code
-#:   attempts, retries              claims of queued jobs, and retries by clients
+#:   attempts, retries              runs of queued jobs, and retries by clients
 #:   takeovers, asides              jobs requeued after the loss of a worker, or without a loss
 #:   waited_<bound>, took_<bound>   histograms of the seconds that jobs waited and ran, by bucket
 #:   waited_seconds, seconds_total  sums of these seconds

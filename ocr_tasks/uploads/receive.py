@@ -66,7 +66,7 @@ class Upload:
     digest: hashlib._Hash = field(default_factory=hashlib.sha256)
 
     #: Job id and fingerprint, if an earlier request has already created a job from the files.
-    taken: tuple[str, str] | None = None
+    existing_job: tuple[str, str] | None = None
 
     _open: list[UploadFile] = field(default_factory=list)
 
@@ -97,7 +97,11 @@ class Upload:
     @property
     def fingerprint(self) -> str:
         """A text that identifies the contents of the files and their number."""
-        return self.taken[1] if self.taken else f"{len(self.names)}:{self.digest.hexdigest()}"
+        return (
+            self.existing_job[1]
+            if self.existing_job
+            else f"{len(self.names)}:{self.digest.hexdigest()}"
+        )
 
     def path(self, number: int) -> Path:
         """Returns the path of a file; `number` counts from 1."""
@@ -147,15 +151,16 @@ def start(content_length: int | None, limits: Limits | None = None) -> Upload:
     limit = limits.bytes
     if content_length is not None and content_length > limit + 1024 * 1024:  # 1 MiB for the form
         raise errors.UploadTooLarge(f"The upload is larger than {limit} bytes", limit=limit)
-    store.get().check_room(content_length or 0)
+    store.get().check_space(content_length or 0)
     return Upload(layout.new_upload(), limits)
 
 
 def receive(incoming: Upload, options: JobOptions) -> Received:
     """Checks the files, and moves them as one PDF to the folder of a new job."""
-    if incoming.taken:
+    if incoming.existing_job:
         raise errors.UploadAlreadyUsed(
-            f"The upload is already the job {incoming.taken[0]}", job=incoming.taken[0]
+            f"The upload is already the job {incoming.existing_job[0]}",
+            job=incoming.existing_job[0],
         )
     if not incoming.names:
         raise errors.MissingFile()

@@ -82,7 +82,7 @@ def create(
     sweep()  # in case no worker shares this data folder
     if most_open and sum(row.owner == owner and not row.job for row in _all()) >= most_open:
         raise errors.LimitReached("open_uploads", most_open, 60)
-    layout.check_room(length or 0)
+    layout.check_space(length or 0)
     upload = ResumableUpload(layout.new_id(), owner, length, metadata, name)
     with layout.storage_errors():
         folder = _folder(upload.id)

@@ -123,7 +123,7 @@ def writing(
             raise errors.UploadTooLarge(
                 f"The upload is larger than {upload.most} bytes", limit=upload.most
             )
-        layout.check_room(size or 0)
+        layout.check_space(size or 0)
         yield from _append_to(upload, checksum)
 
 

@@ -146,7 +146,7 @@ class MaintenanceThread(threading.Thread):
                 self._children.add(int.from_bytes(data))
         for pid in self._children - _alive():
             _kill_group(pid)
-            # Asks Redis, because the job may have been claimed after the previous check.
+            # Asks Redis, because the job may have been acquired after the previous check.
             for job_id in leases.held_by(_holder(pid)):
                 # While the worker is being stopped, deaths are not caused by jobs.
                 if leases.release(job_id, _holder(pid), lost=not queues.stopping()):

@@ -74,6 +74,7 @@ def main(documents: bool = True) -> int:
         use_helper_queue_of(layout.folder_id())
     names = _choose_queues(documents)
     if not names:
+        log.error("this worker has nothing to do")
         return 1
     # Not started by Celery's command line, which would load all of Celery's commands.
     worker = app.Worker(

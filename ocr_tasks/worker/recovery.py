@@ -3,8 +3,8 @@
 It runs in the main process of every worker, but only one worker of the service acts at a time. A
 job is stuck if its worker was lost, in which case its lease expires, or if its message was lost
 because the sender or the receiver died, or because Redis lost data. Messages are sent again
-according to the records of jobs. A duplicate message is harmless, because only one worker can claim
-the job.
+according to the records of jobs. A duplicate message is harmless, because only one worker can
+acquire the job.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class RecoveryThread(threading.Thread):
         uptime = connection.uptime()
         self._checked_at = now
         lease = settings.get().lease_seconds
-        # While Redis is unavailable, no leases are renewed. Live workers renew theirs now.
+        # While Redis is unavailable, no leases are renewed. Running workers renew theirs now.
         if gap > 2 * INTERVAL:
             self._grace_until = now + lease
         self._grace_until = max(self._grace_until, now - uptime + lease)
@@ -133,7 +133,7 @@ def publish_lost() -> None:
     for job_id in overdue(_MIN_MESSAGE_AGE):
         log.warning("the message of job %s was lost; sending it again", job_id)
         lane = connection.client().hget(keys.task(job_id), "lane")
-        # Does nothing if the job has been claimed in the meantime.
+        # Does nothing if the job has been acquired in the meantime.
         if connection.client().zadd(keys.AWAITED, {job_id: connection.now()}, xx=True, ch=True):
             ((record, _),) = lifecycle.backend().records([job_id])
             if "job" in record:

@@ -67,7 +67,7 @@ def _delete_if_deleted(job_id: str) -> None:
 
 
 def _run(task: Task, job_id: str, requested: dict[str, Any]) -> dict[str, Any]:
-    store.get().check_room()
+    store.get().check_space()
     run_id = layout.new_id()
     holder = leases.holder(os.getppid(), os.getpid())
     start = leases.acquire(job_id, run_id, holder)
@@ -101,7 +101,7 @@ def _run(task: Task, job_id: str, requested: dict[str, Any]) -> dict[str, Any]:
         leases.release(job_id, holder)
         raise Ignore from None
     except (errors.StorageFull, errors.StorageUnavailable):
-        # No worker claims it again before storage is available (`check_room`).
+        # No worker acquires it again before storage is available (`check_space`).
         leases.release(job_id, holder)
         raise
     failpoints.hit("before_commit")

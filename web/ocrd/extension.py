@@ -84,7 +84,7 @@ class OcrdExtension(WebExtension):
 def _need_processors() -> None:
     config = settings.get()
     wanted = config.processors
-    offered = {name for worker in worker_registry.live_workers() for name in worker.processors}
+    offered = {name for worker in worker_registry.running_workers() for name in worker.processors}
     lost = [name for name in wanted if name not in offered]
     # If document workers do not offer the built-in processor, there may be no worker that does.
     awaited = config.processors_share_worker or not config.only_own_processor

@@ -1,13 +1,12 @@
 #!lua flags=allow-oom
+-- include: lease
 -- Removes and returns the next ready processor jobs, whose messages the caller sends. Workspaces
 -- take turns, and a large one does not delay the others. Jobs whose queue is long enough stay.
 -- KEYS  1 prefix of OCR-D's keys (redis_keys.OCRD)  2 sorted set of sent messages (keys.AWAITED)
 --       3 prefix of job records (keys.TASK_PREFIX)
 -- ARGV  1 queue length that is long enough  2 maximum number of jobs
 -- Returns ids, each followed by its processor
-local ready, taken, lengths = KEYS[1] .. 'ready', {}, {}
-local time = redis.call('TIME')
-local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
+local ready, rows, lengths = KEYS[1] .. 'ready', {}, {}
 
 local function is_long(processor)
   lengths[processor] = lengths[processor] or redis.call('LLEN', processor)
@@ -32,19 +31,19 @@ local function next_of(workspace)
 end
 
 local found = true
-while found and #taken < 2 * tonumber(ARGV[2]) do
+while found and #rows < 2 * tonumber(ARGV[2]) do
   found = false
   for _, workspace in ipairs(redis.call('ZRANGE', ready, 0, -1)) do
     local id, processor = next_of(workspace)
     if id then
       found = true
       lengths[processor] = lengths[processor] + 1
-      redis.call('ZADD', KEYS[2], now, id)
+      redis.call('ZADD', KEYS[2], now(), id)
       redis.call('ZADD', ready, redis.call('INCR', ready .. ':turn'), workspace)
-      table.insert(taken, id)
-      table.insert(taken, processor)
-      if #taken >= 2 * tonumber(ARGV[2]) then break end
+      table.insert(rows, id)
+      table.insert(rows, processor)
+      if #rows >= 2 * tonumber(ARGV[2]) then break end
     end
   end
 end
-return taken
+return rows

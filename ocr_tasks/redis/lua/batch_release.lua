@@ -2,7 +2,7 @@
 -- include: lease
 -- Ends or renews a lease of an item.
 -- KEYS  1 batch  2 waiting items  3 leases  4 done items
--- ARGV  1 item  2 holder  3 `done`, `back` (to the waiting items) or `renew`
+-- ARGV  1 item  2 holder  3 `done`, `release` (to the waiting items) or `renew`
 --       4 duration of the renewed lease in seconds
 -- Returns 1, or 0 if the holder no longer has the item
 if redis.call('HGET', KEYS[1], 'holder:' .. ARGV[1]) ~= ARGV[2] then return 0 end

@@ -481,7 +481,7 @@ def test_languages_are_those_that_every_worker_has() -> None:
     worker_registry.unregister("one")
     worker_registry.unregister("two")
 
-    assert worker_registry.live_workers() == []
+    assert worker_registry.running_workers() == []
     assert worker_registry.languages() == ["deu", "eng"]
 
 

@@ -152,7 +152,7 @@ def test_a_failed_page_is_recorded_and_the_others_are_reported() -> None:
     assert run.finished == [1, 2, 3, 4]
     assert [(number, row.code) for number, row in run.job.failures.items()] == [(3, "page_timeout")]
     assert run.job.failures[3].page == 3
-    assert run.job.read == {1, 2, 4}
+    assert run.job.succeeded == {1, 2, 4}
     assert ready == [2, 4]
 
 

@@ -34,7 +34,7 @@ local function queue_webhook(id, state, progress)
   end
 end
 
--- Defined by extensions: follow(id, from, state) updates other jobs that depend on this one.
+-- Defined by at most one extension: follow(id, from, state) updates jobs that depend on this one.
 local follow
 
 -- Writes a state, and updates the indexes, leases and the outbox accordingly.
@@ -63,7 +63,7 @@ local function enter(id, state, meta, progress)
   end
   queue_webhook(id, state, progress)
   redis.call('PUBLISH', job, meta)
-  if own_index and from ~= state then follow(id, from, state) end
+  if follow and own_index and from ~= state then follow(id, from, state) end
 end
 
 -- Increments counters, given as pairs of a name and a number in ARGV from position `first` on.
