@@ -3,15 +3,15 @@
 #   docker build -t ocr-tasks .
 #   docker build -t ocr-tasks --build-arg TESSERACT_LANGUAGES="eng fra ita" .
 #
-# Stages are built side by side. What changes seldom comes first: after a change of code only the last
-# layers are made again.
+# Stages are built in parallel. Parts that rarely change come first: after a change of the code, only the
+# last layers are built again.
 
 ARG BASE=debian:trixie-slim
 
 # Common to all roles.
 FROM ${BASE} AS base
 ARG TESSERACT_LANGUAGES="eng deu"
-# Makes PDF/A of the few files that OCRmyPDF itself cannot; docs/decisions.md says which.
+# Converts the few files to PDF/A that OCRmyPDF cannot convert on its own (docs/decisions.md).
 ARG WITH_GHOSTSCRIPT=""
 ENV DEBIAN_FRONTEND=noninteractive
 RUN apt-get update -qq \
@@ -73,7 +73,7 @@ RUN --mount=type=cache,target=/var/cache/python \
     uv venv -q /opt/ocrd \
  && uv pip sync -q --compile-bytecode --python /opt/ocrd/bin/python --require-hashes /src/requirements/ocrd.txt
 
-# npm, for what browsers read pages with.
+# npm, for the OCR engine of browsers.
 FROM tools AS node
 COPY requirements/node.txt /src/requirements/
 RUN --mount=type=cache,target=/var/cache/python \
@@ -106,7 +106,7 @@ LABEL org.opencontainers.image.title="OCR Tasks" \
       org.opencontainers.image.licenses="MIT" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
-# The number is fixed: hosts that share a folder must agree on whose its files are.
+# A fixed user id: on hosts that share a folder, its files must have the same owner.
 RUN groupadd --gid 10001 ocr && useradd --uid 10001 --gid ocr --no-create-home --home-dir /nonexistent ocr \
  && mkdir -p /run/secrets \
  && install -d -o ocr -g ocr -m 0700 /data /secrets/all \
@@ -137,10 +137,10 @@ CMD ["web"]
 # A worker that offers OCR-D's processors.
 FROM runtime AS ocrd
 COPY --from=processors /opt/ocrd /opt/ocrd
-# Its tesserocr brings a Tesseract of its own, but no models.
+# Its tesserocr contains its own Tesseract, but no models.
 ENV OCR_OCRD_PATH=/opt/ocrd/bin \
     TESSDATA_PREFIX=/usr/share/tesseract-ocr/5/tessdata
 CMD ["worker"]
 
-# What is built where no target is named.
+# The default target.
 FROM runtime

@@ -1,10 +1,10 @@
 #!/usr/bin/python3 -IS
-"""The health check of a container, whatever its role: exit code 0 says that it does its work.
+"""The health check of all containers. Exit code 0: healthy.
 
-A worker or courier touches a file while it does; the web server answers, and reaches Redis and the
-storage. That there is no worker, or no processor of OCR-D, is no fault of a web server. Another
-address to ask can be given.
-Only the standard library, as this runs every few seconds.
+A worker or webhook sender is healthy while it touches its alive file, a web server if it responds and
+reaches Redis and the storage. Missing workers or OCR-D processors do not make a web server unhealthy.
+The URL can be given as an argument. Imports only the standard library, because it runs every few
+seconds.
 """
 
 import json
@@ -15,7 +15,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-#: Seconds: signs of life come every five.
+#: Maximum age of the alive file in seconds; it is touched every five.
 OLDEST = 30
 
 
@@ -25,7 +25,7 @@ def main() -> int:
         return int(time.time() - alive.stat().st_mtime > OLDEST)
     url = sys.argv[1] if len(sys.argv) > 1 else "http://127.0.0.1:8000/readyz"
     try:
-        with urllib.request.urlopen(url, timeout=4):  # noqa: S310  # who may run it here chose it
+        with urllib.request.urlopen(url, timeout=4):  # noqa: S310  # given by the administrator
             return 0
     except urllib.error.HTTPError as error:
         return int(not set(json.load(error)["missing"]) <= {"workers", "processors"})
