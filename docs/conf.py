@@ -1,8 +1,7 @@
-"""How `make site` makes a static site of the documentation, with Sphinx.
+"""The Sphinx configuration of the documentation website, which `make site` builds.
 
-The pages are plain Markdown with links between files, as a code host shows them; what only the site
-needs, the navigation, is here. The root is the repository, so that a link to a page outside
-`docs/` leads somewhere.
+The pages are plain Markdown with relative links, which also work on a code host. This file adds the
+navigation. The root is the repository, because pages link to files outside `docs/`.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ exclude_patterns = [".*", "*.egg-info", "build", "data", "ocr_tasks", "secrets",
 extensions = ["myst_parser"]
 myst_heading_anchors = 4
 myst_links_external_new_tab = False
-# Parts of configuration files with … in them are no JSON or INI; they are shown as they are.
+# Excerpts of configuration files with … are not valid JSON or INI; they are not highlighted.
 suppress_warnings = ["misc.highlighting_failure"]
 
 html_theme = "furo"
@@ -32,7 +31,7 @@ html_favicon = html_logo = "../web/site/static/icon.svg"
 html_copy_source = False
 html_show_copyright = False
 html_show_sphinx = False
-# A page that was opened as a file may not fetch others, of which summaries would be made.
+# Summaries of search results need other pages, which a page opened as a local file cannot fetch.
 html_show_search_summary = False
 html_theme_options = {
     "light_css_variables": {
@@ -47,11 +46,11 @@ html_theme_options = {
     },
 }
 
-#: The navigation: a heading, and its pages in order, as addresses from the root. A pattern stands
-#: for all pages that are named nowhere, so that a new one is there without a line here.
+#: The navigation: headings, each with its pages in order, as paths from the root. A pattern matches
+#: all pages of the folder that are not listed by name, so new pages are added automatically.
 NAVIGATION = {
     "Start": ["docs/start"],
-    "How to run it": [
+    "Deploy and operate": [
         "docs/how-to/operate",
         "docs/how-to/containers",
         "docs/how-to/systemd",
@@ -64,10 +63,10 @@ NAVIGATION = {
         "docs/how-to/tuning",
         "docs/how-to/monitoring",
     ],
-    "How to use it": ["docs/how-to/*"],
-    "Coming from elsewhere": ["docs/how-to/migrate/*"],
+    "Use": ["docs/how-to/*"],
+    "Migrate": ["docs/how-to/migrate/*"],
     "Reference": ["docs/reference/*"],
-    "Explanation": [
+    "Background": [
         "docs/explanation/architecture",
         "docs/explanation/reliability",
         "docs/explanation/*",
@@ -78,7 +77,7 @@ NAVIGATION = {
 
 
 def _pages(app: Sphinx, entries: list[str]) -> list[str]:
-    """The pages that these entries of the navigation stand for."""
+    """Returns the pages that match these entries of the navigation."""
     named = {entry for others in NAVIGATION.values() for entry in others}
     there = sorted(app.env.found_docs - named)
     found = []
@@ -96,5 +95,5 @@ def _add_navigation(app: Sphinx, page: str, source: list[str]) -> None:
 
 
 def setup(app: Sphinx) -> None:
-    """Sphinx calls this."""
+    """Registers the navigation. Called by Sphinx."""
     app.connect("source-read", _add_navigation)

@@ -1,7 +1,7 @@
 """Checks that texts use the project's terms: `python -m scripts.wording [FILE...]`.
 
-It checks the documentation, docstrings, comments and the texts of the web page. A line that has to
-use such a word, e.g. in a quotation, contains `wording: ok`.
+It checks the documentation, docstrings, comments, configuration files, scripts and the texts of the
+web page. A line that has to use such a word, e.g. in a quotation, contains `wording: ok`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ WORDS = {
     r"stands? in for": "replaces",
     r"how sure": "confidence",
     r"goes? on (where|from|with)": "resumes, continues",
-    r"looked? into": "inspect, check",
+    r"look(?:s|ed|ing)? into": "inspect, check",
     r"steps? aside|stepped aside|makes? place|made place": "yield",
     r"joined by (commas|colons|spaces)": "comma-separated, …",
     r"lies in": "is stored in, is in",
@@ -35,10 +35,20 @@ WORDS = {
     r"caretaker|reconciler|porter|triage": "the component's present name",
     r"beside (?!the point)": "next to, in addition to",
     r"has (?:it|them) (?:read|sent|made|done)": "an active sentence",
+    r"giv(?:es?|en|ing) [^.]{0,20}\bback|gave [^.]{0,20}\bback": "release, return to the queue",
+    r"held back": "buffered, delayed",
+    r"taken in": "accepted",
 }
 _PATTERN = re.compile("|".join(rf"\b(?:{word})\b" for word in WORDS), re.IGNORECASE)
 
 _ALLOWED = "wording: ok"
+
+#: Files of which each line is checked, in addition to scripts without a suffix.
+_SUFFIXES = (
+    *(".conf", ".css", ".env", ".html", ".js", ".lua", ".md", ".service", ".svg"),
+    *(".sysusers", ".target", ".toml", ".yaml", ".yml"),
+)
+_NAMES = (".importlinter", "Dockerfile", "Makefile")
 
 
 def main(names: list[str]) -> int:
@@ -64,10 +74,14 @@ def _texts(path: Path) -> Iterator[tuple[int, str]]:
     """Returns the lines of a file that people read, with their numbers."""
     if path.suffix == ".py":
         yield from _python(path)
-    elif path.suffix in (".md", ".html"):
+    elif path.suffix in _SUFFIXES or path.name in _NAMES or _is_script(path):
         yield from enumerate(path.read_text().splitlines(), start=1)
     elif path.parent.name == "texts" and not path.name.endswith("de.json"):
         yield from ((1, str(text)) for text in json.loads(path.read_text()).values())
+
+
+def _is_script(path: Path) -> bool:
+    return not path.suffix and path.is_file() and path.read_bytes().startswith(b"#!")
 
 
 def _python(path: Path) -> Iterator[tuple[int, str]]:

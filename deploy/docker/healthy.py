@@ -1,10 +1,10 @@
 #!/usr/bin/python3 -IS
 """The health check of all containers. Exit code 0: healthy.
 
-A worker or webhook sender is healthy while it touches its alive file, a web server if it responds and
-reaches Redis and the storage. Missing workers or OCR-D processors do not make a web server unhealthy.
-The URL can be given as an argument. Imports only the standard library, because it runs every few
-seconds.
+A worker or webhook sender is healthy while it touches its alive file, a web server if it responds
+and reaches Redis and the storage. Missing workers or OCR-D processors do not make a web server
+unhealthy. The URL can be given as an argument.
+Imports only the standard library, because it runs every few seconds.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Cases 37 to 44 and threat T13: options. Numbers as in hostile-input.md."""
+"""Cases 37 to 44 and threat T13: options. Numbers as in untrusted-input.md."""
 
 from __future__ import annotations
 

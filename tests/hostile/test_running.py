@@ -1,6 +1,6 @@
 """Documents and parsers that crash, hang or use all resources affect only their own job.
 
-Cases 21 to 30 of docs/explanation/hostile-input.md that are accepted as jobs, and engines that
+Cases 21 to 30 of docs/explanation/untrusted-input.md that are accepted as jobs, and engines that
 misbehave as the title of a document requests (tests/plugins/faults).
 """
 

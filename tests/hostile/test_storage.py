@@ -1,4 +1,4 @@
-"""Cases 98 to 102 and 106: the storage is full, or fails. Numbers as in hostile-input.md."""
+"""Cases 98 to 102 and 106: the storage is full, or fails. Numbers as in untrusted-input.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cases 1 to 23 and 29 to 35: uploads. Numbers as in docs/explanation/hostile-input.md.
+"""Cases 1 to 23 and 29 to 35: uploads. Numbers as in docs/explanation/untrusted-input.md.
 
 A refused request leaves no file and no job. Cases 8 (slow clients) and 36 (repeated requests) are
 in tests/acceptance, `test_faults` and `test_takeover`; accepted documents are in `test_running`.
