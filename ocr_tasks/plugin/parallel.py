@@ -116,7 +116,7 @@ class Work:
             if help_ and not self._help_called and self._is_slow(time.monotonic() - started):
                 self._call_help(help_)
             try:
-                item, result, error = self._results.get(timeout=TICK)
+                item, result, error = self._next_result()
             except queue.Empty:
                 continue
             if error is not None:
@@ -124,6 +124,14 @@ class Work:
             if item in self._unfinished:
                 self._unfinished.discard(item)
                 yield result
+
+    def _next_result(self) -> tuple[int, Any, BaseException | None]:
+        # In CPython 3.11, get() waits without end if the timeout has passed before it waits, e.g.
+        # in a suspended process. This cannot happen after get_nowait() has found no result.
+        try:
+            return self._results.get_nowait()
+        except queue.Empty:
+            return self._results.get(timeout=TICK)
 
     def _is_slow(self, seconds: float) -> bool:
         done = len(self._arguments) - len(self._unfinished)
