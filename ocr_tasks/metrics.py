@@ -198,8 +198,8 @@ def _workers(snapshot: _Snapshot) -> Iterator[Metric]:
             total[place] += number
     for place, (name, text) in enumerate(
         (
-            ("ocr_workers", "Living workers by the kind of jobs they run"),
-            ("ocr_worker_processes", "Processes of living workers"),
+            ("ocr_workers", "Running workers by the kind of jobs they run"),
+            ("ocr_worker_processes", "Processes of running workers"),
             ("ocr_worker_processes_busy", "Busy processes at the last heartbeat of their worker"),
         )
     ):

@@ -24,7 +24,7 @@ TOOLS = "mutmut==3.8.1 libcst==1.9.0 setproctitle==1.3.8 textual==8.2.8 coverage
 TESTS = {
     "jobs/lifecycle": "jobs/lifecycle jobs/result_backend jobs/owners jobs/idempotency "
     "jobs/retention webhooks",
-    "jobs/leases": "jobs/leases jobs/lifecycle worker/heartbeat ocrd/waiting",
+    "jobs/leases": "jobs/leases jobs/lifecycle worker/maintenance ocrd/waiting",
     "jobs/page_queue": "jobs/page_queue plugin/parallel",
     "jobs/queues": "jobs/queues jobs/page_queue jobs/leases jobs/lifecycle ocrd/waiting",
     "jobs/result_backend": "jobs/result_backend jobs/lifecycle jobs/leases jobs/owners "

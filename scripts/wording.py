@@ -35,7 +35,7 @@ WORDS = {
     r"caretaker|reconciler|porter|triage": "the component's present name",
     r"beside (?!the point)": "next to, in addition to",
     r"has (?:it|them) (?:read|sent|made|done)": "an active sentence",
-    r"giv(?:es?|en|ing) [^.]{0,20}\bback|gave [^.]{0,20}\bback": "release, return to the queue",
+    r"(?:gives?|given|giving) [^.]{0,20}\bback|gave [^.]{0,20}\bback": "release, return",
     r"held back": "buffered, delayed",
     r"taken in": "accepted",
 }

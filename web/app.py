@@ -32,7 +32,7 @@ _SECURITY: dict[str, SecurityScheme | dict[str, Any]] = {
     "password": SecurityScheme(
         type="http",
         scheme="basic",
-        description="Only under /ocrd: any user name, with the token as the password.",
+        description="Only for routes that list it: any user name, with the token as the password.",
     ),
     "cookie": {
         "type": "apiKey",

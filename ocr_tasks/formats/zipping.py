@@ -13,7 +13,7 @@ from dataclasses import dataclass
 class Member:
     """A file to add to a ZIP file. `size` is in bytes, `changed` in seconds since the epoch.
 
-    `packed` says whether to compress it, which is of no use for compressed formats. `pieces` are
+    `packed` says whether to compress it, which is of no use for compressed formats. `chunks` are
     the chunks of its content.
     """
 
@@ -21,7 +21,7 @@ class Member:
     size: int
     changed: float
     packed: bool
-    pieces: Iterable[bytes]
+    chunks: Iterable[bytes]
 
 
 def stream(members: Iterable[Member]) -> Iterator[bytes]:
@@ -35,7 +35,7 @@ def stream(members: Iterable[Member]) -> Iterator[bytes]:
             # Without seeking, sizes are written after the content, but whether they have 32 or 64
             # bits is decided before it.
             with target.open(info, "w", force_zip64=member.size >= 1 << 31) as file:
-                for chunk in member.pieces:
+                for chunk in member.chunks:
                     file.write(chunk)
                     yield sink.taken()
     yield sink.taken()

@@ -35,7 +35,7 @@ def holder(worker: int, process: int) -> str:
 
 
 def acquire(job_id: str, token: str, holder: str) -> Progress | None:
-    """Claims a queued job for OCR_LEASE_SECONDS. From then on only writes with the token succeed.
+    """Leases a queued job for OCR_LEASE_SECONDS. From then on only writes with the token succeed.
 
     Returns the progress to resume from, or None if the job cannot be acquired: it is already
     running, or it has ended or was deleted while its message waited.

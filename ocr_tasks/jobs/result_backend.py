@@ -142,7 +142,7 @@ class JobBackend(RedisBackend):  # type: ignore[misc]  # Celery has no types
         The fencing token is an attribute of the task's request, which `worker.tasks` sets after it
         has acquired the job. Celery's main process, which reports time limits, writes without a
         token. Its reports of children that died are ignored, because the maintenance thread of the
-        worker requeues their jobs (`worker.heartbeat`).
+        worker requeues their jobs (`worker.maintenance`).
         """
         if state == ABORTED:
             # A client such as Flower aborts the job. Workers cancel it (`worker.remote_control`).

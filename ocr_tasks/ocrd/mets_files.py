@@ -21,7 +21,7 @@ from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
-from ocr_tasks.ocrd import claims
+from ocr_tasks.ocrd import workspace_leases
 from ocr_tasks.ocrd.mets.mets import Mets
 from ocr_tasks.storage import atomic, layout
 
@@ -97,7 +97,7 @@ def _write_changes(folder: Path, name: str, changes: Mets) -> None:
 
 def _is_merge_due(mets: Path, key: str) -> bool:
     return (
-        claims.open_jobs(key) <= _FEW_JOBS
+        workspace_leases.open_jobs(key) <= _FEW_JOBS
         or len(_pending(mets)) >= _MAX_PENDING
         or time.time() - mets.stat().st_mtime > _MAX_SECONDS
     )
@@ -105,7 +105,7 @@ def _is_merge_due(mets: Path, key: str) -> bool:
 
 def merge_pending_if_few_jobs(mets: Path, key: str) -> None:
     """Merges pending changes if few jobs of the workspace are open."""
-    if _folder(mets).exists() and claims.open_jobs(key) <= _FEW_JOBS:
+    if _folder(mets).exists() and workspace_leases.open_jobs(key) <= _FEW_JOBS:
         merge_pending(mets, key)
 
 
@@ -113,7 +113,7 @@ def merge_pending(mets: Path, key: str) -> None:
     """Merges pending changes into a METS file."""
     if not _folder(mets).exists():
         return
-    with claims.mets_lease(key) as lease:
+    with workspace_leases.mets_lease(key) as lease:
         names = _pending(mets)
         if not names:
             return

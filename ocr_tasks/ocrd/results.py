@@ -24,7 +24,7 @@ from ocr_tasks.formats import alto, hocr, page_xml, placement
 from ocr_tasks.formats.page import Page
 from ocr_tasks.jobs import lifecycle
 from ocr_tasks.model import Artifact, Job, Outcome, State
-from ocr_tasks.ocrd import bridge, claims, mets_files, workspaces
+from ocr_tasks.ocrd import bridge, mets_files, workspace_leases, workspaces
 from ocr_tasks.ocrd.mets.mets import Mets, is_group_name
 from ocr_tasks.ocrd.model import Workspace
 from ocr_tasks.storage import atomic, layout
@@ -158,7 +158,7 @@ def _target(folder: Path, href: str) -> Path:
 
 def _update_mets(workspace: Workspace, job: Job, entries: Iterable[_Entry], prefix: str) -> None:
     """Adds the files to the METS file, under its lease."""
-    with claims.mets_lease(workspaces.key(workspace)) as lease:
+    with workspace_leases.mets_lease(workspaces.key(workspace)) as lease:
         mets = Mets.read(workspace.mets)
         known = {file.id for file in mets.files(f"{prefix}-PDF")}
         for entry in entries:

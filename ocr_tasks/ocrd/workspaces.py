@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ocr_tasks import errors, settings
-from ocr_tasks.ocrd import claims, fetching, mets_files
+from ocr_tasks.ocrd import fetching, mets_files, workspace_leases
 from ocr_tasks.ocrd.mets.mets import Mets
 from ocr_tasks.ocrd.model import Workspace
 from ocr_tasks.ocrd.zip import ocrd_zip
@@ -179,7 +179,7 @@ def _check_replaceable(workspace_id: str, owner: str) -> None:
 
 
 def _check_idle(workspace: Workspace) -> None:
-    count = claims.open_jobs(key(workspace))
+    count = workspace_leases.open_jobs(key(workspace))
     if count:
         raise errors.WorkspaceBusy(f"{count} jobs are using the workspace or waiting for it")
 

@@ -1,9 +1,9 @@
-"""The main process of a worker: Celery's prefork pool and three threads.
+"""The main process of a worker: Celery's prefork pool and maintenance threads.
 
-`heartbeat` maintains the jobs that run here, `recovery` requeues jobs that were lost anywhere, and
-`webhook_sender` sends webhooks. Each child of the pool is sandboxed, and leads its own process
-group, so it can be killed together with the programs that it started. If jobs are stored in a
-bucket, another thread transfers objects for the children (`storage.broker`).
+`maintenance` renews the leases of the jobs that run here, `recovery` requeues jobs that were lost
+anywhere, and `webhook_sender` sends webhooks. Each child of the pool is sandboxed, and leads its
+own process group, so it can be killed together with the programs that it started. If jobs are
+stored in a bucket, another thread transfers objects for the children (`storage.broker`).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from ocr_tasks.jobs import leases, queues
 from ocr_tasks.jobs.celery_app import EXTENSION_QUEUES, QUEUES, app, use_helper_queue_of
 from ocr_tasks.sandbox import orphans, rlimits
 from ocr_tasks.storage import layout, store
-from ocr_tasks.worker.heartbeat import MaintenanceThread
+from ocr_tasks.worker.maintenance import MaintenanceThread
 from ocr_tasks.worker.recovery import RecoveryThread
 from ocr_tasks.worker.webhook_sender import WebhookSender
 

@@ -6,34 +6,37 @@ import pytest
 import redis
 
 from ocr_tasks import errors
-from ocr_tasks.ocrd import claims, redis_keys
+from ocr_tasks.ocrd import redis_keys, workspace_leases
 
 
 def test_one_process_at_a_time_holds_the_mets_file(
     service: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(claims, "WAIT_SECONDS", 0.05)
-    with claims.mets_lease("a") as lease:
+    monkeypatch.setattr(workspace_leases, "WAIT_SECONDS", 0.05)
+    with workspace_leases.mets_lease("a") as lease:
         lease.renew()
-        with claims.mets_lease("b"):
+        with workspace_leases.mets_lease("b"):
             pass
-        with pytest.raises(errors.ProcessorFailed, match="too long"), claims.mets_lease("a"):
+        with (
+            pytest.raises(errors.ProcessorFailed, match="too long"),
+            workspace_leases.mets_lease("a"),
+        ):
             pass
         assert 0 < service.pttl(redis_keys.mets_lease("a")) <= 15_000
     assert service.keys(f"{redis_keys.OCRD}*") == []
 
 
 def test_a_process_that_lost_the_lock_writes_nothing(service: redis.Redis) -> None:
-    with claims.mets_lease("a") as slow:
+    with workspace_leases.mets_lease("a") as slow:
         service.delete(redis_keys.mets_lease("a"))  # as if it had expired
-        with claims.mets_lease("a") as quick:
+        with workspace_leases.mets_lease("a") as quick:
             with pytest.raises(errors.ProcessorFailed):
                 slow.renew()
             quick.renew()
 
 
 def test_the_lock_is_released_after_an_error(service: redis.Redis) -> None:
-    with pytest.raises(ZeroDivisionError), claims.mets_lease("a"):
+    with pytest.raises(ZeroDivisionError), workspace_leases.mets_lease("a"):
         raise ZeroDivisionError
-    with claims.mets_lease("a") as lease:
+    with workspace_leases.mets_lease("a") as lease:
         lease.renew()

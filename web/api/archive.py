@@ -87,7 +87,7 @@ def _members(found: Sequence[tuple[Job, Artifact]]) -> Iterator[zipping.Member]:
             size=artifact.bytes,
             changed=job.ended_at or job.created_at,
             packed=artifact.name not in _STORED,
-            pieces=_chunks(job, artifact),
+            chunks=_chunks(job, artifact),
         )
 
 

@@ -44,11 +44,11 @@ def live() -> Response:
 
 @blueprint.get("/readyz")
 def ready() -> Response:
-    """Check whether the service is ready: Redis, storage, workers, and OCR-D processors.
+    """Check whether the service is ready: Redis, storage, workers, and optional parts.
 
     If a part is missing, the status is 503 and `parts` contains the reason. `starting` lists
-    missing parts that are normal in the first seconds. After that, missing processors are only
-    reported in `parts`, because OCR of documents does not need them.
+    missing parts that are normal in the first seconds. After that, missing optional parts are
+    only reported in `parts`, because OCR of documents does not need them.
     """
     parts = {
         "redis": _check(_ADVICE["redis"], lifecycle.counts),

@@ -256,7 +256,7 @@ def fail(path: LeasePath, body: FailureRequest) -> Response:
 
 
 @blueprint.put("/leases/<lease>/transcript", responses={204: None})
-def answer(path: LeasePath) -> Response:
+def transcript(path: LeasePath) -> Response:
     """Upload the transcript of a page.
 
     Supported types are text/plain, hOCR as text/vnd.hocr+html, and ALTO (in pixels) as

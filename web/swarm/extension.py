@@ -11,7 +11,16 @@ from ocr_tasks.model import Scope
 from web.extensions import WebExtension
 
 _SWARM = frozenset({Scope.SWARM})
-_DEVICE_ROUTES = ("summary", "devices_seen", "lease", "image", "renew", "release", "fail", "answer")
+_DEVICE_ROUTES = (
+    "summary",
+    "devices_seen",
+    "lease",
+    "image",
+    "renew",
+    "release",
+    "fail",
+    "transcript",
+)
 
 
 class SwarmExtension(WebExtension):

@@ -12,9 +12,9 @@ from ocr_tasks.formats import zipping
 
 
 def member(
-    name: str, *pieces: bytes, packed: bool = False, changed: float = 1.7e9
+    name: str, *chunks: bytes, packed: bool = False, changed: float = 1.7e9
 ) -> zipping.Member:
-    return zipping.Member(name, sum(map(len, pieces)), changed, packed, pieces)
+    return zipping.Member(name, sum(map(len, chunks)), changed, packed, chunks)
 
 
 def opened(members: list[zipping.Member]) -> zipfile.ZipFile:
@@ -42,14 +42,14 @@ def test_members_are_extracted_as_they_were_added() -> None:
 def test_only_one_chunk_is_in_memory() -> None:
     asked = 0
 
-    def pieces() -> Iterator[bytes]:
+    def chunks() -> Iterator[bytes]:
         nonlocal asked
         for _ in range(50):
             asked += 1
             yield b"x" * 100_000
 
     sent = 0
-    for piece in zipping.stream([zipping.Member("a", 5_000_000, 1.7e9, False, pieces())]):
+    for piece in zipping.stream([zipping.Member("a", 5_000_000, 1.7e9, False, chunks())]):
         sent += len(piece)
         assert sent > (asked - 1) * 100_000
         assert len(piece) < 200_000
@@ -57,11 +57,11 @@ def test_only_one_chunk_is_in_memory() -> None:
 
 
 def test_a_file_that_fails_while_it_is_streamed_breaks_the_zip() -> None:
-    def pieces() -> Iterator[bytes]:
+    def chunks() -> Iterator[bytes]:
         yield b"x" * 10
         raise OSError("the disk is gone")
 
-    stream = zipping.stream([zipping.Member("a", 20, 1.7e9, False, pieces())])
+    stream = zipping.stream([zipping.Member("a", 20, 1.7e9, False, chunks())])
     next(stream)
 
     with pytest.raises(OSError, match="gone"):

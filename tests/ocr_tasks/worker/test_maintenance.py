@@ -18,8 +18,8 @@ from ocr_tasks.jobs import leases, lifecycle, queues
 from ocr_tasks.jobs.celery_app import OCR_DOCUMENT
 from ocr_tasks.model import State
 from ocr_tasks.redis import connection, keys
-from ocr_tasks.worker import heartbeat
-from ocr_tasks.worker.heartbeat import MaintenanceThread
+from ocr_tasks.worker import maintenance
+from ocr_tasks.worker.maintenance import MaintenanceThread
 from tests.conftest import wait_until
 from tests.ocr_tasks.jobs.test_lifecycle import run_to_end, submit
 
@@ -51,10 +51,10 @@ class Consumer:
 
 @pytest.fixture
 def thread(service: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> Iterator[MaintenanceThread]:
-    maintenance = MaintenanceThread()
-    monkeypatch.setattr(maintenance, "_consumer", Consumer())
-    monkeypatch.setattr(heartbeat, "_sweep", lambda job_id, scratch: True)
-    yield maintenance
+    started = MaintenanceThread()
+    monkeypatch.setattr(started, "_consumer", Consumer())
+    monkeypatch.setattr(maintenance, "_sweep", lambda job_id, scratch: True)
+    yield started
     celery_state.active_requests.clear()
 
 
@@ -116,7 +116,7 @@ def test_a_request_that_ended_meanwhile_is_not_killed(thread: MaintenanceThread)
 @pytest.fixture
 def ended_child(thread: MaintenanceThread, monkeypatch: pytest.MonkeyPatch) -> int:
     """Returns the process ID of a child of the pool that has died."""
-    monkeypatch.setattr(heartbeat, "_kill_group", lambda pid: None)
+    monkeypatch.setattr(maintenance, "_kill_group", lambda pid: None)
     child = subprocess.Popen(["true"])
     child.wait()
     thread.register_child(child.pid)
@@ -134,7 +134,7 @@ def stopping() -> Iterator[None]:
 def owned_by(thread: MaintenanceThread, pid: int) -> str:
     """Creates a job that runs in a child of the pool."""
     job_id = submit(priority="bulk")
-    leases.acquire(job_id, "run", heartbeat._holder(pid))
+    leases.acquire(job_id, "run", maintenance._holder(pid))
     thread._owned[pid] = job_id
     return job_id
 
@@ -159,7 +159,7 @@ def test_a_process_that_died_before_the_first_check_releases_its_job(
     thread: MaintenanceThread, ended_child: int
 ) -> None:
     job_id, other = submit(), submit()
-    leases.acquire(job_id, "run", heartbeat._holder(ended_child))
+    leases.acquire(job_id, "run", maintenance._holder(ended_child))
     leases.acquire(other, "run", "host:1:2")
 
     thread._handle_deaths()
@@ -171,7 +171,7 @@ def test_a_process_that_died_before_the_first_check_releases_its_job(
 def test_a_dead_process_that_celery_does_not_know_of_releases_its_job(
     thread: MaintenanceThread, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(heartbeat, "_kill_group", lambda pid: None)
+    monkeypatch.setattr(maintenance, "_kill_group", lambda pid: None)
     child = subprocess.Popen(["true"])  # a zombie until its parent waits for it
     wait_until(lambda: psutil.Process(child.pid).status() == psutil.STATUS_ZOMBIE)
     thread.register_child(child.pid)
@@ -244,7 +244,7 @@ def test_idle_children_are_killed_once_their_pool_does_not_replace_them(
     thread: MaintenanceThread, monkeypatch: pytest.MonkeyPatch, pool: object, killed: bool
 ) -> None:
     groups: list[int] = []
-    monkeypatch.setattr(heartbeat, "_kill_group", groups.append)
+    monkeypatch.setattr(maintenance, "_kill_group", groups.append)
     monkeypatch.setattr(thread, "_consumer", SimpleNamespace(pool=SimpleNamespace(_pool=pool)))
     monkeypatch.setattr(thread, "_children", {4711})
     monkeypatch.setattr(celery_state, "reserved_requests", set())
