@@ -179,7 +179,7 @@ def test_the_page_supports_german_and_remembers_the_choice(
         assert page.locator("html").get_attribute("lang") == "en"
         page.get_by_role("button", name="Deutsch").click()
 
-        expect(page.get_by_text("in den Sprachen Deutsch, Englisch")).to_be_visible()
+        expect(page.get_by_text("Sprachen: Deutsch, Englisch")).to_be_visible()
 
 
 # Download size, and installation in browsers
