@@ -219,3 +219,12 @@ def test_a_device_is_sent_to_another_server_if_no_page_waits(configure: Configur
     assert again["peer"] in (None, "http://other.example")
     everywhere = [f"{number:012x}" for number in range(30)]
     assert http.post("/v1/swarm/leases", json={"via": everywhere}).get_json()["peer"] is None
+
+
+def test_an_image_on_another_site_cannot_lease_a_page(configure: Configure) -> None:
+    http = configure()
+
+    answer = http.get("/page", headers={"Sec-Fetch-Site": "cross-site"})
+    refused(answer, 403, "cross_site")
+    for said in ({}, {"Sec-Fetch-Site": "none"}, {"Sec-Fetch-Site": "same-origin"}):
+        assert http.get("/page", headers=said).status_code == 204

@@ -133,17 +133,6 @@ def test_any_site_may_send_a_token_in_the_header(configure: Configure) -> None:
     refused(http.post(CANCEL, headers=headers), 404, "job_not_found")
 
 
-def test_an_image_on_another_site_cannot_lease_a_page(
-    configure: Configure,
-) -> None:
-    http = configure()
-
-    answer = http.get("/page", headers={"Sec-Fetch-Site": "cross-site"})
-    refused(answer, 403, "cross_site")
-    for said in ({}, {"Sec-Fetch-Site": "none"}, {"Sec-Fetch-Site": "same-origin"}):
-        assert http.get("/page", headers=said).status_code == 204
-
-
 def test_access_to_responses_is_left_to_the_browser(configure: Configure) -> None:
     answer = configure().get("/v1/jobs", headers={"Sec-Fetch-Site": "cross-site"})
 

@@ -31,6 +31,7 @@ from tests import documents
 from tests.conftest import wait_until
 from tests.web.access.test_authentication import UNKNOWN, bearer, refused
 from tests.web.conftest import Configure
+from web import extensions
 from web.http import slow_clients, streaming
 from web.http.slow_clients import PacedSocket
 
@@ -825,10 +826,12 @@ def test_an_unfinished_or_unknown_upload_becomes_no_job(http: FlaskClient) -> No
     refused(make_job(http, begun(http, 0)), 422, "empty_file")
 
 
-def test_uploads_cannot_be_combined_with_files_or_a_workspace(http: FlaskClient) -> None:
+def test_uploads_cannot_be_combined_with_files_or_other_sources(http: FlaskClient) -> None:
     address = uploaded(http, TEXT)
+    fields = [name for extension in extensions.installed() for name in extension.form_fields]
+    others: list[dict[str, Any]] = [{name: UNKNOWN} for name in fields]
 
-    for more in ({"file": (io.BytesIO(TEXT), "x.pdf")}, {"workspace": UNKNOWN}):
+    for more in ({"file": (io.BytesIO(TEXT), "x.pdf")}, *others):
         sent = http.post(
             "/v1/jobs", data={"upload": address} | more, content_type="multipart/form-data"
         )
