@@ -100,19 +100,14 @@ def _inspect(
     config = settings.get()
     order = {
         "kind": "workspace",
-        "data_dir": str(config.data_dir),
-        "confine": config.confine,
         "archive": archive,
         "mets": mets,
         "complete": complete,
         "max_bytes": config.ocrd_max_bytes,
         "max_files": config.ocrd_max_files,
         "max_mets_bytes": config.ocrd_max_mets_bytes,
-        "seconds": config.check_seconds,
-        "memory_bytes": config.check_memory_bytes,
-        "file_bytes": config.ocrd_max_bytes,
     }
-    result = forkserver.check(order, folder, config.check_seconds)
+    result = forkserver.check(order, folder, config.ocrd_max_bytes)
     if "code" in result:
         raise errors.by_code()[str(result["code"])](str(result["detail"]))
     return result

@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ocr_tasks import errors
+from ocr_tasks import errors, settings
 
 #: Maximum bytes of a response, which consists of a few numbers and a sentence.
 _MAX_RESPONSE_BYTES = 1 << 20
@@ -35,7 +35,7 @@ class TimedOut(NoAnswer):
     """The child exceeded its time limit and was killed."""
 
 
-class _Zygote:
+class _Client:
     """A client of the fork server, which it starts when needed."""
 
     def __init__(self) -> None:
@@ -76,8 +76,8 @@ class _Zygote:
             self._process.wait()
 
 
-_zygote = _Zygote()
-atexit.register(_zygote.end)
+_client = _Client()
+atexit.register(_client.end)
 
 
 def request(order: dict[str, Any], folder: Path, seconds: float) -> dict[str, Any]:
@@ -87,7 +87,7 @@ def request(order: dict[str, Any], folder: Path, seconds: float) -> dict[str, An
     NoAnswer if the child crashes.
     """
     deadline = time.monotonic() + seconds
-    with _zygote.child() as child:
+    with _client.child() as child:
         child.sendall(json.dumps(order | {"folder": str(folder)}).encode())
         child.shutdown(socket.SHUT_WR)
         received = b""
@@ -110,12 +110,25 @@ def request(order: dict[str, Any], folder: Path, seconds: float) -> dict[str, An
     return response
 
 
-def check(order: dict[str, Any], folder: Path, seconds: float) -> dict[str, Any]:
-    """Sends an order to a new child like `ask`, and raises errors for clients."""
+def check(order: dict[str, Any], folder: Path, file_bytes: int) -> dict[str, Any]:
+    """Sends an order to a new child like `request`, and raises errors for clients.
+
+    The child is restricted by the settings. `file_bytes` is the maximum size of each file that it
+    writes.
+    """
+    config = settings.get()
+    sandbox = {
+        "data_dir": str(config.data_dir),
+        "confine_files": config.confine,
+        "cpu_seconds": config.check_seconds,
+        "memory_bytes": config.check_memory_bytes,
+        "file_bytes": file_bytes,
+    }
     try:
-        return request(order, folder, seconds)
+        return request(order | {"sandbox": sandbox}, folder, config.check_seconds)
     except TimedOut:
-        raise errors.CheckFailed(f"The file check took more than {seconds} seconds") from None
+        detail = f"The file check took more than {config.check_seconds} seconds"
+        raise errors.CheckFailed(detail) from None
     except NoAnswer:
         raise errors.CheckFailed() from None
     except OSError as error:

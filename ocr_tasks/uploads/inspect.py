@@ -39,25 +39,18 @@ _ERRORS_BY_ERRNO: dict[int | None, type[errors.OcrTasksError]] = {
 class Order:
     """A check of a document, with its options and limits.
 
-    `folder` has the files `upload-00001` to the number of `files`. With `confine`, the process
-    cannot access anything in `data_dir` outside `folder`. `image_dpi` is the resolution of images,
-    None to determine it. `max_page_inches` limits the longer side of a page.
-    `max_image_megapixels` limits each image. `seconds`, `memory_bytes` and `file_bytes` limit the
-    CPU time, the memory and the size of written files of the process.
+    `folder` has the files `upload-00001` to the number of `files`. `image_dpi` is the resolution of
+    images, None to determine it. `max_page_inches` limits the longer side of a page.
+    `max_image_megapixels` limits each image.
     """
 
     folder: Path
-    data_dir: Path
-    confine: bool
     files: int
     image_dpi: int | None
     allow_signed: bool
     max_pages: int
     max_page_inches: float
     max_image_megapixels: float
-    seconds: int
-    memory_bytes: int
-    file_bytes: int
 
     @property
     def paths(self) -> list[Path]:
@@ -65,22 +58,15 @@ class Order:
 
 
 def respond(data: dict[str, Any]) -> dict[str, Any]:
-    """Carries out an order in this process, and returns the response. See the module."""
-    kind = data.pop("kind", "document")
-    data |= {name: Path(data[name]) for name in ("folder", "data_dir")}
+    """Carries out an order in this process, and returns the response. See the module.
+
+    Restricts the process first, to the limits in `sandbox` (`rlimits.sandbox`).
+    """
+    kind, limits = data.pop("kind", "document"), data.pop("sandbox")
+    data["folder"] = Path(data["folder"])
     try:
-        if kind != "document":
-            return _check_other(kind, data)
-        order = Order(**data)
-        rlimits.sandbox(
-            order.folder,
-            order.data_dir,
-            confine_files=order.confine,
-            cpu_seconds=order.seconds,
-            memory_bytes=order.memory_bytes,
-            file_bytes=order.file_bytes,
-        )
-        return run(order)
+        rlimits.sandbox(data["folder"], Path(limits.pop("data_dir")), **limits)
+        return run(Order(**data)) if kind == "document" else _check_other(kind, data)
     except _Rejected as rejected:
         error = rejected.error
         return {"code": error.code, "detail": error.detail, "file": rejected.number}

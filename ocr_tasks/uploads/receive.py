@@ -197,19 +197,14 @@ def label(untrusted_names: list[str]) -> str:
 def _inspect(incoming: Upload, options: JobOptions) -> dict[str, Any]:
     config = settings.get()
     order = {
-        "data_dir": str(config.data_dir),
-        "confine": config.confine,
         "files": len(incoming.names),
         "image_dpi": options.image_dpi,
         "allow_signed": options.allow_signed,
         "max_pages": config.max_pages,
         "max_page_inches": config.max_page_inches,
         "max_image_megapixels": config.max_image_megapixels,
-        "seconds": config.check_seconds,
-        "memory_bytes": config.check_memory_bytes,
-        "file_bytes": config.max_upload_bytes * 4,
     }
-    response = forkserver.check(order, incoming.folder, config.check_seconds)
+    response = forkserver.check(order, incoming.folder, config.max_upload_bytes * 4)
     if "code" in response:
         count = len(incoming.names)
         where = "" if count == 1 else f"File {response['file']} of {count}: "

@@ -84,17 +84,19 @@ def asked(folder: Path, content: bytes) -> dict[str, Any]:
         left.unlink()
     (folder / "upload-00001").write_bytes(content)
     order = {
-        "data_dir": str(folder.parent.parent),
-        "confine": True,
         "files": 1,
         "image_dpi": None,
         "allow_signed": False,
         "max_pages": 100,
         "max_page_inches": 120,
         "max_image_megapixels": 10,
-        "seconds": 20,
-        "memory_bytes": 1 << 30,
-        "file_bytes": 1 << 28,
+        "sandbox": {
+            "data_dir": str(folder.parent.parent),
+            "confine_files": True,
+            "cpu_seconds": 20,
+            "memory_bytes": 1 << 30,
+            "file_bytes": 1 << 28,
+        },
     }
     return forkserver.request(order, folder, 30)
 

@@ -19,6 +19,7 @@ from tests.ocr_tasks.formats.conftest import (  # noqa: F401  # fixtures
     scanned,
     tesseract_hocr,
 )
+from tests.ocrd.behind import Behind
 from tests.web.api.test_health import just_started, long_after_start  # noqa: F401  # fixtures
 from tests.web.conftest import configure  # noqa: F401  # a fixture
 
@@ -94,3 +95,11 @@ def kant(tmp_path: Path) -> Path:
     """Returns the METS file of a workspace of two pages, PHYS_0017 and PHYS_0020."""
     shutil.copytree(DATA / "kant", tmp_path / "kant")
     return tmp_path / "kant" / "mets.xml"
+
+
+@pytest.fixture
+def behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Behind:
+    """Replaces the workers behind the API."""
+    made = Behind(tmp_path)
+    made.install(monkeypatch)
+    return made

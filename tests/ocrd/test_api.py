@@ -32,13 +32,6 @@ UNKNOWN = "00000000-0000-4000-8000-000000000000"
 
 
 @pytest.fixture
-def behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Behind:
-    made = Behind(tmp_path)
-    made.install(monkeypatch)
-    return made
-
-
-@pytest.fixture
 def http(behind: Behind, configure: Configure) -> FlaskClient:
     return configure()
 

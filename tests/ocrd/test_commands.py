@@ -30,13 +30,6 @@ Command = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Behind:
-    made = Behind(tmp_path)
-    made.install(monkeypatch)
-    return made
-
-
-@pytest.fixture
 def ocrd(
     behind: Behind,
     configure: Configure,

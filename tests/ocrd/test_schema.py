@@ -41,13 +41,6 @@ def _as_it_is(_context: Any, value: Any) -> bytes:
 
 
 @pytest.fixture
-def behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Behind:
-    made = Behind(tmp_path)
-    made.install(monkeypatch)
-    return made
-
-
-@pytest.fixture
 def app(service: object, monkeypatch: pytest.MonkeyPatch) -> Flask:
     made = application()
     serve = made.wsgi_app

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from ocr_tasks.ocrd.zip import ocrd_zip
-from ocr_tasks.sandbox import rlimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,32 +17,19 @@ class BagOrder:
     """
 
     folder: Path
-    data_dir: Path
-    confine: bool
     archive: str
     mets: str
     complete: bool
     max_bytes: int
     max_files: int
     max_mets_bytes: int
-    seconds: int
-    memory_bytes: int
-    file_bytes: int
 
 
 def check(order: BagOrder) -> dict[str, Any]:
     """Checks a workspace, after unpacking it if it is an OCRD-ZIP.
 
-    Returns `ocrd_zip.CheckedWorkspace` as a dict. Restricts the process first (`rlimits.sandbox`).
+    Returns `ocrd_zip.CheckedWorkspace` as a dict.
     """
-    rlimits.sandbox(
-        order.folder,
-        order.data_dir,
-        confine_files=order.confine,
-        cpu_seconds=order.seconds,
-        memory_bytes=order.memory_bytes,
-        file_bytes=order.file_bytes,
-    )
     limits = ocrd_zip.Limits(order.max_bytes, order.max_files, order.max_mets_bytes)
     if order.archive:
         return asdict(ocrd_zip.unpack(order.folder / order.archive, order.folder, limits))

@@ -128,7 +128,7 @@ def test_a_check_that_exceeds_its_time_is_ended(monkeypatch: pytest.MonkeyPatch)
 
     with pytest.raises(errors.CheckFailed, match="more than 1 seconds"):
         receive.receive(incoming, options.parse({}))
-    wait_until(lambda: not children_of(forkserver._zygote))
+    wait_until(lambda: not children_of(forkserver._client))
     incoming.discard()
     assert not incoming.folder.exists()
 
@@ -141,16 +141,16 @@ def test_the_forked_process_may_die(tmp_path: Path) -> None:
         with incoming.open("a.pdf") as file:
             file.write((DATA / "huckleberry-finn-p22.pdf").read_bytes())
         received.append(receive.receive(incoming, options.parse({})))
-        assert forkserver._zygote._process
-        forkserver._zygote._process.kill()
-        forkserver._zygote._process.wait()
+        assert forkserver._client._process
+        forkserver._client._process.kill()
+        forkserver._client._process.wait()
 
     assert [row.input.pages for row in received] == [1, 1]
 
 
-def children_of(zygote: forkserver._Zygote) -> list[psutil.Process]:
-    assert zygote._process
-    return psutil.Process(zygote._process.pid).children()
+def children_of(client: forkserver._Client) -> list[psutil.Process]:
+    assert client._process
+    return psutil.Process(client._process.pid).children()
 
 
 @service
@@ -160,8 +160,8 @@ def test_child_processes_have_no_secrets() -> None:
         file.write((DATA / "huckleberry-finn-p22.pdf").read_bytes())
     receive.receive(incoming, options.parse({}))
 
-    assert forkserver._zygote._process
-    known = psutil.Process(forkserver._zygote._process.pid).environ()
+    assert forkserver._client._process
+    known = psutil.Process(forkserver._client._process.pid).environ()
     assert known.keys() <= {"PATH", "LANG", "LC_CTYPE", "HOME"}
 
 
