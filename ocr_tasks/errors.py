@@ -414,10 +414,7 @@ class WorkspaceInvalid(UploadError):
 class WorkspaceNotFound(RequestError):
     code = "workspace_not_found"
     title = "The workspace does not exist"
-    advice = (
-        "GET /ocrd/workspace lists the workspaces. A METS file must be in a folder of "
-        "OCR_OCRD_FOLDERS."
-    )
+    advice = "Check the workspace id. A METS file must be in a folder of OCR_OCRD_FOLDERS."
 
 
 class WorkspaceDeleted(RequestError):
@@ -429,7 +426,7 @@ class WorkspaceDeleted(RequestError):
 class WorkspaceBusy(RequestError):
     code = "workspace_busy"
     title = "The workspace is in use"
-    advice = "Wait until its jobs have ended, or cancel them with DELETE /ocrd/processor/job/ID."
+    advice = "Wait until its jobs have ended, or cancel them."
 
 
 class WorkspaceDownloadFailed(RequestError):
@@ -459,19 +456,19 @@ class FileGroupUnknown(RequestError):
 class ProcessorNotFound(RequestError):
     code = "processor_not_found"
     title = "No worker offers this processor"
-    advice = "GET /ocrd/processor lists the available processors."
+    advice = "Choose a processor that a running worker offers (`ocr-tasks ocrd processors`)."
 
 
 class ProcessorUnavailable(RequestError):
     code = "processor_unavailable"
     title = "A requested processor is not available"
-    advice = "GET /ocrd/processor lists the available processors."
+    advice = "Choose a processor that a running worker offers (`ocr-tasks ocrd processors`)."
 
 
 class ParametersInvalid(RequestError):
     code = "parameters_invalid"
     title = "The processor parameters are invalid"
-    advice = "GET /ocrd/processor/info/NAME describes them."
+    advice = "See the description of the processor (`ocr-tasks ocrd processor NAME`)."
 
 
 class ProcessingInvalid(RequestError):

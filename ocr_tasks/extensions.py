@@ -1,9 +1,10 @@
 """Extensions: optional parts of the service, and the interface through which they extend the core.
 
-The core calls the hooks of `Extension` and refers to no extension by name. An extension is a
-package of `ocr_tasks` whose module `extension` contains an instance of `Extension` called
-`extension`. To remove an extension, delete its packages here and in `web`, its name in `NAMES` here
-and in `web.extensions`, and what `.importlinter`, `pyproject.toml` and `scripts/` say of it.
+The core calls the hooks of `Extension` and imports no extension. An extension is a package of
+`ocr_tasks` whose module `extension` contains an instance of `Extension` called `extension`. To
+remove an extension, delete its packages here and in `web`, its name in `NAMES` here and in
+`web.extensions`, and what `.importlinter`, `pyproject.toml` and `scripts/` say of it. Its settings,
+error codes, scopes, job options and texts of the web page are lists in the core, and may stay.
 
 Hooks run in the web server, in workers and in the processes that check uploads. They import modules
 when they are called, because a process should load only the parts that it uses.

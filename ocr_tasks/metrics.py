@@ -65,7 +65,7 @@ def _storage() -> Iterator[Metric]:
     yield GaugeMetricFamily("ocr_storage_size_bytes", "Size of the storage in bytes", disk.total)
     yield GaugeMetricFamily(
         "ocr_storage_reserve_bytes",
-        "Free space in bytes below which documents are refused (OCR_RESERVE_BYTES)",
+        "Free space in bytes below which documents are rejected (OCR_RESERVE_BYTES)",
         settings.get().reserve_bytes,
     )
 

@@ -56,9 +56,9 @@ class JobOptions(BaseModel):
     mode: Mode = Field(
         "skip",
         title="Pages that already have text",
-        description="skip: keep these pages as they are and run OCR on the others. redo: replace "
-        "the invisible text of an earlier OCR. force: rasterize every page and run OCR on it. "
-        "refuse: fail if a page has text.",
+        description="What to do with pages that already have text. skip: keep them as they are and "
+        "run OCR on the others. redo: replace the invisible text of an earlier OCR. force: "
+        "rasterize every page and run OCR on it. refuse: fail if a page has text.",
     )
     rotate_pages: bool = Field(
         False,
@@ -120,7 +120,7 @@ class JobOptions(BaseModel):
         "normal",
         title="Priority",
         description="interactive: processed first, for users who are waiting. bulk: processed "
-        "last, but one message in five is taken from the last non-empty queue.",
+        "last, but at least one turn in five goes to bulk documents, even under load.",
     )
     engine: Literal["local", "swarm", "auto"] = Field(
         "local",

@@ -56,9 +56,9 @@ def _split(separator: str) -> BeforeValidator:
     return BeforeValidator(split)
 
 
-def _matches(pattern: str, reason: str) -> AfterValidator:
+def _matches(pattern: str, reason: str, flags: int = 0) -> AfterValidator:
     def check(value: str) -> str:
-        if not re.fullmatch(pattern, value, re.IGNORECASE):
+        if not re.fullmatch(pattern, value, flags):
             raise ValueError(f"{value!r} {reason}")
         return value
 
@@ -87,11 +87,12 @@ def _is_secret(value: str) -> str:
 
 Item = TypeVar("Item")
 CommaList = Annotated[tuple[Item, ...], NoDecode, _split(",")]
-ColonList = Annotated[tuple[Path, ...], NoDecode, _split(":")]
+Folder = Annotated[Path, AfterValidator(Path.resolve)]
+ColonList = Annotated[tuple[Item, ...], NoDecode, _split(":")]
 
 HostName = Annotated[
     str,
-    _matches(_HOST, "is not a host name; omit the port"),
+    _matches(_HOST, "is not a host name; omit the port", re.IGNORECASE),
     AfterValidator(lambda name: name.strip("[]").lower()),
 ]
 Origin = Annotated[
@@ -195,7 +196,7 @@ class Settings(BaseSettings):
     hosts: CommaList[HostName] = Field(
         (),
         description="Comma-separated host names under which clients reach this server, in "
-        "addition to those of loopback. Requests for other names are refused. Empty: none on a "
+        "addition to those of loopback. Requests for other names are rejected. Empty: none on a "
         "loopback address, otherwise any.",
     )
     allowed_networks: CommaList[Network] = Field(
@@ -225,7 +226,7 @@ class Settings(BaseSettings):
         0,
         ge=0,
         description="Maximum submitted documents per minute per token or IP address, including "
-        "refused ones. 0: unlimited.",
+        "rejected ones. 0: unlimited.",
     )
     limit_pages_day: int = Field(
         0, ge=0, description="Maximum pages in 24 hours per token or IP address. 0: unlimited."
@@ -332,19 +333,20 @@ class Settings(BaseSettings):
     confine: bool = Field(
         True,
         description="Restrict processes that handle documents with Landlock, if the kernel "
-        "supports it: they may only read system files and jobs, only write jobs, and only connect "
-        "to Redis. Plugins that need more access do not work.",
+        "supports it: they may only read system files, jobs and uploaded OCR-D workspaces, only "
+        "write jobs and these workspaces, and only connect to Redis. Plugins that need more "
+        "access do not work.",
     )
     queue_max: int = Field(
         1000,
         ge=1,
-        description="Maximum number of waiting jobs; further submissions are refused with 503.",
+        description="Maximum number of waiting jobs; further submissions are rejected with 503.",
     )
     reserve_bytes: int = Field(
         256 * MIB,
         ge=0,
         description="Bytes that stay free on the storage; submissions that would leave less are "
-        "refused.",
+        "rejected.",
     )
     default_languages: str = Field(
         "eng", description="Languages of a job that selects none, joined with `+`."
@@ -448,14 +450,14 @@ class Settings(BaseSettings):
         60,
         ge=5,
         le=3600,
-        description="Seconds for which a device leases a page, unless it extends the lease.",
+        description="Seconds for which a device leases a page, unless it renews the lease.",
     )
     swarm_docr_seconds: int = Field(
         900,
         ge=5,
         le=86400,
         description="Seconds for which a client of docr/smd leases a page; these clients cannot "
-        "extend a lease.",
+        "renew a lease.",
     )
     swarm_leases_max: int = Field(
         64, ge=1, le=10000, description="Maximum number of leased pages per device."
@@ -520,7 +522,7 @@ class Settings(BaseSettings):
         description="Colon-separated folders that are searched for processors before PATH: the "
         "bin folders of the virtual environments in which they are installed.",
     )
-    ocrd_folders: ColonList = Field(
+    ocrd_folders: ColonList[Folder] = Field(
         (),
         description="Colon-separated folders with workspaces that clients select by the path of "
         "the METS file, in addition to uploaded ones. Web server and workers must use the same "

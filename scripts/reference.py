@@ -76,7 +76,7 @@ def options_page() -> str:
         + _table(["Field", "Default", "Meaning"], rows)
         + "\n## OCRmyPDF's arguments\n\nThe option for each argument of `ocrmypdf`. "
         "[Nextcloud](../how-to/nextcloud.md) sends these arguments unchanged; other arguments are "
-        "refused. Without an argument for pages that already have text, OCRmyPDF refuses the "
+        "rejected. Without an argument for pages that already have text, OCRmyPDF rejects the "
         "document (`mode=refuse`), while `POST /v1/jobs` keeps these pages (`mode=skip`).\n\n"
         + _table(["Argument", "Option"], arguments)
     )

@@ -50,7 +50,7 @@ class Starting(Exception):
 class DocumentSource:
     """The source of a document that is not uploaded with the request that creates its job.
 
-    Subclasses are dataclasses: their text is part of what identifies a repeated request.
+    `str()` of it is part of what identifies a repeated request, so it must not change.
     """
 
     def check(self, options: JobOptions) -> None:
@@ -76,6 +76,9 @@ class WebExtension:
 
     #: Blueprints whose clients may send the token as the password of `Authorization: Basic`.
     basic_auth: frozenset[str] = frozenset()
+
+    #: The form field of POST /v1/jobs that replaces files, '' if there is none.
+    source_field: str = ""
 
     #: OpenAPI descriptions of additional form fields of POST /v1/jobs.
     form_fields: ClassVar[Mapping[str, dict[str, Any]]] = {}

@@ -10,7 +10,7 @@ the file.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from math import isfinite
 from typing import Literal
 
@@ -18,6 +18,13 @@ import msgspec
 
 Box = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels; the origin is the top left corner of the page."""
+
+
+def bounding_box(boxes: Iterable[Box]) -> Box:
+    """Returns the smallest box that contains all boxes, of which there is at least one."""
+    lefts, tops, rights, bottoms = zip(*boxes, strict=True)
+    return min(lefts), min(tops), max(rights), max(bottoms)
+
 
 Direction = Literal["ltr", "rtl"]
 Source = Literal["ocr", "pdf", "none"]
@@ -65,7 +72,7 @@ class Page(msgspec.Struct, frozen=True):
     number: int
     width: int
     height: int
-    dpi: float
+    dpi: int | float
     blocks: tuple[Block, ...]
     source: Source
     rotation: int = 0

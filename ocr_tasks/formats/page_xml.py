@@ -16,7 +16,7 @@ from typing import Any
 
 from lxml import etree
 
-from ocr_tasks.formats.page import Box, Line, Page, Paragraph, Word
+from ocr_tasks.formats.page import Box, Line, Page, Paragraph, Word, bounding_box
 from ocr_tasks.formats.reading import tree
 from ocr_tasks.formats.writing import Ids, decimal, escaped, legal, plain
 
@@ -170,7 +170,7 @@ def _with_text(paragraph: Paragraph) -> Paragraph | None:
 
 def _text_region(region: Paragraph, ids: Ids, size: tuple[int, int]) -> Iterator[str]:
     direction = _direction(region)
-    box = _bounding_box([region.box, *(_line_box(line) for line in region.lines)])
+    box = bounding_box([region.box, *(_line_box(line) for line in region.lines)])
     yield f'<TextRegion id="{ids.next("region")}" type="paragraph"{direction}>'
     yield _coords(box, size)
     for line in region.lines:
@@ -199,7 +199,7 @@ def _direction(region: Paragraph) -> str:
 
 
 def _line_box(line: Line) -> Box:
-    return _bounding_box([line.box, *(word.box for word in line.words)])
+    return bounding_box([line.box, *(word.box for word in line.words)])
 
 
 def word_element(word: Word, word_id: str, size: tuple[int, int]) -> str:
@@ -227,12 +227,6 @@ def text_element(lines: Iterable[Sequence[Word]]) -> str:
         mean = sum(confidence * length for confidence, length in weighted) / total
         attribute = f' conf="{decimal(mean, 4)}"'
     return f"<TextEquiv{attribute}><Unicode>{text}</Unicode></TextEquiv>"
-
-
-def _bounding_box(boxes: Iterable[Box]) -> Box:
-    """Returns the bounding box of boxes, so that an element contains its children."""
-    lefts, tops, rights, bottoms = zip(*boxes, strict=True)
-    return min(lefts), min(tops), max(rights), max(bottoms)
 
 
 def _clip(box: Box, size: tuple[int, int]) -> Box:

@@ -166,8 +166,9 @@ def read(job_id: str, owner: str | None = None) -> Job:
         ((record, rank),) = backend().records([job_id])
     if not record or not (owner is None or record["suffix"] == keys.owned_by(owner)):
         raise errors.JobNotFound()
-    if extension := extensions.owner_of(record):
-        raise errors.JobNotFound(extension.jobs_hint)
+    if "index" in record:  # a job of an extension, which may have been removed
+        extension = extensions.owner_of(record)
+        raise errors.JobNotFound(extension.jobs_hint if extension else "")
     if record["state"] == "deleted":
         raise errors.JobDeleted()
     return from_record(job_id, record, rank)

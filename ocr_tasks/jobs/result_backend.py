@@ -231,17 +231,13 @@ class JobBackend(RedisBackend):  # type: ignore[misc]  # Celery has no types
 
     def commit(self, job_id: str, token: str, outcome: Outcome) -> bool:
         """Ends a job as succeeded; returns False if the run no longer holds it, or it has ended."""
-        result = outcome.to_dict()
-        meta = self.encode_meta(job_id, states.SUCCESS, result)
-        return self._end(job_id, token, State.SUCCEEDED, meta, result)
-
-    def end(self, job_id: str, state: State, result: dict[str, Any]) -> None:
-        """Ends a restored job with the final state and the result of its lost record."""
-        celery_state = next(name for name, ours in CELERY_STATES.items() if ours is state)
-        self._end(job_id, "", state, self.encode_meta(job_id, celery_state, result), result)
+        return self.finish(job_id, token, State.SUCCEEDED, outcome.to_dict())
 
     def finish(self, job_id: str, token: str, state: State, result: Any) -> bool:
-        """Ends an extension's job; returns False if the run no longer holds it, or it has ended."""
+        """Ends a job; returns False if the run no longer holds it, or it has ended.
+
+        `token` is '' for a job that no run holds, e.g. one that is restored.
+        """
         celery_state = next(name for name, ours in CELERY_STATES.items() if ours is state)
         meta = self.encode_meta(job_id, celery_state, result)
         return self._end(job_id, token, state, meta, result)

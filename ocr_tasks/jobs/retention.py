@@ -196,7 +196,7 @@ def restore(job_id: str) -> bool:
     stored_end = store.get().read(job_id, layout.END)
     if stored_end is not None:
         end = json.loads(stored_end)
-        lifecycle.backend().end(new.id, State(end["state"]), end["result"])
+        lifecycle.backend().finish(new.id, "", State(end["state"]), end["result"])
     else:
         queues.publish(new.id, new.input, new.options, new.lane)
     return True

@@ -25,7 +25,7 @@ class OcrdExtension(extensions.Extension):
     task_modules = ("ocr_tasks.ocrd.tasks",)
     check_modules = ("ocr_tasks.ocrd.zip.inspect",)
     lua = Path(__file__).parent / "lua"
-    jobs_hint = "This is a job of an OCR-D processor; see /ocrd/processor/job"
+    jobs_hint = "This is a job of an OCR-D processor, not of a document"
 
     def __init__(self) -> None:
         #: The descriptions of the processors that this worker offers, by name.

@@ -56,8 +56,8 @@ def prepare(names: Sequence[str]) -> dict[str, dict[str, Any]]:
 def role(documents: bool) -> tuple[WorkerRole | None, dict[str, dict[str, Any]]]:
     """Returns what a worker does for OCR-D, and the descriptions of the processors that it offers.
 
-    `documents` is false in a worker that was started for processors. Other
-    workers take no documents either if OCR_PROCESSORS contains more than the built-in processor.
+    `documents` is false in a worker that was started for processors. Other workers take no
+    documents either if OCR_PROCESSORS contains more than the built-in processor.
     """
     config = settings.get()
     names = config.processors

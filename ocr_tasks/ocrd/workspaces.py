@@ -176,7 +176,7 @@ def _check_replaceable(workspace_id: str, owner: str) -> None:
 def _check_idle(workspace: Workspace) -> None:
     count = workspace_leases.open_jobs(key(workspace))
     if count:
-        raise errors.WorkspaceBusy(f"{count} jobs are using the workspace or waiting for it")
+        raise errors.WorkspaceBusy(f"Jobs that use the workspace or wait for it: {count}")
 
 
 # Reading

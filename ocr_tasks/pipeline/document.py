@@ -9,7 +9,6 @@ import contextlib
 import logging
 import os
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -48,21 +47,19 @@ def run(
     """
     folder = layout.job(job_id)
     config = settings.get()
-    devices = _devices(run_context)
     job = context.OwnerContext(
         folder=folder,
         preview_pixels=config.preview_pixels,
         run=run_id,
         reporter=Reporter(run_context.report, start, config.progress_interval),
         keep_bad_pages=options.on_page_error == "keep",
-        threads=_threads(run_context, devices),
-        devices=devices,
+        threads=_threads(run_context),
         run_context=run_context,
     )
     total = start.pages_total
     try:
         with ocrmypdf_errors.as_job_errors(), _new_work_folder(folder, run_id), _job_log(job):
-            results, pdf_warning = _process(job, options, total, run_context.page_stored)
+            results, pdf_warning = _process(job, options, total)
     except BaseException:
         layout.delete_tree(folder.run(run_id))
         raise
@@ -84,33 +81,22 @@ def run(
     )
 
 
-def _devices(run_context: RunContext) -> context.Devices | None:
-    if run_context.remote is None:
-        return None
-    slots = threading.Semaphore(run_context.threads)
-    return context.Devices(
-        run_context.remote.most, run_context.remote.first, slots, run_context.remote.plugin
-    )
-
-
-def _threads(run_context: RunContext, devices: context.Devices | None) -> int:
-    """Returns the number of threads. Each page that is with a device needs one that waits."""
-    if devices is None:
+def _threads(run_context: RunContext) -> int:
+    """Returns the number of threads. Each page that is processed remotely needs one that waits."""
+    remote = run_context.remote
+    if remote is None:
         return run_context.threads
-    return devices.out if devices.first else run_context.threads + devices.out
+    return remote.most if remote.first else run_context.threads + remote.most
 
 
 def _process(
-    job: context.OwnerContext,
-    options: JobOptions,
-    total: int,
-    page_stored: Callable[[int], None],
+    job: context.OwnerContext, options: JobOptions, total: int
 ) -> tuple[tuple[Artifact, ...], list[str]]:
     """Creates all artifacts, and returns them with warnings about the PDF."""
 
     def page_ready(number: int) -> None:
         writer.page_ready(number)
-        page_stored(number)
+        job.run_context.page_stored(number)
 
     folder, run_id = job.folder, job.run
     with artifacts.Writer(folder, run_id, options, total, versions()) as writer:
@@ -166,7 +152,7 @@ def _make_pdf(job: context.OwnerContext, options: JobOptions, total: int) -> lis
         remove_background=options.remove_background,
         **{name: value for name, value in arguments.items() if value is not None},
     )
-    remote = [job.devices.plugin] if job.devices else []
+    remote = [job.run_context.remote.plugin] if job.run_context.remote else []
     code = ocrmypdf.ocr(ocr_options, plugins=[PLUGIN, *remote, *config.plugins])
     if code == exceptions.ExitCode.invalid_output_pdf:
         raise errors.OutputInvalid()

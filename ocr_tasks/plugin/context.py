@@ -40,21 +40,6 @@ class JobContext:
 
 
 @dataclass
-class Devices:
-    """How external devices process pages of a document.
-
-    At most `out` pages are with devices at the same time. With `first`, devices get every page;
-    otherwise only those for which this process has no free thread. `slots` limits the pages that
-    this process runs OCR on. `plugin` is the module that hands out pages.
-    """
-
-    out: int
-    first: bool
-    slots: threading.Semaphore
-    plugin: str
-
-
-@dataclass
 class RunContext:
     """The environment of a run: what the worker process provides to it.
 
@@ -79,7 +64,8 @@ class OwnerContext(JobContext):
     """One run of a job, in the process that owns the job.
 
     `run` is its id. `page_ready(number)` is called when the words of a page are stored. `threads`
-    is the number of pages that are in progress at the same time, including those with devices.
+    is the number of pages that are in progress at the same time, including remote ones. `slots`
+    are those that this process may run OCR on if `run_context.remote` is set.
     `failures` and `succeeded` contain 1-based page numbers; `succeeded` are the pages on which OCR
     succeeded or that already had text. `ocr_finished` is set when the OCR stage ends.
     """
@@ -92,8 +78,11 @@ class OwnerContext(JobContext):
     page_ready: Callable[[int], None] = lambda number: None
     failures: dict[int, PageFailure] = field(default_factory=dict)
     succeeded: set[int] = field(default_factory=set)
-    devices: Devices | None = None
     ocr_finished: threading.Event = field(default_factory=threading.Event)
+    slots: threading.Semaphore = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.slots = threading.Semaphore(self.run_context.threads)
 
 
 class _Thread(threading.local):

@@ -42,6 +42,9 @@ def help_with(job: context.JobContext, batch: str, has_waiting: Callable[[], boo
         task, initializer = store.task()
     except FileNotFoundError:
         return False  # the batch has ended, or the folder is not on this host
+    except (ImportError, AttributeError) as error:
+        log.warning("batch %s is of a worker of another version: %s", batch, error)
+        return False
     initializer()
     while True:
         try:

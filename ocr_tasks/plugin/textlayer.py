@@ -11,7 +11,7 @@ import pypdfium2
 from ocrmypdf.builtin_plugins.pypdfium import _pdfium_lock
 from PIL import Image
 
-from ocr_tasks.formats.page import Block, Box, Line, Page, Paragraph, Word
+from ocr_tasks.formats.page import Block, Box, Line, Page, Paragraph, Word, bounding_box
 
 #: The resolution of word positions, in pixels per inch.
 DPI = 150
@@ -47,7 +47,7 @@ def words(pdf: pypdfium2.PdfDocument, number: int) -> Page:
         page.close()
     if not lines:
         return Page.empty(number, width, height, DPI)
-    box = _bounding_box([line.box for line in lines])
+    box = bounding_box([line.box for line in lines])
     paragraph = Paragraph(box, None, None, tuple(lines))
     return Page(number, width, height, DPI, (Block(box, (paragraph,)),), "pdf")
 
@@ -102,7 +102,7 @@ def _lines(text: pypdfium2.PdfTextPage, to_pixels: Callable[[_Points], Box]) -> 
                     line.append(Word("".join(c for _, c in characters), to_pixels(box), None))
         start += len(raw)
         if line:
-            yield Line(_bounding_box([word.box for word in line]), None, tuple(line))
+            yield Line(bounding_box([word.box for word in line]), None, tuple(line))
 
 
 def _box(text: pypdfium2.PdfTextPage, first: int, count: int) -> _Points | None:
@@ -115,12 +115,3 @@ def _box(text: pypdfium2.PdfTextPage, first: int, count: int) -> _Points | None:
         return None
     lefts, bottoms, rights, tops = zip(*boxes, strict=True)
     return min(lefts), min(bottoms), max(rights), max(tops)
-
-
-def _bounding_box(boxes: list[Box]) -> Box:
-    return (
-        min(box[0] for box in boxes),
-        min(box[1] for box in boxes),
-        max(box[2] for box in boxes),
-        max(box[3] for box in boxes),
-    )

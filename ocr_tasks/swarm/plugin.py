@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 @hookimpl
 def get_ocr_engine(options: OcrOptions | None) -> OcrEngine | None:
     job = context.owner()
-    return SwarmEngine() if job and job.devices else None
+    return SwarmEngine() if job and job.run_context.remote else None
 
 
 class SwarmEngine(PageEngine):
@@ -41,10 +41,11 @@ class SwarmEngine(PageEngine):
     ) -> None:
         """Lets a device or Tesseract run OCR on the image, and writes the hOCR and the text."""
         job, number = context.owner(), context.page()
-        if job is None or job.devices is None or number is None:
+        remote = job.run_context.remote if job else None
+        if job is None or remote is None or number is None:
             raise AssertionError("this engine requires a page of a job with devices")
-        slots = job.devices.slots
-        has_slot = not job.devices.first and slots.acquire(blocking=False)
+        slots = job.slots
+        has_slot = not remote.first and slots.acquire(blocking=False)
 
         def may_process_here() -> bool:
             nonlocal has_slot

@@ -13,6 +13,7 @@ import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from redis import RedisError
 
@@ -82,21 +83,25 @@ class WebhookSender(threading.Thread):
 
     def _acquire(self, pool: ThreadPoolExecutor) -> None:
         for message in webhooks.acquire(_BATCH_SIZE):
-            notification = webhooks.notification(message)
-            if notification is None:
-                webhooks.drop(message)
-                continue
-            host = url_guard.url(notification.url).host
-            with self._lock:
-                full = len(self._queues[host]) >= _QUEUE_PER_HOST
-                if not full:
-                    self._queues[host].append((message, notification, time.monotonic()))
-                add_sender = self._senders[host] < _CONCURRENCY_PER_HOST
-                self._senders[host] += add_sender
-            if full:
-                webhooks.postpone(message, _BUSY_HOST_SECONDS)
-            if add_sender:
-                pool.submit(self._send_to, host)
+            # One message that cannot be sent must not prevent the others.
+            self._guard(partial(self._enqueue, message, pool))
+
+    def _enqueue(self, message: Message, pool: ThreadPoolExecutor) -> None:
+        notification = webhooks.notification(message)
+        if notification is None:
+            webhooks.drop(message)
+            return
+        host = url_guard.url(notification.url).host
+        with self._lock:
+            full = len(self._queues[host]) >= _QUEUE_PER_HOST
+            if not full:
+                self._queues[host].append((message, notification, time.monotonic()))
+            add_sender = self._senders[host] < _CONCURRENCY_PER_HOST
+            self._senders[host] += add_sender
+        if full:
+            webhooks.postpone(message, _BUSY_HOST_SECONDS)
+        if add_sender:
+            pool.submit(self._send_to, host)
 
     def _send_to(self, host: str) -> None:
         """Sends the queued messages of a host one after another."""

@@ -120,3 +120,32 @@ def test_the_cpu_quota_of_a_container_limits_its_cores(
     assert settings._core_seconds(tmp_path) == (cores or math.inf)
     assert settings._core_seconds(tmp_path / "nowhere") == math.inf
     assert 1 <= settings.cores() <= len(os.sched_getaffinity(0))
+
+
+def test_folders_are_resolved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OCR_OCRD_FOLDERS", f"{tmp_path}/link:real")
+
+    assert settings.get().ocrd_folders == (tmp_path / "real", tmp_path / "real")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("CORS_ORIGINS", "https://Scans.Example"),  # browsers send lower case
+        ("DIALECTS", "Azure"),
+        ("PROCESSORS", "OCRD-COMMAND"),
+        ("SWARM_PEERS", "HTTPS://a.example"),
+    ],
+)
+def test_only_host_names_are_case_insensitive(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OCR_HOSTS", "Scans.Example")
+    assert settings.get().hosts == ("scans.example",)
+    settings.get.cache_clear()
+    monkeypatch.setenv(f"OCR_{name}", value)
+    with pytest.raises(errors.SettingsError, match=f"OCR_{name}"):
+        settings.get()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from ocr_tasks import errors
@@ -121,4 +123,34 @@ def test_too_many_steps_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_unsupported_regular_expressions_are_refused(expression: str) -> None:
     with pytest.raises(errors.PageIdsInvalid, match="is invalid"):
+        Mets.parse(METS.encode()).resolve(f"//{expression}")
+
+
+LABELS = {"Käfer": ["P1"], "Kaefer": ["P2"], "Seite ١": ["P3"], "a-b]": ["P4"], "Σ\u2003x": ["P5"]}
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        *(r"K\wfer", r"\w+", r"Seite \d", r"\S+", r"\D+", r"[\w-]+\]", r"[^\w]*\w+", r"\w\sx"),
+        *(r"[^\s\d]+", r"[]\w-]+", r"[^]\d]+", r"[\[\w]+", r"\W*", r"[\D]+", r"\\w", r".+\W.+"),
+    ],
+)
+def test_classes_match_as_in_python(expression: str) -> None:
+    expected = {page for text, (page,) in LABELS.items() if re.fullmatch(expression, text)}
+
+    def resolved() -> set[str]:
+        return set(page_ids.resolve(f"physical:label://{expression}", pages, lambda _name: LABELS))
+
+    pages = ["P1", "P2", "P3", "P4", "P5"]
+    if expected:
+        assert resolved() == expected
+    else:
+        with pytest.raises(errors.PageIdsInvalid, match="No page matches"):
+            resolved()
+
+
+@pytest.mark.parametrize("expression", [r"[\W]+", r"[^a\S]"])
+def test_classes_that_cannot_match_as_in_python_are_rejected(expression: str) -> None:
+    with pytest.raises(errors.PageIdsInvalid, match="in brackets is not supported"):
         Mets.parse(METS.encode()).resolve(f"//{expression}")

@@ -228,3 +228,10 @@ def test_an_image_on_another_site_cannot_lease_a_page(configure: Configure) -> N
     refused(answer, 403, "cross_site")
     for said in ({}, {"Sec-Fetch-Site": "none"}, {"Sec-Fetch-Site": "same-origin"}):
         assert http.get("/page", headers=said).status_code == 204
+
+
+def test_the_operation_of_a_transcript_keeps_its_id(http: FlaskClient) -> None:
+    paths = http.get("/openapi.json").get_json()["paths"]
+    operation = paths["/v1/swarm/leases/{lease}/transcript"]["put"]
+
+    assert operation["operationId"] == "swarm_answer_leases__lease__transcript_put"

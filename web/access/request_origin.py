@@ -78,7 +78,7 @@ def install(app: Flask) -> None:
     if origins:
         app.after_request(allow)
     if config.trusted_proxies:
-        app.wsgi_app = ProxyFix(  # type: ignore[method-assign]  # as Flask's documentation has it
+        app.wsgi_app = ProxyFix(  # type: ignore[method-assign]  # Flask's documented way
             app.wsgi_app, x_for=config.trusted_proxies, x_proto=config.trusted_proxies, x_host=0
         )
 

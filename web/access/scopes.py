@@ -1,4 +1,4 @@
-"""The token scopes that each route requires. This is the only place that defines them.
+"""The token scopes that each route requires: the core's, and those that extensions declare.
 
 A route that is not listed requires `admin`. A test checks that all routes are listed.
 """

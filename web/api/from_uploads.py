@@ -13,10 +13,10 @@ FIELD = "upload"
 def pop_ids(incoming: receive.Upload, form: dict[str, list[str]]) -> list[str]:
     """Removes the `upload` fields from a form; returns the ids of the uploads."""
     ids = [text.rpartition("/")[2] for text in form.pop(FIELD, [])]
-    others = [name for one in extensions.installed() for name in one.form_fields]
+    others = [one.source_field for one in extensions.installed() if one.source_field]
     if ids and (incoming.names or form.keys() & set(others)):
-        fields = " or ".join(f"`{name}`" for name in (FIELD, *others))
-        raise errors.MalformedRequest(f"Send either files, {fields}")
+        fields = ", ".join(f"`{name}`" for name in (FIELD, *others))
+        raise errors.MalformedRequest(f"Send only one of: files, {fields}")
     if len(set(ids)) < len(ids):
         raise errors.MalformedRequest(f"The same `{FIELD}` was sent twice")
     return ids

@@ -24,7 +24,7 @@ PREFIX = "/ocrd"
 def make(name: str, description: str) -> APIBlueprint:
     """Returns a blueprint for a part of OCR-D's Web API.
 
-    Its name starts with `ocrd_`, which `request_origin` relies on.
+    Its name is `ocrd_<name>`, which `OcrdExtension` lists in `scopes` and `basic_auth`.
     """
     blueprint = APIBlueprint(
         f"ocrd_{name}",

@@ -65,7 +65,7 @@ class ProcessorArgs(BaseModel):
     page_id: str | None = Field(
         None,
         description="Comma-separated ids, ranges (`PHYS_0001..PHYS_0009`) and regular expressions "
-        "(`//REGEX`).",
+        "(`//REGEX`, in the syntax of RE2).",
     )
     parameters: dict[str, Any] | None = Field(default_factory=dict)
     result_queue_name: str | None = None

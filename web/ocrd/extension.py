@@ -37,6 +37,7 @@ class OcrdExtension(WebExtension):
     basic_auth = frozenset(
         f"ocrd_{name}" for name in ("discovery", "processing", "workflows", "workspaces")
     )
+    source_field = "workspace"
     form_fields: ClassVar[Mapping[str, dict[str, Any]]] = {
         "workspace": {
             "type": "string",

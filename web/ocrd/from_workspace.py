@@ -23,6 +23,9 @@ class WorkspaceSource(DocumentSource):
 
     pages: WorkspacePages
 
+    def __str__(self) -> str:
+        return str(self.pages)  # as in earlier versions, for requests that are repeated
+
     def check(self, options: JobOptions) -> None:
         for name in ("deskew", "pages"):
             if getattr(options, name):

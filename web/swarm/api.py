@@ -255,7 +255,11 @@ def fail(path: LeasePath, body: FailureRequest) -> Response:
     return Response(status=204)
 
 
-@blueprint.put("/leases/<lease>/transcript", responses={204: None})
+@blueprint.put(
+    "/leases/<lease>/transcript",
+    responses={204: None},
+    operation_id="swarm_answer_leases__lease__transcript_put",  # the id of earlier versions
+)
 def transcript(path: LeasePath) -> Response:
     """Upload the transcript of a page.
 

@@ -37,6 +37,14 @@ _STEP_CHARACTERS = 64
 _EXPRESSION_BYTES = 1 << 20
 _EXPRESSION_LENGTH = 200
 
+#: What \d, \s and \w match in Python, as the content of brackets.
+_CLASSES = {
+    "d": r"\p{Nd}",
+    "s": r"\s\x0b\x1c-\x1f\x{85}\p{Z}",
+    "w": r"\p{L}\p{N}_",
+}
+_EXPRESSION_PARTS = re.compile(r"\\.|\[\^?|.", re.DOTALL)
+
 _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
 _NUMBERED = re.compile(r"(.*?)([0-9]{1,18})", re.DOTALL)
 
@@ -145,7 +153,7 @@ def _expression(text: str, budget: _Budget) -> _Find:
     options.log_errors = False
     options.max_mem = _EXPRESSION_BYTES
     try:
-        pattern = re2.compile(text, options)
+        pattern = re2.compile(_with_unicode_classes(text), options)
     except re2.error as error:
         reason = error.args[0]
         raise ValueError(reason.decode(errors="replace")) from None
@@ -155,6 +163,29 @@ def _expression(text: str, budget: _Budget) -> _Find:
         return [value for value in pages if pattern.fullmatch(value)]
 
     return find
+
+
+def _with_unicode_classes(text: str) -> str:
+    r"""Replaces \d, \s and \w by classes that match as in Python: RE2's match only ASCII.
+
+    Raises ValueError for \S and \W in brackets, which RE2 cannot express.
+    """
+    parts: list[str] = []
+    first = 0  # the index of the first part in brackets, 0 outside of brackets
+    for part in _EXPRESSION_PARTS.findall(text):
+        name = part[1:] if part[0] == "\\" else ""
+        if part[0] == "[" and not first:
+            first = len(parts) + 1
+        elif part == "]" and len(parts) > first:
+            first = 0
+        elif name in _CLASSES:
+            part = _CLASSES[name] if first else f"[{_CLASSES[name]}]"
+        elif name.lower() in _CLASSES:
+            if first and name != "D":
+                raise ValueError(f"{part} in brackets is not supported")
+            part = r"\P{Nd}" if first else f"[^{_CLASSES[name.lower()]}]"
+        parts.append(part)
+    return "".join(parts)
 
 
 def _range(start: str, end: str, budget: _Budget) -> _Find:

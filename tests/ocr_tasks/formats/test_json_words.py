@@ -77,3 +77,10 @@ def test_a_document_of_5000_pages_is_written_page_by_page(hostile: Page) -> None
         next(chunks)
         assert taken == expected
     assert sum(1 for _ in chunks) == 4990 + 1
+
+
+@pytest.mark.parametrize(("dpi", "written"), [(150, "150"), (150.5, "150.5")])
+def test_a_stored_resolution_is_written_as_it_was_made(dpi: float, written: str) -> None:
+    stored = Page.empty(1, 10, 20, dpi).to_json()
+
+    assert f'"dpi":{written},' in "".join(json_words.document([Page.from_json(stored)], {}))

@@ -552,3 +552,13 @@ def test_the_refusal_of_too_many_waiting_jobs_contains_the_limit() -> None:
         lifecycle.check_queue("me", 1)
 
     assert (refused.value.extra["limit"], refused.value.extra["most"]) == ("waiting_jobs", 1)
+
+
+def test_a_job_of_a_removed_extension_does_not_exist_for_clients() -> None:
+    job_id = submit()
+    connection.client().hset(keys.task(job_id), "index", "ocr:gone")
+    connection.client().hdel(keys.task(job_id), "job")
+
+    for call in (lifecycle.read, lifecycle.cancel, lifecycle.retry, lifecycle.delete):
+        with pytest.raises(errors.JobNotFound):
+            call(job_id)

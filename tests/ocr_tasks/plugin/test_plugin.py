@@ -381,3 +381,17 @@ def test_a_helper_stops_when_the_batch_is_closed(
     page_queue.close(BATCH)
 
     assert not helper.help_with(job, BATCH, lambda: False)
+
+
+def test_a_helper_leaves_a_batch_of_another_version_to_its_owner(
+    helped: tuple[context.JobContext, Files], caplog: pytest.LogCaptureFixture
+) -> None:
+    job, files = helped
+    files.write(int, list, [("0",), ("1",), ("2",)])
+    for pickled in (b"cocr_tasks.plugin.gone\nname\n.", b"cocr_tasks.plugin.batch\ngone\n."):
+        (files.folder / "task").write_bytes(pickled)
+
+        assert not helper.help_with(job, BATCH, lambda: False)
+
+    assert page_queue.acquire(BATCH, "owner") == 0
+    assert caplog.text.count("another version") == 2

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from ocr_tasks import webhooks
 from ocr_tasks.redis import connection, keys
 from ocr_tasks.worker.webhook_sender import WebhookSender
 from tests.conftest import wait_until
@@ -120,3 +121,38 @@ def test_a_sender_process_sends_and_reports_that_it_is_alive(
     finally:
         sender.terminate()
     assert sender.wait(20) == 0
+
+
+def test_a_message_of_a_removed_extension_is_dropped_and_delays_no_other(
+    receiver: Receiver, sender: WebhookSender
+) -> None:
+    orphan = finished(receiver.url)
+    record = keys.task(orphan.id)
+    connection.client().hset(record, "index", "ocr:gone")
+    connection.client().hdel(record, "job")
+    sent = finished(receiver.url)
+    sender.begin()
+
+    wait_until(lambda: not undelivered(), 60)
+
+    (body,) = [body for _, body in receiver.got]
+    assert sent.id.encode() in body
+
+
+def test_a_message_that_cannot_be_prepared_delays_no_other(
+    receiver: Receiver, sender: WebhookSender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken, sent = finished(receiver.url), finished(receiver.url)
+    prepare = webhooks.notification
+
+    def notification(message: webhooks.Message) -> webhooks.Notification | None:
+        if message.job_id == broken.id:
+            raise KeyError(message.job_id)
+        return prepare(message)
+
+    monkeypatch.setattr(webhooks, "notification", notification)
+    sender.begin()
+
+    wait_until(lambda: undelivered() == 1, 60)
+    (body,) = [body for _, body in receiver.got]
+    assert sent.id.encode() in body

@@ -828,8 +828,8 @@ def test_an_unfinished_or_unknown_upload_becomes_no_job(http: FlaskClient) -> No
 
 def test_uploads_cannot_be_combined_with_files_or_other_sources(http: FlaskClient) -> None:
     address = uploaded(http, TEXT)
-    fields = [name for extension in extensions.installed() for name in extension.form_fields]
-    others: list[dict[str, Any]] = [{name: UNKNOWN} for name in fields]
+    fields = [extension.source_field for extension in extensions.installed()]
+    others: list[dict[str, Any]] = [{name: UNKNOWN} for name in fields if name]
 
     for more in ({"file": (io.BytesIO(TEXT), "x.pdf")}, *others):
         sent = http.post(

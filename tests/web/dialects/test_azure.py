@@ -333,7 +333,7 @@ def test_the_pdf_is_only_available_if_it_was_requested(http: FlaskClient) -> Non
 def end(state: State, result: dict[str, Any]) -> Job:
     """Ends the only job, like a worker."""
     (job,) = lifecycle.list_jobs().jobs
-    lifecycle.backend().end(job.id, state, result)
+    lifecycle.backend().finish(job.id, "", state, result)
     return job
 
 
