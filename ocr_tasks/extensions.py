@@ -3,8 +3,9 @@
 The core calls the hooks of `Extension` and imports no extension. An extension is a package of
 `ocr_tasks` whose module `extension` contains an instance of `Extension` called `extension`. To
 remove an extension, delete its packages here and in `web`, its name in `NAMES` here and in
-`web.extensions`, and what `.importlinter`, `pyproject.toml` and `scripts/` say of it. Its settings,
-error codes, scopes, job options and texts of the web page are lists in the core, and may stay.
+`web.extensions`, and what `.importlinter`, `pyproject.toml` and `scripts/` say of it. Its scopes,
+job options and texts of the web page are lists in the core, and may stay. Its errors are in its
+module `errors`, which `extension` imports so that `errors.by_code` finds them.
 
 Hooks run in the web server, in workers and in the processes that check uploads. They import modules
 when they are called, because a process should load only the parts that it uses.
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from ocr_tasks.model import Outcome
     from ocr_tasks.options import JobOptions
+    from ocr_tasks.settings import Base
 
 #: The names of the registered extensions.
 NAMES = ("swarm", "ocrd")
@@ -96,6 +98,10 @@ class Extension:
     #: Advice for clients that request a job of the extension as a document.
     jobs_hint = ""
 
+    def settings(self) -> type[Base] | None:
+        """Returns the settings of the extension, or None if it has none."""
+        return None
+
     # Jobs of the extension, which have leases and results like jobs of documents
 
     def owns(self, record: Record) -> bool:
@@ -140,6 +146,10 @@ class Extension:
 
     # Workers
 
+    #: Options of `ocr-tasks worker` that set a variable: its name, metavar and help text. A worker
+    #: with a value for one of them takes no documents.
+    worker_options: ClassVar[Mapping[str, tuple[str, str, str]]] = {}
+
     def worker_role(self, documents: bool) -> WorkerRole | None:
         """Returns what this worker does for the extension, or None.
 
@@ -170,6 +180,21 @@ def installed() -> tuple[Extension, ...]:
     """Returns the registered extensions."""
     modules = (importlib.import_module(f"ocr_tasks.{name}.extension") for name in NAMES)
     return tuple(module.extension for module in modules)
+
+
+def check_settings() -> None:
+    """Raises `errors.SettingsError` if a setting of the core or of an extension is invalid."""
+    from ocr_tasks import settings
+
+    for group in settings_groups():
+        settings.of(group)
+
+
+def settings_groups() -> list[type[Base]]:
+    """Returns the settings of the core and of all extensions."""
+    from ocr_tasks.settings import Settings
+
+    return [Settings, *filter(None, (extension.settings() for extension in installed()))]
 
 
 def owner_of(record: Record) -> Extension | None:

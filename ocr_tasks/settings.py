@@ -1,6 +1,7 @@
-"""All settings of the service.
+"""The settings of the service.
 
-Each is an environment variable `OCR_…`. They are read once, here.
+Each is an environment variable `OCR_…`. They are read once, here. Extensions have settings of their
+own, which are read in the same way.
 """
 
 from __future__ import annotations
@@ -12,67 +13,33 @@ import math
 import os
 import re
 import tempfile
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, Literal, Self, TypeVar, cast
 from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
 
 from pydantic import (
     AfterValidator,
-    BeforeValidator,
     Field,
     ValidationError,
     field_validator,
     model_validator,
 )
 from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ocr_tasks.errors import SettingsError
+from ocr_tasks.setting_types import HOST, CommaList, HostName, Network, Origin, matches
 
 MIB = 1024 * 1024
 DAY = 24 * 3600
 
-_HOST = r"([a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?|\[[0-9a-f:.]+\])"
 
 #: Services whose APIs the web server can offer.
 DIALECTS = ("azure", "nextcloud", "demo")
 
 #: Options of a Redis URL whose value is a file or a folder of files.
 _TLS_FILES = {"ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile"}
-
-#: The OCR-D processor that is part of this package.
-OWN_PROCESSOR = "ocrd-ocr-tasks-recognize"
-
-# Types of settings that are lists
-
-
-def _split(separator: str) -> BeforeValidator:
-    def split(value: object) -> object:
-        if not isinstance(value, str):
-            return value
-        return tuple(filter(None, (part.strip() for part in value.split(separator))))
-
-    return BeforeValidator(split)
-
-
-def _matches(pattern: str, reason: str, flags: int = 0) -> AfterValidator:
-    def check(value: str) -> str:
-        if not re.fullmatch(pattern, value, flags):
-            raise ValueError(f"{value!r} {reason}")
-        return value
-
-    return AfterValidator(check)
-
-
-def _network(value: object) -> object:
-    return ipaddress.ip_network(value) if isinstance(value, str) else value
-
-
-def _not_any_command(value: str) -> str:
-    if value == "ocrd-command":
-        raise ValueError("ocrd-command is not allowed: it runs any command that a client sends")
-    return value
 
 
 def _is_secret(value: str) -> str:
@@ -85,40 +52,21 @@ def _is_secret(value: str) -> str:
     return value
 
 
-Item = TypeVar("Item")
-CommaList = Annotated[tuple[Item, ...], NoDecode, _split(",")]
-Folder = Annotated[Path, AfterValidator(Path.resolve)]
-ColonList = Annotated[tuple[Item, ...], NoDecode, _split(":")]
-
-HostName = Annotated[
-    str,
-    _matches(_HOST, "is not a host name; omit the port", re.IGNORECASE),
-    AfterValidator(lambda name: name.strip("[]").lower()),
-]
-Origin = Annotated[
-    str, _matches(rf"https?://{_HOST}(:[0-9]+)?", "is not an origin, e.g. https://scans.example")
-]
-Peer = Annotated[
-    str,
-    _matches(rf"https?://{_HOST}(:[0-9]+)?(/[!-~]*)?", "is not a URL, e.g. https://scans.example"),
-    AfterValidator(lambda url: url.rstrip("/")),
-]
-Dialect = Annotated[str, _matches("|".join(DIALECTS), f"is not one of {', '.join(DIALECTS)}")]
-Processor = Annotated[
-    str,
-    _matches(
-        r"ocrd-[a-z0-9][a-z0-9-]{0,99}|nextflow", "is not the name of a processor, e.g. ocrd-dummy"
-    ),
-    AfterValidator(_not_any_command),
-]
-Network = Annotated[ipaddress.IPv4Network | ipaddress.IPv6Network, BeforeValidator(_network)]
+Dialect = Annotated[str, matches("|".join(DIALECTS), f"is not one of {', '.join(DIALECTS)}")]
 WebhookSecret = Annotated[str, AfterValidator(_is_secret)]
 
 
-class Settings(BaseSettings):
-    """The settings of the service. Each field is read from `OCR_` plus its name in upper case."""
+class Base(BaseSettings):
+    """Settings of a part of the service.
+
+    Each field is read from `OCR_` plus its name in upper case.
+    """
 
     model_config = SettingsConfigDict(env_prefix="OCR_", frozen=True, extra="ignore")
+
+
+class Settings(Base):
+    """The settings of the service, except those of its extensions."""
 
     data_dir: Path = Field(
         Path("data"),
@@ -176,7 +124,7 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=1, le=65535, description="Port on which the web server listens.")
     published_host: str = Field(
         "",
-        description="Host IP address on which a container's port is published. Replaces OCR_HOST "
+        description="Host IP address on which a container's port is published. Replaces OCRHOST "
         "where the service decides who can reach the server.",
     )
     web_processes: int = Field(2, ge=1, le=64, description="Number of web server processes.")
@@ -190,7 +138,7 @@ class Settings(BaseSettings):
     access: Literal["auto", "tokens", "open"] = Field(
         "auto",
         description="Access control of the API. auto: open while only this machine can reach the "
-        "server (OCR_HOST is a loopback address and OCR_TRUSTED_PROXIES is 0), otherwise tokens. "
+        "server (OCRHOST is a loopback address and OCR_TRUSTED_PROXIES is 0), otherwise tokens. "
         "tokens: every client needs a token (`ocr-tasks tokens create`). open: none does.",
     )
     hosts: CommaList[HostName] = Field(
@@ -446,124 +394,11 @@ class Settings(BaseSettings):
         "webhooks` prints it.",
         repr=False,
     )
-    swarm_lease_seconds: int = Field(
-        60,
-        ge=5,
-        le=3600,
-        description="Seconds for which a device leases a page, unless it renews the lease.",
-    )
-    swarm_docr_seconds: int = Field(
-        900,
-        ge=5,
-        le=86400,
-        description="Seconds for which a client of docr/smd leases a page; these clients cannot "
-        "renew a lease.",
-    )
-    swarm_leases_max: int = Field(
-        64, ge=1, le=10000, description="Maximum number of leased pages per device."
-    )
-    swarm_failures_max: int = Field(
-        3,
-        ge=1,
-        le=100,
-        description="Number of failures or expired leases after which a page is no longer given "
-        "to devices.",
-    )
-    swarm_pages_out: int = Field(
-        32,
-        ge=0,
-        le=1000,
-        description="Maximum number of pages of a job that are leased to devices or waiting for "
-        "one at the same time. 0: none, even if a job requests it.",
-    )
-    swarm_take_seconds: float = Field(
-        30,
-        ge=0,
-        le=86400,
-        description="Seconds that a page of a job waits for a device before a worker processes it.",
-    )
-    swarm_page_seconds: float = Field(
-        300,
-        ge=1,
-        le=86400,
-        description="Seconds after which a worker processes a page of a job that is still at a "
-        "device.",
-    )
-    swarm_transcript_bytes: int = Field(
-        4 * MIB, ge=1024, description="Maximum size in bytes of the transcript of a page."
-    )
-    swarm_check_share: float = Field(
-        0.05,
-        ge=0,
-        le=1,
-        description="Share of pages, from 0 to 1, that are processed twice to verify the devices.",
-    )
-    swarm_peers: CommaList[Peer] = Field(
-        (),
-        description="Comma-separated URLs of other servers to which devices are sent when no page "
-        "is waiting, e.g. `https://scans.example`.",
-    )
     dialects: CommaList[Dialect] = Field(
         (),
         description="Comma-separated APIs of other services that the web server offers in "
         "addition: azure (Azure Document Intelligence, for Paperless-ngx and Azure's SDKs), "
         "nextcloud (the OCR back end of Nextcloud), demo (OCR with progress). Empty: none.",
-    )
-    processors: CommaList[Processor] = Field(
-        (OWN_PROCESSOR,),
-        description="Comma-separated OCR-D processors that workers offer, e.g. "
-        "`ocrd-dummy,ocrd-ocr-tasks-recognize`. A worker for documents also offers "
-        "ocrd-ocr-tasks-recognize, unless OCR_STORAGE_URL or OCR_OCRD_FOLDERS is set. All other "
-        "lists need a worker that takes no documents: `ocr-tasks up` starts one, and `ocr-tasks "
-        "worker` becomes one. Empty: none.",
-    )
-    ocrd_path: str = Field(
-        "",
-        description="Colon-separated folders that are searched for processors before PATH: the "
-        "bin folders of the virtual environments in which they are installed.",
-    )
-    ocrd_folders: ColonList[Folder] = Field(
-        (),
-        description="Colon-separated folders with workspaces that clients select by the path of "
-        "the METS file, in addition to uploaded ones. Web server and workers must use the same "
-        "folders.",
-    )
-    ocrd_tries: int = Field(3, ge=1, le=10, description="Number of attempts to run a processor.")
-    ocrd_existing_output: Literal["skip", "overwrite", "abort"] = Field(
-        "skip",
-        description="What to do with pages that already exist in an output file group. skip: keep "
-        "them. overwrite: replace them. abort: fail the job.",
-    )
-    ocrd_warm_processors: int = Field(
-        4,
-        ge=0,
-        le=100,
-        description="Number of processors that stay loaded in each worker process. 0: every run "
-        "starts its own.",
-    )
-    ocrd_max_bytes: int = Field(
-        4096 * MIB,
-        ge=1024,
-        description="Maximum size in bytes of the files of an uploaded workspace.",
-    )
-    ocrd_max_files: int = Field(
-        100_000, ge=1, description="Maximum number of files of an uploaded or downloaded workspace."
-    )
-    ocrd_max_mets_bytes: int = Field(
-        128 * MIB, ge=1024, description="Maximum size in bytes of a METS file."
-    )
-    ocrd_fetch_seconds: float = Field(
-        300,
-        ge=1,
-        le=3600,
-        description="Seconds that the download of a workspace from the URL of its METS file may "
-        "take.",
-    )
-    ocrd_max_jobs: int = Field(
-        100_000,
-        ge=1,
-        description="Maximum number of open processing jobs. A workflow has one per step, or with "
-        "page-wise processing one per step and page.",
     )
     flower_host: str = Field(
         "127.0.0.1", description="IP address or host name on which `ocr-tasks flower` listens."
@@ -620,7 +455,7 @@ class Settings(BaseSettings):
     @field_validator("s3_endpoint")
     @classmethod
     def _endpoint(cls, value: str) -> str:
-        if value and not re.fullmatch(rf"https?://{_HOST}(:[0-9]+)?/?", value):
+        if value and not re.fullmatch(rf"https?://{HOST}(:[0-9]+)?/?", value):
             raise ValueError("use the form https://s3.example or http://store:8333")
         return value.rstrip("/")
 
@@ -734,21 +569,6 @@ class Settings(BaseSettings):
         return self.access == "tokens"
 
     @property
-    def only_own_processor(self) -> bool:
-        """Returns whether ocrd-ocr-tasks-recognize is the only processor of `processors`."""
-        return set(self.processors) == {OWN_PROCESSOR}
-
-    @property
-    def processors_share_worker(self) -> bool:
-        """Returns whether workers for documents offer the processors as well.
-
-        Only the built-in processor needs no more access rights than documents do. With a bucket,
-        these workers have no access to workspaces, and they may never write to the folders of
-        OCR_OCRD_FOLDERS.
-        """
-        return self.only_own_processor and not self.storage_url and not self.ocrd_folders
-
-    @property
     def processes(self) -> int:
         """Returns the number of processes of a worker on this machine."""
         return self.worker_processes or cores()
@@ -795,14 +615,31 @@ def _core_seconds(root: Path) -> float:
         return math.inf
 
 
-@lru_cache(maxsize=1)
+Group = TypeVar("Group", bound=Base)
+
+
 def get() -> Settings:
     """Returns the settings of this process; raises `SettingsError` for invalid ones."""
+    return of(Settings)
+
+
+def of(group: type[Group]) -> Group:
+    """Returns the settings of a part of the service; raises `SettingsError` for invalid ones."""
+    return cast("Group", _load(group))
+
+
+def clear() -> None:
+    """Lets the settings be read again when they are needed."""
+    _load.cache_clear()
+
+
+@cache
+def _load(group: type[Base]) -> Base:
     secrets = os.environ.get("OCR_SECRETS_DIR") or None
     if secrets and not Path(secrets).is_dir():
         raise SettingsError(f"OCR_SECRETS_DIR: {secrets} is not a folder")
     try:
-        return Settings(_secrets_dir=secrets)
+        return group(_secrets_dir=secrets)
     except ValidationError as error:
         raise SettingsError("\n".join(map(_message, error.errors()))) from None
     except OSError as error:

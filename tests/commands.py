@@ -47,6 +47,6 @@ def operating(stack: Stack) -> Iterator[None]:
 
 
 def _forget() -> None:
-    settings.get.cache_clear()
+    settings.clear()
     connection.client.cache_clear()
     connection._script.cache_clear()

@@ -339,7 +339,7 @@ def service(
     monkeypatch.setenv("OCR_DATA_DIR", str(tmp_path / "data"))
 
     def forget() -> None:
-        settings.get.cache_clear()
+        settings.clear()
         connection.client.cache_clear()
         connection._script.cache_clear()
         counters._requests.clear()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ocr_tasks import errors
-from web.http.problems import STATUS
+from web.http.problems import statuses
 
 ROOT = Path(__file__).parent.parent
 MODULES = sorted([*ROOT.glob("ocr_tasks/**/*.py"), *ROOT.glob("web/**/*.py")])
@@ -103,7 +103,7 @@ def test_no_module_has_a_generic_name() -> None:
 def test_every_error_has_a_status_or_is_a_job_error() -> None:
     """Each class either has an HTTP status, for responses, or is a JobError, which ends a job."""
     for cls in errors.by_code().values():
-        assert (cls in STATUS) != issubclass(cls, errors.JobError), cls
+        assert (cls in statuses()) != issubclass(cls, errors.JobError), cls
 
 
 def test_every_error_has_advice() -> None:

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 from flask_openapi3 import APIBlueprint, OpenAPI
 
+from ocr_tasks.errors import OcrTasksError
 from ocr_tasks.model import Scope
 from ocr_tasks.options import JobOptions
 from ocr_tasks.uploads import receive
@@ -66,6 +67,9 @@ class WebExtension:
 
     #: Required scopes by Flask endpoint; one of them is sufficient.
     scopes: ClassVar[Mapping[str, frozenset[Scope]]] = {}
+
+    #: HTTP status of each error of the extension that can be a response.
+    statuses: ClassVar[Mapping[type[OcrTasksError], int]] = {}
 
     #: Flask endpoints whose GET changes data. An <img> on any page could send such a request.
     unsafe_gets: frozenset[str] = frozenset()

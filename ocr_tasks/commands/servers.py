@@ -9,11 +9,8 @@ import os
 import socket
 import sys
 
+from ocr_tasks import extensions
 from ocr_tasks.exits import UNAVAILABLE, report
-
-_PROCESSORS = (
-    "comma-separated OCR-D processors to run instead of documents (default: OCR_PROCESSORS)"
-)
 
 
 def up(parser: argparse.ArgumentParser) -> None:
@@ -23,8 +20,14 @@ def up(parser: argparse.ArgumentParser) -> None:
 
 def worker(parser: argparse.ArgumentParser) -> None:
     """Fills the parser of `worker`."""
-    parser.add_argument("--processors", metavar="NAMES", help=_PROCESSORS)
+    for option, (variable, metavar, text) in _worker_options().items():
+        parser.add_argument(option, dest=variable, metavar=metavar, help=text)
     parser.set_defaults(run=_worker)
+
+
+def _worker_options() -> dict[str, tuple[str, str, str]]:
+    """Returns the options of extensions: variable, metavar and help text."""
+    return {k: v for one in extensions.installed() for k, v in one.worker_options.items()}
 
 
 def web(parser: argparse.ArgumentParser) -> None:
@@ -91,16 +94,18 @@ def _check_shared_memory() -> int:
 
 
 def _worker(options: argparse.Namespace) -> int:
-    if options.processors is not None:  # must be set before the settings are loaded
-        os.environ["OCR_PROCESSORS"] = options.processors
+    given = {variable: getattr(options, variable) for variable, *_ in _worker_options().values()}
+    # These must be set before the settings are loaded.
+    os.environ.update({name: value for name, value in given.items() if value is not None})
     gc.disable()  # loads faster, as modules are not garbage; `worker.main` enables it again
     from ocr_tasks.redis import connection
     from ocr_tasks.worker import main
 
+    extensions.check_settings()
     connection.check()
     if code := _check_shared_memory():
         return code
-    return main.main(documents=not options.processors)
+    return main.main(documents=not any(given.values()))
 
 
 def _web(options: argparse.Namespace) -> int:
@@ -109,6 +114,7 @@ def _web(options: argparse.Namespace) -> int:
     from ocr_tasks.commands import tokens
     from ocr_tasks.redis import connection
 
+    extensions.check_settings()
     config = settings.get()
     connection.check()
     for warning in tokens.warnings(config):

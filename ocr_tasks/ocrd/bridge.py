@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from ocr_tasks import errors
 from ocr_tasks.formats import page_xml
+from ocr_tasks.ocrd import errors as ocrd_errors
 from ocr_tasks.ocrd import mets_files
 from ocr_tasks.ocrd.mets.mets import File, Mets
 from ocr_tasks.ocrd.mets.paths import is_url, path_error
@@ -36,7 +36,7 @@ def images(workspace: Workspace, group: str = "", page_id: str = "") -> list[tup
     mets = mets_files.read(workspace.mets)
     pages = mets.resolve(page_id)
     if group and group not in mets.groups:
-        raise errors.FileGroupUnknown(f"METS has no file group {group!r:.200}")
+        raise ocrd_errors.FileGroupUnknown(f"METS has no file group {group!r:.200}")
     return images_of(workspace, mets, group or first_group(mets, pages), pages)
 
 
@@ -55,7 +55,7 @@ def first_group(mets: Mets, pages: Iterable[str]) -> str:
             files = mets.files(group)
             if page_set <= {file.page for file in files if file.media_type.startswith(kinds)}:
                 return group
-    raise errors.WorkspaceInvalid("No file group has images of all pages")
+    raise ocrd_errors.WorkspaceInvalid("No file group has images of all pages")
 
 
 def page_file(mets: Mets, group: str, page: str) -> File | None:
@@ -65,43 +65,43 @@ def page_file(mets: Mets, group: str, page: str) -> File | None:
     image_files = [file for file in files if file.media_type.startswith("image/")]
     found = documents or image_files
     if len(found) > 1:
-        raise errors.WorkspaceInvalid(
+        raise ocrd_errors.WorkspaceInvalid(
             f"The file group {group} has several files for the page {page}"
         )
     if files and not found:
-        raise errors.WorkspaceInvalid(f"{files[0].id} is neither PAGE-XML nor an image")
+        raise ocrd_errors.WorkspaceInvalid(f"{files[0].id} is neither PAGE-XML nor an image")
     return found[0] if found else None
 
 
 def source(folder: Path, file: File) -> page_xml.Source:
     """Returns the images of a page: the file itself, or those that its PAGE document references."""
     if not file.local:
-        raise errors.WorkspaceInvalid(f"{file.href!r:.200} is not in the workspace")
+        raise ocrd_errors.WorkspaceInvalid(f"{file.href!r:.200} is not in the workspace")
     if file.media_type != page_xml.MEDIA_TYPE:
         return page_xml.Source(file.href)
     path = existing(folder, file.href)
     if path.stat().st_size > _MOST_BYTES:
-        raise errors.WorkspaceInvalid(f"{file.href!r:.200} is larger than {_MOST_BYTES} bytes")
+        raise ocrd_errors.WorkspaceInvalid(f"{file.href!r:.200} is larger than {_MOST_BYTES} bytes")
     try:
         found = page_xml.read(path.read_bytes())
     except ValueError as error:
-        raise errors.WorkspaceInvalid(f"{file.href!r:.200}: {error}") from error
+        raise ocrd_errors.WorkspaceInvalid(f"{file.href!r:.200}: {error}") from error
     if not found.image:
-        raise errors.WorkspaceInvalid(f"{file.href!r:.200} references no image")
+        raise ocrd_errors.WorkspaceInvalid(f"{file.href!r:.200} references no image")
     return found
 
 
 def below(folder: Path, href: str) -> Path:
     """Returns the path of a file of the workspace, which need not exist.
 
-    Raises errors.WorkspaceInvalid if the path, with links resolved, is outside the workspace.
+    Raises ocrd_errors.WorkspaceInvalid if the path, with links resolved, is outside the workspace.
     """
     wrong = path_error(href) or ("URLs are not supported" if is_url(href) else "")
     path = folder / href
     if not wrong and not path.resolve().is_relative_to(folder.resolve()):
         wrong = "a link leads out of the workspace"
     if wrong:
-        raise errors.WorkspaceInvalid(f"{href!r:.200}: {wrong}")
+        raise ocrd_errors.WorkspaceInvalid(f"{href!r:.200}: {wrong}")
     return path
 
 
@@ -109,14 +109,16 @@ def existing(folder: Path, href: str) -> Path:
     """Returns the path of an existing file of the workspace, like `below`."""
     path = below(folder, href)
     if not path.is_file():
-        raise errors.WorkspaceInvalid(f"{href!r:.200} does not exist")
+        raise ocrd_errors.WorkspaceInvalid(f"{href!r:.200} does not exist")
     return path
 
 
 def _image(folder: Path, mets: Mets, group: str, page: str) -> tuple[Path, str]:
     file = page_file(mets, group, page)
     if file is None:
-        raise errors.WorkspaceInvalid(f"The file group {group} has no image of the page {page}")
+        raise ocrd_errors.WorkspaceInvalid(
+            f"The file group {group} has no image of the page {page}"
+        )
     href = source(folder, file).image
     media_type = file.media_type
     if media_type == page_xml.MEDIA_TYPE:

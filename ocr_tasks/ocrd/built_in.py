@@ -11,6 +11,7 @@ from pathlib import Path
 from billiard.exceptions import SoftTimeLimitExceeded
 
 from ocr_tasks import errors, settings
+from ocr_tasks.ocrd import errors as ocrd_errors
 from ocr_tasks.ocrd import recognition, warm
 from ocr_tasks.pipeline import ocrmypdf_errors
 
@@ -33,7 +34,7 @@ def run(
             known = isinstance(error, errors.OcrTasksError)
             text = str(error) if known else warm.one_line(error)
             recognition.log.critical("%s", text, exc_info=not known)
-            raise errors.ProcessorFailed(text) from error
+            raise ocrd_errors.ProcessorFailed(text) from error
 
 
 @contextmanager

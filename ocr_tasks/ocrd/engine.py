@@ -14,6 +14,7 @@ from ocr_tasks import errors
 from ocr_tasks.formats import hocr
 from ocr_tasks.formats.page import Box, Page, Word
 from ocr_tasks.formats.page_lines import Polygon
+from ocr_tasks.ocrd import errors as ocrd_errors
 from ocr_tasks.options import INTERNAL_LANGUAGES
 from ocr_tasks.plugin import engine, tesseract
 
@@ -26,13 +27,13 @@ _MIN_PIXELS = 4
 def check_languages(languages: str) -> tuple[str, ...]:
     """Returns the languages in a `+`-separated list.
 
-    Raises errors.ParametersInvalid if one is not installed.
+    Raises ocrd_errors.ParametersInvalid if one is not installed.
     """
     names = tuple(languages.split("+"))
     installed = engine.languages() - INTERNAL_LANGUAGES
     missing = [name for name in names if name not in installed]
     if missing:
-        raise errors.ParametersInvalid(
+        raise ocrd_errors.ParametersInvalid(
             f"Languages not installed: {', '.join(missing)}; "
             f"installed: {', '.join(sorted(installed))}"
         )

@@ -7,13 +7,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ocr_tasks import errors, extensions
+from ocr_tasks import extensions
 from ocr_tasks.extensions import Record, SeparateWorker, WorkerRole
+from ocr_tasks.ocrd import errors as ocrd_errors
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
     from ocr_tasks.model import Outcome
+    from ocr_tasks.settings import Base
 
 
 class OcrdExtension(extensions.Extension):
@@ -27,9 +29,23 @@ class OcrdExtension(extensions.Extension):
     lua = Path(__file__).parent / "lua"
     jobs_hint = "This is a job of an OCR-D processor, not of a document"
 
+    worker_options: ClassVar[Mapping[str, tuple[str, str, str]]] = {
+        "--processors": (
+            "OCR_PROCESSORS",
+            "NAMES",
+            "comma-separated OCR-D processors to run instead of documents (default: "
+            "OCR_PROCESSORS)",
+        )
+    }
+
     def __init__(self) -> None:
         #: The descriptions of the processors that this worker offers, by name.
         self._offered: dict[str, dict[str, Any]] = {}
+
+    def settings(self) -> type[Base]:
+        from ocr_tasks.ocrd.settings import OcrdSettings
+
+        return OcrdSettings
 
     def owns(self, record: Record) -> bool:
         return "processor" in record
@@ -50,7 +66,7 @@ class OcrdExtension(extensions.Extension):
     def cancel(self, job_id: str) -> bool:
         from ocr_tasks.ocrd import processing
 
-        with suppress(errors.ProcessingNotFound):
+        with suppress(ocrd_errors.ProcessingNotFound):
             processing.cancel(job_id)
             return True
         return False
@@ -58,10 +74,10 @@ class OcrdExtension(extensions.Extension):
     def notification(self, job_id: str, event: str) -> tuple[str, dict[str, Any]] | None:
         from ocr_tasks.ocrd import messages, processing, workflows
 
-        with suppress(errors.ProcessingNotFound):
+        with suppress(ocrd_errors.ProcessingNotFound):
             job = processing.read(job_id)
             return job.run.callback_url, messages.of_job(job)
-        with suppress(errors.ProcessingNotFound):
+        with suppress(ocrd_errors.ProcessingNotFound):
             workflow = workflows.read_job(job_id)
             return workflow.callback_url, messages.of_workflow(workflow, event)
         return None
@@ -85,9 +101,9 @@ class OcrdExtension(extensions.Extension):
         return role
 
     def separate_worker(self) -> SeparateWorker | None:
-        from ocr_tasks import settings
+        from ocr_tasks.ocrd import settings as ocrd_settings
 
-        config = settings.get()
+        config = ocrd_settings.get()
         if config.processors_share_worker or not config.processors:
             return None
         names = ",".join(config.processors)

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from ocr_tasks import errors
+from ocr_tasks.ocrd import errors as ocrd_errors
 from ocr_tasks.ocrd.mets.mets import File, Mets, is_group_name
 from ocr_tasks.ocrd.mets.paths import is_http_url, is_url, path_error
 from ocr_tasks.security import fetch, url_guard
@@ -37,7 +37,11 @@ class Fetcher(fetch.Fetcher):
     ) -> None:
         """`seconds` and `most_bytes` are limits for all files together."""
         super().__init__(
-            seconds, most_bytes, errors.WorkspaceDownloadFailed, errors.WorkspaceInvalid, resolve
+            seconds,
+            most_bytes,
+            ocrd_errors.WorkspaceDownloadFailed,
+            ocrd_errors.WorkspaceInvalid,
+            resolve,
         )
 
     def save(self, url: str, path: Path, most: int | None = None) -> str:
@@ -51,7 +55,9 @@ class Fetcher(fetch.Fetcher):
                 for chunk in chunks:
                     size += len(chunk)
                     if most is not None and size > most:
-                        raise errors.WorkspaceInvalid(f"{url:.200} is larger than {most} bytes")
+                        raise ocrd_errors.WorkspaceInvalid(
+                            f"{url:.200} is larger than {most} bytes"
+                        )
                     with layout.storage_errors():
                         file.write(chunk)
             return final_url
@@ -76,35 +82,37 @@ def fetch_files(
             continue
         name = str(PurePosixPath(file.href)) if file.local else _name(file)
         if urls.setdefault(name, file_url) != file_url:
-            raise errors.WorkspaceInvalid(
+            raise ocrd_errors.WorkspaceInvalid(
                 f"METS references two files that would both be stored as {name!r:.200}"
             )
         mets.set_location(file.id, name)
     if len(urls) > most:
-        raise errors.WorkspaceInvalid(f"METS references more than {most} files", limit=most)
+        raise ocrd_errors.WorkspaceInvalid(f"METS references more than {most} files", limit=most)
     for above in {str(folder) for name in urls for folder in PurePosixPath(name).parents}:
         if above in urls:
-            raise errors.WorkspaceInvalid(f"METS uses {above!r:.200} as a file and as a folder")
+            raise ocrd_errors.WorkspaceInvalid(
+                f"METS uses {above!r:.200} as a file and as a folder"
+            )
     del urls[path.name]
     _fetch_all(fetcher, [(url, path.parent / name) for name, url in urls.items()])
 
 
 def _url(file: File, base: httpx.URL) -> str:
-    """Returns the URL of a file. Raises errors.WorkspaceInvalid for other locations."""
+    """Returns the URL of a file. Raises ocrd_errors.WorkspaceInvalid for other locations."""
     wrong = path_error(file.href) if file.local else ""
     if file.local and not wrong and not is_url(file.href):
         # In a path, `#`, `?` and `%` are ordinary characters.
         return str(base.join("./").copy_with(query=None)) + quote(file.href, safe="/")
     if file.local or not is_http_url(file.href):
         wrong = wrong or "it is not an http(s) URL"
-        raise errors.WorkspaceInvalid(f"METS references {file.href!r:.200}: {wrong}")
+        raise ocrd_errors.WorkspaceInvalid(f"METS references {file.href!r:.200}: {wrong}")
     return file.href
 
 
 def _name(file: File) -> str:
     """Returns the path for a file that has a URL."""
     if not is_group_name(file.id):
-        raise errors.WorkspaceInvalid(f"METS has a file with the invalid ID {file.id!r:.200}")
+        raise ocrd_errors.WorkspaceInvalid(f"METS has a file with the invalid ID {file.id!r:.200}")
     suffix = _SUFFIXES.get(file.media_type, "")
     if "xml" in file.media_type:
         suffix = ".xml"

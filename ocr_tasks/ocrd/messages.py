@@ -11,7 +11,7 @@ import re
 import time
 from collections.abc import Iterator
 
-from ocr_tasks import errors
+from ocr_tasks.ocrd import errors as ocrd_errors
 from ocr_tasks.ocrd import redis_keys
 from ocr_tasks.ocrd.model import ProcessorJob, WorkflowJob, Workspace
 from ocr_tasks.redis import connection
@@ -20,9 +20,9 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
 
 
 def check_name(name: str) -> None:
-    """Raises errors.ProcessingInvalid unless a result queue may have this name."""
+    """Raises ocrd_errors.ProcessingInvalid unless a result queue may have this name."""
     if not _NAME.fullmatch(name):
-        raise errors.ProcessingInvalid(
+        raise ocrd_errors.ProcessingInvalid(
             "result_queue_name: use at most 100 letters, digits, dots, hyphens and underscores"
         )
 

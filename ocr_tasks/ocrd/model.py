@@ -7,10 +7,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from ocr_tasks import settings
-
 #: The built-in processor, which is always installed.
-RECOGNIZE = settings.OWN_PROCESSOR
+RECOGNIZE = "ocrd-ocr-tasks-recognize"
 
 #: The processor of workers that run Nextflow scripts, and the name of its queue.
 NEXTFLOW = "nextflow"

@@ -12,7 +12,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from ocr_tasks import errors, settings
+from ocr_tasks.ocrd import errors as ocrd_errors
+from ocr_tasks.ocrd import settings as ocrd_settings
 from ocr_tasks.ocrd.model import NEXTFLOW
 
 #: The description of the processor, in the format of ocrd-tool.json.
@@ -31,18 +32,18 @@ TOOL: dict[str, Any] = {
 
 def program() -> str | None:
     """Returns the path of the program, or None if it is not installed."""
-    folders = [*filter(None, settings.get().ocrd_path.split(":")), os.environ.get("PATH", "")]
+    folders = [*filter(None, ocrd_settings.get().ocrd_path.split(":")), os.environ.get("PATH", "")]
     return shutil.which(NEXTFLOW, path=os.pathsep.join(folders))
 
 
 def run(script: str, mets: Path, folder: Path, log: Path) -> None:
     """Runs a script with the METS file as `--mets`, and appends its output to `log`.
 
-    `folder` is for work files. Raises errors.ProcessorFailed unless the exit status is 0.
+    `folder` is for work files. Raises ocrd_errors.ProcessorFailed unless the exit status is 0.
     """
     found = program()
     if found is None:
-        raise errors.ProcessorFailed("nextflow is no longer installed on this worker")
+        raise ocrd_errors.ProcessorFailed("nextflow is no longer installed on this worker")
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "workflow.nf"
     file.write_text(script)
@@ -60,4 +61,4 @@ def run(script: str, mets: Path, folder: Path, log: Path) -> None:
             check=False,
         ).returncode
     if status:
-        raise errors.ProcessorFailed(f"nextflow exited with status {status}")
+        raise ocrd_errors.ProcessorFailed(f"nextflow exited with status {status}")

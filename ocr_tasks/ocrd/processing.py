@@ -14,10 +14,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ocr_tasks import errors, settings
+from ocr_tasks import errors
 from ocr_tasks.jobs import lifecycle
 from ocr_tasks.model import Progress
+from ocr_tasks.ocrd import errors as ocrd_errors
 from ocr_tasks.ocrd import messages, mets_files, queueing, records, redis_keys, tools, workspaces
+from ocr_tasks.ocrd import settings as ocrd_settings
 from ocr_tasks.ocrd.mets.mets import Mets, is_group_name
 from ocr_tasks.ocrd.mets.paths import path_error
 from ocr_tasks.ocrd.model import ProcessingState, ProcessorJob, Run, Workspace
@@ -59,7 +61,7 @@ def check_capacity(count: int) -> None:
         for state in ("deferred", "queued", "running"):
             pipe.zcard(redis_keys.processing_in(state))
         there = sum(pipe.execute())
-    most = settings.get().ocrd_max_jobs
+    most = ocrd_settings.get().ocrd_max_jobs
     if there + count > most:
         raise errors.QueueFull(
             f"{there} of at most {most} processing jobs are open", retry_after=60
@@ -73,16 +75,16 @@ def validated(run: Run) -> Run:
     """
     try:
         tool = tools.tool(run.processor)
-    except errors.ProcessorNotFound as error:
-        raise errors.ProcessorUnavailable(f"No worker offers {run.processor!r}") from error
+    except ocrd_errors.ProcessorNotFound as error:
+        raise ocrd_errors.ProcessorUnavailable(f"No worker offers {run.processor!r}") from error
     groups = (*run.input_file_grps, *run.output_file_grps)
     wrong = next((name for name in groups if not is_group_name(name)), None)
     if wrong is not None:
-        raise errors.ProcessingInvalid(f"{wrong[:100]!r} is not a valid name of a file group")
+        raise ocrd_errors.ProcessingInvalid(f"{wrong[:100]!r} is not a valid name of a file group")
     if len(set(run.output_file_grps)) < len(run.output_file_grps):
-        raise errors.ProcessingInvalid("An output file group is listed twice")
+        raise ocrd_errors.ProcessingInvalid("An output file group is listed twice")
     if set(run.input_file_grps) & set(run.output_file_grps):
-        raise errors.ProcessingInvalid("A file group cannot be both input and output")
+        raise ocrd_errors.ProcessingInvalid("A file group cannot be both input and output")
     tools.check_groups(tool, run.input_file_grps, run.output_file_grps)
     if run.callback_url:
         url_guard.parse(run.callback_url)
@@ -98,28 +100,28 @@ def _fields(run: Run) -> dict[str, Any]:
 
 def _check_dependencies(run: Run, owner: str) -> None:
     if len(run.depends_on) > _MOST_DEPENDENCIES:
-        raise errors.ProcessingInvalid(f"depends_on: more than {_MOST_DEPENDENCIES} jobs")
+        raise ocrd_errors.ProcessingInvalid(f"depends_on: more than {_MOST_DEPENDENCIES} jobs")
     found = read_all(run.depends_on, owner)
     missing = next((job_id for job_id in run.depends_on if job_id not in found), None)
     if missing is not None:
-        raise errors.ProcessingInvalid(f"depends_on: the job {missing[:100]!r} does not exist")
+        raise ocrd_errors.ProcessingInvalid(f"depends_on: the job {missing[:100]!r} does not exist")
 
 
 def check_groups(run: Run, mets: Mets, workspace: Workspace, owner: str) -> None:
     """Checks that the input file groups exist, or will exist, and are in the workspace.
 
-    Raises errors.FileGroupUnknown or errors.WorkspaceInvalid.
+    Raises ocrd_errors.FileGroupUnknown or ocrd_errors.WorkspaceInvalid.
     """
     for file in mets.files():
         # Uploaded workspaces have been checked; those named by their path have not.
         wrong = path_error(file.href) if file.local and file.group in run.input_file_grps else ""
         if wrong:
-            raise errors.WorkspaceInvalid(f"METS references {file.href!r:.200}: {wrong}")
+            raise ocrd_errors.WorkspaceInvalid(f"METS references {file.href!r:.200}: {wrong}")
     unknown = set(run.input_file_grps) - set(mets.groups)
     if unknown:
         unknown -= _future_groups(workspaces.key(workspace))
     if unknown:
-        raise errors.FileGroupUnknown(f"The file group {sorted(unknown)[0]!r} does not exist")
+        raise ocrd_errors.FileGroupUnknown(f"The file group {sorted(unknown)[0]!r} does not exist")
 
 
 def _future_groups(workspace: str) -> set[str]:
@@ -178,14 +180,14 @@ def create(planned: Iterable[PlannedRun]) -> None:
         results = records.create(planned)
         queueing.publish_ready()
     if any(result < 0 for result in results):
-        raise errors.ProcessingInvalid("A job in depends_on was deleted")
+        raise ocrd_errors.ProcessingInvalid("A job in depends_on was deleted")
 
 
 def read(job_id: str, owner: str | None = None) -> ProcessorJob:
-    """Returns the job. Raises errors.ProcessingNotFound if `owner` may not see it."""
+    """Returns the job. Raises ocrd_errors.ProcessingNotFound if `owner` may not see it."""
     found = read_all([job_id], owner)
     if job_id not in found:
-        raise errors.ProcessingNotFound()
+        raise ocrd_errors.ProcessingNotFound()
     return found[job_id]
 
 

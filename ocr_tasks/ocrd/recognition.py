@@ -27,6 +27,7 @@ from ocr_tasks import errors, settings
 from ocr_tasks.formats import page_xml
 from ocr_tasks.formats.page_lines import Lines
 from ocr_tasks.ocrd import bridge, engine
+from ocr_tasks.ocrd import errors as ocrd_errors
 from ocr_tasks.ocrd.mets.mets import File, Mets, is_group_name
 from ocr_tasks.ocrd.model import RECOGNIZE
 from ocr_tasks.storage import atomic
@@ -111,7 +112,7 @@ def run(order: Order, should_yield: Callable[[], bool] = lambda: False) -> bool:
     """Processes the pages, writes their files, and then updates the METS file once.
 
     `should_yield` is called after each page. If it returns true and pages are left, this returns
-    False. Raises errors.ProcessorFailed if more than one page in ten fails.
+    False. Raises ocrd_errors.ProcessorFailed if more than one page in ten fails.
     """
     mets = Mets.read(order.mets)
     recognizer = _Recognizer(order, mets, engine.check_languages(order.parameters["languages"]))
@@ -128,7 +129,7 @@ def run(order: Order, should_yield: Callable[[], bool] = lambda: False) -> bool:
             finished = False
             break
     if failed * _MIN_PAGES_PER_FAILURE > len(pages):
-        raise errors.ProcessorFailed(f"OCR failed on {failed} of {len(pages)} pages")
+        raise ocrd_errors.ProcessorFailed(f"OCR failed on {failed} of {len(pages)} pages")
     notes = {
         "input-file-grp": order.input_file_grp,
         "output-file-grp": order.output_file_grp,
@@ -144,14 +145,14 @@ def _selected_pages(order: Order, mets: Mets) -> list[str]:
     """Returns the ids of the pages to process."""
     pages = mets.resolve(order.page_id)
     if order.input_file_grp not in mets.groups:
-        raise errors.FileGroupUnknown(f"METS has no file group {order.input_file_grp}")
+        raise ocrd_errors.FileGroupUnknown(f"METS has no file group {order.input_file_grp}")
     if not is_group_name(order.output_file_grp):
-        raise errors.ProcessingInvalid(
+        raise ocrd_errors.ProcessingInvalid(
             f"{order.output_file_grp!r:.200} is not a valid name of a file group"
         )
     done = mets.pages_of(order.output_file_grp)
     if order.existing == "ABORT" and done.intersection(pages):
-        raise errors.ProcessingInvalid(
+        raise ocrd_errors.ProcessingInvalid(
             f"{order.output_file_grp} already has output for these pages; --overwrite replaces it"
         )
     return [page for page in pages if order.existing == "OVERWRITE" or page not in done]

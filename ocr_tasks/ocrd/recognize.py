@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ocr_tasks import errors
+from ocr_tasks.ocrd import errors as ocrd_errors
 from ocr_tasks.ocrd import recognition
 from ocr_tasks.ocrd.model import RECOGNIZE
 
@@ -139,9 +140,9 @@ def _object(text: str) -> dict[str, Any]:
     try:
         found = json.loads(_COMMENT.sub("", text) or "{}")
     except ValueError as error:
-        raise errors.ParametersInvalid(f"-p is not JSON: {error}") from error
+        raise ocrd_errors.ParametersInvalid(f"-p is not JSON: {error}") from error
     if not isinstance(found, dict):
-        raise errors.ParametersInvalid("-p is not a JSON object")
+        raise ocrd_errors.ParametersInvalid("-p is not a JSON object")
     return found
 
 

@@ -25,6 +25,7 @@ from ocr_tasks.formats.page import Page
 from ocr_tasks.jobs import lifecycle
 from ocr_tasks.model import Artifact, Job, Outcome, State
 from ocr_tasks.ocrd import bridge, mets_files, workspace_leases, workspaces
+from ocr_tasks.ocrd import errors as ocrd_errors
 from ocr_tasks.ocrd.mets.mets import Mets, is_group_name
 from ocr_tasks.ocrd.model import Workspace
 from ocr_tasks.storage import atomic, layout
@@ -84,13 +85,15 @@ def _check(job: Job, pages: Sequence[str], prefix: str) -> Artifact:
     if job.state is not State.SUCCEEDED or job.outcome is None:
         raise errors.JobWithoutResult(f"The job is {job.state}", state=job.state)
     if job.input.pages != len(pages):
-        raise errors.ProcessingInvalid(f"The job has {job.input.pages} pages, not {len(pages)}")
+        raise ocrd_errors.ProcessingInvalid(
+            f"The job has {job.input.pages} pages, not {len(pages)}"
+        )
     if job.options.get("deskew"):
-        raise errors.ProcessingInvalid(
+        raise ocrd_errors.ProcessingInvalid(
             "The job used deskew; its coordinates cannot be mapped to the original images"
         )
     if not is_group_name(f"{prefix}-PAGE"):
-        raise errors.ProcessingInvalid(
+        raise ocrd_errors.ProcessingInvalid(
             f"{prefix!r:.200} is not a valid beginning of a file group's name"
         )
     return next(row for row in job.outcome.artifacts if row.name == "pdf")
@@ -185,7 +188,12 @@ def deliver(job_id: str, outcome: Outcome) -> Outcome:
     try:
         workspace = workspaces.read(source.id, None)
         add_results(workspace, ended, source.pages, source.group)
-    except (errors.RequestError, errors.ProcessorFailed, errors.ResultCorrupt, OSError) as error:
+    except (
+        errors.RequestError,
+        ocrd_errors.ProcessorFailed,
+        errors.ResultCorrupt,
+        OSError,
+    ) as error:
         # The job succeeds nevertheless.
         reason = error.strerror if isinstance(error, OSError) else error.detail
         warning = f"The results were not added to the workspace: {reason}"

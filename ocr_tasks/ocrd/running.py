@@ -23,6 +23,8 @@ from typing import Any
 
 from ocr_tasks import errors, settings
 from ocr_tasks.ocrd import built_in, mets_files, programs, recognition, tools, warm_pool
+from ocr_tasks.ocrd import errors as ocrd_errors
+from ocr_tasks.ocrd import settings as ocrd_settings
 from ocr_tasks.ocrd.mets import mets
 from ocr_tasks.ocrd.mets.mets import Mets
 from ocr_tasks.ocrd.model import RECOGNIZE
@@ -143,9 +145,9 @@ def _remaining(order: Order, found: Mets) -> _Remaining | None:
     with_output = [_pages_with(found, group) for group in order.output_file_grps]
     begun = set[str]().union(*with_output).intersection(asked)
     done = begun.intersection(*with_output)
-    wish = settings.get().ocrd_existing_output
+    wish = ocrd_settings.get().ocrd_existing_output
     if wish == "abort" and begun:
-        raise errors.ProcessorFailed(f"There is already output for {_some(asked, begun)}.")
+        raise ocrd_errors.ProcessorFailed(f"There is already output for {_some(asked, begun)}.")
     left = [page for page in asked if page not in done] if wish == "skip" else asked
     if asked and not left:
         return None
@@ -161,13 +163,13 @@ def _check(order: Order, found: Mets) -> None:
     """Checks the values that become command-line arguments."""
     for group in order.input_file_grps:
         if group not in found.groups:
-            raise errors.ProcessorFailed(f"The METS file has no file group {group!r}.")
+            raise ocrd_errors.ProcessorFailed(f"The METS file has no file group {group!r}.")
     for group in (*order.input_file_grps, *order.output_file_grps):
         if not mets.is_group_name(group):
-            raise errors.ProcessorFailed(f"{group!r} is not a valid name of a file group.")
+            raise ocrd_errors.ProcessorFailed(f"{group!r} is not a valid name of a file group.")
     for page in order.pages or found.pages:
         if not mets.is_page_id(page):
-            raise errors.ProcessorFailed(f"{page!r} is not a valid page id.")
+            raise ocrd_errors.ProcessorFailed(f"{page!r} is not a valid page id.")
 
 
 def _pages_with(found: Mets, group: str) -> set[str]:
@@ -193,14 +195,14 @@ def _run_external(path: Path, order: Order, remaining: _Remaining, log: Path) ->
         status = _run_program(path, order, remaining, log)
         if status:
             reason = _last_error(log, begin, order) or warm_pool.describe_exit(status)
-            raise errors.ProcessorFailed(reason, exit_status=status) from None
+            raise ocrd_errors.ProcessorFailed(reason, exit_status=status) from None
     except warm_pool.ProcessorDied as error:
         _append_log(log, str(error), "CRITICAL")
-        raise errors.ProcessorFailed(str(error)) from error
+        raise ocrd_errors.ProcessorFailed(str(error)) from error
     else:
         if not response.get("ok"):
             reason = _last_error(log, begin, order) or str(response.get("error", ""))
-            raise errors.ProcessorFailed(_redact(reason, order))
+            raise ocrd_errors.ProcessorFailed(_redact(reason, order))
 
 
 def _warm_request(order: Order, remaining: _Remaining, log: Path) -> dict[str, Any]:
@@ -254,7 +256,7 @@ def _run_program(path: Path, order: Order, remaining: _Remaining, log: Path) -> 
                 cwd=programs.home(),
             )
         except OSError as error:  # e.g. too many pages for a command line
-            raise errors.ProcessorFailed(
+            raise ocrd_errors.ProcessorFailed(
                 f"The processor cannot be started: {error.strerror}."
             ) from error
         with process:
@@ -282,12 +284,12 @@ def _recognize(
         parameters=order.parameters,
         existing=remaining.existing_output,
     )
-    if settings.get().ocrd_existing_output != "skip" or remaining.existing_output != "SKIP":
+    if ocrd_settings.get().ocrd_existing_output != "skip" or remaining.existing_output != "SKIP":
         should_yield = bool  # the next run could not skip finished pages
     try:
         return built_in.run(asked, log, temporary, should_yield)
-    except errors.ProcessorFailed as error:
-        raise errors.ProcessorFailed(_redact(error.detail, order)) from error
+    except ocrd_errors.ProcessorFailed as error:
+        raise ocrd_errors.ProcessorFailed(_redact(error.detail, order)) from error
 
 
 # Log

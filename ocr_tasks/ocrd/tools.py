@@ -15,9 +15,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from ocr_tasks import errors, settings
 from ocr_tasks.jobs import worker_registry
+from ocr_tasks.ocrd import errors as ocrd_errors
 from ocr_tasks.ocrd import programs, redis_keys
+from ocr_tasks.ocrd import settings as ocrd_settings
 from ocr_tasks.ocrd.model import NEXTFLOW
 from ocr_tasks.redis import connection
 
@@ -52,7 +53,7 @@ def find(name: str) -> Path | None:
     """
     if not _NAME.fullmatch(name):
         return None
-    folders = [*settings.get().ocrd_path.split(":"), *os.environ.get("PATH", "").split(":")]
+    folders = [*ocrd_settings.get().ocrd_path.split(":"), *os.environ.get("PATH", "").split(":")]
     for folder in folders:
         path = Path(folder, name)
         if path.is_absolute() and os.access(path, os.X_OK) and path.is_file():
@@ -83,10 +84,12 @@ def _describe(path: Path, _version: int) -> dict[str, Any]:
     try:
         tool = json.loads(output)
     except (ValueError, RecursionError):
-        raise errors.ProcessorUnavailable(f"{name} prints no tool description.") from None
+        raise ocrd_errors.ProcessorUnavailable(f"{name} prints no tool description.") from None
     wrong = _description_error(name, tool)
     if wrong:
-        raise errors.ProcessorUnavailable(f"The tool description of {name} is invalid: {wrong}.")
+        raise ocrd_errors.ProcessorUnavailable(
+            f"The tool description of {name} is invalid: {wrong}."
+        )
     described: dict[str, Any] = tool
     return described
 
@@ -104,7 +107,9 @@ def _output_of(command: list[str], environment: dict[str, str]) -> bytes:
             start_new_session=True,
         )
     except OSError as error:
-        raise errors.ProcessorUnavailable(f"{command[0]} cannot be started: {error}.") from error
+        raise ocrd_errors.ProcessorUnavailable(
+            f"{command[0]} cannot be started: {error}."
+        ) from error
 
     def kill() -> None:
         with suppress(ProcessLookupError):
@@ -170,7 +175,7 @@ def offer(names: Iterable[str]) -> dict[str, dict[str, Any]]:
             continue
         try:
             offered[name] = describe(path)
-        except errors.ProcessorUnavailable as error:
+        except ocrd_errors.ProcessorUnavailable as error:
             log.warning("%s is not offered: %s", name, error.detail)
     return offered
 
@@ -199,7 +204,7 @@ def offered() -> list[str]:
 
 def has(name: str) -> bool:
     """Returns whether a running worker offers a processor."""
-    with suppress(errors.ProcessorNotFound):
+    with suppress(ocrd_errors.ProcessorNotFound):
         return bool(tool(name))
     return False
 
@@ -210,7 +215,7 @@ def tool(name: str) -> dict[str, Any]:
         known = _NAME.fullmatch(name) or name == NEXTFLOW
         text = connection.client().get(redis_keys.processor(name)) if known else None
     if text is None:
-        raise errors.ProcessorNotFound(f"No worker offers {name[:_LENGTH]!r}.")
+        raise ocrd_errors.ProcessorNotFound(f"No worker offers {name[:_LENGTH]!r}.")
     found: dict[str, Any] = json.loads(str(text))
     return found
 
@@ -219,7 +224,7 @@ def tool(name: str) -> dict[str, Any]:
 
 
 def check_parameters(tool: dict[str, Any], parameters: dict[str, Any]) -> dict[str, Any]:
-    """Returns the parameters of a run, with defaults added. Raises errors.ParametersInvalid.
+    """Returns the parameters of a run, with defaults added. Raises ocrd_errors.ParametersInvalid.
 
     The value of a parameter that denotes a file must be the name of an installed resource: a client
     must not make the server read or fetch other files.
@@ -227,10 +232,12 @@ def check_parameters(tool: dict[str, Any], parameters: dict[str, Any]) -> dict[s
     described = tool.get("parameters", {})
     for name, value in parameters.items():
         if _is_file(described.get(name, {})) and any(map(_PATH_OR_URL.match, _strings(value))):
-            raise errors.ParametersInvalid(f"{name}: give the name of an installed resource only.")
+            raise ocrd_errors.ParametersInvalid(
+                f"{name}: give the name of an installed resource only."
+            )
     wrong = _parameter_errors(_schema(tool), parameters)
     if wrong:
-        raise errors.ParametersInvalid("; ".join(wrong[:_MAX_ERRORS]) + ".")
+        raise ocrd_errors.ParametersInvalid("; ".join(wrong[:_MAX_ERRORS]) + ".")
     defaults = {
         name: parameter["default"]
         for name, parameter in described.items()
@@ -249,7 +256,7 @@ def _parameter_errors(schema: dict[str, Any], parameters: dict[str, Any]) -> lis
     try:
         return [_describe_error(error) for error in validator.iter_errors(parameters)]
     except (Unresolvable, RecursionError, re.error):
-        raise errors.ParametersInvalid(
+        raise ocrd_errors.ParametersInvalid(
             "The tool description of the processor has invalid parameters."
         ) from None
 
@@ -301,7 +308,7 @@ def _describe_error(error: Any) -> str:
 
 
 def check_groups(tool: dict[str, Any], inputs: Iterable[str], outputs: Iterable[str]) -> None:
-    """Raises errors.ProcessingInvalid if a processor does not take this number of groups."""
+    """Raises ocrd_errors.ProcessingInvalid if a processor does not take this number of groups."""
     for kind, groups in (("input", list(inputs)), ("output", list(outputs))):
         least, most = _bounds(tool.get(f"{kind}_file_grp_cardinality", 1))
         if len(groups) < least or 0 < most < len(groups):
@@ -312,7 +319,7 @@ def check_groups(tool: dict[str, Any], inputs: Iterable[str], outputs: Iterable[
                 if most <= 0
                 else f"{least} to {most}"
             )
-            raise errors.ProcessingInvalid(
+            raise ocrd_errors.ProcessingInvalid(
                 f"{tool['executable']} takes {wanted} {kind} file groups, not {len(groups)}."
             )
 

@@ -11,8 +11,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from ocr_tasks import settings
 from ocr_tasks.ocrd import programs
+from ocr_tasks.ocrd import settings as ocrd_settings
 
 _SCRIPT = Path(__file__).with_name("warm.py")
 
@@ -141,7 +141,7 @@ def run(path: Path, request: dict[str, Any], log: Path) -> dict[str, Any]:
     Loads the processor if it is not loaded. Raises NotLoadable or ProcessorDied.
     """
     version = (path, path.stat().st_mtime_ns)
-    if settings.get().ocrd_warm_processors == 0 or version in _not_loadable:
+    if ocrd_settings.get().ocrd_warm_processors == 0 or version in _not_loadable:
         raise NotLoadable
     with _acquired(version, log) as warm:
         return warm.run(request)
@@ -160,7 +160,7 @@ def _acquired(version: Version, log: Path) -> Iterator[_LoadedProcessor]:
     yield warm  # after an exception it has been killed
     with _lock:
         _idle.append((version, warm))
-        many = len(_idle) - settings.get().ocrd_warm_processors
+        many = len(_idle) - ocrd_settings.get().ocrd_warm_processors
         left = [_idle.pop(0)[1] for _ in range(many)]
     for old in left:
         old.close()

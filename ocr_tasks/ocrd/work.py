@@ -14,7 +14,7 @@ from typing import Any
 
 from redis import RedisError
 
-from ocr_tasks import errors, settings
+from ocr_tasks import errors
 from ocr_tasks.extensions import WorkerRole
 from ocr_tasks.jobs import leases, lifecycle, queues
 from ocr_tasks.jobs.celery_app import EXTENSION_QUEUES
@@ -31,6 +31,8 @@ from ocr_tasks.ocrd import (
     tools,
     workspaces,
 )
+from ocr_tasks.ocrd import errors as ocrd_errors
+from ocr_tasks.ocrd import settings as ocrd_settings
 from ocr_tasks.ocrd.model import NEXTFLOW, RECOGNIZE, ProcessorJob, Workspace
 from ocr_tasks.plugin.context import RunYielded
 from ocr_tasks.storage import layout
@@ -59,7 +61,7 @@ def role(documents: bool) -> tuple[WorkerRole | None, dict[str, dict[str, Any]]]
     `documents` is false in a worker that was started for processors. Other workers take no
     documents either if OCR_PROCESSORS contains more than the built-in processor.
     """
-    config = settings.get()
+    config = ocrd_settings.get()
     names = config.processors
     alone = not documents or not (config.only_own_processor or not names)
     if not alone and not config.processors_share_worker:
@@ -91,12 +93,12 @@ def writable() -> list[Path]:
     """Returns the paths that processors may write to."""
     # Devices of GPUs.
     gpus = [*Path("/dev").glob("nvidia*"), Path("/dev/shm"), Path("/dev/dri")]  # noqa: S108
-    return [programs.home(), *settings.get().ocrd_folders, *gpus]
+    return [programs.home(), *ocrd_settings.get().ocrd_folders, *gpus]
 
 
 def readable() -> list[Path]:
     """Returns the folders in which processors and their models are installed."""
-    folders = [Path(name) for name in settings.get().ocrd_path.split(":") if name]
+    folders = [Path(name) for name in ocrd_settings.get().ocrd_path.split(":") if name]
     installed = [path.resolve().parent for path in folders]
     data = os.environ.get("XDG_DATA_HOME")
     return [*installed, *([Path(data)] if data else [])]
@@ -106,7 +108,7 @@ def begin(job_id: str, token: str, holder: str) -> ProcessorJob | None:
     """Acquires a job for this process, like `leases.acquire`. Returns None if it cannot."""
     try:
         job = processing.read(job_id)
-    except errors.ProcessingNotFound:
+    except ocrd_errors.ProcessingNotFound:
         return None
     now = time.time()
     progress = Progress(Stage.OCR, started_at=job.started_at or now, updated_at=now)
@@ -122,7 +124,7 @@ def run(job: ProcessorJob, token: str) -> None:
     try:
         folder.path.mkdir(parents=True, exist_ok=True)
         if not job.path_to_mets.is_file():
-            raise errors.ProcessorFailed("The workspace no longer exists")
+            raise ocrd_errors.ProcessorFailed("The workspace no longer exists")
         if job.run.processor == NEXTFLOW:
             script = str(job.run.parameters["script"])
             nextflow.run(script, job.path_to_mets, folder.work(token), folder.log)
@@ -133,7 +135,7 @@ def run(job: ProcessorJob, token: str) -> None:
     except OSError as error:
         raise errors.JobStorageError(f"{type(error).__name__}: {error.strerror}") from error
     except errors.RequestError as error:  # the request is no longer valid
-        raise errors.ProcessorFailed(error.detail) from error
+        raise ocrd_errors.ProcessorFailed(error.detail) from error
     finally:
         layout.delete_tree(folder.work(token))
         # If this fails, the next run or download of the workspace does it.
@@ -177,13 +179,13 @@ def _run_with_retries(order: running.Order, folder: layout.JobFolder, token: str
     log_file, scratch = folder.log, folder.work(token)
     # A worker without documents yields only when it is stopped.
     turn = queues.Turn("normal") if EXTENSION_QUEUES else None
-    most = settings.get().ocrd_tries
+    most = ocrd_settings.get().ocrd_tries
     for number in range(1, most + 1):
         try:
             return running.run(
                 order, log_file, scratch, lambda: turn.is_over(0) if turn else queues.stopping()
             )
-        except errors.ProcessorFailed as error:
+        except ocrd_errors.ProcessorFailed as error:
             if number == most or queues.stopping():
                 raise
             pause = _RETRY_SECONDS * 2 ** (number - 1)

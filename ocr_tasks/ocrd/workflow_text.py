@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-from ocr_tasks import errors
+from ocr_tasks.ocrd import errors as ocrd_errors
 from ocr_tasks.ocrd.mets.mets import is_group_name
 from ocr_tasks.ocrd.model import Step
 
@@ -64,9 +64,9 @@ class _SyntaxError(ValueError):
 
 
 def parse(text: str) -> list[Step]:
-    """Returns the steps of a workflow. Raises errors.WorkflowInvalid."""
+    """Returns the steps of a workflow. Raises ocrd_errors.WorkflowInvalid."""
     if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
-        raise errors.WorkflowInvalid(
+        raise ocrd_errors.WorkflowInvalid(
             f"The workflow is larger than {MAX_BYTES} bytes", limit=MAX_BYTES
         )
     steps: list[Step] = []
@@ -81,7 +81,7 @@ def parse(text: str) -> list[Step]:
         if len(steps) > MAX_STEPS:
             _raise(number, _SyntaxError(1, f"a workflow may have {MAX_STEPS} steps"))
     if not steps:
-        raise errors.WorkflowInvalid("The workflow is empty")
+        raise ocrd_errors.WorkflowInvalid("The workflow is empty")
     return steps
 
 
@@ -141,7 +141,7 @@ def _escaped(line: str, position: int, word: Token) -> int:
 
 
 def _raise(line: int, fault: _SyntaxError) -> NoReturn:
-    raise errors.WorkflowInvalid(
+    raise ocrd_errors.WorkflowInvalid(
         f"line {line}, column {fault.column}: {fault.detail}", line=line, column=fault.column
     ) from None
 

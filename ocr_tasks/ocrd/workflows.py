@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from ocr_tasks import errors, settings
+from ocr_tasks.ocrd import errors as ocrd_errors
 from ocr_tasks.ocrd import mets_files, processing, redis_keys, tools, workflow_text
+from ocr_tasks.ocrd import settings as ocrd_settings
 from ocr_tasks.ocrd.mets.mets import Mets
 from ocr_tasks.ocrd.model import (
     NEXTFLOW,
@@ -39,7 +41,7 @@ _FOLDER = "workflows"
 
 
 def save(text: str, owner: str) -> str:
-    """Stores a workflow and returns its id. Raises errors.WorkflowExists for a known text."""
+    """Stores a workflow and returns its id. Raises ocrd_errors.WorkflowExists for a known text."""
     check(text)
     workflow_id = layout.new_id()
     with layout.storage_errors():
@@ -53,10 +55,10 @@ def save(text: str, owner: str) -> str:
             known = by_text.read_text()
         else:
             return workflow_id
-        with suppress(errors.WorkflowNotFound):
+        with suppress(ocrd_errors.WorkflowNotFound):
             if _read(known, owner)["text"] == text:
                 layout.delete_tree(_path(workflow_id))
-                raise errors.WorkflowExists(
+                raise ocrd_errors.WorkflowExists(
                     f"The same workflow script already exists, workflow id: {known}",
                     workflow_id=known,
                 )
@@ -82,7 +84,7 @@ def check(text: str) -> None:
     if not workflow_text.is_nextflow(text, ""):
         workflow_text.parse(text)
     elif not tools.has(NEXTFLOW):
-        raise errors.NextflowUnavailable()
+        raise ocrd_errors.NextflowUnavailable()
 
 
 def _path(workflow_id: str) -> Path:
@@ -101,15 +103,15 @@ def _write(workflow_id: str, text: str, owner: str) -> None:
 
 def _read(workflow_id: str, owner: str | None) -> dict[str, Any]:
     if not layout.is_id(workflow_id):
-        raise errors.WorkflowNotFound()
+        raise ocrd_errors.WorkflowNotFound()
     try:
         record: dict[str, Any] = json.loads(_path(workflow_id).read_bytes())
     except FileNotFoundError:
-        raise errors.WorkflowNotFound() from None
+        raise ocrd_errors.WorkflowNotFound() from None
     except (OSError, ValueError) as error:
         raise errors.StorageUnavailable("The workflow file cannot be read") from error
     if owner is not None and record["owner"] != owner:
-        raise errors.WorkflowNotFound()
+        raise ocrd_errors.WorkflowNotFound()
     return record
 
 
@@ -134,16 +136,16 @@ def run(
         url_guard.parse(callback_url)
     mets = mets_files.read(workspace.mets)
     if page_wise and workflow_text.is_nextflow(text, ""):
-        raise errors.ProcessingInvalid("A Nextflow script runs once, for all pages")
+        raise ocrd_errors.ProcessingInvalid("A Nextflow script runs once, for all pages")
     runs = _runs_of(text, mets, workspace, owner)
     pages = processing.pages_of(mets, page_id)
     job_id = layout.new_id()
     chains: dict[str, Sequence[str] | None] = {page_id: pages}
     if page_wise:
         chains = {page: [page] for page in (mets.pages if pages is None else pages)}
-    most = settings.get().ocrd_max_jobs
+    most = ocrd_settings.get().ocrd_max_jobs
     if len(chains) * len(runs) > most:
-        raise errors.ProcessingInvalid(
+        raise ocrd_errors.ProcessingInvalid(
             f"The workflow would need more than {most} jobs; select fewer pages"
         )
     processing.check_capacity(len(chains) * len(runs))
@@ -191,7 +193,7 @@ def _validated(step: Step) -> Run:
     )
     try:
         return processing.validated(step_run)
-    except (errors.ParametersInvalid, errors.ProcessingInvalid) as error:
+    except (ocrd_errors.ParametersInvalid, ocrd_errors.ProcessingInvalid) as error:
         raise type(error)(f"line {step.line}: {error.detail}") from error
 
 
@@ -227,17 +229,17 @@ def _store_job(job: WorkflowJob) -> None:
 
 
 def read_job(job_id: str, owner: str | None = None) -> WorkflowJob:
-    """Returns a workflow run. Raises errors.ProcessingNotFound."""
+    """Returns a workflow run. Raises ocrd_errors.ProcessingNotFound."""
     if not layout.is_id(job_id):
-        raise errors.ProcessingNotFound()
+        raise ocrd_errors.ProcessingNotFound()
     with connection.translated_errors():
         fixed = connection.client().hget(redis_keys.workflow_job(job_id), "job")
     if fixed is None:
-        raise errors.ProcessingNotFound()
+        raise ocrd_errors.ProcessingNotFound()
     found = json.loads(str(fixed))
     job = WorkflowJob(**{**found, "path_to_mets": Path(found["path_to_mets"])})
     if owner is not None and job.owner != owner:
-        raise errors.ProcessingNotFound()
+        raise ocrd_errors.ProcessingNotFound()
     return job
 
 
@@ -288,6 +290,6 @@ def cancel(job_id: str, owner: str | None = None) -> WorkflowJob:
     job = read_job(job_id, owner)
     for chain in reversed(job.jobs.values()):  # the last first, so that no other starts
         for one in chain:  # cancelling the first cancels those that depend on it
-            with suppress(errors.ProcessingNotFound, errors.JobEnded):
+            with suppress(ocrd_errors.ProcessingNotFound, errors.JobEnded):
                 processing.cancel(one)
     return job

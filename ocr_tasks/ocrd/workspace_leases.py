@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import redis
 
-from ocr_tasks import errors
+from ocr_tasks.ocrd import errors as ocrd_errors
 from ocr_tasks.ocrd import redis_keys
 from ocr_tasks.redis import connection
 
@@ -32,11 +32,11 @@ class MetsLease:
     def renew(self) -> None:
         """Renews the lease; called right before the file is written.
 
-        Raises errors.ProcessorFailed if the lease has expired.
+        Raises ocrd_errors.ProcessorFailed if the lease has expired.
         """
         with connection.translated_errors():
             if not self._run("renew"):
-                raise errors.ProcessorFailed(
+                raise ocrd_errors.ProcessorFailed(
                     "Another process wrote the METS file while the output was being added."
                 )
 
@@ -49,14 +49,14 @@ class MetsLease:
 def mets_lease(key: str) -> Iterator[MetsLease]:
     """Holds the lease on the METS file of the workspace with this key (`workspaces.key`).
 
-    Waits up to `WAIT_SECONDS` for it, then raises errors.ProcessorFailed.
+    Waits up to `WAIT_SECONDS` for it, then raises ocrd_errors.ProcessorFailed.
     """
     lease = MetsLease(key, secrets.token_hex(16))
     deadline = time.monotonic() + WAIT_SECONDS
     with connection.translated_errors():
         while not lease._run("acquire"):
             if time.monotonic() > deadline:
-                raise errors.ProcessorFailed(
+                raise ocrd_errors.ProcessorFailed(
                     "The METS file was locked by another process for too long."
                 )
             time.sleep(_PAUSE)

@@ -21,7 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from ocr_tasks import errors, settings
+from ocr_tasks.ocrd import errors as ocrd_errors
 from ocr_tasks.ocrd import fetching, mets_files, workspace_leases
+from ocr_tasks.ocrd import settings as ocrd_settings
 from ocr_tasks.ocrd.mets.mets import Mets
 from ocr_tasks.ocrd.model import Workspace
 from ocr_tasks.ocrd.zip import ocrd_zip
@@ -57,7 +59,7 @@ def receive(
     """
     if workspace_id is not None:
         if not is_id(workspace_id):
-            raise errors.WorkspaceInvalid(
+            raise ocrd_errors.WorkspaceInvalid(
                 "A workspace id has at most 64 letters, digits, dots, underscores and hyphens"
             )
         _check_replaceable(workspace_id, owner)
@@ -70,10 +72,10 @@ def fetch(
 ) -> Workspace:
     """Creates a workspace from a METS URL and its files, those of some groups or of all."""
     if not _BASENAME.fullmatch(basename):
-        raise errors.WorkspaceInvalid(f"{basename!r:.100} is not a valid name of a METS file")
+        raise ocrd_errors.WorkspaceInvalid(f"{basename!r:.100} is not a valid name of a METS file")
     layout.check_space()
     folder = layout.new_upload()
-    config = settings.get()
+    config = ocrd_settings.get()
     fetcher = fetching.Fetcher(config.ocrd_fetch_seconds, config.ocrd_max_bytes)
     path = folder / "data" / basename
     try:
@@ -82,7 +84,7 @@ def fetch(
         mets = Mets.read(path)
         for group in groups or ():
             if group not in mets.groups:
-                raise errors.FileGroupUnknown(f"METS has no file group {group!r:.100}")
+                raise ocrd_errors.FileGroupUnknown(f"METS has no file group {group!r:.100}")
         fetching.fetch_files(fetcher, mets, url, path, groups or mets.groups, config.ocrd_max_files)
         with layout.storage_errors():
             mets.write(path)
@@ -97,7 +99,7 @@ def _inspect(
     folder: Path, archive: str = "", mets: str = "", complete: bool = True
 ) -> dict[str, Any]:
     """Checks a workspace in a sandboxed process; returns `ocrd_zip.CheckedWorkspace` as a dict."""
-    config = settings.get()
+    config = ocrd_settings.get()
     order = {
         "kind": "workspace",
         "archive": archive,
@@ -168,7 +170,7 @@ def _check_replaceable(workspace_id: str, owner: str) -> None:
     with suppress(FileNotFoundError):
         record = _record(all_workspaces() / workspace_id)
         if record["owner"] != owner:
-            raise errors.WorkspaceNotFound()
+            raise ocrd_errors.WorkspaceNotFound()
         if "deleted_at" not in record:
             _check_idle(_workspace(record))
 
@@ -176,7 +178,7 @@ def _check_replaceable(workspace_id: str, owner: str) -> None:
 def _check_idle(workspace: Workspace) -> None:
     count = workspace_leases.open_jobs(key(workspace))
     if count:
-        raise errors.WorkspaceBusy(f"Jobs that use the workspace or wait for it: {count}")
+        raise ocrd_errors.WorkspaceBusy(f"Jobs that use the workspace or wait for it: {count}")
 
 
 # Reading
@@ -197,45 +199,45 @@ def listed(owner: str | None) -> list[Workspace]:
 def read(workspace_id: str, owner: str | None) -> Workspace:
     """Returns the workspace with an id, if `owner` may see it; None sees all."""
     if not is_id(workspace_id):
-        raise errors.WorkspaceNotFound()
+        raise ocrd_errors.WorkspaceNotFound()
     with layout.storage_errors():
         try:
             record = _record(all_workspaces() / workspace_id)
         except FileNotFoundError:
-            raise errors.WorkspaceNotFound() from None
+            raise ocrd_errors.WorkspaceNotFound() from None
     if owner not in (None, record["owner"]):
-        raise errors.WorkspaceNotFound()
+        raise ocrd_errors.WorkspaceNotFound()
     if "deleted_at" in record:
-        raise errors.WorkspaceDeleted()
+        raise ocrd_errors.WorkspaceDeleted()
     return _workspace(record)
 
 
 def find(path_to_mets: str, owner: str | None) -> Workspace:
     """Returns the workspace with a METS file: the owner's, or one in OCR_OCRD_FOLDERS.
 
-    Raises errors.WorkspaceNotFound.
+    Raises ocrd_errors.WorkspaceNotFound.
     """
     try:
         path = Path(os.path.realpath(path_to_mets)) if path_to_mets.startswith("/") else None
     except (OSError, ValueError):  # not a path
         path = None
     if path is None:
-        raise errors.WorkspaceNotFound()
+        raise ocrd_errors.WorkspaceNotFound()
     own = all_workspaces().resolve()
     if path.is_relative_to(own):
         workspace_id = path.relative_to(own).parts[:1]
-        with suppress(errors.WorkspaceDeleted):
+        with suppress(ocrd_errors.WorkspaceDeleted):
             workspace = read("".join(workspace_id), owner)
             # Other METS files in the workspace have not been checked.
             if path == workspace.mets.resolve():
                 return workspace
     elif not path.is_relative_to(settings.get().data_dir.resolve()) and any(
-        path.is_relative_to(root) for root in settings.get().ocrd_folders
+        path.is_relative_to(root) for root in ocrd_settings.get().ocrd_folders
     ):
         with suppress(OSError):
             if path.is_file():
                 return Workspace("", path, created_at=path.stat().st_mtime)
-    raise errors.WorkspaceNotFound()
+    raise ocrd_errors.WorkspaceNotFound()
 
 
 def key(workspace: Workspace) -> str:

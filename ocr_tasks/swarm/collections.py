@@ -17,8 +17,9 @@ import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ocr_tasks import errors, settings
+from ocr_tasks import settings
 from ocr_tasks.storage import atomic
+from ocr_tasks.swarm import errors as swarm_errors
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}", re.ASCII)
 
@@ -100,7 +101,7 @@ def _inside(folder: Path, name: str) -> Path:
     """Returns `folder / name`, or raises PageWithdrawn if that path is outside the folder."""
     path = folder / name
     if not path.resolve().is_relative_to(folder.resolve()):
-        raise errors.PageWithdrawn()
+        raise swarm_errors.PageWithdrawn()
     return path
 
 
@@ -122,7 +123,7 @@ def get(name: str) -> Collection:
         data = json.loads(_file(name).read_bytes())
         return Collection(**{**data, "languages": tuple(data["languages"])})
     except (OSError, CollectionError, ValueError, TypeError, LookupError):
-        raise errors.PageWithdrawn() from None
+        raise swarm_errors.PageWithdrawn() from None
 
 
 def save(collection: Collection) -> None:
@@ -130,7 +131,7 @@ def save(collection: Collection) -> None:
     file = _file(collection.name)
     try:
         known = get(collection.name)
-    except errors.PageWithdrawn:
+    except swarm_errors.PageWithdrawn:
         known = None
     if known and known.images != collection.images:
         raise CollectionError(

@@ -12,8 +12,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import cast
 
-from ocr_tasks import errors
 from ocr_tasks.redis import connection
+from ocr_tasks.swarm import errors as swarm_errors
 from ocr_tasks.swarm import redis_keys
 
 #: Maximum number of devices in Redis. Those that were not seen for the longest time are deleted.
@@ -69,7 +69,7 @@ def check(device: str) -> None:
         counts = connection.client().hmget(_key(device), ["checked", "disagreed"])
     checked, disagreed = (int(value or 0) for value in counts)
     if not Device(device, 0, 0, checked=checked, disagreed=disagreed).trusted:
-        raise errors.DeviceDistrusted(f"{disagreed} of {checked} checked pages differed")
+        raise swarm_errors.DeviceDistrusted(f"{disagreed} of {checked} checked pages differed")
 
 
 def note_check(device: str, agreed: bool) -> None:

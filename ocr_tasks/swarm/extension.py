@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, ClassVar
 
 from ocr_tasks import extensions
 from ocr_tasks.extensions import RemotePages
+from ocr_tasks.swarm import errors as errors  # so that `ocr_tasks.errors.by_code` finds them
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
     from ocr_tasks.options import JobOptions
+    from ocr_tasks.settings import Base
 
 
 class SwarmExtension(extensions.Extension):
@@ -22,6 +24,11 @@ class SwarmExtension(extensions.Extension):
         "swarm": ("distribute page images to devices for OCR", "ocr_tasks.swarm.commands.fill")
     }
     lua = Path(__file__).parent / "lua"
+
+    def settings(self) -> type[Base]:
+        from ocr_tasks.swarm.settings import SwarmSettings
+
+        return SwarmSettings
 
     def check_options(self, options: JobOptions) -> None:
         from ocr_tasks.swarm import readers

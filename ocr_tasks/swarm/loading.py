@@ -14,9 +14,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from ocr_tasks import errors, settings
+from ocr_tasks import settings
 from ocr_tasks.storage import atomic
 from ocr_tasks.swarm import collections, queue
+from ocr_tasks.swarm import errors as swarm_errors
 from ocr_tasks.swarm.collections import Collection
 from ocr_tasks.swarm.model import SwarmPage
 
@@ -184,7 +185,7 @@ def purge(everything: bool = False) -> int:
 
 
 def _drop_copies(page: SwarmPage) -> None:
-    with suppress(errors.PageWithdrawn, OSError):
+    with suppress(swarm_errors.PageWithdrawn, OSError):
         collection = collections.get(page.collection)
         collection.converted(page.name).unlink(missing_ok=True)
         collection.readings(page.name).unlink(missing_ok=True)

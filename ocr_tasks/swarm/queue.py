@@ -16,9 +16,10 @@ import secrets
 from collections.abc import Collection, Sequence
 from typing import Any, cast
 
-from ocr_tasks import errors, settings
 from ocr_tasks.redis import connection
+from ocr_tasks.swarm import errors as swarm_errors
 from ocr_tasks.swarm import redis_keys
+from ocr_tasks.swarm import settings as swarm_settings
 from ocr_tasks.swarm.model import Abilities, Accepted, Lease, SwarmPage
 
 #: Seconds in which an accepted transcript must be stored.
@@ -48,7 +49,7 @@ def keep_batch(run: str) -> None:
 
 def lease(device: str, abilities: Abilities, seconds: int) -> Lease | None:
     """Leases a page to a device for some seconds. Returns None if no page is waiting for it."""
-    config = settings.get()
+    config = swarm_settings.get()
     secret = secrets.token_hex(16)
     with connection.translated_errors():
         groups = cast("set[str]", connection.client().smembers(f"{redis_keys.SWARM}groups"))
@@ -56,7 +57,7 @@ def lease(device: str, abilities: Abilities, seconds: int) -> Lease | None:
         limits = (config.swarm_leases_max, config.swarm_failures_max)
         reply = _run("lease", [device, seconds, secret, *limits, *suitable])
     if reply == "many":
-        raise errors.TooManyLeases(
+        raise swarm_errors.TooManyLeases(
             f"The device already has {config.swarm_leases_max} leased pages", retry_after=seconds
         )
     if reply == "none":
@@ -73,11 +74,11 @@ def find(lease_id: str) -> SwarmPage:
         row = connection.client().hmget(_page(page_id), names)
     text, current, given = cast("list[str | None]", row)
     if text is None:
-        raise errors.PageWithdrawn()
+        raise swarm_errors.PageWithdrawn()
     if given is None:
-        raise errors.LeaseUnknown()
+        raise swarm_errors.LeaseUnknown()
     if current != secret:
-        raise errors.LeaseLost()
+        raise swarm_errors.LeaseLost()
     return SwarmPage.from_json(text)
 
 
@@ -106,12 +107,12 @@ def _renew_or_release(
 ) -> None:
     """Renews a lease, or releases it if `seconds` is 0. A `reason` counts as a failure."""
     page_id, secret = _parts(lease_id)
-    max_failures = max_failures or settings.get().swarm_failures_max
+    max_failures = max_failures or swarm_settings.get().swarm_failures_max
     with connection.translated_errors():
         changed = _run("keep", [page_id, secret, seconds, reason, max_failures])
     if not changed:
         find(lease_id)  # raises the error that says what is wrong with the lease
-        raise errors.LeaseLost()
+        raise swarm_errors.LeaseLost()
 
 
 def accept(lease_id: str) -> Accepted:
@@ -127,19 +128,19 @@ def accept_for(page_id: str) -> Accepted:
     """
     try:
         return _accept(page_id, "")
-    except errors.PageWithdrawn:
-        raise errors.LeaseUnknown() from None
+    except swarm_errors.PageWithdrawn:
+        raise swarm_errors.LeaseUnknown() from None
 
 
 def _accept(page_id: str, secret: str) -> Accepted:
     with connection.translated_errors():
         reply = _run("accept", [page_id, secret, STORING_SECONDS])
     if reply == "gone":
-        raise errors.PageWithdrawn()
+        raise swarm_errors.PageWithdrawn()
     if reply == "unknown":
-        raise errors.LeaseUnknown()
+        raise swarm_errors.LeaseUnknown()
     if reply == "late":
-        raise errors.LeaseLost()
+        raise swarm_errors.LeaseLost()
     if reply == "same":
         return Accepted(f"{page_id}-{secret}", None, "")
     text, device, secret = reply
@@ -151,7 +152,7 @@ def finish(accepted: Accepted, again: bool = False) -> None:
     page_id, _, secret = accepted.lease.partition("-")
     with connection.translated_errors():
         if not _run("finish", [page_id, secret, int(again)]):
-            raise errors.LeaseLost()
+            raise swarm_errors.LeaseLost()
 
 
 def abandon(accepted: Accepted) -> None:
@@ -223,7 +224,7 @@ def counts() -> dict[str, int]:
 def _parts(lease_id: str) -> tuple[str, str]:
     match = _LEASE.fullmatch(lease_id)
     if match is None:
-        raise errors.LeaseUnknown()
+        raise swarm_errors.LeaseUnknown()
     return match[1], match[2]
 
 

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 
 from redis import RedisError
 
-from ocr_tasks import errors, settings
+from ocr_tasks import errors
 from ocr_tasks.jobs import lifecycle, queues, worker_registry
 from ocr_tasks.model import State
 from ocr_tasks.plugin.context import RunYielded
 from ocr_tasks.storage import layout, store
 from ocr_tasks.swarm import devices, queue, transcripts
+from ocr_tasks.swarm import settings as swarm_settings
 from ocr_tasks.swarm.model import SwarmPage
 
 log = logging.getLogger(__name__)
@@ -29,7 +30,7 @@ _KEEP_SECONDS = queue.BATCH_SECONDS / 4
 
 def pages_out(engine: str) -> int:
     """Returns how many pages of a job with this `engine` may be with devices at the same time."""
-    most = settings.get().swarm_pages_out
+    most = swarm_settings.get().swarm_pages_out
     if engine == "local" or not most:
         return 0
     if engine == "swarm":
@@ -69,7 +70,7 @@ def wait_for_device(
     slot for that; it is called once no device has taken the page for OCR_SWARM_TAKE_SECONDS.
     `is_over()` returns whether the run is ending; `wait_for_device` then raises RunYielded.
     """
-    config = settings.get()
+    config = swarm_settings.get()
     started = renewed = time.monotonic()
     try:
         _enqueue(page)

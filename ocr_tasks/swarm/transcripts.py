@@ -16,10 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ocr_tasks import errors, settings
+from ocr_tasks import errors
 from ocr_tasks.formats import alto, hocr, text
 from ocr_tasks.storage import atomic, layout
 from ocr_tasks.swarm import collections, devices, queue
+from ocr_tasks.swarm import errors as swarm_errors
+from ocr_tasks.swarm import settings as swarm_settings
 from ocr_tasks.swarm.model import Accepted, SwarmPage
 
 Sent = Literal["text", "hocr", "alto"]
@@ -51,19 +53,21 @@ class Transcript:
 
 def read(page: SwarmPage, body: bytes, form: Sent = "text") -> Transcript:
     """Returns the sanitized transcript from the body of a request, or raises TranscriptInvalid."""
-    most = settings.get().swarm_transcript_bytes
+    most = swarm_settings.get().swarm_transcript_bytes
     if len(body) > most:
-        raise errors.TranscriptTooLarge(f"The transcript is larger than {most} bytes")
+        raise swarm_errors.TranscriptTooLarge(f"The transcript is larger than {most} bytes")
     if form == "text":
         if page.format == "hocr":
-            raise errors.TranscriptInvalid("Send hOCR or ALTO, with the coordinates of the words")
+            raise swarm_errors.TranscriptInvalid(
+                "Send hOCR or ALTO, with the coordinates of the words"
+            )
         return Transcript(clean(body.decode("utf-8", "replace")))
     try:
         parsed = _PARSERS[form](body, 1, page.dpi)
     except (ValueError, OverflowError, RecursionError) as error:
-        raise errors.TranscriptInvalid(str(error)[:300]) from None
+        raise swarm_errors.TranscriptInvalid(str(error)[:300]) from None
     if (parsed.width, parsed.height) != (page.width, page.height):
-        raise errors.TranscriptInvalid(
+        raise swarm_errors.TranscriptInvalid(
             f"The transcript is for a page of {parsed.width} × {parsed.height} pixels, "
             f"but the page has {page.width} × {page.height}"
         )
@@ -110,7 +114,7 @@ def image_file(page: SwarmPage) -> Path:
 def _store_for_job(page: SwarmPage, transcript: Transcript) -> None:
     target = hocr_file(page)
     if not target.parent.is_dir():
-        raise errors.PageWithdrawn()
+        raise swarm_errors.PageWithdrawn()
     with layout.storage_errors():
         atomic.write(target, (transcript.hocr or "").encode())
 
@@ -168,4 +172,4 @@ def _cross_checked(file: Path, transcript: Transcript, device: str) -> Transcrip
 
 def wants_check() -> bool:
     """Decides at random whether a page is cross-checked (OCR_SWARM_CHECK_SHARE)."""
-    return random.random() < settings.get().swarm_check_share  # noqa: S311  # no secret
+    return random.random() < swarm_settings.get().swarm_check_share  # noqa: S311  # no secret

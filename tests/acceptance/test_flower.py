@@ -251,11 +251,11 @@ def test_it_does_not_start_if_anyone_could_use_it(
 ) -> None:
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
-    ours.get.cache_clear()
+    ours.clear()
     try:
         assert cli.main(["flower"]) == 2
     finally:
-        ours.get.cache_clear()
+        ours.clear()
     assert words in capsys.readouterr().err
 
 

@@ -23,7 +23,7 @@ import pytest
 import redis
 import yaml
 
-from ocr_tasks import cli, metrics, settings, supervisor
+from ocr_tasks import cli, extensions, metrics, supervisor
 from tests.conftest import RIGHTS, free_port, wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -220,13 +220,15 @@ def test_each_component_gets_only_the_secrets_that_it_needs(tmp_path: Path) -> N
 
 def test_settings_in_the_manifests_exist() -> None:
     text = "\n".join((FOLDER / name).read_text() for name in FILES)
-    known = {f"OCR_{name.upper()}" for name in settings.Settings.model_fields}
+    groups = extensions.settings_groups()
+    known = {f"OCR_{name.upper()}" for group in groups for name in group.model_fields}
     assert set(re.findall(r"\bOCR_[A-Z0-9_]+", text)) - known == set()
     secrets = set(re.findall(r"\bocr_[a-z0-9_]+", text)) - {"ocr_worker_processes_wanted"}
     assert {name.upper() for name in secrets} - known == set()
     for pod in pods(manifests()).values():
         given = {k.removeprefix("OCR_").lower(): v for k, v in variables(pod).items()}
-        settings.Settings(**given)
+        for group in groups:
+            group(**given)
 
 
 def test_roles_exist() -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from ocr_tasks import cli, settings, supervisor
+from ocr_tasks import cli, extensions, supervisor
 from ocr_tasks.sandbox import landlock
 from tests import documents
 from tests.conftest import DATA, free_port, submit, wait_for_end, wait_until
@@ -106,11 +106,13 @@ def test_the_watch_unit_runs_a_command_that_exists() -> None:
 
 def test_settings_in_the_units_exist() -> None:
     text = "\n".join(path.read_text() for path in FOLDER.rglob("*") if path.is_file())
-    known = {f"OCR_{name.upper()}" for name in settings.Settings.model_fields}
+    groups = extensions.settings_groups()
+    known = {f"OCR_{name.upper()}" for group in groups for name in group.model_fields}
     known |= {"OCR_URL", "OCR_TOKEN"}  # a setting of the client
     assert set(re.findall(r"\bOCR_[A-Z0-9_]+", text)) <= known
     values = {name.removeprefix("OCR_").lower(): value for name, value in environment().items()}
-    settings.Settings(**values)
+    for group in groups:
+        group(**values)
 
 
 def test_a_stopping_worker_has_time_to_release_its_jobs() -> None:

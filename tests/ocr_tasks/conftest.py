@@ -18,7 +18,7 @@ from tests.unsteady import Server
 def loopback(service: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OCR_CALLBACK_NETWORKS", "127.0.0.0/8,::1/128")
     monkeypatch.setenv("OCR_WEBHOOK_SECRETS", SECRET)
-    settings.get.cache_clear()
+    settings.clear()
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ TOKEN = "ocrt_0123456789ab_" + "0f" * 32
 def said(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
     """Returns what the logger `test` writes, in either format."""
     monkeypatch.setenv("OCR_LOG_FORMAT", request.param)
-    settings.get.cache_clear()
+    settings.clear()
     words = io.StringIO()
     handler = logging.StreamHandler(words)
     logs.dress(handler)
@@ -29,7 +29,7 @@ def said(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
     logger.propagate = False
     yield words
     logger.removeHandler(handler)
-    settings.get.cache_clear()
+    settings.clear()
 
 
 def row(words: io.StringIO) -> dict[str, object]:

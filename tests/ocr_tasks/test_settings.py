@@ -16,9 +16,9 @@ from ocr_tasks import errors, settings
 def _nothing_set(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in [name for name in os.environ if name.startswith("OCR_")]:
         monkeypatch.delenv(name)
-    settings.get.cache_clear()
+    settings.clear()
     yield
-    settings.get.cache_clear()
+    settings.clear()
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_a_variable_precedes_a_file(secrets: Path, monkeypatch: pytest.MonkeyPat
     (secrets / "ocr_port").write_text("9000")
     assert settings.get().port == 9000
 
-    settings.get.cache_clear()
+    settings.clear()
     monkeypatch.setenv("OCR_PORT", "9001")
     assert settings.get().port == 9001
 
@@ -122,22 +122,11 @@ def test_the_cpu_quota_of_a_container_limits_its_cores(
     assert 1 <= settings.cores() <= len(os.sched_getaffinity(0))
 
 
-def test_folders_are_resolved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "real").mkdir()
-    (tmp_path / "link").symlink_to("real")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("OCR_OCRD_FOLDERS", f"{tmp_path}/link:real")
-
-    assert settings.get().ocrd_folders == (tmp_path / "real", tmp_path / "real")
-
-
 @pytest.mark.parametrize(
     ("name", "value"),
     [
         ("CORS_ORIGINS", "https://Scans.Example"),  # browsers send lower case
         ("DIALECTS", "Azure"),
-        ("PROCESSORS", "OCRD-COMMAND"),
-        ("SWARM_PEERS", "HTTPS://a.example"),
     ],
 )
 def test_only_host_names_are_case_insensitive(
@@ -145,7 +134,7 @@ def test_only_host_names_are_case_insensitive(
 ) -> None:
     monkeypatch.setenv("OCR_HOSTS", "Scans.Example")
     assert settings.get().hosts == ("scans.example",)
-    settings.get.cache_clear()
+    settings.clear()
     monkeypatch.setenv(f"OCR_{name}", value)
     with pytest.raises(errors.SettingsError, match=f"OCR_{name}"):
         settings.get()

@@ -323,7 +323,7 @@ def test_a_url_that_resolves_to_a_private_ip_address_when_it_is_sent_is_blocked(
 ) -> None:
     finished(receiver.url.replace("127.0.0.1", "rebinding.example"))
     monkeypatch.setenv("OCR_CALLBACK_NETWORKS", "")
-    settings.get.cache_clear()
+    settings.clear()
     (message,) = webhooks.acquire(10)
 
     attempt = webhooks.deliver(message, notification(message), lambda host, port: ["127.0.0.1"])
@@ -337,7 +337,7 @@ def test_secrets_can_be_rotated_without_a_gap(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OCR_WEBHOOK_SECRETS", f"{SECRET},{OLDER}")
-    settings.get.cache_clear()
+    settings.clear()
     finished(receiver.url)
     deliver_all()
 
@@ -350,7 +350,7 @@ def test_a_secret_is_created_once_and_is_readable_by_its_owner_only(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("OCR_WEBHOOK_SECRETS")
-    settings.get.cache_clear()
+    settings.clear()
     made: list[list[str]] = []
     threads = [
         threading.Thread(target=lambda: made.append(webhooks.secret_texts())) for _ in range(8)

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from ocr_tasks import errors
 from ocr_tasks.ocrd import discovery, messages, processing, tools, workflows, workspaces
+from ocr_tasks.ocrd import errors as ocrd_errors
 from ocr_tasks.ocrd.model import ProcessingState, ProcessorJob, Run, WorkflowJob, Workspace
 
 JOB = "11111111-1111-4111-8111-111111111111"
@@ -55,7 +55,7 @@ class Behind:
 
     def tool(self, name: str) -> dict[str, Any]:
         if name != "ocrd-dummy":
-            raise errors.ProcessorNotFound(name)
+            raise ocrd_errors.ProcessorNotFound(name)
         return TOOL
 
     def submit(self, run: Run, workspace: Workspace, owner: str) -> ProcessorJob:
@@ -68,7 +68,7 @@ class Behind:
     def read_job(self, job_id: str, owner: str | None) -> ProcessorJob:
         self.seen.append(owner)
         if job_id not in self.jobs:
-            raise errors.ProcessingNotFound()
+            raise ocrd_errors.ProcessingNotFound()
         return self.jobs[job_id]
 
     def cancel(self, job_id: str, owner: str | None) -> ProcessorJob:
@@ -89,7 +89,7 @@ class Behind:
         self._check(text)
         for known, other in self.texts.items():
             if other == text:
-                raise errors.WorkflowExists(f"workflow id: {known}", workflow_id=known)
+                raise ocrd_errors.WorkflowExists(f"workflow id: {known}", workflow_id=known)
         self.texts[f"wf-{len(self.texts)}"] = text
         return f"wf-{len(self.texts) - 1}"
 
@@ -100,7 +100,7 @@ class Behind:
 
     def text(self, workflow_id: str, owner: str | None) -> str:
         if workflow_id not in self.texts:
-            raise errors.WorkflowNotFound()
+            raise ocrd_errors.WorkflowNotFound()
         return self.texts[workflow_id]
 
     def run(
@@ -115,7 +115,7 @@ class Behind:
     ) -> WorkflowJob:
         self._check(text)
         if "missing" in text:
-            raise errors.ProcessorUnavailable("ocrd-missing")
+            raise ocrd_errors.ProcessorUnavailable("ocrd-missing")
         self.runs.append((text, workspace, page_id, page_wise, callback_url, owner))
         jobs = {page_id: [JOB]}
         return WorkflowJob(
@@ -128,7 +128,7 @@ class Behind:
 
     def simple_state(self, job_id: str, owner: str | None) -> ProcessingState:
         if job_id != RUN:
-            raise errors.ProcessingNotFound()
+            raise ocrd_errors.ProcessingNotFound()
         return ProcessingState.RUNNING
 
     def cancel_run(self, job_id: str, owner: str | None) -> WorkflowJob:
@@ -137,7 +137,7 @@ class Behind:
 
     def _check(self, text: str) -> None:
         if " -I " not in text:
-            raise errors.WorkflowInvalid("line 1, column 1: -I is missing", line=1, column=1)
+            raise ocrd_errors.WorkflowInvalid("line 1, column 1: -I is missing", line=1, column=1)
 
     # Workspaces
 
@@ -147,7 +147,7 @@ class Behind:
         assert archive.parent == upload_folder
         content = archive.read_bytes()
         if not content.startswith(b"PK"):
-            raise errors.WorkspaceInvalid("not a ZIP")
+            raise ocrd_errors.WorkspaceInvalid("not a ZIP")
         self.received.append((content, owner, workspace_id))
         if workspace_id:
             return dataclasses.replace(self.workspace, id=workspace_id)
@@ -157,7 +157,7 @@ class Behind:
         self, mets_url: str, owner: str, groups: Sequence[str] | None, basename: str = "mets.xml"
     ) -> Workspace:
         if not mets_url.startswith("http"):
-            raise errors.WorkspaceDownloadFailed(mets_url)
+            raise ocrd_errors.WorkspaceDownloadFailed(mets_url)
         self.fetched.append((mets_url, owner, list(groups) if groups else None, basename))
         return self.workspace
 
@@ -167,14 +167,14 @@ class Behind:
     def read_workspace(self, workspace_id: str, owner: str | None) -> Workspace:
         self.seen.append(owner)
         if workspace_id == self.gone:
-            raise errors.WorkspaceDeleted()
+            raise ocrd_errors.WorkspaceDeleted()
         if workspace_id != self.workspace.id:
-            raise errors.WorkspaceNotFound()
+            raise ocrd_errors.WorkspaceNotFound()
         return self.workspace
 
     def find(self, path_to_mets: str, owner: str | None) -> Workspace:
         if path_to_mets != str(self.workspace.mets):
-            raise errors.WorkspaceNotFound()
+            raise ocrd_errors.WorkspaceNotFound()
         return self.workspace
 
     def pack(self, workspace: Workspace) -> Iterator[bytes]:

@@ -65,9 +65,9 @@ def processors(
     models = sorted(Path("/usr/share/tesseract-ocr").glob("*/tessdata"))
     monkeypatch.setenv("TESSDATA_PREFIX", str(models[-1]))
     monkeypatch.setenv("OCR_OCRD_PATH", f"{own_bin}:{shared_bin}:{ocrd_bin}")
-    settings.get.cache_clear()
+    settings.clear()
     yield service
-    settings.get.cache_clear()
+    settings.clear()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ocr_tasks import errors
 from ocr_tasks.ocrd import bridge
+from ocr_tasks.ocrd import errors as ocrd_errors
 from ocr_tasks.ocrd.mets.mets import Mets
 from ocr_tasks.ocrd.model import Workspace
 
@@ -47,7 +47,7 @@ def test_each_page_has_its_image(workspace: Workspace, group: str) -> None:
 
 def test_some_pages_can_be_selected(workspace: Workspace) -> None:
     assert [page for page, _, _ in bridge.images(workspace, page_id="PHYS_0020")] == ["PHYS_0020"]
-    with pytest.raises(errors.PageIdsInvalid):
+    with pytest.raises(ocrd_errors.PageIdsInvalid):
         bridge.images(workspace, page_id="PHYS_9")
 
 
@@ -60,7 +60,7 @@ def test_a_group_with_images_of_some_pages_is_not_selected(workspace: Workspace)
         mets.add_file(group, f"{group}_{page}", page, "image/tiff", "OCR-D-IMG/INPUT_0017.tif")
     assert bridge.first_group(mets, ["P1", "P2"]) == "ALL"
     assert bridge.first_group(mets, ["P1"]) == "SOME"
-    with pytest.raises(errors.WorkspaceInvalid, match="No file group has images of all pages"):
+    with pytest.raises(ocrd_errors.WorkspaceInvalid, match="No file group has images of all pages"):
         bridge.first_group(mets, ["P1", "P3"])
 
 
@@ -76,7 +76,7 @@ def test_a_group_of_documents_is_used_if_there_are_no_images(workspace: Workspac
 
 
 def test_an_unknown_group_is_refused(workspace: Workspace) -> None:
-    with pytest.raises(errors.FileGroupUnknown):
+    with pytest.raises(ocrd_errors.FileGroupUnknown):
         bridge.images(workspace, "OCR-D-NONE")
 
 
@@ -98,7 +98,7 @@ def test_a_document_cannot_lead_out_of_the_workspace(workspace: Workspace, image
     (workspace.folder.parent / "outside.tif").write_bytes(b"secret")
     (workspace.folder / "OCR-D-IMG" / "link.tif").symlink_to("../../outside.tif")
     _add_document(workspace, "PHYS_0017", _document(image))
-    with pytest.raises(errors.WorkspaceInvalid):
+    with pytest.raises(ocrd_errors.WorkspaceInvalid):
         bridge.images(workspace, "NEW", "PHYS_0017")
 
 
@@ -114,7 +114,7 @@ def test_a_document_cannot_lead_out_of_the_workspace(workspace: Workspace, image
 )
 def test_an_invalid_document_is_refused(workspace: Workspace, content: str) -> None:
     _add_document(workspace, "PHYS_0017", content)
-    with pytest.raises(errors.WorkspaceInvalid):
+    with pytest.raises(ocrd_errors.WorkspaceInvalid):
         bridge.images(workspace, "NEW", "PHYS_0017")
 
 
@@ -122,14 +122,14 @@ def test_a_huge_document_is_not_parsed(workspace: Workspace) -> None:
     _add_document(workspace, "PHYS_0017", _document("OCR-D-IMG/INPUT_0017.tif"))
     with (workspace.folder / "NEW" / "PHYS_0017.xml").open("ab") as file:
         file.truncate(1 << 40)  # a sparse file
-    with pytest.raises(errors.WorkspaceInvalid, match="bytes"):
+    with pytest.raises(ocrd_errors.WorkspaceInvalid, match="bytes"):
         bridge.images(workspace, "NEW", "PHYS_0017")
 
 
 def test_a_page_with_two_images_is_refused(workspace: Workspace) -> None:
     for name in ("INPUT_0017", "INPUT_0020"):
         _add(workspace, "PHYS_0017", "image/tiff", f"OCR-D-IMG/{name}.tif")
-    with pytest.raises(errors.WorkspaceInvalid, match="several files"):
+    with pytest.raises(ocrd_errors.WorkspaceInvalid, match="several files"):
         bridge.images(workspace, "NEW", "PHYS_0017")
 
 
@@ -142,19 +142,19 @@ def test_a_document_precedes_the_image_in_the_same_group(workspace: Workspace) -
 
 def test_a_page_without_a_file_in_the_group_is_refused(workspace: Workspace) -> None:
     _add(workspace, "PHYS_0017", "image/tiff", "OCR-D-IMG/INPUT_0017.tif")
-    with pytest.raises(errors.WorkspaceInvalid, match="PHYS_0020"):
+    with pytest.raises(ocrd_errors.WorkspaceInvalid, match="PHYS_0020"):
         bridge.images(workspace, "NEW")
 
 
 def test_a_remote_image_is_not_downloaded(workspace: Workspace) -> None:
     _add(workspace, "PHYS_0017", "image/tiff", "http://127.0.0.1:1/a.tif")
-    with pytest.raises(errors.WorkspaceInvalid, match="not in the workspace"):
+    with pytest.raises(ocrd_errors.WorkspaceInvalid, match="not in the workspace"):
         bridge.images(workspace, "NEW", "PHYS_0017")
 
 
 def test_other_media_types_are_refused(workspace: Workspace) -> None:
     _add(workspace, "PHYS_0017", "application/alto+xml", "OCR-D-IMG/INPUT_0017.tif")
-    with pytest.raises(errors.WorkspaceInvalid, match="neither"):
+    with pytest.raises(ocrd_errors.WorkspaceInvalid, match="neither"):
         bridge.images(workspace, "NEW", "PHYS_0017")
 
 

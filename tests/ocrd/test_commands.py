@@ -231,10 +231,10 @@ def test_a_worker_sets_its_processors_before_it_loads_its_settings(
     words: list[str], expected: str, redis_server: str
 ) -> None:
     program = (
-        "from ocr_tasks import cli, settings\n"
+        "from ocr_tasks import cli\nfrom ocr_tasks.ocrd import settings as ocrd_settings\n"
         "import os, sys\n"
         "def started():\n"
-        "    print(*settings.get().processors)\n"
+        "    print(*ocrd_settings.get().processors)\n"
         "    os._exit(sys.stdout.flush() or 0)\n"
         "from ocr_tasks.redis import connection\n"
         "connection.check = started\n"

@@ -10,6 +10,7 @@ import redis
 from ocr_tasks import errors
 from ocr_tasks.jobs import lifecycle
 from ocr_tasks.model import WorkspacePages
+from ocr_tasks.ocrd import errors as ocrd_errors
 from ocr_tasks.ocrd import results, workspaces
 from tests.ocr_tasks.jobs.test_lifecycle import INPUT, OUTCOME, submit
 
@@ -23,7 +24,7 @@ def test_a_job_that_is_deleted_at_its_end_is_ignored(service: redis.Redis) -> No
 
 @pytest.mark.parametrize(
     "error",
-    [errors.WorkspaceDeleted("gone"), errors.ResultCorrupt("gone"), OSError(28, "gone")],
+    [ocrd_errors.WorkspaceDeleted("gone"), errors.ResultCorrupt("gone"), OSError(28, "gone")],
     ids=["deleted", "corrupt", "disk"],
 )
 def test_an_error_while_writing_to_the_workspace_does_not_fail_the_document(

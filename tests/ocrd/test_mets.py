@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ocr_tasks import errors
 from ocr_tasks.formats import reading
+from ocr_tasks.ocrd import errors as ocrd_errors
 from ocr_tasks.ocrd.mets.mets import File, Mets, is_group_name, is_page_id
 from tests.bags import KANT, mets
 
@@ -195,14 +195,14 @@ def test_a_failed_write_keeps_the_old_file(kant: Mets, tmp_path: Path) -> None:
 )
 def test_an_unsafe_mets_file_is_refused(tmp_path: Path, content: bytes, reason: str) -> None:
     (tmp_path / "mets.xml").write_bytes(content)
-    with pytest.raises(errors.WorkspaceInvalid, match=reason):
+    with pytest.raises(ocrd_errors.WorkspaceInvalid, match=reason):
         Mets.read(tmp_path / "mets.xml", LIMIT)
 
 
 def test_a_missing_or_too_large_mets_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(errors.WorkspaceInvalid, match="No such file"):
+    with pytest.raises(ocrd_errors.WorkspaceInvalid, match="No such file"):
         Mets.read(tmp_path / "mets.xml", LIMIT)
-    with pytest.raises(errors.WorkspaceInvalid, match="larger than 100 bytes"):
+    with pytest.raises(ocrd_errors.WorkspaceInvalid, match="larger than 100 bytes"):
         Mets.read(KANT / "mets.xml", 100)
 
 
@@ -211,7 +211,7 @@ def test_a_mets_file_that_would_use_too_much_memory_is_refused(
 ) -> None:
     monkeypatch.setattr(reading, "_MAX_NODES", 1000)
     for part in ("<a/>", "<a a='' b='' c=''/>"):
-        with pytest.raises(errors.WorkspaceInvalid, match="more than 1000 elements"):
+        with pytest.raises(ocrd_errors.WorkspaceInvalid, match="more than 1000 elements"):
             Mets.parse(mets(pages=part * 999).encode())
 
 
@@ -240,7 +240,7 @@ def test_files_outside_the_folder_are_refused(kant: Mets, tmp_path: Path, link: 
         shutil.rmtree(place.parent)
         place.parent.symlink_to(KANT / "OCR-D-IMG")
 
-    with pytest.raises(errors.WorkspaceInvalid, match=r"OCR-D-IMG/INPUT_00.*does not exist"):
+    with pytest.raises(ocrd_errors.WorkspaceInvalid, match=r"OCR-D-IMG/INPUT_00.*does not exist"):
         kant.check(folder)
 
 
@@ -250,7 +250,7 @@ def test_nested_files_and_files_outside_groups_are_refused(tmp_path: Path) -> No
         mets("http://example.org/a").replace("</mets:file>", f"{inner}</mets:file>"),
         mets("http://example.org/a").replace("<mets:fileSec>", f"<mets:fileSec>{inner}"),
     ):
-        with pytest.raises(errors.WorkspaceInvalid, match="inside another file"):
+        with pytest.raises(ocrd_errors.WorkspaceInvalid, match="inside another file"):
             Mets.parse(text.encode()).check(tmp_path)
 
 

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ocr_tasks import errors
+from ocr_tasks.ocrd import errors as ocrd_errors
 from ocr_tasks.ocrd.mets.mets import Mets
 from ocr_tasks.ocrd.zip import ocrd_zip
 from ocr_tasks.ocrd.zip.ocrd_zip import Limits
@@ -36,7 +36,7 @@ def unpacked(content: bytes, folder: Path, limits: Limits = LIMITS) -> ocrd_zip.
 
 def refused(content: bytes, folder: Path, limits: Limits = LIMITS) -> str:
     """Returns the reason for which a bag is refused; checks that nothing was written elsewhere."""
-    with pytest.raises(errors.WorkspaceInvalid) as refusal:
+    with pytest.raises(ocrd_errors.WorkspaceInvalid) as refusal:
         unpacked(content, folder, limits)
     assert {path.name for path in folder.iterdir()} <= {"upload-00001", "data"}
     assert not any(path.is_symlink() for path in folder.rglob("*"))
@@ -337,7 +337,7 @@ def test_a_damaged_bag_is_accepted_or_refused(damage: list[tuple[int, int]]) -> 
     with TemporaryDirectory() as name:
         folder = Path(name) / "in"
         folder.mkdir()
-        with contextlib.suppress(errors.WorkspaceInvalid):
+        with contextlib.suppress(ocrd_errors.WorkspaceInvalid):
             assert unpacked(bytes(content), folder).mets == "data/mets.xml"
         assert [path.name for path in Path(name).iterdir()] == ["in"]
         assert {path.name for path in folder.iterdir()} <= {"upload-00001", "data"}
@@ -396,7 +396,9 @@ def test_a_link_is_never_packed(tmp_path: Path, workspace: Path, way: str) -> No
         shutil.rmtree(place.parent)
         place.parent.symlink_to(secret)
 
-    with pytest.raises(errors.WorkspaceInvalid, match=r"INPUT_0017\.tif', which does not exist"):
+    with pytest.raises(
+        ocrd_errors.WorkspaceInvalid, match=r"INPUT_0017\.tif', which does not exist"
+    ):
         ocrd_zip.pack(workspace, "mets.xml", "a:work")
 
 

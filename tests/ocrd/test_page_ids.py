@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from ocr_tasks import errors
+from ocr_tasks.ocrd import errors as ocrd_errors
 from ocr_tasks.ocrd.mets import page_ids
 from ocr_tasks.ocrd.mets.mets import Mets
 
@@ -89,7 +89,7 @@ def test_pages_can_be_selected_in_all_of_these_ways(page_id: str, pages: str) ->
     ids=lambda text: text[:20],
 )
 def test_an_expression_without_pages_is_refused(page_id: str, reason: str) -> None:
-    with pytest.raises(errors.PageIdsInvalid, match=reason):
+    with pytest.raises(ocrd_errors.PageIdsInvalid, match=reason):
         Mets.parse(METS.encode()).resolve(page_id)
 
 
@@ -100,7 +100,7 @@ def test_regular_expressions_with_exponential_cost_end(expression: str) -> None:
     page = f'<m:div TYPE="page" ID="{"a" * 100_000}c"/>'
     document = METS.replace('<m:div TYPE="physSequence">', f'<m:div TYPE="physSequence">{page}')
 
-    with pytest.raises(errors.PageIdsInvalid, match="No page matches"):
+    with pytest.raises(ocrd_errors.PageIdsInvalid, match="No page matches"):
         Mets.parse(document.encode()).resolve(f"//{expression}")
 
 
@@ -108,7 +108,7 @@ def test_too_many_steps_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(page_ids, "_STEPS", 10)
     assert Mets.parse(METS.encode()).resolve("//P.*") == ALL
 
-    with pytest.raises(errors.PageIdsInvalid, match="takes too long"):
+    with pytest.raises(ocrd_errors.PageIdsInvalid, match="takes too long"):
         Mets.parse(METS.encode()).resolve("//P1_1,//P1_2,//P1_3")
 
 
@@ -122,7 +122,7 @@ def test_too_many_steps_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     ids=lambda text: text[:20],
 )
 def test_unsupported_regular_expressions_are_refused(expression: str) -> None:
-    with pytest.raises(errors.PageIdsInvalid, match="is invalid"):
+    with pytest.raises(ocrd_errors.PageIdsInvalid, match="is invalid"):
         Mets.parse(METS.encode()).resolve(f"//{expression}")
 
 
@@ -146,11 +146,11 @@ def test_classes_match_as_in_python(expression: str) -> None:
     if expected:
         assert resolved() == expected
     else:
-        with pytest.raises(errors.PageIdsInvalid, match="No page matches"):
+        with pytest.raises(ocrd_errors.PageIdsInvalid, match="No page matches"):
             resolved()
 
 
 @pytest.mark.parametrize("expression", [r"[\W]+", r"[^a\S]"])
 def test_classes_that_cannot_match_as_in_python_are_rejected(expression: str) -> None:
-    with pytest.raises(errors.PageIdsInvalid, match="in brackets is not supported"):
+    with pytest.raises(ocrd_errors.PageIdsInvalid, match="in brackets is not supported"):
         Mets.parse(METS.encode()).resolve(f"//{expression}")

@@ -12,6 +12,7 @@ import pytest
 import redis
 
 from ocr_tasks import errors, settings
+from ocr_tasks.ocrd import errors as ocrd_errors
 from ocr_tasks.ocrd import messages, nextflow, processing, redis_keys, tools, workflows, workspaces
 from ocr_tasks.ocrd.model import NEXTFLOW, ProcessingState, Run, Workspace
 from ocr_tasks.storage import layout
@@ -38,11 +39,11 @@ RUN = Run("ocrd-x", (IMAGES,), ("OUT",))
 @pytest.fixture
 def kant(service: redis.Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setenv("OCR_OCRD_FOLDERS", str(tmp_path))
-    settings.get.cache_clear()
+    settings.clear()
     shutil.copytree(KANT, tmp_path / "kant")
     tools.announce({"ocrd-x": TOOL, "ocrd-y": {**TOOL, "executable": "ocrd-y"}})
     yield workspaces.find(str(tmp_path / "kant" / "mets.xml"), "")
-    settings.get.cache_clear()
+    settings.clear()
 
 
 def submit(kant: Workspace, owner: str = "", **fields: Any) -> Any:
@@ -67,24 +68,24 @@ def test_pages_are_resolved_in_the_workspace(kant: Workspace) -> None:
 @pytest.mark.parametrize(
     ("fields", "error", "words"),
     [
-        ({"processor": "ocrd-z"}, errors.ProcessorUnavailable, "ocrd-z"),
-        ({"processor": "ocrd-command"}, errors.ProcessorUnavailable, "ocrd-command"),
-        ({"processor": "../x"}, errors.ProcessorUnavailable, "x"),
-        ({"input_file_grps": ("NONE",)}, errors.FileGroupUnknown, "NONE"),
-        ({"input_file_grps": ()}, errors.ProcessingInvalid, "input"),
-        ({"input_file_grps": (IMAGES,) * 3}, errors.ProcessingInvalid, "input"),
-        ({"output_file_grps": ()}, errors.ProcessingInvalid, "output"),
-        ({"output_file_grps": ("../OUT",)}, errors.ProcessingInvalid, "file group"),
-        ({"output_file_grps": ("/tmp/x",)}, errors.ProcessingInvalid, "file group"),
-        ({"output_file_grps": ("A", "A")}, errors.ProcessingInvalid, "twice"),
-        ({"output_file_grps": (IMAGES,)}, errors.ProcessingInvalid, "both"),
-        ({"page_id": "PHYS_9999"}, errors.PageIdsInvalid, "PHYS_9999"),
-        ({"parameters": {"level": "word"}}, errors.ParametersInvalid, "level"),
-        ({"parameters": {"other": 1}}, errors.ParametersInvalid, "other"),
-        ({"depends_on": ("nothing",)}, errors.ProcessingInvalid, "depends_on"),
+        ({"processor": "ocrd-z"}, ocrd_errors.ProcessorUnavailable, "ocrd-z"),
+        ({"processor": "ocrd-command"}, ocrd_errors.ProcessorUnavailable, "ocrd-command"),
+        ({"processor": "../x"}, ocrd_errors.ProcessorUnavailable, "x"),
+        ({"input_file_grps": ("NONE",)}, ocrd_errors.FileGroupUnknown, "NONE"),
+        ({"input_file_grps": ()}, ocrd_errors.ProcessingInvalid, "input"),
+        ({"input_file_grps": (IMAGES,) * 3}, ocrd_errors.ProcessingInvalid, "input"),
+        ({"output_file_grps": ()}, ocrd_errors.ProcessingInvalid, "output"),
+        ({"output_file_grps": ("../OUT",)}, ocrd_errors.ProcessingInvalid, "file group"),
+        ({"output_file_grps": ("/tmp/x",)}, ocrd_errors.ProcessingInvalid, "file group"),
+        ({"output_file_grps": ("A", "A")}, ocrd_errors.ProcessingInvalid, "twice"),
+        ({"output_file_grps": (IMAGES,)}, ocrd_errors.ProcessingInvalid, "both"),
+        ({"page_id": "PHYS_9999"}, ocrd_errors.PageIdsInvalid, "PHYS_9999"),
+        ({"parameters": {"level": "word"}}, ocrd_errors.ParametersInvalid, "level"),
+        ({"parameters": {"other": 1}}, ocrd_errors.ParametersInvalid, "other"),
+        ({"depends_on": ("nothing",)}, ocrd_errors.ProcessingInvalid, "depends_on"),
         ({"callback_url": "http://127.0.0.1/"}, errors.CallbackRefused, "address|http"),
         ({"callback_url": "file:///etc/passwd"}, errors.CallbackRefused, "address|http"),
-        ({"result_queue_name": "a b"}, errors.ProcessingInvalid, "result_queue_name"),
+        ({"result_queue_name": "a b"}, ocrd_errors.ProcessingInvalid, "result_queue_name"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else None,
 )
@@ -109,7 +110,7 @@ def test_files_outside_a_workspace_are_not_passed_to_a_processor(
     kant.mets.write_text(names.replace("OCR-D-IMG/INPUT_0017.tif", path))
     assert kant.mets.read_text() != names
 
-    with pytest.raises(errors.WorkspaceInvalid, match=path):
+    with pytest.raises(ocrd_errors.WorkspaceInvalid, match=path):
         submit(kant)
 
 
@@ -130,9 +131,9 @@ def test_jobs_of_others_are_unknown(kant: Workspace) -> None:
     job = submit(kant, owner="anna")
 
     for look in (processing.read, processing.cancel, processing.log_file):
-        with pytest.raises(errors.ProcessingNotFound):
+        with pytest.raises(ocrd_errors.ProcessingNotFound):
             look(job.id, "bert")
-    with pytest.raises(errors.ProcessingInvalid, match="depends_on"):
+    with pytest.raises(ocrd_errors.ProcessingInvalid, match="depends_on"):
         submit(kant, owner="bert", output_file_grps=("B",), depends_on=(job.id,))
     assert processing.read(job.id, None).owner == "anna"
 
@@ -141,7 +142,7 @@ def test_the_number_of_open_jobs_is_limited(
     kant: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OCR_OCRD_MAX_JOBS", "2")
-    settings.get.cache_clear()
+    settings.clear()
     submit(kant)
     submit(kant)
 
@@ -214,13 +215,13 @@ def test_cancelling_a_workflow_cancels_all_its_jobs(kant: Workspace) -> None:
 @pytest.mark.parametrize(
     ("text", "error", "words"),
     [
-        ("z -I OCR-D-IMG -O A", errors.ProcessorUnavailable, "ocrd-z"),
-        ("x -I NONE -O A", errors.FileGroupUnknown, "NONE"),
-        ("x -I A -O B\nx -I OCR-D-IMG -O A", errors.FileGroupUnknown, "A"),
-        ("x -I OCR-D-IMG -O A\nx -I A -O B -P level word", errors.ParametersInvalid, "line 2"),
-        ("x -I OCR-D-IMG", errors.ProcessingInvalid, "line 1"),
-        ("x -I", errors.WorkflowInvalid, "line 1, column"),
-        ("", errors.WorkflowInvalid, "."),
+        ("z -I OCR-D-IMG -O A", ocrd_errors.ProcessorUnavailable, "ocrd-z"),
+        ("x -I NONE -O A", ocrd_errors.FileGroupUnknown, "NONE"),
+        ("x -I A -O B\nx -I OCR-D-IMG -O A", ocrd_errors.FileGroupUnknown, "A"),
+        ("x -I OCR-D-IMG -O A\nx -I A -O B -P level word", ocrd_errors.ParametersInvalid, "line 2"),
+        ("x -I OCR-D-IMG", ocrd_errors.ProcessingInvalid, "line 1"),
+        ("x -I", ocrd_errors.WorkflowInvalid, "line 1, column"),
+        ("", ocrd_errors.WorkflowInvalid, "."),
     ],
     ids=["processor", "group", "order", "parameter", "no_output", "syntax", "empty"],
 )
@@ -241,9 +242,9 @@ def test_the_size_of_a_workflow_is_limited(
     kant: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OCR_OCRD_MAX_JOBS", "5")
-    settings.get.cache_clear()
+    settings.clear()
 
-    with pytest.raises(errors.ProcessingInvalid, match="more than 5"):
+    with pytest.raises(ocrd_errors.ProcessingInvalid, match="more than 5"):
         run(kant, page_wise=True)
 
 
@@ -251,11 +252,11 @@ def test_a_workflow_is_stored_once_per_owner_and_can_be_replaced(kant: Workspace
     first = workflows.save(TEXT, "anna")
 
     assert workflows.text(first, "anna") == TEXT
-    with pytest.raises(errors.WorkflowExists) as refused:
+    with pytest.raises(ocrd_errors.WorkflowExists) as refused:
         workflows.save(TEXT, "anna")
     assert refused.value.extra["workflow_id"] == first
     assert workflows.save(TEXT, "bert") != first
-    with pytest.raises(errors.WorkflowNotFound):
+    with pytest.raises(ocrd_errors.WorkflowNotFound):
         workflows.text(first, "bert")
 
     workflows.replace(first, "x -I OCR-D-IMG -O A", "anna")
@@ -263,7 +264,7 @@ def test_a_workflow_is_stored_once_per_owner_and_can_be_replaced(kant: Workspace
     assert workflows.text(first, "anna") == "x -I OCR-D-IMG -O A"
     assert workflows.save(TEXT, "anna") != first
     for unknown in (layout.new_id(), "../x", ""):
-        with pytest.raises(errors.WorkflowNotFound):
+        with pytest.raises(ocrd_errors.WorkflowNotFound):
             workflows.replace(unknown, TEXT, "anna")
 
 
@@ -274,7 +275,7 @@ SCRIPT = 'nextflow.enable.dsl = 2\nworkflow {\n  println "here"\n}\n'
 
 def test_a_nextflow_script_is_refused_if_no_worker_runs_nextflow(kant: Workspace) -> None:
     for act in (lambda: workflows.save(SCRIPT, ""), lambda: run(kant, SCRIPT)):
-        with pytest.raises((errors.NextflowUnavailable, errors.ProcessorUnavailable)):
+        with pytest.raises((ocrd_errors.NextflowUnavailable, ocrd_errors.ProcessorUnavailable)):
             act()
 
 
@@ -287,7 +288,7 @@ def test_a_nextflow_script_becomes_one_job_if_a_worker_runs_nextflow(kant: Works
     (only,) = workflows.states(job).values()
     assert (only.run.processor, only.run.parameters) == (NEXTFLOW, {"script": SCRIPT})
     assert NEXTFLOW not in tools.offered()
-    with pytest.raises(errors.ProcessingInvalid):
+    with pytest.raises(ocrd_errors.ProcessingInvalid):
         run(kant, SCRIPT, page_wise=True)
 
 
@@ -298,7 +299,7 @@ def test_nextflow_gets_the_script_and_the_path_of_the_mets_file(
     program.write_text('#!/bin/sh\necho "$@"\ncat workflow.nf\nexit ${STATUS:-0}\n')
     program.chmod(0o755)
     monkeypatch.setenv("OCR_OCRD_PATH", str(own_bin))
-    settings.get.cache_clear()
+    settings.clear()
 
     nextflow.run(SCRIPT, kant.mets, tmp_path / "work", tmp_path / "log")
 
@@ -306,5 +307,5 @@ def test_nextflow_gets_the_script_and_the_path_of_the_mets_file(
     assert f"--mets {kant.mets}" in said
     assert SCRIPT in said
     monkeypatch.setenv("STATUS", "3")
-    with pytest.raises(errors.ProcessorFailed, match="status 3"):
+    with pytest.raises(ocrd_errors.ProcessorFailed, match="status 3"):
         nextflow.run(SCRIPT, kant.mets, tmp_path / "work", tmp_path / "log")

@@ -21,6 +21,7 @@ from ocr_tasks import errors, settings
 from ocr_tasks.formats import page_xml
 from ocr_tasks.formats.page import Page
 from ocr_tasks.ocrd import engine, recognition, recognize, running
+from ocr_tasks.ocrd import errors as ocrd_errors
 from ocr_tasks.ocrd.mets.mets import Mets
 from ocr_tasks.ocrd.model import RECOGNIZE
 from ocr_tasks.ocrd.recognition import Order
@@ -271,7 +272,7 @@ def test_existing_output_is_kept_overwritten_or_fails_the_run(order: Order) -> N
     recognition.run(replace(order, page_id="P1"))
     _picture("window").save(order.folder / "IMG" / "P1.png")
 
-    with pytest.raises(errors.ProcessingInvalid, match="OUT already has output"):
+    with pytest.raises(ocrd_errors.ProcessingInvalid, match="OUT already has output"):
         recognition.run(order)
     assert _texts(order.folder) == {"P1": "harbour"}
 
@@ -295,12 +296,12 @@ def test_other_pages_can_be_added_to_an_existing_group(order: Order) -> None:
 @pytest.mark.parametrize(
     ("change", "error"),
     [
-        ({"input_file_grp": "NONE"}, errors.FileGroupUnknown),
-        ({"output_file_grp": "../OUT"}, errors.ProcessingInvalid),
-        ({"page_id": "P3"}, errors.PageIdsInvalid),
-        ({"parameters": PARAMETERS | {"languages": "../eng"}}, errors.ParametersInvalid),
-        ({"parameters": PARAMETERS | {"languages": "eng+osd"}}, errors.ParametersInvalid),
-        ({"parameters": PARAMETERS | {"languages": ""}}, errors.ParametersInvalid),
+        ({"input_file_grp": "NONE"}, ocrd_errors.FileGroupUnknown),
+        ({"output_file_grp": "../OUT"}, ocrd_errors.ProcessingInvalid),
+        ({"page_id": "P3"}, ocrd_errors.PageIdsInvalid),
+        ({"parameters": PARAMETERS | {"languages": "../eng"}}, ocrd_errors.ParametersInvalid),
+        ({"parameters": PARAMETERS | {"languages": "eng+osd"}}, ocrd_errors.ParametersInvalid),
+        ({"parameters": PARAMETERS | {"languages": ""}}, ocrd_errors.ParametersInvalid),
     ],
     ids=["input group", "output group", "page", "path", "no language", "empty"],
 )
@@ -322,7 +323,7 @@ def test_images_outside_the_workspace_are_not_opened(order: Order, image: str) -
     (order.folder / "IMG" / "link.png").symlink_to("../../secret.png")
     _replace_input(order.folder, "P1", _document(image))
     _replace_input(order.folder, "P2", _document("IMG/P1.png", (image, "binarized")))
-    with pytest.raises(errors.ProcessorFailed, match="2 of 2 pages"):
+    with pytest.raises(ocrd_errors.ProcessorFailed, match="2 of 2 pages"):
         recognition.run(replace(order, input_file_grp="DOC"))
     assert not (order.folder / "OUT").exists()
 
@@ -330,7 +331,7 @@ def test_images_outside_the_workspace_are_not_opened(order: Order, image: str) -
 def test_a_symbolic_link_is_not_followed_for_output(order: Order, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (order.folder / "OUT").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(errors.ProcessorFailed):
+    with pytest.raises(ocrd_errors.ProcessorFailed):
         recognition.run(order)
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
@@ -339,13 +340,13 @@ def test_an_image_with_too_many_pixels_is_not_decoded(
     order: Order, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("OCR_MAX_IMAGE_MEGAPIXELS", "0.04")
-    settings.get.cache_clear()
+    settings.clear()
     try:
-        with pytest.raises(errors.ProcessorFailed):
+        with pytest.raises(ocrd_errors.ProcessorFailed):
             recognition.run(order)
     finally:
         monkeypatch.undo()
-        settings.get.cache_clear()
+        settings.clear()
     assert "400 × 120 pixels" in caplog.text
 
 
@@ -360,7 +361,7 @@ def test_one_page_in_ten_may_fail(order: Order, pages: int, fails: bool) -> None
     mets.write(order.mets)
     before = order.mets.read_bytes()
     if fails:
-        with pytest.raises(errors.ProcessorFailed, match="OCR failed on 1 of 9 pages"):
+        with pytest.raises(ocrd_errors.ProcessorFailed, match="OCR failed on 1 of 9 pages"):
             recognition.run(order)
         assert order.mets.read_bytes() == before
     else:
@@ -484,7 +485,7 @@ def test_a_worker_runs_it_in_its_own_process(
         parameters=parameters | {"languages": "tlh"},
         run_id="00000000-0000-4000-8000-000000000002",
     )
-    with pytest.raises(errors.ProcessorFailed, match="not installed: tlh"):
+    with pytest.raises(ocrd_errors.ProcessorFailed, match="not installed: tlh"):
         running.run(wrong, log)
 
     assert re.search(r"^[\d:.]+ INFO [\w.]+ - page PHYS_0017 done$", log.read_text(), re.M)
@@ -514,12 +515,12 @@ def test_it_yields_to_other_jobs_between_two_pages(
 
     # With overwriting, the next run would begin with the first page.
     monkeypatch.setenv("OCR_OCRD_EXISTING_OUTPUT", "overwrite")
-    settings.get.cache_clear()
+    settings.clear()
     assert run(replace(order, output_file_grps=("MORE",)))
     assert _texts(folder, "MORE") == {"P1": "harbour", "P2": "garden"}
 
 
 def test_a_failed_page_does_not_end_the_turn(order: Order) -> None:
     (order.folder / "IMG" / "P1.png").write_bytes(b"broken")
-    with pytest.raises(errors.ProcessorFailed, match="1 of 2 pages"):
+    with pytest.raises(ocrd_errors.ProcessorFailed, match="1 of 2 pages"):
         recognition.run(order, should_yield=lambda: True)

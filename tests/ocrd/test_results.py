@@ -16,6 +16,7 @@ from ocr_tasks import errors, options
 from ocr_tasks.formats import alto, hocr
 from ocr_tasks.formats.page import Block, Line, Page, Paragraph, Word
 from ocr_tasks.model import Job, JobInput, Outcome, Progress, State
+from ocr_tasks.ocrd import errors as ocrd_errors
 from ocr_tasks.ocrd import results
 from ocr_tasks.ocrd.mets.mets import Mets
 from ocr_tasks.ocrd.model import Workspace
@@ -172,8 +173,11 @@ def test_the_images_of_page_documents_take_precedence(workspace: Workspace, job:
     [
         (lambda job: replace(job, state=State.RUNNING), errors.JobNotFinished),
         (lambda job: replace(job, state=State.FAILED), errors.JobWithoutResult),
-        (lambda job: replace(job, options={"deskew": True}), errors.ProcessingInvalid),
-        (lambda job: replace(job, input=replace(job.input, pages=3)), errors.ProcessingInvalid),
+        (lambda job: replace(job, options={"deskew": True}), ocrd_errors.ProcessingInvalid),
+        (
+            lambda job: replace(job, input=replace(job.input, pages=3)),
+            ocrd_errors.ProcessingInvalid,
+        ),
     ],
     ids=["running", "failed", "deskewed", "of other pages"],
 )
@@ -188,14 +192,14 @@ def test_a_job_with_other_pages_is_refused(
 
 
 def test_a_prefix_cannot_lead_to_another_folder(workspace: Workspace, job: Job) -> None:
-    with pytest.raises(errors.ProcessingInvalid):
+    with pytest.raises(ocrd_errors.ProcessingInvalid):
         results.add_results(workspace, job, PAGES, prefix="../x")
 
 
 def test_a_symbolic_link_is_not_followed(workspace: Workspace, job: Job, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (workspace.folder / "OCR-D-OCR-PAGE").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(errors.WorkspaceInvalid):
+    with pytest.raises(ocrd_errors.WorkspaceInvalid):
         results.add_results(workspace, job, PAGES)
     assert list((tmp_path / "elsewhere").iterdir()) == []
 

@@ -19,6 +19,7 @@ import pytest
 import redis
 
 from ocr_tasks import errors, settings
+from ocr_tasks.ocrd import errors as ocrd_errors
 from ocr_tasks.ocrd import mets_files, programs, running, warm, warm_pool
 from ocr_tasks.ocrd.mets.mets import Mets
 from ocr_tasks.ocrd.running import Order
@@ -212,7 +213,7 @@ def test_only_the_selected_pages_are_processed(
 def test_a_failure_reports_the_error_in_the_log_without_paths(
     obedient: str, kant: Path, log: Path
 ) -> None:
-    with pytest.raises(errors.ProcessorFailed) as failed:
+    with pytest.raises(ocrd_errors.ProcessorFailed) as failed:
         running.run(order(kant, obedient, parameters={"do": "fail"}), log)
 
     assert str(kant.parent) not in failed.value.detail
@@ -225,7 +226,7 @@ def test_a_failure_reports_the_error_in_the_log_without_paths(
 
 
 def test_an_error_before_the_first_page_is_in_the_log(obedient: str, kant: Path, log: Path) -> None:
-    with pytest.raises(errors.ProcessorFailed, match="unknown"):
+    with pytest.raises(ocrd_errors.ProcessorFailed, match="unknown"):
         running.run(order(kant, obedient, parameters={"unknown": 1}), log)
     assert "Traceback" in log.read_text()
 
@@ -234,7 +235,7 @@ def test_an_error_before_the_first_page_is_in_the_log(obedient: str, kant: Path,
 def test_a_processor_that_exits_fails_only_its_run(
     do: str, obedient: str, kant: Path, log: Path
 ) -> None:
-    with pytest.raises(errors.ProcessorFailed):
+    with pytest.raises(ocrd_errors.ProcessorFailed):
         running.run(order(kant, obedient, parameters={"do": do}), log)
     assert nothing_is_left(kant)
 
@@ -301,7 +302,7 @@ def test_a_real_processor_runs_as_a_program(
     processors: redis.Redis, kant: Path, log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OCR_OCRD_WARM_PROCESSORS", "0")
-    settings.get.cache_clear()
+    settings.clear()
     running.run(order(kant), log)
     assert pages(kant) == ["PHYS_0017", "PHYS_0020"]
 
@@ -311,7 +312,7 @@ def test_a_failed_program_reports_the_error_in_its_log(
 ) -> None:
     asked = in_shell(kant, program)
     (kant.parent / "fail").touch()
-    with pytest.raises(errors.ProcessorFailed) as failed:
+    with pytest.raises(ocrd_errors.ProcessorFailed) as failed:
         running.run(asked, log)
 
     assert failed.value.detail == "no model"
@@ -325,7 +326,7 @@ def test_a_killed_program_is_reported_as_such(
 ) -> None:
     asked = in_shell(kant, program)
     (kant.parent / "die").touch()
-    with pytest.raises(errors.ProcessorFailed) as failed:
+    with pytest.raises(ocrd_errors.ProcessorFailed) as failed:
         running.run(asked, log)
     assert failed.value.extra == {"exit_status": -9}
 
@@ -359,7 +360,7 @@ def test_a_program_that_cannot_be_started_fails(
     processors: redis.Redis, kant: Path, log: Path, program: Maker
 ) -> None:
     program("ocrd-broken", "#!/nowhere/sh\n")
-    with pytest.raises(errors.ProcessorFailed, match="cannot be started"):
+    with pytest.raises(ocrd_errors.ProcessorFailed, match="cannot be started"):
         running.run(order(kant, "ocrd-broken"), log)
 
 
@@ -408,7 +409,7 @@ def test_output_is_overwritten_with_that_setting(
     processors: redis.Redis, kant: Path, log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OCR_OCRD_EXISTING_OUTPUT", "overwrite")
-    settings.get.cache_clear()
+    settings.clear()
     running.run(order(kant), log)
     (page,) = (kant.parent / "OUT").glob("*0017.xml")
     page.write_text("old")
@@ -422,9 +423,9 @@ def test_output_fails_a_run_with_that_setting(
     processors: redis.Redis, kant: Path, log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OCR_OCRD_EXISTING_OUTPUT", "abort")
-    settings.get.cache_clear()
+    settings.clear()
     running.run(order(kant, pages=["PHYS_0017"]), log)
-    with pytest.raises(errors.ProcessorFailed, match="already output for PHYS_0017"):
+    with pytest.raises(ocrd_errors.ProcessorFailed, match="already output for PHYS_0017"):
         running.run(order(kant), log)
     running.run(order(kant, pages=["PHYS_0020"]), log)
     assert pages(kant) == ["PHYS_0017", "PHYS_0020"]
@@ -437,12 +438,12 @@ def test_output_fails_a_run_with_that_setting(
 def test_a_group_name_that_is_a_path_is_refused(
     group: str, processors: redis.Redis, kant: Path, log: Path
 ) -> None:
-    with pytest.raises(errors.ProcessorFailed, match="not a valid name of a file group"):
+    with pytest.raises(ocrd_errors.ProcessorFailed, match="not a valid name of a file group"):
         running.run(order(kant, output=group), log)
 
 
 def test_a_missing_input_fails_the_run(processors: redis.Redis, kant: Path, log: Path) -> None:
-    with pytest.raises(errors.ProcessorFailed, match="no file group 'OCR-D-NONE'"):
+    with pytest.raises(ocrd_errors.ProcessorFailed, match="no file group 'OCR-D-NONE'"):
         running.run(order(kant, input_file_grps=("OCR-D-NONE",)), log)
 
 
@@ -493,7 +494,7 @@ def test_the_number_of_loaded_processors_is_limited(
     obedient: str, kant: Path, log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OCR_OCRD_WARM_PROCESSORS", "1")
-    settings.get.cache_clear()
+    settings.clear()
     running.run(order(kant), log)
     ((_, first),) = warm_pool._idle
     running.run(order(kant, obedient, "MORE"), log)

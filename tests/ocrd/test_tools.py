@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import redis
 
-from ocr_tasks import errors
+from ocr_tasks.ocrd import errors as ocrd_errors
 from ocr_tasks.ocrd import programs, redis_keys, tools
 
 Maker = Callable[[str, str], Path]
@@ -117,7 +117,7 @@ def test_a_processor_with_an_invalid_description_is_not_offered(
     path = program("ocrd-made-up", speaker(wrong))
 
     assert tools.offer(["ocrd-made-up"]) == {}
-    with pytest.raises(errors.ProcessorUnavailable):
+    with pytest.raises(ocrd_errors.ProcessorUnavailable):
         tools.describe(path)
 
 
@@ -136,13 +136,13 @@ def test_a_processor_that_prints_too_much_or_hangs_is_killed(
     processors: redis.Redis, program: Maker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     endless = program("ocrd-endless", "#!/bin/sh\ncat /dev/zero\n")
-    with pytest.raises(errors.ProcessorUnavailable):
+    with pytest.raises(ocrd_errors.ProcessorUnavailable):
         tools.describe(endless)
 
     # The child keeps the pipe open and must be killed as well.
     hanging = program("ocrd-hanging", "#!/bin/sh\nsleep 600 &\nsleep 600\n")
     monkeypatch.setattr(tools, "DESCRIBE_SECONDS", 0.1)
-    with pytest.raises(errors.ProcessorUnavailable):
+    with pytest.raises(ocrd_errors.ProcessorUnavailable):
         tools.describe(hanging)
 
 
@@ -174,7 +174,7 @@ def test_announced_processors_are_offered_until_their_workers_are_gone(
     assert tools.tool("ocrd-made-up") == TOOL
     assert 0 < processors.ttl(redis_keys.processor("ocrd-made-up")) <= 15
     processors.delete(redis_keys.processor("ocrd-made-up"))
-    with pytest.raises(errors.ProcessorNotFound):
+    with pytest.raises(ocrd_errors.ProcessorNotFound):
         tools.tool("ocrd-made-up")
 
 
@@ -201,7 +201,7 @@ def test_defaults_are_added() -> None:
     ids=str,
 )
 def test_invalid_parameters_are_refused(given: dict[str, Any]) -> None:
-    with pytest.raises(errors.ParametersInvalid):
+    with pytest.raises(ocrd_errors.ParametersInvalid):
         tools.check_parameters(TOOL, given)
 
 
@@ -223,7 +223,7 @@ def test_invalid_parameters_are_refused(given: dict[str, Any]) -> None:
 )
 def test_a_client_cannot_make_the_server_open_or_download_other_files(elsewhere: str) -> None:
     for given in ({"model": elsewhere}, {"model": "deu", "models": ["deu", elsewhere]}):
-        with pytest.raises(errors.ParametersInvalid, match="installed resource"):
+        with pytest.raises(ocrd_errors.ParametersInvalid, match="installed resource"):
             tools.check_parameters(TOOL, given)
 
 
@@ -237,7 +237,7 @@ def test_a_description_cannot_make_the_server_download_anything() -> None:
         server.settimeout(0.1)
         address = f"http://127.0.0.1:{server.getsockname()[1]}/schema"
         tool = {**TOOL, "parameters": {"x": {"$ref": address}}}
-        with pytest.raises(errors.ParametersInvalid):
+        with pytest.raises(ocrd_errors.ParametersInvalid):
             tools.check_parameters(tool, {"x": 1})
         with pytest.raises(TimeoutError):
             server.accept()
@@ -246,12 +246,12 @@ def test_a_description_cannot_make_the_server_download_anything() -> None:
 def test_a_circular_description_is_refused() -> None:
     tool = {**TOOL, "parameters": {"x": {"$ref": "#/properties/x"}}}
 
-    with pytest.raises(errors.ParametersInvalid):
+    with pytest.raises(ocrd_errors.ParametersInvalid):
         tools.check_parameters(tool, {"x": 1})
 
 
 def test_an_error_message_is_short() -> None:
-    with pytest.raises(errors.ParametersInvalid) as refused:
+    with pytest.raises(ocrd_errors.ParametersInvalid) as refused:
         tools.check_parameters(TOOL, {str(number): "x" * 10000 for number in range(1000)})
     assert len(refused.value.detail) < 2000
 
@@ -278,7 +278,7 @@ def test_a_processor_accepts_its_number_of_groups(
     for number in fitting:
         tools.check_groups(tool, ["A"] * number, ["B"])
     for number in others:
-        with pytest.raises(errors.ProcessingInvalid, match="input file groups"):
+        with pytest.raises(ocrd_errors.ProcessingInvalid, match="input file groups"):
             tools.check_groups(tool, ["A"] * number, ["B"])
-    with pytest.raises(errors.ProcessingInvalid, match="takes 1 output"):
+    with pytest.raises(ocrd_errors.ProcessingInvalid, match="takes 1 output"):
         tools.check_groups(TOOL, ["A"], [])

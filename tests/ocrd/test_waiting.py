@@ -14,6 +14,7 @@ import redis
 from ocr_tasks import errors
 from ocr_tasks.jobs import leases, lifecycle
 from ocr_tasks.model import Progress, State
+from ocr_tasks.ocrd import errors as ocrd_errors
 from ocr_tasks.ocrd import queueing, records, redis_keys
 from ocr_tasks.ocrd.model import Run
 from ocr_tasks.ocrd.records import PlannedRun
@@ -79,7 +80,7 @@ def claim(row: PlannedRun, token: str = "token", holder: str = "host:1:2") -> bo
 
 def end(row: PlannedRun, how: State = State.SUCCEEDED) -> None:
     assert claim(row)
-    result = {} if how is State.SUCCEEDED else error_of(errors.ProcessorFailed("why"))
+    result = {} if how is State.SUCCEEDED else error_of(ocrd_errors.ProcessorFailed("why"))
     assert lifecycle.backend().finish(row.id, "token", how, result)
     queueing.publish_ready()
 

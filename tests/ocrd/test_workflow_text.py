@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ocr_tasks import errors
+from ocr_tasks.ocrd import errors as ocrd_errors
 from ocr_tasks.ocrd import workflow_text
 from ocr_tasks.ocrd.model import Step
 
@@ -115,7 +115,7 @@ def _plain(step: Step) -> list[Any]:
 
 
 def _fault(text: str) -> tuple[int, int]:
-    with pytest.raises(errors.WorkflowInvalid) as refused:
+    with pytest.raises(ocrd_errors.WorkflowInvalid) as refused:
         workflow_text.parse(text)
     line, column = refused.value.extra["line"], refused.value.extra["column"]
     assert refused.value.detail.startswith(f"line {line}, column {column}: ")
@@ -152,13 +152,13 @@ def test_a_step_knows_its_line() -> None:
 def test_a_parameter_file_is_not_opened(tmp_path: Path) -> None:
     path = tmp_path / "parameters.json"
     path.write_text('{"a": 1}')
-    with pytest.raises(errors.WorkflowInvalid, match="files are not supported"):
+    with pytest.raises(ocrd_errors.WorkflowInvalid, match="files are not supported"):
         workflow_text.parse(f"dummy -I A -p {path}")
 
 
 @pytest.mark.parametrize("text", ["", "\n \r\n\t"], ids=["nothing", "blank lines"])
 def test_an_empty_workflow_is_refused(text: str) -> None:
-    with pytest.raises(errors.WorkflowInvalid, match="empty"):
+    with pytest.raises(ocrd_errors.WorkflowInvalid, match="empty"):
         workflow_text.parse(text)
 
 
@@ -166,7 +166,7 @@ def test_the_size_of_a_workflow_is_limited() -> None:
     line = "dummy -I A -O B"
     assert len(workflow_text.parse(f"{line}\n" * 1000)) == 1000
     assert _fault(f"{line}\n" * 1001) == (1001, 1)
-    with pytest.raises(errors.WorkflowInvalid, match="65536 bytes"):
+    with pytest.raises(ocrd_errors.WorkflowInvalid, match="65536 bytes"):
         workflow_text.parse(line + "\n" * 65536)
 
 

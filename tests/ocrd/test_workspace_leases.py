@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import redis
 
-from ocr_tasks import errors
+from ocr_tasks.ocrd import errors as ocrd_errors
 from ocr_tasks.ocrd import redis_keys, workspace_leases
 
 
@@ -18,7 +18,7 @@ def test_one_process_at_a_time_holds_the_mets_file(
         with workspace_leases.mets_lease("b"):
             pass
         with (
-            pytest.raises(errors.ProcessorFailed, match="too long"),
+            pytest.raises(ocrd_errors.ProcessorFailed, match="too long"),
             workspace_leases.mets_lease("a"),
         ):
             pass
@@ -30,7 +30,7 @@ def test_a_process_that_lost_the_lock_writes_nothing(service: redis.Redis) -> No
     with workspace_leases.mets_lease("a") as slow:
         service.delete(redis_keys.mets_lease("a"))  # as if it had expired
         with workspace_leases.mets_lease("a") as quick:
-            with pytest.raises(errors.ProcessorFailed):
+            with pytest.raises(ocrd_errors.ProcessorFailed):
                 slow.renew()
             quick.renew()
 

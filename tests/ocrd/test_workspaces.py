@@ -10,6 +10,7 @@ import pytest
 import redis
 
 from ocr_tasks import errors, settings
+from ocr_tasks.ocrd import errors as ocrd_errors
 from ocr_tasks.ocrd import redis_keys, workspaces
 from ocr_tasks.ocrd.mets.mets import Mets
 from ocr_tasks.ocrd.model import Workspace
@@ -47,9 +48,9 @@ def test_a_bag_becomes_a_workspace(tmp_path: Path) -> None:
 
 
 def test_a_refusal_has_the_message_of_the_check(tmp_path: Path) -> None:
-    with pytest.raises(errors.WorkspaceInvalid, match="which does not exist"):
+    with pytest.raises(ocrd_errors.WorkspaceInvalid, match="which does not exist"):
         received(Builder().with_mets(mets("IMG/gone.tif")).build())
-    with pytest.raises(errors.WorkspaceInvalid, match="not a ZIP file"):
+    with pytest.raises(ocrd_errors.WorkspaceInvalid, match="not a ZIP file"):
         received(b"")
     assert workspaces.listed(None) == []
     assert not (tmp_path / "data/workspaces").exists()
@@ -57,8 +58,8 @@ def test_a_refusal_has_the_message_of_the_check(tmp_path: Path) -> None:
 
 def test_the_limits_in_settings_apply_in_the_check(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OCR_OCRD_MAX_FILES", "3")
-    settings.get.cache_clear()
-    with pytest.raises(errors.WorkspaceInvalid, match="more than 3 files"):
+    settings.clear()
+    with pytest.raises(ocrd_errors.WorkspaceInvalid, match="more than 3 files"):
         received()
 
 
@@ -68,11 +69,11 @@ def test_each_owner_sees_only_their_own_workspaces() -> None:
     assert workspaces.listed("me") == [mine]
     assert workspaces.listed(None) == [mine, theirs]
     for ask in (workspaces.read, workspaces.delete):
-        with pytest.raises(errors.WorkspaceNotFound):
+        with pytest.raises(ocrd_errors.WorkspaceNotFound):
             ask(theirs.id, "me")
-    with pytest.raises(errors.WorkspaceNotFound):
+    with pytest.raises(ocrd_errors.WorkspaceNotFound):
         workspaces.find(str(theirs.mets), "me")
-    with pytest.raises(errors.WorkspaceNotFound):
+    with pytest.raises(ocrd_errors.WorkspaceNotFound):
         received(workspace_id=theirs.id)
     assert workspaces.read(theirs.id, "them") == theirs
 
@@ -90,9 +91,9 @@ def test_a_workspace_is_created_with_an_id_and_replaced() -> None:
 
 @pytest.mark.parametrize("text", ["", ".", "..", "../x", "a/b", ".x", "-x", "x" * 65, "a\n", "ä"])
 def test_invalid_ids_are_refused(text: str) -> None:
-    with pytest.raises(errors.WorkspaceInvalid):
+    with pytest.raises(ocrd_errors.WorkspaceInvalid):
         received(workspace_id=text)
-    with pytest.raises(errors.WorkspaceNotFound):
+    with pytest.raises(ocrd_errors.WorkspaceNotFound):
         workspaces.read(text, None)
 
 
@@ -100,9 +101,9 @@ def test_a_workspace_with_jobs_is_neither_replaced_nor_deleted(service: redis.Re
     workspace = received(workspace_id="w")
     service.sadd(redis_keys.open_jobs(workspaces.key(workspace)), "job")
 
-    with pytest.raises(errors.WorkspaceBusy):
+    with pytest.raises(ocrd_errors.WorkspaceBusy):
         workspaces.delete("w", "me")
-    with pytest.raises(errors.WorkspaceBusy):
+    with pytest.raises(ocrd_errors.WorkspaceBusy):
         received(Builder().build(), workspace_id="w")
     assert contents(workspace.folder) == contents(KANT)
 
@@ -114,11 +115,11 @@ def test_a_deleted_workspace_leaves_a_tombstone() -> None:
     assert [path.name for path in workspace.folder.parent.iterdir()] == ["workspace.json"]
     assert workspaces.listed(None) == []
     for ask in (workspaces.read, workspaces.delete):
-        with pytest.raises(errors.WorkspaceDeleted):
+        with pytest.raises(ocrd_errors.WorkspaceDeleted):
             ask(workspace.id, "me")
-        with pytest.raises(errors.WorkspaceNotFound):
+        with pytest.raises(ocrd_errors.WorkspaceNotFound):
             ask(workspace.id, "them")
-    with pytest.raises(errors.WorkspaceNotFound):
+    with pytest.raises(ocrd_errors.WorkspaceNotFound):
         workspaces.find(str(workspace.mets), "me")
     assert left() == []
 
@@ -143,7 +144,7 @@ def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "work/mets.xml").write_text("x")
     (tmp_path / "outside/secret.xml").write_text("x")
     monkeypatch.setenv("OCR_OCRD_FOLDERS", str(folder))
-    settings.get.cache_clear()
+    settings.clear()
     return folder
 
 
@@ -183,11 +184,11 @@ def test_all_other_paths_have_the_same_error_message(
     (data / "x.xml").write_text("x")
     # Also if the data folder is inside such a folder.
     monkeypatch.setenv("OCR_OCRD_FOLDERS", f"{shelf}:{data.parent / 'data'}")
-    settings.get.cache_clear()
+    settings.clear()
 
-    with pytest.raises(errors.WorkspaceNotFound) as refusal:
+    with pytest.raises(ocrd_errors.WorkspaceNotFound) as refusal:
         workspaces.find(path.format(shelf=shelf, work=work, data=data), "me")
-    assert refusal.value.detail == errors.WorkspaceNotFound.title
+    assert refusal.value.detail == ocrd_errors.WorkspaceNotFound.title
 
 
 # METS files by URL
@@ -197,7 +198,7 @@ def test_all_other_paths_have_the_same_error_message(
 def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     """Runs an allowed site with the work of Kant."""
     monkeypatch.setenv("OCR_CALLBACK_NETWORKS", "127.0.0.0/8")
-    settings.get.cache_clear()
+    settings.clear()
     with serving() as running:
         running.files = {f"/kant/{name}": content for name, content in contents(KANT).items()}
         yield running
@@ -250,7 +251,7 @@ def test_another_name_of_the_mets_file_is_kept(site: Site) -> None:
     workspace = workspaces.fetch(f"{site.url}/kant/mets.xml", "me", None, "other.xml")
     assert workspace.mets.name == "other.xml"
     for name in ("../x", "a/b", "", ".x"):
-        with pytest.raises(errors.WorkspaceInvalid):
+        with pytest.raises(ocrd_errors.WorkspaceInvalid):
             workspaces.fetch(f"{site.url}/kant/mets.xml", "me", None, name)
 
 
@@ -264,14 +265,14 @@ def test_five_redirects_are_followed(site: Site) -> None:
         site.moved[f"/{number}"] = f"/{number + 1}"
     site.moved["/6"] = "/kant/mets.xml"
     assert fetched(site, ["OCR-D-IMG"], path="2")
-    with pytest.raises(errors.WorkspaceDownloadFailed, match="more than 5 times"):
+    with pytest.raises(ocrd_errors.WorkspaceDownloadFailed, match="more than 5 times"):
         fetched(site, path="1")
 
 
 @pytest.mark.parametrize("onward", ["http://[::1]:8000/", "http://127.0.0.1:6379/", "file:///x"])
 def test_a_redirect_to_a_forbidden_host_is_refused(site: Site, onward: str) -> None:
     site.moved["/work"] = onward
-    with pytest.raises(errors.WorkspaceDownloadFailed):
+    with pytest.raises(ocrd_errors.WorkspaceDownloadFailed):
         fetched(site, path="work")
     assert left() == []
 
@@ -280,17 +281,17 @@ def test_loopback_is_refused_unless_it_is_allowed(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("OCR_CALLBACK_NETWORKS")
-    settings.get.cache_clear()
+    settings.clear()
     for host in ("127.0.0.1", "localhost", "0x7f.1"):
         url = site.url.replace("127.0.0.1", host)
-        with pytest.raises(errors.WorkspaceDownloadFailed, match="not public"):
+        with pytest.raises(ocrd_errors.WorkspaceDownloadFailed, match="not public"):
             workspaces.fetch(f"{url}/kant/mets.xml", "me", None)
     assert site.asked == []
 
 
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://example.org/", "", "mets.xml"])
 def test_other_urls_of_mets_files_are_refused(url: str) -> None:
-    with pytest.raises(errors.WorkspaceDownloadFailed):
+    with pytest.raises(ocrd_errors.WorkspaceDownloadFailed):
         workspaces.fetch(url, "me", None)
     assert left() == []
 
@@ -298,21 +299,21 @@ def test_other_urls_of_mets_files_are_refused(url: str) -> None:
 @pytest.mark.parametrize(
     ("text", "error", "reason"),
     [
-        (mets("file:///etc/passwd"), errors.WorkspaceInvalid, "not an http\\(s\\) URL"),
-        (mets("/etc/passwd"), errors.WorkspaceInvalid, "absolute"),
-        (mets("IMG/../../x"), errors.WorkspaceInvalid, r"contain `\.\.`"),
-        (mets("ftp://example.org/x"), errors.WorkspaceInvalid, "not an http\\(s\\) URL"),
+        (mets("file:///etc/passwd"), ocrd_errors.WorkspaceInvalid, "not an http\\(s\\) URL"),
+        (mets("/etc/passwd"), ocrd_errors.WorkspaceInvalid, "absolute"),
+        (mets("IMG/../../x"), ocrd_errors.WorkspaceInvalid, r"contain `\.\.`"),
+        (mets("ftp://example.org/x"), ocrd_errors.WorkspaceInvalid, "not an http\\(s\\) URL"),
         (
             mets("IMG/gone.tif"),
-            errors.WorkspaceDownloadFailed,
+            ocrd_errors.WorkspaceDownloadFailed,
             "gone.tif responded with status 404",
         ),
-        (mets("http://127.0.0.1:6379/x"), errors.WorkspaceDownloadFailed, "port 6379"),
-        (mets("http://[::1]/x"), errors.WorkspaceDownloadFailed, "not public"),
-        (mets("IMG/a", more="<!DOCTYPE m>"), errors.WorkspaceInvalid, "document type"),
-        (mets("IMG/a", "IMG//a"), errors.WorkspaceInvalid, "two files"),
-        (mets("a/b", "a"), errors.WorkspaceInvalid, "a file and as a folder"),
-        ("<html/>", errors.WorkspaceInvalid, "not METS"),
+        (mets("http://127.0.0.1:6379/x"), ocrd_errors.WorkspaceDownloadFailed, "port 6379"),
+        (mets("http://[::1]/x"), ocrd_errors.WorkspaceDownloadFailed, "not public"),
+        (mets("IMG/a", more="<!DOCTYPE m>"), ocrd_errors.WorkspaceInvalid, "document type"),
+        (mets("IMG/a", "IMG//a"), ocrd_errors.WorkspaceInvalid, "two files"),
+        (mets("a/b", "a"), ocrd_errors.WorkspaceInvalid, "a file and as a folder"),
+        ("<html/>", ocrd_errors.WorkspaceInvalid, "not METS"),
     ],
     ids=range(11),
 )
@@ -328,13 +329,13 @@ def test_a_workspace_with_an_invalid_mets_file_is_refused(
 
 def test_a_page_with_a_path_outside_the_workspace_is_not_kept(site: Site) -> None:
     site.files["/kant/OCR-D-GT-PAGE/PAGE_0017_PAGE.xml"] = b'<Page imageFilename="/etc/passwd"/>'
-    with pytest.raises(errors.WorkspaceInvalid, match="outside the workspace: '/etc/passwd'"):
+    with pytest.raises(ocrd_errors.WorkspaceInvalid, match="outside the workspace: '/etc/passwd'"):
         fetched(site)
     assert left() == []
 
 
 def test_unknown_groups_are_reported(site: Site) -> None:
-    with pytest.raises(errors.FileGroupUnknown, match="GONE"):
+    with pytest.raises(ocrd_errors.FileGroupUnknown, match="GONE"):
         fetched(site, ["GONE"])
 
 
@@ -350,8 +351,8 @@ def test_limits_are_enforced_while_downloading(
     site: Site, monkeypatch: pytest.MonkeyPatch, name: str, most: str
 ) -> None:
     monkeypatch.setenv(name, most)
-    settings.get.cache_clear()
-    with pytest.raises(errors.WorkspaceInvalid, match=f"(more|larger) than {most}"):
+    settings.clear()
+    with pytest.raises(ocrd_errors.WorkspaceInvalid, match=f"(more|larger) than {most}"):
         fetched(site)
     assert left() == []
 
@@ -365,10 +366,11 @@ def test_characters_of_a_path_are_escaped_in_a_url(site: Site) -> None:
 def test_an_unresponsive_site_times_out(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     # The limit applies to all files; the others must have arrived by then even on a busy machine.
     monkeypatch.setenv("OCR_OCRD_FETCH_SECONDS", "3")
-    settings.get.cache_clear()
+    settings.clear()
     site.stuck.add("/kant/OCR-D-IMG/INPUT_0020.tif")
     with pytest.raises(
-        errors.WorkspaceDownloadFailed, match=r"INPUT_0020\.tif: the server did not respond in time"
+        ocrd_errors.WorkspaceDownloadFailed,
+        match=r"INPUT_0020\.tif: the server did not respond in time",
     ):
         fetched(site)
     assert left() == []

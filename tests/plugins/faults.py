@@ -187,4 +187,6 @@ def rasterize_pdf_page(pageno: int, options: Any) -> None:
 @hookimpl
 def get_ocr_engine(options: Any) -> FaultyEngine | None:
     job = context.owner()
-    return None if job and job.run_context.remote else FaultyEngine()  # pages of devices are not affected
+    return (
+        None if job and job.run_context.remote else FaultyEngine()
+    )  # pages of devices are not affected

@@ -48,7 +48,7 @@ def load(
 ) -> Load:
     """Returns a function that loads images of these names as the collection `scans`."""
     monkeypatch.setenv("OCR_SWARM_CHECK_SHARE", "0")
-    settings.get.cache_clear()
+    settings.clear()
 
     def make(*names: str, mode: str = "L", **changed: object) -> dict[str, str]:
         for name in names:

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from ocr_tasks import errors
 from ocr_tasks.cli import main
 from ocr_tasks.swarm import collections, devices, loading, queue, transcripts
+from ocr_tasks.swarm import errors as swarm_errors
 from ocr_tasks.swarm.collections import Collection, CollectionError
 from ocr_tasks.swarm.model import Abilities
 from tests.swarm.conftest import Load, hocr
@@ -190,9 +190,9 @@ def test_no_name_of_a_page_leads_out_of_its_folder(load: Load, images: Path) -> 
 
     for bad in ("../secret", "/etc/passwd", "sub/../../x"):
         for place in (collection.image, collection.transcript, collection.readings):
-            with pytest.raises(errors.PageWithdrawn):
+            with pytest.raises(swarm_errors.PageWithdrawn):
                 place(bad)
-    with pytest.raises(errors.PageWithdrawn):
+    with pytest.raises(swarm_errors.PageWithdrawn):
         collection.image("out/passwd")
 
 

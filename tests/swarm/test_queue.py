@@ -7,9 +7,10 @@ from collections import Counter
 
 import pytest
 
-from ocr_tasks import errors, settings
+from ocr_tasks import settings
 from ocr_tasks.redis import connection
 from ocr_tasks.swarm import devices, queue, redis_keys
+from ocr_tasks.swarm import errors as swarm_errors
 from ocr_tasks.swarm.model import Abilities, Lease, SwarmPage
 
 pytestmark = pytest.mark.usefixtures("service")
@@ -143,7 +144,7 @@ def test_a_late_transcript_is_accepted_if_there_is_no_other() -> None:
     answer(late)
 
     assert state(page()) == "done"
-    with pytest.raises(errors.LeaseLost):
+    with pytest.raises(swarm_errors.LeaseLost):
         queue.accept(other.id)
     assert devices.latest()[0].open == 0
 
@@ -154,7 +155,7 @@ def test_a_late_transcript_is_refused_if_there_is_another() -> None:
     run_out(page())
     answer(lease("other"))
 
-    with pytest.raises(errors.LeaseLost):
+    with pytest.raises(swarm_errors.LeaseLost):
         queue.accept(late.id)
     assert state(page()) == "done"
 
@@ -186,7 +187,7 @@ def test_while_a_transcript_is_stored_no_other_is_accepted() -> None:
     run_out(page())
     quick = lease("quick")
     storing = queue.accept(slow.id)
-    with pytest.raises(errors.LeaseLost):
+    with pytest.raises(swarm_errors.LeaseLost):
         queue.accept(quick.id)
     queue.finish(storing)
 
@@ -200,14 +201,14 @@ def test_a_server_that_dies_while_storing_does_not_block_the_page() -> None:
     connection.client().hset(f"{redis_keys.SWARM}page:{page().id}", "storing_until", 1)
     answer(lease("two"))
 
-    with pytest.raises(errors.LeaseLost):
+    with pytest.raises(swarm_errors.LeaseLost):
         queue.finish(dead)
 
 
 @pytest.mark.parametrize("bad", ["", "x", "../../etc/passwd", "0" * 32, f"{'0' * 32}-{'0' * 31}g"])
 def test_an_invalid_lease_is_unknown(bad: str) -> None:
     for use in (queue.accept, queue.find, queue.release):
-        with pytest.raises(errors.LeaseUnknown):
+        with pytest.raises(swarm_errors.LeaseUnknown):
             use(bad)
 
 
@@ -217,7 +218,7 @@ def test_an_invented_lease_is_unknown() -> None:
     forged = f"{page().id}-{'0' * 32}"
 
     for use in (queue.accept, queue.find, queue.release):
-        with pytest.raises(errors.LeaseUnknown):
+        with pytest.raises(swarm_errors.LeaseUnknown):
             use(forged)
 
 
@@ -227,17 +228,17 @@ def test_a_lease_of_a_deleted_page_is_reported_as_such() -> None:
     queue.remove(page().id)
 
     for use in (queue.accept, queue.find, queue.release):
-        with pytest.raises(errors.PageWithdrawn):
+        with pytest.raises(swarm_errors.PageWithdrawn):
             use(got.id)
 
 
 def test_the_number_of_pages_per_device_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OCR_SWARM_LEASES_MAX", "2")
-    settings.get.cache_clear()
+    settings.clear()
     queue.put([page(f"{number}.png") for number in range(5)])
     first = lease()
     lease()
-    with pytest.raises(errors.TooManyLeases):
+    with pytest.raises(swarm_errors.TooManyLeases):
         queue.lease("phone", ANY, 60)
     answer(first)
 
@@ -293,7 +294,7 @@ def test_pages_that_no_job_needs_any_more_are_not_leased() -> None:
     connection.client().delete(f"{redis_keys.SWARM}batch:run")
 
     assert queue.lease("phone", ANY, 60) is None
-    with pytest.raises(errors.PageWithdrawn):
+    with pytest.raises(swarm_errors.PageWithdrawn):
         queue.accept(got.id)
     run_out(job_page(1))
     assert queue.lease("phone", ANY, 60) is None
@@ -392,7 +393,7 @@ def test_a_device_with_different_results_gets_no_more_pages_until_it_is_reset() 
     for agreed in (True, False, False, False):
         devices.note_check("liar", agreed)
 
-    with pytest.raises(errors.DeviceDistrusted):
+    with pytest.raises(swarm_errors.DeviceDistrusted):
         devices.check("liar")
     assert not devices.latest()[0].trusted
     assert devices.forget("liar")

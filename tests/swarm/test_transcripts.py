@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ocr_tasks import errors, settings
+from ocr_tasks import settings
+from ocr_tasks.swarm import errors as swarm_errors
 from ocr_tasks.swarm import transcripts
 from ocr_tasks.swarm.model import SwarmPage
 from tests.swarm.conftest import hocr
@@ -70,7 +71,7 @@ def test_only_words_and_boxes_of_a_device_are_used() -> None:
     ],
 )
 def test_other_html_is_refused(body: bytes) -> None:
-    with pytest.raises(errors.TranscriptInvalid):
+    with pytest.raises(swarm_errors.TranscriptInvalid):
         transcripts.read(JOB_PAGE, body, "hocr")
 
 
@@ -117,7 +118,7 @@ def test_alto_is_accepted_like_hocr() -> None:
     ],
 )
 def test_invalid_alto_is_refused(body: str) -> None:
-    with pytest.raises(errors.TranscriptInvalid):
+    with pytest.raises(swarm_errors.TranscriptInvalid):
         transcripts.read(JOB_PAGE, body.encode(), "alto")
 
 
@@ -129,12 +130,12 @@ def test_nested_areas_are_refused_before_they_are_traversed() -> None:
             deep = f'<div class="{kind}" title="bbox 1 1 9 9">{deep}</div>'
     page = f'<html><body><div class="ocr_page" title="bbox 0 0 100 50">{deep}</div></body></html>'
 
-    with pytest.raises(errors.TranscriptInvalid, match="nested in another"):
+    with pytest.raises(swarm_errors.TranscriptInvalid, match="nested in another"):
         transcripts.read(JOB_PAGE, page.encode(), "hocr")
 
 
 def test_plain_text_is_not_sufficient_if_positions_are_needed() -> None:
-    with pytest.raises(errors.TranscriptInvalid, match="hOCR"):
+    with pytest.raises(swarm_errors.TranscriptInvalid, match="hOCR"):
         transcripts.read(JOB_PAGE, b"words", "text")
 
 
@@ -142,8 +143,8 @@ def test_a_transcript_over_the_size_limit_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("OCR_SWARM_TRANSCRIPT_BYTES", "2000")
-    settings.get.cache_clear()
+    settings.clear()
 
     transcripts.read(PAGE, b"x" * 2000, "text")
-    with pytest.raises(errors.TranscriptTooLarge):
+    with pytest.raises(swarm_errors.TranscriptTooLarge):
         transcripts.read(PAGE, b"x" * 2001, "text")

@@ -34,7 +34,7 @@ def configure(monkeypatch: pytest.MonkeyPatch) -> Configure:
     def make(**changed: str) -> FlaskClient:
         for name, value in changed.items():
             monkeypatch.setenv(f"OCR_{name.upper()}", value)
-        settings.get.cache_clear()
+        settings.clear()
         return application().test_client()
 
     return make

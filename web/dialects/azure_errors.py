@@ -117,7 +117,7 @@ def _error(outer: str, kind: type[errors.OcrTasksError], detail: str) -> dict[st
 
 def _respond(error: errors.OcrTasksError) -> Response:
     kind = type(error)
-    outer, status = _OUTER.get(kind) or _BY_STATUS[problems.STATUS[kind]]
+    outer, status = _OUTER.get(kind) or _BY_STATUS[problems.statuses()[kind]]
     # The problem document has the same headers.
     response = problems.respond(error, status)
     response.set_data(json.dumps({"error": _error(outer, kind, error.detail)}, ensure_ascii=False))

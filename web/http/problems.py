@@ -1,10 +1,11 @@
-"""Errors as problem documents (RFC 9457), and the only table of HTTP status codes."""
+"""Errors as problem documents (RFC 9457), and the table of HTTP status codes."""
 
 from __future__ import annotations
 
 import json
 import logging
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, NoReturn
 
 from flask import Flask, Response, request
@@ -12,12 +13,13 @@ from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException
 
 from ocr_tasks import errors
+from web import extensions
 
 log = logging.getLogger("web")
 
-#: HTTP status of each error that can be a response. The error of a failed *job* is part of the job,
-#: which is sent with status 200.
-STATUS: Mapping[type[errors.OcrTasksError], int] = {
+#: HTTP status of each error of the core that can be a response. The error of a failed *job* is part
+#: of the job, which is sent with status 200.
+_STATUS: Mapping[type[errors.OcrTasksError], int] = {
     errors.MalformedRequest: 400,
     errors.MissingFile: 400,
     errors.MissingParameter: 400,
@@ -61,29 +63,6 @@ STATUS: Mapping[type[errors.OcrTasksError], int] = {
     errors.IdempotencyMismatch: 422,
     errors.CallbackRefused: 422,
     errors.NoWebhook: 409,
-    errors.TranscriptInvalid: 422,
-    errors.TranscriptTooLarge: 413,
-    errors.LeaseUnknown: 404,
-    errors.LeaseLost: 409,
-    errors.PageWithdrawn: 410,
-    errors.DeviceDistrusted: 403,
-    errors.TooManyLeases: 429,
-    errors.WorkspaceInvalid: 400,
-    errors.WorkspaceNotFound: 404,
-    errors.WorkspaceDeleted: 410,
-    errors.WorkspaceBusy: 409,
-    errors.WorkspaceDownloadFailed: 422,
-    errors.PageIdsInvalid: 422,
-    errors.FileGroupUnknown: 422,
-    errors.ProcessorNotFound: 404,
-    errors.ProcessorUnavailable: 422,
-    errors.ParametersInvalid: 400,
-    errors.ProcessingInvalid: 422,
-    errors.ProcessingNotFound: 404,
-    errors.WorkflowInvalid: 422,
-    errors.WorkflowNotFound: 404,
-    errors.WorkflowExists: 409,
-    errors.NextflowUnavailable: 422,
     errors.InvalidOptions: 422,
     errors.LanguageUnavailable: 422,
     errors.JobNotFound: 404,
@@ -123,6 +102,12 @@ _CHALLENGE = 'Bearer realm="OCR Tasks"'
 _SOON = 2
 
 
+@cache
+def statuses() -> Mapping[type[errors.OcrTasksError], int]:
+    """Returns the HTTP status of each error that can be a response, with those of extensions."""
+    return {**_STATUS, **{k: v for one in extensions.installed() for k, v in one.statuses.items()}}
+
+
 def install(app: Flask) -> None:
     """Sends every error of an application as a problem document."""
     app.register_error_handler(errors.OcrTasksError, respond)
@@ -132,7 +117,7 @@ def install(app: Flask) -> None:
 
 def respond(error: errors.OcrTasksError, status: int | None = None) -> Response:
     """Returns the response for an error. `status` overrides the table if a protocol requires it."""
-    status = status or STATUS[type(error)]
+    status = status or statuses()[type(error)]
     if isinstance(error, errors.ResultCorrupt):
         log.error("%r: %s", request.path, error)
     body: dict[str, Any] = {

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field, RootModel, model_validator
 
-from ocr_tasks import errors
+from ocr_tasks.ocrd import errors as ocrd_errors
 from ocr_tasks.ocrd.model import ProcessingState, ProcessorJob, Run, WorkflowJob, Workspace
 from web.http.schemas import Query
 from web.ocrd import naming
@@ -76,7 +76,7 @@ class ProcessorArgs(BaseModel):
     def run(self, executable: str) -> Run:
         """Returns the run that is requested; raises `ProcessingInvalid`."""
         if self.job_id is not None:
-            raise errors.ProcessingInvalid("Omit job_id; the response contains it")
+            raise ocrd_errors.ProcessingInvalid("Omit job_id; the response contains it")
         return Run(
             processor=executable,
             input_file_grps=tuple(self.input_file_grps),

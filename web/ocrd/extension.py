@@ -7,9 +7,12 @@ from typing import Any, ClassVar
 
 from flask_openapi3 import APIBlueprint, OpenAPI
 
-from ocr_tasks import errors, settings
+from ocr_tasks import errors
+from ocr_tasks.errors import OcrTasksError
 from ocr_tasks.jobs import worker_registry
 from ocr_tasks.model import Scope
+from ocr_tasks.ocrd import errors as ocrd_errors
+from ocr_tasks.ocrd import settings as ocrd_settings
 from ocr_tasks.uploads import receive
 from web.extensions import DocumentSource, HealthCheck, Starting, WebExtension
 
@@ -32,6 +35,24 @@ class OcrdExtension(WebExtension):
 
     scopes: ClassVar[Mapping[str, frozenset[Scope]]] = {
         f"ocrd_{route}": frozenset({Scope.OCRD}) for route in _ROUTES
+    }
+    statuses: ClassVar[Mapping[type[OcrTasksError], int]] = {
+        ocrd_errors.WorkspaceInvalid: 400,
+        ocrd_errors.WorkspaceNotFound: 404,
+        ocrd_errors.WorkspaceDeleted: 410,
+        ocrd_errors.WorkspaceBusy: 409,
+        ocrd_errors.WorkspaceDownloadFailed: 422,
+        ocrd_errors.PageIdsInvalid: 422,
+        ocrd_errors.FileGroupUnknown: 422,
+        ocrd_errors.ProcessorNotFound: 404,
+        ocrd_errors.ProcessorUnavailable: 422,
+        ocrd_errors.ParametersInvalid: 400,
+        ocrd_errors.ProcessingInvalid: 422,
+        ocrd_errors.ProcessingNotFound: 404,
+        ocrd_errors.WorkflowInvalid: 422,
+        ocrd_errors.WorkflowNotFound: 404,
+        ocrd_errors.WorkflowExists: 409,
+        ocrd_errors.NextflowUnavailable: 422,
     }
     unsafe_gets = frozenset({"ocrd_processing.results"})
     basic_auth = frozenset(
@@ -69,7 +90,7 @@ class OcrdExtension(WebExtension):
         blueprints.install(app)
 
     def health_checks(self) -> Sequence[HealthCheck]:
-        if not settings.get().processors:
+        if not ocrd_settings.get().processors:
             return ()
         advice = "Start them with `ocr-tasks worker --processors NAMES`, or see its log."
         return (HealthCheck("processors", _need_processors, advice),)
@@ -83,7 +104,7 @@ class OcrdExtension(WebExtension):
 
 
 def _need_processors() -> None:
-    config = settings.get()
+    config = ocrd_settings.get()
     wanted = config.processors
     offered = {name for worker in worker_registry.running_workers() for name in worker.processors}
     lost = [name for name in wanted if name not in offered]

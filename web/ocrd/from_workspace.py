@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from ocr_tasks import errors
 from ocr_tasks.model import WorkspacePages
 from ocr_tasks.ocrd import bridge, workspaces
+from ocr_tasks.ocrd import errors as ocrd_errors
 from ocr_tasks.options import JobOptions
 from ocr_tasks.storage import layout, store
 from ocr_tasks.uploads import receive
@@ -34,7 +35,7 @@ class WorkspaceSource(DocumentSource):
     def attach(self, document: receive.Received) -> receive.Received:
         if document.input.pages != len(self.pages.pages):
             store.get().delete(document.job_id)
-            raise errors.WorkspaceInvalid("An image of the workspace has several pages")
+            raise ocrd_errors.WorkspaceInvalid("An image of the workspace has several pages")
         return replace(document, input=replace(document.input, workspace=self.pages))
 
 

@@ -7,6 +7,7 @@ from typing import Any, cast
 from flask import Response, request
 
 from ocr_tasks import errors
+from ocr_tasks.ocrd import errors as ocrd_errors
 from ocr_tasks.ocrd import workflows
 from web.access import authentication
 from web.http import problems, streaming
@@ -50,8 +51,8 @@ def _form(required: bool) -> dict[str, Any]:
     }
 
 
-@blueprint.errorhandler(errors.ProcessorNotFound)
-@blueprint.errorhandler(errors.ProcessorUnavailable)
+@blueprint.errorhandler(ocrd_errors.ProcessorNotFound)
+@blueprint.errorhandler(ocrd_errors.ProcessorUnavailable)
 def _unavailable(error: errors.OcrTasksError) -> Response:
     # The status that OCR-D's server uses for workflows.
     return problems.respond(error, 406)
@@ -129,7 +130,7 @@ def cancel(path: ProcessingPath) -> Response:
 def older_run(path: WorkflowPath, body: OlderWorkflowArgs) -> Response:
     """Run a stored workflow (version 0.0.1)."""
     if body.workflow_parameters:
-        raise errors.ProcessingInvalid("Write the parameters into the text of the workflow")
+        raise ocrd_errors.ProcessingInvalid("Write the parameters into the text of the workflow")
     return _run(WorkflowRunQuery(workspace_id=body.workspace_id, workflow_id=path.workflow_id))
 
 
@@ -167,10 +168,14 @@ def _workflow_text() -> str:
         try:
             sent = streaming.read_text(upload, "workflow", MAX_BYTES)
         except errors.UploadTooLarge:
-            raise errors.WorkflowInvalid(f"The workflow is larger than {MAX_BYTES} bytes") from None
+            raise ocrd_errors.WorkflowInvalid(
+                f"The workflow is larger than {MAX_BYTES} bytes"
+            ) from None
     if sent is None:
-        raise errors.WorkflowInvalid("The request has no form with a file in the field `workflow`")
+        raise ocrd_errors.WorkflowInvalid(
+            "The request has no form with a file in the field `workflow`"
+        )
     try:
         return sent.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise errors.WorkflowInvalid(f"Byte {error.start + 1} is not UTF-8") from None
+        raise ocrd_errors.WorkflowInvalid(f"Byte {error.start + 1} is not UTF-8") from None

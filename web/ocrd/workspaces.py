@@ -9,7 +9,8 @@ from typing import Any, cast
 from flask import Response, request
 from pydantic import ValidationError
 
-from ocr_tasks import errors, settings
+from ocr_tasks.ocrd import errors as ocrd_errors
+from ocr_tasks.ocrd import settings as ocrd_settings
 from ocr_tasks.ocrd import workspaces
 from ocr_tasks.ocrd.model import Workspace
 from ocr_tasks.uploads import receive
@@ -100,7 +101,7 @@ def _take(workspace_id: str | None) -> Workspace:
     """Receives the workspace in the request, as a new one or replacing `workspace_id`."""
     upload = cast("streaming.UploadRequest", request)
     caller = authentication.caller()
-    limits = receive.Limits(settings.get().ocrd_max_bytes, 1)
+    limits = receive.Limits(ocrd_settings.get().ocrd_max_bytes, 1)
     with streaming.cleaning_up(upload):
         caller.spend("submits_minute")
         if upload.mimetype in _ZIP_TYPES:
@@ -112,11 +113,11 @@ def _take(workspace_id: str | None) -> Workspace:
         elif workspace_id is None:
             return _fetch(_parse(_fields(upload)))
         else:
-            raise errors.WorkspaceInvalid(
+            raise ocrd_errors.WorkspaceInvalid(
                 f"The file has the type {upload.mimetype[:100]!r}, not {MEDIA_TYPE}"
             )
         if not incoming.names:
-            raise errors.WorkspaceInvalid(f"The form has no file in the field `{_FIELD}`")
+            raise ocrd_errors.WorkspaceInvalid(f"The form has no file in the field `{_FIELD}`")
         incoming.close()
         caller.check()  # the upload may have taken hours
         return workspaces.receive(incoming.folder, incoming.path(1), caller.id, workspace_id)
@@ -127,7 +128,7 @@ def _fields(upload: streaming.UploadRequest) -> Any:
         return upload.form.to_dict()
     found = upload.get_json(silent=True)
     if found is None:
-        raise errors.WorkspaceInvalid(
+        raise ocrd_errors.WorkspaceInvalid(
             f"The body is neither {MEDIA_TYPE} nor a form nor JSON with a `mets_url`"
         )
     return found

@@ -65,7 +65,7 @@ def page() -> Response:
 def docs() -> Response:
     """Show the API reference: endpoints, options, errors."""
     spec: dict[str, Any] = current_app.api_doc  # type: ignore[attr-defined]  # flask-openapi3's
-    rows = [(code, cls, problems.STATUS.get(cls)) for code, cls in errors.by_code().items()]
+    rows = [(code, cls, problems.statuses().get(cls)) for code, cls in errors.by_code().items()]
     return html("docs.html", spec=spec, errors=rows, options=JobOptions.model_json_schema())
 
 

@@ -10,8 +10,10 @@ from flask import Response, request, send_file
 from flask_openapi3 import APIBlueprint, Tag
 from pydantic import BaseModel, Field
 
-from ocr_tasks import errors, settings
+from ocr_tasks import errors
 from ocr_tasks.swarm import devices, queue, transcripts
+from ocr_tasks.swarm import errors as swarm_errors
+from ocr_tasks.swarm import settings as swarm_settings
 from ocr_tasks.swarm.model import Abilities, Lease
 from web.access import authentication
 from web.http.responses import json_response
@@ -202,8 +204,8 @@ def lease(body: LeaseRequest) -> Response:
     pages: list[LeaseBody] = []
     while len(pages) < body.count:
         try:
-            found = page_leases.lease_page(device, can, settings.get().swarm_lease_seconds)
-        except errors.TooManyLeases:
+            found = page_leases.lease_page(device, can, swarm_settings.get().swarm_lease_seconds)
+        except swarm_errors.TooManyLeases:
             if not pages:
                 raise
             break
@@ -227,7 +229,7 @@ def image(path: LeasePath) -> Response:
     file = transcripts.image_file(page)
     if not file.is_file():
         queue.set_aside(path.lease, "its image is gone")
-        raise errors.PageWithdrawn("The page image no longer exists")
+        raise swarm_errors.PageWithdrawn("The page image no longer exists")
     response = send_file(file, page.media_type, conditional=False, etag=False)
     response.headers["Cache-Control"] = "no-store"
     return response
@@ -236,7 +238,7 @@ def image(path: LeasePath) -> Response:
 @blueprint.post("/leases/<lease>/renew", responses={200: RenewBody})
 def renew(path: LeasePath) -> Response:
     """Renew a lease."""
-    seconds = settings.get().swarm_lease_seconds
+    seconds = swarm_settings.get().swarm_lease_seconds
     queue.renew(path.lease, seconds)
     return json_response(RenewBody(seconds=seconds))
 

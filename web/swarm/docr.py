@@ -11,9 +11,11 @@ from urllib.parse import quote, unquote, urlencode, urlsplit
 from flask import Response, request, send_file
 from flask_openapi3 import APIBlueprint, Tag
 
-from ocr_tasks import errors, settings
+from ocr_tasks import errors
 from ocr_tasks.model import Scope
 from ocr_tasks.swarm import devices, queue
+from ocr_tasks.swarm import errors as swarm_errors
+from ocr_tasks.swarm import settings as swarm_settings
 from ocr_tasks.swarm.model import Abilities, Accepted, id_of_key
 from web.access import authentication
 from web.swarm import page_leases
@@ -43,7 +45,7 @@ def check_out() -> Response:
         raise errors.MethodNotAllowed()
     device = devices.name(authentication.caller().client_key, "docr")
     devices.check(device)
-    found = page_leases.lease_page(device, _ABILITIES, settings.get().swarm_docr_seconds)
+    found = page_leases.lease_page(device, _ABILITIES, swarm_settings.get().swarm_docr_seconds)
     if found is None:
         return _nothing()
     lease, image = found
@@ -84,7 +86,7 @@ def _key() -> str:
     header = request.headers.get("Content-Disposition", "")
     name = header.partition('"')[2] if '"' in header else header
     if not name.strip('" '):
-        raise errors.LeaseUnknown("Content-Disposition contains no page name")
+        raise swarm_errors.LeaseUnknown("Content-Disposition contains no page name")
     return unquote(name.strip('" '))
 
 

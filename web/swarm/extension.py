@@ -7,7 +7,9 @@ from typing import ClassVar
 
 from flask_openapi3 import APIBlueprint
 
+from ocr_tasks.errors import OcrTasksError
 from ocr_tasks.model import Scope
+from ocr_tasks.swarm import errors as swarm_errors
 from web.extensions import WebExtension
 
 _SWARM = frozenset({Scope.SWARM})
@@ -33,6 +35,15 @@ class SwarmExtension(WebExtension):
         "swarm_page.show": frozenset(),
         "swarm.forget_device": frozenset({Scope.ADMIN}),
         **{f"swarm.{route}": _SWARM for route in _DEVICE_ROUTES},
+    }
+    statuses: ClassVar[Mapping[type[OcrTasksError], int]] = {
+        swarm_errors.TranscriptInvalid: 422,
+        swarm_errors.TranscriptTooLarge: 413,
+        swarm_errors.LeaseUnknown: 404,
+        swarm_errors.LeaseLost: 409,
+        swarm_errors.PageWithdrawn: 410,
+        swarm_errors.DeviceDistrusted: 403,
+        swarm_errors.TooManyLeases: 429,
     }
     unsafe_gets = frozenset({"docr.check_out"})
     token_headers: ClassVar[Mapping[str, str]] = {"docr": "X-Auth-Key"}

@@ -11,8 +11,10 @@ from pathlib import Path
 from flask import Request
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from ocr_tasks import errors, settings
+from ocr_tasks import errors
+from ocr_tasks.swarm import errors as swarm_errors
 from ocr_tasks.swarm import queue, transcripts
+from ocr_tasks.swarm import settings as swarm_settings
 from ocr_tasks.swarm.model import Abilities, Accepted, Lease
 from web.http import streaming
 
@@ -38,7 +40,7 @@ def lease_page(device: str, abilities: Abilities, seconds: int) -> tuple[Lease, 
             image = transcripts.image_file(lease.page)
             if image.is_file():
                 return lease, image
-        except errors.PageWithdrawn:
+        except swarm_errors.PageWithdrawn:
             pass
         queue.set_aside(lease.id, "its image is gone")
     return None
@@ -53,12 +55,14 @@ def receive_transcript(
 
 
 def _body(request: Request) -> bytes:
-    most = settings.get().swarm_transcript_bytes
+    most = swarm_settings.get().swarm_transcript_bytes
     request.max_content_length = most + 1
     try:
         return request.get_data(cache=False)
     except RequestEntityTooLarge:
-        raise errors.TranscriptTooLarge(f"The transcript is larger than {most} bytes") from None
+        raise swarm_errors.TranscriptTooLarge(
+            f"The transcript is larger than {most} bytes"
+        ) from None
 
 
 def log_rejection(request: Request, error: errors.OcrTasksError) -> None:
@@ -79,7 +83,7 @@ def another_server(here: str, visited: Collection[str]) -> tuple[str, list[str]]
     marks = {mark(here), *visited}
     if len(marks) > MAX_VISITED:
         return None
-    others = [peer for peer in settings.get().swarm_peers if mark(peer) not in marks]
+    others = [peer for peer in swarm_settings.get().swarm_peers if mark(peer) not in marks]
     if not others:
         return None
     return random.choice(others), sorted(marks)  # noqa: S311  # no secret

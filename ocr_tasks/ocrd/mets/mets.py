@@ -16,8 +16,8 @@ from typing import Any
 
 from lxml import etree
 
-from ocr_tasks.errors import WorkspaceInvalid
 from ocr_tasks.formats.reading import large_tree
+from ocr_tasks.ocrd.errors import WorkspaceInvalid
 from ocr_tasks.ocrd.mets import page_ids, tree
 from ocr_tasks.ocrd.mets.page_ids import is_page_id
 from ocr_tasks.ocrd.mets.paths import check_local, is_http_url, is_url
@@ -54,7 +54,7 @@ class Mets:
     """A METS file in memory."""
 
     def __init__(self, root: etree._Element) -> None:
-        """Indexes the tree. Raises errors.WorkspaceInvalid if it is not METS."""
+        """Indexes the tree. Raises WorkspaceInvalid if it is not METS."""
         if root.tag != f"{METS}mets":
             raise WorkspaceInvalid("The file is XML, but not METS")
         self._root = root
@@ -305,7 +305,7 @@ class Mets:
     def check(self, folder: Path) -> None:
         """Checks that names are valid, and that files are below `folder` or have http(s) URLs.
 
-        Raises errors.WorkspaceInvalid.
+        Raises WorkspaceInvalid.
         """
         self.check_names()
         known: set[Path] = {folder}
@@ -318,7 +318,7 @@ class Mets:
                 )
 
     def check_names(self) -> None:
-        """Raises errors.WorkspaceInvalid if an id of a page or file or a group name is invalid."""
+        """Raises WorkspaceInvalid if an id of a page or file or a group name is invalid."""
         for page in tree.page_names(self._root):
             if not is_page_id(page):
                 raise WorkspaceInvalid(f"METS has a page with the invalid ID {page!r:.200}")

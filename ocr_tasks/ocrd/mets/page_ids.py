@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import re2
 
-from ocr_tasks.errors import PageIdsInvalid
+from ocr_tasks.ocrd.errors import PageIdsInvalid
 
 #: Attributes that can select pages, in the order in which they are tried.
 ATTRIBUTES = (
@@ -76,7 +76,7 @@ def is_page_id(text: str) -> bool:
 def resolve(page_id: str, pages: Sequence[str], values: Values) -> list[str]:
     """Returns the ids of the selected pages, in the order of `pages`; '' selects all.
 
-    Raises errors.PageIdsInvalid.
+    Raises PageIdsInvalid.
     """
     if not page_id:
         return list(pages)

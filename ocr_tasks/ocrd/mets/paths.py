@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ocr_tasks.errors import WorkspaceInvalid
+from ocr_tasks.ocrd.errors import WorkspaceInvalid
 
 #: Maximum characters of a path, and maximum bytes of each of its names.
 _LONGEST, _LONGEST_NAME = 1024, 255
@@ -46,7 +46,7 @@ def check_local(href: str, folder: Path, known: set[Path]) -> None:
     """Checks that a path in a METS file is that of an existing file below a folder, without links.
 
     `known` contains folders that have been checked, and is extended. Raises
-    errors.WorkspaceInvalid.
+    WorkspaceInvalid.
     """
     wrong = path_error(href) or ("it is a URL" if is_url(href) else "")
     if wrong:

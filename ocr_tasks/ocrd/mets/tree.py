@@ -11,8 +11,8 @@ from typing import Any, cast
 
 from lxml import etree
 
-from ocr_tasks import settings
-from ocr_tasks.errors import WorkspaceInvalid
+from ocr_tasks.ocrd import settings as ocrd_settings
+from ocr_tasks.ocrd.errors import WorkspaceInvalid
 from ocr_tasks.ocrd.mets.page_ids import ATTRIBUTES
 from ocr_tasks.ocrd.mets.paths import is_url
 
@@ -242,7 +242,7 @@ def _insert_before(root: etree._Element, element: etree._Element, names: Iterabl
 
 def mets_content(path: Path, most_bytes: int | None = None) -> bytes:
     """Returns the content of the METS file at a path; see `Mets.read`."""
-    most = settings.get().ocrd_max_mets_bytes if most_bytes is None else most_bytes
+    most = ocrd_settings.get().ocrd_max_mets_bytes if most_bytes is None else most_bytes
     try:
         with path.open("rb") as file:
             content = file.read(most + 1)

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ocr_tasks.errors import WorkspaceInvalid
+from ocr_tasks.ocrd.errors import WorkspaceInvalid
 from ocr_tasks.ocrd.mets.paths import path_error
 from ocr_tasks.ocrd.zip import bagit
 
@@ -37,7 +37,7 @@ class Limits:
 
 @contextmanager
 def _zip_errors(name: str) -> Iterator[None]:
-    """Raises exceptions from parsing a ZIP file as errors.WorkspaceInvalid."""
+    """Raises exceptions from parsing a ZIP file as WorkspaceInvalid."""
     try:
         yield
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError) as error:
@@ -56,7 +56,7 @@ class Archive:
     """
 
     def __init__(self, path: Path, limits: Limits) -> None:
-        """Raises errors.WorkspaceInvalid for invalid ZIP files, and for names such as `../x`."""
+        """Raises WorkspaceInvalid for invalid ZIP files, and for names such as `../x`."""
         self.digests: dict[str, str] = {}
         self._limits = limits
         self._most = max(path.stat().st_size * _MOST_RATIO, _UNCOUNTED)

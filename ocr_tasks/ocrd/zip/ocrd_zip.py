@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
-from ocr_tasks.errors import WorkspaceInvalid
 from ocr_tasks.formats.zipping import Sink
+from ocr_tasks.ocrd.errors import WorkspaceInvalid
 from ocr_tasks.ocrd.mets.mets import Mets, mets_content
 from ocr_tasks.ocrd.zip import bagit, outside
 from ocr_tasks.ocrd.zip.archives import Archive, Limits
@@ -45,7 +45,7 @@ def unpack(archive: Path, folder: Path, limits: Limits) -> CheckedWorkspace:
     """Checks a bag and extracts its payload to `folder/data`.
 
     If the check fails, the files that have been extracted remain there. Raises
-    errors.WorkspaceInvalid.
+    WorkspaceInvalid.
     """
     with closing(Archive(archive, limits)) as bag, _as_workspace_errors():
         _check_top_level(bag)
@@ -99,7 +99,7 @@ def _is_xml(name: str) -> bool:
 
 @contextmanager
 def _as_workspace_errors() -> Iterator[None]:
-    """Raises ValueErrors as errors.WorkspaceInvalid."""
+    """Raises ValueErrors as WorkspaceInvalid."""
     try:
         yield
     except ValueError as error:

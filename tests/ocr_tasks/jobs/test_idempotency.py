@@ -95,7 +95,7 @@ def test_an_invalid_key_is_refused(key: str) -> None:
 @pytest.fixture
 def reusing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OCR_REUSE_RESULTS", "true")
-    settings.get.cache_clear()
+    settings.clear()
 
 
 @pytest.mark.usefixtures("reusing")

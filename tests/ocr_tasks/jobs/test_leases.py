@@ -117,7 +117,7 @@ def test_a_job_that_kills_its_workers_fails(
     service: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OCR_LOSSES_MAX", "3")
-    settings.get.cache_clear()
+    settings.clear()
     job_id = submit()
     for attempt in (1, 2, 3):
         assert leases.acquire(job_id, f"run {attempt}", "host:1:2") is not None
@@ -324,7 +324,7 @@ def test_the_failure_of_a_job_that_killed_its_workers_survives_the_loss_of_redis
     service: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OCR_LOSSES_MAX", "1")
-    settings.get.cache_clear()
+    settings.clear()
     job_id = submit()
     leases.acquire(job_id, "run", "host:1:2")
     layout.job(job_id).work("run").mkdir(parents=True)

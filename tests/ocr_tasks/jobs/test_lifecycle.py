@@ -367,7 +367,7 @@ def test_queue_positions_move_up() -> None:
 
 def test_a_full_queue_refuses_and_stores_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OCR_QUEUE_MAX", "2")
-    settings.get.cache_clear()
+    settings.clear()
     submit()
     submit()
 

@@ -27,7 +27,7 @@ BATCH = "run:1"
 @pytest.fixture(autouse=True)
 def queue(service: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> redis.Redis:
     monkeypatch.setenv("OCR_LEASE_SECONDS", "2")
-    settings.get.cache_clear()
+    settings.clear()
     return service
 
 
@@ -352,7 +352,7 @@ def test_a_document_yields_to_one_that_no_worker_takes(
     queue: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OCR_TURN_SECONDS", "0")
-    settings.get.cache_clear()
+    settings.clear()
     monkeypatch.setattr(queues, "_YIELD_INTERVAL", 3600)
     turn, other = queues.Turn("normal"), queues.Turn("normal")
     assert not turn.is_over(0)
@@ -384,7 +384,7 @@ def test_a_document_yields_to_messages_of_at_least_its_priority(
     mine: str, waiting: str, over: bool, queue: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OCR_TURN_SECONDS", "0")
-    settings.get.cache_clear()
+    settings.clear()
     monkeypatch.setattr(queues, "EXTENSION_QUEUES", ["ocrd-dummy"])
     queue.lpush(QUEUES.get(waiting, waiting), "a message")
     turn = queues.Turn(mine)
@@ -396,7 +396,7 @@ def test_a_turn_lasts_longer_if_the_next_run_needs_time_to_resume(
     queue: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OCR_TURN_SECONDS", "0")
-    settings.get.cache_clear()
+    settings.clear()
     queue.lpush(QUEUES["normal"], "a message")
     turn = queues.Turn("normal")
 
@@ -418,7 +418,7 @@ def test_a_turn_lasts_its_seconds_if_the_next_run_needs_no_time_to_resume(
     queue: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OCR_TURN_SECONDS", "3600")
-    settings.get.cache_clear()
+    settings.clear()
     queue.lpush(QUEUES["normal"], "a message")
     turn = queues.Turn("normal")
 

@@ -87,7 +87,7 @@ def test_as_many_helpers_are_called_as_can_join(
     queue: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OCR_HELPERS_MAX", "3")
-    settings.get.cache_clear()
+    settings.clear()
 
     queues.call_helpers(JOB, "pages", "run:1", 2)
     assert len(waiting(queue, QUEUES["pages"])) == 2
@@ -142,7 +142,7 @@ def test_a_failed_call_for_helpers_is_ignored(
 @pytest.fixture
 def short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OCR_TURN_SECONDS", "0")
-    settings.get.cache_clear()
+    settings.clear()
 
 
 @pytest.mark.usefixtures("short_turns")

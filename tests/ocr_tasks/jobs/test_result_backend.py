@@ -231,7 +231,7 @@ def test_a_retry_needs_a_place_in_the_queue(monkeypatch: pytest.MonkeyPatch) -> 
     job_id = submit()
     lifecycle.cancel(job_id)
     monkeypatch.setenv("OCR_QUEUE_MAX", "1")
-    settings.get.cache_clear()
+    settings.clear()
     other = submit()
 
     with pytest.raises(errors.QueueFull):

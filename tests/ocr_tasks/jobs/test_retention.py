@@ -40,7 +40,7 @@ def finished(ago: float = 0) -> str:
 def keep(monkeypatch: pytest.MonkeyPatch, **seconds: int) -> None:
     for name, value in seconds.items():
         monkeypatch.setenv(f"OCR_KEEP_{name.upper()}_SECONDS", str(value))
-    settings.get.cache_clear()
+    settings.clear()
 
 
 def make_old(path: Path, seconds: float = 2 * DAY) -> None:

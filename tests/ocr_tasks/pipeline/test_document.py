@@ -120,21 +120,21 @@ def words_of(path: Path) -> str:
 def replayed(service: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets pages that are recorded get the words that Tesseract recognized then."""
     monkeypatch.setenv("OCR_PLUGINS", "tests.plugins.replay")
-    settings.get.cache_clear()
+    settings.clear()
 
 
 @pytest.fixture
 def real_ocr(replayed: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs the real Tesseract on all pages."""
     monkeypatch.delenv("OCR_PLUGINS")
-    settings.get.cache_clear()
+    settings.clear()
 
 
 @pytest.fixture
 def pages_read(replayed: None, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Uses an engine that fails as the document's title requests; returns the pages it receives."""
     monkeypatch.setenv("OCR_PLUGINS", "tests.plugins.faults")
-    settings.get.cache_clear()
+    settings.clear()
     faults.calls.clear()
     return faults.calls
 
@@ -428,7 +428,7 @@ def test_a_page_that_exceeds_its_time_limit_keeps_its_image(
     read_image = tesseract.read
     monkeypatch.setattr(tesseract, "read", hurried)
     monkeypatch.setenv("OCR_PAGE_SECONDS", "77")
-    settings.get.cache_clear()
+    settings.clear()
     quick, slow = picture("The zebra is here"), noise()
     quick.save(tmp_path / "in.pdf", "PDF", save_all=True, append_images=[slow], resolution=150)
 

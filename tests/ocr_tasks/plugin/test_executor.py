@@ -210,7 +210,7 @@ def test_no_help_is_requested_for_too_little_work(
     offers: list[Help | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OCR_SPREAD_PAGES", "3")
-    settings.get.cache_clear()
+    settings.clear()
     for total in (2, 3):
         run = Run(total, kept=0)
         run.job.run_context.call_helpers = lambda batch, count: None

@@ -181,7 +181,7 @@ def test_verifying_takes_one_request_to_redis(
 def test_tokens_cannot_be_verified_without_redis(monkeypatch: pytest.MonkeyPatch) -> None:
     _token, text = tokens.create("archive", READ)
     monkeypatch.setenv("OCR_REDIS_URL", "unix:///nowhere/redis.sock")
-    settings.get.cache_clear()
+    settings.clear()
     connection.client.cache_clear()
 
     with pytest.raises(errors.QueueUnavailable):
@@ -265,7 +265,7 @@ def test_without_redis_the_command_names_what_to_start(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("OCR_REDIS_URL", "unix:///nowhere/redis.sock")
-    settings.get.cache_clear()
+    settings.clear()
     connection.client.cache_clear()
 
     assert run("list") == 69

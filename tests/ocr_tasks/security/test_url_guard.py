@@ -159,7 +159,7 @@ def test_a_name_that_changes_between_check_and_use_is_refused() -> None:
 
 def test_an_administrator_can_allow_networks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OCR_CALLBACK_NETWORKS", "10.1.0.0/16, ::1/128")
-    settings.get.cache_clear()
+    settings.clear()
 
     assert ask("http://intern.example/", ["10.1.2.3"]) == [("10.1.2.3", 80)]
     assert ask("http://[::1]:8080/", ["::1"]) == [("::1", 8080)]

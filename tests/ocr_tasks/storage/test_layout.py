@@ -68,7 +68,7 @@ def test_a_reader_of_a_file_that_is_replaced_sees_the_old_content(tmp_path: Path
 
 def test_uploads_may_not_use_the_reserved_space(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OCR_RESERVE_BYTES", "1000")
-    settings.get.cache_clear()
+    settings.clear()
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(9000, 7500, 1500))
 
     layout.check_space()
@@ -81,7 +81,7 @@ def test_uploads_may_not_use_the_reserved_space(monkeypatch: pytest.MonkeyPatch)
 
 def test_the_file_system_is_asked_for_its_free_space(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OCR_RESERVE_BYTES", "0")
-    settings.get.cache_clear()
+    settings.clear()
 
     layout.check_space()
     with pytest.raises(errors.StorageFull):

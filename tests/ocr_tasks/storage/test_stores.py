@@ -44,7 +44,7 @@ def bucket(
     """Uses an empty bucket as the store of this process."""
     for name, value in server.settings.items():
         monkeypatch.setenv(name, value)
-    settings.get.cache_clear()
+    settings.clear()
     store.use(None)
     server.requests.clear()
     yield server

@@ -107,7 +107,7 @@ def test_a_document_is_received_into_the_folder_of_a_job() -> None:
 @service
 def test_a_check_that_exceeds_its_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OCR_CHECK_MEMORY_BYTES", str(256 * 1024 * 1024))
-    settings.get.cache_clear()
+    settings.clear()
     incoming = receive.start(None)
     with incoming.open("large.png") as file:
         file.write(documents.encoded(documents.picture("x", "RGBA", (9000, 9000)), "PNG"))
@@ -119,7 +119,7 @@ def test_a_check_that_exceeds_its_memory_is_refused(monkeypatch: pytest.MonkeyPa
 @service
 def test_a_check_that_exceeds_its_time_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OCR_CHECK_SECONDS", "1")
-    settings.get.cache_clear()
+    settings.clear()
     incoming = receive.start(None)
     incoming.open("a.pdf").close()
     (upload,) = incoming.folder.iterdir()
@@ -170,7 +170,7 @@ def test_frames_are_counted_before_they_become_pages(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("OCR_MAX_PAGES", "20")
-    settings.get.cache_clear()
+    settings.clear()
     frames = [documents.picture("x", "1", (40, 40)) for _ in range(200)]
     content = documents.encoded(frames[0], "TIFF", save_all=True, append_images=frames[1:])
     incoming = receive.start(None)
@@ -188,7 +188,7 @@ def test_the_limits_of_an_upload_apply_while_it_is_received(
 ) -> None:
     monkeypatch.setenv("OCR_MAX_UPLOAD_BYTES", "2048")
     monkeypatch.setenv("OCR_MAX_FILES", "2")
-    settings.get.cache_clear()
+    settings.clear()
     incoming = receive.start(None)
     first, second = incoming.open("a"), incoming.open("b")
     first.write(b"x" * 2000)

@@ -381,7 +381,7 @@ def test_a_server_is_open_if_only_its_own_host_can_reach_it(
 def said_at_start(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> str:
     from ocr_tasks import cli
 
-    settings.get.cache_clear()
+    settings.clear()
     monkeypatch.setattr("sys.argv", ["ocr-tasks", "web"])
     monkeypatch.setattr("gunicorn.app.wsgiapp.run", lambda **_: None)
     with pytest.MonkeyPatch.context() as kept:

@@ -259,7 +259,7 @@ def test_an_invalid_setting_is_named(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
     monkeypatch.setenv(f"OCR_{name.upper()}", value)
-    settings.get.cache_clear()
+    settings.clear()
 
     with pytest.raises(errors.SettingsError, match=f"OCR_{name.upper()}"):
         settings.get()
