@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ocr_tasks.commands import ocr_calls, requests
+from ocr_tasks.commands import client_arguments, ocr_calls
 
 
 def fill(parser: argparse.ArgumentParser) -> None:
@@ -17,7 +17,7 @@ def fill(parser: argparse.ArgumentParser) -> None:
         "-o", "--output", type=Path, help="default: FILE-ocr.pdf next to the first file"
     )
     parser.add_argument("--text", type=Path, metavar="FILE", help="also write the text")
-    requests.add_options(
+    client_arguments.add_options(
         parser, otherwise="; if no server responds, one is started for this document"
     )
     parser.set_defaults(run=ocr_calls.ocr)

@@ -20,7 +20,7 @@ from pathlib import Path
 import httpx
 
 from ocr_tasks.client import ApiError, Client, Option, TransferError
-from ocr_tasks.commands import requests
+from ocr_tasks.commands import client_arguments
 from ocr_tasks.commands.bars import bars, listener
 from ocr_tasks.exits import FAILED, REFUSED, UNAVAILABLE, USAGE, report
 
@@ -33,7 +33,7 @@ def ocr(options: argparse.Namespace) -> int:
         if not file.is_file():
             return report(f"file not found: {file}", USAGE)
     try:
-        fields = requests.job_options(options)
+        fields = client_arguments.job_options(options)
     except ValueError as error:
         return report(str(error), USAGE)
     output = options.output or options.files[0].with_name(f"{options.files[0].stem}-ocr.pdf")

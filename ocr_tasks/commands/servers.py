@@ -54,6 +54,7 @@ def _up(options: argparse.Namespace) -> int:
     from ocr_tasks import settings
     from ocr_tasks.supervisor import StartError, Supervisor, say
 
+    extensions.check_settings()
     config = settings.get()
     environment = {**os.environ, "OCR_DATA_DIR": str(config.data_dir)}
     supervisor = Supervisor(config, environment)

@@ -12,7 +12,7 @@ import httpx
 from rich.progress import Progress
 
 from ocr_tasks.client import AsyncClient, Job, Option
-from ocr_tasks.commands import requests
+from ocr_tasks.commands import client_arguments
 from ocr_tasks.commands.bars import bars, listener
 from ocr_tasks.exits import (
     FAILED,
@@ -23,9 +23,9 @@ from ocr_tasks.exits import (
     report,
 )
 from ocr_tasks.folders import batch, documents
+from ocr_tasks.folders.document_processor import DocumentProcessor, Result
 from ocr_tasks.folders.documents import Document
 from ocr_tasks.folders.ledger import FOLDER, Ledger
-from ocr_tasks.folders.reader import DocumentProcessor, Result
 
 #: Seconds for which requests are retried while the server is unavailable or its queue is full.
 _RETRY_SECONDS = 300
@@ -50,15 +50,18 @@ def fill(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="process folders and their subfolders; results keep the folder structure",
     )
-    requests.add_results(parser)
-    requests.add_options(parser)
+    client_arguments.add_results(parser)
+    client_arguments.add_options(parser)
     parser.set_defaults(run=_run)
 
 
 def _run(options: argparse.Namespace) -> int:
     ledger = Ledger(options.output / FOLDER)
     try:
-        fields, artifacts = requests.job_options(options), requests.artifacts(options)
+        fields, artifacts = (
+            client_arguments.job_options(options),
+            client_arguments.artifacts(options),
+        )
         selected = list(_select(options, ledger))
     except ValueError as error:
         return report(str(error), USAGE)

@@ -10,11 +10,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from ocr_tasks.client import AsyncClient, Option
-from ocr_tasks.commands import requests
+from ocr_tasks.commands import client_arguments
 from ocr_tasks.exits import UNAVAILABLE, USAGE, report
+from ocr_tasks.folders.document_processor import DocumentProcessor
 from ocr_tasks.folders.inbox import Inbox, InboxOptions
 from ocr_tasks.folders.ledger import FOLDER, Ledger
-from ocr_tasks.folders.reader import DocumentProcessor
 
 #: Seconds for which a request is retried before the server is reported as unavailable.
 _RETRY_SECONDS = 5
@@ -64,8 +64,8 @@ def fill(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="scan IN at this interval instead of waiting for notifications; for network shares",
     )
-    requests.add_results(parser)
-    requests.add_options(parser)
+    client_arguments.add_results(parser)
+    client_arguments.add_options(parser)
     parser.set_defaults(run=_run)
 
 
@@ -79,7 +79,10 @@ def _run(options: argparse.Namespace) -> int:
     options.failed = options.failed or options.output / "failed"
     targets = {path.resolve() for path in (options.output, options.failed, options.archive) if path}
     try:
-        fields, artifacts = requests.job_options(options), requests.artifacts(options)
+        fields, artifacts = (
+            client_arguments.job_options(options),
+            client_arguments.artifacts(options),
+        )
         if options.folder.resolve() in targets:
             return report("IN must not be the same folder as OUT, --failed or --archive", USAGE)
         next(options.folder.iterdir(), None)

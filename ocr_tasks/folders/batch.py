@@ -10,8 +10,13 @@ from dataclasses import dataclass, field
 import httpx
 
 from ocr_tasks.client import ApiError, Job, TransferError
+from ocr_tasks.folders.document_processor import (
+    DocumentChanged,
+    DocumentProcessor,
+    JobFailed,
+    Result,
+)
 from ocr_tasks.folders.documents import Document
-from ocr_tasks.folders.reader import DocumentChanged, DocumentProcessor, JobFailed, Result
 
 #: A context manager for the time that a document is in progress. Yields a callback for its job.
 Show = Callable[[Document], AbstractContextManager[Callable[[Job], object]]]

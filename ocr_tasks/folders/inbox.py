@@ -16,9 +16,14 @@ import watchfiles
 from ocr_tasks.client import ApiError, TransferError
 from ocr_tasks.client.models import join_sentences
 from ocr_tasks.folders import documents, moving
+from ocr_tasks.folders.document_processor import (
+    DocumentChanged,
+    DocumentProcessor,
+    JobFailed,
+    Result,
+)
 from ocr_tasks.folders.documents import Document
 from ocr_tasks.folders.ledger import Ledger, Stamp
-from ocr_tasks.folders.reader import DocumentChanged, DocumentProcessor, JobFailed, Result
 
 #: Seconds between two scans if the system reports changes, because notifications can get lost.
 _SCAN_SECONDS = 60.0

@@ -14,7 +14,7 @@ from lxml import etree
 
 from ocr_tasks.formats.language import bcp47
 from ocr_tasks.formats.page import Block, Box, Line, Page, Paragraph, Word
-from ocr_tasks.formats.reading import check_nesting, tree
+from ocr_tasks.formats.untrusted_xml import check_nesting, tree
 from ocr_tasks.formats.writing import Ids, decimal, escaped, plain
 
 _NAMESPACE = "http://www.loc.gov/standards/alto/ns-v4#"

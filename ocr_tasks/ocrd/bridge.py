@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from ocr_tasks.formats import page_xml
 from ocr_tasks.ocrd import errors as ocrd_errors
-from ocr_tasks.ocrd import mets_files
+from ocr_tasks.ocrd import mets_files, page_xml
 from ocr_tasks.ocrd.mets.mets import File, Mets
 from ocr_tasks.ocrd.mets.paths import is_url, path_error
 from ocr_tasks.ocrd.model import Workspace

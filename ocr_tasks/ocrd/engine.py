@@ -13,8 +13,8 @@ from PIL import Image, ImageDraw, ImageStat
 from ocr_tasks import errors
 from ocr_tasks.formats import hocr
 from ocr_tasks.formats.page import Box, Page, Word
-from ocr_tasks.formats.page_lines import Polygon
 from ocr_tasks.ocrd import errors as ocrd_errors
+from ocr_tasks.ocrd.page_lines import Polygon
 from ocr_tasks.options import INTERNAL_LANGUAGES
 from ocr_tasks.plugin import engine, tesseract
 

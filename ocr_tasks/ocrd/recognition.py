@@ -24,12 +24,11 @@ from typing import Any, Literal
 from PIL import Image
 
 from ocr_tasks import errors, settings
-from ocr_tasks.formats import page_xml
-from ocr_tasks.formats.page_lines import Lines
-from ocr_tasks.ocrd import bridge, engine
+from ocr_tasks.ocrd import bridge, engine, page_xml
 from ocr_tasks.ocrd import errors as ocrd_errors
 from ocr_tasks.ocrd.mets.mets import File, Mets, is_group_name
 from ocr_tasks.ocrd.model import RECOGNIZE
+from ocr_tasks.ocrd.page_lines import Lines
 from ocr_tasks.storage import atomic
 from ocr_tasks.uploads import images
 

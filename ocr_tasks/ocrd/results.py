@@ -20,11 +20,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 from ocr_tasks import errors
-from ocr_tasks.formats import alto, hocr, page_xml, placement
+from ocr_tasks.formats import alto, hocr, image_coordinates
 from ocr_tasks.formats.page import Page
 from ocr_tasks.jobs import lifecycle
 from ocr_tasks.model import Artifact, Job, Outcome, State
-from ocr_tasks.ocrd import bridge, mets_files, workspace_leases, workspaces
+from ocr_tasks.ocrd import bridge, mets_files, page_xml, workspace_leases, workspaces
 from ocr_tasks.ocrd import errors as ocrd_errors
 from ocr_tasks.ocrd.mets.mets import Mets, is_group_name
 from ocr_tasks.ocrd.model import Workspace
@@ -69,7 +69,7 @@ def add_results(
         page = _page(job, number)
         if page is not None:
             width, height, orientation = images.geometry(path)
-            placed = placement.in_image(page, width, height, orientation)
+            placed = image_coordinates.in_image(page, width, height, orientation)
             href = path.relative_to(workspace.folder).as_posix()
             entries += _write(workspace.folder, job, ids, prefix, page_id, placed, href)
             processed.append(page_id)

@@ -19,7 +19,7 @@ from ocrmypdf._jobcontext import PageContext
 from ocrmypdf._options import OcrOptions
 from ocrmypdf.pluginspec import OcrEngine
 
-from ocr_tasks.plugin import background, context, probes, rasterizer, textpages
+from ocr_tasks.plugin import background, context, program_versions, rasterizer, textpages
 from ocr_tasks.plugin.engine import PageEngine
 from ocr_tasks.plugin.executor import PageExecutor
 from ocr_tasks.plugin.progress import ProgressBar
@@ -29,7 +29,7 @@ from ocr_tasks.plugin.progress import ProgressBar
 def initialize(plugin_manager: Any) -> None:
     background.install()
     textpages.install()
-    probes.install()
+    program_versions.install()
 
 
 @hookimpl

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ocr_tasks.formats import reading
+from ocr_tasks.formats import untrusted_xml
 from ocr_tasks.ocrd import errors as ocrd_errors
 from ocr_tasks.ocrd.mets.mets import File, Mets, is_group_name, is_page_id
 from tests.bags import KANT, mets
@@ -209,7 +209,7 @@ def test_a_missing_or_too_large_mets_file_is_refused(tmp_path: Path) -> None:
 def test_a_mets_file_that_would_use_too_much_memory_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(reading, "_MAX_NODES", 1000)
+    monkeypatch.setattr(untrusted_xml, "_MAX_NODES", 1000)
     for part in ("<a/>", "<a a='' b='' c=''/>"):
         with pytest.raises(ocrd_errors.WorkspaceInvalid, match="more than 1000 elements"):
             Mets.parse(mets(pages=part * 999).encode())

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from lxml import etree
 
-from ocr_tasks.formats import page_xml
 from ocr_tasks.formats.page import Word
-from ocr_tasks.formats.page_lines import Lines
+from ocr_tasks.ocrd import page_xml
+from ocr_tasks.ocrd.page_lines import Lines
 from tests.conftest import DATA
 
 PAGE = "{http://schema.primaresearch.org/PAGE/gts/pagecontent/2019-07-15}"

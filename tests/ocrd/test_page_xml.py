@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from lxml import etree
 
-from ocr_tasks.formats import page_xml
 from ocr_tasks.formats.page import Block, Line, Page, Paragraph, Word
+from ocr_tasks.ocrd import page_xml
 
 NAMESPACE = "{http://schema.primaresearch.org/PAGE/gts/pagecontent/2019-07-15}"
 WHEN = datetime(2026, 11, 20, 22, 30, tzinfo=UTC)

@@ -18,9 +18,8 @@ from lxml import etree
 from PIL import Image, ImageDraw, ImageFont
 
 from ocr_tasks import errors, settings
-from ocr_tasks.formats import page_xml
 from ocr_tasks.formats.page import Page
-from ocr_tasks.ocrd import engine, recognition, recognize, running
+from ocr_tasks.ocrd import engine, page_xml, recognition, recognize, running
 from ocr_tasks.ocrd import errors as ocrd_errors
 from ocr_tasks.ocrd.mets.mets import Mets
 from ocr_tasks.ocrd.model import RECOGNIZE

@@ -14,9 +14,9 @@ from typing import Literal
 
 import regex
 
+from ocr_tasks.formats.image_coordinates import in_image
 from ocr_tasks.formats.language import bcp47
 from ocr_tasks.formats.page import Box, Line, Page, Paragraph, Word
-from ocr_tasks.formats.placement import in_image
 from ocr_tasks.formats.writing import plain
 
 API_VERSION = "2024-11-30"

@@ -16,7 +16,7 @@ from typing import Any
 
 from lxml import etree
 
-from ocr_tasks.formats.reading import large_tree
+from ocr_tasks.formats.untrusted_xml import large_tree
 from ocr_tasks.ocrd.errors import WorkspaceInvalid
 from ocr_tasks.ocrd.mets import page_ids, tree
 from ocr_tasks.ocrd.mets.page_ids import is_page_id

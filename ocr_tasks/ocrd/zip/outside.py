@@ -9,7 +9,7 @@ from __future__ import annotations
 import html
 import re
 
-from ocr_tasks.formats.reading import utf_8
+from ocr_tasks.formats.untrusted_xml import utf_8
 from ocr_tasks.ocrd.mets.paths import is_http_url, is_url
 
 #: `imageFilename` of a page and `filename` of an AlternativeImage. A value cannot contain `<`.

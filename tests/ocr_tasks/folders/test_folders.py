@@ -17,9 +17,9 @@ from ocr_tasks import cli
 from ocr_tasks.client import AsyncClient
 from ocr_tasks.exits import UNAVAILABLE
 from ocr_tasks.folders import documents, inbox, moving
+from ocr_tasks.folders.document_processor import DocumentProcessor
 from ocr_tasks.folders.inbox import Inbox, InboxOptions
 from ocr_tasks.folders.ledger import Entry, Ledger, Stamp
-from ocr_tasks.folders.reader import DocumentProcessor
 from tests.conftest import free_port, run_async
 from tests.unsteady import Request, Server, hangs_up, refuses
 

@@ -9,7 +9,8 @@ from datetime import datetime
 from lxml import etree
 
 from ocr_tasks.formats.page import Word
-from ocr_tasks.formats.page_xml import (
+from ocr_tasks.formats.untrusted_xml import tree
+from ocr_tasks.ocrd.page_xml import (
     NAMESPACE,
     Made,
     made_element,
@@ -17,7 +18,6 @@ from ocr_tasks.formats.page_xml import (
     utc,
     word_element,
 )
-from ocr_tasks.formats.reading import tree
 
 _PAGE = f"{{{NAMESPACE}}}"
 #: The schema's pattern, extended by the signs and fractions that other programs write.

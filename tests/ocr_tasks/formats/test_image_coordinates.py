@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from PIL import Image, ImageOps
 
+from ocr_tasks.formats.image_coordinates import in_image
 from ocr_tasks.formats.page import Block, Box, Line, Page, Paragraph, Word
-from ocr_tasks.formats.placement import in_image
 
 TURNS = {
     90: Image.Transpose.ROTATE_90,

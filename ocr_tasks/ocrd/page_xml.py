@@ -17,7 +17,7 @@ from typing import Any
 from lxml import etree
 
 from ocr_tasks.formats.page import Box, Line, Page, Paragraph, Word, bounding_box
-from ocr_tasks.formats.reading import tree
+from ocr_tasks.formats.untrusted_xml import tree
 from ocr_tasks.formats.writing import Ids, decimal, escaped, legal, plain
 
 MEDIA_TYPE = "application/vnd.prima.page+xml"
