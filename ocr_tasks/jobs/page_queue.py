@@ -5,7 +5,7 @@ job opens it. The owner and its helpers lease items, each to one process at a ti
 done. The owner collects the done items. Redis holds only the numbers; inputs and results of the
 items are files in the job's folder (`plugin.batch`).
 
-`reader` is the name of a process within the batch, and its fencing token.
+`holder` is the name of a process within the batch, and its fencing token.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ class NoBatch(Exception):
 
 @dataclass(frozen=True)
 class Done:
-    """A done item. `reader` is None if it was given up because too many leases expired."""
+    """A done item. `holder` is None if it was given up because too many leases expired."""
 
     item: int
-    reader: str | None
+    holder: str | None
 
 
 def open_batch(batch: str, items: Collection[int]) -> None:
@@ -77,37 +77,37 @@ def close(batch: str) -> None:
         pipe.execute()
 
 
-def acquire(batch: str, reader: str, lasting: bool = False) -> int | None:
+def acquire(batch: str, holder: str, lasting: bool = False) -> int | None:
     """Leases an item for OCR_LEASE_SECONDS, or until the batch is closed if `lasting`.
 
     Returns None if no item is available at the moment.
     """
     seconds = 0 if lasting else settings.get().lease_seconds
-    item = int(connection.run("batch_acquire", keys.batch(batch), [reader, seconds, _MAX_LEASES]))
+    item = int(connection.run("batch_acquire", keys.batch(batch), [holder, seconds, _MAX_LEASES]))
     if item == -2:
         raise NoBatch(batch)
     return item if item >= 0 else None
 
 
-def complete(batch: str, item: int, reader: str) -> bool:
+def complete(batch: str, item: int, holder: str) -> bool:
     """Marks an item as done. Returns False if this process no longer holds it."""
-    return _release(batch, item, reader, "done")
+    return _release(batch, item, holder, "done")
 
 
-def release(batch: str, item: int, reader: str) -> bool:
+def release(batch: str, item: int, holder: str) -> bool:
     """Releases an item that this process cannot do. Returns False if it no longer holds it."""
-    return _release(batch, item, reader, "release")
+    return _release(batch, item, holder, "release")
 
 
-def _release(batch: str, item: int, reader: str, how: str) -> bool:
+def _release(batch: str, item: int, holder: str, how: str) -> bool:
     seconds = settings.get().lease_seconds
     return bool(
-        connection.run("batch_release", keys.batch(batch), [item, reader, how, seconds]) == 1
+        connection.run("batch_release", keys.batch(batch), [item, holder, how, seconds]) == 1
     )
 
 
 @contextmanager
-def renewing(batch: str, item: int, reader: str) -> Iterator[None]:
+def renewing(batch: str, item: int, holder: str) -> Iterator[None]:
     """Renews the lease of an item for the duration of the block."""
     ended = threading.Event()
     interval = settings.get().lease_seconds / 4
@@ -115,7 +115,7 @@ def renewing(batch: str, item: int, reader: str) -> Iterator[None]:
     def renew() -> None:
         while not ended.wait(interval):
             try:
-                _release(batch, item, reader, "renew")
+                _release(batch, item, holder, "renew")
             except RedisError as error:
                 log.warning("could not renew the lease of item %d of %s: %s", item, batch, error)
 
@@ -133,5 +133,5 @@ def collect(batch: str, seconds: float) -> Done | None:
     row = cast("list[str] | None", connection.client().blpop([done], timeout=seconds))
     if not row or not row[1]:
         return None
-    item, _, reader = row[1].partition(" ")
-    return Done(int(item), None if reader == "lost" else reader)
+    item, _, holder = row[1].partition(" ")
+    return Done(int(item), None if holder == "lost" else holder)

@@ -3,7 +3,7 @@
     batches/<n>/task       OCRmyPDF's task, and an initializer to call once in each process
                 items      the arguments of each item, as consecutive pickles
                 index.json the offset of each item in `items`
-                <item>.<reader>   the result of a helper
+                <item>.<holder>   the result of a helper
 
 The files are pickles, which is safe because only workers can write to this folder. Redis contains
 only item numbers (`jobs.page_queue`).
@@ -67,20 +67,20 @@ class Files:
             file.seek(offsets[item])
             return _Unpickler(file).load()
 
-    def write_result(self, item: int, reader: str, result: Any) -> None:
-        """Stores the result of a helper. `reader` is the helper's id."""
-        atomic.write(self._result(item, reader), _pickled(result))
+    def write_result(self, item: int, holder: str, result: Any) -> None:
+        """Stores the result of a helper. `holder` is the helper's id."""
+        atomic.write(self._result(item, holder), _pickled(result))
 
-    def pop_result(self, item: int, reader: str) -> Any:
+    def pop_result(self, item: int, holder: str) -> Any:
         """Returns the result of a helper and deletes its file."""
-        path = self._result(item, reader)
+        path = self._result(item, holder)
         with path.open("rb") as file:
             result = _Unpickler(file).load()
         path.unlink()
         return result
 
-    def _result(self, item: int, reader: str) -> Path:
-        return self.folder / f"{item}.{reader}"
+    def _result(self, item: int, holder: str) -> Path:
+        return self.folder / f"{item}.{holder}"
 
 
 def _pickled(value: Any) -> bytes:

@@ -36,7 +36,7 @@ def help_with(job: context.JobContext, batch: str, has_waiting: Callable[[], boo
 
     Returns whether items may be left. An item that fails in this process is released.
     """
-    reader = layout.new_id()
+    holder = layout.new_id()
     store = files(job.folder, batch)
     try:
         task, initializer = store.task()
@@ -48,29 +48,29 @@ def help_with(job: context.JobContext, batch: str, has_waiting: Callable[[], boo
     initializer()
     while True:
         try:
-            item = page_queue.acquire(batch, reader)
+            item = page_queue.acquire(batch, holder)
         except page_queue.NoBatch:
             return False
-        if item is None or not _process(job, store, batch, item, reader, task):
+        if item is None or not _process(job, store, batch, item, holder, task):
             return False
         if has_waiting():
             return True
 
 
 def _process(
-    job: context.JobContext, store: Files, batch: str, item: int, reader: str, task: Task
+    job: context.JobContext, store: Files, batch: str, item: int, holder: str, task: Task
 ) -> bool:
     """Processes one item. Returns False if this process should stop helping."""
     try:
-        with page_queue.renewing(batch, item, reader):
+        with page_queue.renewing(batch, item, holder):
             result = _with_warnings(task(*store.argument(item)), job)
-            store.write_result(item, reader, result)
+            store.write_result(item, holder, result)
     except Exception:  # the owner processes the item again, and reports the error if it recurs
         if store.folder.exists():  # otherwise the run has ended
             log.exception("item %d of %s failed and is released", item, batch)
-        page_queue.release(batch, item, reader)
+        page_queue.release(batch, item, holder)
         return False
-    return page_queue.complete(batch, item, reader)
+    return page_queue.complete(batch, item, holder)
 
 
 def _with_warnings(result: Any, job: context.JobContext) -> Any:

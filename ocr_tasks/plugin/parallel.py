@@ -29,7 +29,7 @@ _SLOW = 0.5
 #: Seconds between two attempts to reach Redis, or to lease an item that a helper may have lost.
 _PAUSE = 1.0
 
-#: The reader id with which the owner of a job leases items.
+#: The holder id with which the owner of a job leases items.
 _OWNER = "owner"
 
 
@@ -237,8 +237,8 @@ class Work:
             if done is None:
                 continue
             try:
-                if done.reader:
-                    result = files.pop_result(done.item, done.reader)
+                if done.holder:
+                    result = files.pop_result(done.item, done.holder)
                 else:
                     result = self._lost(*self._arguments[done.item])
                 self._results.put((done.item, result, None))

@@ -21,6 +21,7 @@ from ocr_tasks.security import tokens
 from tests.ocrd.behind import JOB, RUN, TOOL, Behind
 from tests.web.access.test_authentication import refused
 from tests.web.conftest import Configure
+from web.ocrd.extension import extension
 
 pytestmark = pytest.mark.usefixtures("service")
 
@@ -720,6 +721,11 @@ def test_requests_are_counted(behind: Behind, configure: Configure) -> None:
     http = configure(limit_submits_minute="2")
 
     assert [run(http, behind).status_code for _ in range(3)] == [200, 200, 429]
+
+
+def test_a_token_may_be_sent_as_a_password_to_every_blueprint() -> None:
+    names = {blueprint.name for blueprint in extension.blueprints()}
+    assert names == extension.basic_auth
 
 
 # The OpenAPI document

@@ -39,7 +39,7 @@ def run_out(queue: redis.Redis, item: int) -> None:
 def test_items_are_leased_in_order_each_to_one_process() -> None:
     page_queue.open_batch(BATCH, range(3))
 
-    assert [page_queue.acquire(BATCH, f"reader {n}") for n in range(4)] == [0, 1, 2, None]
+    assert [page_queue.acquire(BATCH, f"holder {n}") for n in range(4)] == [0, 1, 2, None]
 
 
 def test_a_completed_item_is_collected_with_its_process() -> None:
@@ -86,8 +86,8 @@ def test_a_lease_can_be_renewed_repeatedly(queue: redis.Redis) -> None:
 
 def test_an_item_that_loses_two_processes_is_not_leased_again(queue: redis.Redis) -> None:
     page_queue.open_batch(BATCH, [0])
-    for reader in ("first", "second"):
-        assert page_queue.acquire(BATCH, reader) == 0
+    for holder in ("first", "second"):
+        assert page_queue.acquire(BATCH, holder) == 0
         run_out(queue, 0)
 
     assert page_queue.acquire(BATCH, "third") is None
@@ -339,8 +339,8 @@ def test_a_helper_does_one_item_and_then_yields(tmp_path: Path) -> None:
     assert helper.help_with(job, BATCH, lambda: True) is True
     done = page_queue.collect(BATCH, 1)
     assert done is not None
-    assert done.reader
-    assert files.pop_result(done.item, done.reader) == 0
+    assert done.holder
+    assert files.pop_result(done.item, done.holder) == 0
     assert helper.help_with(job, BATCH, lambda: False) is False
     assert page_queue.acquire(BATCH, "owner") is None
 
@@ -462,8 +462,8 @@ def test_a_released_item_is_queued_once(queue: redis.Redis) -> None:
 
 def test_the_result_of_a_process_that_lost_its_lease_is_ignored(queue: redis.Redis) -> None:
     page_queue.open_batch(BATCH, [0])
-    for reader in ("first", "second"):
-        assert page_queue.acquire(BATCH, reader) == 0
+    for holder in ("first", "second"):
+        assert page_queue.acquire(BATCH, holder) == 0
         run_out(queue, 0)
     assert page_queue.acquire(BATCH, "third") is None
 

@@ -160,8 +160,8 @@ def test_the_owner_does_what_a_helper_releases_when_nothing_else_is_left(
     idle = threading.Event()
     lease = page_queue.acquire
 
-    def noting(batch: str, reader: str, lasting: bool = False) -> int | None:
-        item = lease(batch, reader, lasting)
+    def noting(batch: str, holder: str, lasting: bool = False) -> int | None:
+        item = lease(batch, holder, lasting)
         if item is None:
             idle.set()
         return item

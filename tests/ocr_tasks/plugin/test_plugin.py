@@ -275,10 +275,10 @@ def test_helpers_find_each_item_and_the_task(tmp_path: Path) -> None:
 
     assert files.task() == (max, list)
     assert [files.argument(item)[0] for item in (2, 0, 1)] == ["third", "first", "second"]
-    files.write_result(1, "reader", {"an": "answer"})
-    assert files.pop_result(1, "reader") == {"an": "answer"}
+    files.write_result(1, "holder", {"an": "answer"})
+    assert files.pop_result(1, "holder") == {"an": "answer"}
     with pytest.raises(FileNotFoundError):
-        files.pop_result(1, "reader")
+        files.pop_result(1, "holder")
 
 
 def test_helpers_get_nothing_that_cannot_be_pickled(tmp_path: Path) -> None:
@@ -369,7 +369,7 @@ def test_a_helper_continues_until_another_message_waits(
 
     found = [page_queue.collect(BATCH, 1) for _ in range(2)]
     assert [done.item for done in found if done] == [0, 1]
-    assert len({done.reader for done in found if done}) == 1
+    assert len({done.holder for done in found if done}) == 1
     assert page_queue.acquire(BATCH, "owner") == 2
 
 
