@@ -342,7 +342,7 @@ class CheckFailed(UploadError):
 class InvalidOptions(OptionsError):
     code = "invalid_options"
     title = "The options are invalid"
-    advice = "See docs/reference/options.md for all options and their values."
+    advice = "The API reference (/docs on the server) lists all options and their values."
 
 
 class LanguageUnavailable(OptionsError):

@@ -2,10 +2,10 @@
 
 The core calls the hooks of `Extension` and imports no extension. An extension is a package of
 `ocr_tasks` whose module `extension` contains an instance of `Extension` called `extension`. To
-remove an extension, delete its packages here and in `web`, its name in `NAMES` here and in
-`web.extensions`, and what `.importlinter`, `pyproject.toml` and `scripts/` say of it. Its scopes,
-job options and texts of the web page are lists in the core, and may stay. Its errors are in its
-module `errors`, which `extension` imports so that `errors.by_code` finds them.
+remove an extension, delete its packages here and in `web`, the line with its name in `NAMES` here
+and in `web.extensions`, and what `.importlinter`, `pyproject.toml`, `scripts/` and `bench/` say of
+it. Its scopes, job options and texts of the web page are lists in the core, and may stay. Its
+errors are in its module `errors`, which `extension` imports so that `errors.by_code` finds them.
 
 Hooks run in the web server, in workers and in the processes that check uploads. They import modules
 when they are called, because a process should load only the parts that it uses.
@@ -28,7 +28,10 @@ if TYPE_CHECKING:
     from ocr_tasks.settings import Base
 
 #: The names of the registered extensions.
-NAMES = ("swarm", "ocrd")
+NAMES = [
+    "swarm",
+    "ocrd",
+]
 
 #: The hash of a job in Redis, see `redis.keys`.
 Record = Mapping[str, str]

@@ -186,7 +186,8 @@ class JobOptions(BaseModel):
         """Checks that a document of `total` pages has the selected pages."""
         for first, last in _ranges(self.pages or ""):
             if first > total or (last is not None and last > total):
-                raise invalid("pages", f"the document has {total} pages")
+                pages = "one page" if total == 1 else f"{total} pages"
+                raise invalid("pages", f"the document has only {pages}")
 
     def check_languages(self, installed: Collection[str]) -> None:
         """Checks that the languages are installed. An empty `installed` means unknown: no check."""

@@ -18,7 +18,7 @@ from web.site import pages
 
 DESCRIPTION = (
     "Upload PDFs or images, follow progress page by page, and download searchable PDF/A, text, "
-    "hOCR, ALTO or JSON. Errors are `application/problem+json` with a stable `code`; see /docs."
+    "hOCR, ALTO or JSON. Errors are `application/problem+json` with a stable `code`."
 )
 
 #: A token needs one of the scopes listed by the operation, or `admin`. If the operation lists no

@@ -21,7 +21,11 @@ from ocr_tasks.options import JobOptions
 from ocr_tasks.uploads import receive
 
 #: Registered extensions.
-NAMES = ("swarm", "ocrd", "dialects")
+NAMES = [
+    "swarm",
+    "ocrd",
+    "dialects",
+]
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import re
+import os
+from pathlib import Path
 
+from ocr_tasks import argument_types
 from ocr_tasks.client import Option, environment
 from ocr_tasks.client.models import ENDINGS
 
@@ -21,6 +23,7 @@ def add_options(parser: argparse.ArgumentParser, otherwise: str = "") -> None:
     )
     parser.add_argument(
         "--url",
+        type=argument_types.url,
         default=environment.url(),
         help="URL of the server (default: OCR_URL, or port OCR_PORT on this machine, or "
         f"{environment.DEFAULT_URL}); "
@@ -30,8 +33,6 @@ def add_options(parser: argparse.ArgumentParser, otherwise: str = "") -> None:
 
 def job_options(options: argparse.Namespace) -> dict[str, Option]:
     """Returns the job options that a command line sets. Raises ValueError if one is invalid."""
-    if not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", options.url):
-        raise ValueError(f"--url must be a URL, e.g. {environment.DEFAULT_URL}")
     fields: dict[str, Option] = {}
     for pair in options.option:
         name, equals, value = pair.partition("=")
@@ -55,7 +56,7 @@ def add_results(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-j",
         "--jobs",
-        type=_number,
+        type=argument_types.whole(1, 100),
         default=4,
         metavar="N",
         help="documents to process at the same time (default: 4)",
@@ -67,11 +68,15 @@ def artifacts(options: argparse.Namespace) -> list[str]:
     names = ["pdf", *filter(None, options.also.split(",")), *(["text"] if options.text else [])]
     for name in names:
         if name not in ENDINGS:
-            raise ValueError(f"--also must be from {', '.join(ENDINGS)}, not {name!r}")
+            others = ", ".join(other for other in ENDINGS if other != "pdf")
+            raise ValueError(f"--also must be from {others}, not {name!r}")
     return list(dict.fromkeys(names))
 
 
-def _number(text: str) -> int:
-    if 1 <= int(text) <= 100:
-        return int(text)
-    raise argparse.ArgumentTypeError("must be from 1 to 100")
+def output_error(folder: Path) -> str:
+    """Creates the folder for results. Returns why it cannot be used, or an empty text."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        return f"{folder} cannot be created: {error.strerror}"
+    return "" if os.access(folder, os.W_OK) else f"{folder} is not writable"

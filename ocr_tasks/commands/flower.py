@@ -92,5 +92,6 @@ def _dashboard(config: Settings) -> Any:
     # Flower runs no tasks, so their modules (e.g. OCRmyPDF) need not be loaded.
     app.conf.imports = []
     # Flower uses its own Redis client for queue lengths, which ignores TLS options in the URL.
-    app.conf.broker_use_ssl = parse_url(app.conf.broker_url).get("ssl", False)
+    url = app.conf.broker_url
+    app.conf.broker_use_ssl = url.startswith("rediss:") and parse_url(url).get("ssl", False)
     return Flower(capp=app, options=flower_options, **urls.settings)

@@ -29,19 +29,12 @@ _START_SECONDS = 90
 
 def ocr(options: argparse.Namespace) -> int:
     """Runs OCR on the files of a command line as one document, and returns the exit code."""
-    for file in options.files:
-        if not file.is_file():
-            return report(f"file not found: {file}", USAGE)
+    output = options.output or options.files[0].with_name(f"{options.files[0].stem}-ocr.pdf")
     try:
+        _check_files(options.files, [output, *([options.text] if options.text else [])])
         fields = client_arguments.job_options(options)
     except ValueError as error:
         return report(str(error), USAGE)
-    output = options.output or options.files[0].with_name(f"{options.files[0].stem}-ocr.pdf")
-    for folder in {output.parent, *([options.text.parent] if options.text else [])}:
-        if not os.access(folder, os.W_OK):
-            return report(
-                f"cannot write to {folder}; choose another folder with -o or --text", USAGE
-            )
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with _server(options.url) as client:
@@ -52,6 +45,23 @@ def ocr(options: argparse.Namespace) -> int:
         return report(f"the server does not respond: {error}", UNAVAILABLE)
     except (OSError, TransferError) as error:
         return report(f"cannot write the result: {error}", FAILED)
+
+
+def _check_files(files: list[Path], targets: list[Path]) -> None:
+    """Raises ValueError if a file cannot be read, or a result cannot be written."""
+    for file in files:
+        if not file.is_file():
+            raise ValueError(f"file not found: {file}")
+        if not os.access(file, os.R_OK):
+            raise ValueError(f"cannot read {file}")
+    for target in targets:
+        if target.is_dir():
+            raise ValueError(f"{target} is a folder; name a file with -o or --text")
+        if not os.access(target.parent, os.W_OK):
+            advice = "choose another folder with -o or --text"
+            raise ValueError(f"cannot write to {target.parent}; {advice}")
+    if len({target.resolve() for target in targets}) < len(targets):
+        raise ValueError("-o and --text must be different files")
 
 
 def _process(

@@ -143,11 +143,15 @@ def _sweep(options: argparse.Namespace) -> int:
 
     from ocr_tasks import errors, settings
     from ocr_tasks.jobs import retention
+    from ocr_tasks.redis import connection
 
     swept = retention.Swept()
     try:
-        retention.expire(swept)
-        retention.sweep(swept)
+        with connection.translated_errors():
+            retention.expire(swept)
+            retention.sweep(swept)
+    except errors.QueueUnavailable:
+        raise
     except (RedisError, errors.ServiceError) as error:
         return report(f"{error}", UNAVAILABLE)
     print(

@@ -58,15 +58,15 @@ def fill(parser: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace) -> int:
     ledger = Ledger(options.output / FOLDER)
     try:
-        fields, artifacts = (
-            client_arguments.job_options(options),
-            client_arguments.artifacts(options),
-        )
+        fields = client_arguments.job_options(options)
+        artifacts = client_arguments.artifacts(options)
         selected = list(_select(options, ledger))
     except ValueError as error:
         return report(str(error), USAGE)
     except OSError as error:
         return report(f"{error.filename} cannot be read: {error.strerror}", USAGE)
+    if reason := client_arguments.output_error(options.output):
+        return report(reason, USAGE)
     try:
         done = asyncio.run(_process(options, selected, ledger, fields, artifacts))
     except ConnectionError as error:

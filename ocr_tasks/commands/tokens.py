@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 
-from ocr_tasks import errors
+from ocr_tasks import argument_types, errors
 from ocr_tasks.model import Scope, Token
 from ocr_tasks.security import tokens
 from ocr_tasks.settings import Settings
@@ -30,12 +30,15 @@ def fill(parser: argparse.ArgumentParser) -> None:
         help="comma-separated permissions: " + ", ".join(Scope),
     )
     create.add_argument(
-        "--days", type=_days, metavar="N", help="days until it expires (default: never)"
+        "--days",
+        type=argument_types.number(0, 36500, more=True),
+        metavar="N",
+        help="days until it expires (default: never)",
     )
     for limit in tokens.LIMITS:
         create.add_argument(
             f"--{limit.replace('_', '-')}",
-            type=_limit,
+            type=argument_types.whole(0),
             metavar="N",
             help=f"overrides OCR_LIMIT_{limit.upper()}; 0 means unlimited",
         )
@@ -76,18 +79,6 @@ def _scopes(text: str) -> frozenset[Scope]:
     except ValueError:
         names = ", ".join(Scope)
         raise argparse.ArgumentTypeError(f"must be a comma-separated list of {names}") from None
-
-
-def _days(text: str) -> float:
-    if 0 < float(text) <= 36500:
-        return float(text)
-    raise argparse.ArgumentTypeError("must be more than 0 and at most 36500")
-
-
-def _limit(text: str) -> int:
-    if int(text) >= 0:
-        return int(text)
-    raise argparse.ArgumentTypeError("must be 0 or more")
 
 
 def _create(options: argparse.Namespace) -> int:

@@ -9,6 +9,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+from ocr_tasks import argument_types
 from ocr_tasks.client import AsyncClient, Option
 from ocr_tasks.commands import client_arguments
 from ocr_tasks.exits import UNAVAILABLE, USAGE, report
@@ -45,21 +46,21 @@ def fill(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--settle",
-        type=_seconds,
+        type=argument_types.number(0, 86400),
         default=5.0,
         metavar="SECONDS",
         help="process a file when it has not changed for this long (default: 5)",
     )
     parser.add_argument(
         "--unfinished",
-        type=_seconds,
+        type=argument_types.number(0, 86400),
         default=600.0,
         metavar="SECONDS",
         help="process an incomplete PDF or an empty file after this long anyway (default: 600)",
     )
     parser.add_argument(
         "--poll",
-        type=_seconds,
+        type=argument_types.number(0, 86400),
         default=0.0,
         metavar="SECONDS",
         help="scan IN at this interval instead of waiting for notifications; for network shares",
@@ -69,20 +70,12 @@ def fill(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_run)
 
 
-def _seconds(text: str) -> float:
-    if 0 <= float(text) <= 86400:
-        return float(text)
-    raise argparse.ArgumentTypeError("must be from 0 to 86400")
-
-
 def _run(options: argparse.Namespace) -> int:
     options.failed = options.failed or options.output / "failed"
     targets = {path.resolve() for path in (options.output, options.failed, options.archive) if path}
     try:
-        fields, artifacts = (
-            client_arguments.job_options(options),
-            client_arguments.artifacts(options),
-        )
+        fields = client_arguments.job_options(options)
+        artifacts = client_arguments.artifacts(options)
         if options.folder.resolve() in targets:
             return report("IN must not be the same folder as OUT, --failed or --archive", USAGE)
         next(options.folder.iterdir(), None)
@@ -91,6 +84,8 @@ def _run(options: argparse.Namespace) -> int:
     except OSError as error:
         # The folder may be mounted later. systemd restarts the command after this exit code.
         return report(f"{error.filename} cannot be read: {error.strerror}", UNAVAILABLE)
+    if reason := client_arguments.output_error(options.output):
+        return report(reason, UNAVAILABLE)
     with suppress(KeyboardInterrupt, asyncio.CancelledError):
         asyncio.run(_watch(options, targets, fields, artifacts))
     return report("stopped; it resumes when you start it again", 0)

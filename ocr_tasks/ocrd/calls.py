@@ -62,7 +62,8 @@ def act(action: Action, options: argparse.Namespace) -> int:
     except (httpx.TransportError, httpx.InvalidURL) as error:
         return report(f"the server does not respond: {error}", UNAVAILABLE)
     except OSError as error:
-        return report(str(error), FAILED)
+        code = USAGE if isinstance(error, FileNotFoundError) else FAILED
+        return report(f"cannot open {error.filename}: {error.strerror}", code)
     except ValueError as error:
         return report(str(error), USAGE)
 
@@ -102,7 +103,10 @@ def run(api: Api, options: argparse.Namespace) -> int:
 def _parameters(options: argparse.Namespace) -> dict[str, Any]:
     parameters: dict[str, Any] = {}
     for text in options.parameters:
-        part = json.loads(text)
+        try:
+            part = json.loads(text)
+        except ValueError:
+            part = None
         if not isinstance(part, dict):
             raise ValueError(f"-p must be a JSON object, not {text!r}")  # noqa: TRY004
         parameters.update(part)

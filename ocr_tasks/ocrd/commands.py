@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ocr_tasks import argument_types
 from ocr_tasks.client import environment
 from ocr_tasks.ocrd import calls
 
@@ -41,6 +42,7 @@ def _add(
     command = actions.add_parser(name, help=help_text)
     command.add_argument(
         "--url",
+        type=argument_types.url,
         default=environment.url(),
         help="URL of the server (default: OCR_URL, or port OCR_PORT on this machine, or "
         f"{environment.DEFAULT_URL}); "

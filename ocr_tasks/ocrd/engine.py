@@ -56,7 +56,7 @@ def recognize(
         else:
             found = _run_program(image, languages, pagesegmode, seconds)
     except (tesseract.TimeLimit, subprocess.TimeoutExpired):
-        raise errors.PageTimeout(f"Tesseract took more than {seconds:g} seconds") from None
+        raise errors.PageTimeout(f"Tesseract took more than {seconds:g} s") from None
     except tesseract.Refused as refused:
         raise errors.PageUnreadable(str(refused) or "Tesseract cannot process this image") from None
     dpi = image.info.get("dpi")
@@ -75,7 +75,7 @@ def recognize_lines(
     for polygon in polygons:
         left = deadline - time.monotonic()
         if left <= 0:
-            raise errors.PageTimeout(f"Tesseract took more than {seconds:g} seconds")
+            raise errors.PageTimeout(f"Tesseract took more than {seconds:g} s")
         found.append(_recognize_line(image, polygon, languages, left))
     return found
 

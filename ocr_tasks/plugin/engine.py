@@ -150,7 +150,7 @@ def _run_program(
 
 
 def _timed_out(limit: float) -> errors.PageTimeout:
-    return errors.PageTimeout(f"Tesseract took more than {limit:g} seconds")
+    return errors.PageTimeout(f"Tesseract took more than {limit:g} s")
 
 
 def _refused() -> errors.PageUnreadable:

@@ -9,8 +9,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ocr_tasks import settings
-from ocr_tasks.exits import REFUSED, UNAVAILABLE, USAGE, report
+from ocr_tasks import argument_types, settings
+from ocr_tasks.exits import REFUSED, USAGE, report
+from ocr_tasks.redis import connection
 from ocr_tasks.swarm import devices, queue
 
 if TYPE_CHECKING:
@@ -90,11 +91,14 @@ def _add_manager(actions: Subcommands) -> None:
 def _add_join(actions: Subcommands) -> None:
     join = actions.add_parser("join", help="run OCR on a server's pages with the local Tesseract")
     join.add_argument(
-        "url", metavar="URL", help="URL of the server; the token is read from OCR_TOKEN"
+        "url",
+        type=argument_types.url,
+        metavar="URL",
+        help="URL of the server; the token is read from OCR_TOKEN",
     )
     join.add_argument(
         "--jobs",
-        type=int,
+        type=argument_types.whole(1, 1000),
         default=settings.cores(),
         metavar="N",
         help="pages to process at the same time (default: number of cores)",
@@ -109,9 +113,8 @@ def _add_join(actions: Subcommands) -> None:
     join.set_defaults(run=_join)
 
 
+@connection.translated_errors()
 def _load(options: argparse.Namespace) -> int:
-    from redis import RedisError
-
     from ocr_tasks.swarm import collections, loading
 
     folder = options.folder.resolve()
@@ -134,12 +137,12 @@ def _load(options: argparse.Namespace) -> int:
         for row in loading.load(collection, extensions, options.again):
             result = row.result if row.result in counts else "unreadable"
             counts[result] += 1
-            label = "Skipped" if result in ("known", "read") else row.result.capitalize()
-            print(f"{label} {row.path}")
+            if result == "unreadable":
+                print(f"{row.path}: {row.result}", file=sys.stderr)
+            else:
+                print("Registered" if result == "registered" else "Skipped", row.path)
     except (collections.CollectionError, OSError) as error:
         return report(str(error), USAGE)
-    except RedisError as error:
-        return report(f"Redis is unavailable: {error}", UNAVAILABLE)
     print(
         f"{counts['registered']} registered, {counts['known']} already registered, "
         f"{counts['read']} with transcripts, {counts['unreadable']} unreadable",
@@ -148,6 +151,7 @@ def _load(options: argparse.Namespace) -> int:
     return 0 if not counts["unreadable"] else 1
 
 
+@connection.translated_errors()
 def _list(options: argparse.Namespace) -> int:
     from ocr_tasks.swarm import loading
 
@@ -159,6 +163,7 @@ def _list(options: argparse.Namespace) -> int:
     return 0
 
 
+@connection.translated_errors()
 def _purge(options: argparse.Namespace) -> int:
     from ocr_tasks.swarm import loading
 
@@ -166,6 +171,7 @@ def _purge(options: argparse.Namespace) -> int:
     return 0
 
 
+@connection.translated_errors()
 def _again(options: argparse.Namespace) -> int:
     from ocr_tasks.swarm import loading
 
@@ -173,6 +179,7 @@ def _again(options: argparse.Namespace) -> int:
     return 0
 
 
+@connection.translated_errors()
 def _stats(options: argparse.Namespace) -> int:
     for name, number in queue.counts().items():
         print(f"{name:12} {number}")

@@ -185,8 +185,8 @@ def test_a_workspace_is_uploaded_downloaded_and_deleted(
         (["workspace", "get", "ws-0"], 65, "workspace_deleted"),
         (["run", "ocrd-none", "-w", "ws-1", "-I", "A"], 65, "processor_not_found"),
         (["run", "ocrd-dummy", "-w", "ws-1", "-I", "A", "-p", "[]"], 2, "JSON object"),
-        (["run", "ocrd-dummy", "-w", "ws-1", "-I", "A", "-p", "{"], 2, "Expecting"),
-        (["workspace", "create", "/nowhere/x.zip"], 70, "No such file"),
+        (["run", "ocrd-dummy", "-w", "ws-1", "-I", "A", "-p", "{"], 2, "-p must be a JSON object"),
+        (["workspace", "create", "/nowhere/x.zip"], 2, "/nowhere/x.zip: No such file"),
     ],
     ids=["unknown", "gone", "no processor", "a list", "torn", "no file"],
 )

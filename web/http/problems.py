@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from flask import Flask, Response, request
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 from werkzeug.exceptions import HTTPException
 
 from ocr_tasks import errors
@@ -147,11 +148,16 @@ def respond(error: errors.OcrTasksError, status: int | None = None) -> Response:
 def validation_failed(error: ValidationError) -> NoReturn:
     """Raises `MalformedRequest` for a query, path or body that does not match its model."""
     rows = [
-        {"pointer": "#/" + "/".join(map(str, row["loc"])), "detail": row["msg"]}
+        {"pointer": "#/" + "/".join(map(str, row["loc"])), "detail": _message(row)}
         for row in error.errors(include_url=False, include_context=False, include_input=False)
     ]
-    detail = "; ".join(f"{row['pointer'][2:]}: {row['detail']}" for row in rows)
+    detail = "; ".join(f"{row['pointer'][2:] or 'body'}: {row['detail']}" for row in rows)
     raise errors.MalformedRequest(detail, errors=rows) from error
+
+
+def _message(row: ErrorDetails) -> str:
+    # pydantic's message has the name of our class.
+    return "Input should be a JSON object" if row["type"] == "model_type" else row["msg"]
 
 
 def of_http(error: HTTPException) -> errors.OcrTasksError:

@@ -171,7 +171,7 @@ def test_unknown_parameters_are_refused(http: FlaskClient, parameters: str) -> N
 def test_missing_pages_are_refused(http: FlaskClient) -> None:
     answer = process(http, documents.scan("x"), parameters="--pages 2")
 
-    assert "the document has 1 pages" in refused(answer, 1, "invalid_options")
+    assert "the document has only one page" in refused(answer, 1, "invalid_options")
 
 
 def test_a_request_needs_exactly_one_file_and_the_parameters(http: FlaskClient) -> None:

@@ -114,7 +114,7 @@ function update(page, button) {
 
 function fetchImages() {
   for (const [page, cell] of cells) {
-    const address = ["done", "kept"].includes(states[page - 1]?.state) && imageOf(page);
+    const address = ["done", "kept", "failed"].includes(states[page - 1]?.state) && imageOf(page);
     const there = cell.querySelector("img");
     if (!address || there?.getAttribute("src") === address) continue;
     const image = Object.assign(new Image(), { alt: "", src: address });
