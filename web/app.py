@@ -13,7 +13,7 @@ from flask_openapi3 import Info, OpenAPI, SecurityScheme
 from web import extensions
 from web.access import authentication, request_origin, scopes, session
 from web.api import archive, health, jobs, uploads
-from web.http import access_log, headers, problems, streaming
+from web.http import access_log, headers, problems, slow_clients, streaming
 from web.site import pages
 
 DESCRIPTION = (
@@ -73,6 +73,7 @@ def create_app() -> Flask:
     problems.install(app)
     access_log.install(app)
     headers.install(app)
+    slow_clients.install(app)
     request_origin.install(app)
     authentication.install(app)
     streaming.install(app)

@@ -11,6 +11,7 @@ import hashlib
 import io
 import socket
 from collections.abc import Callable, Iterator
+from http import client as http_client
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +176,20 @@ def test_case_5_a_body_over_the_limit_is_refused_before_it_is_sent(stack: Stack)
         client.sendall(head)
         client.shutdown(socket.SHUT_WR)
         assert client.recv(65536).startswith(b"HTTP/1.1 413")
+
+
+@pytest.mark.parametrize(("size", "kept"), [(20_000, True), (200_000, False)])
+def test_a_connection_is_closed_only_as_announced(stack: Stack, size: int, kept: bool) -> None:
+    connection = http_client.HTTPConnection("127.0.0.1", stack.port, timeout=30)
+    connection.request("POST", "/v1/nowhere", b"\0" * size)
+    answer = connection.getresponse()
+    answer.read()
+
+    assert (answer.status, answer.will_close) == (404, not kept)
+    if kept:
+        connection.request("GET", "/healthz")
+        assert connection.getresponse().status == 200
+    connection.close()
 
 
 @leaves_nothing

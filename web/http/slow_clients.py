@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from flask import Request
+from flask import Flask, Request, Response, request
 from gunicorn.workers.gthread import ThreadWorker
 
 from ocr_tasks import settings
@@ -25,6 +25,10 @@ _RATE = 1000
 
 #: Milliseconds between checks whether the rest of a body is still needed.
 _POLL_MS = 200
+
+#: Bytes of an unread body that gunicorn discards before the next request on a connection; it closes
+#: the connection if more are left (`_DRAIN_MAX_BYTES` in gunicorn/http/parser.py).
+_DISCARDED_BYTES = 64 * 1024
 
 _stopping = threading.Event()
 
@@ -46,6 +50,9 @@ class PacedSocket(socket.socket):
     _began = 0.0
     _received = 0
     _unwanted: Callable[[], bool] | None = None
+
+    #: The request that gunicorn handles.
+    message: Any = None
 
     #: Why a body ended early after `end_early`. No more data is received after it is set.
     broken: OSError | None = None
@@ -110,10 +117,32 @@ class PacedWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             conn.sock = PacedSocket(fileno=conn.sock.detach())
         super().enqueue_req(conn)
 
+    def handle_request(self, req: Any, conn: Any) -> bool:
+        """Handles a request; gunicorn calls this in one of its threads."""
+        conn.sock.message = req
+        return bool(super().handle_request(req, conn))
+
     def handle_exit(self, sig: int, frame: Any) -> None:
         """Notes that the process is stopping; gunicorn calls this seconds before it must exit."""
         _stopping.set()
         super().handle_exit(sig, frame)
+
+
+def install(app: Flask) -> None:
+    """Announces that a connection will be closed, if much of a request's body was not read.
+
+    Otherwise the client would send its next request to a connection that gunicorn closes.
+    """
+    app.after_request(_announce_close)
+
+
+def _announce_close(response: Response) -> Response:
+    connection = request.environ.get("gunicorn.socket")
+    if isinstance(connection, PacedSocket):
+        unread = getattr(connection.message.body.reader, "length", 0)
+        if unread >= _DISCARDED_BYTES:
+            connection.message.force_close()
+    return response
 
 
 def is_stopping() -> bool:
