@@ -189,8 +189,15 @@ def test_the_layout_fits_a_phone(page: Page, scheme: str) -> None:
     page.get_by_label("Choose files").set_input_files([picture(name, "phone")])
     expect(row(page, name).get_by_text("Done in")).to_be_visible()
 
-    width = page.evaluate("document.documentElement.scrollWidth")
-    assert width <= 360
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    page.set_viewport_size({"width": 390, "height": 840})
+    more = row(page, name).get_by_text("More")
+    more.click()
+    if folder := os.environ.get("OCR_SCREENSHOTS"):
+        page.screenshot(path=Path(folder) / f"phone-more-{scheme}.png")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    more.click()
+    page.set_viewport_size({"width": 360, "height": 740})
     row(page, name).get_by_role("button", name=re.compile("^View")).click()
     text = page.get_by_label("Text of the page")
     expect(text).to_contain_text("phone")
