@@ -138,7 +138,7 @@ def install(app: Flask) -> None:
 
 def _announce_close(response: Response) -> Response:
     connection = request.environ.get("gunicorn.socket")
-    if isinstance(connection, PacedSocket):
+    if isinstance(connection, PacedSocket) and connection.message:
         unread = getattr(connection.message.body.reader, "length", 0)
         if unread >= _DISCARDED_BYTES:
             connection.message.force_close()
