@@ -18,6 +18,8 @@ from ocr_tasks.model import Scope
 from ocr_tasks.ocrd import processing, workspaces
 from ocr_tasks.ocrd.model import ProcessingState
 from ocr_tasks.security import tokens
+from tests import bodies
+from tests.bodies import FORM, form, kept
 from tests.ocrd.behind import JOB, RUN, TOOL, Behind
 from tests.web.access.test_authentication import refused
 from tests.web.conftest import Configure
@@ -440,6 +442,26 @@ def test_a_workspace_is_sent_as_a_body_or_in_a_form(
     }
     assert behind.received == [(b"PK123", "", None)]
     assert uploads(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("address", "kind", "body"),
+    [
+        ("/ocrd/workspace", ZIP, b"PK123456"),
+        ("/ocrd/workspace", FORM, form(('name="workspace"; filename="a"', b"PK123456"))),
+        ("/ocrd/workflow", "text/plain", b"dummy -I A -O B\ndummy -I B -O C\n"),
+        ("/ocrd/workflow", FORM, form(('name="workflow"; filename="a"', b"dummy -I A -O B\n"))),
+    ],
+)
+def test_a_body_that_breaks_off_leaves_nothing(
+    http: FlaskClient, behind: Behind, address: str, kind: str, body: bytes
+) -> None:
+    for length in (1, len(body) // 2, len(body) - 3):
+        answer = bodies.send(http, "POST", address, kind, body[:length], len(body))
+
+        assert answer.status_code in (400, 422), answer.text
+        assert (behind.received, kept()) == ([], [])
+    assert bodies.send(http, "POST", address, kind, body, len(body)).status_code in (200, 201)
 
 
 def test_a_workspace_is_replaced_or_created_with_an_id(http: FlaskClient, behind: Behind) -> None:

@@ -12,6 +12,7 @@ from werkzeug.test import TestResponse
 from ocr_tasks.model import Scope
 from ocr_tasks.security import tokens
 from ocr_tasks.swarm import devices
+from tests import bodies
 from tests.swarm.conftest import Load, hocr
 from tests.web.conftest import Configure
 
@@ -123,6 +124,23 @@ def test_a_bad_transcript_is_refused_and_the_device_keeps_its_page(
 
     refused(http.put(page["transcript"], data=body, headers=HOCR), status, code)
     assert http.put(page["transcript"], data=hocr("good"), headers=HOCR).status_code == 204
+
+
+def test_a_transcript_that_breaks_off_is_not_stored(
+    http: FlaskClient, load: Load, tmp_path: Path
+) -> None:
+    load("a.png")
+    (page,) = leases(http)
+    for length in (0, 2, 7):
+        sent = bodies.send(http, "PUT", page["transcript"], "text/plain", b"the text"[:length], 8)
+        refused(sent, 400, "malformed_request")
+        assert not list(tmp_path.glob("transcripts/*"))
+
+    assert (
+        bodies.send(http, "PUT", page["transcript"], "text/plain", b"the text", 8).status_code
+        == 204
+    )
+    assert (tmp_path / "transcripts/a.txt").read_text() == "the text"
 
 
 def test_a_bad_transcript_does_not_block_a_good_one_of_another_device(

@@ -17,6 +17,7 @@ from ocr_tasks import errors, settings
 from ocr_tasks.jobs import retention
 from ocr_tasks.storage import store
 from ocr_tasks.uploads import receive
+from web.http import multipart_form
 from web.http.slow_clients import PacedSocket, Stalled, Unwanted
 
 #: Maximum number of text fields in a form, and of their bytes in total.
@@ -44,22 +45,10 @@ class UploadRequest(Request):
     incoming: receive.Upload | None = None
     limits: receive.Limits | None = None
 
-    #: Whether files are kept in memory, for small limits only.
-    in_memory = False
-
-    def _get_file_stream(
-        self,
-        total_content_length: int | None,
-        content_type: str | None,
-        filename: str | None = None,
-        content_length: int | None = None,
-    ) -> IO[bytes]:
-        if self.in_memory:
-            return io.BytesIO()
-        if self.incoming is None:
-            # Only routes that accept files prepare for them.
-            raise errors.MalformedRequest("This endpoint does not accept files")
-        return self.incoming.open(filename or "")
+    def _load_form_data(self) -> None:
+        if self.mimetype == "multipart/form-data":  # `read` parses the forms of routes with files
+            raise errors.MalformedRequest("This endpoint does not accept multipart/form-data")
+        super()._load_form_data()
 
 
 def install(app: Flask) -> None:
@@ -84,16 +73,43 @@ def read(
     if request.mimetype != "multipart/form-data":
         raise errors.MalformedRequest("The request body is not multipart/form-data")
     incoming = _begin(request, limits)
-    with _receiving(request):
-        form, files = request.form, request.files
-    wrong = [name for name in files if name != field]
-    if wrong:
-        raise errors.MalformedRequest(
-            f"Send files in the field `{field}`, not in `{wrong[0][:100]}`"
-        )
+
+    def open_file(name: str, file_name: str) -> IO[bytes]:
+        if name != field:
+            raise errors.MalformedRequest(
+                f"Send files in the field `{field}`, not in `{name[:100]}`"
+            )
+        return incoming.open(file_name)
+
+    form = _form(request, open_file)
     if field in form:
         raise errors.MalformedRequest(f"The field `{field}` must be a file, with a file name")
-    return incoming, {name: form.getlist(name) for name in form}
+    return incoming, form
+
+
+def _form(request: UploadRequest, open_file: multipart_form.OpenFile) -> dict[str, list[str]]:
+    most = settings.get().max_files + MAX_FIELDS
+    kind = request.headers.get("Content-Type", "")
+    with _receiving(request):
+        return multipart_form.parse(_reader(request), kind, open_file, MAX_FIELD_BYTES, most)
+
+
+def _reader(request: Request) -> Callable[[int], bytes]:
+    """Returns a function that reads the body.
+
+    It raises MalformedRequest at the end if the client announced more bytes than it sent.
+    """
+    received = 0
+
+    def read(size: int) -> bytes:
+        nonlocal received
+        chunk: bytes = request.stream.read(size)
+        received += len(chunk)
+        if not chunk and received < (request.content_length or 0):
+            raise _broken(request.environ.get("gunicorn.socket"))
+        return chunk
+
+    return read
 
 
 def read_body(
@@ -107,7 +123,8 @@ def read_body(
     incoming = _begin(request, body)
     incoming.limits = limits
     file = incoming.open("")
-    chunks: Iterable[bytes] = iter(lambda: request.stream.read(_CHUNK_BYTES), b"")
+    read = _reader(request)
+    chunks: Iterable[bytes] = iter(lambda: read(_CHUNK_BYTES), b"")
     with _receiving(request):
         for chunk in decode(chunks) if decode else chunks:
             file.write(chunk)
@@ -120,21 +137,35 @@ def read_text(request: UploadRequest, field: str, max_bytes: int) -> bytes | Non
     Raises `UploadTooLarge` if it has more than `max_bytes` bytes.
     """
     _check_encoding(request)
-    request.limits, request.in_memory = receive.Limits(max_bytes, 1), True
-    with _receiving(request):
-        if request.mimetype.startswith("text/"):
-            text = request.get_data(cache=False)
-        elif field in request.files:
-            text = request.files[field].read()
-        elif field in request.form:
-            text = request.form[field].encode()
-        else:
+    request.limits = receive.Limits(max_bytes, 1)
+    if request.mimetype.startswith("text/"):
+        with _receiving(request):
+            text = read_small(request)
+    elif request.mimetype == "multipart/form-data":
+        files: dict[str, io.BytesIO] = {}
+        form = _form(request, lambda name, _: files.setdefault(name, io.BytesIO()))
+        if field not in files and field not in form:
             return None
+        text = files[field].getvalue() if field in files else form[field][0].encode()
+    elif field in request.form:
+        text = request.form[field].encode()
+    else:
+        return None
     if len(text) > max_bytes:
         raise errors.UploadTooLarge(
             f"The request body is larger than {max_bytes} bytes", limit=max_bytes
         )
     return text
+
+
+def read_small(request: UploadRequest) -> bytes:
+    """Returns the body of a request; raises MalformedRequest if it is incomplete.
+
+    Its maximum size is that of `Request.max_content_length`.
+    """
+    read = _reader(request)
+    with _connection_errors():
+        return b"".join(iter(lambda: read(_CHUNK_BYTES), b""))
 
 
 def chunks(request: Request, unwanted: Callable[[], bool]) -> Generator[bytes, None, None]:
@@ -194,15 +225,23 @@ def _check_encoding(request: Request) -> None:
 @contextmanager
 def _receiving(request: UploadRequest) -> Iterator[None]:
     """Reserves a slot, and converts errors while a body is received to the service's errors."""
-    with _slot():
+    with _slot(), _connection_errors():
         try:
             yield
         except HTTPException as error:
             if isinstance(error.__context__, Stalled):
                 raise errors.TooSlow() from error
             raise _too_much(error, request) from error
-        except OSError as error:
-            raise errors.MalformedRequest("The request body is incomplete") from error
+
+
+@contextmanager
+def _connection_errors() -> Iterator[None]:
+    try:
+        yield
+    except Stalled as error:
+        raise errors.TooSlow() from error
+    except (OSError, ParseException) as error:
+        raise errors.MalformedRequest("The request body is incomplete") from error
 
 
 @contextmanager

@@ -167,6 +167,8 @@ def _workflow_text() -> str:
     with streaming.cleaning_up(upload):
         try:
             sent = streaming.read_text(upload, "workflow", MAX_BYTES)
+        except errors.MalformedRequest as error:
+            raise ocrd_errors.WorkflowInvalid(error.detail) from error
         except errors.UploadTooLarge:
             raise ocrd_errors.WorkflowInvalid(
                 f"The workflow is larger than {MAX_BYTES} bytes"

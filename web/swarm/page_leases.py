@@ -7,6 +7,7 @@ import logging
 import random
 from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import cast
 
 from flask import Request
 from werkzeug.exceptions import RequestEntityTooLarge
@@ -58,7 +59,7 @@ def _body(request: Request) -> bytes:
     most = swarm_settings.get().swarm_transcript_bytes
     request.max_content_length = most + 1
     try:
-        return request.get_data(cache=False)
+        return streaming.read_small(cast("streaming.UploadRequest", request))
     except RequestEntityTooLarge:
         raise swarm_errors.TranscriptTooLarge(
             f"The transcript is larger than {most} bytes"
