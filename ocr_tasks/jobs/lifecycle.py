@@ -92,7 +92,11 @@ def submit(
         store.get().delete(job_id)
         return read(created)
     failpoints.hit("after_record")
-    store.write_manifest(job_id, dataclasses.asdict(new))
+    try:
+        store.write_manifest(job_id, dataclasses.asdict(new))
+    except errors.ServiceError:
+        _withdraw(job_id, request)
+        raise
     queues.publish(job_id, new.input, new.options, new.lane)
     failpoints.hit("after_publish")
     if request:
@@ -132,6 +136,15 @@ def _discard(job_id: str) -> None:
     # If Redis cannot be reached, the record was probably not created.
     with suppress(RedisError):
         backend().remove(job_id, 0)
+
+
+def _withdraw(job_id: str, request: RequestIdentity | None) -> None:
+    """Removes a new job, because the client gets an error and may send its request again."""
+    with suppress(RedisError):
+        backend().remove(job_id, 0)
+        if request and request.key:
+            connection.client().delete(request.key)
+        store.get().delete(job_id)
 
 
 def _queue_full() -> errors.QueueFull:

@@ -15,12 +15,12 @@ from celery.result import AsyncResult
 from celery.worker.state import revoked
 
 from ocr_tasks import errors, options, settings
-from ocr_tasks.jobs import leases, lifecycle, retention, worker_registry
+from ocr_tasks.jobs import idempotency, leases, lifecycle, retention, worker_registry
 from ocr_tasks.jobs.celery_app import QUEUES, app
 from ocr_tasks.jobs.result_backend import NotWritten
 from ocr_tasks.model import Artifact, JobInput, Outcome, Progress, Stage, State, WorkerInfo
 from ocr_tasks.redis import connection, keys
-from ocr_tasks.storage import layout
+from ocr_tasks.storage import layout, store
 from tests.conftest import wait_until
 
 pytestmark = pytest.mark.usefixtures("service")
@@ -71,6 +71,31 @@ def test_a_submitted_job_waits_in_the_queue_with_its_message(service: redis.Redi
     message = json.loads(service.lindex(QUEUES["normal"], 0))
     assert message["headers"]["id"] == job_id
     assert message["headers"]["task"] == "ocr_tasks.tasks.ocr_document"
+
+
+def test_a_job_that_could_not_be_stored_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client gets an error, and sends its request again."""
+
+    def fail(*_: object) -> None:
+        raise errors.StorageFull
+
+    def send() -> lifecycle.Job:
+        job_id = layout.new_id()
+        upload = layout.new_upload()
+        (upload / "input.pdf").write_bytes(b"%PDF-")
+        layout.adopt(upload, job_id)
+        request = idempotency.request("anna", "key-1", INPUT.sha256, "{}")
+        return lifecycle.submit(job_id, INPUT, options.from_dict({}), "anna", request=request)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "write_manifest", fail)
+        with pytest.raises(errors.StorageFull):
+            send()
+    assert lifecycle.list_jobs(None, 10, None, None).jobs == []
+    assert list((settings.get().data_dir / "jobs").glob("*/*")) == []
+
+    assert send().state is State.QUEUED
+    assert len(lifecycle.list_jobs(None, 10, None, None).jobs) == 1
 
 
 def test_async_result_distinguishes_a_waiting_job_from_an_unknown_one() -> None:
