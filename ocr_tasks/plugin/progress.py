@@ -77,12 +77,16 @@ class Reporter:
         done = max(done, self._progress.pages_done)
         self._progress = dataclasses.replace(self._progress, pages_done=done)
         self._estimate(done, total)
-        self.fraction(done / total if total else 1.0)
+        self.fraction(Stage.OCR, done / total if total else 1.0)
 
-    def fraction(self, fraction: float) -> None:
-        """Sets the finished part of the current stage, from 0 to 1."""
-        first, last = SHARES[self._progress.stage]
-        self._advance(first + (last - first) * max(0.0, min(1.0, fraction)))
+    def fraction(self, stage: Stage, fraction: float) -> None:
+        """Sets the finished part of a stage, from 0 to 1.
+
+        A job that resumes repeats earlier stages, which do not change its percentage.
+        """
+        if stage is self._progress.stage:
+            first, last = SHARES[stage]
+            self._advance(first + (last - first) * max(0.0, min(1.0, fraction)))
         self._pending = True
         self.tick()
 
@@ -164,6 +168,6 @@ class ProgressBar:
         if self._stage is Stage.OCR:
             self._reporter.pages(int(self._done))
         elif self._stage is Stage.SCANNING and self._total:
-            self._reporter.fraction(self._done / self._total)
+            self._reporter.fraction(self._stage, self._done / self._total)
         else:
             self._reporter.tick()

@@ -160,3 +160,33 @@ def test_seconds_are_counted_per_stage() -> None:
     assert seconds["scanning"] == 3
     assert seconds["ocr"] == 5
     assert seconds["storing"] == 2
+
+
+def test_the_percentage_of_a_resumed_job_fits_its_pages() -> None:
+    """After a crash, another worker scans the document again while the stage is already `ocr`."""
+    sent: list[Progress] = []
+    clock = Clock()
+    start = Progress(stage=Stage.OCR, pages_done=1, pages_total=6, percent=17.2)
+    reporter = Reporter(sent.append, start, 0, clock)
+
+    play(reporter, clock, "Scanning contents", 6)
+    play(reporter, clock, "OCR", 6)
+
+    of_ocr = [progress for progress in sent if progress.stage is Stage.OCR]
+    assert of_ocr
+    for progress in of_ocr:
+        assert progress.percent <= 3 + 85 * progress.pages_done / 6 + 0.1
+    assert of_ocr[-1].percent == 88
+
+
+def test_an_earlier_stage_does_not_change_the_percentage() -> None:
+    """OCRmyPDF processes a damaged document more than once."""
+    reporter, sent, clock = make(total=4)
+    for desc in ("Scanning contents", "OCR", "PDF/A conversion"):
+        play(reporter, clock, desc, 4)
+    before = sent[-1].percent
+
+    for desc in ("Scanning contents", "OCR"):
+        play(reporter, clock, desc, 4)
+
+    assert sent[-1].percent == before
