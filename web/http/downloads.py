@@ -65,6 +65,8 @@ def file(
     stored: Path | Streamed, media_type: str, download_name: str | None, etag: str | bool
 ) -> Response:
     """Returns a response with a stored file; browsers display it if there is no `download_name`."""
+    if request.range and len(request.range.ranges) > 1:
+        request.environ.pop("HTTP_RANGE")  # the whole file is sent (RFC 9110, section 14.2)
     try:
         response = send_file(
             # For a streamed file, only the headers are created here.

@@ -105,6 +105,11 @@ def test_an_unsatisfiable_range_is_refused(result: tuple[FlaskClient, str], aske
     assert CONTENT not in response.data
 
 
+def test_of_several_ranges_the_whole_file_is_sent(result: tuple[FlaskClient, str]) -> None:
+    response = get(result, Range="bytes=0-1,3-4")
+    assert (response.status_code, len(response.data)) == (200, 1024)
+
+
 def test_a_range_of_a_changed_result_is_sent_in_full(
     result: tuple[FlaskClient, str],
 ) -> None:
