@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -20,9 +21,10 @@ import pypdfium2
 from ocrmypdf import exceptions
 
 from ocr_tasks import errors, failpoints, settings
+from ocr_tasks.formats.page import Page
 from ocr_tasks.model import Artifact, Outcome, Progress, Stage
 from ocr_tasks.options import JobOptions
-from ocr_tasks.pipeline import artifacts, ocrmypdf_errors
+from ocr_tasks.pipeline import artifacts, attempts, ocrmypdf_errors
 from ocr_tasks.plugin import context, engine, helper, previews, textlayer
 from ocr_tasks.plugin.context import RunContext, RunYielded
 from ocr_tasks.plugin.progress import Reporter
@@ -103,10 +105,10 @@ def _process(
         job.page_ready = page_ready
         job.reporter.enter(Stage.SCANNING)
         with context.job(job):
-            pdf_warning = _make_pdf(job, options, total)
+            source, pdf_warning = _make_pdf(job, options, total)
         _check_failures(job)
         job.reporter.enter(Stage.STORING)
-        _complete_pages(job, writer.is_ready, total)
+        _complete_pages(job, source, writer.is_ready, total)
         failpoints.hit("before_store")
         pdf = layout.adopt_artifact(folder, run_id, "pdf", folder.work(run_id) / "result.pdf")
         failpoints.hit("after_store")
@@ -133,16 +135,65 @@ def versions() -> dict[str, str]:
     return {"ocrmypdf": version("ocrmypdf"), "tesseract": engine.version()}
 
 
-def _make_pdf(job: context.OwnerContext, options: JobOptions, total: int) -> list[str]:
-    """Runs OCRmyPDF, and returns warnings about the PDF."""
+def _make_pdf(job: context.OwnerContext, options: JobOptions, total: int) -> tuple[Path, list[str]]:
+    """Creates the PDF, if necessary from a repaired document.
+
+    Returns the document that was processed, and warnings about the PDF.
+    """
+    document, before = _decrypted(job)
+    first: Exception | None = None
+    for number, attempt in enumerate(attempts.all_attempts(), 1):
+        source = document
+        try:
+            if attempt.prepare:
+                source = job.folder.work(job.run) / f"attempt-{number}.pdf"
+                attempt.prepare(document, source)
+            if attempt.fresh:
+                job.pages.drop_intermediate(total)
+            job.failures.clear()
+            job.succeeded.clear()
+            job.ocr_finished.clear()
+            warnings = _run_ocrmypdf(job, options, total, source, attempt.plain)
+        except Exception as error:
+            if not attempts.may_help(error):
+                raise
+            log.info("attempt %d failed with %s: %s", number, type(error).__name__, error)
+            first = first or error
+        else:
+            if attempt.warning:
+                warnings.insert(0, attempt.warning)
+            if attempts.was_cut(job.folder.input):
+                warnings.append("The end of the file is missing or damaged.")
+            return source, [*before, *warnings]
+    raise ocrmypdf_errors.of_document(first) from first
+
+
+def _decrypted(job: context.OwnerContext) -> tuple[Path, list[str]]:
+    """Returns the document, or a decrypted copy, and warnings about that."""
+    if not attempts.is_encrypted(job.folder.input):
+        return job.folder.input, []
+    copy = job.folder.work(job.run) / "decrypted.pdf"
+    attempts.repair(job.folder.input, copy)
+    return copy, ["The document has restrictions (an owner password); the result has none."]
+
+
+def _run_ocrmypdf(
+    job: context.OwnerContext, options: JobOptions, total: int, source: Path, plain: bool
+) -> list[str]:
+    """Runs OCRmyPDF on a document, and returns warnings about the PDF.
+
+    `plain` asks for neither PDF/A nor optimization.
+    """
     arguments = options.for_ocrmypdf(total)
     # `auto` creates PDF/A if possible, otherwise a plain PDF.
-    arguments["output_type"] = "auto" if options.output_type == "pdfa" else "pdf"
+    arguments["output_type"] = "auto" if options.output_type == "pdfa" and not plain else "pdf"
+    if plain:
+        arguments["optimize"] = 0
     if options.rotate_pages:
         arguments["rotate_pages_threshold"] = _ROTATION_CONFIDENCE
     config = settings.get()
     ocr_options = ocrmypdf.OcrOptions(
-        input_file=job.folder.input,
+        input_file=source,
         output_file=job.folder.work(job.run) / "result.pdf",
         jobs=settings.cores(),
         progress_bar=True,
@@ -154,11 +205,15 @@ def _make_pdf(job: context.OwnerContext, options: JobOptions, total: int) -> lis
     )
     remote = [job.run_context.remote.plugin] if job.run_context.remote else []
     code = ocrmypdf.ocr(ocr_options, plugins=[PLUGIN, *remote, *config.plugins])
+    warnings = []
     if code == exceptions.ExitCode.invalid_output_pdf:
-        raise errors.OutputInvalid()
-    if options.output_type == "pdfa" and ocr_options.extra_attrs["_actual_output_type"] != "pdfa":
-        return ["The document could not be converted to PDF/A; it is a plain PDF."]
-    return []
+        if not attempts.has_errors(source):
+            raise errors.OutputInvalid()
+        warnings.append("Parts of the document are damaged, also in the result.")
+    is_pdfa = ocr_options.extra_attrs.get("_actual_output_type") == "pdfa"
+    if options.output_type == "pdfa" and not plain and not is_pdfa:
+        warnings.append("The document could not be converted to PDF/A; it is a plain PDF.")
+    return warnings
 
 
 def _check_failures(job: context.OwnerContext) -> None:
@@ -170,24 +225,32 @@ def _check_failures(job: context.OwnerContext) -> None:
         )
 
 
-def _complete_pages(job: context.OwnerContext, is_ready: Callable[[int], bool], total: int) -> None:
+def _complete_pages(
+    job: context.OwnerContext, source: Path, is_ready: Callable[[int], bool], total: int
+) -> None:
     """Stores the words of the existing text layer for pages on which no OCR was run."""
     missing = [number for number in range(1, total + 1) if not is_ready(number)]
     if not missing:
         return
-    with textlayer.document(job.folder.input) as pdf:
-        for number in missing:
-            if not job.pages.has_words(number):
-                _store_text_layer(job, pdf, number)
-            job.page_ready(number)
-            job.reporter.tick()
+    for number in missing:
+        if not job.pages.has_words(number):
+            _store_text_layer(job, source, number)
+        job.page_ready(number)
+        job.reporter.tick()
 
 
-def _store_text_layer(job: context.OwnerContext, pdf: pypdfium2.PdfDocument, number: int) -> None:
-    if job.preview_pixels:
-        picture = textlayer.picture(pdf, number, job.preview_pixels)
+def _store_text_layer(job: context.OwnerContext, source: Path, number: int) -> None:
+    """Stores words and preview of a page. If PDFium cannot read it, it has no words."""
+    try:
+        with textlayer.document(source) as pdf:
+            words = textlayer.words(pdf, number)
+            picture = job.preview_pixels and textlayer.picture(pdf, number, job.preview_pixels)
+    except (pypdfium2.PdfiumError, ValueError) as error:
+        log.warning("page %d: its text could not be extracted: %s", number, error)
+        words, picture = Page.empty(number, 0, 0, textlayer.DPI), None
+    if picture:
         previews.from_picture(picture, job.pages.preview(number), job.preview_pixels)
-    job.pages.save_words(textlayer.words(pdf, number))
+    job.pages.save_words(words)
 
 
 # The environment of a run
@@ -219,8 +282,12 @@ def _temporary_files_in(work: Path) -> Iterator[None]:
         del os.environ["TMPDIR"]
 
 
+#: Messages that are in the job's log only: they have no consequence, or `_make_pdf` has a warning.
+_ONLY_IN_LOG = re.compile(r"(ERROR|WARNING): |Output file: |.* output file is still valid\.", re.S)
+
+
 class _Warnings(logging.Handler):
-    """Collects OCRmyPDF's warnings, without duplicates."""
+    """Collects OCRmyPDF's warnings, without duplicates, and without the output of Ghostscript."""
 
     most = 50
 
@@ -229,6 +296,8 @@ class _Warnings(logging.Handler):
         self._texts = texts
 
     def emit(self, record: logging.LogRecord) -> None:
+        if record.name == "ocrmypdf._exec.ghostscript" or _ONLY_IN_LOG.match(record.getMessage()):
+            return
         page = getattr(record, "pageno", None)
         where = f"page {page}: " if page and record.name != "ocrmypdf.pages" else ""
         if len(self._texts) < self.most:

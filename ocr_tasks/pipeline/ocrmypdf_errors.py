@@ -56,16 +56,37 @@ def as_job_errors() -> Iterator[None]:
         raise
 
 
+def of_document(error: Exception | None) -> errors.JobError:
+    """Returns the job error for a document that no attempt could process."""
+    if isinstance(error, errors.JobError):
+        return error
+    if isinstance(error, exceptions.ExitCodeException):
+        kind = next(job_error for kinds, job_error in _OCRMYPDF if isinstance(error, kinds))
+        return kind(_plain(error))
+    return errors.InputUnsupported("The document is damaged and could not be repaired")
+
+
 def _system_error(error: BaseException) -> type[errors.JobError] | None:
     """Returns the job error of an OSError, including one that is the cause of OCRmyPDF's error."""
-    cause: BaseException | None = error
-    while cause is not None:
+    for cause in _causes(error):
         if isinstance(cause, OSError) and cause.errno in _SYSTEM:
             return _SYSTEM[cause.errno]
-        cause = cause.__cause__ or cause.__context__
     if os.strerror(errno.ENOSPC) in str(error):
         return errors.JobStorageFull
-    return errors.JobStorageError if isinstance(error, OSError) else None
+    # Pillow raises OSErrors without a number for images that it cannot decode.
+    if isinstance(error, OSError) and error.errno is not None:
+        return errors.JobStorageError
+    return None
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yields an error, its cause, and so on. An error of pikepdf can be its own cause."""
+    seen: set[int] = set()
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        yield cause
+        cause = cause.__cause__ or cause.__context__
 
 
 def _plain(error: Exception) -> str:

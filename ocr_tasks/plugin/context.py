@@ -68,6 +68,7 @@ class OwnerContext(JobContext):
     are those that this process may run OCR on if `run_context.remote` is set.
     `failures` and `succeeded` contain 1-based page numbers; `succeeded` are the pages on which OCR
     succeeded or that already had text. `ocr_finished` is set when the OCR stage ends.
+    `batches` is the number of batches that helpers were called for.
     """
 
     run: str
@@ -78,6 +79,7 @@ class OwnerContext(JobContext):
     page_ready: Callable[[int], None] = lambda number: None
     failures: dict[int, PageFailure] = field(default_factory=dict)
     succeeded: set[int] = field(default_factory=set)
+    batches: int = 0
     ocr_finished: threading.Event = field(default_factory=threading.Event)
     slots: threading.Semaphore = field(init=False)
 

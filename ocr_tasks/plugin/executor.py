@@ -39,7 +39,6 @@ class PageExecutor(Executor):
         super().__init__(**kwargs)  # type: ignore[no-untyped-call]
         self._job = job
         self._bar: Any = self.pbar_class
-        self._batches = 0
         self._started = time.monotonic()
         self._resume_seconds = 0.0
 
@@ -81,8 +80,8 @@ class PageExecutor(Executor):
         call = self._job.run_context.call_helpers
         if call is None:
             return None
-        self._batches += 1
-        batch = helper.batch_name(self._job.run, self._batches)
+        self._job.batches += 1
+        batch = helper.batch_name(self._job.run, self._job.batches)
         return Help(batch, helper.files(self._job.folder, batch), partial(call, batch), at_once)
 
     def _after_page(self, page: reading.Reading) -> None:

@@ -156,8 +156,6 @@ def check_pdf(path: Path, order: Order, pages_left: int) -> int:
 
 
 def _check_document(pdf: pikepdf.Pdf, order: Order, pages_left: int) -> int:
-    if pdf.is_encrypted:
-        raise errors.PdfEncrypted()
     pages = len(pdf.pages)
     if pages == 0:
         raise errors.NoPages()

@@ -64,7 +64,6 @@ DOCUMENTS: dict[str, tuple[bytes | Callable[[], bytes], int, str]] = {
         "unsupported_type",
     ),
     "case-16-password": (lambda: documents.encrypted("user"), 422, "pdf_encrypted"),
-    "case-16-empty-password": (lambda: documents.encrypted(""), 422, "pdf_encrypted"),
     "case-17-no-cross-references": (b"%PDF-1.7\n1 0 obj\n<<", 422, "pdf_invalid"),
     "case-17-truncated-PNG": (PNG[: len(PNG) // 2], 422, "image_invalid"),
     "case-18-no-pages": (documents.no_pages, 422, "no_pages"),
