@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 import redis
+from celery.result import AsyncResult
 
 from ocr_tasks import errors
 from ocr_tasks.jobs import leases, lifecycle
+from ocr_tasks.jobs.celery_app import app
 from ocr_tasks.model import Progress, State
 from ocr_tasks.ocrd import errors as ocrd_errors
 from ocr_tasks.ocrd import queueing, records, redis_keys
@@ -301,23 +303,37 @@ def test_jobs_that_became_ready_when_messages_could_not_be_sent_are_sent_later()
     assert messages() == [job.id]
 
 
-def test_the_end_of_a_job_is_sent_to_a_list_and_a_url_unless_it_was_cancelled() -> None:
+def test_each_end_of_a_job_is_sent_to_a_list_and_a_url() -> None:
     results = redis_keys.results("", "mine")
-    told = 'job_id: "x"\n'
-    one, two, three = (
-        planned(name, result_queue=results, message=told, callback=True) for name in "ABC"
-    )
-    put(one, two, three)
+    told = {"result_queue": results, "message": 'job_id: "x"\n', "callback": True}
+    one, two, three = (planned(name, **told) for name in "ABC")
+    four = planned("D", after=[two], **told)
+    put(one, two, three, four)
 
     end(one)
     end(two, State.FAILED)
     lifecycle.backend().cancel(three.id)
 
     rows = connection.client().lrange(results, 0, -1)
-    words = ("SUCCESS", "FAILED")
+    words = ("SUCCESS", "FAILED", "CANCELLED", "CANCELLED")
     assert rows == [f'job_id: "x"\nstate: {word}\nstatus: {word}\n' for word in words]
     outbox = connection.client().zrange(keys.OUTBOX, 0, -1)
-    assert set(outbox) == {f"{one.id} 1 succeeded", f"{two.id} 1 failed"}
+    assert set(outbox) == {
+        f"{one.id} 1 succeeded",
+        f"{two.id} 1 failed",
+        f"{three.id} 1 cancelled",
+        f"{four.id} 1 cancelled",
+    }
+
+
+def test_the_error_of_a_cancelled_dependent_is_its_class() -> None:
+    first = planned("A")
+    second = planned("B", after=[first])
+    put(first, second)
+
+    end(first, State.FAILED)
+
+    assert isinstance(AsyncResult(second.id, app=app).result, ocrd_errors.DependencyFailed)
 
 
 def test_jobs_of_a_workflow_are_counted_and_its_end_is_sent_once() -> None:

@@ -77,7 +77,7 @@ end
 -- Cancels a job because one that it depends on did not succeed.
 local function cancel_dependent(id)
   if get('state') ~= 'deferred' then return end
-  local result = {exc_type = 'DependencyFailed', exc_message = {''}, exc_module = 'ocr_tasks.errors',
+  local result = {exc_type = 'DependencyFailed', exc_message = {''}, exc_module = 'ocr_tasks.ocrd.errors',
     code = 'dependency_failed', retryable = false, page = cjson.null}
   local meta = {status = 'REVOKED', result = result, traceback = cjson.null, task_id = id}
   enter(id, 'cancelled', cjson.encode(meta), '')
@@ -114,8 +114,8 @@ function follow(id, from, state)
   local workspace, results = get('workspace'), get('results')
   redis.call('SREM', ocrd .. 'open:' .. workspace, id)
   redis.call('ZREM', ocrd .. 'waiting:' .. workspace, id)
-  if results ~= '' and state ~= 'cancelled' then
-    local word = state == 'succeeded' and 'SUCCESS' or 'FAILED'
+  if results ~= '' then
+    local word = ({succeeded = 'SUCCESS', failed = 'FAILED', cancelled = 'CANCELLED'})[state]
     redis.call('RPUSH', results, get('told') .. 'state: ' .. word .. '\nstatus: ' .. word .. '\n')
     redis.call('LTRIM', results, -10000, -1)
     redis.call('EXPIRE', results, 7 * 24 * 3600)

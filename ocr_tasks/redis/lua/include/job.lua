@@ -22,7 +22,6 @@ end
 local function queue_webhook(id, state, progress)
   local events = get('callback')
   if not events or events == '' then return end
-  if state == 'cancelled' and get('index') then return end  -- extensions' webhooks have no such event
   local event = final[state] and state
   if events == 'stages' and state == 'running' and progress ~= '' then
     local stage = cjson.decode(progress).stage
