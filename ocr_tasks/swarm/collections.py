@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from ocr_tasks import settings
 from ocr_tasks.storage import atomic
@@ -124,6 +125,19 @@ def get(name: str) -> Collection:
         return Collection(**{**data, "languages": tuple(data["languages"])})
     except (OSError, CollectionError, ValueError, TypeError, LookupError):
         raise swarm_errors.PageWithdrawn() from None
+
+
+def open_folder(name: str, images: Path, **changed: Any) -> Collection:
+    """Returns the collection of a folder: the existing one with changes, or a new one."""
+    try:
+        return replace(get(name), images=str(images), **changed)
+    except swarm_errors.PageWithdrawn:
+        config = settings.get()
+        defaults = {
+            "transcripts": str(_folder("transcripts", name)),
+            "languages": tuple(config.default_languages.split("+")),
+        }
+        return Collection(name=name, images=str(images), **{**defaults, **changed})
 
 
 def save(collection: Collection) -> None:

@@ -52,12 +52,12 @@ def _add_load(actions: Subcommands) -> None:
     load.add_argument("--languages", help="e.g. deu+eng (default: OCR_DEFAULT_LANGUAGES)")
     load.add_argument(
         "--delete-images",
-        action="store_true",
+        action=argparse.BooleanOptionalAction,
         help="delete each image when its transcript is stored",
     )
     load.add_argument(
         "--as-png",
-        action="store_true",
+        action=argparse.BooleanOptionalAction,
         help="send TIFF and JPEG 2000 images as PNG, which browsers support",
     )
     load.add_argument(
@@ -121,18 +121,17 @@ def _load(options: argparse.Namespace) -> int:
     if not folder.is_dir():
         return report(f"{options.folder} is not a folder", USAGE)
     name = options.name or collections.name_of(folder)
-    default = settings.get().data_dir / "swarm" / "transcripts" / name
-    collection = collections.Collection(
-        name=name,
-        images=str(folder),
-        transcripts=str((options.transcripts or default).resolve()),
-        languages=tuple((options.languages or settings.get().default_languages).split("+")),
-        delete_images=options.delete_images,
-        as_png=options.as_png,
-    )
+    given = {
+        "transcripts": options.transcripts and str(options.transcripts.resolve()),
+        "languages": options.languages and tuple(options.languages.split("+")),
+        "delete_images": options.delete_images,
+        "as_png": options.as_png,
+    }
+    changed = {field: value for field, value in given.items() if value is not None}
     extensions = {text.strip(" .").lower() for text in options.extensions.split(",")}
     counts = {"registered": 0, "known": 0, "read": 0, "unreadable": 0}
     try:
+        collection = collections.open_folder(name, folder, **changed)
         collections.save(collection)
         for row in loading.load(collection, extensions, options.again):
             result = row.result if row.result in counts else "unreadable"

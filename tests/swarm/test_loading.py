@@ -269,6 +269,25 @@ def test_the_manager_loads_lists_and_purges(
     assert main(["swarm", "again"]) == 0
 
 
+def test_options_that_are_not_given_again_stay(
+    images: Path, tmp_path: Path, service: object
+) -> None:
+    Image.new("L", (100, 50)).save(images / "a.png")
+    chosen = ["--transcripts", str(tmp_path / "texts"), "--languages", "deu+eng", "--delete-images"]
+    assert main(["swarm", "load", str(images), *chosen]) == 0
+    before = collections.get("old-scans")
+    assert (before.languages, before.delete_images) == (("deu", "eng"), True)
+    assert before.transcripts == str(tmp_path / "texts")
+
+    assert main(["swarm", "load", str(images)]) == 0
+    assert collections.get("old-scans") == before
+
+    assert main(["swarm", "load", str(images), "--no-delete-images", "--languages", "eng"]) == 0
+    changed = collections.get("old-scans")
+    assert (changed.languages, changed.delete_images) == (("eng",), False)
+    assert changed.transcripts == before.transcripts
+
+
 def test_the_manager_ends_quietly_if_its_output_is_closed(load: Load) -> None:
     load(*(f"{number:04}-{'x' * 100}.png" for number in range(1000)))
     command = [sys.executable, "-m", "ocr_tasks.cli", "swarm", "list"]
