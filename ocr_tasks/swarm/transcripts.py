@@ -26,8 +26,9 @@ from ocr_tasks.swarm.model import Accepted, SwarmPage
 
 Sent = Literal["text", "hocr", "alto"]
 
-#: The format of a transcript by its media type. All other media types are plain text.
+#: The format of a transcript by its media type.
 FORMATS: Mapping[str, Sent] = {
+    "text/plain": "text",
     **dict.fromkeys(("text/vnd.hocr+html", "application/xhtml+xml", "text/html"), "hocr"),
     **dict.fromkeys(("application/alto+xml", "application/xml", "text/xml"), "alto"),
 }

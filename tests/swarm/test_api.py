@@ -126,6 +126,15 @@ def test_a_bad_transcript_is_refused_and_the_device_keeps_its_page(
     assert http.put(page["transcript"], data=hocr("good"), headers=HOCR).status_code == 204
 
 
+def test_a_transcript_of_another_type_is_refused(http: FlaskClient, load: Load) -> None:
+    load("a.png")
+    (page,) = leases(http)
+    for kind in ("application/pdf", "application/json", "image/png"):
+        sent = http.put(page["transcript"], data=b"%PDF-1.4", headers={"Content-Type": kind})
+        refused(sent, 422, "transcript_invalid")
+    assert http.put(page["transcript"], data=b"text").status_code == 204
+
+
 def test_a_transcript_that_breaks_off_is_not_stored(
     http: FlaskClient, load: Load, tmp_path: Path
 ) -> None:

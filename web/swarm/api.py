@@ -257,6 +257,16 @@ def fail(path: LeasePath, body: FailureRequest) -> Response:
     return Response(status=204)
 
 
+def _format() -> transcripts.Sent:
+    """Returns the format of the transcript in the request; text if it has no Content-Type."""
+    form = transcripts.FORMATS.get(request.mimetype or "text/plain")
+    if form is None:
+        raise swarm_errors.TranscriptInvalid(
+            f"A transcript is one of {', '.join(transcripts.FORMATS)}, not {request.mimetype[:100]}"
+        )
+    return form
+
+
 @blueprint.put(
     "/leases/<lease>/transcript",
     responses={204: None},
@@ -272,7 +282,7 @@ def transcript(path: LeasePath) -> Response:
         page_leases.receive_transcript(
             request,
             lambda: queue.accept(path.lease),
-            transcripts.FORMATS.get(request.mimetype, "text"),
+            _format(),
         )
     except errors.OcrTasksError as error:
         page_leases.log_rejection(request, error)
