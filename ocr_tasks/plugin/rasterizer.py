@@ -8,9 +8,13 @@ Only images that become a page of the PDF are compressed.
 
 from __future__ import annotations
 
-from contextlib import closing
+import logging
+import math
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
+import pypdfium2
 from ocrmypdf._jobcontext import PageContext
 from ocrmypdf._options import OcrOptions
 from ocrmypdf.builtin_plugins import pypdfium
@@ -19,6 +23,10 @@ from ocrmypdf.pluginspec import GhostscriptRasterDevice
 from PIL import Image
 
 from ocr_tasks import settings
+
+log = logging.getLogger("ocrmypdf.pages")
+
+_POINTS_PER_INCH = 72
 
 
 def rasterize(
@@ -35,20 +43,26 @@ def rasterize(
 ) -> Path | None:
     """Rasterizes a page with the same pixels as OCRmyPDF's PDFium plugin.
 
+    If the image would have more pixels than OCR_MAX_IMAGE_MEGAPIXELS, its resolution is lower.
     Returns `output_file`, or None to leave the page to OCRmyPDF's own plugins. For the parameters
     see `ocrmypdf.pluginspec.rasterize_pdf_page`.
     """
     if options is not None and options.rasterizer == "ghostscript":
         return None
-    if not raster_device.startswith("png"):
-        return None  # a JPEG must have the pixels of OCRmyPDF's lossy compression
+    if not raster_device.startswith("png"):  # a JPEG has the pixels of OCRmyPDF's compression
+        with _page(input_file, pageno) as page:
+            dpi, image_dpi = _within_limit(page, pageno, raster_dpi, page_dpi)
+        if dpi is raster_dpi:
+            return None
+        drawn: Path | None = pypdfium.rasterize_pdf_page(
+            *(input_file, output_file, raster_device, dpi, pageno, image_dpi, rotation),
+            *(False, stop_on_soft_error, options, use_cropbox),
+        )
+        return drawn
     if settings.get().grey and options is not None and options.lossless_reconstruction:
         raster_device = GhostscriptRasterDevice.PNGGRAY  # the image is used for OCR only
-    with (
-        pypdfium._pdfium_lock,
-        closing(pypdfium._open_pdf_document(input_file)) as pdf,
-        closing(pdf[pageno - 1]) as page,
-    ):
+    with _page(input_file, pageno) as page:
+        raster_dpi, page_dpi = _within_limit(page, pageno, raster_dpi, page_dpi)
         bitmap, width, height = pypdfium._render_page_to_bitmap(
             page, raster_device, raster_dpi, rotation, use_cropbox
         )
@@ -59,6 +73,35 @@ def rasterize(
     )
     image.save(output_file, "TIFF", dpi=image.info["dpi"])
     return output_file
+
+
+@contextmanager
+def _page(path: Path, number: int) -> Iterator[pypdfium2.PdfPage]:
+    """Opens a page with PDFium, and holds PDFium's lock. `number` is 1-based."""
+    with (
+        pypdfium._pdfium_lock,
+        closing(pypdfium._open_pdf_document(path)) as pdf,
+        closing(pdf[number - 1]) as page,
+    ):
+        yield page
+
+
+def _within_limit(
+    page: pypdfium2.PdfPage,
+    number: int,
+    raster_dpi: Resolution[float],
+    page_dpi: Resolution[float] | None,
+) -> tuple[Resolution[float], Resolution[float] | None]:
+    """Returns the resolutions of a page's image, lowered if it would have too many pixels."""
+    width, height = page.get_size()
+    scale = max(raster_dpi.x * raster_dpi.y, raster_dpi.to_scalar() ** 2) / _POINTS_PER_INCH**2
+    pixels = max(1.0, width * height * scale)
+    factor = math.sqrt(settings.get().max_image_megapixels * 1_000_000 / pixels)
+    if factor >= 1:
+        return raster_dpi, page_dpi
+    lower = Resolution(raster_dpi.x * factor, raster_dpi.y * factor)
+    log.warning("page %d: OCR used an image of %.0f DPI", number, lower.x)
+    return lower, page_dpi and Resolution(page_dpi.x * factor, page_dpi.y * factor)
 
 
 def compressed(page: PageContext, image_file: Path) -> Path:

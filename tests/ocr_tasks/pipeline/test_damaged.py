@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pikepdf
 import pypdfium2
 import pytest
 
-from ocr_tasks import errors
+from ocr_tasks import errors, settings
 from ocr_tasks.pipeline import attempts, ocrmypdf_errors
 from tests import documents
 from tests.ocr_tasks.pipeline.test_document import picture, read, scan, words_of
@@ -178,3 +179,25 @@ def test_a_document_with_an_owner_password_is_processed_without_it(tmp_path: Pat
     assert "secret" in words_of(run.artifact("pdf"))
     with pikepdf.open(run.artifact("pdf")) as pdf:
         assert not pdf.is_encrypted
+
+
+@pytest.mark.parametrize("rotate", [False, True])
+def test_the_resolution_of_a_page_is_lowered_to_the_limit(
+    rotate: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A small image on a large page would make OCRmyPDF draw the page with its resolution."""
+    monkeypatch.setenv("OCR_MAX_IMAGE_MEGAPIXELS", "2")
+    settings.clear()
+    source = tmp_path / "in.pdf"
+    picture("The garden is here", size=(1000, 500)).save(source, "PDF", resolution=150)
+    with pikepdf.open(source, allow_overwriting_input=True) as pdf:
+        pdf.pages[0].MediaBox = pikepdf.Array([0, 0, 2000, 2000])  # 17 megapixels at 150 DPI
+        pdf.save(source)
+
+    run = read(source, rotate_pages=rotate)
+
+    (warning,) = run.outcome.warnings
+    assert "garden" in run.text
+    assert re.fullmatch(r"page 1: OCR used an image of \d+ DPI", warning)
+    with pikepdf.open(run.artifact("pdf")) as pdf:
+        assert [float(edge) for edge in pdf.pages[0].mediabox] == [0, 0, 2000, 2000]
