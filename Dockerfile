@@ -16,7 +16,7 @@ ARG WITH_GHOSTSCRIPT=""
 ENV DEBIAN_FRONTEND=noninteractive
 RUN apt-get update -qq \
  && apt-get install -y -qq --no-install-recommends -o Dpkg::Options::=--force-unsafe-io \
-        python3 tesseract-ocr tesseract-ocr-osd unpaper pngquant \
+        python3 tesseract-ocr tesseract-ocr-osd unpaper pngquant jbig2dec \
         $(printf 'tesseract-ocr-%s ' ${TESSERACT_LANGUAGES} | tr _ -) \
         ${WITH_GHOSTSCRIPT:+ghostscript} \
         $(apt-cache show jbig2enc >/dev/null 2>&1 && echo jbig2enc) \

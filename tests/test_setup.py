@@ -48,7 +48,7 @@ def test_without_apt_the_missing_packages_are_named(tmp_path: Path) -> None:
     told = run(tmp_path, "python3")
 
     assert told.returncode == 1
-    for package in ("tesseract-ocr", "ghostscript", "redis-server", "unpaper", "pngquant"):
+    for package in ("tesseract-ocr", "ghostscript", "redis-server", "unpaper", "jbig2dec"):
         assert package in told.stderr
     assert "no apt-get" in told.stderr
 
