@@ -6,6 +6,7 @@ import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import img2pdf
 import pi_heif
@@ -32,8 +33,15 @@ _LOSSY = {"HEIF"}
 _MANY_FRAMES = {"TIFF", "GIF", "WEBP"}
 
 _EXIF_ORIENTATION = 0x0112
+#: TIFF's tag for the meaning of gray values, and the value for inverted ones.
+_PHOTOMETRIC = 262
+_MIN_IS_WHITE = 0
 _MIRRORED = {2, 4, 5, 7}
 _A4_LONG_SIDE_INCHES = 11.69
+#: Resolutions above that of any scanner are errors.
+_MOST_DPI = 9600
+#: Half a pixel per meter, in DPI.
+_PNG_ERROR_DPI = 0.0128
 _JPEG_QUALITY = 95
 
 pi_heif.register_heif_opener()
@@ -87,7 +95,8 @@ def geometry(path: Path) -> tuple[int, int, int]:
 def _open(path: Path) -> Iterator[Image.Image]:
     Image.MAX_IMAGE_PIXELS = None  # `check_pixels` enforces the limit
     formats = [name for name in FORMATS if name != "MPO"]
-    with _convert_errors(), Image.open(path, formats=formats) as image:
+    # From a path, Pillow maps uncompressed images to memory, and swaps the sides of turned ones.
+    with path.open("rb") as file, _convert_errors(), Image.open(file, formats=formats) as image:
         yield image
 
 
@@ -131,28 +140,48 @@ def _pictures(
 ) -> Iterator[bytes | Path]:
     """Yields each picture in a form that img2pdf embeds: the file itself, or encoded bytes."""
     orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
-    if image.format in _AS_IS and orientation not in _MIRRORED and not _has_alpha(image):
+    is_alien = _has_alien_profile(image)
+    as_is = orientation not in _MIRRORED and not _has_alpha(image) and not is_alien
+    if image.format in _AS_IS and as_is:
         yield path
         return
+    if is_alien:
+        del image.info["icc_profile"]
     lossy = image.format in _LOSSY or (image.format == "WEBP" and not _is_lossless_webp(path))
     frames = ImageSequence.Iterator(image) if image.format in _MANY_FRAMES else [image]
     for frame in frames:
         check_pixels(*frame.size)
-        yield _encode(ImageOps.exif_transpose(frame), lossy)
+        is_inverted = _is_inverted(frame)  # Pillow forgets it in the next step
+        yield _encode(ImageOps.exif_transpose(frame), lossy, is_inverted)
+
+
+def _is_inverted(image: Image.Image) -> bool:
+    """Returns whether 0 is white in gray of more than 8 bits; Pillow converts other images."""
+    deep = image.mode in ("I", "F") or image.mode.startswith("I;16")
+    return deep and getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == _MIN_IS_WHITE
+
+
+def _has_alien_profile(image: Image.Image) -> bool:
+    """Returns whether a PNG has a color profile for another kind of colors."""
+    profile: bytes = image.info.get("icc_profile") or b""
+    wanted = {"1": b"GRAY", "L": b"GRAY", "I;16": b"GRAY", "RGB": b"RGB ", "P": b"RGB "}
+    space = profile[16:20]  # ICC.1:2022, 7.2
+    return image.format == "PNG" and bool(space) and wanted.get(image.mode, space) != space
 
 
 def _has_alpha(image: Image.Image) -> bool:
     return image.has_transparency_data
 
 
-def _encode(frame: Image.Image, lossy: bool) -> bytes:
+def _encode(frame: Image.Image, lossy: bool, is_inverted: bool) -> bytes:
     buffer = io.BytesIO()
     frame = _on_white(frame)
     if frame.mode == "1":
         frame.save(buffer, "TIFF", compression="group4")
         return buffer.getvalue()
+    frame = _gray(frame, is_inverted)
     if frame.mode not in ("L", "RGB", "P", "I;16"):
-        frame = frame.convert("L" if frame.mode in ("LA", "I", "F") else "RGB")
+        frame = frame.convert("L" if frame.mode == "LA" else "RGB")
     if frame.mode == "RGB" and lossy:
         frame.save(buffer, "JPEG", quality=_JPEG_QUALITY, subsampling=0)
     else:
@@ -169,11 +198,38 @@ def _on_white(frame: Image.Image) -> Image.Image:
 
 def _convert_for_ocr(frame: Image.Image) -> Image.Image:
     frame = _on_white(frame)
+    frame = _gray(frame, _is_inverted(frame))
     if frame.mode in ("1", "L", "P", "RGB"):
         return frame
-    if frame.mode.startswith("I"):  # 16 bits of gray, of which 8 are enough for OCR
-        return frame.convert("F").point(lambda value: value / 256).convert("L")
-    return frame.convert("L" if frame.mode in ("LA", "F") else "RGB")
+    if frame.mode == "I;16":
+        return _in_8_bits(frame, 256, 0)
+    return frame.convert("L" if frame.mode == "LA" else "RGB")
+
+
+def _gray(frame: Image.Image, is_inverted: bool) -> Image.Image:
+    """Converts gray of more than 8 bits to 8 bits, except for the one form that PNG has.
+
+    The range of the values is that of 8 or 16 bits or from 0 to 1 if they fit, otherwise their own.
+    """
+    if frame.mode == "I;16" and not is_inverted:
+        return frame
+    if frame.mode not in ("I", "F") and not frame.mode.startswith("I;16"):
+        return frame
+    low, high = cast("tuple[float, float]", frame.convert("F").getextrema())
+    if low >= 0 and high <= 1 and frame.mode == "F":
+        frame = _in_8_bits(frame, 1 / 255, 0)
+    elif low >= 0 and high <= 255 and not frame.mode.startswith("I;16"):
+        frame = _in_8_bits(frame, 1, 0)
+    elif low >= 0 and high <= 65535:
+        frame = _in_8_bits(frame, 256, 0)
+    else:
+        frame = _in_8_bits(frame, (high - low) / 255, low)
+    return ImageOps.invert(frame) if is_inverted else frame
+
+
+def _in_8_bits(frame: Image.Image, step: float, low: float) -> Image.Image:
+    """Returns `(value - low) / step` of each pixel as a grayscale image."""
+    return frame.convert("F").point(lambda value: value * (1 / step) - low / step).convert("L")
 
 
 def _is_lossless_webp(path: Path) -> bool:
@@ -193,13 +249,18 @@ def _resolution(image: Image.Image, requested: int | None) -> tuple[float, float
         return float(requested), float(requested)
     longest = max(image.size)
     stated = image.info.get("dpi")
-    if stated and all(float(value) > 0 for value in stated):
-        across, down = (float(value) for value in stated)
+    if stated and all(0 < float(value) <= _MOST_DPI for value in stated):
+        across, down = (_without_error(float(value)) for value in stated)
         inches = longest / max(across, down)
         if (across >= 150 and inches <= 100) or (across >= 70 and 1 <= inches <= 24):
             return across, down
     estimate = min(600.0, max(100.0, longest / _A4_LONG_SIDE_INCHES))
     return estimate, estimate
+
+
+def _without_error(dpi: float) -> float:
+    """Returns the resolution that was meant: PNG stores 300 DPI as 11811 pixels per meter."""
+    return float(round(dpi)) if abs(dpi - round(dpi)) <= _PNG_ERROR_DPI else dpi
 
 
 def _write_page(source: bytes | Path, dpi: tuple[float, float], file: io.BufferedWriter) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import base64
+import struct
 from pathlib import Path
 
 import pikepdf
 import pypdfium2
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from ocr_tasks import errors
 from ocr_tasks.uploads import images
@@ -298,3 +299,86 @@ def test_the_limit_is_checked_before_an_image_is_decoded(tmp_path: Path) -> None
         images.load(path, refuse)
     with pytest.raises(errors.ImageInvalid):
         images.load(path, any_size)
+
+
+# Gray of more than 8 bits, turned images, resolutions and profiles
+
+
+def tiff(
+    values: list[int | float], code: str, bits: int, kind: int, order: str = "<", meaning: int = 1
+) -> bytes:
+    """Returns an uncompressed TIFF of 30 × 20 pixels: `values` are those of paper and of ink.
+
+    `code` is that of `struct`, `kind` the sample format, and `meaning` 0 if 0 is white.
+    """
+    width, height = 30, 20
+    paper, ink = values
+    rows = [
+        [ink if 5 <= x < 15 and 5 <= y < 15 else paper for x in range(width)] for y in range(height)
+    ]
+    data = b"".join(struct.pack(f"{order}{width}{code}", *row) for row in rows)
+    tags = [(256, width), (257, height), (258, bits), (259, 1), (262, meaning), (273, 0)]
+    tags += [(277, 1), (278, height), (279, len(data)), (339, kind)]
+    start = 8 + 2 + 12 * len(tags) + 4
+    entries = b"".join(
+        struct.pack(f"{order}HHII", tag, 4, 1, start if tag == 273 else value)
+        for tag, value in tags
+    )
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", 8)
+    return head + struct.pack(f"{order}H", len(tags)) + entries + bytes(4) + data
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        tiff([60000, 5000], "H", 16, 1),
+        tiff([60000, 5000], "H", 16, 1, ">"),
+        tiff([5000, 60000], "H", 16, 1, "<", 0),
+        tiff([30000, -30000], "h", 16, 2),
+        tiff([60000, 5000], "I", 32, 1),
+        tiff([2_000_000_000, 1000], "I", 32, 1),
+        tiff([0.95, 0.05], "f", 32, 3),
+        tiff([240.0, 10.0], "f", 32, 3),
+    ],
+    ids=["16", "16 BE", "16 inverted", "signed", "32", "32 large", "0 to 1", "0 to 255"],
+)
+def test_paper_and_ink_of_deep_gray_can_be_distinguished(tmp_path: Path, content: bytes) -> None:
+    made = seen(page(tmp_path, content, 72)).convert("L")
+    (tmp_path / "in.tif").write_bytes(content)
+    loaded = images.load(tmp_path / "in.tif", any_size).convert("L")
+
+    for image in (made, loaded):
+        assert image.getpixel((10, 10)) < 40
+        assert image.getpixel((25, 10)) > 200
+
+
+def test_an_uncompressed_turned_image_keeps_its_sides(tmp_path: Path) -> None:
+    turned = Image.new("L", (60, 40), 255)
+    turned.paste(0, (0, 0, 10, 40))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # its left side is the top
+    turned.save(tmp_path / "in.tif", exif=exif)
+
+    image = seen(page(tmp_path, (tmp_path / "in.tif").read_bytes(), 72)).convert("L")
+
+    assert image.size == (40, 60)
+    assert [image.getpixel((x, 5)) for x in (5, 20, 35)] == [0, 0, 0]
+    assert [image.getpixel((x, 30)) for x in (5, 20, 35)] == [255, 255, 255]
+
+
+@pytest.mark.parametrize(("dpi", "width"), [(300, 360.0), (150, 720.0), (25_400, 841.68)])
+def test_the_resolution_of_a_png_is_exact_or_plausible(
+    tmp_path: Path, dpi: int, width: float
+) -> None:
+    content = documents.encoded(Image.new("L", (1500, 800), 255), "PNG", dpi=(dpi, dpi))
+    with pikepdf.open(page(tmp_path, content)) as pdf:
+        assert float(pdf.pages[0].mediabox[2]) == pytest.approx(width, abs=1e-4)
+
+
+def test_a_profile_for_other_colors_is_left_out(tmp_path: Path) -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    gray = documents.encoded(Image.new("L", (30, 20), 200), "PNG", icc_profile=profile)
+
+    with pikepdf.open(page(tmp_path, gray, 72)) as pdf:
+        (image,) = pdf.pages[0].get_images().values()
+        assert image.ColorSpace == pikepdf.Name.DeviceGray
