@@ -24,7 +24,7 @@ from ocr_tasks import errors, failpoints, settings
 from ocr_tasks.formats.page import Page
 from ocr_tasks.model import Artifact, Outcome, Progress, Stage
 from ocr_tasks.options import JobOptions
-from ocr_tasks.pipeline import artifacts, attempts, ocrmypdf_errors
+from ocr_tasks.pipeline import artifacts, attempts, ocrmypdf_errors, preservation
 from ocr_tasks.plugin import context, engine, helper, previews, textlayer
 from ocr_tasks.plugin.context import RunContext, RunYielded
 from ocr_tasks.plugin.progress import Reporter
@@ -153,7 +153,7 @@ def _make_pdf(job: context.OwnerContext, options: JobOptions, total: int) -> tup
             job.failures.clear()
             job.succeeded.clear()
             job.ocr_finished.clear()
-            warnings = _run_ocrmypdf(job, options, total, source, attempt.plain)
+            warnings = _run_attempt(job, options, total, source, attempt.plain)
         except Exception as error:
             if not attempts.may_help(error):
                 raise
@@ -177,17 +177,46 @@ def _decrypted(job: context.OwnerContext) -> tuple[Path, list[str]]:
     return copy, ["The document has restrictions (an owner password); the result has none."]
 
 
-def _run_ocrmypdf(
+def _run_attempt(
     job: context.OwnerContext, options: JobOptions, total: int, source: Path, plain: bool
 ) -> list[str]:
-    """Runs OCRmyPDF on a document, and returns warnings about the PDF.
+    """Creates the PDF of a document, and returns warnings about it.
 
+    It is a PDF/A if the options ask for it, unless something of the document would be lost by that.
     `plain` asks for neither PDF/A nor optimization.
     """
+    pdfa = options.output_type == "pdfa" and not plain
+    warnings = _run_ocrmypdf(job, options, total, source, pdfa, not plain)
+    result = job.folder.work(job.run) / "result.pdf"
+    lost = preservation.lost(source, result)
+    if lost and pdfa:
+        archived = result.rename(result.with_name("archived.pdf"))
+        of_plain = _run_ocrmypdf(job, options, total, source, False, not plain)
+        still_lost = preservation.lost(source, result)
+        if still_lost == lost:
+            archived.rename(result)
+        else:
+            kept = " and ".join(name for name in lost if name not in still_lost)
+            warnings = [*of_plain, f"The result is a plain PDF; as a PDF/A it would lose {kept}."]
+            lost = still_lost
+    if lost:
+        warnings.append(f"The result has lost {' and '.join(lost)} of the document.")
+    return warnings
+
+
+def _run_ocrmypdf(
+    job: context.OwnerContext,
+    options: JobOptions,
+    total: int,
+    source: Path,
+    pdfa: bool,
+    optimize: bool,
+) -> list[str]:
+    """Runs OCRmyPDF on a document, and returns warnings about the PDF."""
     arguments = options.for_ocrmypdf(total)
     # `auto` creates PDF/A if possible, otherwise a plain PDF.
-    arguments["output_type"] = "auto" if options.output_type == "pdfa" and not plain else "pdf"
-    if plain:
+    arguments["output_type"] = "auto" if pdfa else "pdf"
+    if not optimize:
         arguments["optimize"] = 0
     if options.rotate_pages:
         arguments["rotate_pages_threshold"] = _ROTATION_CONFIDENCE
@@ -211,7 +240,7 @@ def _run_ocrmypdf(
             raise errors.OutputInvalid()
         warnings.append("Parts of the document are damaged, also in the result.")
     is_pdfa = ocr_options.extra_attrs.get("_actual_output_type") == "pdfa"
-    if options.output_type == "pdfa" and not plain and not is_pdfa:
+    if pdfa and not is_pdfa:
         warnings.append("The document could not be converted to PDF/A; it is a plain PDF.")
     return warnings
 

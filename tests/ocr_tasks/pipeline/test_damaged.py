@@ -132,7 +132,7 @@ def test_no_attempt_can_process_some_documents(
         tried.append((source.name, plain))
         raise ValueError("a bounding box is impossible")
 
-    monkeypatch.setattr(document, "_run_ocrmypdf", fail)
+    monkeypatch.setattr(document, "_run_attempt", fail)
     with pytest.raises(errors.InputUnsupported, match="could not be repaired"):
         read(scan(tmp_path / "in.pdf", "garden"))
     names = ["input.pdf", "attempt-2.pdf", "attempt-3.pdf", "attempt-4.pdf"]
