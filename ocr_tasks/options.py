@@ -57,8 +57,9 @@ class JobOptions(BaseModel):
         "skip",
         title="Pages that already have text",
         description="What to do with pages that already have text. skip: keep them as they are and "
-        "run OCR on the others. redo: replace the invisible text of an earlier OCR. force: "
-        "rasterize every page and run OCR on it. refuse: fail if a page has text.",
+        "run OCR on the others, and on scans with only a few words. redo: replace the invisible "
+        "text of an earlier OCR. force: rasterize every page and run OCR on it. refuse: fail if a "
+        "page has text.",
     )
     rotate_pages: bool = Field(
         False,

@@ -30,7 +30,9 @@ from ocr_tasks.plugin.context import RunContext, RunYielded
 from ocr_tasks.plugin.progress import Reporter
 from ocr_tasks.storage import layout
 
+#: The job's log, and that of the service.
 log = logging.getLogger("ocrmypdf.job")
+server_log = logging.getLogger(__name__)
 
 PLUGIN = "ocr_tasks.plugin"
 
@@ -55,6 +57,7 @@ def run(
         run=run_id,
         reporter=Reporter(run_context.report, start, config.progress_interval),
         keep_bad_pages=options.on_page_error == "keep",
+        process_scans=options.mode == "skip",
         threads=_threads(run_context),
         run_context=run_context,
     )
@@ -165,6 +168,7 @@ def _make_pdf(job: context.OwnerContext, options: JobOptions, total: int) -> tup
             if attempts.was_cut(job.folder.input):
                 warnings.append("The end of the file is missing or damaged.")
             return source, [*before, *warnings]
+    server_log.error("no attempt could process the document", exc_info=first)
     raise ocrmypdf_errors.of_document(first) from first
 
 

@@ -15,7 +15,7 @@ from ocrmypdf import Executor
 
 from ocr_tasks import errors, failpoints, settings
 from ocr_tasks.model import Stage
-from ocr_tasks.plugin import context, helper, reading
+from ocr_tasks.plugin import context, helper, reading, scanning
 from ocr_tasks.plugin.batch import Initializer, Task
 from ocr_tasks.plugin.parallel import Help, Work
 from ocr_tasks.plugin.progress import STAGES
@@ -69,6 +69,8 @@ class PageExecutor(Executor):
                 at_end,
             )
         else:
+            if self._job.process_scans and STAGES.get(name) is Stage.SCANNING:
+                task = partial(scanning.scan_page, task)
             work = Work(task, task, worker_initializer, arguments, max_workers)
         spread = name in _SPREADABLE and len(arguments) >= settings.get().spread_pages
         help_ = self._help(at_once=is_ocr) if spread else None

@@ -52,6 +52,17 @@ def words(pdf: pypdfium2.PdfDocument, number: int) -> Page:
     return Page(number, width, height, DPI, (Block(box, (paragraph,)),), "pdf")
 
 
+def start_of_text(pdf: pypdfium2.PdfDocument, number: int, most: int) -> str:
+    """Returns at most `most` characters of a page's text. `number` is 1-based."""
+    page = pdf[number - 1]
+    text = page.get_textpage()
+    try:
+        return str(text.get_text_range(0, min(most, text.count_chars())))
+    finally:
+        text.close()
+        page.close()
+
+
 def picture(pdf: pypdfium2.PdfDocument, number: int, pixels: int) -> Image.Image:
     """Returns an image of a page, `pixels` wide. `number` is the 1-based number of the page."""
     page = pdf[number - 1]
