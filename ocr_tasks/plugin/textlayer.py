@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,6 +16,11 @@ from ocr_tasks.formats.page import Block, Box, Line, Page, Paragraph, Word, boun
 #: The resolution of word positions, in pixels per inch.
 DPI = 150
 _POINTS_PER_INCH = 72
+
+#: PDFium's character for a hyphen at the end of a line, which it joins with the next line.
+_LINE_END_HYPHEN = "\ufffe"
+_LINE = re.compile(f"[^\r\n{_LINE_END_HYPHEN}]+{_LINE_END_HYPHEN}?|{_LINE_END_HYPHEN}")
+_WORD = re.compile(r"\S+")
 
 #: Left, bottom, right and top in points. The origin is at the bottom left.
 _Points = tuple[float, float, float, float]
@@ -75,7 +80,7 @@ def picture(pdf: pypdfium2.PdfDocument, number: int, pixels: int) -> Image.Image
 
 def _pixel_converter(page: pypdfium2.PdfPage) -> Callable[[_Points], Box]:
     """Returns a function that converts a box from PDF coordinates to pixels of the visible page."""
-    left, bottom, right, top = page.get_cropbox()
+    left, bottom, right, top = page.get_bbox()  # unlike get_cropbox(), inherited and normalized
     rotation = page.get_rotation()
     scale = DPI / _POINTS_PER_INCH
 
@@ -99,19 +104,13 @@ def _pixel_converter(page: pypdfium2.PdfPage) -> Callable[[_Points], Box]:
 
 def _lines(text: pypdfium2.PdfTextPage, to_pixels: Callable[[_Points], Box]) -> Iterator[Line]:
     """Yields the lines of a page as PDFium separates them. Words are split at white space."""
-    content = text.get_text_range()
-    start = 0
     # Assumes that a character is one UTF-16 code unit in PDFium, which is true for almost all text.
-    for raw in content.splitlines(keepends=True):
+    for found in _LINE.finditer(text.get_text_range()):
         line: list[Word] = []
-        for blank, run in itertools.groupby(enumerate(raw), key=lambda pair: pair[1].isspace()):
-            characters = list(run)
-            if not blank:
-                first = start + characters[0][0]
-                box = _box(text, first, len(characters))
-                if box:
-                    line.append(Word("".join(c for _, c in characters), to_pixels(box), None))
-        start += len(raw)
+        for word in _WORD.finditer(found[0]):
+            box = _box(text, found.start() + word.start(), len(word[0]))
+            if box:
+                line.append(Word(word[0].replace(_LINE_END_HYPHEN, "-"), to_pixels(box), None))
         if line:
             yield Line(bounding_box([word.box for word in line]), None, tuple(line))
 

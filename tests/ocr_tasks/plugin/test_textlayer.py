@@ -1,0 +1,115 @@
+"""Words of existing text: each box lies on the ink of its word, whatever the boxes of the page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pikepdf
+import pypdfium2
+import pytest
+from pikepdf import Array, Dictionary, Name
+
+from ocr_tasks.formats.page import Page
+from ocr_tasks.plugin import textlayer
+
+LINES = ("garden tools", "harbour window")
+
+
+def text_page(path: Path, change: Callable[[pikepdf.Pdf, pikepdf.Page], None]) -> Path:
+    """Writes a page of 400 × 300 points with two lines, and changes its boxes."""
+    with pikepdf.new() as pdf:
+        page = pdf.add_blank_page(page_size=(400, 300))
+        font = Dictionary(Type=Name.Font, Subtype=Name.Type1, BaseFont=Name.Helvetica)
+        page.Resources = Dictionary(Font=Dictionary(F=font))
+        shown = b"BT /F 20 Tf 120 180 Td (garden tools) Tj 0 -40 Td (harbour window) Tj ET"
+        page.Contents = pdf.make_stream(shown)
+        change(pdf, page)
+        pdf.save(path)
+    return path
+
+
+def plain(pdf: pikepdf.Pdf, page: pikepdf.Page) -> None:
+    pass
+
+
+def cropped(pdf: pikepdf.Pdf, page: pikepdf.Page) -> None:
+    page.CropBox = Array([100, 100, 350, 250])
+
+
+def inherited(pdf: pikepdf.Pdf, page: pikepdf.Page) -> None:
+    pdf.Root.Pages.CropBox = Array([100, 100, 350, 250])
+
+
+def crop_beyond(pdf: pikepdf.Pdf, page: pikepdf.Page) -> None:
+    page.CropBox = Array([-100, -100, 900, 900])
+
+
+def swapped(pdf: pikepdf.Pdf, page: pikepdf.Page) -> None:
+    page.MediaBox = Array([400, 300, 0, 0])
+
+
+def shifted(pdf: pikepdf.Pdf, page: pikepdf.Page) -> None:
+    page.MediaBox = Array([50, 60, 450, 360])
+
+
+def turned(angle: int) -> Callable[[pikepdf.Pdf, pikepdf.Page], None]:
+    def change(pdf: pikepdf.Pdf, page: pikepdf.Page) -> None:
+        inherited(pdf, page)
+        page.Rotate = angle
+
+    return change
+
+
+def words(path: Path) -> Page:
+    with textlayer.document(path) as pdf:
+        return textlayer.words(pdf, 1)
+
+
+def blackest(path: Path, page: Page, box: tuple[int, int, int, int]) -> int:
+    pdf = pypdfium2.PdfDocument(path)
+    try:
+        image = pdf[0].render(scale=textlayer.DPI / 72).to_pil().convert("L")
+    finally:
+        pdf.close()
+    assert abs(image.width - page.width) <= 1
+    assert abs(image.height - page.height) <= 1
+    darkest: int = image.crop(box).getextrema()[0]
+    return darkest
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(plain, cropped, inherited, crop_beyond, swapped, shifted),
+        *(turned(90), turned(180), turned(270)),
+    ],
+    ids=["plain", "cropped", "inherited", "beyond", "swapped", "shifted", "90", "180", "270"],
+)
+def test_each_box_lies_on_its_word(
+    change: Callable[[pikepdf.Pdf, pikepdf.Page], None], tmp_path: Path
+) -> None:
+    path = text_page(tmp_path / "in.pdf", change)
+
+    page = words(path)
+
+    found = list(page.words)
+    assert sorted(word.text for word in found) == sorted(" ".join(LINES).split())
+    for word in found:
+        left, top, right, bottom = word.box
+        assert 0 <= left < right <= page.width + 1
+        assert 0 <= top < bottom <= page.height + 1
+        assert blackest(path, page, word.box) < 100, word
+
+
+def test_a_hyphenated_word_is_two_words(tmp_path: Path) -> None:
+    def hyphenate(pdf: pikepdf.Pdf, page: pikepdf.Page) -> None:
+        shown = b"BT /F 20 Tf 120 180 Td (a docu-) Tj 0 -24 Td (ment of words) Tj ET"
+        page.Contents = pdf.make_stream(shown)
+
+    page = words(text_page(tmp_path / "in.pdf", hyphenate))
+
+    lines = [line for paragraph in page.paragraphs for line in paragraph.lines]
+    texts = [[word.text for word in line.words] for line in lines]
+    assert texts == [["a", "docu-"], ["ment", "of", "words"]]
+    assert lines[0].box[3] <= lines[1].box[1]
