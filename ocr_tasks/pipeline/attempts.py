@@ -165,7 +165,7 @@ def _drawn(source: Path, numbers: Iterable[int], folder: Path) -> Iterable[tuple
     for number in numbers:
         with textlayer.document(source) as pdf:
             try:
-                page = pdf[number]
+                page = textlayer.page(pdf, number + 1)
                 width, height = page.get_size()
                 scale = min(_DPI / 72, _MOST_PIXELS / max(width, height, 1))
                 image = page.render(scale=scale).to_pil()

@@ -23,6 +23,7 @@ from ocrmypdf.pluginspec import GhostscriptRasterDevice
 from PIL import Image
 
 from ocr_tasks import settings
+from ocr_tasks.plugin import textlayer
 
 log = logging.getLogger("ocrmypdf.pages")
 
@@ -77,11 +78,14 @@ def rasterize(
 
 @contextmanager
 def _page(path: Path, number: int) -> Iterator[pypdfium2.PdfPage]:
-    """Opens a page with PDFium, and holds PDFium's lock. `number` is 1-based."""
+    """Opens a page with PDFium, and holds PDFium's lock. `number` is 1-based.
+
+    Unlike OCRmyPDF's, its image shows annotations and what was filled into forms.
+    """
     with (
         pypdfium._pdfium_lock,
         closing(pypdfium._open_pdf_document(path)) as pdf,
-        closing(pdf[number - 1]) as page,
+        closing(textlayer.page(pdf, number)) as page,
     ):
         yield page
 

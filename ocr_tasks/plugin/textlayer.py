@@ -10,6 +10,7 @@ from pathlib import Path
 import pypdfium2
 from ocrmypdf.builtin_plugins.pypdfium import _pdfium_lock
 from PIL import Image
+from pypdfium2.raw import FLAT_NORMALDISPLAY, FLATTEN_SUCCESS, FPDFPage_Flatten
 
 from ocr_tasks.formats.page import Block, Box, Line, Page, Paragraph, Word, bounding_box
 
@@ -37,19 +38,31 @@ def document(path: Path) -> Iterator[pypdfium2.PdfDocument]:
             pdf.close()
 
 
+def page(pdf: pypdfium2.PdfDocument, number: int) -> pypdfium2.PdfPage:
+    """Returns a page whose annotations and filled form fields are part of its content.
+
+    `number` is the 1-based number of the page. Only this copy in memory is changed.
+    """
+    found = pdf[number - 1]
+    if FPDFPage_Flatten(found, FLAT_NORMALDISPLAY) == FLATTEN_SUCCESS:
+        found.close()
+        found = pdf[number - 1]  # PDFium parses the new content
+    return found
+
+
 def words(pdf: pypdfium2.PdfDocument, number: int) -> Page:
     """Returns the words of a page in the order of the PDF, without confidences.
 
     `number` is the 1-based number of the page.
     """
-    page = pdf[number - 1]
-    width, height = (round(side * DPI / _POINTS_PER_INCH) for side in page.get_size())
-    text = page.get_textpage()
+    opened = page(pdf, number)
+    width, height = (round(side * DPI / _POINTS_PER_INCH) for side in opened.get_size())
+    text = opened.get_textpage()
     try:
-        lines = list(_lines(text, _pixel_converter(page)))
+        lines = list(_lines(text, _pixel_converter(opened)))
     finally:
         text.close()
-        page.close()
+        opened.close()
     if not lines:
         return Page.empty(number, width, height, DPI)
     box = bounding_box([line.box for line in lines])
@@ -59,23 +72,23 @@ def words(pdf: pypdfium2.PdfDocument, number: int) -> Page:
 
 def start_of_text(pdf: pypdfium2.PdfDocument, number: int, most: int) -> str:
     """Returns at most `most` characters of a page's text. `number` is 1-based."""
-    page = pdf[number - 1]
-    text = page.get_textpage()
+    opened = pdf[number - 1]
+    text = opened.get_textpage()
     try:
         return str(text.get_text_range(0, min(most, text.count_chars())))
     finally:
         text.close()
-        page.close()
+        opened.close()
 
 
 def picture(pdf: pypdfium2.PdfDocument, number: int, pixels: int) -> Image.Image:
     """Returns an image of a page, `pixels` wide. `number` is the 1-based number of the page."""
-    page = pdf[number - 1]
+    opened = page(pdf, number)
     try:
-        image: Image.Image = page.render(scale=pixels / max(1.0, page.get_width())).to_pil()
+        image: Image.Image = opened.render(scale=pixels / max(1.0, opened.get_width())).to_pil()
         return image
     finally:
-        page.close()
+        opened.close()
 
 
 def _pixel_converter(page: pypdfium2.PdfPage) -> Callable[[_Points], Box]:

@@ -113,3 +113,36 @@ def test_a_hyphenated_word_is_two_words(tmp_path: Path) -> None:
     texts = [[word.text for word in line.words] for line in lines]
     assert texts == [["a", "docu-"], ["ment", "of", "words"]]
     assert lines[0].box[3] <= lines[1].box[1]
+
+
+def test_what_was_filled_into_a_form_and_remarks_are_text(tmp_path: Path) -> None:
+    def fill(pdf: pikepdf.Pdf, page: pikepdf.Page) -> None:
+        font = page.Resources.Font.F
+        rows = []
+        for kind, text, bottom in (("Widget", "Mustermann", 20), ("FreeText", "remark", 60)):
+            look = pdf.make_stream(f"BT /F 20 Tf 2 4 Td ({text}) Tj ET".encode())
+            look.update(
+                Dictionary(
+                    Type=Name.XObject,
+                    Subtype=Name.Form,
+                    BBox=Array([0, 0, 200, 30]),
+                    Resources=Dictionary(Font=Dictionary(F=font)),
+                )
+            )
+            annotation = Dictionary(Type=Name.Annot, Subtype=Name("/" + kind), F=4, Contents=text)
+            annotation.Rect = Array([100, bottom, 300, bottom + 30])
+            annotation.AP = Dictionary(N=look)
+            if kind == "Widget":
+                annotation.update(Dictionary(FT=Name.Tx, T="name", V=text))
+            rows.append(pdf.make_indirect(annotation))
+        page.Annots = Array(rows)
+        pdf.Root.AcroForm = Dictionary(Fields=Array(rows[:1]))
+
+    path = text_page(tmp_path / "in.pdf", fill)
+
+    found = [word.text for word in words(path).words]
+
+    assert {"Mustermann", "remark", "garden"} <= set(found)
+    with textlayer.document(path) as pdf:
+        picture = textlayer.picture(pdf, 1, 400).convert("L")
+    assert picture.crop((100, 250, 300, 280)).getextrema()[0] < 100
