@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import io
+import re
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 from flask import Response, request, send_file
 
@@ -83,9 +86,29 @@ def file(
         raise errors.ResultGone() from None
     if not isinstance(stored, Path):
         _stream(response, stored)
+    if download_name:
+        _name_for_old_clients(response, download_name)
     response.headers["Content-Type"] = media_type  # Flask would add a (second) charset
     response.headers["Cache-Control"] = "private, no-cache"
     return response
+
+
+def _name_for_old_clients(response: Response, name: str) -> None:
+    """Adds a name in ASCII if nothing but the ending of the name is ASCII, e.g. in Hebrew.
+
+    The name itself is in `filename*` (RFC 6266, section 4.3).
+    """
+    if not Path(name).stem.isascii() and re.fullmatch(r"[\W_]*", _ascii(Path(name).stem)):
+        names = {"filename": f"document{_ascii(Path(name).suffix)}", "filename*": _encoded(name)}
+        response.headers.set("Content-Disposition", "attachment", **names)
+
+
+def _ascii(text: str) -> str:
+    return unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+
+
+def _encoded(name: str) -> str:
+    return f"UTF-8''{quote(name, safe='')}"
 
 
 def _stream(response: Response, stored: Streamed) -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
+from flask import Flask
 from flask.testing import FlaskClient
+from werkzeug.http import parse_options_header
 from werkzeug.test import TestResponse
 
 from ocr_tasks.jobs import leases
@@ -15,6 +18,7 @@ from ocr_tasks.model import Artifact, Outcome
 from ocr_tasks.storage import layout, store
 from tests.ocr_tasks.jobs.test_lifecycle import submit
 from tests.web.conftest import Configure
+from web.http import downloads
 
 pytestmark = pytest.mark.usefixtures("service")
 
@@ -103,6 +107,22 @@ def test_an_unsatisfiable_range_is_refused(result: tuple[FlaskClient, str], aske
 
     assert response.status_code == 416
     assert CONTENT not in response.data
+
+
+@pytest.mark.parametrize(
+    ("name", "fallback"),
+    [("מסמך.pdf", "document.pdf"), ("📄📄.pdf", "document.pdf"), ("Größe.pdf", "Groe.pdf")],
+)
+def test_a_name_in_any_script_has_a_fallback(name: str, fallback: str, tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"x")
+    with Flask("x").test_request_context():
+        response = downloads.file(tmp_path / "x", "a/b", name, False)
+        response.close()
+    header = response.headers["Content-Disposition"]
+
+    kind, options = parse_options_header(header)
+    assert (kind, options["filename"]) == ("attachment", name)  # `filename*` precedes
+    assert f"filename={fallback};" in header
 
 
 def test_of_several_ranges_the_whole_file_is_sent(result: tuple[FlaskClient, str]) -> None:
