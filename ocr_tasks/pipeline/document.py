@@ -36,6 +36,8 @@ server_log = logging.getLogger(__name__)
 
 PLUGIN = "ocr_tasks.plugin"
 
+_NO_PDFA = "The document could not be converted to PDF/A; it is a plain PDF."
+
 #: Minimum confidence of Tesseract for rotating a page. OCRmyPDF's default of 14 rotates almost no
 #: page; with 8, no page of the test documents was rotated wrongly (docs/decisions.md).
 _ROTATION_CONFIDENCE = 8.0
@@ -58,6 +60,7 @@ def run(
         reporter=Reporter(run_context.report, start, config.progress_interval),
         keep_bad_pages=options.on_page_error == "keep",
         process_scans=options.mode == "skip",
+        total=start.pages_total,
         threads=_threads(run_context),
         run_context=run_context,
     )
@@ -190,7 +193,14 @@ def _run_attempt(
     `plain` asks for neither PDF/A nor optimization.
     """
     pdfa = options.output_type == "pdfa" and not plain
-    warnings = _run_ocrmypdf(job, options, total, source, pdfa, not plain)
+    try:
+        warnings = _run_ocrmypdf(job, options, total, source, pdfa, not plain)
+    except exceptions.SubprocessOutputError as error:
+        if not pdfa:
+            raise
+        log.info("the conversion to PDF/A failed: %s", error)
+        pdfa = False
+        warnings = [*_run_ocrmypdf(job, options, total, source, pdfa, not plain), _NO_PDFA]
     result = job.folder.work(job.run) / "result.pdf"
     lost = preservation.lost(source, result)
     if lost and pdfa:
@@ -245,7 +255,7 @@ def _run_ocrmypdf(
         warnings.append("Parts of the document are damaged, also in the result.")
     is_pdfa = ocr_options.extra_attrs.get("_actual_output_type") == "pdfa"
     if pdfa and not is_pdfa:
-        warnings.append("The document could not be converted to PDF/A; it is a plain PDF.")
+        warnings.append(_NO_PDFA)
     return warnings
 
 
@@ -266,7 +276,9 @@ def _complete_pages(
     if not missing:
         return
     for number in missing:
-        if not job.pages.has_words(number):
+        if number in job.too_slow:
+            job.pages.save_words(Page.empty(number, 0, 0, textlayer.DPI))
+        elif not job.pages.has_words(number):
             _store_text_layer(job, source, number)
         job.page_ready(number)
         job.reporter.tick()

@@ -19,7 +19,14 @@ from ocrmypdf._jobcontext import PageContext
 from ocrmypdf._options import OcrOptions
 from ocrmypdf.pluginspec import OcrEngine
 
-from ocr_tasks.plugin import background, context, program_versions, rasterizer, textpages
+from ocr_tasks.plugin import (
+    background,
+    context,
+    ghostscript_limit,
+    program_versions,
+    rasterizer,
+    textpages,
+)
 from ocr_tasks.plugin.engine import PageEngine
 from ocr_tasks.plugin.executor import PageExecutor
 from ocr_tasks.plugin.progress import ProgressBar
@@ -30,6 +37,7 @@ def initialize(plugin_manager: Any) -> None:
     background.install()
     textpages.install()
     program_versions.install()
+    ghostscript_limit.install()
 
 
 @hookimpl

@@ -68,8 +68,9 @@ class OwnerContext(JobContext):
     are those that this process may run OCR on if `run_context.remote` is set.
     `failures` and `succeeded` contain 1-based page numbers; `succeeded` are the pages on which OCR
     succeeded or that already had text. `ocr_finished` is set when the OCR stage ends.
-    `batches` is the number of batches that helpers were called for. With `process_scans`, scans
-    with very little text count as pages without text.
+    `too_slow` are pages that took too long to scan, which no program should be made to draw.
+    `total` is the number of pages, `batches` that of the batches that helpers were called for. With
+    `process_scans`, scans with very little text count as pages without text.
     """
 
     run: str
@@ -80,7 +81,9 @@ class OwnerContext(JobContext):
     page_ready: Callable[[int], None] = lambda number: None
     failures: dict[int, PageFailure] = field(default_factory=dict)
     succeeded: set[int] = field(default_factory=set)
+    too_slow: set[int] = field(default_factory=set)
     batches: int = 0
+    total: int = 0
     process_scans: bool = False
     ocr_finished: threading.Event = field(default_factory=threading.Event)
     slots: threading.Semaphore = field(init=False)

@@ -69,13 +69,15 @@ class PageExecutor(Executor):
                 at_end,
             )
         else:
-            if self._job.process_scans and STAGES.get(name) is Stage.SCANNING:
-                task = partial(scanning.scan_page, task)
+            if STAGES.get(name) is Stage.SCANNING:
+                task = partial(scanning.scan_page, task, self._job.process_scans)
             work = Work(task, task, worker_initializer, arguments, max_workers)
         spread = name in _SPREADABLE and len(arguments) >= settings.get().spread_pages
         help_ = self._help(at_once=is_ocr) if spread else None
         with self._bar(**progress_kwargs) as bar:
             for result in work.results(self._job.reporter.tick, help_):
+                if getattr(result, "is_too_slow", False):
+                    self._job.too_slow.add(result.pageno + 1)
                 task_finished(self._record(result) if is_ocr else result, bar)
 
     def _help(self, at_once: bool) -> Help | None:

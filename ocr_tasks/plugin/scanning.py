@@ -1,19 +1,24 @@
-"""Finds scans with so little text that it is not the text of the page.
+"""What OCRmyPDF learns about each page before OCR.
 
-OCRmyPDF skips pages with text. A scan whose only text is a letter, the header of a fax or the name
-of an app would never be processed.
+The content of a page can keep OCRmyPDF busy for hours; such a page is kept as it is. And OCRmyPDF
+skips pages with text, also scans whose only text is a letter, the header of a fax or the name of an
+app; such a scan counts as a page without text.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Container
 from pathlib import Path
 from typing import Any
 
 import pypdfium2
 from ocrmypdf.pdfinfo.info import PageInfo
 
-from ocr_tasks.plugin import textlayer
+from ocr_tasks import settings
+from ocr_tasks.plugin import textlayer, time_limit
+
+log = logging.getLogger("ocrmypdf.pages")
 
 #: A page is a scan if images cover at least this share of it.
 _SCAN_SHARE = 0.6
@@ -24,10 +29,31 @@ _MOST_VISIBLE = 100
 _MOST_INVISIBLE = 3
 
 
-def scan_page(task: Callable[..., PageInfo], *arguments: Any) -> PageInfo:
-    """Runs OCRmyPDF's task that scans a page; such a scan then counts as a page without text."""
-    info = task(*arguments)
-    if info.has_text and _is_scan(info) and _has_little_text(info):
+def scan_page(
+    task: Callable[..., PageInfo],
+    process_scans: bool,
+    index: int,
+    pdf: Any,
+    path: Any,
+    check_pages: Container[int],
+    *more: Any,
+) -> PageInfo:
+    """Runs OCRmyPDF's task that scans a page (`ocrmypdf.pdfinfo._worker._pdf_pageinfo_sync`).
+
+    With `process_scans`, scans with very little text count as pages without text. `index` is
+    0-based.
+    """
+    limit = settings.get().page_seconds
+    try:
+        with time_limit.limited(limit):
+            info = task(index, pdf, path, check_pages, *more)
+    except time_limit.TimeLimitReached:
+        log.warning("page %d is kept as it is: scanning it took more than %g s", index + 1, limit)
+        info = task(index, pdf, path, (), *more)  # without its content
+        info._has_text = True
+        info.is_too_slow = True  # type: ignore[attr-defined]  # it is sent to the owner of the job
+        return info
+    if process_scans and info.has_text and _is_scan(info) and _has_little_text(info):
         info._has_text = False
     return info
 

@@ -201,3 +201,29 @@ def test_the_resolution_of_a_page_is_lowered_to_the_limit(
     assert re.fullmatch(r"page 1: OCR used an image of \d+ DPI", warning)
     with pikepdf.open(run.artifact("pdf")) as pdf:
         assert [float(edge) for edge in pdf.pages[0].mediabox] == [0, 0, 2000, 2000]
+
+
+def test_a_page_that_takes_too_long_to_scan_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Forms that draw forms that draw forms…: a small file with content for hours."""
+    monkeypatch.setenv("OCR_PAGE_SECONDS", "2")
+    settings.clear()
+    source = scan(tmp_path / "in.pdf", "garden", "window")
+    with pikepdf.open(source, allow_overwriting_input=True) as pdf:
+        drawn = pdf.make_stream(b"0 0 1 1 re f")
+        for _ in range(12):
+            kind = {"Type": pikepdf.Name.XObject, "Subtype": pikepdf.Name.Form}
+            drawn.update(pikepdf.Dictionary(**kind, BBox=pikepdf.Array([0, 0, 9, 9])))
+            parts = pikepdf.Dictionary(XObject=pikepdf.Dictionary(F=drawn))
+            drawn = pdf.make_stream(b"/F Do " * 12, Resources=parts)
+        drawn.update(pikepdf.Dictionary(**kind, BBox=pikepdf.Array([0, 0, 9, 9])))
+        pdf.pages[1].Resources.XObject.F = drawn
+        pdf.pages[1].contents_add(pdf.make_stream(b"/F Do"))
+        pdf.save(source)
+
+    run = read(source, output_type="pdf", optimize=0)
+
+    assert "page 2 is kept as it is: scanning it took more than 2 s" in run.outcome.warnings
+    assert "garden" in run.text
+    assert page_count(run.artifact("pdf")) == 2
