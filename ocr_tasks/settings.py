@@ -537,14 +537,15 @@ class Settings(Base):
         """Returns the socket path of the embedded Redis.
 
         It is in the data folder, or in a private temporary folder if the path would be too long:
-        Unix limits the path of a socket to 107 bytes (man 7 unix).
+        Unix limits the path of a socket to 107 bytes (man 7 unix). TMPDIR can be too long as well.
         """
         socket = self.data_dir / "redis" / "redis.sock"
-        if len(os.fsencode(socket)) < 100:
-            return socket
         digest = hashlib.sha256(os.fsencode(socket)).hexdigest()[:16]
         name = f"ocr-tasks-{os.getuid()}-{digest}"
-        return Path(tempfile.gettempdir()) / name / "redis.sock"
+        temporary = Path(tempfile.gettempdir()) / name / "redis.sock"
+        places = (socket, temporary)
+        short = (place for place in places if len(os.fsencode(place)) < 100)
+        return next(short, Path("/tmp") / name / "redis.sock")  # noqa: S108  # a private folder
 
     @property
     def celery_redis(self) -> str:

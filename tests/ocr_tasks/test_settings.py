@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -65,6 +66,28 @@ def test_the_password_becomes_part_of_the_redis_url(
     monkeypatch.setenv("OCR_REDIS_URL", url)
     monkeypatch.setenv("OCR_REDIS_PASSWORD", "secret")
     assert settings.get().redis == address
+
+
+@pytest.mark.parametrize(
+    ("data", "temporary", "start"),
+    [
+        ("/data", "/var/tmp", "/data/redis/redis.sock"),
+        ("/data/" + "x" * 100, "/var/tmp", "/var/tmp/ocr-tasks-"),
+        ("/data/" + "x" * 100, "/var/tmp/" + "y" * 60, "/tmp/ocr-tasks-"),
+    ],
+    ids=["short", "long data folder", "both long"],
+)
+def test_the_path_of_the_embedded_redis_is_short_enough(
+    data: str, temporary: str, start: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise Redis exits at once: a socket's path has at most 107 bytes."""
+    monkeypatch.setenv("OCR_DATA_DIR", data)
+    monkeypatch.setattr(tempfile, "tempdir", temporary)
+
+    path = settings.get().redis_socket
+
+    assert str(path).startswith(start)
+    assert len(os.fsencode(path)) <= 107
 
 
 @pytest.mark.parametrize("url", ["", "unix:///run/redis.sock"])
