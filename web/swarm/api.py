@@ -257,10 +257,11 @@ def fail(path: LeasePath, body: FailureRequest) -> Response:
     return Response(status=204)
 
 
-def _format() -> transcripts.Sent:
+def _format(lease: str) -> transcripts.Sent:
     """Returns the format of the transcript in the request; text if it has no Content-Type."""
     form = transcripts.FORMATS.get(request.mimetype or "text/plain")
     if form is None:
+        queue.find(lease)  # an unknown lease is the more important error
         raise swarm_errors.TranscriptInvalid(
             f"A transcript is one of {', '.join(transcripts.FORMATS)}, not {request.mimetype[:100]}"
         )
@@ -282,7 +283,7 @@ def transcript(path: LeasePath) -> Response:
         page_leases.receive_transcript(
             request,
             lambda: queue.accept(path.lease),
-            _format(),
+            _format(path.lease),
         )
     except errors.OcrTasksError as error:
         page_leases.log_rejection(request, error)

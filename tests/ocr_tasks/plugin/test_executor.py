@@ -51,12 +51,16 @@ class Run:
             self.job.pages.save(PageResult(pageno=number - 1))
 
     def go(self, stage: str = "OCR") -> None:
+        scans = stage == "Scanning contents"
         self.executor(
             use_threads=True,
             max_workers=1,
             progress_kwargs={"desc": stage, "total": self.total, "unit": "page"},
-            task=self._read,
-            task_arguments=[(self._page(number),) for number in range(self.total)],
+            task=self._scan if scans else self._read,
+            task_arguments=[
+                (number, None, "in.pdf", ()) if scans else (self._page(number),)
+                for number in range(self.total)
+            ],
             task_finished=self._finish,
         )
 
@@ -72,6 +76,9 @@ class Run:
             options=SimpleNamespace(pages=None),
             pageinfo=SimpleNamespace(has_text=False),
         )
+
+    def _scan(self, index: int, pdf: None, path: str, check_pages: Any) -> Any:
+        return SimpleNamespace(pageno=index, has_text=False)
 
     def _read(self, page: Any) -> PageResult:
         self.read.append(page.pageno + 1)
