@@ -42,4 +42,4 @@ def url(text: str) -> str:
     """The type of URLs of servers."""
     if re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", text):
         return text
-    raise argparse.ArgumentTypeError(f"must be a URL, e.g. http://127.0.0.1:8000, not {text!r}")
+    raise argparse.ArgumentTypeError(f"must be a URL, e.g. https://scans.example, not {text!r}")

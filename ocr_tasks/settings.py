@@ -214,13 +214,20 @@ class Settings(Base):
         120, gt=0, le=200, description="Maximum length in inches of the longest side of a page."
     )
     max_image_megapixels: float = Field(
-        250, gt=0, description="Maximum size in megapixels of an image."
+        250,
+        gt=0,
+        description="Maximum size in megapixels of an image. The image of a page for OCR gets a "
+        "lower resolution if it would be larger.",
     )
     job_seconds: int = Field(
         4 * 3600, ge=1, description="Seconds after which a running job is ended."
     )
     page_seconds: float = Field(
-        180, gt=0, le=3600, description="Seconds after which Tesseract is stopped on a page."
+        180,
+        gt=0,
+        le=3600,
+        description="Seconds that Tesseract may take for a page, and OCRmyPDF to scan it. "
+        "Ghostscript may take as long, plus two seconds per page.",
     )
     helpers_max: int = Field(
         32,

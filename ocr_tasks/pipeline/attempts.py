@@ -24,12 +24,16 @@ from ocr_tasks.plugin import textlayer
 
 log = logging.getLogger("ocrmypdf.job")
 
-#: Errors that a document can cause, in OCRmyPDF, in its libraries, and in this project's code.
-_OF_DOCUMENTS = (
+#: Errors of OCRmyPDF and its libraries that a document can cause.
+_OF_LIBRARIES = (
     errors.OutputInvalid,
     exceptions.ExitCodeException,
     pikepdf.PikepdfError,
     pypdfium2.PdfiumError,
+)
+
+#: Errors of Python that a document can cause in them, but also a fault of this service.
+_OF_PYTHON = (
     ArithmeticError,
     AttributeError,
     LookupError,
@@ -59,8 +63,12 @@ _MOST_PIXELS = 10_000
 
 @dataclass(frozen=True)
 class Attempt:
-    """`prepare` writes a changed copy of the document; `plain` asks for neither PDF/A nor
-    optimization; `fresh` means that results of pages from the previous attempt are not used."""
+    """One way to process a document.
+
+    `prepare` writes a changed copy of the document. `plain` asks for neither PDF/A nor
+    optimization. With `fresh`, results of pages from earlier attempts are not used. The job gets
+    the warning.
+    """
 
     prepare: Callable[[Path, Path], None] | None = None
     plain: bool = False
@@ -93,7 +101,13 @@ def may_help(error: Exception) -> bool:
     """Returns whether another attempt may help after this error."""
     # Pillow raises OSErrors without a number for images that it cannot decode.
     of_an_image = isinstance(error, OSError) and error.errno is None
-    return of_an_image or (isinstance(error, _OF_DOCUMENTS) and not isinstance(error, _FINAL))
+    known = isinstance(error, (*_OF_LIBRARIES, *_OF_PYTHON))
+    return of_an_image or (known and not isinstance(error, _FINAL))
+
+
+def is_unexpected(error: Exception) -> bool:
+    """Returns whether an error may be a fault of this service."""
+    return isinstance(error, _OF_PYTHON) and not isinstance(error, _OF_LIBRARIES)
 
 
 def is_encrypted(source: Path) -> bool:

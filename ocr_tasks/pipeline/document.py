@@ -64,10 +64,9 @@ def run(
         threads=_threads(run_context),
         run_context=run_context,
     )
-    total = start.pages_total
     try:
         with ocrmypdf_errors.as_job_errors(), _new_work_folder(folder, run_id), _job_log(job):
-            results, pdf_warning = _process(job, options, total)
+            results, pdf_warning = _process(job, options)
     except BaseException:
         layout.delete_tree(folder.run(run_id))
         raise
@@ -76,12 +75,12 @@ def run(
         with contextlib.suppress(OSError):  # not empty if another run of the job has a folder there
             folder.work(run_id).parent.rmdir()
     if not job.failures:
-        job.pages.drop_intermediate(total)
+        job.pages.drop_intermediate(job.total)
     seconds = job.reporter.finish()
     return Outcome(
         run=run_id,
         artifacts=results,
-        pages=total,
+        pages=job.total,
         seconds=seconds | {"total": round(sum(seconds.values()), 3)},
         versions=versions(),
         warnings=(*pdf_warning, *job.warnings),
@@ -98,7 +97,7 @@ def _threads(run_context: RunContext) -> int:
 
 
 def _process(
-    job: context.OwnerContext, options: JobOptions, total: int
+    job: context.OwnerContext, options: JobOptions
 ) -> tuple[tuple[Artifact, ...], list[str]]:
     """Creates all artifacts, and returns them with warnings about the PDF."""
 
@@ -107,14 +106,14 @@ def _process(
         job.run_context.page_stored(number)
 
     folder, run_id = job.folder, job.run
-    with artifacts.Writer(folder, run_id, options, total, versions()) as writer:
+    with artifacts.Writer(folder, run_id, options, job.total, versions()) as writer:
         job.page_ready = page_ready
         job.reporter.enter(Stage.SCANNING)
         with context.job(job):
-            source, pdf_warning = _make_pdf(job, options, total)
+            source, pdf_warning = _make_pdf(job, options)
         _check_failures(job)
         job.reporter.enter(Stage.STORING)
-        _complete_pages(job, source, writer.is_ready, total)
+        _complete_pages(job, source, writer.is_ready)
         failpoints.hit("before_store")
         pdf = layout.adopt_artifact(folder, run_id, "pdf", folder.work(run_id) / "result.pdf")
         failpoints.hit("after_store")
@@ -141,7 +140,7 @@ def versions() -> dict[str, str]:
     return {"ocrmypdf": version("ocrmypdf"), "tesseract": engine.version()}
 
 
-def _make_pdf(job: context.OwnerContext, options: JobOptions, total: int) -> tuple[Path, list[str]]:
+def _make_pdf(job: context.OwnerContext, options: JobOptions) -> tuple[Path, list[str]]:
     """Creates the PDF, if necessary from a repaired document.
 
     Returns the document that was processed, and warnings about the PDF.
@@ -155,15 +154,14 @@ def _make_pdf(job: context.OwnerContext, options: JobOptions, total: int) -> tup
                 source = job.folder.work(job.run) / f"attempt-{number}.pdf"
                 attempt.prepare(document, source)
             if attempt.fresh:
-                job.pages.drop_intermediate(total)
-            job.failures.clear()
-            job.succeeded.clear()
-            job.ocr_finished.clear()
-            warnings = _run_attempt(job, options, total, source, attempt.plain)
+                job.pages.drop_intermediate(job.total)
+            warnings = _run_attempt(job, options, source, attempt.plain)
         except Exception as error:
             if not attempts.may_help(error):
                 raise
             log.info("attempt %d failed with %s: %s", number, type(error).__name__, error)
+            if attempts.is_unexpected(error):  # it may be a fault of the service
+                server_log.warning("attempt %d at a document failed", number, exc_info=error)
             first = first or error
         else:
             if attempt.warning:
@@ -185,7 +183,7 @@ def _decrypted(job: context.OwnerContext) -> tuple[Path, list[str]]:
 
 
 def _run_attempt(
-    job: context.OwnerContext, options: JobOptions, total: int, source: Path, plain: bool
+    job: context.OwnerContext, options: JobOptions, source: Path, plain: bool
 ) -> list[str]:
     """Creates the PDF of a document, and returns warnings about it.
 
@@ -194,18 +192,18 @@ def _run_attempt(
     """
     pdfa = options.output_type == "pdfa" and not plain
     try:
-        warnings = _run_ocrmypdf(job, options, total, source, pdfa, not plain)
+        warnings = _run_ocrmypdf(job, options, source, pdfa, not plain)
     except exceptions.SubprocessOutputError as error:
         if not pdfa:
             raise
         log.info("the conversion to PDF/A failed: %s", error)
         pdfa = False
-        warnings = [*_run_ocrmypdf(job, options, total, source, pdfa, not plain), _NO_PDFA]
+        warnings = [*_run_ocrmypdf(job, options, source, pdfa, not plain), _NO_PDFA]
     result = job.folder.work(job.run) / "result.pdf"
     lost = preservation.lost(source, result)
     if lost and pdfa:
         archived = result.rename(result.with_name("archived.pdf"))
-        of_plain = _run_ocrmypdf(job, options, total, source, False, not plain)
+        of_plain = _run_ocrmypdf(job, options, source, False, not plain)
         still_lost = preservation.lost(source, result)
         if still_lost == lost:
             archived.rename(result)
@@ -221,13 +219,18 @@ def _run_attempt(
 def _run_ocrmypdf(
     job: context.OwnerContext,
     options: JobOptions,
-    total: int,
     source: Path,
     pdfa: bool,
     optimize: bool,
 ) -> list[str]:
-    """Runs OCRmyPDF on a document, and returns warnings about the PDF."""
-    arguments = options.for_ocrmypdf(total)
+    """Runs OCRmyPDF on a document, and returns warnings about the PDF.
+
+    It may run several times; pages that it has processed are not processed again.
+    """
+    job.failures.clear()
+    job.succeeded.clear()
+    job.ocr_finished.clear()
+    arguments = options.for_ocrmypdf(job.total)
     # `auto` creates PDF/A if possible, otherwise a plain PDF.
     arguments["output_type"] = "auto" if pdfa else "pdf"
     if not optimize:
@@ -269,30 +272,42 @@ def _check_failures(job: context.OwnerContext) -> None:
 
 
 def _complete_pages(
-    job: context.OwnerContext, source: Path, is_ready: Callable[[int], bool], total: int
+    job: context.OwnerContext, source: Path, is_ready: Callable[[int], bool]
 ) -> None:
     """Stores the words of the existing text layer for pages on which no OCR was run."""
-    missing = [number for number in range(1, total + 1) if not is_ready(number)]
+    missing = [number for number in range(1, job.total + 1) if not is_ready(number)]
     if not missing:
         return
-    for number in missing:
-        if number in job.too_slow:
-            job.pages.save_words(Page.empty(number, 0, 0, textlayer.DPI))
-        elif not job.pages.has_words(number):
-            _store_text_layer(job, source, number)
-        job.page_ready(number)
-        job.reporter.tick()
-
-
-def _store_text_layer(job: context.OwnerContext, source: Path, number: int) -> None:
-    """Stores words and preview of a page. If PDFium cannot read it, it has no words."""
     try:
         with textlayer.document(source) as pdf:
+            for number in missing:
+                _complete_page(job, pdf, number)
+    except pypdfium2.PdfiumError as error:  # PDFium cannot open the document
+        log.warning("the text of pages with text could not be extracted: %s", error)
+        for number in missing:
+            _complete_page(job, None, number)
+
+
+def _complete_page(
+    job: context.OwnerContext, pdf: pypdfium2.PdfDocument | None, number: int
+) -> None:
+    if not job.pages.has_words(number):
+        _store_text_layer(job, None if number in job.too_slow else pdf, number)
+    job.page_ready(number)
+    job.reporter.tick()
+
+
+def _store_text_layer(
+    job: context.OwnerContext, pdf: pypdfium2.PdfDocument | None, number: int
+) -> None:
+    """Stores words and preview of a page. It has none if PDFium cannot or must not read it."""
+    words, picture = Page.empty(number, 0, 0, textlayer.DPI), None
+    try:
+        if pdf:
             words = textlayer.words(pdf, number)
             picture = job.preview_pixels and textlayer.picture(pdf, number, job.preview_pixels)
     except (pypdfium2.PdfiumError, ValueError) as error:
         log.warning("page %d: its text could not be extracted: %s", number, error)
-        words, picture = Page.empty(number, 0, 0, textlayer.DPI), None
     if picture:
         previews.from_picture(picture, job.pages.preview(number), job.preview_pixels)
     job.pages.save_words(words)

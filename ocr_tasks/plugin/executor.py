@@ -55,7 +55,7 @@ class PageExecutor(Executor):
     ) -> None:
         name = progress_kwargs.get("desc", "")
         arguments = list(task_arguments)
-        is_ocr = STAGES.get(name) is Stage.OCR
+        is_ocr, is_scan = (STAGES.get(name) is stage for stage in (Stage.OCR, Stage.SCANNING))
         if is_ocr:
             process_page = partial(reading.read_page, self._job.pages, task)
             threads, at_end = self._job.threads, self._job.ocr_finished.set
@@ -69,14 +69,14 @@ class PageExecutor(Executor):
                 at_end,
             )
         else:
-            if STAGES.get(name) is Stage.SCANNING:
+            if is_scan:
                 task = partial(scanning.scan_page, task, self._job.process_scans)
             work = Work(task, task, worker_initializer, arguments, max_workers)
         spread = name in _SPREADABLE and len(arguments) >= settings.get().spread_pages
         help_ = self._help(at_once=is_ocr) if spread else None
         with self._bar(**progress_kwargs) as bar:
             for result in work.results(self._job.reporter.tick, help_):
-                if getattr(result, "is_too_slow", False):
+                if is_scan and scanning.is_too_slow(result):
                     self._job.too_slow.add(result.pageno + 1)
                 task_finished(self._record(result) if is_ocr else result, bar)
 

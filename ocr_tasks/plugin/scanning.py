@@ -20,6 +20,9 @@ from ocr_tasks.plugin import textlayer, time_limit
 
 log = logging.getLogger("ocrmypdf.pages")
 
+#: An attribute of `PageInfo`, which processes send to each other.
+_TOO_SLOW = "is_too_slow"
+
 #: A page is a scan if images cover at least this share of it.
 _SCAN_SHARE = 0.6
 
@@ -51,11 +54,16 @@ def scan_page(
         log.warning("page %d is kept as it is: scanning it took more than %g s", index + 1, limit)
         info = task(index, pdf, path, (), *more)  # without its content
         info._has_text = True
-        info.is_too_slow = True  # type: ignore[attr-defined]  # it is sent to the owner of the job
+        setattr(info, _TOO_SLOW, True)
         return info
     if process_scans and info.has_text and _is_scan(info) and _has_little_text(info):
         info._has_text = False
     return info
+
+
+def is_too_slow(info: PageInfo) -> bool:
+    """Returns whether a page took too long to scan, also if another process has scanned it."""
+    return hasattr(info, _TOO_SLOW)
 
 
 def _is_scan(info: PageInfo) -> bool:

@@ -134,7 +134,7 @@ def open_folder(name: str, images: Path, **changed: Any) -> Collection:
     except swarm_errors.PageWithdrawn:
         config = settings.get()
         defaults = {
-            "transcripts": str(_folder("transcripts", name)),
+            "transcripts": str(_folder("transcripts", name).resolve()),
             "languages": tuple(config.default_languages.split("+")),
         }
         return Collection(name=name, images=str(images), **{**defaults, **changed})

@@ -80,7 +80,7 @@ def test_the_password_becomes_part_of_the_redis_url(
 def test_the_path_of_the_embedded_redis_is_short_enough(
     data: str, temporary: str, start: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Otherwise Redis exits at once: a socket's path has at most 107 bytes."""
+    """Otherwise Redis exits immediately: a socket's path has at most 107 bytes."""
     monkeypatch.setenv("OCR_DATA_DIR", data)
     monkeypatch.setattr(tempfile, "tempdir", temporary)
 

@@ -2,7 +2,8 @@
 
 A thread that receives a request is blocked until the client has sent all of it, and gunicorn waits
 for each byte without a timeout. This module adds timeouts, and lets threads detect that their
-client has disconnected or that the server is stopping.
+client has disconnected or that the server is stopping. It also announces that a connection will be
+closed because its client sends more than the server reads.
 """
 
 from __future__ import annotations

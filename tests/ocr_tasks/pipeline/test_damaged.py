@@ -116,9 +116,13 @@ def test_a_page_without_readable_text_layer_does_not_fail_the_document(tmp_path:
         b"5 0 obj<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>endobj\n"
     )
 
+    with pytest.raises(pypdfium2.PdfiumError):
+        pypdfium2.PdfDocument(source)
+
     run = read(source)
 
     assert page_count(run.artifact("pdf")) == 1
+    assert any("could not be extracted" in text for text in run.outcome.warnings)
 
 
 def test_no_attempt_can_process_some_documents(
@@ -128,7 +132,7 @@ def test_no_attempt_can_process_some_documents(
 
     tried: list[tuple[str, bool]] = []
 
-    def fail(job: object, options: object, total: int, source: Path, plain: bool) -> list[str]:
+    def fail(job: object, options: object, source: Path, plain: bool) -> list[str]:
         tried.append((source.name, plain))
         raise ValueError("a bounding box is impossible")
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pikepdf
 import pytest
 from pikepdf import Array, Dictionary, Name
 
+from ocr_tasks import errors
 from ocr_tasks.pipeline import preservation
+from ocr_tasks.plugin.engine import PageEngine
 from tests.ocr_tasks.pipeline.test_document import read, scan
 
 pytestmark = pytest.mark.usefixtures("service")
@@ -61,14 +64,40 @@ def test_nothing_is_lost(
     assert (plain in run.outcome.warnings) is (output_type == "pdfa" and not is_pdfa)
 
 
-def test_a_warning_names_what_is_lost(tmp_path: Path) -> None:
-    source = document(tmp_path / "in.pdf", form)
+def test_a_warning_names_what_is_lost_in_any_case(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preservation, "lost", lambda before, after: ["tags", "layers"])
 
-    run = read(source, mode="force", output_type="pdf")
+    run = read(scan(tmp_path / "in.pdf", "garden"))
 
-    lost = preservation.lost(source, run.artifact("pdf"))
-    expected = ["The result has lost form fields of the document."] if lost else []
-    assert [text for text in run.outcome.warnings if "has lost" in text] == expected
+    assert run.outcome.warnings == ("The result has lost tags and layers of the document.",)
+    with pikepdf.open(run.artifact("pdf")) as pdf:  # a plain PDF would have been no better
+        assert pdf.open_metadata().pdfa_status
+
+
+def test_a_page_that_succeeds_the_second_time_has_not_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OCRmyPDF runs a second time for a plain PDF, and processes the page that failed again."""
+    losses = [["tags"], []]
+    calls: list[None] = []
+    original = PageEngine.generate_hocr
+
+    def fail_once(*arguments: Any, **more: Any) -> None:
+        calls.append(None)
+        if len(calls) == 1:
+            raise errors.PageTimeout
+        original(*arguments, **more)
+
+    monkeypatch.setattr(preservation, "lost", lambda before, after: losses.pop(0))
+    monkeypatch.setattr(PageEngine, "generate_hocr", staticmethod(fail_once))
+
+    run = read(scan(tmp_path / "in.pdf", "garden", "window"))
+
+    assert len(calls) == 3
+    assert run.outcome.failed_pages == ()
+    assert "garden" in run.text
 
 
 def test_an_endless_outline_is_counted_once(tmp_path: Path) -> None:
