@@ -18,7 +18,7 @@ from ocrmypdf.exceptions import MissingDependencyError, TesseractConfigError
 
 from ocr_tasks import errors
 from ocr_tasks.model import PageFailure
-from ocr_tasks.plugin import context
+from ocr_tasks.plugin import context, scanning
 from ocr_tasks.plugin.page_results import PageStore
 from ocr_tasks.redis import counters
 
@@ -55,6 +55,9 @@ def read_page(pages: PageStore, task: Callable[..., PageResult], page: Any) -> R
         stored = pages.load(number)
         if stored is not None:
             return Reading(stored, read=True, kept=True)
+        if scanning.is_too_slow(page.pageinfo) and not page.options.skip_text:
+            # Drawing the page would take as long, and PDFium cannot be interrupted.
+            return _failed(number, errors.PageTimeout())
         # Each attempt has its own folder, because a slow helper may still be working on a page that
         # was leased again. The folder is deleted at once, because page images are large.
         job_folder = page.work_folder

@@ -207,8 +207,9 @@ def test_the_resolution_of_a_page_is_lowered_to_the_limit(
         assert [float(edge) for edge in pdf.pages[0].mediabox] == [0, 0, 2000, 2000]
 
 
+@pytest.mark.parametrize("mode", ["skip", "force"])
 def test_a_page_that_takes_too_long_to_scan_is_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Forms that draw forms that draw forms…: a small file with content for hours."""
     monkeypatch.setenv("OCR_PAGE_SECONDS", "2")
@@ -226,8 +227,10 @@ def test_a_page_that_takes_too_long_to_scan_is_kept(
         pdf.pages[1].contents_add(pdf.make_stream(b"/F Do"))
         pdf.save(source)
 
-    run = read(source, output_type="pdf", optimize=0)
+    run = read(source, output_type="pdf", optimize=0, mode=mode)
 
+    failed = [(page.page, page.code) for page in run.outcome.failed_pages]
+    assert failed == ([] if mode == "skip" else [(2, "page_timeout")])
     assert "page 2 is kept as it is: scanning it took more than 2 s" in run.outcome.warnings
     assert "garden" in run.text
     assert page_count(run.artifact("pdf")) == 2
