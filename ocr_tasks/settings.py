@@ -226,7 +226,7 @@ class Settings(Base):
         180,
         gt=0,
         le=3600,
-        description="Seconds that Tesseract may take for a page, and OCRmyPDF to scan it. "
+        description="Seconds each for scanning a page, for drawing it and for Tesseract on it. "
         "Ghostscript may take as long, plus two seconds per page.",
     )
     helpers_max: int = Field(

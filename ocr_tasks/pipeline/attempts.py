@@ -20,7 +20,7 @@ import pypdfium2
 from ocrmypdf import exceptions
 
 from ocr_tasks import errors
-from ocr_tasks.plugin import textlayer
+from ocr_tasks.plugin import drawing_limit, textlayer
 
 log = logging.getLogger("ocrmypdf.job")
 
@@ -177,7 +177,9 @@ def _is_damaged(page: pikepdf.Page) -> bool:
 def _drawn(source: Path, numbers: Iterable[int], folder: Path) -> Iterable[tuple[int, Path]]:
     """Yields the index of each page and a PDF of its image; pages without an image are left out."""
     for number in numbers:
-        with textlayer.document(source) as pdf:
+        if drawing_limit.was_reached(number + 1):
+            continue
+        with textlayer.document(source) as pdf, drawing_limit.limited(number + 1):
             try:
                 page = textlayer.page(pdf, number + 1)
                 width, height = page.get_size()

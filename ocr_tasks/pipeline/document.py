@@ -25,7 +25,7 @@ from ocr_tasks.formats.page import Page
 from ocr_tasks.model import Artifact, Outcome, Progress, Stage
 from ocr_tasks.options import JobOptions
 from ocr_tasks.pipeline import artifacts, attempts, ocrmypdf_errors, preservation
-from ocr_tasks.plugin import context, engine, helper, previews, textlayer
+from ocr_tasks.plugin import context, drawing_limit, engine, helper, previews, textlayer
 from ocr_tasks.plugin.context import RunContext, RunYielded
 from ocr_tasks.plugin.progress import Reporter
 from ocr_tasks.storage import layout
@@ -105,15 +105,16 @@ def _process(
         writer.page_ready(number)
         job.run_context.page_stored(number)
 
+    drawing_limit.check(job)
     folder, run_id = job.folder, job.run
     with artifacts.Writer(folder, run_id, options, job.total, versions()) as writer:
         job.page_ready = page_ready
         job.reporter.enter(Stage.SCANNING)
         with context.job(job):
             source, pdf_warning = _make_pdf(job, options)
-        _check_failures(job)
-        job.reporter.enter(Stage.STORING)
-        _complete_pages(job, source, writer.is_ready)
+            _check_failures(job)
+            job.reporter.enter(Stage.STORING)
+            _complete_pages(job, source, writer.is_ready)
         failpoints.hit("before_store")
         pdf = layout.adopt_artifact(folder, run_id, "pdf", folder.work(run_id) / "result.pdf")
         failpoints.hit("after_store")
@@ -292,7 +293,8 @@ def _complete_page(
     job: context.OwnerContext, pdf: pypdfium2.PdfDocument | None, number: int
 ) -> None:
     if not job.pages.has_words(number):
-        _store_text_layer(job, None if number in job.too_slow else pdf, number)
+        slow = number in job.too_slow or drawing_limit.was_reached(number)
+        _store_text_layer(job, None if slow else pdf, number)
     job.page_ready(number)
     job.reporter.tick()
 
@@ -304,8 +306,9 @@ def _store_text_layer(
     words, picture = Page.empty(number, 0, 0, textlayer.DPI), None
     try:
         if pdf:
-            words = textlayer.words(pdf, number)
-            picture = job.preview_pixels and textlayer.picture(pdf, number, job.preview_pixels)
+            with drawing_limit.limited(number):
+                words = textlayer.words(pdf, number)
+                picture = job.preview_pixels and textlayer.picture(pdf, number, job.preview_pixels)
     except (pypdfium2.PdfiumError, ValueError) as error:
         log.warning("page %d: its text could not be extracted: %s", number, error)
     if picture:
@@ -346,6 +349,11 @@ def _temporary_files_in(work: Path) -> Iterator[None]:
 _ONLY_IN_LOG = re.compile(r"(ERROR|WARNING): |Output file: |.* output file is still valid\.", re.S)
 
 
+def _page(record: logging.LogRecord) -> int | None:
+    """Returns the page that OCRmyPDF worked on; messages of the plugin name it themselves."""
+    return None if record.name == "ocrmypdf.pages" else getattr(record, "pageno", None)
+
+
 class _Warnings(logging.Handler):
     """Collects OCRmyPDF's warnings, without duplicates, and without the output of Ghostscript."""
 
@@ -358,8 +366,8 @@ class _Warnings(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if record.name == "ocrmypdf._exec.ghostscript" or _ONLY_IN_LOG.match(record.getMessage()):
             return
-        page = getattr(record, "pageno", None)
-        where = f"page {page}: " if page and record.name != "ocrmypdf.pages" else ""
+        page = _page(record)
+        where = f"page {page}: " if page else ""
         if len(self._texts) < self.most:
             self._texts[f"{where}{record.getMessage()}"] = None
 
@@ -393,7 +401,7 @@ class _LogFormat(logging.Formatter):
     """Formats records as UTC time, level, page and message, without paths of this machine."""
 
     def format(self, record: logging.LogRecord) -> str:
-        page = getattr(record, "pageno", None)
+        page = _page(record)
         where = f" page {page}:" if page else ""
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created))
         message = record.getMessage().replace(str(settings.get().data_dir), "…")

@@ -5,6 +5,7 @@ pages/000001/page.json     the words (`formats.page`), which the API returns
              preview.jpg   a small image of the page
              result.json   marks the page as finished, for later runs of the job, with
              ocr.hocr, text.txt, visible.pdf   OCRmyPDF's files of the page
+             too-slow.json marks a page that must not be drawn, with the time that it exceeded
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from ocr_tasks.storage import atomic, layout
 
 #: Resolution of a page without hOCR.
 _DEFAULT_DPI = 300.0
+
+_TOO_SLOW = "too-slow.json"
 
 _FILES = {"ocr": "ocr.hocr", "text": "text.txt", "pdf_page_from_image": "visible.pdf"}
 
@@ -83,6 +86,22 @@ class PageStore:
             ocr_tree=result.ocr_tree,
             **stored,
         )
+
+    def mark_too_slow(self, number: int, seconds: float) -> None:
+        """Marks a page that took more than `seconds` to draw."""
+        atomic.write(self.path(number) / _TOO_SLOW, json.dumps({"seconds": seconds}).encode())
+
+    def count_too_slow(self) -> int:
+        """Returns the number of pages that are marked."""
+        return sum(1 for _ in self._folder.pages.glob(f"*/{_TOO_SLOW}"))
+
+    def is_too_slow(self, number: int, seconds: float) -> bool:
+        """Returns whether a page is marked to take more than `seconds` to draw."""
+        try:
+            mark = json.loads((self._folder.page(number) / _TOO_SLOW).read_bytes())
+        except FileNotFoundError:
+            return False
+        return bool(mark["seconds"] >= seconds)
 
     def save_words(self, page: Page) -> None:
         """Stores the words of a page and their summary."""

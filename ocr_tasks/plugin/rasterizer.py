@@ -23,7 +23,7 @@ from ocrmypdf.pluginspec import GhostscriptRasterDevice
 from PIL import Image
 
 from ocr_tasks import settings
-from ocr_tasks.plugin import textlayer
+from ocr_tasks.plugin import drawing_limit, textlayer
 
 log = logging.getLogger("ocrmypdf.pages")
 
@@ -50,17 +50,8 @@ def rasterize(
     """
     if options is not None and options.rasterizer == "ghostscript":
         return None
-    if not raster_device.startswith("png"):  # a JPEG has the pixels of OCRmyPDF's compression
-        with _page(input_file, pageno) as page:
-            dpi, image_dpi = _within_limit(page, pageno, raster_dpi, page_dpi)
-        if dpi is raster_dpi:
-            return None
-        drawn: Path | None = pypdfium.rasterize_pdf_page(
-            *(input_file, output_file, raster_device, dpi, pageno, image_dpi, rotation),
-            *(False, stop_on_soft_error, options, use_cropbox),
-        )
-        return drawn
-    if settings.get().grey and options is not None and options.lossless_reconstruction:
+    is_png = raster_device.startswith("png")
+    if is_png and settings.get().grey and options is not None and options.lossless_reconstruction:
         raster_device = GhostscriptRasterDevice.PNGGRAY  # the image is used for OCR only
     with _page(input_file, pageno) as page:
         raster_dpi, page_dpi = _within_limit(page, pageno, raster_dpi, page_dpi)
@@ -69,10 +60,10 @@ def rasterize(
         )
         with closing(bitmap):
             rendered = pypdfium._bitmap_to_pil(bitmap, width, height)
-    image, _ = pypdfium._process_image_for_output(
+    image, format_ = pypdfium._process_image_for_output(
         rendered, raster_device, raster_dpi, page_dpi, stop_on_soft_error, width, height
     )
-    image.save(output_file, "TIFF", dpi=image.info["dpi"])
+    image.save(output_file, "TIFF" if is_png else format_, dpi=image.info["dpi"])
     return output_file
 
 
@@ -85,6 +76,7 @@ def _page(path: Path, number: int) -> Iterator[pypdfium2.PdfPage]:
     with (
         pypdfium._pdfium_lock,
         closing(pypdfium._open_pdf_document(path)) as pdf,
+        drawing_limit.limited(number),
         closing(textlayer.page(pdf, number)) as page,
     ):
         yield page

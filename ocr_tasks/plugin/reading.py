@@ -18,7 +18,7 @@ from ocrmypdf.exceptions import MissingDependencyError, TesseractConfigError
 
 from ocr_tasks import errors
 from ocr_tasks.model import PageFailure
-from ocr_tasks.plugin import context, scanning
+from ocr_tasks.plugin import context, drawing_limit, scanning
 from ocr_tasks.plugin.page_results import PageStore
 from ocr_tasks.redis import counters
 
@@ -55,8 +55,7 @@ def read_page(pages: PageStore, task: Callable[..., PageResult], page: Any) -> R
         stored = pages.load(number)
         if stored is not None:
             return Reading(stored, read=True, kept=True)
-        if scanning.is_too_slow(page.pageinfo) and not page.options.skip_text:
-            # Drawing the page would take as long, and PDFium cannot be interrupted.
+        if _must_not_be_drawn(page):
             return _failed(number, errors.PageTimeout())
         # Each attempt has its own folder, because a slow helper may still be working on a page that
         # was leased again. The folder is deleted at once, because page images are large.
@@ -82,6 +81,12 @@ def read_page(pages: PageStore, task: Callable[..., PageResult], page: Any) -> R
 def crashed(page: Any) -> Reading:
     """Returns the outcome of a page that is given up, because the processes working on it died."""
     return _failed(page.pageno + 1, errors.PageCrashed())
+
+
+def _must_not_be_drawn(page: Any) -> bool:
+    """Returns whether drawing a page took too long, or would, because scanning it did."""
+    too_slow = scanning.is_too_slow(page.pageinfo) or drawing_limit.was_reached(page.pageno + 1)
+    return too_slow and not (page.options.skip_text and page.pageinfo.has_text)
 
 
 def _failed(number: int, error: Exception) -> Reading:

@@ -1,10 +1,10 @@
-"""A time limit for code of libraries that loops in Python."""
+"""Time limits for code of libraries that has none."""
 
 from __future__ import annotations
 
 import ctypes
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
@@ -19,17 +19,30 @@ def limited(seconds: float) -> Iterator[None]:
     Only Python code is interrupted; a call of a library in C is completed first.
     """
     thread = ctypes.c_ulong(threading.get_ident())
+
+    def interrupt() -> None:
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, ctypes.py_object(TimeLimitReached))
+
+    try:
+        with watched(seconds, interrupt):
+            yield
+    finally:
+        # If the exception was set just before, it must not be raised after the block.
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, None)
+
+
+@contextmanager
+def watched(seconds: float, act: Callable[[], None]) -> Iterator[None]:
+    """Calls `act` in another thread if the block takes longer, but not after the block."""
     lock = threading.Lock()
     is_over = False
 
-    def interrupt() -> None:
+    def act_in_block() -> None:
         with lock:
             if not is_over:
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(
-                    thread, ctypes.py_object(TimeLimitReached)
-                )
+                act()
 
-    timer = threading.Timer(seconds, interrupt)
+    timer = threading.Timer(seconds, act_in_block)
     timer.daemon = True
     timer.start()
     try:
@@ -38,5 +51,3 @@ def limited(seconds: float) -> Iterator[None]:
         timer.cancel()
         with lock:
             is_over = True
-        # If the exception was set just before, it must not be raised after the block.
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, None)

@@ -332,3 +332,24 @@ def twins() -> tuple[bytes, bytes]:
     )
     one, other = (bytes.fromhex(_TWINS_HEAD + twin) + rest for twin in _TWINS)
     return one, other
+
+
+def slow_to_draw() -> bytes:
+    """Returns three pages; the second has a shading whose function takes PDFium hours."""
+    with pikepdf.open(io.BytesIO(documents.scan("garden", "window", "harbour"))) as pdf:
+        function = pdf.make_stream(
+            b"{" + b" dup mul" * 20_000 + b" }",
+            FunctionType=4,
+            Domain=Array([0, 1, 0, 1]),
+            Range=Array([0, 1]),
+        )
+        shading = Dictionary(
+            ShadingType=1,
+            ColorSpace=Name.DeviceGray,
+            Domain=Array([0, 1, 0, 1]),
+            Matrix=Array([612, 0, 0, 792, 0, 0]),
+            Function=pdf.make_indirect(function),
+        )
+        pdf.pages[1].Resources.Shading = Dictionary(S=shading)
+        pdf.pages[1].contents_add(pdf.make_stream(b"/S sh"))
+        return documents.saved(pdf)

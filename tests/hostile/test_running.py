@@ -189,6 +189,26 @@ def test_a_decompression_bomb(bounded: Stack, http: httpx.Client, name: str) -> 
     assert code(ended) in ends
 
 
+@pytest.mark.parametrize("processes", [pytest.param(1, marks=pytest.mark.slow), 2])
+def test_a_page_that_takes_too_long_to_draw_costs_only_itself(
+    processes: int, tmp_path: Path
+) -> None:
+    """PDFium cannot be interrupted: its process ends, and the next run leaves the page alone."""
+    limits = {"OCR_PAGE_SECONDS": "6", "OCR_WORKER_PROCESSES": str(processes)}
+    with running_stack(tmp_path, **limits) as impatient, impatient.client() as http:
+        job = submit(http, ("slow.pdf", files.slow_to_draw())).json()
+
+        ended = wait_for_end(http, job)
+
+        assert ended["state"] == "succeeded"
+        failed = [(page["page"], page["code"]) for page in ended["failed_pages"]]
+        assert failed == [(2, "page_timeout")]
+        text = http.get(f"/v1/jobs/{job['id']}/text").text
+        assert [word for word in ("garden", "harbour") if word not in text] == []
+        assert "\nocr_job_takeovers_total 0" in http.get("/metrics").text
+        assert_nothing_is_left(impatient, http, ended)
+
+
 def test_case_25_pages_that_share_an_image_can_be_cancelled(
     bounded: Stack, http: httpx.Client
 ) -> None:
