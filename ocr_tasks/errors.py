@@ -271,7 +271,7 @@ class EmptyFile(UploadError):
 class UnsupportedType(UploadError):
     code = "unsupported_type"
     title = "Unsupported file type"
-    advice = "Upload a PDF, JPEG, PNG, TIFF, WebP, GIF, BMP, HEIC or JPEG 2000 file."
+    advice = "Upload a PDF, JPEG, PNG, TIFF, WebP, GIF, BMP, HEIC, AVIF or JPEG 2000 file."
 
 
 class PdfInvalid(UploadError):
@@ -328,6 +328,12 @@ class ImageInvalid(UploadError):
     code = "image_invalid"
     title = "The image is damaged"
     advice = "Open it in an image program, save it as a new file and upload that."
+
+
+class TiffCompressionUnsupported(UploadError):
+    code = "tiff_compression_unsupported"
+    title = "The compression of the TIFF file is not supported"
+    advice = "Save the image with another compression, e.g. LZW, and upload that."
 
 
 class CheckFailed(UploadError):

@@ -11,7 +11,7 @@ from pathlib import Path, PurePath
 #: File extensions that the server supports.
 _EXTENSIONS = frozenset(
     {".pdf", ".jpg", ".jpeg", ".jpe", ".png", ".tif", ".tiff", ".webp", ".gif", ".bmp"}
-    | {".heic", ".heif", ".jp2", ".j2k", ".jpx"}
+    | {".heic", ".heif", ".avif", ".jp2", ".j2k", ".jpx"}
 )
 
 #: Prefixes of the names of hidden, lock and temporary files.

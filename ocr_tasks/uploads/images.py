@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import io
+import logging
+import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import cast
 
 import img2pdf
 import pi_heif
-from PIL import Image, ImageOps, ImageSequence, UnidentifiedImageError
+from PIL import Image, ImageOps, ImageSequence, TiffImagePlugin, UnidentifiedImageError
 
 from ocr_tasks import errors
+
+log = logging.getLogger(__name__)
 
 #: The supported formats by Pillow's names, with their media types.
 FORMATS = {
@@ -24,17 +28,26 @@ FORMATS = {
     "GIF": "image/gif",
     "BMP": "image/bmp",
     "HEIF": "image/heic",
+    "AVIF": "image/avif",
     "JPEG2000": "image/jp2",
 }
 #: Formats that img2pdf embeds unchanged.
 _AS_IS = {"JPEG", "MPO", "PNG", "JPEG2000"}
 #: Formats of photographs, which would become huge with lossless compression.
-_LOSSY = {"HEIF"}
+_LOSSY = {"JPEG", "MPO", "JPEG2000", "HEIF", "AVIF"}
 _MANY_FRAMES = {"TIFF", "GIF", "WEBP"}
 
+#: The first bytes of the formats. In some, other bytes come before them.
+_SIGNATURES = re.compile(
+    rb"\xff\xd8\xff|\x89PNG|II[*+]\0|MM\0[*+]|RIFF....WEBP|GIF8|BM|....ftyp(hei|hev|mif1|avi)"
+    rb"|....jP  |\xff\x4f\xff\x51",
+    re.DOTALL,
+)
+
 _EXIF_ORIENTATION = 0x0112
-#: TIFF's tag for the meaning of gray values, and the value for inverted ones.
+#: TIFF's tags for the compression and the meaning of gray values, and the value for inverted ones.
 _PHOTOMETRIC = 262
+_COMPRESSION = 259
 _MIN_IS_WHITE = 0
 _MIRRORED = {2, 4, 5, 7}
 _A4_LONG_SIDE_INCHES = 11.69
@@ -62,8 +75,7 @@ def to_pdfs(
         for number, source in enumerate(_pictures(path, image, check_pixels), start=1):
             dpi = _resolution(image, image_dpi)
             part = path.with_name(f"{path.name}-{number:06d}.pdf")
-            with part.open("wb") as file:
-                _write_page(source, dpi, file)
+            _write_page(image, source, dpi, part)
             yield media_type, part
 
 
@@ -96,23 +108,41 @@ def _open(path: Path) -> Iterator[Image.Image]:
     Image.MAX_IMAGE_PIXELS = None  # `check_pixels` enforces the limit
     formats = [name for name in FORMATS if name != "MPO"]
     # From a path, Pillow maps uncompressed images to memory, and swaps the sides of turned ones.
-    with path.open("rb") as file, _convert_errors(), Image.open(file, formats=formats) as image:
+    with path.open("rb") as file, _convert_errors(path), Image.open(file, formats=formats) as image:
         yield image
 
 
 @contextmanager
-def _convert_errors() -> Iterator[None]:
+def _convert_errors(path: Path) -> Iterator[None]:
     """Converts all exceptions of decoders to errors for clients, except for system errors."""
     try:
         yield
     except UnidentifiedImageError as error:
-        raise errors.UnsupportedType() from error
+        raise _unidentified(path) from error
     except (errors.OcrTasksError, MemoryError):
         raise
     except Exception as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise errors.ImageInvalid() from error
+
+
+def _unidentified(path: Path) -> errors.OcrTasksError:
+    """Returns the error for a file that Pillow cannot identify."""
+    with path.open("rb") as file:
+        head = file.read(16)
+        if not _SIGNATURES.match(head):
+            return errors.UnsupportedType()
+        if not head.startswith((b"II", b"MM")):
+            return errors.ImageInvalid()
+        with suppress(Exception):  # any error means that the tags are damaged
+            file.seek(0)
+            tags = TiffImagePlugin.ImageFileDirectory_v2(file.read(8))
+            file.seek(tags.next)
+            tags.load(file)
+            if tags.get(_COMPRESSION, 1) not in TiffImagePlugin.COMPRESSION_INFO:
+                return errors.TiffCompressionUnsupported()
+    return errors.ImageInvalid()
 
 
 def _check_number(image: Image.Image, most: int) -> None:
@@ -142,12 +172,14 @@ def _pictures(
     orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
     is_alien = _has_alien_profile(image)
     as_is = orientation not in _MIRRORED and not _has_alpha(image) and not is_alien
+    if image.format == "JPEG2000":
+        image.load()  # no program shows anything of a damaged one
     if image.format in _AS_IS and as_is:
         yield path
         return
     if is_alien:
         del image.info["icc_profile"]
-    lossy = image.format in _LOSSY or (image.format == "WEBP" and not _is_lossless_webp(path))
+    lossy = _is_lossy(path, image)
     frames = ImageSequence.Iterator(image) if image.format in _MANY_FRAMES else [image]
     for frame in frames:
         check_pixels(*frame.size)
@@ -232,10 +264,12 @@ def _in_8_bits(frame: Image.Image, step: float, low: float) -> Image.Image:
     return frame.convert("F").point(lambda value: value * (1 / step) - low / step).convert("L")
 
 
-def _is_lossless_webp(path: Path) -> bool:
+def _is_lossy(path: Path, image: Image.Image) -> bool:
+    if image.format != "WEBP":
+        return image.format in _LOSSY
     # A lossless picture has a chunk named VP8L (RFC 9649, 2.6).
     with path.open("rb") as file:
-        return b"VP8L" in file.read(64)
+        return b"VP8L" not in file.read(64)
 
 
 def _resolution(image: Image.Image, requested: int | None) -> tuple[float, float]:
@@ -263,12 +297,26 @@ def _without_error(dpi: float) -> float:
     return float(round(dpi)) if abs(dpi - round(dpi)) <= _PNG_ERROR_DPI else dpi
 
 
-def _write_page(source: bytes | Path, dpi: tuple[float, float], file: io.BufferedWriter) -> None:
-    img2pdf.convert(
-        str(source) if isinstance(source, Path) else source,
-        layout_fun=img2pdf.get_fixed_dpi_layout_fun(dpi),
-        outputstream=file,
-        engine=img2pdf.Engine.pikepdf,
-        rotation=img2pdf.Rotation.ifvalid,
-        first_frame_only=True,
-    )
+def _write_page(
+    image: Image.Image, source: bytes | Path, dpi: tuple[float, float], part: Path
+) -> None:
+    """Writes a PDF with one picture of a file. The file itself is encoded anew if necessary."""
+    try:
+        _embed(source, dpi, part)
+    except Exception as error:  # img2pdf has no error of its own, e.g. for JPEG 2000 with a profile
+        if isinstance(source, bytes) or isinstance(error, MemoryError):
+            raise
+        log.info("an image cannot be embedded as it is: %s", error)
+        _embed(_encode(ImageOps.exif_transpose(image), _is_lossy(source, image), False), dpi, part)
+
+
+def _embed(source: bytes | Path, dpi: tuple[float, float], part: Path) -> None:
+    with part.open("wb") as file:
+        img2pdf.convert(
+            str(source) if isinstance(source, Path) else source,
+            layout_fun=img2pdf.get_fixed_dpi_layout_fun(dpi),
+            outputstream=file,
+            engine=img2pdf.Engine.pikepdf,
+            rotation=img2pdf.Rotation.ifvalid,
+            first_frame_only=True,
+        )

@@ -63,6 +63,7 @@ _INNER: Mapping[type[errors.OcrTasksError], str] = {
     errors.ImageTooLarge: "InvalidContentDimensions",
     errors.PageTooLarge: "InvalidContentDimensions",
     errors.UnsupportedType: "InvalidContent",
+    errors.TiffCompressionUnsupported: "InvalidContent",
     errors.EmptyFile: "InvalidContent",
     errors.PdfInvalid: "InvalidContent",
     errors.ImageInvalid: "InvalidContent",

@@ -41,6 +41,7 @@ _STATUS: Mapping[type[errors.OcrTasksError], int] = {
     errors.TooManyFiles: 413,
     errors.UploadTooLarge: 413,
     errors.UnsupportedType: 415,
+    errors.TiffCompressionUnsupported: 415,
     errors.UploadNotFound: 404,
     errors.UploadExpired: 410,
     errors.UploadAlreadyUsed: 410,

@@ -68,6 +68,19 @@ def corners(image: Image.Image) -> list[tuple[bool, bool]]:
 
 UPRIGHT = [(False, False), (True, False), (False, True), (True, True)]
 
+
+def jpeg_2000_with_profile() -> bytes:
+    """Returns a JPEG 2000 whose colors have a profile, as those of libraries do (colr, 15444-1)."""
+    content = documents.encoded(gradient(), "JPEG2000")
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    box = struct.pack(">I4s3s", 11 + len(profile), b"colr", b"\2\0\0") + profile
+    old, head = content.index(b"colr") - 4, content.index(b"jp2h") - 4
+    (length,) = struct.unpack_from(">I", content, old)
+    (outer,) = struct.unpack_from(">I", content, head)
+    resized = struct.pack(">I", outer - length + len(box))
+    return content[:head] + resized + content[head + 4 : old] + box + content[old + length :]
+
+
 FORMATS = {
     "JPEG": ("image/jpeg", documents.encoded(gradient(), "JPEG", quality=95), "/DCTDecode"),
     "JPEG in CMYK": ("image/jpeg", documents.encoded(gradient("CMYK"), "JPEG"), "/DCTDecode"),
@@ -86,6 +99,8 @@ FORMATS = {
     "GIF": ("image/gif", documents.encoded(gradient("P"), "GIF"), "/FlateDecode"),
     "BMP": ("image/bmp", documents.encoded(gradient(), "BMP"), "/FlateDecode"),
     "JPEG 2000": ("image/jp2", documents.encoded(gradient(), "JPEG2000"), "/JPXDecode"),
+    "AVIF": ("image/avif", documents.encoded(gradient(), "AVIF"), "/DCTDecode"),
+    "JPEG 2000 with a color profile": ("image/jp2", jpeg_2000_with_profile(), "/DCTDecode"),
 }
 
 
@@ -216,6 +231,39 @@ def test_the_size_is_checked_before_anything_is_decoded(tmp_path: Path) -> None:
         list(images.to_pdfs(source, None, refuse, 1000))
 
     assert asked == [(100_000, 90_000)]
+
+
+def tiff_of_compression(number: int) -> bytes:
+    content = bytearray(documents.encoded(gradient("L"), "TIFF"))
+    start = content.index(struct.pack("<HHI", 259, 3, 1)) + 8
+    content[start : start + 2] = struct.pack("<H", number)
+    return bytes(content)
+
+
+def half(content: bytes) -> bytes:
+    return content[: len(content) // 2]
+
+
+CUT = {
+    form: half(documents.encoded(gradient(), form))
+    for form in ("PNG", "TIFF", "GIF", "BMP", "WEBP", "JPEG2000", "AVIF")
+}
+
+
+@pytest.mark.parametrize(
+    ("content", "error"),
+    [
+        *((content, errors.ImageInvalid) for content in CUT.values()),
+        (tiff_of_compression(34887), errors.TiffCompressionUnsupported),
+        (b"garden and window", errors.UnsupportedType),
+    ],
+    ids=[*CUT, "LERC", "text"],
+)
+def test_the_error_says_whether_the_file_is_damaged_or_of_another_type(
+    tmp_path: Path, content: bytes, error: type[errors.UploadError]
+) -> None:
+    with pytest.raises(error):
+        pages(tmp_path, content)
 
 
 @pytest.mark.parametrize("content", [b"", b"x", b"GIF89a", b"\x89PNG\r\n\x1a\n", b"RIFF1234WEBP"])
