@@ -18,7 +18,7 @@ from ocrmypdf.exceptions import MissingDependencyError, TesseractConfigError
 
 from ocr_tasks import errors
 from ocr_tasks.model import PageFailure
-from ocr_tasks.plugin import context, drawing_limit, scanning
+from ocr_tasks.plugin import context, drawing_limit, page_images, scanning
 from ocr_tasks.plugin.page_results import PageStore
 from ocr_tasks.redis import counters
 
@@ -67,6 +67,7 @@ def read_page(pages: PageStore, task: Callable[..., PageResult], page: Any) -> R
                 result = task(page)
             if result.ocr is None:
                 return Reading(result, read=_had_text(page))
+            _check_images(page, result)
             counters.count_page()
             return Reading(pages.save(result), read=True)
         except (*NOT_THE_PAGE, context.RunYielded):
@@ -87,6 +88,13 @@ def _must_not_be_drawn(page: Any) -> bool:
     """Returns whether drawing a page took too long, or would, because scanning it did."""
     too_slow = scanning.is_too_slow(page.pageinfo) or drawing_limit.was_reached(page.pageno + 1)
     return too_slow and not (page.options.skip_text and page.pageinfo.has_text)
+
+
+def _check_images(page: Any, result: PageResult) -> None:
+    """Raises errors.PageUnreadable if a page is empty because an image could not be drawn."""
+    is_empty = result.text and not result.text.stat().st_size
+    if is_empty and page_images.has_damaged(page.origin, page.pageno + 1):
+        raise errors.PageUnreadable("An image of the page is damaged")
 
 
 def _failed(number: int, error: Exception) -> Reading:

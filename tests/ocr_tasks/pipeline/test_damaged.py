@@ -99,6 +99,22 @@ def test_a_damaged_document_is_processed_as_far_as_possible(
     assert page_count(run.artifact("pdf")) == pages
 
 
+def test_half_a_jpeg_2000_fails_its_page(tmp_path: Path) -> None:
+    """Libraries draw nothing of it, and report no error."""
+    whole = documents.encoded(picture("The garden is here"), "JPEG2000")
+    source = of_jpegs(tmp_path / "in.pdf", jpeg("window"), jpeg("garden"))
+    with pikepdf.open(source, allow_overwriting_input=True) as pdf:
+        (image,) = pdf.pages[1].get_images().values()
+        image.write(whole[: len(whole) // 2], filter=pikepdf.Name.JPXDecode)
+        pdf.save(source)
+
+    run = read(source)
+
+    assert [(page.page, page.code) for page in run.outcome.failed_pages] == [(2, "page_unreadable")]
+    assert "window" in run.text
+    assert page_count(run.artifact("pdf")) == 2
+
+
 def test_a_sound_document_has_no_warnings(tmp_path: Path) -> None:
     assert read(scan(tmp_path / "in.pdf", "garden")).outcome.warnings == ()
 

@@ -1,0 +1,28 @@
+"""The images of a page that cannot be decoded, and that are therefore missing from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+import pikepdf
+
+
+def has_damaged(path: Path, number: int) -> bool:
+    """Returns whether a page has a JPEG 2000 image that cannot be decoded. `number` is 1-based.
+
+    Libraries draw nothing of such an image, and report no error. Other images are drawn in part.
+    """
+    with pikepdf.open(path) as pdf:
+        images = pdf.pages[number - 1].get_images().values()
+        return any(_is_damaged(pikepdf.PdfImage(cast("pikepdf.Stream", one))) for one in images)
+
+
+def _is_damaged(image: pikepdf.PdfImage) -> bool:
+    if "/JPXDecode" not in image.filters:
+        return False
+    try:
+        image.as_pil_image().load()
+    except OSError:
+        return True
+    return False
