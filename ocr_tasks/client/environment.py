@@ -13,7 +13,12 @@ def url() -> str:
     """Returns the URL of the server: OCR_URL, or the local server at OCR_PORT (default: 8000)."""
     port = os.environ.get("OCR_PORT")
     local = f"http://127.0.0.1:{port}" if port else DEFAULT_URL
-    return os.environ.get("OCR_URL") or local
+    return configured_url() or local
+
+
+def configured_url() -> str | None:
+    """Returns OCR_URL, None if it is not set."""
+    return os.environ.get("OCR_URL") or None
 
 
 def token() -> str:

@@ -14,31 +14,37 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import httpx
 
-from ocr_tasks.client import ApiError, Client, Option, TransferError
+from ocr_tasks.client import ApiError, Client, Option, TransferError, environment
 from ocr_tasks.commands import client_arguments
 from ocr_tasks.commands.bars import bars, listener
+from ocr_tasks.commands.interruptions import Interruptions
 from ocr_tasks.exits import FAILED, REFUSED, UNAVAILABLE, USAGE, report
 
 _START_SECONDS = 90
 
+#: Standard input or output.
+_STANDARD = Path("-")
+
 
 def ocr(options: argparse.Namespace) -> int:
     """Runs OCR on the files of a command line as one document, and returns the exit code."""
-    output = options.output or options.files[0].with_name(f"{options.files[0].stem}-ocr.pdf")
     try:
-        _check_files(options.files, [output, *([options.text] if options.text else [])])
+        files, output = _split(options.files, options.output)
+        _check_documents(files)
+        _check_targets([output, *([options.text] if options.text else [])], options.force)
         fields = client_arguments.job_options(options)
     except ValueError as error:
         return report(str(error), USAGE)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    interruptions = Interruptions()
     try:
-        with _server(options.url) as client:
-            return _process(client, options.files, fields, output, options.text)
+        with _server(options.url or environment.configured_url()) as client:
+            return _process(client, interruptions, files, fields, output, options.text)
     except ApiError as error:
         return report(f"{error} [{error.code}]", REFUSED)
     except (httpx.TransportError, TimeoutError) as error:
@@ -47,16 +53,42 @@ def ocr(options: argparse.Namespace) -> int:
         return report(f"cannot write the result: {error}", FAILED)
 
 
-def _check_files(files: list[Path], targets: list[Path]) -> None:
-    """Raises ValueError if a file cannot be read, or a result cannot be written."""
+def _split(files: list[Path], output: Path | None) -> tuple[list[Path], Path]:
+    """Returns documents and output. Raises ValueError if it is unclear what a file is."""
+    if output:
+        return files, output
+    if len(files) > 2:
+        raise ValueError("name the PDF to write with -o")
+    *documents, last = files
+    if documents:
+        return documents, last
+    if last == _STANDARD:
+        return files, _STANDARD
+    return files, last.with_name(f"{last.stem}-ocr.pdf")
+
+
+def _check_documents(files: list[Path]) -> None:
+    """Raises ValueError if a document cannot be read."""
+    if files.count(_STANDARD) > 1:
+        raise ValueError("only one document can be read from standard input")
     for file in files:
+        if file == _STANDARD:
+            continue
         if not file.is_file():
             raise ValueError(f"file not found: {file}")
         if not os.access(file, os.R_OK):
             raise ValueError(f"cannot read {file}")
+
+
+def _check_targets(targets: list[Path], force: bool) -> None:
+    """Raises ValueError if a result cannot be written, or exists and must not be replaced."""
     for target in targets:
+        if target == _STANDARD:
+            continue
         if target.is_dir():
             raise ValueError(f"{target} is a folder; name a file with -o or --text")
+        if target.exists() and not force:
+            raise ValueError(f"{target} exists; use --force to replace it")
         if not os.access(target.parent, os.W_OK):
             advice = "choose another folder with -o or --text"
             raise ValueError(f"cannot write to {target.parent}; {advice}")
@@ -66,13 +98,19 @@ def _check_files(files: list[Path], targets: list[Path]) -> None:
 
 def _process(
     client: Client,
+    interruptions: Interruptions,
     files: list[Path],
     fields: dict[str, Option],
     output: Path,
     text: Path | None,
 ) -> int:
-    job = client.submit(*files, idempotency_key=None, **fields)
+    with ExitStack() as stack:
+        opened = [_open(file, stack) for file in files]
+        opened[-1] = interruptions.delay_after(opened[-1])
+        named = [(_name(file), content) for file, content in zip(files, opened, strict=True)]
+        job = client.submit(*named, idempotency_key=None, **fields)
     try:
+        interruptions.stop_delaying()
         with bars() as progress:
             job = client.wait(job, listener(progress, progress.add_task("waiting", total=100)))
     except KeyboardInterrupt:
@@ -80,32 +118,47 @@ def _process(
         raise
     if job.error:
         return report(f"{job.error} [{job.error.code}]", FAILED)
-    client.download(job, "pdf", output)
-    if text:
-        client.download(job, "text", text)
+    for artifact, target in (("pdf", output), ("text", text)):
+        if target:
+            to_stdout = target == _STANDARD
+            client.download(job, artifact, sys.stdout.buffer if to_stdout else target)
     for page in job.failed_pages:
         report(f"OCR failed on page {page.page}: {page.message}", 0)
-    print(output)
+    if _STANDARD not in (output, text):
+        print(output)
     return 0
 
 
+def _open(file: Path, stack: ExitStack) -> BinaryIO:
+    return sys.stdin.buffer if file == _STANDARD else stack.enter_context(file.open("rb"))
+
+
+def _name(file: Path) -> str:
+    return "document" if file == _STANDARD else file.name
+
+
 @contextmanager
-def _server(url: str) -> Iterator[Client]:
-    """Yields a client of the server at the URL, or of a temporary server if none responds."""
-    with Client(url) as client:
+def _server(url: str | None) -> Iterator[Client]:
+    """Yields a client of the server at the URL.
+
+    Without a URL, it is the server on this machine, or a temporary server if none responds.
+    """
+    with Client(url or environment.url()) as client:
         if client.alive():
             yield client
             return
+        if url:
+            raise TimeoutError(url)
     try:
         from ocr_tasks import settings  # not at the top, because a client may lack the server extra
     except ModuleNotFoundError:
         install = "pip install 'ocr-tasks[server]'"
-        raise TimeoutError(f"{url}; to start a temporary server, run: {install}") from None
+        raise TimeoutError(f"to start a temporary server, run: {install}") from None
     with tempfile.TemporaryDirectory(prefix="ocr-tasks-") as folder:
         port = _free_port()
         log = Path(folder) / "log"
         private = settings.WHO_MAY | {"OCR_TOKEN"}
-        environment = {
+        variables = {
             **{name: value for name, value in os.environ.items() if name not in private},
             **{"OCR_DATA_DIR": f"{folder}/data", "OCR_REDIS_URL": "", "OCR_HOST": "127.0.0.1"},
             **{"OCR_PORT": str(port), "OCR_WEB_PROCESSES": "1", "OCR_REDIS_PASSWORD": ""},
@@ -113,7 +166,7 @@ def _server(url: str) -> Iterator[Client]:
         }
         command = [sys.executable, "-m", "ocr_tasks.cli", "up"]
         with log.open("wb") as output:
-            stack = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
+            stack = subprocess.Popen(command, env=variables, stdout=output, stderr=output)
         try:
             with Client(f"http://127.0.0.1:{port}", token="") as client:
                 _wait_until_ready(client, stack, log)

@@ -59,6 +59,10 @@ def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
     return [p for p in processes if p.is_running() and is_alive(p)]
 
 
+#: Settings with which no server responds at the default URL.
+NO_SERVER = {"OCR_PORT": "9"}
+
+
 def ocr(*arguments: str | Path, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "ocr_tasks.cli", "ocr", *arguments],
@@ -181,11 +185,31 @@ def test_ocr_uses_a_running_server(stack: Stack, tmp_path: Path) -> None:
     assert WORD in text.read_text()
 
 
+def test_ocr_reads_and_writes_standard_streams(stack: Stack) -> None:
+    command = [sys.executable, "-m", "ocr_tasks.cli", "ocr", "-", "--url", stack.url]
+    done = subprocess.run(
+        command, input=PAGE.read_bytes(), env=stack.environment, capture_output=True, check=True
+    )
+
+    assert done.stdout.startswith(b"%PDF-")
+    assert done.stdout.rstrip().endswith(b"%%EOF")
+
+
+def test_ocr_writes_to_the_second_file_and_replaces_it_only_with_force(
+    stack: Stack, tmp_path: Path
+) -> None:
+    output = tmp_path / "out.pdf"
+    url = stack.environment | {"OCR_URL": stack.url}
+    for arguments, code in (((), 0), ((), 2), (("--force",), 0)):
+        assert ocr(PAGE, output, *arguments, env=url).returncode == code
+        assert output.read_bytes().startswith(b"%PDF-")
+
+
 def test_ocr_starts_its_own_stack_if_none_runs(stack: Stack, tmp_path: Path) -> None:
     source = tmp_path / "scan.pdf"
     shutil.copy(PAGE, source)
     before = {p.pid for p in psutil.process_iter()}
-    done = ocr(source, "--url", "http://127.0.0.1:9", env=stack.environment)
+    done = ocr(source, env=stack.environment | NO_SERVER)
 
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "scan-ocr.pdf").read_bytes().startswith(b"%PDF-")
@@ -207,6 +231,10 @@ def test_ocr_starts_its_own_stack_if_none_runs(stack: Stack, tmp_path: Path) -> 
         ([PAGE, "--option", "nosuch=1"], 65, "[invalid_options]"),
         ([PAGE, "-l", "tlh"], 65, "[language_unavailable]"),
         ([SIX_PAGES, "--option", "mode=refuse"], 70, "[prior_text]"),
+        ([PAGE, PAGE], 2, "exists; use --force"),
+        ([PAGE, PAGE, "out.pdf"], 2, "with -o"),
+        (["-", "-", "-o", "out.pdf"], 2, "only one document"),
+        ([PAGE, "--url", "http://127.0.0.1:9"], 69, "http://127.0.0.1:9"),
     ],
     ids=[
         "no file",
@@ -216,12 +244,17 @@ def test_ocr_starts_its_own_stack_if_none_runs(stack: Stack, tmp_path: Path) -> 
         "unknown option",
         "unknown language",
         "failed job",
+        "existing result",
+        "several documents",
+        "standard input twice",
+        "no server at the URL",
     ],
 )
 def test_ocr_reports_errors(
     stack: Stack, arguments: list[str | Path], code: int, words: str
 ) -> None:
-    told = ocr(*arguments, "--url", stack.url, env=stack.environment)
+    url = {"OCR_URL": stack.url}
+    told = ocr(*arguments, env=stack.environment | url)
 
     assert told.returncode == code
     assert words in told.stderr
@@ -244,11 +277,12 @@ def test_ocr_leaves_nothing_when_it_is_terminated(
     number: signal.Signals, stack: Stack, tmp_path: Path
 ) -> None:
     command = [sys.executable, "-m", "ocr_tasks.cli", "ocr", PAGE, "-o", tmp_path / "out.pdf"]
-    command += ["--url", "http://127.0.0.1:9"]
     folder = tmp_path / "temporary"
     folder.mkdir()
     process = subprocess.Popen(
-        command, env=stack.environment | {"TMPDIR": str(folder)}, stderr=subprocess.DEVNULL
+        command,
+        env=stack.environment | NO_SERVER | {"TMPDIR": str(folder)},
+        stderr=subprocess.DEVNULL,
     )
     wait_until(lambda: list(folder.glob("*/data/redis/*")))
     started = psutil.Process(process.pid).children(recursive=True)
