@@ -300,7 +300,7 @@ def _without_error(dpi: float) -> float:
 def _write_page(
     image: Image.Image, source: bytes | Path, dpi: tuple[float, float], part: Path
 ) -> None:
-    """Writes a PDF with one picture of a file. The file itself is encoded anew if necessary."""
+    """Writes a PDF with one picture of a file. The file itself is encoded again if necessary."""
     try:
         _embed(source, dpi, part)
     except Exception as error:  # img2pdf has no error of its own, e.g. for JPEG 2000 with a profile
