@@ -54,7 +54,8 @@ class Client(threading.Thread):
 
     def stop(self) -> None:
         self._stopped.set()
-        self.join()
+        if self.is_alive():
+            self.join()
 
     def send(self) -> None:
         """Uploads one document until it is accepted."""

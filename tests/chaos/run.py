@@ -70,17 +70,21 @@ def run(stack: Stack, seed: int, kills: int, say: Callable[[str], None]) -> Repo
     say(f"seed {seed}, {kills} kills, {stack.url}")
     stack.start()
     clients = [Client(stack.url, seed * 10 + number, pause=1.0) for number in range(3)]
-    for client in clients:
-        client.start()
-    _break(stack, clients, dice, report, kills, say)
-    for client in clients:
-        client.stop()
-    say("calm")
-    stack.restart_calmly()
-    _check(stack, clients, report, say)
-    for client in clients:
-        client.close()
-    report.violations += [f"left running: {name}" for name in stack.stop()]
+    try:
+        for client in clients:
+            client.start()
+        _break(stack, clients, dice, report, kills, say)
+        for client in clients:
+            client.stop()
+        say("calm")
+        stack.restart_calmly()
+        _check(stack, clients, report, say)
+    finally:
+        for client in clients:
+            client.stop()
+            client.close()
+        left = stack.stop()
+    report.violations += [f"left running: {name}" for name in left]
     for violation in report.violations:
         say(f"VIOLATION {violation}")
     return report
