@@ -428,6 +428,11 @@ class Settings(Base):
         description="Allow changes in Flower: cancel jobs, stop workers, send tasks. Requires a "
         "password.",
     )
+    flower_names: bool = Field(
+        True,
+        description="Show the names of documents in Flower. Web servers and workers need the same "
+        "value, which applies to new jobs.",
+    )
     flower_url_prefix: str = Field(
         "",
         pattern=r"^[A-Za-z0-9/_-]*$",

@@ -98,12 +98,15 @@ def _summary(job_input: Mapping[str, Any], options: Mapping[str, Any]) -> str:
 
     The name is untrusted: line breaks and characters that change the text direction are replaced.
     """
+    pages = job_input["pages"]
+    count = f"{pages} page{'' if pages == 1 else 's'}"
+    facts = f"{count} · {'+'.join(options['languages'])}"
+    if not settings.get().flower_names:
+        return facts
     name = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in job_input["name"])
     if len(name) > _MAX_NAME:
         name = name[: _MAX_NAME - 1] + "…"
-    pages = job_input["pages"]
-    count = f"{pages} page{'' if pages == 1 else 's'}"
-    return f"{name} · {count} · {'+'.join(options['languages'])}"
+    return f"{name} · {facts}"
 
 
 def publish_all(task: str, queue_of_job: Mapping[str, str]) -> None:

@@ -80,6 +80,18 @@ def test_flower_shows_a_document_in_one_line(
     assert message["headers"]["kwargsrepr"] == "skip, bulk"
 
 
+def test_flower_shows_no_name_if_names_are_hidden(
+    queue: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OCR_FLOWER_NAMES", "false")
+    settings.clear()
+
+    queues.publish(JOB, {"name": "payslip.pdf", "pages": 2}, OPTIONS, "bulk")
+
+    (message,) = waiting(queue, QUEUES["bulk"])
+    assert message["headers"]["argsrepr"] == "2 pages · deu+eng"
+
+
 # Helpers
 
 
