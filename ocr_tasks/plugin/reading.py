@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ocrmypdf._pipelines._common import PageResult
+from ocrmypdf._pipelines._common import PageResult, set_thread_pageno
 from ocrmypdf.exceptions import MissingDependencyError, TesseractConfigError
 
 from ocr_tasks import errors
@@ -77,6 +77,7 @@ def read_page(pages: PageStore, task: Callable[..., PageResult], page: Any) -> R
         finally:
             shutil.rmtree(page.work_folder, ignore_errors=True)
             page.work_folder = job_folder
+            set_thread_pageno(None)  # later messages of this thread are not about the page
 
 
 def crashed(page: Any) -> Reading:

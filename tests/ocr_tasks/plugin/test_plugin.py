@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import os
 import pickle
 import socket
@@ -16,7 +17,7 @@ from typing import Any
 import pytest
 from ocrmypdf._jobcontext import PageContext
 from ocrmypdf._options import OcrOptions
-from ocrmypdf._pipelines._common import PageResult
+from ocrmypdf._pipelines._common import PageResult, set_thread_pageno
 from ocrmypdf.exceptions import MissingDependencyError, TesseractConfigError
 from PIL import Image
 
@@ -185,6 +186,19 @@ def test_each_attempt_at_a_page_has_its_own_temporary_folder(
     assert {path.parent for path in seen} == {tmp_path / "work"} == {mine.work_folder}
     assert list((tmp_path / "work").iterdir()) == []
     assert context.page() is None
+
+
+def test_later_messages_of_the_thread_are_not_about_the_page(
+    kept: PageStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def task(at: Any) -> PageResult:
+        set_thread_pageno(at.pageno + 1)
+        return result(at.work_folder, 3)
+
+    reading.read_page(kept, task, page(tmp_path, 3))
+
+    logging.getLogger("ocrmypdf").warning("about the document")
+    assert getattr(caplog.records[-1], "pageno", None) is None
 
 
 def test_a_recognized_page_is_stored_and_not_processed_again(
