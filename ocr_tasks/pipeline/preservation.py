@@ -1,18 +1,22 @@
-"""What a document has besides its pages, so that nothing of it is lost without a warning."""
+"""What a document has besides its pages' content, so that nothing is lost without a warning."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pikepdf
+from pikepdf import Array, Dictionary, Name, Object, Pdf
 
 log = logging.getLogger("ocrmypdf.job")
 
-#: Maximum number of bookmarks that are counted. An outline may be endless, because its items can
-#: point at each other.
-_MOST_BOOKMARKS = 100_000
+#: Maximum number of objects of one kind that are counted. A tree may be endless, because its nodes
+#: can point at each other.
+_MOST = 100_000
+
+#: Entries of the information dictionary (ISO 32000-1, 14.3.3) that people write.
+_INFORMATION = ("/Title", "/Author", "/Subject", "/Keywords")
 
 
 def lost(before: Path, after: Path) -> list[str]:
@@ -31,31 +35,54 @@ def _contents(path: Path) -> Mapping[str, int]:
         return {}
 
 
-def _counts(pdf: pikepdf.Pdf) -> Iterator[tuple[str, int]]:
+def _counts(pdf: Pdf) -> Iterator[tuple[str, int]]:
     root = pdf.Root
-    form = root.get("/AcroForm")
-    yield "bookmarks", _number_of_bookmarks(root)
+    fields = list(_tree(_array(root.get("/AcroForm"), "/Fields"), "/Kids"))
+    yield "pages", len(pdf.pages)
+    yield "bookmarks", sum(1 for _ in _tree(_first(root.get("/Outlines")), "/Next", "/First"))
     yield "attachments", len(pdf.attachments)
-    yield "form fields", _length(form, "/Fields")
-    yield "layers", _length(root.get("/OCProperties"), "/OCGs")
+    yield "form fields", len(_array(root.get("/AcroForm"), "/Fields"))
+    yield "values of form fields", sum("/V" in field for field in fields)
+    yield "links", sum(_is_link(one) for page in pdf.pages for one in _array(page.obj, "/Annots"))
+    yield "named destinations", _number_of_destinations(root)
+    yield "layers", len(_array(root.get("/OCProperties"), "/OCGs"))
     yield "tags", int("/StructTreeRoot" in root)
     yield "the language", int("/Lang" in root)
     yield "page labels", int("/PageLabels" in root)
+    yield "title, author, subject or keywords", sum(key in pdf.docinfo for key in _INFORMATION)
 
 
-def _length(owner: pikepdf.Object | None, name: str) -> int:
-    found = owner.get(name) if isinstance(owner, pikepdf.Dictionary) else None
-    return len(found) if isinstance(found, pikepdf.Array) else 0
+def _array(owner: Object | None, name: str) -> list[Object | None]:
+    found = owner.get(name) if isinstance(owner, Dictionary) else None
+    return list(found.as_list()) if isinstance(found, Array) else []
 
 
-def _number_of_bookmarks(root: pikepdf.Object) -> int:
-    outlines = root.get("/Outlines")
-    waiting = [outlines.get("/First")] if isinstance(outlines, pikepdf.Dictionary) else []
+def _first(outlines: Object | None) -> list[Object | None]:
+    return [outlines.get("/First")] if isinstance(outlines, Dictionary) else []
+
+
+def _tree(roots: Sequence[Object | None], *branches: str) -> Iterator[Dictionary]:
+    """Yields the dictionaries of a tree, each once. `branches` are the names of its pointers."""
+    waiting = list(roots)
     seen: set[tuple[int, int]] = set()
-    while waiting and len(seen) < _MOST_BOOKMARKS:
-        item = waiting.pop()
-        if not isinstance(item, pikepdf.Dictionary) or item.objgen in seen:
+    while waiting and len(seen) < _MOST:
+        node = waiting.pop()
+        if not isinstance(node, Dictionary) or node.objgen in seen:
             continue
-        seen.add(item.objgen)
-        waiting += [item.get("/Next"), item.get("/First")]
-    return len(seen)
+        if node.is_indirect:
+            seen.add(node.objgen)
+        yield node
+        for branch in branches:
+            below = node.get(branch)
+            waiting += list(below.as_list()) if isinstance(below, Array) else [below]
+
+
+def _is_link(annotation: Object | None) -> bool:
+    return isinstance(annotation, Dictionary) and bool(annotation.get("/Subtype") == Name.Link)
+
+
+def _number_of_destinations(root: Object) -> int:
+    names, old = root.get("/Names"), root.get("/Dests")
+    tree = names.get("/Dests") if isinstance(names, Dictionary) else None
+    pairs = sum(len(_array(node, "/Names")) // 2 for node in _tree([tree], "/Kids"))
+    return pairs + (len(old) if isinstance(old, Dictionary) else 0)

@@ -36,10 +36,6 @@ POSTSCRIPT = b"%!PS-Adobe-3.0\n{ } loop\n"
 PHOTOSHOP = b"8BPS\0\1" + b"\0" * 6 + b"\0\3\0\0\0\10\0\0\0\10\0\10\0\3" + b"\0" * 100
 
 
-def avif() -> bytes:
-    return documents.encoded(documents.picture("x", "RGB", (64, 64)), "AVIF")
-
-
 def box(*edges: float, **page: Any) -> Callable[[], bytes]:
     return lambda: documents.saved(documents.blank_pdf(box=edges or documents.LETTER, **page))
 
@@ -91,7 +87,7 @@ DOCUMENTS: dict[str, tuple[bytes | Callable[[], bytes], int, str]] = {
     ),
     "case-29-signed": (documents.signed, 422, "pdf_signed"),
     "case-30-XFA": (documents.dynamic_form, 422, "pdf_dynamic_form"),
-    "case-31-AVIF": (avif, 415, "unsupported_type"),
+    "case-31-SVG": (b'<svg xmlns="http://www.w3.org/2000/svg"/>', 415, "unsupported_type"),
 }
 
 

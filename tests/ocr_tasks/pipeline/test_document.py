@@ -23,6 +23,7 @@ from PIL import Image, ImageDraw, ImageFont
 from ocr_tasks import errors, options, settings
 from ocr_tasks.model import Outcome, Progress, Stage
 from ocr_tasks.pipeline import document
+from ocr_tasks.pipeline.preservation import lost as lost_parts
 from ocr_tasks.plugin import background, tesseract
 from ocr_tasks.plugin.context import RunContext
 from ocr_tasks.storage import layout
@@ -105,7 +106,19 @@ def read(source: Path, job_id: str | None = None, **chosen: Any) -> Run:
     run_id = layout.new_id()
     wanted = options.from_dict(chosen)
     outcome = document.run(job_id, run_id, wanted, start, RunContext(reports.append, threads=2))
-    return Run(job_id, outcome, reports)
+    done = Run(job_id, outcome, reports)
+    if lost := lost_parts(source, done.artifact("pdf")):
+        assert [text for text in outcome.warnings if "has lost" in text and lost[0] in text]
+    if not (wanted.rotate_pages or wanted.deskew):
+        assert sizes(source) == pytest.approx(sizes(done.artifact("pdf")), abs=2)
+    return done
+
+
+def sizes(path: Path) -> list[float]:
+    """Returns width and height of each page, in points."""
+    with pikepdf.open(path) as pdf:
+        boxes = [[float(edge) for edge in page.mediabox] for page in pdf.pages]
+    return [side for a, b, c, d in boxes for side in (abs(c - a), abs(d - b))]
 
 
 def words_of(path: Path) -> str:

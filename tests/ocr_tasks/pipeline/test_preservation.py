@@ -35,6 +35,29 @@ def form(pdf: pikepdf.Pdf) -> None:
     pdf.Root.AcroForm = Dictionary(Fields=Array([added]))
 
 
+def link(pdf: pikepdf.Pdf) -> None:
+    target = Dictionary(S=Name.URI, URI="https://example.com")
+    shown = Dictionary(Type=Name.Annot, Subtype=Name.Link, A=target, Rect=Array([9, 9, 90, 30]))
+    pdf.pages[0].Annots = Array([pdf.make_indirect(shown)])
+
+
+def destination(pdf: pikepdf.Pdf) -> None:
+    there = Array([pdf.pages[1].obj, Name.Fit])
+    pdf.Root.Names = Dictionary(Dests=Dictionary(Names=Array(["two", there])))
+
+
+def labels(pdf: pikepdf.Pdf) -> None:
+    pdf.Root.PageLabels = Dictionary(Nums=Array([0, Dictionary(S=Name.r)]))
+
+
+def information(pdf: pikepdf.Pdf) -> None:
+    pdf.docinfo.Title, pdf.docinfo.Author = "The garden", "Anna"
+
+
+def language(pdf: pikepdf.Pdf) -> None:
+    pdf.Root.Lang = "de"
+
+
 def document(path: Path, *parts: Callable[[pikepdf.Pdf], None]) -> Path:
     scan(path, "garden", "window")
     with pikepdf.open(path, allow_overwriting_input=True) as pdf:
@@ -46,7 +69,16 @@ def document(path: Path, *parts: Callable[[pikepdf.Pdf], None]) -> Path:
 
 @pytest.mark.parametrize(
     ("part", "name"),
-    [(bookmarks, "bookmarks"), (attachment, "attachments"), (form, "form fields")],
+    [
+        (bookmarks, "bookmarks"),
+        (attachment, "attachments"),
+        (form, "form fields and values of form fields"),
+        (link, "links"),
+        (destination, "named destinations"),
+        (labels, "page labels"),
+        (information, "title, author, subject or keywords"),
+        (language, "the language"),
+    ],
 )
 @pytest.mark.parametrize("output_type", ["pdfa", "pdf"])
 def test_nothing_is_lost(
@@ -107,4 +139,4 @@ def test_an_endless_outline_is_counted_once(tmp_path: Path) -> None:
         first.Next.Next = first
         pdf.save(source)
 
-    assert preservation._contents(source) == {"bookmarks": 2}
+    assert preservation._contents(source)["bookmarks"] == 2
