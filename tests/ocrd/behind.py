@@ -158,6 +158,8 @@ class Behind:
     ) -> Workspace:
         if not mets_url.startswith("http"):
             raise ocrd_errors.WorkspaceDownloadFailed(mets_url)
+        if groups == ["NONE"]:
+            raise ocrd_errors.FileGroupUnknown("METS has no file group 'NONE'")
         self.fetched.append((mets_url, owner, list(groups) if groups else None, basename))
         return self.workspace
 

@@ -18,6 +18,7 @@ from ocr_tasks.model import Scope
 from ocr_tasks.ocrd import processing, workspaces
 from ocr_tasks.ocrd.model import ProcessingState
 from ocr_tasks.security import tokens
+from ocr_tasks.storage import layout
 from tests import bodies
 from tests.bodies import FORM, form, kept
 from tests.ocrd.behind import JOB, RUN, TOOL, Behind
@@ -239,6 +240,17 @@ def test_a_log_is_empty_until_the_job_begins(http: FlaskClient, behind: Behind) 
         assert answer.content_type == "text/plain; charset=utf-8"
         assert answer.headers["Content-Disposition"] == f"attachment; filename={JOB}.log"
         answer.close()
+
+
+def test_a_job_that_has_started_has_the_path_of_its_log(http: FlaskClient, behind: Behind) -> None:
+    assert "log_file_path" not in run(http, behind).json
+    behind.jobs[JOB] = dataclasses.replace(
+        behind.jobs[JOB], state=ProcessingState.RUNNING, started_at=1.0
+    )
+
+    found = http.get(f"/ocrd/processor/job/{JOB}").json
+
+    assert found["log_file_path"] == str(layout.job(JOB).log)
 
 
 def test_a_failed_job_reports_why(
@@ -568,9 +580,10 @@ def test_all_file_groups_are_fetched_unless_some_are_named(
         ({"json": []}, 400, "malformed_request"),
         ({"data": "{", "content_type": "application/json"}, 400, "workspace_invalid"),
         ({"data": {"x": "y"}}, 400, "malformed_request"),
-        ({"json": {"mets_url": "file:///etc/passwd"}}, 422, "mets_not_fetched"),
+        ({"json": {"mets_url": METS, "preserve_file_grps": "NONE"}}, 400, "file_group_unknown"),
+        ({"json": {"mets_url": "file:///etc/passwd"}}, 400, "mets_not_fetched"),
     ],
-    ids=["nothing", "number", "list", "torn", "form", "file"],
+    ids=["nothing", "number", "list", "torn", "form", "group", "file"],
 )
 def test_an_invalid_url_is_refused(
     http: FlaskClient, sent: dict[str, Any], status: int, code: str

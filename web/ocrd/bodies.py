@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field, RootModel, model_validator
 
 from ocr_tasks.ocrd import errors as ocrd_errors
 from ocr_tasks.ocrd.model import ProcessingState, ProcessorJob, Run, WorkflowJob, Workspace
+from ocr_tasks.storage import layout
 from web.http.schemas import Query
 from web.ocrd import naming
 
@@ -121,6 +122,9 @@ class ProcessorJobBody(BaseModel):
     input_file_grps: list[str]
     output_file_grps: list[str] | None = None
     page_id: str | None = None
+    log_file_path: str | None = Field(
+        None, description="Path of the log on the server. Unset until the job has started."
+    )
     error_code: str | None = Field(None, description="Error code, in addition to OCR-D's fields.")
     error: str | None = None
 
@@ -135,6 +139,7 @@ class ProcessorJobBody(BaseModel):
             input_file_grps=list(job.run.input_file_grps),
             output_file_grps=list(job.run.output_file_grps) or None,
             page_id=job.run.page_id or None,
+            log_file_path=str(layout.job(job.id).log) if job.started_at else None,
             error_code=job.error_code or None,
             error=job.error or None,
         )

@@ -41,7 +41,7 @@ class OcrdExtension(WebExtension):
         ocrd_errors.WorkspaceNotFound: 404,
         ocrd_errors.WorkspaceDeleted: 410,
         ocrd_errors.WorkspaceBusy: 409,
-        ocrd_errors.WorkspaceDownloadFailed: 422,
+        ocrd_errors.WorkspaceDownloadFailed: 400,
         ocrd_errors.PageIdsInvalid: 422,
         ocrd_errors.FileGroupUnknown: 422,
         ocrd_errors.ProcessorNotFound: 404,
