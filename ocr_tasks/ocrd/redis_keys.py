@@ -35,6 +35,10 @@ from ocr_tasks.redis import keys
 #:   ocr:ocrd:failed:<id>         list of the failed jobs of a workflow run; same lifetime
 #:   ocr:ocrd:results:<owner>:<name>   result queue: list of messages, oldest first; expires after a
 #:                                week without a new message
+#:   ocr:ocrd:results:<owner>:<name>:leases    sorted set of receipts, by the end of their leases;
+#:                                same lifetime
+#:   ocr:ocrd:results:<owner>:<name>:lease:<receipt>   list of the messages that a client has
+#:                                received but not acknowledged, oldest first; same lifetime
 #:   ocr:ocrd:processor:<name>    string, description (ocrd-tool JSON) of a processor that a running
 #:                                worker offers; expires like a worker's heartbeat
 #:   ocr:ocrd:mets:<workspace>    string, token of the holder of the lease on the METS file; expires

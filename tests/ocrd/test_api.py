@@ -21,7 +21,7 @@ from ocr_tasks.security import tokens
 from ocr_tasks.storage import layout
 from tests import bodies
 from tests.bodies import FORM, form, kept
-from tests.ocrd.behind import JOB, RUN, TOOL, Behind
+from tests.ocrd.behind import JOB, RECEIPT, RUN, TOOL, Behind
 from tests.web.access.test_authentication import refused
 from tests.web.conftest import Configure
 from web.ocrd.extension import extension
@@ -274,12 +274,22 @@ def test_messages_of_a_queue_can_only_be_fetched_with_get(
 ) -> None:
     answer = http.get("/ocrd/result_queue/mine?wait=3")
 
-    assert answer.json == [{"job_id": JOB, "state": "SUCCESS", "queue": "mine", "waited": 3.0}]
+    row = {"job_id": JOB, "state": "SUCCESS", "queue": "mine", "waited": 3.0}
+    assert answer.json == [row | {"receipt": RECEIPT}]
     assert http.head("/ocrd/result_queue/mine").status_code == 405
     other = {"Sec-Fetch-Site": "cross-site"}
     refused(http.get("/ocrd/result_queue/mine", headers=other), 403, "cross_site")
     refused(http.get("/ocrd/result_queue/mine?wait=-1"), 422, "malformed_request")
     assert behind.seen == [""]
+
+
+def test_messages_are_acknowledged_with_delete_or_with_the_next_request(
+    http: FlaskClient, behind: Behind
+) -> None:
+    assert http.delete(f"/ocrd/result_queue/a/{RECEIPT}").json == {"acknowledged": 1}
+    assert http.get(f"/ocrd/result_queue/b?receipt={RECEIPT}").json == []
+
+    assert behind.acknowledged == ["a", "b"]
 
 
 # Workflows
@@ -734,6 +744,7 @@ def test_a_token_without_the_scope_ocrd_is_refused(guarded: FlaskClient) -> None
     [
         ("GET", "/ocrd/workspace/ws-1"),
         ("GET", "/ocrd/result_queue/mine"),
+        ("DELETE", f"/ocrd/result_queue/mine/{RECEIPT}"),
         ("POST", "/ocrd/workflow"),
         ("PUT", "/ocrd/workspace/ws-1"),
         ("DELETE", "/ocrd/workspace/ws-1"),

@@ -298,7 +298,24 @@ def test_a_failure_is_retried_logged_reported_and_cancels_dependent_jobs(
     assert message["job_id"] == bad["job_id"]
     assert (message["state"], message["status"]) == ("FAILED", "FAILED")
     (queued,) = api.http.get("/result_queue/ends").json()
-    assert queued == message
+    assert {name: queued[name] for name in message} == message
+    acknowledged = api.http.delete(f"/result_queue/ends/{queued['receipt']}").json()
+    assert acknowledged == {"acknowledged": 1}
+
+
+def test_a_client_that_goes_away_while_it_waits_takes_no_message_with_it(
+    api: Api, workspace: dict[str, Any]
+) -> None:
+    for _ in range(3):
+        with pytest.raises(httpx.ReadTimeout):
+            api.http.get("/result_queue/left", params={"wait": 20}, timeout=0.5)
+    job = api.run(DUMMY, workspace, output_file_grps=["OCR-D-LEFT"], result_queue_name="left")
+
+    (message,) = api.http.get("/result_queue/left", params={"wait": 60}).json()
+
+    assert message["job_id"] == job["job_id"]
+    again = {"receipt": message["receipt"]}
+    assert api.http.get("/result_queue/left", params=again).json() == []
 
 
 def test_a_running_processor_can_be_followed_and_cancelled(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -150,14 +151,27 @@ def test_the_number_of_open_jobs_is_limited(
         submit(kant)
 
 
-def test_results_are_fetched_once_from_the_queue_of_their_owner(
+# Result queues
+
+
+def fill(service: redis.Redis, workspace: Workspace, *ids: str) -> None:
+    for job_id in ids:
+        told = messages.prefix(job_id, workspace) + "state: SUCCESS\nstatus: SUCCESS\n"
+        service.rpush(redis_keys.results("anna", "mine"), told)
+
+
+def leased(seconds: float = 0) -> list[str]:
+    return [row["job_id"] for row in messages.lease("mine", "anna", seconds)]
+
+
+def test_a_message_is_leased_from_the_queue_of_its_owner(
     kant: Workspace, service: redis.Redis
 ) -> None:
-    told = messages.prefix("id", kant) + "state: SUCCESS\nstatus: SUCCESS\n"
-    service.rpush(redis_keys.results("anna", "mine"), told)
+    fill(service, kant, "id")
 
-    assert list(messages.results("mine", "bert", 0)) == []
-    (found,) = messages.results("mine", "anna", 0)
+    assert messages.lease("mine", "bert", 0) == []
+    (found,) = messages.lease("mine", "anna", 0)
+    assert layout.is_id(found.pop("receipt"))
     assert found == {
         "job_id": "id",
         "path_to_mets": str(kant.mets),
@@ -165,7 +179,68 @@ def test_results_are_fetched_once_from_the_queue_of_their_owner(
         "state": "SUCCESS",
         "status": "SUCCESS",
     }
-    assert list(messages.results("mine", "anna", 0)) == []
+    assert messages.lease("mine", "anna", 0) == []
+
+
+def test_messages_are_returned_again_in_their_order_until_they_are_acknowledged(
+    kant: Workspace, service: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(messages, "MOST", 2)
+    fill(service, kant, "1", "2", "3", "4", "5")
+    first = messages.lease("mine", "anna", 0)
+    assert leased() == ["3", "4"]
+    receipt = first[0]["receipt"]
+
+    assert messages.acknowledge("mine", "bert", receipt) == 0
+    assert messages.acknowledge("mine", "anna", "../x") == 0
+    assert messages.acknowledge("mine", "anna", receipt) == 2
+    assert messages.acknowledge("mine", "anna", receipt) == 0
+
+    assert leased() == ["5"]
+    expire_leases(service)
+    assert [leased(), leased(), leased()] == [["3", "4"], ["5"], []]
+    expire_leases(service)
+    monkeypatch.setattr(messages, "MOST", 100)
+    (third, *_) = messages.lease("mine", "anna", 0)
+    assert messages.acknowledge("mine", "anna", third["receipt"]) == 3
+    expire_leases(service)
+    assert leased() == []
+    assert service.keys("*results*") == []
+
+
+def expire_leases(service: redis.Redis) -> None:
+    leases = redis_keys.results("anna", "mine") + ":leases"
+    for number, (receipt, _) in enumerate(service.zrange(leases, 0, -1, withscores=True)):
+        service.zadd(leases, {receipt: number})
+
+
+def test_a_receipt_of_an_expired_lease_acknowledges_nothing(
+    kant: Workspace, service: redis.Redis
+) -> None:
+    fill(service, kant, "1")
+    (found,) = messages.lease("mine", "anna", 0)
+    expire_leases(service)
+    (again,) = messages.lease("mine", "anna", 0)
+
+    assert messages.acknowledge("mine", "anna", found["receipt"]) == 0
+    assert messages.acknowledge("mine", "anna", again["receipt"]) == 1
+
+
+def test_clients_that_wait_share_the_messages(kant: Workspace, service: redis.Redis) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        clients = [pool.submit(leased, 60) for _ in range(2)]
+        fill(service, kant, "1")
+        wait(clients, return_when=FIRST_COMPLETED)
+        fill(service, kant, "2")
+
+        assert sorted(client.result() for client in clients) == [["1"], ["2"]]
+
+
+def test_a_client_that_has_left_gets_no_message(kant: Workspace, service: redis.Redis) -> None:
+    fill(service, kant, "1")
+
+    assert messages.lease("mine", "anna", 60, has_left=lambda: True) == []
+    assert leased() == ["1"]
 
 
 # Workflows

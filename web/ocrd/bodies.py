@@ -49,8 +49,21 @@ class QueuePath(BaseModel):
     name: str = Field(description="The `result_queue_name` of runs.")
 
 
-class WaitQuery(Query):
+class ReceiptPath(QueuePath):
+    receipt: str = Field(description="The `receipt` of the messages.")
+
+
+class ResultsQuery(Query):
     wait: float = Field(0, ge=0, le=600, description="Maximum seconds to wait for messages.")
+    receipt: str | None = Field(
+        None, description="Receipt of earlier messages to acknowledge first."
+    )
+
+
+class AcknowledgedBody(BaseModel):
+    acknowledged: int = Field(
+        description="Number of deleted messages; 0 if their lease has expired."
+    )
 
 
 class ProcessorArgs(BaseModel):
