@@ -138,7 +138,7 @@ def _print_end(job: dict[str, Any]) -> int:
 
 def status(api: Api, options: argparse.Namespace) -> int:
     job = api.json("GET", f"/processor/job/{options.id}")
-    print("\t".join(filter(None, (job["state"], job.get("error")))))
+    print("\t".join(filter(None, (job["state"], job.get("error"), job.get("waiting")))))
     return 0
 
 

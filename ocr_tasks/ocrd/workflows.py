@@ -83,7 +83,7 @@ def check(text: str) -> None:
     """Raises an error unless a text is a workflow that can be run here."""
     if not workflow_text.is_nextflow(text, ""):
         workflow_text.parse(text)
-    elif not tools.has(NEXTFLOW):
+    elif not tools.is_known(NEXTFLOW):
         raise ocrd_errors.NextflowUnavailable()
 
 
@@ -244,10 +244,17 @@ def read_job(job_id: str, owner: str | None = None) -> WorkflowJob:
 
 
 def summary(job_id: str, owner: str | None = None) -> dict[str, Any]:
-    """Returns the number of jobs by processor and state, and the failed jobs with their pages."""
+    """Returns the number of jobs by processor and state, and the failed jobs with their pages.
+
+    Also lists the processors with queued jobs that no running worker offers.
+    """
     read_job(job_id, owner)
     counts, failures = _counts(job_id)
     result: dict[str, Any] = dict(counts)
+    waiting = [name for name, row in counts.items() if ProcessingState.QUEUED in row]
+    missing = sorted(name for name in waiting if not tools.is_offered(name))
+    if missing:
+        result["processors-without-worker"] = missing
     failed: dict[str, list[dict[str, str]]] = {}
     for job in processing.read_all(failures).values():
         row = {"job_id": job.id, "page_id": job.run.page_id}

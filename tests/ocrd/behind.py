@@ -34,11 +34,13 @@ class Behind:
         self.log = folder / "log"
         self.seen: list[str | None] = []
         self.acknowledged: list[str] = []
+        self.offered = ["ocrd-dummy"]
 
     def install(self, patch: pytest.MonkeyPatch) -> None:
         patch.setattr(discovery, "describe", lambda: {"ram": 8_000_000_000, "cpu_cores": 2})
-        patch.setattr(tools, "offered", lambda: ["ocrd-dummy"])
+        patch.setattr(tools, "offered", lambda: self.offered)
         patch.setattr(tools, "tool", self.tool)
+        patch.setattr(tools, "is_offered", self.offered.__contains__)
         patch.setattr(messages, "lease", self.lease_results)
         patch.setattr(messages, "acknowledge", self.acknowledge)
         for module, names in {

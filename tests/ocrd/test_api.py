@@ -242,6 +242,16 @@ def test_a_log_is_empty_until_the_job_begins(http: FlaskClient, behind: Behind) 
         answer.close()
 
 
+def test_a_job_without_a_worker_for_its_processor_says_so(
+    http: FlaskClient, behind: Behind
+) -> None:
+    behind.offered.clear()
+
+    for found in (run(http, behind).json, http.get(f"/ocrd/processor/job/{JOB}").json):
+        assert found["state"] == "QUEUED"
+        assert found["waiting"] == "No running worker offers ocrd-dummy"
+
+
 def test_a_job_that_has_started_has_the_path_of_its_log(http: FlaskClient, behind: Behind) -> None:
     assert "log_file_path" not in run(http, behind).json
     behind.jobs[JOB] = dataclasses.replace(

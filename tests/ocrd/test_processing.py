@@ -151,6 +151,24 @@ def test_the_number_of_open_jobs_is_limited(
         submit(kant)
 
 
+def test_runs_wait_for_a_worker_if_the_processor_is_known(
+    kant: Workspace, service: redis.Redis
+) -> None:
+    service.delete(redis_keys.processor("ocrd-x"))
+
+    job = submit(kant)
+    workflow = run(kant, "x -I OCR-D-IMG -O C\ny -I OCR-D-IMG -O D")
+
+    assert job.state is ProcessingState.QUEUED
+    assert processing.why_queued(job) == "No running worker offers ocrd-x"
+    summary = workflows.summary(workflow.id)
+    assert summary["ocrd-x"] == {"QUEUED": 1}
+    assert summary["processors-without-worker"] == ["ocrd-x"]
+    tools.announce({"ocrd-x": TOOL})
+    assert processing.why_queued(job) == ""
+    assert "processors-without-worker" not in workflows.summary(workflow.id)
+
+
 # Result queues
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel, Field, RootModel, model_validator
 
 from ocr_tasks.ocrd import errors as ocrd_errors
+from ocr_tasks.ocrd import processing
 from ocr_tasks.ocrd.model import ProcessingState, ProcessorJob, Run, WorkflowJob, Workspace
 from ocr_tasks.storage import layout
 from web.http.schemas import Query
@@ -138,6 +139,9 @@ class ProcessorJobBody(BaseModel):
     log_file_path: str | None = Field(
         None, description="Path of the log on the server. Unset until the job has started."
     )
+    waiting: str | None = Field(
+        None, description="Why the job stays queued, if no running worker offers its processor."
+    )
     error_code: str | None = Field(None, description="Error code, in addition to OCR-D's fields.")
     error: str | None = None
 
@@ -153,6 +157,7 @@ class ProcessorJobBody(BaseModel):
             output_file_grps=list(job.run.output_file_grps) or None,
             page_id=job.run.page_id or None,
             log_file_path=str(layout.job(job.id).log) if job.started_at else None,
+            waiting=processing.why_queued(job) or None,
             error_code=job.error_code or None,
             error=job.error or None,
         )
