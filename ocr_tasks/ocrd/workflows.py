@@ -126,18 +126,20 @@ def run(
     callback_url: str,
     owner: str,
     description: str = "",
+    parameters: Mapping[str, Any] | None = None,
 ) -> WorkflowJob:
     """Creates the jobs of a workflow run, and returns the run.
 
     A step waits for the last step before it that writes one of its input file groups. With
-    `page_wise`, each page passes through the steps independently.
+    `page_wise`, each page passes through the steps independently. `parameters` are those of a
+    Nextflow script.
     """
     if callback_url:
         url_guard.parse(callback_url)
     mets = mets_files.read(workspace.mets)
     if page_wise and workflow_text.is_nextflow(text, ""):
         raise ocrd_errors.ProcessingInvalid("A Nextflow script runs once, for all pages")
-    runs = _runs_of(text, mets, workspace, owner)
+    runs = _runs_of(text, parameters or {}, mets, workspace, owner)
     pages = processing.pages_of(mets, page_id)
     job_id = layout.new_id()
     chains: dict[str, Sequence[str] | None] = {page_id: pages}
@@ -169,10 +171,18 @@ def run(
     return job
 
 
-def _runs_of(text: str, mets: Mets, workspace: Workspace, owner: str) -> list[Run]:
+def _runs_of(
+    text: str, parameters: Mapping[str, Any], mets: Mets, workspace: Workspace, owner: str
+) -> list[Run]:
     """Returns the run of each step; `depends_on` contains 0-based positions of steps."""
     if workflow_text.is_nextflow(text, ""):
-        return [processing.validated(Run(NEXTFLOW, (), parameters={"script": text}))]
+        given: dict[str, Any] = {"script": text}
+        given |= {"parameters": dict(parameters)} if parameters else {}
+        return [processing.validated(Run(NEXTFLOW, (), parameters=given))]
+    if parameters:
+        raise ocrd_errors.ProcessingInvalid(
+            "Only Nextflow scripts have parameters; write them into the text of the workflow"
+        )
     runs: list[Run] = []
     writer: dict[str, int] = {}
     for step in workflow_text.parse(text):

@@ -127,8 +127,10 @@ class Behind:
         callback_url: str,
         owner: str,
         description: str = "",
+        parameters: dict[str, Any] | None = None,
     ) -> WorkflowJob:
         self._check(text)
+        self.parameters = parameters
         if "missing" in text:
             raise ocrd_errors.ProcessorUnavailable("ocrd-missing")
         self.runs.append((text, workspace, page_id, page_wise, callback_url, owner))

@@ -202,7 +202,8 @@ class OlderWorkflowArgs(BaseModel):
 
     workspace_id: str
     workflow_parameters: dict[str, Any] | None = Field(
-        None, description="Must be empty: parameters are part of the workflow."
+        None,
+        description="Parameters of a Nextflow script; other workflows have none.",
     )
 
 
