@@ -43,8 +43,8 @@ class WorkerRole:
 
     `queues` are consumed in addition to those of documents, or instead of them if `documents` is
     false. `info` contains fields of `model.WorkerInfo`. The processes of a worker without documents
-    keep the environment variables in `environment`, and can access the paths in `writable` and
-    `readable`.
+    keep the environment variables in `environment`, can access the paths in `writable` and
+    `readable`, and can connect to the TCP ports in `ports`.
     """
 
     queues: tuple[str, ...]
@@ -53,6 +53,7 @@ class WorkerRole:
     environment: frozenset[str] = frozenset()
     writable: tuple[Path, ...] = ()
     readable: tuple[Path, ...] = ()
+    ports: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -138,7 +138,7 @@ def _print_end(job: dict[str, Any]) -> int:
 
 def status(api: Api, options: argparse.Namespace) -> int:
     job = api.json("GET", f"/processor/job/{options.id}")
-    print("\t".join(filter(None, (job["state"], job.get("error")))))
+    print("\t".join(filter(None, (job["state"], job.get("error"), job.get("waiting")))))
     return 0
 
 
@@ -170,11 +170,16 @@ def cancel(api: Api, options: argparse.Namespace) -> int:
 
 
 def results(api: Api, options: argparse.Namespace) -> int:
+    queue = f"/result_queue/{options.name}"
     wait = _WAIT_SECONDS if options.follow else 0
     while True:
-        for message in api.json("GET", f"/result_queue/{options.name}", params={"wait": wait}):
+        messages = api.json("GET", queue, params={"wait": wait})
+        for message in messages:
+            receipt = message.pop("receipt")
             print(json.dumps(message), flush=True)
-        if not options.follow:
+        if messages:
+            api.request("DELETE", f"{queue}/{receipt}")
+        elif not options.follow:
             return 0
 
 

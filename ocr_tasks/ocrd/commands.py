@@ -28,7 +28,7 @@ def fill(parser: argparse.ArgumentParser) -> None:
     for command in (status, log, cancel):
         command.add_argument("id", metavar="ID", help="job id printed by `run`")
     results = _add(
-        actions, "results", "print and remove the messages of a result queue", calls.results
+        actions, "results", "print and acknowledge messages of a result queue", calls.results
     )
     results.add_argument("name", metavar="NAME", help="name given to --result-queue")
     results.add_argument("--follow", action="store_true", help="wait for more messages")

@@ -58,7 +58,7 @@ class FileGroupUnknown(RequestError):
 
 class ProcessorNotFound(RequestError):
     code = "processor_not_found"
-    title = "No worker offers this processor"
+    title = "The processor is not known"
     advice = "Choose a processor that a running worker offers (`ocr-tasks ocrd processors`)."
 
 

@@ -58,6 +58,7 @@ class Fetcher(fetch.Fetcher):
                         raise ocrd_errors.WorkspaceInvalid(
                             f"{url:.200} is larger than {most} bytes"
                         )
+                    layout.check_space(len(chunk))
                     with layout.storage_errors():
                         file.write(chunk)
             return final_url

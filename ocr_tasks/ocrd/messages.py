@@ -9,12 +9,22 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 
 from ocr_tasks.ocrd import errors as ocrd_errors
 from ocr_tasks.ocrd import redis_keys
 from ocr_tasks.ocrd.model import ProcessorJob, WorkflowJob, Workspace
 from ocr_tasks.redis import connection
+from ocr_tasks.storage import layout
+
+#: Maximum number of messages in a response, and seconds for which they are leased.
+MOST, LEASE_SECONDS = 100, 60
+
+#: Seconds for which a queue is kept after its last change.
+_KEPT = 7 * 24 * 3600
+
+#: Seconds between checks whether a lease has expired or the client has left.
+_POLL_SECONDS = 1.0
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
 
@@ -59,28 +69,41 @@ def of_workflow(job: WorkflowJob, event: str) -> dict[str, str]:
     }
 
 
-def results(name: str, owner: str, seconds: float) -> Iterator[dict[str, str]]:
-    """Removes and yields the messages of a result queue, oldest first.
+def lease(
+    name: str, owner: str, seconds: float, has_left: Callable[[], bool] = lambda: False
+) -> list[dict[str, str]]:
+    """Returns the oldest messages of a result queue, at most MOST, each with a `receipt`.
 
-    If the queue is empty, waits up to `seconds` for a message.
+    If they are not acknowledged within LEASE_SECONDS, they are returned again. If the queue is
+    empty, waits up to `seconds` for a message, or until `has_left` returns True.
     """
     check_name(name)
     key = redis_keys.results(owner, name)
     deadline = time.monotonic() + seconds
+    receipt = layout.new_id()
     with connection.translated_errors():
-        while True:
-            message = connection.client().lpop(key)
-            if message is not None:
-                yield _parsed(str(message))
-                deadline = 0.0  # do not wait for more
-            elif (left := deadline - time.monotonic()) > 0:
-                # Shorter than the socket timeout of the Redis client.
-                found = connection.client().blpop([key], timeout=min(left, 2.0))
-                if found:
-                    yield _parsed(str(found[1]))
-                    deadline = 0.0
-            else:
-                return
+        while not has_left():
+            found = connection.run("lease_results", [key], [receipt, LEASE_SECONDS, MOST, _KEPT])
+            left = deadline - time.monotonic()
+            if found or left <= 0:
+                return [_parsed(message) | {"receipt": receipt} for message in found]
+            # Waits until the list is not empty, and leaves it unchanged.
+            pause = min(left, _POLL_SECONDS)
+            connection.client().blmove(key, key, pause, "LEFT", "LEFT")  # type: ignore[arg-type]  # floats are fine
+    return []
+
+
+def acknowledge(name: str, owner: str, receipt: str) -> int:
+    """Deletes the messages with a receipt, and returns their number.
+
+    That is 0 if their lease has expired: they will be, or were, returned again.
+    """
+    check_name(name)
+    if not layout.is_id(receipt):
+        return 0
+    key = redis_keys.results(owner, name)
+    with connection.translated_errors():
+        return int(connection.run("acknowledge_results", [key], [receipt]))
 
 
 def _parsed(message: str) -> dict[str, str]:

@@ -6,15 +6,23 @@ offer the processor `nextflow` run scripts.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+from ocr_tasks import errors, settings
+from ocr_tasks.model import Scope
 from ocr_tasks.ocrd import errors as ocrd_errors
+from ocr_tasks.ocrd import programs
 from ocr_tasks.ocrd import settings as ocrd_settings
-from ocr_tasks.ocrd.model import NEXTFLOW
+from ocr_tasks.ocrd.model import NEXTFLOW, ProcessorJob
+from ocr_tasks.security import tokens
 
 #: The description of the processor, in the format of ocrd-tool.json.
 TOOL: dict[str, Any] = {
@@ -26,6 +34,7 @@ TOOL: dict[str, Any] = {
     "output_file_grp_cardinality": [0, -1],
     "parameters": {
         "script": {"type": "string", "description": "The script", "required": True},
+        "parameters": {"type": "object", "description": "Parameters of the script"},
     },
 }
 
@@ -36,8 +45,28 @@ def program() -> str | None:
     return shutil.which(NEXTFLOW, path=os.pathsep.join(folders))
 
 
-def run(script: str, mets: Path, folder: Path, log: Path) -> None:
-    """Runs a script with the METS file as `--mets`, and appends its output to `log`.
+def home() -> Path:
+    """Returns the path of the folder with Nextflow's runtime and plugins."""
+    return programs.home() / ".nextflow"
+
+
+def server_url() -> str:
+    """Returns the URL of the server that scripts use."""
+    config = settings.get()
+    # A server that listens on all IP addresses also listens on loopback.
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(config.host, config.host)  # noqa: S104
+    local = f"http://[{host}]:{config.port}" if ":" in host else f"http://{host}:{config.port}"
+    return ocrd_settings.get().ocrd_server_url or local
+
+
+def server_port() -> int:
+    """Returns the TCP port of `server_url`."""
+    url = urlsplit(server_url())
+    return url.port or (443 if url.scheme == "https" else 80)
+
+
+def run(job: ProcessorJob, folder: Path, log: Path) -> None:
+    """Runs the script of a job, and appends its output to `log`.
 
     `folder` is for work files. Raises ocrd_errors.ProcessorFailed unless the exit status is 0.
     """
@@ -45,16 +74,11 @@ def run(script: str, mets: Path, folder: Path, log: Path) -> None:
     if found is None:
         raise ocrd_errors.ProcessorFailed("nextflow is no longer installed on this worker")
     folder.mkdir(parents=True, exist_ok=True)
-    file = folder / "workflow.nf"
-    file.write_text(script)
-    command = [found, "-q", "run", str(file), "-ansi-log", "false", "-work-dir", str(folder)]
-    command += ["--mets", str(mets), "--workspace_dir", str(mets.parent)]
-    environment = os.environ | {"NXF_HOME": str(folder / "home"), "NXF_OFFLINE": "true"}
-    with log.open("ab") as output:
+    with _token(job.owner) as token, log.open("ab") as output:
         status = subprocess.run(
-            command,
+            _command(found, job, token, folder),
             cwd=folder,
-            env=environment,
+            env=_environment(token, folder),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -62,3 +86,57 @@ def run(script: str, mets: Path, folder: Path, log: Path) -> None:
         ).returncode
     if status:
         raise ocrd_errors.ProcessorFailed(f"nextflow exited with status {status}")
+
+
+@contextmanager
+def _token(owner: str) -> Iterator[str]:
+    """Yields a token with which the script acts for the owner of the job; '' if there is none."""
+    if not owner:
+        yield ""
+        return
+    token = tokens.create_temporary(owner, [Scope.OCRD], settings.get().job_seconds)
+    try:
+        yield token
+    finally:
+        with suppress(errors.ServiceError):  # it expires soon
+            tokens.revoke_temporary(token)
+
+
+def _command(found: str, job: ProcessorJob, token: str, folder: Path) -> list[str]:
+    """Writes the script and its parameters to `folder`, and returns the command that runs it."""
+    script, parameters = folder / "workflow.nf", folder / "parameters.json"
+    script.write_text(str(job.run.parameters["script"]))
+    # Everybody on this machine can read command lines, so the token is only in the file.
+    parameters.touch(mode=0o600)
+    parameters.write_text(json.dumps(job.run.parameters.get("parameters", {}) | {"token": token}))
+    command = [found, "-q", "run", str(script), "-ansi-log", "false", "-work-dir", str(folder)]
+    command += ["-params-file", str(parameters)]
+    for name, value in _own_parameters(job).items():
+        command += [f"--{name}", value]
+    return command
+
+
+def _own_parameters(job: ProcessorJob) -> dict[str, str]:
+    """Returns the parameters that the server sets, with their names in OCR-D's scripts."""
+    url = f"{server_url()}/ocrd"
+    mets = str(job.path_to_mets)
+    parameters = {
+        "processing_server_url": url,
+        # OCR-D's scripts add `http://`.
+        "processing_server_address": url.partition("://")[2],
+        "mets": mets,
+        "mets_path": mets,
+        "workspace_dir": str(job.path_to_mets.parent),
+    }
+    return parameters | ({"workspace_id": job.workspace_id} if job.workspace_id else {})
+
+
+def _environment(token: str, folder: Path) -> dict[str, str]:
+    """Returns the environment of Nextflow. Its home is kept, because it contains its runtime."""
+    own = {
+        "NXF_HOME": str(home()),
+        "TMPDIR": str(folder),
+        "OCR_URL": server_url(),
+        "OCR_TOKEN": token,
+    }
+    return {"NXF_OFFLINE": "true"} | programs.environment(**own)

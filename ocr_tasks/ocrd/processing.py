@@ -71,7 +71,7 @@ def check_capacity(count: int) -> None:
 def validated(run: Run) -> Run:
     """Returns the run with defaults added to its parameters.
 
-    Raises an error if no worker offers the processor, or if the run is invalid.
+    Raises an error if the processor is not known (`tools.is_known`), or if the run is invalid.
     """
     try:
         tool = tools.tool(run.processor)
@@ -231,6 +231,13 @@ def from_record(job_id: str, record: Mapping[str, str]) -> ProcessorJob:
         error_code=code,
         error=(result["exc_message"][0] or errors.by_code()[code].title) if code else "",
     )
+
+
+def why_queued(job: ProcessorJob) -> str:
+    """Returns why a job stays queued, if no running worker offers its processor; else ''."""
+    if job.state is not ProcessingState.QUEUED or tools.is_offered(job.run.processor):
+        return ""
+    return f"No running worker offers {job.run.processor}"
 
 
 def cancel(job_id: str, owner: str | None = None) -> ProcessorJob:

@@ -23,9 +23,9 @@ from ocr_tasks.redis import keys
 #:                                group (`<group> <page>`) or all of its pages (`<group> *`); the
 #:                                number of its locked pages (`<group> #`), which stays at 0
 #:   ocr:ocrd:waiting:<workspace> sorted set of jobs that only wait for such a lock, by creation
-#:   ocr:ocrd:ready               sorted set of workspaces with jobs whose messages have not been
-#:                                sent, by turn
-#:   ocr:ocrd:ready:<workspace>   list of these jobs, the next one first
+#:   ocr:ocrd:ready               sorted set of `<workspace> <processor>` with jobs whose messages
+#:                                have not been sent, by turn
+#:   ocr:ocrd:ready:<workspace> <processor>    list of these jobs, the next one first
 #:   ocr:ocrd:ready:turn          counter of turns; does not expire
 #:   ocr:ocrd:workflow-job:<id>   hash of a workflow run: the run as JSON (`job`), callback URL
 #:                                (`callback`), number of jobs that have not ended (`left`), whether
@@ -35,8 +35,13 @@ from ocr_tasks.redis import keys
 #:   ocr:ocrd:failed:<id>         list of the failed jobs of a workflow run; same lifetime
 #:   ocr:ocrd:results:<owner>:<name>   result queue: list of messages, oldest first; expires after a
 #:                                week without a new message
+#:   ocr:ocrd:results:<owner>:<name>:leases    sorted set of receipts, by the end of their leases;
+#:                                same lifetime
+#:   ocr:ocrd:results:<owner>:<name>:lease:<receipt>   list of the messages that a client has
+#:                                received but not acknowledged, oldest first; same lifetime
 #:   ocr:ocrd:processor:<name>    string, description (ocrd-tool JSON) of a processor that a running
 #:                                worker offers; expires like a worker's heartbeat
+#:   ocr:ocrd:known:<name>        string, the same; expires after an hour without such a worker
 #:   ocr:ocrd:mets:<workspace>    string, token of the holder of the lease on the METS file; expires
 #:                                after 15 seconds
 OCRD = "ocr:ocrd:"
@@ -49,6 +54,10 @@ PROCESSING = "ocr:processing"
 
 def processor(name: str) -> str:
     return PROCESSOR_PREFIX + name
+
+
+def known_processor(name: str) -> str:
+    return f"{OCRD}known:{name}"
 
 
 def mets_lease(workspace_key: str) -> str:

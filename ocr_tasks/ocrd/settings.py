@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field
 
 from ocr_tasks import settings
 from ocr_tasks.ocrd.model import RECOGNIZE
-from ocr_tasks.setting_types import ColonList, CommaList, Folder, matches
+from ocr_tasks.setting_types import HOST, ColonList, CommaList, Folder, matches
 from ocr_tasks.settings import MIB
 
 
@@ -48,6 +48,14 @@ class OcrdSettings(settings.Base):
         description="Colon-separated folders with workspaces that clients select by the path of "
         "the METS file, in addition to uploaded ones. Web server and workers must use the same "
         "folders.",
+    )
+    ocrd_server_url: Annotated[
+        str,
+        matches(rf"(https?://{HOST}(:[0-9]+)?)?", "use the form https://ocr.example"),
+    ] = Field(
+        "",
+        description="URL of this server for Nextflow scripts, as workers reach it, e.g. "
+        "`https://ocr.example`. Empty: OCR_HOST and OCR_PORT, if both run on this machine.",
     )
     ocrd_tries: int = Field(3, ge=1, le=10, description="Number of attempts to run a processor.")
     ocrd_existing_output: Literal["skip", "overwrite", "abort"] = Field(

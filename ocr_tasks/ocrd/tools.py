@@ -33,6 +33,9 @@ _NAME = re.compile(r"ocrd-[a-z0-9][a-z0-9-]{0,99}")
 #: A processor that runs any command given by the client.
 _DENIED = "ocrd-command"
 
+#: Seconds after which a processor is unknown that no running worker offers.
+KNOWN_SECONDS = 3600
+
 #: Maximum number of errors in a response, and maximum characters of each.
 _MAX_ERRORS = 5
 _LENGTH = 300
@@ -186,11 +189,13 @@ def offer(names: Iterable[str]) -> dict[str, dict[str, Any]]:
 def announce(tools: dict[str, dict[str, Any]]) -> None:
     """Stores the descriptions of the processors that this worker offers, for all servers.
 
-    They expire after `worker_registry.LIFETIME` seconds unless this is repeated.
+    The processors are offered for `worker_registry.LIFETIME` seconds, and known for KNOWN_SECONDS.
     """
     with connection.client().pipeline(transaction=False) as pipe:
         for name, tool in tools.items():
-            pipe.set(redis_keys.processor(name), json.dumps(tool), ex=worker_registry.LIFETIME)
+            text = json.dumps(tool)
+            pipe.set(redis_keys.processor(name), text, ex=worker_registry.LIFETIME)
+            pipe.set(redis_keys.known_processor(name), text, ex=KNOWN_SECONDS)
         pipe.execute()
 
 
@@ -202,18 +207,25 @@ def offered() -> list[str]:
         return sorted(name for name in names if _NAME.fullmatch(name))
 
 
-def has(name: str) -> bool:
+def is_offered(name: str) -> bool:
     """Returns whether a running worker offers a processor."""
+    with connection.translated_errors():
+        return bool(connection.client().exists(redis_keys.processor(name)))
+
+
+def is_known(name: str) -> bool:
+    """Returns whether a worker offers a processor, or has offered it within KNOWN_SECONDS."""
     with suppress(ocrd_errors.ProcessorNotFound):
         return bool(tool(name))
     return False
 
 
 def tool(name: str) -> dict[str, Any]:
-    """Returns the description of a processor that a running worker offers."""
-    with connection.translated_errors():
-        known = _NAME.fullmatch(name) or name == NEXTFLOW
-        text = connection.client().get(redis_keys.processor(name)) if known else None
+    """Returns the description of a processor that `is_known`; raises ProcessorNotFound."""
+    text = None
+    if _NAME.fullmatch(name) or name == NEXTFLOW:
+        with connection.translated_errors():
+            text = connection.client().get(redis_keys.known_processor(name))
     if text is None:
         raise ocrd_errors.ProcessorNotFound(f"No worker offers {name[:_LENGTH]!r}.")
     found: dict[str, Any] = json.loads(str(text))

@@ -85,6 +85,7 @@ def role(documents: bool) -> tuple[WorkerRole | None, dict[str, dict[str, Any]]]
         environment=frozenset(programs.allowed(os.environ)) if alone else frozenset(),
         writable=tuple(writable()) if alone else (),
         readable=tuple(readable()) if alone else (),
+        ports=(nextflow.server_port(),) if NEXTFLOW in offered else (),
     )
     return found, offered
 
@@ -126,8 +127,7 @@ def run(job: ProcessorJob, token: str) -> None:
         if not job.path_to_mets.is_file():
             raise ocrd_errors.ProcessorFailed("The workspace no longer exists")
         if job.run.processor == NEXTFLOW:
-            script = str(job.run.parameters["script"])
-            nextflow.run(script, job.path_to_mets, folder.work(token), folder.log)
+            nextflow.run(job, folder.work(token), folder.log)
             return
         _delete_leftovers(job)
         if not _run_with_retries(_order(job, token), folder, token):

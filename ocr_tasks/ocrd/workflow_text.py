@@ -3,8 +3,9 @@
     tesserocr-segment   -I OCR-D-IMG -O OCR-D-SEG -P find_tables false
     tesserocr-recognize -I OCR-D-SEG -O OCR-D-OCR -p '{"model": "deu"}'
 
-A line is split like in a POSIX shell, without comments and line continuation. Parameters must be in
-the text; files with parameters are not read.
+Unlike in `ocrd process`, names of processors may begin with `ocrd-`. A line is split like in a
+POSIX shell, without comments and line continuation. Parameters must be in the text; files with
+parameters are not read.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from ocr_tasks.ocrd.model import Step
 MAX_BYTES = 64 * 1024
 MAX_STEPS = 1000
 
-_PROCESSOR = re.compile(r"[a-z0-9][a-z0-9-]{0,99}")
+_PROCESSOR = re.compile(r"(?:ocrd-)?+([a-z0-9][a-z0-9-]{0,99})")
 _NEXTFLOW = re.compile(
     r"^[ \t]*(#!.*\bnextflow\b|nextflow\.(enable|preview)\.|(process|workflow)(\s+\w+)?\s*\{)",
     re.MULTILINE,
@@ -159,10 +160,9 @@ def _step(number: int, line: str) -> Step:
     tool, *rest = split(line)
     if tool.text.startswith("#"):
         raise _SyntaxError(tool.column, "a workflow has no comments")
-    if not _PROCESSOR.fullmatch(tool.text):
-        raise _SyntaxError(
-            tool.column, f"{_abbreviated(tool.text)} is not a processor name without `ocrd-`"
-        )
+    name = _PROCESSOR.fullmatch(tool.text)
+    if name is None:
+        raise _SyntaxError(tool.column, f"{_abbreviated(tool.text)} is not a processor name")
     options = _StepOptions()
     words = iter(rest)
     for option in words:
@@ -179,7 +179,7 @@ def _step(number: int, line: str) -> Step:
         )
     return Step(
         line=number,
-        processor=f"ocrd-{tool.text}",
+        processor=f"ocrd-{name[1]}",
         input_file_grps=tuple(options.inputs),
         output_file_grps=tuple(options.outputs),
         parameters=options.parameters,

@@ -83,7 +83,7 @@ def check(text: str) -> None:
     """Raises an error unless a text is a workflow that can be run here."""
     if not workflow_text.is_nextflow(text, ""):
         workflow_text.parse(text)
-    elif not tools.has(NEXTFLOW):
+    elif not tools.is_known(NEXTFLOW):
         raise ocrd_errors.NextflowUnavailable()
 
 
@@ -126,18 +126,20 @@ def run(
     callback_url: str,
     owner: str,
     description: str = "",
+    parameters: Mapping[str, Any] | None = None,
 ) -> WorkflowJob:
     """Creates the jobs of a workflow run, and returns the run.
 
     A step waits for the last step before it that writes one of its input file groups. With
-    `page_wise`, each page passes through the steps independently.
+    `page_wise`, each page passes through the steps independently. `parameters` are those of a
+    Nextflow script.
     """
     if callback_url:
         url_guard.parse(callback_url)
     mets = mets_files.read(workspace.mets)
     if page_wise and workflow_text.is_nextflow(text, ""):
         raise ocrd_errors.ProcessingInvalid("A Nextflow script runs once, for all pages")
-    runs = _runs_of(text, mets, workspace, owner)
+    runs = _runs_of(text, parameters or {}, mets, workspace, owner)
     pages = processing.pages_of(mets, page_id)
     job_id = layout.new_id()
     chains: dict[str, Sequence[str] | None] = {page_id: pages}
@@ -169,10 +171,18 @@ def run(
     return job
 
 
-def _runs_of(text: str, mets: Mets, workspace: Workspace, owner: str) -> list[Run]:
+def _runs_of(
+    text: str, parameters: Mapping[str, Any], mets: Mets, workspace: Workspace, owner: str
+) -> list[Run]:
     """Returns the run of each step; `depends_on` contains 0-based positions of steps."""
     if workflow_text.is_nextflow(text, ""):
-        return [processing.validated(Run(NEXTFLOW, (), parameters={"script": text}))]
+        given: dict[str, Any] = {"script": text}
+        given |= {"parameters": dict(parameters)} if parameters else {}
+        return [processing.validated(Run(NEXTFLOW, (), parameters=given))]
+    if parameters:
+        raise ocrd_errors.ProcessingInvalid(
+            "Only Nextflow scripts have parameters; write them into the text of the workflow"
+        )
     runs: list[Run] = []
     writer: dict[str, int] = {}
     for step in workflow_text.parse(text):
@@ -244,10 +254,17 @@ def read_job(job_id: str, owner: str | None = None) -> WorkflowJob:
 
 
 def summary(job_id: str, owner: str | None = None) -> dict[str, Any]:
-    """Returns the number of jobs by processor and state, and the failed jobs with their pages."""
+    """Returns the number of jobs by processor and state, and the failed jobs with their pages.
+
+    Also lists the processors with queued jobs that no running worker offers.
+    """
     read_job(job_id, owner)
     counts, failures = _counts(job_id)
     result: dict[str, Any] = dict(counts)
+    waiting = [name for name, row in counts.items() if ProcessingState.QUEUED in row]
+    missing = sorted(name for name in waiting if not tools.is_offered(name))
+    if missing:
+        result["processors-without-worker"] = missing
     failed: dict[str, list[dict[str, str]]] = {}
     for job in processing.read_all(failures).values():
         row = {"job_id": job.id, "page_id": job.run.page_id}

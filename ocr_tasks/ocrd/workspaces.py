@@ -108,6 +108,7 @@ def _inspect(
         "max_bytes": config.ocrd_max_bytes,
         "max_files": config.ocrd_max_files,
         "max_mets_bytes": config.ocrd_max_mets_bytes,
+        "reserve_bytes": settings.get().reserve_bytes,
     }
     result = forkserver.check(order, folder, config.ocrd_max_bytes)
     if "code" in result:

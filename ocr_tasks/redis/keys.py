@@ -104,6 +104,9 @@ WORKERS = "ocr:workers"
 #:   created, expires, used, revoked   times; missing if it does not expire, was not used or revoked
 TOKEN_PREFIX = "ocr:token:"  # noqa: S105  # a key, no password
 
+#: String, one per temporary secret of a token: space-separated scopes. Expires with the secret.
+TEMPORARY_SECRET_PREFIX = "ocr:temporary-secret:"  # noqa: S105  # a key, no password
+
 #: Sorted set of the ids of all tokens, by the time of their creation.
 TOKENS = "ocr:tokens"
 
@@ -133,6 +136,10 @@ def task(job_id: str) -> str:
 
 def token(token_id: str) -> str:
     return TOKEN_PREFIX + token_id
+
+
+def temporary_secret(token_id: str, digest: str) -> str:
+    return f"{TEMPORARY_SECRET_PREFIX}{token_id}:{digest}"
 
 
 def owned_by(owner: str) -> str:

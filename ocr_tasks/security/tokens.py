@@ -3,6 +3,8 @@
 A token is `ocrt_<id>_<secret>`. The id is public and identifies the owner of jobs. The secret
 consists of 256 random bits, of which Redis stores only the SHA-256. As 256 random bits cannot be
 guessed, a slow hash would only add time to each request.
+
+A token can have further, temporary secrets with fewer scopes. They end with the token.
 """
 
 from __future__ import annotations
@@ -60,6 +62,22 @@ def create(
     return _token(token_id, stored), f"ocrt_{token_id}_{secret}"
 
 
+def create_temporary(token_id: str, scopes: Iterable[Scope], seconds: float) -> str:
+    """Returns a text that is valid for `seconds` as the token, with those of its scopes."""
+    secret = secrets.token_hex(32)
+    key = keys.temporary_secret(token_id, _digest(secret))
+    with connection.translated_errors():
+        connection.client().set(key, " ".join(sorted(scopes)), px=int(seconds * 1000))
+    return f"ocrt_{token_id}_{secret}"
+
+
+def revoke_temporary(text: str) -> None:
+    """Revokes a text that `create_temporary` has returned."""
+    _, token_id, secret = text.split("_")
+    with connection.translated_errors():
+        connection.client().delete(keys.temporary_secret(token_id, _digest(secret)))
+
+
 def list_all() -> list[Token]:
     """Returns all tokens, including expired and revoked ones, oldest first."""
     with connection.translated_errors():
@@ -92,8 +110,10 @@ def verify(text: str) -> Token:
         raise errors.NotAuthenticated()
     token_id, secret = match.groups()
     record = _read(token_id)
-    matches = hmac.compare_digest(_digest(secret), record.get("digest", _NO_DIGEST))
-    if not matches or _has_expired(record):
+    digest = _digest(secret)
+    if not hmac.compare_digest(digest, record.get("digest", _NO_DIGEST)):
+        record |= {"scopes": _temporary_scopes(token_id, digest, record)}
+    if "digest" not in record or _has_expired(record):
         raise errors.NotAuthenticated()
     _record_use(token_id, record)
     return _token(token_id, record)
@@ -117,6 +137,19 @@ def _read(token_id: str) -> dict[str, str]:
     with connection.translated_errors():
         record: dict[str, str] = connection.client().hgetall(keys.token(token_id))  # type: ignore[assignment]
     return record
+
+
+def _temporary_scopes(token_id: str, digest: str, record: Mapping[str, str]) -> str:
+    """Returns the scopes of a temporary secret, without those that the token lacks.
+
+    Raises NotAuthenticated if there is no such secret.
+    """
+    with connection.translated_errors():
+        found = connection.client().get(keys.temporary_secret(token_id, digest))
+    if found is None:
+        raise errors.NotAuthenticated()
+    own = record.get("scopes", "").split()
+    return " ".join(scope for scope in str(found).split() if scope in own or Scope.ADMIN in own)
 
 
 def _has_expired(record: Mapping[str, str]) -> bool:

@@ -156,7 +156,8 @@ def _sandbox() -> None:
         path.mkdir(parents=True, exist_ok=True)
     writable = [layout.all_jobs(), *shared, *(path for role in _roles for path in role.writable)]
     readable = [path for role in _roles for path in role.readable]
-    ports = [config.redis_port] if config.redis_port else []
+    ports = [port for role in _roles for port in role.ports]
+    ports += [config.redis_port] if config.redis_port else []
     readable += config.redis_files
     readable += [Path(name).resolve().parent for name in config.plugins if "/" in name]
     if not rlimits.confine(writable, config.data_dir, ports, readable):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from ocr_tasks.ocrd.model import ProcessingState, ProcessorJob, Run, WorkflowJob
 
 JOB = "11111111-1111-4111-8111-111111111111"
 RUN = "22222222-2222-4222-8222-222222222222"
+RECEIPT = "33333333-3333-4333-8333-333333333333"
 TOOL = {"executable": "ocrd-dummy", "steps": ["preprocessing/optimization"], "parameters": {}}
 
 
@@ -32,12 +33,16 @@ class Behind:
         self.texts: dict[str, str] = {}
         self.log = folder / "log"
         self.seen: list[str | None] = []
+        self.acknowledged: list[str] = []
+        self.offered = ["ocrd-dummy"]
 
     def install(self, patch: pytest.MonkeyPatch) -> None:
         patch.setattr(discovery, "describe", lambda: {"ram": 8_000_000_000, "cpu_cores": 2})
-        patch.setattr(tools, "offered", lambda: ["ocrd-dummy"])
+        patch.setattr(tools, "offered", lambda: self.offered)
         patch.setattr(tools, "tool", self.tool)
-        patch.setattr(messages, "results", self.results)
+        patch.setattr(tools, "is_offered", self.offered.__contains__)
+        patch.setattr(messages, "lease", self.lease_results)
+        patch.setattr(messages, "acknowledge", self.acknowledge)
         for module, names in {
             processing: ("submit", "cancel", "log_file"),
             workflows: ("save", "replace", "text", "run"),
@@ -79,9 +84,19 @@ class Behind:
         self.read_job(job_id, owner)
         return self.log
 
-    def results(self, name: str, owner: str | None, seconds: float) -> Iterator[dict[str, Any]]:
+    def lease_results(
+        self, name: str, owner: str | None, seconds: float, has_left: Callable[[], bool]
+    ) -> list[dict[str, Any]]:
         self.seen.append(owner)
-        yield {"job_id": JOB, "state": "SUCCESS", "queue": name, "waited": seconds}
+        if name in self.acknowledged or has_left():
+            return []
+        row = {"job_id": JOB, "state": "SUCCESS", "queue": name, "waited": seconds}
+        return [row | {"receipt": RECEIPT}]
+
+    def acknowledge(self, name: str, owner: str | None, receipt: str) -> int:
+        self.seen.append(owner)
+        self.acknowledged.append(name)
+        return int(receipt == RECEIPT)
 
     # Workflows
 
@@ -112,8 +127,10 @@ class Behind:
         callback_url: str,
         owner: str,
         description: str = "",
+        parameters: dict[str, Any] | None = None,
     ) -> WorkflowJob:
         self._check(text)
+        self.parameters = parameters
         if "missing" in text:
             raise ocrd_errors.ProcessorUnavailable("ocrd-missing")
         self.runs.append((text, workspace, page_id, page_wise, callback_url, owner))
@@ -158,6 +175,8 @@ class Behind:
     ) -> Workspace:
         if not mets_url.startswith("http"):
             raise ocrd_errors.WorkspaceDownloadFailed(mets_url)
+        if groups == ["NONE"]:
+            raise ocrd_errors.FileGroupUnknown("METS has no file group 'NONE'")
         self.fetched.append((mets_url, owner, list(groups) if groups else None, basename))
         return self.workspace
 

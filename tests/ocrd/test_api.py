@@ -18,9 +18,10 @@ from ocr_tasks.model import Scope
 from ocr_tasks.ocrd import processing, workspaces
 from ocr_tasks.ocrd.model import ProcessingState
 from ocr_tasks.security import tokens
+from ocr_tasks.storage import layout
 from tests import bodies
 from tests.bodies import FORM, form, kept
-from tests.ocrd.behind import JOB, RUN, TOOL, Behind
+from tests.ocrd.behind import JOB, RECEIPT, RUN, TOOL, Behind
 from tests.web.access.test_authentication import refused
 from tests.web.conftest import Configure
 from web.ocrd.extension import extension
@@ -241,6 +242,27 @@ def test_a_log_is_empty_until_the_job_begins(http: FlaskClient, behind: Behind) 
         answer.close()
 
 
+def test_a_job_without_a_worker_for_its_processor_says_so(
+    http: FlaskClient, behind: Behind
+) -> None:
+    behind.offered.clear()
+
+    for found in (run(http, behind).json, http.get(f"/ocrd/processor/job/{JOB}").json):
+        assert found["state"] == "QUEUED"
+        assert found["waiting"] == "No running worker offers ocrd-dummy"
+
+
+def test_a_job_that_has_started_has_the_path_of_its_log(http: FlaskClient, behind: Behind) -> None:
+    assert "log_file_path" not in run(http, behind).json
+    behind.jobs[JOB] = dataclasses.replace(
+        behind.jobs[JOB], state=ProcessingState.RUNNING, started_at=1.0
+    )
+
+    found = http.get(f"/ocrd/processor/job/{JOB}").json
+
+    assert found["log_file_path"] == str(layout.job(JOB).log)
+
+
 def test_a_failed_job_reports_why(
     http: FlaskClient, behind: Behind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -262,12 +284,22 @@ def test_messages_of_a_queue_can_only_be_fetched_with_get(
 ) -> None:
     answer = http.get("/ocrd/result_queue/mine?wait=3")
 
-    assert answer.json == [{"job_id": JOB, "state": "SUCCESS", "queue": "mine", "waited": 3.0}]
+    row = {"job_id": JOB, "state": "SUCCESS", "queue": "mine", "waited": 3.0}
+    assert answer.json == [row | {"receipt": RECEIPT}]
     assert http.head("/ocrd/result_queue/mine").status_code == 405
     other = {"Sec-Fetch-Site": "cross-site"}
     refused(http.get("/ocrd/result_queue/mine", headers=other), 403, "cross_site")
     refused(http.get("/ocrd/result_queue/mine?wait=-1"), 422, "malformed_request")
     assert behind.seen == [""]
+
+
+def test_messages_are_acknowledged_with_delete_or_with_the_next_request(
+    http: FlaskClient, behind: Behind
+) -> None:
+    assert http.delete(f"/ocrd/result_queue/a/{RECEIPT}").json == {"acknowledged": 1}
+    assert http.get(f"/ocrd/result_queue/b?receipt={RECEIPT}").json == []
+
+    assert behind.acknowledged == ["a", "b"]
 
 
 # Workflows
@@ -568,9 +600,10 @@ def test_all_file_groups_are_fetched_unless_some_are_named(
         ({"json": []}, 400, "malformed_request"),
         ({"data": "{", "content_type": "application/json"}, 400, "workspace_invalid"),
         ({"data": {"x": "y"}}, 400, "malformed_request"),
-        ({"json": {"mets_url": "file:///etc/passwd"}}, 422, "mets_not_fetched"),
+        ({"json": {"mets_url": METS, "preserve_file_grps": "NONE"}}, 400, "file_group_unknown"),
+        ({"json": {"mets_url": "file:///etc/passwd"}}, 400, "mets_not_fetched"),
     ],
-    ids=["nothing", "number", "list", "torn", "form", "file"],
+    ids=["nothing", "number", "list", "torn", "form", "group", "file"],
 )
 def test_an_invalid_url_is_refused(
     http: FlaskClient, sent: dict[str, Any], status: int, code: str
@@ -654,7 +687,8 @@ def test_urls_of_the_older_version_still_work(http: FlaskClient, behind: Behind)
     assert http.post("/ocrd/workflow/wf-0", json=asked).json["job_id"] == RUN
     assert http.get(f"/ocrd/workflow/wf-0/{RUN}").json == {"ocrd-dummy": {"SUCCESS": 3}}
     asked["workflow_parameters"] = {"dpi": 300}
-    refused(http.post("/ocrd/workflow/wf-0", json=asked), 422, "processing_invalid")
+    http.post("/ocrd/workflow/wf-0", json=asked)
+    assert behind.parameters == {"dpi": 300}
 
 
 # Access control
@@ -721,6 +755,7 @@ def test_a_token_without_the_scope_ocrd_is_refused(guarded: FlaskClient) -> None
     [
         ("GET", "/ocrd/workspace/ws-1"),
         ("GET", "/ocrd/result_queue/mine"),
+        ("DELETE", f"/ocrd/result_queue/mine/{RECEIPT}"),
         ("POST", "/ocrd/workflow"),
         ("PUT", "/ocrd/workspace/ws-1"),
         ("DELETE", "/ocrd/workspace/ws-1"),

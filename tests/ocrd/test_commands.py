@@ -127,11 +127,13 @@ def test_a_log_is_followed_to_its_end(
     assert ocrd("log", JOB, "--follow") == (0, "first\nsecond\n", "")
 
 
-def test_results_are_json_lines(ocrd: Command) -> None:
+def test_results_are_printed_as_json_lines_and_acknowledged(ocrd: Command, behind: Behind) -> None:
     code, said, _ = ocrd("results", "mine")
 
     assert code == 0
-    assert json.loads(said)["queue"] == "mine"
+    row = {"job_id": JOB, "state": "SUCCESS", "queue": "mine", "waited": 0.0}
+    assert json.loads(said) == row
+    assert behind.acknowledged == ["mine"]
 
 
 def test_a_workflow_is_stored_printed_and_run(

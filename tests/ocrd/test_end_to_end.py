@@ -298,7 +298,24 @@ def test_a_failure_is_retried_logged_reported_and_cancels_dependent_jobs(
     assert message["job_id"] == bad["job_id"]
     assert (message["state"], message["status"]) == ("FAILED", "FAILED")
     (queued,) = api.http.get("/result_queue/ends").json()
-    assert queued == message
+    assert {name: queued[name] for name in message} == message
+    acknowledged = api.http.delete(f"/result_queue/ends/{queued['receipt']}").json()
+    assert acknowledged == {"acknowledged": 1}
+
+
+def test_a_client_that_goes_away_while_it_waits_takes_no_message_with_it(
+    api: Api, workspace: dict[str, Any]
+) -> None:
+    for _ in range(3):
+        with pytest.raises(httpx.ReadTimeout):
+            api.http.get("/result_queue/left", params={"wait": 20}, timeout=0.5)
+    job = api.run(DUMMY, workspace, output_file_grps=["OCR-D-LEFT"], result_queue_name="left")
+
+    (message,) = api.http.get("/result_queue/left", params={"wait": 60}).json()
+
+    assert message["job_id"] == job["job_id"]
+    again = {"receipt": message["receipt"]}
+    assert api.http.get("/result_queue/left", params=again).json() == []
 
 
 def test_a_running_processor_can_be_followed_and_cancelled(
@@ -346,14 +363,29 @@ def test_another_worker_takes_over_from_a_killed_one(
     assert list(local.parent.glob(".mets*")) == []
 
 
-def test_a_processor_that_is_no_longer_offered_is_refused(
-    api: Api, workspace: dict[str, Any], ocrd_stack: Stack
+def test_a_run_waits_for_a_worker_if_the_processor_was_offered_before(
+    api: Api, workspace: dict[str, Any], ocrd_stack: Stack, workspaces: Path
 ) -> None:
-    groups = {"input_file_grps": ["OCR-D-IMG"], "output_file_grps": ["OCR-D-X"]}
-    body = {"workspace_id": workspace["workspace_id"], **groups}
+    go = workspaces / "go"
     wait_until(lambda: SLOW not in api.http.get("/processor").json())
 
-    for name in (SLOW, "ocrd-command"):
+    job = api.run(SLOW, workspace, output_file_grps=["OCR-D-X"])
+
+    assert (job["state"], job["waiting"]) == ("QUEUED", f"No running worker offers {SLOW}")
+    go.touch()
+    try:
+        with worker(ocrd_stack, SLOW):
+            assert api.end(job) == "SUCCESS", api.log(job)
+    finally:
+        go.unlink()
+    assert "waiting" not in api.job(job)
+
+
+def test_an_unknown_processor_is_refused(api: Api, workspace: dict[str, Any]) -> None:
+    groups = {"input_file_grps": ["OCR-D-IMG"], "output_file_grps": ["OCR-D-X"]}
+    body = {"workspace_id": workspace["workspace_id"], **groups}
+
+    for name in ("ocrd-unknown", "ocrd-command"):
         answer = api.http.post(f"/processor/run/{name}", json=body)
         assert (answer.status_code, answer.json()["code"]) == (422, "processor_unavailable")
 

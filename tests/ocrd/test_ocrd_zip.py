@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import random
 import shutil
 import stat
 import subprocess
 import warnings
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -18,6 +20,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ocr_tasks import errors
 from ocr_tasks.ocrd import errors as ocrd_errors
 from ocr_tasks.ocrd.mets.mets import Mets
 from ocr_tasks.ocrd.zip import ocrd_zip
@@ -144,13 +147,40 @@ def test_another_compression_method_is_refused(tmp_path: Path) -> None:
     assert "deflate or none" in refused(content, tmp_path)
 
 
-def test_a_zip_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
-    bag = Builder()
-    bag.payload["IMG/zero.tif"] = bytes(16 << 20)
-    limits = Limits(bytes=1 << 30, files=100, mets_bytes=1 << 20)
+MUCH = Limits(bytes=1 << 30, files=100, mets_bytes=1 << 20)
 
-    assert "200 times" in refused(bag.build(), tmp_path, limits)
-    assert (tmp_path / "data/IMG/zero.tif").stat().st_size <= 10 << 20
+
+@pytest.mark.parametrize(
+    "other", [b"", random.Random(1).randbytes(1 << 20)], ids=["alone", "with other data"]
+)
+def test_a_zip_bomb_is_refused_before_it_is_unpacked(tmp_path: Path, other: bytes) -> None:
+    bag = Builder()
+    bag.payload |= {"IMG/other.tif": other, "IMG/z-1.tif": bytes(40 << 20)}
+    bag.payload["IMG/z-2.tif"] = bag.payload["IMG/z-1.tif"]
+
+    assert "200 times" in refused(bag.build(), tmp_path, MUCH)
+    assert sum(path.stat().st_size for path in tmp_path.glob("data/IMG/z-*")) < 80 << 20
+
+
+def test_an_uncompressed_image_of_a_blank_page_is_no_bomb(tmp_path: Path) -> None:
+    bag = Builder()
+    bag.payload["IMG/blank.tif"] = bytes([255]) * (26 << 20)
+
+    assert unpacked(bag.build(), tmp_path, MUCH).pages == 1
+
+
+def test_entries_that_share_their_data_are_refused(tmp_path: Path) -> None:
+    content = bytearray(Builder().build())
+    directory = content.index(b"PK\1\2")
+    content[directory + 20 : directory + 24] = len(content).to_bytes(4, "little")
+
+    assert "entries overlap" in refused(bytes(content), tmp_path)
+
+
+def test_a_bag_is_not_unpacked_into_the_reserve_of_the_disk(tmp_path: Path) -> None:
+    free = shutil.disk_usage(tmp_path).total
+    with pytest.raises(errors.StorageFull):
+        unpacked(Builder().build(), tmp_path, replace(LIMITS, reserve=free))
 
 
 @pytest.mark.parametrize(("said", "outcome"), [(1 << 10, "damaged"), (1 << 30, "")])

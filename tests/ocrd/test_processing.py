@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,9 +14,20 @@ import pytest
 import redis
 
 from ocr_tasks import errors, settings
+from ocr_tasks.model import Scope
 from ocr_tasks.ocrd import errors as ocrd_errors
-from ocr_tasks.ocrd import messages, nextflow, processing, redis_keys, tools, workflows, workspaces
+from ocr_tasks.ocrd import (
+    messages,
+    nextflow,
+    processing,
+    programs,
+    redis_keys,
+    tools,
+    workflows,
+    workspaces,
+)
 from ocr_tasks.ocrd.model import NEXTFLOW, ProcessingState, Run, Workspace
+from ocr_tasks.security import tokens
 from ocr_tasks.storage import layout
 from tests.bags import KANT
 
@@ -150,14 +163,45 @@ def test_the_number_of_open_jobs_is_limited(
         submit(kant)
 
 
-def test_results_are_fetched_once_from_the_queue_of_their_owner(
+def test_runs_wait_for_a_worker_if_the_processor_is_known(
     kant: Workspace, service: redis.Redis
 ) -> None:
-    told = messages.prefix("id", kant) + "state: SUCCESS\nstatus: SUCCESS\n"
-    service.rpush(redis_keys.results("anna", "mine"), told)
+    service.delete(redis_keys.processor("ocrd-x"))
 
-    assert list(messages.results("mine", "bert", 0)) == []
-    (found,) = messages.results("mine", "anna", 0)
+    job = submit(kant)
+    workflow = run(kant, "x -I OCR-D-IMG -O C\ny -I OCR-D-IMG -O D")
+
+    assert job.state is ProcessingState.QUEUED
+    assert processing.why_queued(job) == "No running worker offers ocrd-x"
+    summary = workflows.summary(workflow.id)
+    assert summary["ocrd-x"] == {"QUEUED": 1}
+    assert summary["processors-without-worker"] == ["ocrd-x"]
+    tools.announce({"ocrd-x": TOOL})
+    assert processing.why_queued(job) == ""
+    assert "processors-without-worker" not in workflows.summary(workflow.id)
+
+
+# Result queues
+
+
+def fill(service: redis.Redis, workspace: Workspace, *ids: str) -> None:
+    for job_id in ids:
+        told = messages.prefix(job_id, workspace) + "state: SUCCESS\nstatus: SUCCESS\n"
+        service.rpush(redis_keys.results("anna", "mine"), told)
+
+
+def leased(seconds: float = 0) -> list[str]:
+    return [row["job_id"] for row in messages.lease("mine", "anna", seconds)]
+
+
+def test_a_message_is_leased_from_the_queue_of_its_owner(
+    kant: Workspace, service: redis.Redis
+) -> None:
+    fill(service, kant, "id")
+
+    assert messages.lease("mine", "bert", 0) == []
+    (found,) = messages.lease("mine", "anna", 0)
+    assert layout.is_id(found.pop("receipt"))
     assert found == {
         "job_id": "id",
         "path_to_mets": str(kant.mets),
@@ -165,7 +209,68 @@ def test_results_are_fetched_once_from_the_queue_of_their_owner(
         "state": "SUCCESS",
         "status": "SUCCESS",
     }
-    assert list(messages.results("mine", "anna", 0)) == []
+    assert messages.lease("mine", "anna", 0) == []
+
+
+def test_messages_are_returned_again_in_their_order_until_they_are_acknowledged(
+    kant: Workspace, service: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(messages, "MOST", 2)
+    fill(service, kant, "1", "2", "3", "4", "5")
+    first = messages.lease("mine", "anna", 0)
+    assert leased() == ["3", "4"]
+    receipt = first[0]["receipt"]
+
+    assert messages.acknowledge("mine", "bert", receipt) == 0
+    assert messages.acknowledge("mine", "anna", "../x") == 0
+    assert messages.acknowledge("mine", "anna", receipt) == 2
+    assert messages.acknowledge("mine", "anna", receipt) == 0
+
+    assert leased() == ["5"]
+    expire_leases(service)
+    assert [leased(), leased(), leased()] == [["3", "4"], ["5"], []]
+    expire_leases(service)
+    monkeypatch.setattr(messages, "MOST", 100)
+    (third, *_) = messages.lease("mine", "anna", 0)
+    assert messages.acknowledge("mine", "anna", third["receipt"]) == 3
+    expire_leases(service)
+    assert leased() == []
+    assert service.keys("*results*") == []
+
+
+def expire_leases(service: redis.Redis) -> None:
+    leases = redis_keys.results("anna", "mine") + ":leases"
+    for number, (receipt, _) in enumerate(service.zrange(leases, 0, -1, withscores=True)):
+        service.zadd(leases, {receipt: number})
+
+
+def test_a_receipt_of_an_expired_lease_acknowledges_nothing(
+    kant: Workspace, service: redis.Redis
+) -> None:
+    fill(service, kant, "1")
+    (found,) = messages.lease("mine", "anna", 0)
+    expire_leases(service)
+    (again,) = messages.lease("mine", "anna", 0)
+
+    assert messages.acknowledge("mine", "anna", found["receipt"]) == 0
+    assert messages.acknowledge("mine", "anna", again["receipt"]) == 1
+
+
+def test_clients_that_wait_share_the_messages(kant: Workspace, service: redis.Redis) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        clients = [pool.submit(leased, 60) for _ in range(2)]
+        fill(service, kant, "1")
+        wait(clients, return_when=FIRST_COMPLETED)
+        fill(service, kant, "2")
+
+        assert sorted(client.result() for client in clients) == [["1"], ["2"]]
+
+
+def test_a_client_that_has_left_gets_no_message(kant: Workspace, service: redis.Redis) -> None:
+    fill(service, kant, "1")
+
+    assert messages.lease("mine", "anna", 60, has_left=lambda: True) == []
+    assert leased() == ["1"]
 
 
 # Workflows
@@ -173,8 +278,15 @@ def test_results_are_fetched_once_from_the_queue_of_their_owner(
 TEXT = "x -I OCR-D-IMG -O A\ny -I OCR-D-IMG -O B\nx -I A,B -O C -P level line\n"
 
 
-def run(kant: Workspace, text: str = TEXT, page_id: str = "", page_wise: bool = False) -> Any:
-    return workflows.run(text, kant, page_id, page_wise, "", "")
+def run(
+    kant: Workspace,
+    text: str = TEXT,
+    page_id: str = "",
+    page_wise: bool = False,
+    owner: str = "",
+    parameters: dict[str, Any] | None = None,
+) -> Any:
+    return workflows.run(text, kant, page_id, page_wise, "", owner, parameters=parameters)
 
 
 def test_a_step_depends_on_those_that_write_its_input(kant: Workspace) -> None:
@@ -292,20 +404,79 @@ def test_a_nextflow_script_becomes_one_job_if_a_worker_runs_nextflow(kant: Works
         run(kant, SCRIPT, page_wise=True)
 
 
-def test_nextflow_gets_the_script_and_the_path_of_the_mets_file(
-    kant: Workspace, own_bin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def fake_nextflow(own_bin: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Returns the path of a program that prints how it was started."""
     program = own_bin / "nextflow"
-    program.write_text('#!/bin/sh\necho "$@"\ncat workflow.nf\nexit ${STATUS:-0}\n')
+    program.write_text('#!/bin/sh\necho "$@"\nenv\ncat workflow.nf parameters.json\n')
     program.chmod(0o755)
     monkeypatch.setenv("OCR_OCRD_PATH", str(own_bin))
     settings.clear()
+    tools.announce({NEXTFLOW: nextflow.TOOL})
+    return program
 
-    nextflow.run(SCRIPT, kant.mets, tmp_path / "work", tmp_path / "log")
+
+def test_nextflow_gets_the_script_with_its_parameters_and_the_workspace(
+    kant: Workspace, fake_nextflow: Path, tmp_path: Path
+) -> None:
+    given = {"input_file_grp": "OCR-D-IMG", "token": "forged", "pages": [1, 2]}
+    (job,) = workflows.states(run(kant, SCRIPT, parameters=given)).values()
+
+    nextflow.run(job, tmp_path / "work", tmp_path / "log")
 
     said = (tmp_path / "log").read_text()
-    assert f"--mets {kant.mets}" in said
+    server = "127.0.0.1:8000/ocrd"
+    assert f"--mets {kant.mets} --mets_path {kant.mets} --workspace_dir {kant.folder}" in said
+    assert f"--processing_server_url http://{server} " in said
+    assert f"--processing_server_address {server} " in said
     assert SCRIPT in said
-    monkeypatch.setenv("STATUS", "3")
+    parameters = json.loads(said.splitlines()[-1])
+    assert parameters == {**given, "token": ""}
+    # Nextflow's runtime is downloaded once.
+    assert f"NXF_HOME={programs.home()}/.nextflow\n" in said
+    fake_nextflow.write_text("#!/bin/sh\nexit 3\n")
     with pytest.raises(ocrd_errors.ProcessorFailed, match="status 3"):
-        nextflow.run(SCRIPT, kant.mets, tmp_path / "work", tmp_path / "log")
+        nextflow.run(job, tmp_path / "work", tmp_path / "log")
+
+
+def test_nextflow_gets_a_token_of_the_owner_for_the_time_of_the_run(
+    kant: Workspace, fake_nextflow: Path, tmp_path: Path
+) -> None:
+    owner, _ = tokens.create("anna", [Scope.OCRD, Scope.READ])
+    (job,) = workflows.states(run(kant, SCRIPT, owner=owner.id)).values()
+
+    nextflow.run(job, tmp_path / "work", tmp_path / "log")
+
+    arguments, *said = (tmp_path / "log").read_text().splitlines()
+    token = json.loads(said[-1])["token"]
+    assert token.startswith(f"ocrt_{owner.id}_")
+    assert f"OCR_TOKEN={token}" in said
+    assert token not in arguments
+    with pytest.raises(errors.NotAuthenticated):
+        tokens.verify(token)
+
+
+def test_only_nextflow_scripts_have_parameters(kant: Workspace) -> None:
+    with pytest.raises(ocrd_errors.ProcessingInvalid, match="Only Nextflow scripts"):
+        run(kant, "x -I OCR-D-IMG -O A", parameters={"dpi": 300})
+
+
+@pytest.mark.parametrize(
+    ("configured", "url", "port"),
+    [
+        ({"OCR_HOST": "0.0.0.0", "OCR_PORT": "81"}, "http://127.0.0.1:81", 81),
+        ({"OCR_HOST": "::"}, "http://[::1]:8000", 8000),
+        ({"OCR_HOST": "ocr.example"}, "http://ocr.example:8000", 8000),
+        ({"OCR_OCRD_SERVER_URL": "https://ocr.example"}, "https://ocr.example", 443),
+        ({"OCR_OCRD_SERVER_URL": "http://web"}, "http://web", 80),
+    ],
+    ids=str,
+)
+def test_scripts_use_the_url_in_settings_or_that_of_a_server_on_this_machine(
+    configured: dict[str, str], url: str, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in configured.items():
+        monkeypatch.setenv(name, value)
+    settings.clear()
+
+    assert (nextflow.server_url(), nextflow.server_port()) == (url, port)

@@ -171,9 +171,21 @@ def test_announced_processors_are_offered_until_their_workers_are_gone(
     tools.announce({"ocrd-made-up": TOOL, "ocrd-dummy": {**TOOL, "executable": "ocrd-dummy"}})
 
     assert tools.offered() == ["ocrd-dummy", "ocrd-made-up"]
-    assert tools.tool("ocrd-made-up") == TOOL
     assert 0 < processors.ttl(redis_keys.processor("ocrd-made-up")) <= 15
+    assert tools.is_offered("ocrd-made-up")
     processors.delete(redis_keys.processor("ocrd-made-up"))
+    assert tools.offered() == ["ocrd-dummy"]
+    assert not tools.is_offered("ocrd-made-up")
+
+
+def test_a_processor_is_known_for_an_hour_after_its_last_worker(processors: redis.Redis) -> None:
+    tools.announce({"ocrd-made-up": TOOL})
+    processors.delete(redis_keys.processor("ocrd-made-up"))
+
+    assert tools.tool("ocrd-made-up") == TOOL
+    assert 3500 < processors.ttl(redis_keys.known_processor("ocrd-made-up")) <= 3600
+    processors.delete(redis_keys.known_processor("ocrd-made-up"))
+    assert not tools.is_known("ocrd-made-up")
     with pytest.raises(ocrd_errors.ProcessorNotFound):
         tools.tool("ocrd-made-up")
 

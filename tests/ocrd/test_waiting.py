@@ -266,6 +266,19 @@ def test_a_large_workspace_does_not_delay_others() -> None:
     assert len(messages()) < 100
 
 
+def test_a_processor_without_workers_does_not_delay_others_in_a_workspace() -> None:
+    lost = [
+        dataclasses.replace(planned("A", pages=[f"P{number}"]), processor="ocrd-lost")
+        for number in range(100)
+    ]
+    put(*lost)
+    job = planned("B")
+
+    put(job)
+
+    assert messages() == [job.id]
+
+
 def test_the_next_step_of_a_page_precedes_the_first_step_of_other_pages() -> None:
     first = [planned("A", pages=[f"P{number}"]) for number in range(100)]
     second = planned("B", pages=["P0"], after=first[:1])

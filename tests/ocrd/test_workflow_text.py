@@ -53,7 +53,6 @@ TAKEN = [
     "'dummy' \"-I\" A''B -O \\B",
     "dummy -I A -O B -P text a#b -P more '#'",
     "dummy -I A -O B\x0bdummy -I B -O C\u2028dummy -I C -O D\x85",
-    "ocrd-dummy -I A -O B",
 ]
 
 REFUSED = [
@@ -90,6 +89,7 @@ STRICTER = [
     ("../dummy -I A", 1, 1),
     ("'' -I A", 1, 1),
     ("Dummy -I A", 1, 1),
+    ("ocrd- -I A", 1, 1),
     ("}", 1, 1),
     ("dummy -I A -p '{\"a\": NaN}'", 1, 15),
     ("dummy -I A -p /etc/hostname", 1, 15),
@@ -179,6 +179,11 @@ def test_hostile_json_is_refused() -> None:
 
 def test_numbers_that_json_does_not_have_are_text() -> None:
     assert workflow_text.parse("dummy -I A -P a NaN")[0].parameters == {"a": "NaN"}
+
+
+@pytest.mark.parametrize("name", ["dummy", "ocrd-dummy"])
+def test_the_name_of_a_processor_may_have_its_prefix(name: str) -> None:
+    assert workflow_text.parse(f"{name} -I A")[0].processor == "ocrd-dummy"
 
 
 def test_a_byte_order_mark_is_not_part_of_the_first_processor() -> None:

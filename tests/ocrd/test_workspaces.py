@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ import redis
 
 from ocr_tasks import errors, settings
 from ocr_tasks.ocrd import errors as ocrd_errors
-from ocr_tasks.ocrd import redis_keys, workspaces
+from ocr_tasks.ocrd import fetching, redis_keys, workspaces
 from ocr_tasks.ocrd.mets.mets import Mets
 from ocr_tasks.ocrd.model import Workspace
 from ocr_tasks.storage import layout
@@ -60,6 +62,16 @@ def test_the_limits_in_settings_apply_in_the_check(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("OCR_OCRD_MAX_FILES", "3")
     settings.clear()
     with pytest.raises(ocrd_errors.WorkspaceInvalid, match="more than 3 files"):
+        received()
+
+
+def test_the_reserve_of_the_disk_stays_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OCR_RESERVE_BYTES", str(shutil.disk_usage(tmp_path).total))
+    settings.clear()
+
+    with pytest.raises(errors.StorageFull):
         received()
 
 
@@ -267,6 +279,17 @@ def test_five_redirects_are_followed(site: Site) -> None:
     assert fetched(site, ["OCR-D-IMG"], path="2")
     with pytest.raises(ocrd_errors.WorkspaceDownloadFailed, match="more than 5 times"):
         fetched(site, path="1")
+
+
+def test_a_download_leaves_the_reserve_of_the_disk_free(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OCR_RESERVE_BYTES", str(shutil.disk_usage(tmp_path).total))
+    settings.clear()
+    fetcher = fetching.Fetcher(60, 1 << 20)
+
+    with closing(fetcher), pytest.raises(errors.StorageFull):
+        fetcher.save(f"{site.url}/kant/mets.xml", tmp_path / "mets.xml")
 
 
 @pytest.mark.parametrize("onward", ["http://[::1]:8000/", "http://127.0.0.1:6379/", "file:///x"])

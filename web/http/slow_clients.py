@@ -2,8 +2,8 @@
 
 A thread that receives a request is blocked until the client has sent all of it, and gunicorn waits
 for each byte without a timeout. This module adds timeouts, and lets threads detect that their
-client has disconnected or that the server is stopping. It also announces that a connection will be
-closed because its client sends more than the server reads.
+client has disconnected or that the server is stopping. If a client sends more than the server
+reads, the response announces that the connection will be closed, and the rest is discarded.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from flask import Flask, Request, Response, request
@@ -30,6 +31,13 @@ _POLL_MS = 200
 #: Bytes of an unread body that gunicorn discards before the next request on a connection; it closes
 #: the connection if more are left (`_DRAIN_MAX_BYTES` in gunicorn/http/parser.py).
 _DISCARDED_BYTES = 64 * 1024
+
+#: Seconds for which the rest of a body is discarded after the response, and seconds without data
+#: after which that ends.
+_LINGER_SECONDS, _LINGER_IDLE_SECONDS = 30.0, 2.0
+
+#: At most half of the threads may discard bodies; the others stay free for other requests.
+_lingering = threading.BoundedSemaphore(max(1, settings.get().web_threads // 2))
 
 _stopping = threading.Event()
 
@@ -57,6 +65,13 @@ class PacedSocket(socket.socket):
 
     #: Why a body ended early after `end_early`. No more data is received after it is set.
     broken: OSError | None = None
+
+    def has_unread_body(self) -> bool:
+        """Returns whether the client may still be sending the body of a request."""
+        if self.broken or not self.message or self.message.body.failed:
+            return False
+        reader = self.message.body.reader
+        return getattr(reader, "length", 0) > 0 or getattr(reader, "parser", None) is not None
 
     def setblocking(self, flag: bool) -> None:
         """Resets the timeouts; gunicorn calls this when a thread starts to receive a request."""
@@ -123,10 +138,39 @@ class PacedWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         conn.sock.message = req
         return bool(super().handle_request(req, conn))
 
+    def handle(self, conn: Any) -> Any:
+        """Handles a connection; gunicorn calls this in one of its threads."""
+        kept = super().handle(conn)
+        if kept is False and isinstance(conn.sock, PacedSocket) and conn.sock.has_unread_body():
+            _linger(conn.sock)
+        return kept
+
     def handle_exit(self, sig: int, frame: Any) -> None:
         """Notes that the process is stopping; gunicorn calls this seconds before it must exit."""
         _stopping.set()
         super().handle_exit(sig, frame)
+
+
+def _linger(connection: PacedSocket) -> None:
+    """Discards what the client still sends, so that it receives the response.
+
+    Closing the connection would reset it, and many clients read the response only after they have
+    sent everything (RFC 9112, section 9.6).
+    """
+    if not _lingering.acquire(blocking=False):
+        return
+    until = time.monotonic() + _LINGER_SECONDS
+    try:
+        with suppress(OSError):  # the client has gone, or stopped sending
+            connection.shutdown(socket.SHUT_WR)
+            connection.settimeout(_LINGER_IDLE_SECONDS)
+            while time.monotonic() < until and not is_stopping():
+                if not socket.socket.recv(connection, _DISCARDED_BYTES):
+                    break
+        with suppress(OSError):
+            connection.shutdown(socket.SHUT_RD)  # otherwise gunicorn waits again
+    finally:
+        _lingering.release()
 
 
 def install(app: Flask) -> None:

@@ -7,7 +7,9 @@ from typing import Any
 from pydantic import BaseModel, Field, RootModel, model_validator
 
 from ocr_tasks.ocrd import errors as ocrd_errors
+from ocr_tasks.ocrd import processing
 from ocr_tasks.ocrd.model import ProcessingState, ProcessorJob, Run, WorkflowJob, Workspace
+from ocr_tasks.storage import layout
 from web.http.schemas import Query
 from web.ocrd import naming
 
@@ -48,8 +50,21 @@ class QueuePath(BaseModel):
     name: str = Field(description="The `result_queue_name` of runs.")
 
 
-class WaitQuery(Query):
+class ReceiptPath(QueuePath):
+    receipt: str = Field(description="The `receipt` of the messages.")
+
+
+class ResultsQuery(Query):
     wait: float = Field(0, ge=0, le=600, description="Maximum seconds to wait for messages.")
+    receipt: str | None = Field(
+        None, description="Receipt of earlier messages to acknowledge first."
+    )
+
+
+class AcknowledgedBody(BaseModel):
+    acknowledged: int = Field(
+        description="Number of deleted messages; 0 if their lease has expired."
+    )
 
 
 class ProcessorArgs(BaseModel):
@@ -121,6 +136,12 @@ class ProcessorJobBody(BaseModel):
     input_file_grps: list[str]
     output_file_grps: list[str] | None = None
     page_id: str | None = None
+    log_file_path: str | None = Field(
+        None, description="Path of the log on the server. Unset until the job has started."
+    )
+    waiting: str | None = Field(
+        None, description="Why the job stays queued, if no running worker offers its processor."
+    )
     error_code: str | None = Field(None, description="Error code, in addition to OCR-D's fields.")
     error: str | None = None
 
@@ -135,6 +156,8 @@ class ProcessorJobBody(BaseModel):
             input_file_grps=list(job.run.input_file_grps),
             output_file_grps=list(job.run.output_file_grps) or None,
             page_id=job.run.page_id or None,
+            log_file_path=str(layout.job(job.id).log) if job.started_at else None,
+            waiting=processing.why_queued(job) or None,
             error_code=job.error_code or None,
             error=job.error or None,
         )
@@ -179,7 +202,8 @@ class OlderWorkflowArgs(BaseModel):
 
     workspace_id: str
     workflow_parameters: dict[str, Any] | None = Field(
-        None, description="Must be empty: parameters are part of the workflow."
+        None,
+        description="Parameters of a Nextflow script; other workflows have none.",
     )
 
 

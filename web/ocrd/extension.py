@@ -23,7 +23,7 @@ _ROUTES = (
     *("workflows.job", "workflows.job_state", "workflows.cancel"),
     *("workspaces.index", "workspaces.create", "workspaces.import_external"),
     *("workspaces.show", "workspaces.replace", "workspaces.delete"),
-    "processing.results",
+    *("processing.results", "processing.acknowledge"),
     # Endpoints of version 0.0.1.
     *("processing.older_processor", "processing.older_run", "processing.older_show"),
     *("processing.older_log", "workflows.older_run", "workflows.older_job"),
@@ -41,7 +41,7 @@ class OcrdExtension(WebExtension):
         ocrd_errors.WorkspaceNotFound: 404,
         ocrd_errors.WorkspaceDeleted: 410,
         ocrd_errors.WorkspaceBusy: 409,
-        ocrd_errors.WorkspaceDownloadFailed: 422,
+        ocrd_errors.WorkspaceDownloadFailed: 400,
         ocrd_errors.PageIdsInvalid: 422,
         ocrd_errors.FileGroupUnknown: 422,
         ocrd_errors.ProcessorNotFound: 404,

@@ -8,10 +8,11 @@ from ocr_tasks import errors, settings
 from ocr_tasks.ocrd import messages, processing, tools
 from web.access import authentication
 from web.api import events
-from web.http import downloads
+from web.http import downloads, slow_clients
 from web.ocrd import blueprints, naming
 from web.ocrd.blueprints import json_response
 from web.ocrd.bodies import (
+    AcknowledgedBody,
     OlderArgs,
     OlderPath,
     ProcessingPath,
@@ -19,7 +20,8 @@ from web.ocrd.bodies import (
     ProcessorJobBody,
     ProcessorPath,
     QueuePath,
-    WaitQuery,
+    ReceiptPath,
+    ResultsQuery,
 )
 
 blueprint = blueprints.make("processing", "Processor jobs")
@@ -55,14 +57,34 @@ def log(path: ProcessingPath) -> Response:
 
 
 @blueprint.get("/result_queue/<name>")
-def results(path: QueuePath, query: WaitQuery) -> Response:
-    """Fetch and remove the messages in a result queue of the client's token."""
-    if request.method == "HEAD":  # HEAD must not remove messages
+def results(path: QueuePath, query: ResultsQuery) -> Response:
+    """Get the oldest messages in a result queue of the client's token, at most 100.
+
+    Acknowledge them within 60 seconds: with DELETE, or by passing their `receipt` in the next
+    request. Otherwise they are returned again.
+    """
+    if request.method == "HEAD":  # HEAD must not lease messages
         raise errors.MethodNotAllowed()
+    owner = authentication.caller().id
+    if query.receipt:
+        messages.acknowledge(path.name, owner, query.receipt)
     wait = min(query.wait, settings.get().wait_max)
     with events.waiting_slot() as may_wait:
-        found = messages.results(path.name, authentication.caller().id, wait if may_wait else 0)
-        return json_response(list(found))
+        return json_response(
+            messages.lease(
+                path.name,
+                owner,
+                wait if may_wait else 0,
+                lambda: slow_clients.has_left(request),
+            )
+        )
+
+
+@blueprint.delete("/result_queue/<name>/<receipt>", responses={200: AcknowledgedBody})
+def acknowledge(path: ReceiptPath) -> Response:
+    """Acknowledge messages of a result queue, which deletes them."""
+    count = messages.acknowledge(path.name, authentication.caller().id, path.receipt)
+    return json_response(AcknowledgedBody(acknowledged=count))
 
 
 # Version 0.0.1

@@ -129,9 +129,8 @@ def cancel(path: ProcessingPath) -> Response:
 @blueprint.post("/workflow/<workflow_id>", responses={200: WorkflowJobBody}, deprecated=True)
 def older_run(path: WorkflowPath, body: OlderWorkflowArgs) -> Response:
     """Run a stored workflow (version 0.0.1)."""
-    if body.workflow_parameters:
-        raise ocrd_errors.ProcessingInvalid("Write the parameters into the text of the workflow")
-    return _run(WorkflowRunQuery(workspace_id=body.workspace_id, workflow_id=path.workflow_id))
+    query = WorkflowRunQuery(workspace_id=body.workspace_id, workflow_id=path.workflow_id)
+    return _run(query, body.workflow_parameters)
 
 
 @blueprint.get("/workflow/<workflow_id>/<job_id>", deprecated=True)
@@ -140,7 +139,7 @@ def older_job(path: OlderWorkflowPath) -> Response:
     return _job(path.job_id)
 
 
-def _run(query: WorkflowRunQuery) -> Response:
+def _run(query: WorkflowRunQuery, parameters: dict[str, Any] | None = None) -> Response:
     caller = authentication.caller()
     caller.spend("submits_minute")
     stored = query.workflow_id
@@ -153,6 +152,7 @@ def _run(query: WorkflowRunQuery) -> Response:
         query.page_wise,
         query.workflow_callback_url or "",
         caller.id,
+        parameters=parameters,
     )
     return json_response(WorkflowJobBody.of(job))
 

@@ -9,6 +9,7 @@ from typing import Any, cast
 from flask import Response, request
 from pydantic import ValidationError
 
+from ocr_tasks import errors
 from ocr_tasks.ocrd import errors as ocrd_errors
 from ocr_tasks.ocrd import settings as ocrd_settings
 from ocr_tasks.ocrd import workspaces
@@ -21,6 +22,13 @@ from web.ocrd.blueprints import json_response
 from web.ocrd.bodies import ImportBody, ImportQuery, WorkspaceBody, WorkspaceList, WorkspacePath
 
 blueprint = blueprints.make("workspaces", "METS files with the files they reference")
+
+
+@blueprint.errorhandler(ocrd_errors.FileGroupUnknown)
+def _group_unknown(error: errors.OcrTasksError) -> Response:
+    # OCR-D's status for a workspace that cannot be created.
+    return problems.respond(error, 400)
+
 
 MEDIA_TYPE = "application/vnd.ocrd+zip"
 _ZIP_TYPES = (MEDIA_TYPE, "application/zip", "application/octet-stream", "")

@@ -1,7 +1,8 @@
 #!lua flags=allow-oom
 -- include: lease
 -- Removes and returns the next ready processor jobs, whose messages the caller sends. Workspaces
--- take turns, and a large one does not delay the others. Jobs whose queue is long enough stay.
+-- take turns, and a large one does not delay the others. Jobs whose queue is long enough stay, e.g.
+-- if no worker offers their processor, and do not delay those of other processors.
 -- KEYS  1 prefix of OCR-D's keys (redis_keys.OCRD)  2 sorted set of sent messages (keys.AWAITED)
 --       3 prefix of job records (keys.TASK_PREFIX)
 -- ARGV  1 queue length that is long enough  2 maximum number of jobs
@@ -13,14 +14,14 @@ local function is_long(processor)
   return lengths[processor] >= tonumber(ARGV[1])
 end
 
--- Removes and returns the workspace's next job that is still queued, with its processor; nil if
--- there is none, or if its queue is long enough, in which case it stays.
-local function next_of(workspace)
-  local list = ready .. ':' .. workspace
+-- Removes and returns the next job of a workspace and processor that is still queued, with its
+-- processor; nil if there is none, or if its queue is long enough, in which case it stays.
+local function next_of(name)
+  local list = ready .. ':' .. name
   while true do
     local id = redis.call('LINDEX', list, 0)
     if not id then
-      redis.call('ZREM', ready, workspace)
+      redis.call('ZREM', ready, name)
       return nil
     end
     local state, processor = unpack(redis.call('HMGET', KEYS[3] .. id, 'state', 'processor'))
@@ -33,13 +34,13 @@ end
 local found = true
 while found and #rows < 2 * tonumber(ARGV[2]) do
   found = false
-  for _, workspace in ipairs(redis.call('ZRANGE', ready, 0, -1)) do
-    local id, processor = next_of(workspace)
+  for _, name in ipairs(redis.call('ZRANGE', ready, 0, -1)) do
+    local id, processor = next_of(name)
     if id then
       found = true
       lengths[processor] = lengths[processor] + 1
       redis.call('ZADD', KEYS[2], now(), id)
-      redis.call('ZADD', ready, redis.call('INCR', ready .. ':turn'), workspace)
+      redis.call('ZADD', ready, redis.call('INCR', ready .. ':turn'), name)
       table.insert(rows, id)
       table.insert(rows, processor)
       if #rows >= 2 * tonumber(ARGV[2]) then break end

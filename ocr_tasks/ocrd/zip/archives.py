@@ -19,20 +19,28 @@ from ocr_tasks.ocrd.errors import WorkspaceInvalid
 from ocr_tasks.ocrd.mets.paths import path_error
 from ocr_tasks.ocrd.zip import bagit
 
-#: Archives that inflate to more than `_MOST_RATIO` times their size are rejected as bombs, unless
-#: the total is below `_UNCOUNTED` bytes.
-_MOST_RATIO, _UNCOUNTED = 200, 10 << 20
+#: A file may inflate to `_MOST_RATIO` times its compressed size. What all files have beyond that is
+#: at most `_MOST_EXCESS` bytes, e.g. two uncompressed images of blank pages. Other archives are
+#: rejected as bombs.
+_MOST_RATIO, _MOST_EXCESS = 200, 64 << 20
+
+#: Maximum bytes of the tag files.
+_TAG_BYTES = 10 << 20
 _CHUNK_BYTES = 1 << 20
 _MAX_TEXT_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The maximum bytes and files of a workspace, and the maximum bytes of its METS file."""
+    """The maximum bytes and files of a workspace, and the maximum bytes of its METS file.
+
+    `reserve` is the number of bytes that must stay free on the disk.
+    """
 
     bytes: int
     files: int
     mets_bytes: int
+    reserve: int = 0
 
 
 @contextmanager
@@ -59,11 +67,14 @@ class Archive:
         """Raises WorkspaceInvalid for invalid ZIP files, and for names such as `../x`."""
         self.digests: dict[str, str] = {}
         self._limits = limits
-        self._most = max(path.stat().st_size * _MOST_RATIO, _UNCOUNTED)
-        self._inflated = 0
+        self._inflated = self._excess = 0
         with _zip_errors("the file"):
             self._zip = zipfile.ZipFile(path)
-        self.members = _members(self._zip.infolist(), limits)
+        rows = self._zip.infolist()
+        self.members = _members(rows, limits)
+        # Entries that share their data would each count as little compressed.
+        if sum(row.compress_size for row in rows) > path.stat().st_size:
+            raise WorkspaceInvalid("The ZIP file is damaged: entries overlap")
 
     def close(self) -> None:
         """Closes the file."""
@@ -72,20 +83,27 @@ class Archive:
     def chunks(self, name: str) -> Iterator[bytes]:
         """Yields the content of a file in chunks; then adds its digest to `digests`."""
         digest = hashlib.sha512()
+        size, most = 0, self.members[name].compress_size * _MOST_RATIO
         with _zip_errors(name), self._zip.open(self.members[name]) as stream:
             while chunk := stream.read(_CHUNK_BYTES):
-                self._check_total(len(chunk), name)
+                self._check_total(name, len(chunk))
+                before = max(size, most)
+                size += len(chunk)
+                self._check_excess(name, size - before)
                 digest.update(chunk)
                 yield chunk
         self.digests[name] = digest.hexdigest()
 
-    def _check_total(self, size: int, name: str) -> None:
+    def _check_total(self, name: str, size: int) -> None:
         self._inflated += size
-        if self._inflated > self._limits.bytes + _UNCOUNTED:  # tag files are extra
+        if self._inflated > self._limits.bytes + _TAG_BYTES:
             raise WorkspaceInvalid(
                 f"{name}: the files have more than {self._limits.bytes} bytes in total"
             )
-        if self._inflated > self._most:
+
+    def _check_excess(self, name: str, excess: int) -> None:
+        self._excess += max(0, excess)
+        if self._excess > _MOST_EXCESS:
             raise WorkspaceInvalid(f"{name} decompresses to more than {_MOST_RATIO} times its size")
 
     def text(self, name: str, most: int = _MAX_TEXT_BYTES) -> str:

@@ -23,6 +23,7 @@ class BagOrder:
     max_bytes: int
     max_files: int
     max_mets_bytes: int
+    reserve_bytes: int
 
 
 def check(order: BagOrder) -> dict[str, Any]:
@@ -30,7 +31,9 @@ def check(order: BagOrder) -> dict[str, Any]:
 
     Returns `ocrd_zip.CheckedWorkspace` as a dict.
     """
-    limits = ocrd_zip.Limits(order.max_bytes, order.max_files, order.max_mets_bytes)
+    limits = ocrd_zip.Limits(
+        order.max_bytes, order.max_files, order.max_mets_bytes, order.reserve_bytes
+    )
     if order.archive:
         return asdict(ocrd_zip.unpack(order.folder / order.archive, order.folder, limits))
     pages = ocrd_zip.check(order.folder, order.mets, limits, order.complete)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import stat
 import zipfile
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
+from ocr_tasks import errors
 from ocr_tasks.formats.zipping import Sink
 from ocr_tasks.ocrd.errors import WorkspaceInvalid
 from ocr_tasks.ocrd.mets.mets import Mets, mets_content
@@ -113,7 +115,7 @@ def _extract(bag: Archive, folder: Path, sums: dict[str, str], mets: str, limits
         if name.startswith("data/"):
             # The METS file is checked later, and may be larger.
             xml = limits.mets_bytes if _is_xml(name) and name != mets else 0
-            total += _extract_one(bag, name, folder / name, xml)
+            total += _extract_one(bag, name, folder / name, xml, limits.reserve)
             count += 1
             _check_size(f"the payload up to {name}", total, limits.bytes)
             if bag.digests[name] != sums[bagit.normalize(name)]:
@@ -121,15 +123,18 @@ def _extract(bag: Archive, folder: Path, sums: dict[str, str], mets: str, limits
     return f"{total}.{count}"
 
 
-def _extract_one(bag: Archive, name: str, path: Path, xml: int) -> int:
+def _extract_one(bag: Archive, name: str, path: Path, xml: int, reserve: int) -> int:
     """Extracts a file and returns its size in bytes.
 
-    If `xml` is not 0, the file is an XML file of at most that many bytes, and is checked.
+    If `xml` is not 0, the file is an XML file of at most that many bytes, and is checked. Raises
+    errors.StorageFull if less than `reserve` bytes would stay free on the disk.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     size, kept = 0, bytearray()
     with path.open("xb") as file:
         for chunk in bag.chunks(name):
+            if shutil.disk_usage(path.parent).free - len(chunk) < reserve:
+                raise errors.StorageFull()
             file.write(chunk)
             size += len(chunk)
             if xml:

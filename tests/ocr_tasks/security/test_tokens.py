@@ -104,6 +104,42 @@ def test_a_revoked_token_is_refused_and_stays_in_the_list() -> None:
     assert tokens.list_all() == [listed]
 
 
+def test_a_temporary_secret_has_some_scopes_of_its_token_until_it_is_revoked() -> None:
+    token, _ = tokens.create("a", {Scope.OCRD, Scope.READ})
+    other, _ = tokens.create("b", {Scope.OCRD})
+    text = tokens.create_temporary(token.id, [Scope.OCRD, Scope.SUBMIT], 60)
+
+    found = tokens.verify(text)
+
+    assert (found.id, found.scopes) == (token.id, {Scope.OCRD})
+    with pytest.raises(errors.NotAuthenticated):
+        tokens.verify(text.replace(token.id, other.id))
+    tokens.revoke_temporary(text)
+    with pytest.raises(errors.NotAuthenticated):
+        tokens.verify(text)
+
+
+def test_a_temporary_secret_of_an_administrator_has_only_its_own_scopes() -> None:
+    token, _ = tokens.create("a", {Scope.ADMIN})
+
+    assert tokens.verify(tokens.create_temporary(token.id, [Scope.OCRD], 60)).scopes == {Scope.OCRD}
+
+
+def test_a_temporary_secret_expires_and_ends_with_its_token(service: redis.Redis) -> None:
+    token, _ = tokens.create("a", {Scope.OCRD})
+    text = tokens.create_temporary(token.id, [Scope.OCRD], 60)
+    without_scope = tokens.create_temporary(token.id, [Scope.READ], 60)
+    assert tokens.verify(without_scope).scopes == frozenset()
+    (ttl, *_) = {service.ttl(key) for key in service.keys("*temporary*")}
+
+    tokens.revoke(token.id)
+
+    assert 50 < ttl <= 60
+    for ended in (text, without_scope, tokens.create_temporary("0" * 12, [Scope.OCRD], 60)):
+        with pytest.raises(errors.NotAuthenticated):
+            tokens.verify(ended)
+
+
 def test_an_invalid_token_cannot_be_revoked(service: redis.Redis) -> None:
     assert not tokens.revoke("000000000000")
     assert service.keys("*") == []

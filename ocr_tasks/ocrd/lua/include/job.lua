@@ -56,7 +56,7 @@ end
 
 -- Queues a job whose dependencies have succeeded, and returns true. If other jobs hold its locks,
 -- the job waits for them, and this returns false. publish_ready sends the message; with `first`,
--- the job comes before the other ready jobs of its workspace.
+-- the job comes before the other ready jobs of its workspace for this processor.
 local function try_queue(id, first)
   local waiting = ocrd .. 'waiting:' .. get('workspace')
   if not lock(id) then
@@ -66,10 +66,10 @@ local function try_queue(id, first)
   redis.call('ZREM', waiting, id)
   enter(id, 'queued', get('meta'), '')
   redis.call('ZREM', awaited, id)
-  local ready, workspace = ocrd .. 'ready', get('workspace')
-  redis.call(first and 'LPUSH' or 'RPUSH', ready .. ':' .. workspace, id)
-  if not redis.call('ZSCORE', ready, workspace) then
-    redis.call('ZADD', ready, redis.call('INCR', ready .. ':turn'), workspace)
+  local ready, list = ocrd .. 'ready', get('workspace') .. ' ' .. get('processor')
+  redis.call(first and 'LPUSH' or 'RPUSH', ready .. ':' .. list, id)
+  if not redis.call('ZSCORE', ready, list) then
+    redis.call('ZADD', ready, redis.call('INCR', ready .. ':turn'), list)
   end
   return true
 end
