@@ -17,6 +17,9 @@ from ocr_tasks.swarm import devices, queue
 if TYPE_CHECKING:
     Subcommands = argparse._SubParsersAction[argparse.ArgumentParser]
 
+_NO_SECOND_CLIENT = (
+    "all devices had the same token or IP address. Create a token for each person or device."
+)
 _EXTENSIONS = "jpg,jpeg,tif,tiff,png"
 
 
@@ -180,13 +183,18 @@ def _again(options: argparse.Namespace) -> int:
 
 @connection.translated_errors()
 def _stats(options: argparse.Namespace) -> int:
-    for name, number in queue.counts().items():
+    counts = queue.counts()
+    for name, number in counts.items():
         print(f"{name:12} {number}")
+    if counts["unchecked"]:
+        print(
+            f"\n{counts['unchecked']} transcripts could not be cross-checked: {_NO_SECOND_CLIENT}"
+        )
     print("\nDEVICE\tDONE\tOPEN\tFAILED\tEXPIRED\tLATE\tDIFFERED\tLAST SEEN")
     for row in devices.latest():
         seen = time.strftime("%Y-%m-%d %H:%MZ", time.gmtime(row.last))
-        counts = (row.done, row.open, row.failed, row.expired, row.late)
-        cells = (row.name, *counts, f"{row.disagreed}/{row.checked}", seen)
+        numbers = (row.done, row.open, row.failed, row.expired, row.late)
+        cells = (row.name, *numbers, f"{row.disagreed}/{row.checked}", seen)
         print("\t".join(map(str, cells)) + ("" if row.trusted else "\tnot trusted"))
     return 0
 

@@ -33,6 +33,9 @@ _LEASE = re.compile(r"([0-9a-f]{32})-([0-9a-f]{32})", re.ASCII)
 #: The Redis keys of the sets of collections' pages, by state.
 _SETS = {"done": "done", "aside": "aside", "leased": "leases"}
 
+#: The counters of `ocr:swarm:stats`.
+_TOTALS = ("transcripts", "checked", "unchecked")
+
 
 def put(pages: Sequence[SwarmPage]) -> list[bool]:
     """Adds pages of one group to the queue. Returns for each page whether it is new."""
@@ -121,20 +124,20 @@ def accept(lease_id: str) -> Accepted:
     return _accept(page_id, secret)
 
 
-def accept_for(page_id: str) -> Accepted:
-    """Accepts a transcript of a collection's page under the page's current lease.
+def accept_for(page_id: str, client: str) -> Accepted:
+    """Accepts a transcript of a collection's page that a device of the client has or had leased.
 
     This is for clients of docr/smd that send the name of the page instead of the lease.
     """
     try:
-        return _accept(page_id, "")
+        return _accept(page_id, "", client)
     except swarm_errors.PageWithdrawn:
         raise swarm_errors.LeaseUnknown() from None
 
 
-def _accept(page_id: str, secret: str) -> Accepted:
+def _accept(page_id: str, secret: str, client: str = "") -> Accepted:
     with connection.translated_errors():
-        reply = _run("accept", [page_id, secret, STORING_SECONDS])
+        reply = _run("accept", [page_id, secret, STORING_SECONDS, client])
     if reply == "gone":
         raise swarm_errors.PageWithdrawn()
     if reply == "unknown":
@@ -148,7 +151,7 @@ def _accept(page_id: str, secret: str) -> Accepted:
 
 
 def finish(accepted: Accepted, again: bool = False) -> None:
-    """Records that a transcript is stored. With `again`, another device gets the page as well."""
+    """Records that a transcript is stored. With `again`, another client gets the page as well."""
     page_id, _, secret = accepted.lease.partition("-")
     with connection.translated_errors():
         if not _run("finish", [page_id, secret, int(again)]):
@@ -201,7 +204,11 @@ def states(page_ids: Collection[str]) -> list[dict[str, str]]:
 
 
 def counts() -> dict[str, int]:
-    """How many pages wait, are leased, done and set aside; and transcripts that ever came."""
+    """Returns the number of pages in each state, and of transcripts that were ever received.
+
+    `checked` transcripts were cross-checked. `unchecked` ones were selected for that, but there was
+    no second client.
+    """
     with connection.translated_errors():
         client = connection.client()
         groups = cast("set[str]", client.smembers(f"{redis_keys.SWARM}groups"))
@@ -210,15 +217,21 @@ def counts() -> dict[str, int]:
                 pipe.zcard(f"{redis_keys.SWARM}waiting:{group}")
             for name in ("leases", "done", "aside"):
                 pipe.zcard(redis_keys.SWARM + name)
-            pipe.hget(f"{redis_keys.SWARM}stats", "transcripts")
-            *waiting, leased, done, aside, transcripts = pipe.execute()
+            pipe.hmget(f"{redis_keys.SWARM}stats", _TOTALS)
+            *waiting, leased, done, aside, totals = pipe.execute()
     return {
         "waiting": sum(waiting),
         "leased": leased,
         "done": done,
         "aside": aside,
-        "transcripts": int(transcripts or 0),
+        **{name: int(total or 0) for name, total in zip(_TOTALS, totals, strict=True)},
     }
+
+
+def count_check(possible: bool) -> None:
+    """Counts a cross-check of a transcript, or one that was not possible."""
+    name = "checked" if possible else "unchecked"
+    connection.client().hincrby(f"{redis_keys.SWARM}stats", name, 1)
 
 
 def _parts(lease_id: str) -> tuple[str, str]:

@@ -208,6 +208,37 @@ def test_an_untrusted_device_gets_nothing_until_it_is_reset(http: FlaskClient, l
     refused(http.delete("/v1/swarm/devices/nobody"), 404, "not_found")
 
 
+def test_an_untrusted_client_gets_nothing_under_another_name_and_its_transcripts_are_refused(
+    http: FlaskClient, load: Load, tmp_path: Path
+) -> None:
+    load("a.png")
+    (page,) = leases(http)
+    (seen,) = devices.latest()
+    for _ in range(3):
+        devices.note_check(seen.name, agreed=False)
+
+    refused(http.post("/v1/swarm/leases", json={"device": "new"}), 403, "device_distrusted")
+    refused(http.put(page["transcript"], data=b"x"), 403, "device_distrusted")
+    assert not list(tmp_path.glob("transcripts/*"))
+    assert http.get("/v1/swarm").get_json()["waiting"] == 1
+
+
+def test_another_client_cannot_send_the_transcript_of_a_page_by_its_name(
+    http: FlaskClient, load: Load, tmp_path: Path
+) -> None:
+    load("a.png")
+
+    def of(address: str) -> Any:
+        return {"environ_overrides": {"REMOTE_ADDR": address}}
+
+    with http.get("/page", **of("10.0.0.1")) as answer:
+        named = {"Content-Disposition": answer.headers["Content-Disposition"]}
+    refused(http.put("/page", data=b"x", headers=named, **of("10.0.0.2")), 404, "lease_unknown")
+    assert not list(tmp_path.glob("transcripts/*"))
+
+    assert http.put("/page", data=b"x", headers=named, **of("10.0.0.1")).status_code == 200
+
+
 def test_the_scope_swarm_is_needed_if_tokens_are(configure: Configure, load: Load) -> None:
     http = configure(access="tokens")
     load("a.png")

@@ -204,14 +204,41 @@ def seen(device: str) -> None:
     queue.lease(device, Abilities(languages=frozenset()), 60)
 
 
-def test_a_single_device_needs_no_second_device_for_cross_checks(
-    load: Load, monkeypatch: pytest.MonkeyPatch
+def test_without_a_second_client_nothing_is_checked_and_that_is_reported(
+    load: Load, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(transcripts, "wants_check", lambda: True)
-    load("a.png")
-    answer("one")
+    load("a.png", "b.png")
+    seen("token/a/two")
+    answer("token/a/one")
+    answer("token/a/two")
 
-    assert queue.counts()["done"] == 1
+    counts = queue.counts()
+    assert (counts["done"], counts["checked"], counts["unchecked"]) == (2, 0, 2)
+    assert main(["swarm", "stats"]) == 0
+    assert "2 transcripts could not be cross-checked" in capsys.readouterr().out
+
+
+def test_the_devices_of_one_client_do_not_confirm_each_other(
+    load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transcripts, "wants_check", lambda: True)
+    load("a.png", "b.png", "c.png")
+    seen("token/honest/phone")
+    for name in ("a", "b", "c"):
+        answer(f"token/liar/{name}", b"buy my pills today")
+    assert queue.lease("token/liar/d", Abilities(), 60) is None
+    for _ in range(3):
+        answer("token/honest/phone")
+
+    assert queue.lease("token/liar/third", Abilities(), 60) is None
+    devices.check("token/honest/phone")
+    assert {path.read_bytes() for path in (tmp_path / "transcripts").iterdir()} == {TEXT}
+    for _ in range(3):
+        answer("token/third/phone")
+    with pytest.raises(swarm_errors.DeviceDistrusted):
+        devices.check("token/liar/new name")
+    assert queue.counts()["checked"] == 3
 
 
 def test_two_devices_that_agree_are_trusted(

@@ -74,7 +74,8 @@ def test_a_page_with_a_transcript_is_finished() -> None:
     answer(lease())
 
     assert state(page()) == "done"
-    assert queue.counts() == {"waiting": 0, "leased": 0, "done": 1, "aside": 0, "transcripts": 1}
+    states = {"waiting": 0, "leased": 0, "done": 1, "aside": 0}
+    assert queue.counts() == {**states, "transcripts": 1, "checked": 0, "unchecked": 0}
     assert queue.lease("other", ANY, 60) is None
 
 
@@ -333,14 +334,41 @@ def test_a_transcript_that_is_not_stored_in_the_end_blocks_nothing() -> None:
     assert queue.remove(job_page(1).id)
 
 
-def test_a_page_for_a_cross_check_goes_to_another_device() -> None:
+def test_a_page_for_a_cross_check_goes_to_another_client() -> None:
     queue.put([page()])
-    queue.finish(queue.accept(lease("one").id), again=True)
+    queue.finish(queue.accept(lease("token/a/one").id), again=True)
 
     assert state(page()) == "waiting"
-    assert queue.lease("one", ANY, 60) is None
-    answer(lease("two"))
+    assert queue.lease("token/a/one", ANY, 60) is None
+    assert queue.lease("token/a/two", ANY, 60) is None
+    answer(lease("token/b/one"))
     assert state(page()) == "done"
+
+
+def test_a_page_that_a_device_failed_goes_to_another_one_of_its_client() -> None:
+    queue.put([page()])
+    queue.fail(lease("token/a/one").id, "too dark")
+
+    assert queue.lease("token/a/one", ANY, 60) is None
+    assert lease("token/a/two")
+
+
+def test_without_its_lease_a_transcript_is_accepted_only_from_a_client_that_had_the_page() -> None:
+    queue.put([page("a.png"), page("b.png")])
+    first = lease("address/10.0.0.1/docr")
+    for client in ("address/10.0.0.2", "address/10.0.0.1/docr", ""):
+        with pytest.raises(swarm_errors.LeaseUnknown):
+            queue.accept_for(first.page.id, client)
+    with pytest.raises(swarm_errors.LeaseUnknown):
+        queue.accept_for(page("b.png").id, "address/10.0.0.1")
+    run_out(page("a.png"))
+    other = lease("address/10.0.0.2/docr")
+    assert other.page == first.page
+
+    accepted = queue.accept_for(first.page.id, "address/10.0.0.1")
+    assert (accepted.lease, accepted.device) == (first.id, "address/10.0.0.1/docr")
+    queue.finish(accepted)
+    assert queue.accept_for(first.page.id, "address/10.0.0.1").page is None
 
 
 def test_fifty_concurrent_devices_finish_each_page_once() -> None:
@@ -398,6 +426,20 @@ def test_a_device_with_different_results_gets_no_more_pages_until_it_is_reset() 
     assert not devices.latest()[0].trusted
     assert devices.forget("liar")
     devices.check("liar")
+
+
+def test_trust_is_that_of_the_client_whatever_names_its_devices_choose() -> None:
+    queue.put([page()])
+    for number in range(3):
+        devices.note_check(f"token/liar/{number}", agreed=False)
+    assert lease("address/2001:db8::/64/phone")
+    for trusted in ("token/other/0", "token/lia/0", "address/2001:db8::/64/phone"):
+        devices.check(trusted)
+
+    with pytest.raises(swarm_errors.DeviceDistrusted):
+        devices.check("token/liar/new")
+    assert devices.forget("token/liar/new")
+    devices.check("token/liar/1")
 
 
 def test_a_device_that_mostly_agrees_stays_trusted() -> None:

@@ -122,6 +122,10 @@ class SummaryBody(BaseModel):
     done: int = Field(description="Pages of collections that are done and not purged.")
     aside: int = Field(description="Pages of collections that failed too often.")
     transcripts: int = Field(description="Transcripts received since the beginning.")
+    checked: int = Field(description="Transcripts that were cross-checked.")
+    unchecked: int = Field(
+        description="Transcripts that were selected for a cross-check, which needs a second client."
+    )
     devices: int
 
 
@@ -131,7 +135,7 @@ class DeviceBody(BaseModel):
     name: str
     first_seen: datetime | None
     last_seen: datetime | None
-    trusted: bool
+    trusted: bool = Field(description="Whether its client (token or IP address) gets pages.")
     open: int
     leased: int
     done: int
@@ -185,7 +189,7 @@ _COUNTS = ("open", "leased", "done", "failed", "expired", "late", "checked", "di
 
 @blueprint.delete("/devices/<path:device>", responses={204: None})
 def forget_device(path: DevicePath) -> Response:
-    """Reset a device; one that is no longer trusted gets pages again."""
+    """Reset a device; if its client is no longer trusted, it gets pages again."""
     if not devices.forget(path.device):
         raise errors.NotFound(f"The device {path.device[:100]!r} is unknown")
     return Response(status=204)

@@ -62,8 +62,8 @@ def check_out() -> Response:
 def check_in() -> Response:
     """Upload the transcript of a page as the body.
 
-    The page is identified by `lease` in the URL, or by Content-Disposition. Without `lease`, a
-    token is required if the server requires tokens.
+    The page is identified by `lease` in the URL, or by Content-Disposition. Without `lease`, the
+    client must have leased the page, and a token is required if the server requires tokens.
     """
     try:
         page_leases.receive_transcript(request, _accepted, "text")
@@ -77,8 +77,8 @@ def _accepted() -> Accepted:
     lease = request.args.get("lease")
     if lease is not None:
         return queue.accept(lease)
-    authentication.require(frozenset({Scope.SWARM}))
-    return queue.accept_for(id_of_key(_key()))
+    caller = authentication.require(frozenset({Scope.SWARM}))
+    return queue.accept_for(id_of_key(_key()), caller.client_key)
 
 
 def _key() -> str:

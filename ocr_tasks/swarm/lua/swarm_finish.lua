@@ -2,7 +2,7 @@
 -- include: lease swarm
 -- Records that a transcript is stored.
 -- KEYS  1 prefix
--- ARGV  1 page id  2 the lease's secret  3 1 if another device must process the page as well
+-- ARGV  1 page id  2 the lease's secret  3 1 if another client must process the page as well
 -- Returns 1, or 0 if a transcript of another lease was accepted in the meantime
 local id, lease = ARGV[1], ARGV[2]
 if field(id, 'storing') ~= lease then return 0 end
@@ -15,7 +15,7 @@ count(device, 'done')
 redis.call('HINCRBY', P .. 'stats', 'transcripts', 1)
 redis.call('HSET', page(id), 'by', lease)
 if ARGV[3] == '1' then
-  redis.call('HSET', page(id), 'had:' .. device, 1)
+  redis.call('HSET', page(id), 'had:' .. client_of(device), 1)
   wait(id)
   return 1
 end

@@ -18,6 +18,7 @@ local device = P .. 'device:' .. ARGV[1]
 redis.call('HSETNX', device, 'first', time)
 redis.call('HSET', device, 'last', time)
 redis.call('ZADD', P .. 'devices', time, ARGV[1])
+redis.call('ZADD', P .. 'clients', time, client_of(ARGV[1]))
 if tonumber(redis.call('HGET', device, 'open') or 0) >= tonumber(ARGV[4]) then return 'many' end
 
 -- Groups of jobs come first, then the group whose first page has the lowest place.
@@ -42,7 +43,7 @@ for _, group in ipairs(groups) do
     if is_orphan(id) then
       redis.call('ZREM', waiting, id)
       forget(id)
-    elseif redis.call('HEXISTS', page(id), 'had:' .. ARGV[1]) == 0 then
+    elseif not has_had(id, ARGV[1]) then
       redis.call('ZREM', waiting, id)
       hold(P .. 'leases', id, ARGV[2])
       redis.call('HSET', page(id), 'state', 'leased', 'lease', ARGV[3], 'device', ARGV[1],
