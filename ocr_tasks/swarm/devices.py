@@ -31,7 +31,8 @@ _DISAGREEMENTS, _SHARE = 3, 0.3
 #: A device counts as present for this many seconds after its last request.
 PRESENT_SECONDS = 60
 
-_NAME = re.compile(r"[^A-Za-z0-9._ -]+")
+_NAME = re.compile(r"[^A-Za-z0-9._: -]+")
+_MAX_NAME_LENGTH = 60
 _COUNTS = ("open", "leased", "done", "failed", "expired", "late", "checked", "disagreed")
 
 
@@ -60,7 +61,7 @@ class Device:
 
 def name(client: str, own: str) -> str:
     """Returns the name of a device: its client, and `own`, the name that it chose."""
-    return f"{client}/{_NAME.sub('', own).strip()[:40] or 'device'}"
+    return f"{client}/{_NAME.sub('', own).strip()[:_MAX_NAME_LENGTH] or 'device'}"
 
 
 def client_of(device: str) -> str:

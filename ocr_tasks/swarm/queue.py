@@ -2,8 +2,10 @@
 
 A device leases a page for a limited time and can renew the lease. When a lease expires, the page
 waits again in its old position; leases are expired by the next request for a page, without a timer.
-A page that fails too often is not handed out any more (state `aside`). The first valid transcript
-is accepted, even after its lease has expired; later ones are rejected.
+Devices that cannot renew leases get long ones. When no other page waits, their pages are leased
+again after a shorter time (`overdue_seconds`). A page that fails too often is not handed out any
+more (state `aside`). The first valid transcript is accepted, even after its lease has expired;
+later ones are rejected.
 
 Each change is one atomic Lua script (`lua/swarm_….lua`). Its cost grows with the logarithm of the
 number of pages.
@@ -50,18 +52,24 @@ def keep_batch(run: str) -> None:
     connection.client().set(f"{redis_keys.SWARM}batch:{run}", "1", ex=BATCH_SECONDS)
 
 
-def lease(device: str, abilities: Abilities, seconds: int) -> Lease | None:
-    """Leases a page to a device for some seconds. Returns None if no page is waiting for it."""
+def lease(
+    device: str, abilities: Abilities, seconds: int, overdue_seconds: int = 0
+) -> Lease | None:
+    """Leases a page to a device for some seconds. Returns None if there is none for it.
+
+    After `overdue_seconds` (0: never), the page is leased to the next device that finds no other.
+    """
     config = swarm_settings.get()
     secret = secrets.token_hex(16)
     with connection.translated_errors():
         groups = cast("set[str]", connection.client().smembers(f"{redis_keys.SWARM}groups"))
         suitable = sorted(group for group in groups if abilities.can_read(group))
-        limits = (config.swarm_leases_max, config.swarm_failures_max)
+        limits = (config.swarm_leases_max, config.swarm_failures_max, overdue_seconds)
         reply = _run("lease", [device, seconds, secret, *limits, *suitable])
     if reply == "many":
         raise swarm_errors.TooManyLeases(
-            f"The device already has {config.swarm_leases_max} leased pages", retry_after=seconds
+            f"The device already has {config.swarm_leases_max} leased pages",
+            retry_after=overdue_seconds or seconds,
         )
     if reply == "none":
         return None

@@ -10,10 +10,13 @@ from __future__ import annotations
 #:                             every lease so far; had:<device or client> for each that must not
 #:                             get the page again; storing (a lease) and storing_until while a
 #:                             transcript is stored; by, the lease of the last stored transcript
-#:   ocr:swarm:groups          set of groups with waiting pages; empty groups are removed later
+#:   ocr:swarm:groups          set of groups with waiting or overdue pages; empty groups are removed
+#:                             later
 #:   ocr:swarm:waiting:<group> sorted set of ids of waiting pages, by place
 #:   ocr:swarm:leases          sorted set of ids of leased pages, by the time at which the lease
 #:                             expires
+#:   ocr:swarm:overdue:<group> sorted set of ids of pages that clients of docr/smd have leased, by
+#:                             the time from which they can be leased by others, too
 #:   ocr:swarm:pages           sorted set of ids of all pages of collections, by place
 #:   ocr:swarm:done, :aside    sorted sets of ids of pages that have a transcript, or failed too
 #:                             often, by time

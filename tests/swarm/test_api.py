@@ -239,6 +239,26 @@ def test_another_client_cannot_send_the_transcript_of_a_page_by_its_name(
     assert http.put("/page", data=b"x", headers=named, **of("10.0.0.1")).status_code == 200
 
 
+def test_docr_clients_that_share_a_token_have_leases_of_their_own(
+    configure: Configure, load: Load
+) -> None:
+    http = configure(access="tokens", swarm_leases_max="2")
+    load(*(f"{number}.png" for number in range(6)))
+    _, text = tokens.create("docr clients", [Scope.SWARM])
+
+    def get(address: str, agent: str) -> int:
+        headers = {"X-Auth-Key": text, "User-Agent": agent}
+        told = http.get("/page", headers=headers, environ_overrides={"REMOTE_ADDR": address})
+        with told:
+            return told.status_code
+
+    clients = [("10.0.0.1", "one"), ("10.0.0.1", "two"), ("2001:db8::1", "one")]
+    assert [get(*client) for client in clients for _ in range(2)] == [200] * 6
+    assert [get(*client) for client in clients] == [429] * 3
+    names = [row.name.partition("/docr-")[2].rpartition("-")[0] for row in devices.latest()]
+    assert sorted(names) == ["10.0.0.1", "10.0.0.1", "2001:db8::1"]
+
+
 def test_the_scope_swarm_is_needed_if_tokens_are(configure: Configure, load: Load) -> None:
     http = configure(access="tokens")
     load("a.png")

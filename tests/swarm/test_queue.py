@@ -98,6 +98,77 @@ def test_a_renewed_lease_does_not_expire() -> None:
     assert queue.lease("other", ANY, 60) is None
 
 
+def docr_lease(device: str = "docr") -> Lease:
+    """Leases a page like a client that cannot renew leases."""
+    found = queue.lease(device, ANY, 900, 180)
+    assert found
+    return found
+
+
+def become_overdue(of: SwarmPage) -> None:
+    key = f"{redis_keys.SWARM}overdue:{of.group}"
+    assert connection.client().zadd(key, {of.id: 1}, xx=True, ch=True)
+
+
+def test_an_overdue_page_is_leased_again_if_no_other_page_waits() -> None:
+    queue.put([page("a.png"), page("b.png")])
+    slow = docr_lease("slow")
+    become_overdue(page("a.png"))
+    assert lease("two").page.name == "b.png"
+    assert queue.lease("blind", Abilities(languages=frozenset({"deu"})), 60) is None
+
+    assert lease("three").page.name == "a.png"
+    assert queue.lease("four", ANY, 60) is None
+    answer(slow)
+    assert state(page("a.png")) == "done"
+    found = {row.name: (row.open, row.expired) for row in devices.latest()}
+    assert found["slow"] == (0, 1)
+    assert found["three"] == (0, 0)
+
+
+def test_a_page_that_is_not_overdue_or_whose_lease_is_renewed_is_not_leased_again() -> None:
+    queue.put([page("a.png"), page("b.png")])
+    docr_lease("slow")
+    lease("renews")
+
+    assert queue.lease("other", ANY, 900, 180) is None
+
+
+def test_a_client_that_has_died_gets_its_overdue_page_again() -> None:
+    queue.put([page()])
+    docr_lease()
+    become_overdue(page())
+
+    assert docr_lease().page == page()
+
+
+def test_a_page_that_is_overdue_too_often_is_set_aside() -> None:
+    queue.put([page()])
+    for number in range(3):
+        docr_lease(f"docr-{number}")
+        become_overdue(page())
+
+    assert queue.lease("other", ANY, 60) is None
+    assert state(page()) == "aside"
+    assert queue.state(page().id)["reason:3"] == "docr-2 has sent no transcript in time"
+
+
+def test_a_client_with_the_maximum_of_leases_gets_its_own_overdue_pages(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OCR_SWARM_LEASES_MAX", "1")
+    settings.clear()
+    queue.put([page("a.png"), page("b.png"), page("c.png")])
+    assert [docr_lease(name).page.name for name in ("one", "two")] == ["a.png", "b.png"]
+    become_overdue(page("a.png"))
+    with pytest.raises(swarm_errors.TooManyLeases) as refused:
+        docr_lease("two")
+    assert refused.value.retry_after == 180
+
+    assert docr_lease("one").page.name == "a.png"
+    assert docr_lease("three").page.name == "c.png"
+
+
 def test_a_released_page_waits_and_has_not_failed() -> None:
     queue.put([page()])
     for _ in range(5):

@@ -1,11 +1,13 @@
 """/page: the REST API of docr/smd (https://github.com/mjordan/docr-smd), for its clients.
 
 These clients cannot renew leases, send no token with a transcript, and ignore the response. Leases
-are therefore long, and the URL for the transcript contains the lease id.
+are therefore long, overdue pages are leased again if no other is waiting, and the URL for the
+transcript contains the lease id.
 """
 
 from __future__ import annotations
 
+import hashlib
 from urllib.parse import quote, unquote, urlencode, urlsplit
 
 from flask import Response, request, send_file
@@ -17,7 +19,7 @@ from ocr_tasks.swarm import devices, queue
 from ocr_tasks.swarm import errors as swarm_errors
 from ocr_tasks.swarm import settings as swarm_settings
 from ocr_tasks.swarm.model import Abilities, Accepted, id_of_key
-from web.access import authentication
+from web.access import authentication, request_origin
 from web.swarm import page_leases
 
 blueprint = APIBlueprint(
@@ -43,9 +45,11 @@ def check_out() -> Response:
     """
     if request.method == "HEAD":
         raise errors.MethodNotAllowed()
-    device = devices.name(authentication.caller().client_key, "docr")
+    device = _device()
     devices.check(device)
-    found = page_leases.lease_page(device, _ABILITIES, swarm_settings.get().swarm_docr_seconds)
+    config = swarm_settings.get()
+    seconds, overdue_seconds = config.swarm_docr_seconds, config.swarm_docr_overdue_seconds
+    found = page_leases.lease_page(device, _ABILITIES, seconds, overdue_seconds)
     if found is None:
         return _nothing()
     lease, image = found
@@ -71,6 +75,16 @@ def check_in() -> Response:
         page_leases.log_rejection(request, error)
         raise
     return Response(status=200)
+
+
+def _device() -> str:
+    """Returns the name of the client's device: its IP address and a hash of its user agent.
+
+    docr/smd's clients have no name, and may share a token.
+    """
+    agent = hashlib.sha256(request.user_agent.string.encode()).hexdigest()[:6]
+    own = f"docr-{request_origin.client_address(request)}-{agent}"
+    return devices.name(authentication.caller().client_key, own)
 
 
 def _accepted() -> Accepted:

@@ -28,13 +28,15 @@ _MAX_SKIPPED = 100
 MAX_VISITED = 20
 
 
-def lease_page(device: str, abilities: Abilities, seconds: int) -> tuple[Lease, Path] | None:
-    """Leases a page to a device for `seconds`; returns the lease and the image, or None.
+def lease_page(
+    device: str, abilities: Abilities, seconds: int, overdue_seconds: int = 0
+) -> tuple[Lease, Path] | None:
+    """Leases a page to a device (see `queue.lease`); returns the lease and the image, or None.
 
     Pages whose image is gone are set aside.
     """
     for _ in range(_MAX_SKIPPED):
-        lease = queue.lease(device, abilities, seconds)
+        lease = queue.lease(device, abilities, seconds, overdue_seconds)
         if lease is None:
             return None
         try:

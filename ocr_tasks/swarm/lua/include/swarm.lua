@@ -37,6 +37,7 @@ end
 -- Ends the lease of a page, if it has one.
 local function end_lease(id)
   if release(P .. 'leases', id) then count(field(id, 'device'), 'open', -1) end
+  release(P .. 'overdue:' .. (field(id, 'group') or ''), id)
   redis.call('HDEL', page(id), 'lease', 'device')
 end
 
