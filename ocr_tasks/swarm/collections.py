@@ -3,7 +3,7 @@
     swarm/collections/<name>.json   the folders of images and transcripts, and options
           transcripts/<name>/…      the transcripts, unless another folder was chosen
           readings/<name>/…         transcripts of pages that are being cross-checked
-          images/<name>/…           images that were converted to another format
+          images/<name>/…           images that were converted, and pages of files with several
 
 These paths are relative to the data folder. An administrator creates collections on this machine
 (`loading`). Redis contains only the names of collections and pages, so paths do not depend on data
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,17 @@ class Collection:
         converted = self.converted(page)
         return converted if converted.exists() else self.image(page)
 
+    def delete_image(self, page: str) -> None:
+        """Deletes the image of a page; a file with several pages with the last of its pages."""
+        converted = self.converted(page)
+        with suppress(OSError):
+            converted.unlink()
+        file = file_of(page)
+        with suppress(OSError):
+            if file != page:
+                converted.parent.rmdir()  # fails as long as it contains other pages
+            self.image(file).unlink()
+
     def transcript(self, page: str) -> Path:
         """Returns the path of a page's transcript: `a.txt` for `a.jpg`.
 
@@ -90,6 +102,21 @@ class Collection:
             atomic.write(target.with_suffix(".hocr"), hocr.encode())
         atomic.write(target, text.encode())
         return target
+
+
+#: The folder of the pages of a file that has several: `a.tif.pages/0001`.
+_PAGES = ".pages"
+
+
+def page_of(file: str, number: int) -> str:
+    """Returns the name of a page of a file that has several. `number` counts from 1."""
+    return f"{file}{_PAGES}/{number:04}"
+
+
+def file_of(page: str) -> str:
+    """Returns the name of the file that contains a page."""
+    folder = str(Path(page).parent)
+    return folder.removesuffix(_PAGES) if folder.endswith(_PAGES) else page
 
 
 #: Extensions of images, for finding images whose transcripts would have the same name.

@@ -143,9 +143,7 @@ def _store_in_collection(page: SwarmPage, transcript: Transcript, accepted: Acce
     with contextlib.suppress(OSError):
         readings.unlink()
     if collection.delete_images:
-        for file in (collection.image(page.name), collection.converted(page.name)):
-            with contextlib.suppress(OSError):
-                file.unlink()
+        collection.delete_image(page.name)
 
 
 def _has_second_client() -> bool:
