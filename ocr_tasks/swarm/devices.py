@@ -31,6 +31,9 @@ _DISAGREEMENTS, _SHARE = 3, 0.3
 #: A device counts as present for this many seconds after its last request.
 PRESENT_SECONDS = 60
 
+#: A device that returns within this number of seconds was sent back by another server.
+_REFERRAL_SECONDS = 5
+
 _NAME = re.compile(r"[^A-Za-z0-9._: -]+")
 _MAX_NAME_LENGTH = 60
 _COUNTS = ("open", "leased", "done", "failed", "expired", "late", "checked", "disagreed")
@@ -85,6 +88,13 @@ def note_check(device: str, agreed: bool) -> None:
             pipe.hincrby(key, "checked", 1)
             pipe.hincrby(key, "disagreed", 0 if agreed else 1)
         pipe.execute()
+
+
+def note_referral(device: str) -> bool:
+    """Records that a device is sent to another server. Returns False if that was just done."""
+    with connection.translated_errors():
+        key = f"{redis_keys.SWARM}referred:{device}"
+        return bool(connection.client().set(key, "1", nx=True, ex=_REFERRAL_SECONDS))
 
 
 def forget(device: str) -> bool:

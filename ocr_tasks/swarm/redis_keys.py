@@ -30,5 +30,7 @@ from __future__ import annotations
 #:   ocr:swarm:clients         sorted set of clients (tokens or IP addresses), by the time of their
 #:                             last request
 #:   ocr:swarm:client:<client> hash of counts: checked, disagreed
+#:   ocr:swarm:referred:<name> string: exists if a device was sent to another server a moment ago;
+#:                             expires after five seconds
 #:   ocr:swarm:stats           hash of counters: transcripts, checked, unchecked
 SWARM = "ocr:swarm:"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Literal
-from urllib.parse import urlsplit
 
 from flask import Response, request, send_file
 from flask_openapi3 import APIBlueprint, Tag
@@ -218,10 +217,8 @@ def lease(body: LeaseRequest) -> Response:
         pages.append(LeaseBody.of(found[0]))
     peer: str | None = None
     via: list[str] = []
-    if not pages:
-        other = page_leases.another_server(request.host_url, body.via)
-        if other and not urlsplit(other[0]).path:  # a URL with a path is a docr/smd server
-            peer, via = other
+    if not pages and (other := page_leases.another_server(request.host_url, body.via)):
+        peer, via = other
     wait = min(_MAX_INTERVAL, max(_MIN_INTERVAL, devices.present() // _POLLS_PER_SECOND))
     return json_response(LeasesBody(pages=pages, retry_after=wait, peer=peer, via=via))
 

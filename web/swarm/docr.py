@@ -8,7 +8,7 @@ transcript contains the lease id.
 from __future__ import annotations
 
 import hashlib
-from urllib.parse import quote, unquote, urlencode, urlsplit
+from urllib.parse import quote, unquote, urlencode
 
 from flask import Response, request, send_file
 from flask_openapi3 import APIBlueprint, Tag
@@ -51,7 +51,7 @@ def check_out() -> Response:
     seconds, overdue_seconds = config.swarm_docr_seconds, config.swarm_docr_overdue_seconds
     found = page_leases.lease_page(device, _ABILITIES, seconds, overdue_seconds)
     if found is None:
-        return _nothing()
+        return _nothing(device)
     lease, image = found
     response = send_file(image, lease.page.media_type, conditional=False, etag=False)
     # The client removes the first 17 characters, so they must be exactly these.
@@ -104,16 +104,20 @@ def _key() -> str:
     return unquote(name.strip('" '))
 
 
-def _nothing() -> Response:
+def _nothing(device: str) -> Response:
+    """Redirects a device to another server, or tells it that no page is waiting.
+
+    A device that returns at once without marks was redirected to this server by one that drops
+    them, e.g. docr/smd's own, and would be redirected in a circle.
+    """
     visited = request.args.get("via", "").split(",")[: page_leases.MAX_VISITED]
-    other = page_leases.another_server(request.host_url, visited)
-    if other is None:
+    other = page_leases.another_server(request.host_url, visited, with_docr=True)
+    if other is None or not (any(visited) or devices.note_referral(device)):
         response = Response(status=204)
         response.headers["Retry-After"] = "30"
         return response
     peer, marks = other
-    # URLs of docr/smd's own servers contain a path.
-    address = peer if urlsplit(peer).path else f"{peer}/page"
+    address = peer if page_leases.is_docr(peer) else f"{peer}/page"
     response = Response(status=303)
     response.headers["Location"] = f"{address}?{urlencode({'via': ','.join(marks)})}"
     return response
