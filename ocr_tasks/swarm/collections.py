@@ -98,8 +98,11 @@ class Collection:
         """Writes the transcript of a page and its hOCR, if any. Returns the transcript's path."""
         target = self.transcript(page)
         target.parent.mkdir(parents=True, exist_ok=True)
-        if hocr is not None:
-            atomic.write(target.with_suffix(".hocr"), hocr.encode())
+        positions = target.with_suffix(".hocr")
+        if hocr is None:
+            positions.unlink(missing_ok=True)  # of an earlier transcript
+        else:
+            atomic.write(positions, hocr.encode())
         atomic.write(target, text.encode())
         return target
 

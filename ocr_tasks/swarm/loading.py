@@ -16,7 +16,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ocr_tasks import settings
 from ocr_tasks.storage import atomic
-from ocr_tasks.swarm import collections, queue
+from ocr_tasks.swarm import collections, queue, transcripts
 from ocr_tasks.swarm import errors as swarm_errors
 from ocr_tasks.swarm.collections import Collection
 from ocr_tasks.swarm.model import SwarmPage
@@ -195,11 +195,16 @@ def _dpi(image: Image.Image) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A page of a collection: its state, the device that has or had it, and reasons of failures."""
+    """A page of a collection: its state and reasons of failures.
+
+    `device` has leased it now. `transcribed_by` is the device whose transcript is stored; if the
+    page is not done, another client will check it.
+    """
 
     page: SwarmPage
     state: str
     device: str
+    transcribed_by: str
     failures: int
     reasons: tuple[str, ...]
 
@@ -217,8 +222,14 @@ def pages() -> Iterator[Listed]:
 def _listed(row: dict[str, str]) -> Listed:
     failures = int(row["failures"])
     reasons = tuple(row.get(f"reason:{number}", "") for number in range(1, failures + 1))
-    state, device = row["state"], row.get("device", "")
-    return Listed(SwarmPage.from_json(row["page"]), state, device, failures, reasons)
+    return Listed(
+        page=SwarmPage.from_json(row["page"]),
+        state=row["state"],
+        device=row.get("device", ""),
+        transcribed_by=row.get("transcribed_by", ""),
+        failures=failures,
+        reasons=reasons,
+    )
 
 
 def purge(everything: bool = False) -> int:
@@ -246,12 +257,33 @@ def wait_again() -> int:
     """Adds the pages that failed too often to the queue again, and returns their number."""
     count = 0
     while ids := queue.ids("aside", most=_BATCH):
-        rows = queue.states(ids)
-        for page_id, row in zip(ids, rows, strict=True):
-            queue.remove(page_id, even_done=True)
-            if row:
-                count += sum(queue.put([SwarmPage.from_json(row["page"])]))
+        count += sum(map(queue.requeue, ids))
     return count
 
 
-__all__ = ["Listed", "Loaded", "load", "pages", "purge", "wait_again"]
+def is_of(device: str, name: str) -> bool:
+    """Returns whether a device has a name, or belongs to the client with that name."""
+    return device == name or device.startswith(f"{name}/")
+
+
+def requeue(name: str) -> Iterator[tuple[SwarmPage, bool]]:
+    """Makes the pages wait again that a device has or had, or the devices of a client.
+
+    Their transcripts stay until others replace them. Yields each page, and False if it cannot be
+    processed again because its image was deleted.
+    """
+    for row in pages():
+        with suppress(swarm_errors.PageWithdrawn):
+            collection = collections.get(row.page.collection)
+            readings = collection.readings(row.page.name)
+            found = {row.device, row.transcribed_by, *transcripts.compared_devices(readings)}
+            if not any(is_of(device, name) for device in found):
+                continue
+            exists = collection.served(row.page.name).exists()
+            if exists:
+                readings.unlink(missing_ok=True)
+                queue.requeue(row.page.id)
+            yield row.page, exists
+
+
+__all__ = ["Listed", "Loaded", "is_of", "load", "pages", "purge", "requeue", "wait_again"]

@@ -158,11 +158,14 @@ def _accept(page_id: str, secret: str, client: str = "") -> Accepted:
     return Accepted(f"{page_id}-{secret}", SwarmPage.from_json(text), device)
 
 
-def finish(accepted: Accepted, again: bool = False) -> None:
-    """Records that a transcript is stored. With `again`, another client gets the page as well."""
+def finish(accepted: Accepted, again: bool = False, device: str = "") -> None:
+    """Records that a transcript is stored. With `again`, another client gets the page as well.
+
+    `device` is the one whose transcript is stored, by default that of the accepted one.
+    """
     page_id, _, secret = accepted.lease.partition("-")
     with connection.translated_errors():
-        if not _run("finish", [page_id, secret, int(again)]):
+        if not _run("finish", [page_id, secret, int(again), device or accepted.device]):
             raise swarm_errors.LeaseLost()
 
 
@@ -180,6 +183,11 @@ def remove(page_id: str, even_done: bool = False) -> bool:
     removes it anyway.
     """
     return bool(_run("remove", [page_id, int(even_done)]))
+
+
+def requeue(page_id: str) -> bool:
+    """Makes a page wait again, as if it had never been leased. Returns False if it is unknown."""
+    return bool(_run("requeue", [page_id]))
 
 
 def wait_for_result(page: SwarmPage, seconds: float) -> str | None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 #:                             lease and device that have the page now; given:<lease>, the device of
 #:                             every lease so far; had:<device or client> for each that must not
 #:                             get the page again; storing (a lease) and storing_until while a
-#:                             transcript is stored; by, the lease of the last stored transcript
+#:                             transcript is stored; by, the lease of the last transcript;
+#:                             transcribed_by, the device whose transcript is stored
 #:   ocr:swarm:groups          set of groups with waiting or overdue pages; empty groups are removed
 #:                             later
 #:   ocr:swarm:waiting:<group> sorted set of ids of waiting pages, by place

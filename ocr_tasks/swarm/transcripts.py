@@ -130,14 +130,15 @@ def _store_for_job(page: SwarmPage, transcript: Transcript) -> None:
 def _store_in_collection(page: SwarmPage, transcript: Transcript, accepted: Accepted) -> None:
     collection = collections.get(page.collection)
     readings = collection.readings(page.name)
-    again = False
+    again, device = False, accepted.device
     with layout.storage_errors():
         if readings.exists() or (wants_check() and _has_second_client()):
             chosen = _cross_checked(readings, transcript, accepted.device)
-            transcript, again = chosen or transcript, chosen is None
+            again = chosen is None
+            transcript, device = chosen or (transcript, device)
         # Stored even if another client will process the page, because none may come.
         collection.store(page.name, transcript.text, transcript.hocr)
-    queue.finish(accepted, again)
+    queue.finish(accepted, again, device)
     if again:
         return
     with contextlib.suppress(OSError):
@@ -157,8 +158,10 @@ def _has_second_client() -> bool:
     return found
 
 
-def _cross_checked(file: Path, transcript: Transcript, device: str) -> Transcript | None:
-    """Compares a transcript with those of other clients, and returns the best one.
+def _cross_checked(
+    file: Path, transcript: Transcript, device: str
+) -> tuple[Transcript, str] | None:
+    """Compares a transcript with those of other clients. Returns the best one and its device.
 
     Returns None if another client must process the page: until two transcripts agree or there are
     three. Then the devices whose transcripts agree pass the check.
@@ -185,7 +188,15 @@ def _cross_checked(file: Path, transcript: Transcript, device: str) -> Transcrip
         if agreeing:
             devices.note_check(row["device"], place in agreeing)
     best = rows[best_pair[2]]
-    return Transcript(best["text"], best["hocr"])
+    return Transcript(best["text"], best["hocr"]), best["device"]
+
+
+def compared_devices(file: Path) -> set[str]:
+    """Returns the devices whose transcripts of a page are in its file of `Collection.readings`."""
+    try:
+        return {row["device"] for row in json.loads(file.read_bytes())}
+    except FileNotFoundError:
+        return set()
 
 
 def wants_check() -> bool:

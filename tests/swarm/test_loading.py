@@ -376,6 +376,73 @@ def test_if_two_devices_differ_a_third_one_decides(
     assert found == {"one": (1, 0), "liar": (1, 1), "three": (1, 0)}
 
 
+# Requeueing
+
+
+def transcribers() -> dict[str, tuple[str, str]]:
+    """Returns the state of each page, and the device whose transcript is stored."""
+    return {row.page.name: (row.state, row.transcribed_by) for row in loading.pages()}
+
+
+def test_the_device_of_the_stored_transcript_is_listed(
+    load: Load, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    load("a.png", "b.png", "c.png")
+    answer("token/a/phone")
+    monkeypatch.setattr(transcripts, "wants_check", lambda: True)
+    seen("token/b/phone")
+    answer("token/a/tablet", b"quite another text")
+    assert transcribers() == {
+        "a.png": ("done", "token/a/phone"),
+        "b.png": ("waiting", "token/a/tablet"),
+        "c.png": ("waiting", ""),
+    }
+    answer("token/b/phone")
+    answer("token/c/phone")
+
+    assert transcribers()["b.png"] == ("done", "token/c/phone")
+    assert main(["swarm", "list", "--device", "token/c"]) == 0
+    head, row = capsys.readouterr().out.splitlines()
+    assert head.split("\t")[-1] == "TRANSCRIBED BY"
+    assert row.split("\t")[1:] == ["scans/b.png", "done", "", "token/c/phone"]
+
+
+def test_the_pages_of_a_device_are_queued_again(
+    load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    load("a.png", "b.png", "c.png", "d.png")
+    answer("token/liar/one", hocr("buy my pills"), "hocr")
+    answer("token/good/one")
+    monkeypatch.setattr(transcripts, "wants_check", lambda: True)
+    answer("token/liar/two", b"buy my pills")  # is to be checked
+    late = queue.lease("token/liar/two", Abilities(), 60)
+    assert late
+    assert main(["swarm", "requeue", "--device", "token/liar/one"]) == 0
+    assert "Queued 1 pages" in capsys.readouterr().out
+    assert main(["swarm", "requeue", "--device", "token/li"]) == 0
+    assert "Queued 0 pages" in capsys.readouterr().out
+    assert main(["swarm", "requeue", "--device", "token/liar"]) == 0
+    assert "Queued 2 pages" in capsys.readouterr().out
+
+    assert set(transcribers().values()) == {("waiting", ""), ("done", "token/good/one")}
+    with pytest.raises(swarm_errors.LeaseUnknown):
+        queue.accept(late.id)
+    monkeypatch.setattr(transcripts, "wants_check", lambda: False)
+    assert [answer("token/good/one") for _ in range(3)] == ["a.png", "c.png", "d.png"]
+    assert {path.read_bytes() for path in (tmp_path / "transcripts").iterdir()} == {TEXT}
+
+
+def test_pages_whose_images_were_deleted_are_not_queued_again(
+    load: Load, capsys: pytest.CaptureFixture[str]
+) -> None:
+    load("a.png", delete_images=True)
+    answer("token/liar/one")
+
+    assert main(["swarm", "requeue", "--device", "token/liar"]) == 1
+    assert "scans/a.png: its image was deleted" in capsys.readouterr().err
+    assert transcribers() == {"a.png": ("done", "token/liar/one")}
+
+
 # Command line
 
 

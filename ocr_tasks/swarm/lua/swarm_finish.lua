@@ -3,6 +3,7 @@
 -- Records that a transcript is stored.
 -- KEYS  1 prefix
 -- ARGV  1 page id  2 the lease's secret  3 1 if another client must process the page as well
+--       4 the device whose transcript is stored
 -- Returns 1, or 0 if a transcript of another lease was accepted in the meantime
 local id, lease = ARGV[1], ARGV[2]
 if field(id, 'storing') ~= lease then return 0 end
@@ -13,7 +14,7 @@ end_lease(id)
 stop_waiting(id)
 count(device, 'done')
 redis.call('HINCRBY', P .. 'stats', 'transcripts', 1)
-redis.call('HSET', page(id), 'by', lease)
+redis.call('HSET', page(id), 'by', lease, 'transcribed_by', ARGV[4])
 if ARGV[3] == '1' then
   redis.call('HSET', page(id), 'had:' .. client_of(device), 1)
   wait(id)
