@@ -107,19 +107,19 @@ class Collection:
         return target
 
 
-#: The folder of the pages of a file that has several: `a.tif.pages/0001`.
-_PAGES = ".pages"
+#: The name of a page of a file that has several. Names of files have an extension.
+_PAGE = re.compile(r"(.+)\.pages/[0-9]{4,}", re.ASCII | re.DOTALL)
 
 
 def page_of(file: str, number: int) -> str:
     """Returns the name of a page of a file that has several. `number` counts from 1."""
-    return f"{file}{_PAGES}/{number:04}"
+    return f"{file}.pages/{number:04}"
 
 
 def file_of(page: str) -> str:
     """Returns the name of the file that contains a page."""
-    folder = str(Path(page).parent)
-    return folder.removesuffix(_PAGES) if folder.endswith(_PAGES) else page
+    match = _PAGE.fullmatch(page)
+    return match[1] if match else page
 
 
 #: Extensions of images, for finding images whose transcripts would have the same name.

@@ -211,14 +211,15 @@ def test_a_thumbnail_in_a_file_is_no_page(load: Load, images: Path) -> None:
         assert (getattr(served, "n_frames", 1), served.getpixel((0, 0))) == (1, 10)
 
 
+@pytest.mark.parametrize("name", ["a.png", "book.pages/0001.png"])
 def test_an_image_is_deleted_after_its_transcript_is_stored_with_that_option(
-    load: Load, images: Path, tmp_path: Path
+    load: Load, images: Path, tmp_path: Path, name: str
 ) -> None:
-    load("a.png", delete_images=True)
+    load(name, delete_images=True)
     answer()
 
-    assert (tmp_path / "transcripts/a.txt").exists()
-    assert not (images / "a.png").exists()
+    assert (tmp_path / "transcripts" / name).with_suffix(".txt").exists()
+    assert not (images / name).exists()
 
 
 def test_images_are_kept_without_that_option(load: Load, images: Path) -> None:
