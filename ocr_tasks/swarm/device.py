@@ -36,8 +36,8 @@ _TICK = 0.5
 #: First and longest pause before a failed request is retried, in seconds.
 _RETRY_FIRST, _RETRY_MOST = 1.0, 60.0
 
-#: Maximum number of servers that are asked in a row.
-_MAX_REFERRALS = 20
+#: Maximum number of servers that are asked in a row, and of `via` in a request.
+_MAX_REFERRALS, _MAX_VIA = 20, 100
 
 #: Seconds for which a server is skipped that cannot be reached.
 _SKIP_SECONDS = 60.0
@@ -251,7 +251,9 @@ class Device:
             pages = [_Page(server, lease) for lease in reply["pages"]]
             with self._lock:
                 self._open |= {page.lease["lease"]: page for page in pages}
-            return _Offer(pages, float(reply["retry_after"]), reply["peer"], reply["via"])
+            peer = None if reply["peer"] is None else str(reply["peer"])
+            via = [str(mark) for mark in reply["via"]][:_MAX_VIA]
+            return _Offer(pages, float(reply["retry_after"]), peer, via)
         except (ValueError, LookupError, TypeError):
             raise Refused(f"{url} is not a server of OCR Tasks") from None
 

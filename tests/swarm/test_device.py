@@ -57,13 +57,36 @@ def test_a_page_of_another_server_that_fails_for_the_duration_of_the_lease_is_gi
     assert (laptop.done.pages, laptop.done.lost) == (0, 1)
 
 
-def offers(*replies: dict[str, Any]) -> Callable[[BaseHTTPRequestHandler], None]:
+@pytest.mark.parametrize(
+    "reply",
+    [
+        [],
+        {"pages": None, "peer": None, "via": []},
+        {"pages": [{}], "peer": None, "via": []},
+        {"pages": [], "peer": {}, "via": []},
+        {"pages": [], "peer": "file:///etc/passwd", "via": []},
+        {"pages": [], "peer": "http://[", "via": ["x"] * 1000},
+    ],
+)
+def test_no_response_of_another_server_ends_a_device(reply: Any) -> None:
+    nothing = {"pages": [], "peer": None, "via": []}
+    with receiving() as home, receiving() as other:
+        home.answer = offers({**nothing, "peer": other.url.removesuffix("/hook")}, nothing)
+        other.answer = offers(reply)
+        laptop = device.Device(home.url.removesuffix("/hook"), "", "laptop", 1, ["eng"])
+        laptop.work(until_empty=True)
+
+    assert len(home.got) == 2
+    assert len(json.loads(home.got[-1][1])["via"]) <= 100
+
+
+def offers(*replies: Any) -> Callable[[BaseHTTPRequestHandler], None]:
     """Returns the handler of a server that sends these offers, and the last one again and again."""
     left = list(replies)
 
     def answer(handler: BaseHTTPRequestHandler) -> None:
         reply = left.pop(0) if len(left) > 1 else left[0]
-        content = json.dumps({"retry_after": 0, **reply}).encode()
+        content = json.dumps(reply and {"retry_after": 0, **reply}).encode()
         handler.send_response(200)
         handler.send_header("Content-Length", str(len(content)))
         handler.end_headers()
