@@ -3,7 +3,7 @@
     swarm/collections/<name>.json   the folders of images and transcripts, and options
           transcripts/<name>/…      the transcripts, unless another folder was chosen
           readings/<name>/…         transcripts of pages that are being cross-checked
-          images/<name>/…           images that were converted to another format
+          images/<name>/…           images that were converted, and pages of files with several
 
 These paths are relative to the data folder. An administrator creates collections on this machine
 (`loading`). Redis contains only the names of collections and pages, so paths do not depend on data
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,17 @@ class Collection:
         converted = self.converted(page)
         return converted if converted.exists() else self.image(page)
 
+    def delete_image(self, page: str) -> None:
+        """Deletes the image of a page; a file with several pages with the last of its pages."""
+        converted = self.converted(page)
+        with suppress(OSError):
+            converted.unlink()
+        file = file_of(page)
+        with suppress(OSError):
+            if file != page:
+                converted.parent.rmdir()  # fails as long as it contains other pages
+            self.image(file).unlink()
+
     def transcript(self, page: str) -> Path:
         """Returns the path of a page's transcript: `a.txt` for `a.jpg`.
 
@@ -86,10 +98,28 @@ class Collection:
         """Writes the transcript of a page and its hOCR, if any. Returns the transcript's path."""
         target = self.transcript(page)
         target.parent.mkdir(parents=True, exist_ok=True)
-        if hocr is not None:
-            atomic.write(target.with_suffix(".hocr"), hocr.encode())
+        positions = target.with_suffix(".hocr")
+        if hocr is None:
+            positions.unlink(missing_ok=True)  # of an earlier transcript
+        else:
+            atomic.write(positions, hocr.encode())
         atomic.write(target, text.encode())
         return target
+
+
+#: The name of a page of a file that has several. Names of files have an extension.
+_PAGE = re.compile(r"(.+)\.pages/[0-9]{4,}", re.ASCII | re.DOTALL)
+
+
+def page_of(file: str, number: int) -> str:
+    """Returns the name of a page of a file that has several. `number` counts from 1."""
+    return f"{file}.pages/{number:04}"
+
+
+def file_of(page: str) -> str:
+    """Returns the name of the file that contains a page."""
+    match = _PAGE.fullmatch(page)
+    return match[1] if match else page
 
 
 #: Extensions of images, for finding images whose transcripts would have the same name.

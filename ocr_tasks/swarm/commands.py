@@ -6,6 +6,7 @@ import argparse
 import socket
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,9 @@ from ocr_tasks.swarm import devices, queue
 if TYPE_CHECKING:
     Subcommands = argparse._SubParsersAction[argparse.ArgumentParser]
 
+_NO_SECOND_CLIENT = (
+    "all devices had the same token or IP address. Create a token for each person or device."
+)
 _EXTENSIONS = "jpg,jpeg,tif,tiff,png"
 
 
@@ -73,6 +77,11 @@ def _add_manager(actions: Subcommands) -> None:
         choices=("waiting", "leased", "done", "aside"),
         help="only pages in this state",
     )
+    listing.add_argument(
+        "--device",
+        metavar="NAME",
+        help="only pages that a device has or transcribed, or all devices of a client (token/ID)",
+    )
     listing.set_defaults(run=_list)
 
     purge = actions.add_parser(
@@ -83,6 +92,17 @@ def _add_manager(actions: Subcommands) -> None:
 
     again = actions.add_parser("again", help="queue failed pages again (state: aside)")
     again.set_defaults(run=_again)
+
+    requeue = actions.add_parser(
+        "requeue", help="queue the pages of a device again, e.g. of one that is blocked"
+    )
+    requeue.add_argument(
+        "--device",
+        required=True,
+        metavar="NAME",
+        help="name of the device, or of a client (token/ID) for all its devices",
+    )
+    requeue.set_defaults(run=_requeue)
 
     stats = actions.add_parser("stats", help="show page counts and statistics of devices")
     stats.set_defaults(run=_stats)
@@ -154,11 +174,15 @@ def _load(options: argparse.Namespace) -> int:
 def _list(options: argparse.Namespace) -> int:
     from ocr_tasks.swarm import loading
 
-    print("ID\tIMAGE\tSTATE\tDEVICE OR REASONS")
+    print("ID\tIMAGE\tSTATE\tDEVICE OR REASONS\tTRANSCRIBED BY")
     for row in loading.pages():
-        if options.state in (None, row.state):
-            detail = "; ".join(row.reasons) if row.state == "aside" else row.device
-            print(f"{row.page.id}\t{row.page.key}\t{row.state}\t{detail}")
+        found = (row.device, row.transcribed_by)
+        if options.state not in (None, row.state):
+            continue
+        if options.device and not any(loading.is_of(each, options.device) for each in found):
+            continue
+        detail = "; ".join(row.reasons) if row.state == "aside" else row.device
+        print(f"{row.page.id}\t{row.page.key}\t{row.state}\t{detail}\t{row.transcribed_by}")
     return 0
 
 
@@ -179,14 +203,32 @@ def _again(options: argparse.Namespace) -> int:
 
 
 @connection.translated_errors()
+def _requeue(options: argparse.Namespace) -> int:
+    from ocr_tasks.swarm import loading
+
+    counts = Counter[bool]()
+    for page, exists in loading.requeue(options.device):
+        counts[exists] += 1
+        if not exists:
+            print(f"{page.key}: its image was deleted", file=sys.stderr)
+    print(f"Queued {counts[True]} pages again; {counts[False]} have no image any more")
+    return 1 if counts[False] else 0
+
+
+@connection.translated_errors()
 def _stats(options: argparse.Namespace) -> int:
-    for name, number in queue.counts().items():
+    counts = queue.counts()
+    for name, number in counts.items():
         print(f"{name:12} {number}")
+    if counts["unchecked"]:
+        print(
+            f"\n{counts['unchecked']} transcripts could not be cross-checked: {_NO_SECOND_CLIENT}"
+        )
     print("\nDEVICE\tDONE\tOPEN\tFAILED\tEXPIRED\tLATE\tDIFFERED\tLAST SEEN")
     for row in devices.latest():
         seen = time.strftime("%Y-%m-%d %H:%MZ", time.gmtime(row.last))
-        counts = (row.done, row.open, row.failed, row.expired, row.late)
-        cells = (row.name, *counts, f"{row.disagreed}/{row.checked}", seen)
+        numbers = (row.done, row.open, row.failed, row.expired, row.late)
+        cells = (row.name, *numbers, f"{row.disagreed}/{row.checked}", seen)
         print("\t".join(map(str, cells)) + ("" if row.trusted else "\tnot trusted"))
     return 0
 

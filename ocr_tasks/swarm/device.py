@@ -1,14 +1,15 @@
 """A device of the swarm: runs OCR on pages of a server with the Tesseract of this machine.
 
 It retries when the network fails, renews its leases, and asks the servers that a server refers it
-to when no page is waiting. When it stops, it releases its unfinished pages. It uses only the HTTP
-API of the server.
+to when no page is waiting. It skips those that cannot be reached or refuse it, and sends them no
+token. When it stops, it releases its unfinished pages. It uses only the HTTP API of the server.
 """
 
 from __future__ import annotations
 
 import io
 import logging
+import math
 import random
 import subprocess
 import threading
@@ -34,6 +35,12 @@ _TICK = 0.5
 
 #: First and longest pause before a failed request is retried, in seconds.
 _RETRY_FIRST, _RETRY_MOST = 1.0, 60.0
+
+#: Maximum number of servers that are asked in a row, and of `via` in a request.
+_MAX_REFERRALS, _MAX_VIA = 20, 100
+
+#: Seconds for which a server is skipped that cannot be reached.
+_SKIP_SECONDS = 60.0
 
 #: Media types that Pillow opens.
 _IMAGES = (
@@ -69,6 +76,33 @@ class _Page:
     lease: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class _Offer:
+    """The response to a request for pages. `peer` is another server that may have pages."""
+
+    pages: list[_Page]
+    retry_after: float
+    peer: str | None
+    via: list[str]
+
+
+class _TokenAuth(httpx.Auth):
+    """Sends a token to the origin of the server that issued it, and to no other."""
+
+    def __init__(self, token: str, url: str) -> None:
+        self._token = token
+        self._origin = _origin(httpx.URL(url))
+
+    def auth_flow(self, request: httpx.Request) -> Iterator[httpx.Request]:  # type: ignore[override]
+        if _origin(request.url) == self._origin:
+            request.headers["Authorization"] = f"Bearer {self._token}"
+        yield request
+
+
+def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
+    return url.scheme, url.host, url.port
+
+
 Read = Callable[[bytes, Sequence[str], float], str]
 
 
@@ -101,7 +135,8 @@ class Device:
         read: Read = read,
     ) -> None:
         """`at_once` is the number of pages at a time. `languages` defaults to those installed."""
-        self._headers = {"Authorization": f"Bearer {token.strip()}"} if token else {}
+        self._auth = _TokenAuth(token.strip(), url) if token.strip() else None
+        self._skipped: dict[str, float] = {}
         self._servers: dict[str, httpx.Client] = {}
         self._home = url.rstrip("/")
         self._name = name
@@ -125,6 +160,13 @@ class Device:
         Calls `report(done, running)` at least every half second; `running` is the number of pages
         that are being processed. Raises Refused if the server rejects this device.
         """
+        try:
+            self._work(until_empty, report)
+        finally:
+            for server in self._servers.values():
+                server.close()
+
+    def _work(self, until_empty: bool, report: Callable[[Done, int], None]) -> None:
         poll_at, pause = 0.0, _RETRY_FIRST
         running: set[Future[None]] = set()
         with ThreadPoolExecutor(self._at_once) as pool, self._renewing():
@@ -154,46 +196,71 @@ class Device:
                 for future in running:
                     future.cancel()
                 self._release_all()
-        for server in self._servers.values():
-            server.close()
 
     # Leasing pages
 
     def _lease(self, count: int) -> tuple[list[_Page], float]:
         """Leases pages from the server, or from the servers that it refers to.
 
-        Returns up to `count` pages, and the seconds until the next request.
+        Returns up to `count` pages, and the seconds until the next request. After a server without
+        pages or one that cannot be used, the home server names another one.
         """
-        url, seconds = self._home, 5.0
-        via: list[str] = []
-        for _ in range(20):
-            server = self._server(url)
-            body = {
-                "device": self._name,
-                "languages": self._languages,
-                "formats": ["hocr"],
-                "images": _IMAGES,
-                "count": count,
-                "via": via,
-            }
-            response = server.post("/v1/swarm/leases", json=body)
-            if response.status_code in (401, 403, 404, 422):
-                raise Refused(_reason(response))
-            response.raise_for_status()
-            offer = response.json()
-            pages = [_Page(server, lease) for lease in offer["pages"]]
+        offer = self._offer(self._home, count, [])
+        seconds = offer.retry_after * random.uniform(1, 1.5)  # noqa: S311  # no secret
+        for _ in range(_MAX_REFERRALS):
+            if offer.pages or not offer.peer:
+                break
+            via = offer.via
+            found = self._offer_of_peer(offer.peer, count, via)
+            leads_on = found and (found.pages or found.peer)
+            offer = found if found and leads_on else self._offer(self._home, count, via)
+        return offer.pages, seconds
+
+    def _offer_of_peer(self, peer: str, count: int, via: Sequence[str]) -> _Offer | None:
+        """Requests pages from a server that another one referred to; None if it is skipped.
+
+        It is skipped for a while if it cannot be reached, and for good if it refuses this device.
+        """
+        if self._skipped.get(peer, 0) > time.monotonic():
+            return None
+        try:
+            return self._offer(peer, count, via)
+        except (Refused, httpx.HTTPError, httpx.InvalidURL) as error:
+            log.warning("skipping the server %s: %s", peer, error)
+            seconds = math.inf if isinstance(error, Refused) else _SKIP_SECONDS
+            self._skipped[peer] = time.monotonic() + seconds
+            return None
+
+    def _offer(self, url: str, count: int, via: Sequence[str]) -> _Offer:
+        """Requests up to `count` pages from a server."""
+        server = self._server(url)
+        body = {
+            "device": self._name,
+            "languages": self._languages,
+            "formats": ["hocr"],
+            "images": _IMAGES,
+            "count": count,
+            "via": via,
+        }
+        response = server.post("/v1/swarm/leases", json=body)
+        if response.status_code in (401, 403, 404, 422):
+            raise Refused(_reason(response))
+        response.raise_for_status()
+        try:
+            reply = response.json()
+            pages = [_Page(server, lease) for lease in reply["pages"]]
             with self._lock:
                 self._open |= {page.lease["lease"]: page for page in pages}
-            seconds = offer["retry_after"] * random.uniform(1, 1.5)  # noqa: S311  # no secret
-            if pages or not offer["peer"]:
-                return pages, seconds
-            url, via = offer["peer"], offer["via"]
-        return [], seconds
+            peer = None if reply["peer"] is None else str(reply["peer"])
+            via = [str(mark) for mark in reply["via"]][:_MAX_VIA]
+            return _Offer(pages, float(reply["retry_after"]), peer, via)
+        except (ValueError, LookupError, TypeError):
+            raise Refused(f"{url} is not a server of OCR Tasks") from None
 
     def _server(self, url: str) -> httpx.Client:
         if url not in self._servers:
             timeout = httpx.Timeout(30, read=120)
-            self._servers[url] = httpx.Client(base_url=url, timeout=timeout, headers=self._headers)
+            self._servers[url] = httpx.Client(base_url=url, timeout=timeout, auth=self._auth)
         return self._servers[url]
 
     # Processing a page
@@ -202,7 +269,7 @@ class Device:
         lease = page.lease
         started = time.monotonic()
         try:
-            image = self._request(lambda: page.server.get(lease["image"]))
+            image = self._request(page, lambda: page.server.get(lease["image"]))
             if image is None or self._stopping.is_set():
                 return
             try:
@@ -211,12 +278,12 @@ class Device:
                 log.warning("OCR of %s failed: %r", lease["name"], error)
                 self.done.failed += 1
                 reason = {"reason": f"{type(error).__name__}: {error}"[:300]}
-                self._request(lambda: page.server.post(lease["failure"], json=reason))
+                self._request(page, lambda: page.server.post(lease["failure"], json=reason))
                 return
             headers = {"Content-Type": "text/vnd.hocr+html"}
             content = hocr.encode()
             accepted = self._request(
-                lambda: page.server.put(lease["transcript"], content=content, headers=headers)
+                page, lambda: page.server.put(lease["transcript"], content=content, headers=headers)
             )
             if accepted is not None:
                 self.done.pages += 1
@@ -228,12 +295,15 @@ class Device:
                 with self._lock:
                     self._open.pop(lease["lease"], None)
 
-    def _request(self, send: Callable[[], httpx.Response]) -> httpx.Response | None:
-        """Sends a request until it succeeds, and returns the response.
+    def _request(self, page: _Page, send: Callable[[], httpx.Response]) -> httpx.Response | None:
+        """Sends a request about a page until it succeeds, and returns the response.
 
-        Returns None if the server rejects the request or the device stops.
+        Returns None if the server rejects the request or the device stops, or if another server
+        than the home server cannot be reached for the duration of a lease.
         """
         pause = _RETRY_FIRST
+        is_home = page.server is self._servers[self._home]
+        end = math.inf if is_home else time.monotonic() + page.lease["seconds"]
         while True:
             try:
                 response = send()
@@ -245,6 +315,9 @@ class Device:
                     return None
             except httpx.HTTPError as error:
                 log.warning("the server cannot be reached: %s", error)
+            if time.monotonic() > end:
+                self.done.lost += 1
+                return None
             if self._stopping.wait(pause * random.uniform(0.5, 1)):  # noqa: S311  # no secret
                 return None
             pause = min(_RETRY_MOST, pause * 2)

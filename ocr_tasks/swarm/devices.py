@@ -1,14 +1,15 @@
-"""The devices of the swarm: statistics of each, and whether it is trusted.
+"""The devices of the swarm, and whether their clients are trusted.
 
-A device is identified by its token or, without one, its IP address, and by a name that it chooses.
-A share of its transcripts is cross-checked. A device whose words differ too often gets no more
-pages.
+A device is identified by its client (its token or, without one, its IP address) and by a name that
+it chooses. A share of the transcripts is cross-checked with those of other clients. A client whose
+words differ too often gets no more pages, whatever names its devices choose.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
@@ -16,20 +17,25 @@ from ocr_tasks.redis import connection
 from ocr_tasks.swarm import errors as swarm_errors
 from ocr_tasks.swarm import redis_keys
 
-#: Maximum number of devices in Redis. Those that were not seen for the longest time are deleted.
+#: Maximum number of devices, and of clients, in Redis. Those that were seen least recently are
+#: deleted.
 _MOST = 10_000
 
 #: Minimum similarity of two transcripts that agree (Dice coefficient of their words).
 AGREEMENT = 0.8
 
-#: A device is distrusted from this number of differing transcripts, if it is also at least this
+#: A client is distrusted from this number of differing transcripts, if it is also at least this
 #: share of the checked ones.
 _DISAGREEMENTS, _SHARE = 3, 0.3
 
 #: A device counts as present for this many seconds after its last request.
 PRESENT_SECONDS = 60
 
-_NAME = re.compile(r"[^A-Za-z0-9._ -]+")
+#: A device that returns within this number of seconds was sent back by another server.
+_REFERRAL_SECONDS = 5
+
+_NAME = re.compile(r"[^A-Za-z0-9._: -]+")
+_MAX_NAME_LENGTH = 60
 _COUNTS = ("open", "leased", "done", "failed", "expired", "late", "checked", "disagreed")
 
 
@@ -39,6 +45,7 @@ class Device:
 
     `open` pages are leased now, `leased` is the total. `late` transcripts came after another one
     was accepted. `disagreed` of the `checked` transcripts differed from another one.
+    `trusted` is that of the client.
     """
 
     name: str
@@ -52,66 +59,93 @@ class Device:
     late: int = 0
     checked: int = 0
     disagreed: int = 0
-
-    @property
-    def trusted(self) -> bool:
-        return self.disagreed < _DISAGREEMENTS or self.disagreed < _SHARE * self.checked
+    trusted: bool = True
 
 
-def name(who: str, own: str) -> str:
-    """Returns the name of a device. `who` is its token or IP address, `own` the name it chose."""
-    return f"{who}/{_NAME.sub('', own).strip()[:40] or 'device'}"
+def name(client: str, own: str) -> str:
+    """Returns the name of a device: its client, and `own`, the name that it chose."""
+    return f"{client}/{_NAME.sub('', own).strip()[:_MAX_NAME_LENGTH] or 'device'}"
+
+
+def client_of(device: str) -> str:
+    """Returns the client of a device: its token or IP address."""
+    return device.rpartition("/")[0] or device
 
 
 def check(device: str) -> None:
-    """Raises DeviceDistrusted if a device is not trusted."""
+    """Raises DeviceDistrusted if the client of a device is not trusted."""
     with connection.translated_errors():
-        counts = connection.client().hmget(_key(device), ["checked", "disagreed"])
-    checked, disagreed = (int(value or 0) for value in counts)
-    if not Device(device, 0, 0, checked=checked, disagreed=disagreed).trusted:
+        row = cast("dict[str, str]", connection.client().hgetall(_client_key(client_of(device))))
+    checked, disagreed = _check_counts(row)
+    if not _is_trusted(checked, disagreed):
         raise swarm_errors.DeviceDistrusted(f"{disagreed} of {checked} checked pages differed")
 
 
 def note_check(device: str, agreed: bool) -> None:
     """Records a cross-check of a device's transcript, and whether the transcripts agreed."""
-    if not device:
-        return
     with connection.client().pipeline(transaction=False) as pipe:
-        pipe.hincrby(_key(device), "checked", 1)
-        pipe.hincrby(_key(device), "disagreed", 0 if agreed else 1)
+        for key in (_key(device), _client_key(client_of(device))):
+            pipe.hincrby(key, "checked", 1)
+            pipe.hincrby(key, "disagreed", 0 if agreed else 1)
         pipe.execute()
 
 
+def note_referral(device: str) -> bool:
+    """Records that a device is sent to another server. Returns False if that was just done."""
+    with connection.translated_errors():
+        key = f"{redis_keys.SWARM}referred:{device}"
+        return bool(connection.client().set(key, "1", nx=True, ex=_REFERRAL_SECONDS))
+
+
 def forget(device: str) -> bool:
-    """Deletes the statistics of a device, which is then trusted again. Returns False if unknown."""
+    """Deletes the statistics of a device; its client is then trusted again.
+
+    Returns False if the device is unknown.
+    """
     with connection.translated_errors():
         connection.client().zrem(_ALL, device)
-        return bool(connection.client().delete(_key(device)))
+        return bool(connection.client().delete(_key(device), _client_key(client_of(device))))
 
 
 def latest(most: int = 100) -> list[Device]:
     """Returns the devices that were seen last, and deletes the oldest ones above the maximum."""
     with connection.translated_errors():
+        _drop_surplus(_ALL, _key)
+        _drop_surplus(_CLIENTS, _client_key)
         client = connection.client()
-        surplus = cast("list[str]", client.zrange(_ALL, 0, -_MOST - 1))
-        with client.pipeline(transaction=False) as pipe:
-            for device in surplus:
-                pipe.zrem(_ALL, device)
-                pipe.delete(_key(device))
-            pipe.execute()
         names = cast("list[str]", client.zrange(_ALL, 0, most - 1, desc=True))
         with client.pipeline(transaction=False) as pipe:
             for device in names:
                 pipe.hgetall(_key(device))
+                pipe.hgetall(_client_key(client_of(device)))
             rows = cast("list[dict[str, str]]", pipe.execute())
-    return [_device(*pair) for pair in zip(names, rows, strict=True) if pair[1]]
+    found = zip(names, rows[::2], rows[1::2], strict=True)
+    return [_device(device, own, of_client) for device, own, of_client in found if own]
+
+
+def _drop_surplus(names: str, key: Callable[[str], str]) -> None:
+    surplus = cast("list[str]", connection.client().zrange(names, 0, -_MOST - 1))
+    with connection.client().pipeline(transaction=False) as pipe:
+        for name in surplus:
+            pipe.zrem(names, name)
+            pipe.delete(key(name))
+        pipe.execute()
 
 
 def present() -> int:
     """Returns the number of devices that were seen in the last minute."""
+    return _seen(_ALL)
+
+
+def clients_present() -> int:
+    """Returns the number of clients (tokens or IP addresses) that were seen in the last minute."""
+    return _seen(_CLIENTS)
+
+
+def _seen(names: str) -> int:
     with connection.translated_errors():
         since = connection.now() - PRESENT_SECONDS
-        return int(connection.client().zcount(_ALL, since, "+inf"))
+        return int(connection.client().zcount(names, since, "+inf"))
 
 
 def likeness(one: str, other: str) -> float:
@@ -121,13 +155,27 @@ def likeness(one: str, other: str) -> float:
     return 2 * (left & right).total() / total if total else 1.0
 
 
-def _device(device: str, row: dict[str, str]) -> Device:
+def _is_trusted(checked: int, disagreed: int) -> bool:
+    return disagreed < _DISAGREEMENTS or disagreed < _SHARE * checked
+
+
+def _check_counts(row: dict[str, str]) -> tuple[int, int]:
+    return int(row.get("checked", 0)), int(row.get("disagreed", 0))
+
+
+def _device(device: str, row: dict[str, str], of_client: dict[str, str]) -> Device:
     counts = {count: int(row.get(count, 0)) for count in _COUNTS}
-    return Device(device, float(row.get("first", 0)), float(row.get("last", 0)), **counts)
+    first, last = (float(row.get(name, 0)) for name in ("first", "last"))
+    return Device(device, first, last, trusted=_is_trusted(*_check_counts(of_client)), **counts)
 
 
 def _key(device: str) -> str:
     return f"{redis_keys.SWARM}device:{device}"
 
 
+def _client_key(client: str) -> str:
+    return f"{redis_keys.SWARM}client:{client}"
+
+
 _ALL = f"{redis_keys.SWARM}devices"
+_CLIENTS = f"{redis_keys.SWARM}clients"

@@ -37,10 +37,11 @@ class PageWithdrawn(RequestError):
 
 class DeviceDistrusted(RequestError):
     code = "device_distrusted"
-    title = "The device is blocked"
+    title = "The client is blocked"
     advice = (
-        "Its transcripts differed too often from those of others: check its Tesseract version and "
-        "languages. The administrator can unblock the device; see docs/how-to/swarm.md."
+        "Transcripts of its token or IP address differed too often from those of others: check "
+        "the Tesseract version and languages. The administrator can unblock it; see "
+        "docs/how-to/swarm.md."
     )
 
 

@@ -12,26 +12,36 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ocr_tasks import settings
 from ocr_tasks.storage import atomic
-from ocr_tasks.swarm import collections, queue
+from ocr_tasks.swarm import collections, queue, transcripts
 from ocr_tasks.swarm import errors as swarm_errors
 from ocr_tasks.swarm.collections import Collection
 from ocr_tasks.swarm.model import SwarmPage
+from ocr_tasks.uploads import images
 
 #: Modes of images that docr/smd's clients can save as JPEG. Other images are converted to PNG.
 _PLAIN_MODES = frozenset({"1", "L", "RGB", "CMYK"})
 
-#: Formats that browsers display. Others are converted to PNG with `as_png`.
-_FOR_BROWSERS = frozenset({"JPEG", "PNG", "WEBP", "GIF", "BMP"})
+#: Media types that browsers display. Others are converted to PNG with `as_png`.
+_FOR_BROWSERS = frozenset({f"image/{kind}" for kind in ("jpeg", "png", "webp", "gif", "bmp")})
+
+#: Formats of files that can contain several pages.
+_MANY_PAGES = frozenset({"TIFF", "GIF", "WEBP"})
+
+#: The EXIF entry of an image's orientation, and the value of upright images.
+_ORIENTATION, _UPRIGHT = 0x0112, 1
+
+#: TIFF's tag for kinds of images, and its bit for thumbnails of others.
+_SUBFILE_TYPE, _THUMBNAIL = 254, 1
 
 _FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "GIF", "BMP", "JPEG2000", "PCX", "PSD")
 _DEFAULT_DPI = 300.0
 
 #: What Pillow raises for images that it cannot open.
-_UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+_UNREADABLE = (OSError, EOFError, ValueError, SyntaxError, Image.DecompressionBombError)
 
 #: Pages per call to the queue.
 _BATCH = 500
@@ -52,26 +62,36 @@ def load(collection: Collection, endings: Names[str], again: bool = False) -> It
     """Adds all images of a collection to the page queue, in the order of their paths.
 
     Skips images that are in the queue and, unless `again` is set, images with a transcript.
-    `endings` are lowercase file name extensions without the dot. Yields the result of each image.
+    `endings` are lowercase file name extensions without the dot. Yields the result of each image;
+    each page of a file with several is an image.
     """
     Image.MAX_IMAGE_PIXELS = int(settings.get().max_image_megapixels * 1_000_000)
     waiting: list[tuple[Path, SwarmPage]] = []
     group = ""
     for path in _walk(Path(collection.images), endings):
-        try:
-            if not again and collection.has_transcript(str(path.relative_to(collection.images))):
-                yield Loaded(path, "read")
-                continue
-            page = _page(collection, path)
-        except _UNREADABLE as error:
-            yield Loaded(path, f"cannot be loaded: {error}")
+        name = str(path.relative_to(collection.images))
+        if not again and collection.has_transcript(name):
+            yield Loaded(path, "read")
             continue
-        # `queue.put` takes pages of one group only.
-        if len(waiting) == _BATCH or (waiting and page.group != group):
-            yield from _put(waiting)
-            waiting = []
-        group = page.group
-        waiting.append((path, page))
+        try:
+            # All pages of a file are converted before one of them can be finished.
+            pages = list(_pages(collection, path, name))
+        except _UNREADABLE as error:
+            known = not isinstance(error, UnidentifiedImageError)
+            reason = error if known else "the format is not supported, or the file is damaged"
+            yield Loaded(path, f"cannot be loaded: {reason}")
+            continue
+        for page in pages:
+            place = Path(collection.images, page.name)
+            if not again and collection.has_transcript(page.name):
+                yield Loaded(place, "read")
+                continue
+            # `queue.put` takes pages of one group only.
+            if len(waiting) == _BATCH or (waiting and page.group != group):
+                yield from _put(waiting)
+                waiting = []
+            group = page.group
+            waiting.append((place, page))
     yield from _put(waiting)
 
 
@@ -93,23 +113,57 @@ def _walk(folder: Path, endings: Names[str]) -> Iterator[Path]:
                 yield Path(row.path)
 
 
-def _page(collection: Collection, path: Path) -> SwarmPage:
-    """Returns the page of an image. Images that devices could not open are converted first."""
-    name = str(path.relative_to(collection.images))
+def _pages(collection: Collection, path: Path, name: str) -> Iterator[SwarmPage]:
+    """Yields the pages of an image file; see `_page`."""
     if not name.isprintable():
         raise ValueError("the file name contains unprintable characters")
-    with Image.open(path, formats=_FORMATS) as image:
-        kind = image.format or ""
-        dpi = _dpi(image)
-        width, height = image.size
-        converts = image.mode not in _PLAIN_MODES
-        if converts or (collection.as_png and kind not in _FOR_BROWSERS):
-            target = collection.converted(name)
-            if not target.exists():
-                _convert(image, target)
-            kind = "PNG"
+    # From a path, Pillow maps uncompressed TIFF to memory, and swaps the sides of rotated images.
+    with path.open("rb") as file, Image.open(file, formats=_FORMATS) as image:
+        frames = _frames(image)
+        if len(frames) == 1:
+            image.seek(frames[0])
+            yield _page(collection, image, name)
+            return
+        for number, frame in enumerate(frames, start=1):
+            image.seek(frame)
+            yield _page(collection, image, collections.page_of(name, number))
+
+
+def _frames(image: Image.Image) -> list[int]:
+    """Returns the positions of the pages in a file, without thumbnails of other pages."""
+    if image.format not in _MANY_PAGES:
+        return [0]
+    found = []
+    for frame in range(getattr(image, "n_frames", 1)):
+        image.seek(frame)
+        if not getattr(image, "tag_v2", {}).get(_SUBFILE_TYPE, 0) & _THUMBNAIL:
+            found.append(frame)
+    return found or [0]
+
+
+def _page(collection: Collection, image: Image.Image, name: str) -> SwarmPage:
+    """Returns the page of an open image.
+
+    Images that devices could not open, or would process in another orientation, are converted
+    first, and so are images of files with several.
+    """
+    kind = image.format or ""
+    dpi = _dpi(image)
+    width, height = image.size
+    if (
+        image.mode not in _PLAIN_MODES
+        or image.getexif().get(_ORIENTATION, _UPRIGHT) != _UPRIGHT
+        or (kind in _MANY_PAGES and getattr(image, "n_frames", 1) > 1)
+        or (collection.as_png and images.FORMATS.get(kind) not in _FOR_BROWSERS)
+    ):
+        kind = "PNG"
+        target = collection.converted(name)
+        if not target.exists():
+            _convert(image, target)
+        with Image.open(target) as converted:
+            width, height = converted.size
     return SwarmPage(
-        media_type=Image.MIME[kind],
+        media_type=images.FORMATS.get(kind) or Image.MIME[kind],
         width=width,
         height=height,
         dpi=dpi,
@@ -120,18 +174,15 @@ def _page(collection: Collection, path: Path) -> SwarmPage:
 
 
 def _convert(image: Image.Image, target: Path) -> None:
-    """Writes a PNG with 8 bits per channel, without transparency and palette."""
-    if image.mode in ("I;16", "I", "F"):
-        plain = image.point(lambda value: value / 256).convert("L")
-    elif image.has_transparency_data:
-        over = image.convert("RGBA")
-        plain = Image.new("RGB", image.size, "white")
-        plain.paste(over, mask=over.getchannel("A"))
-    else:
-        plain = image if image.mode in _PLAIN_MODES - {"CMYK"} else image.convert("RGB")
+    """Writes an upright PNG with 8 bits per channel, without transparency and palette."""
+    image.load()
+    dpi = image.info.get("dpi", (_DEFAULT_DPI, _DEFAULT_DPI))
+    plain = ImageOps.exif_transpose(images.convert_for_ocr(image))
+    if plain.mode == "P":
+        plain = plain.convert("RGB")
     target.parent.mkdir(parents=True, exist_ok=True)
     with atomic.replacing(target) as part:
-        plain.save(part, "PNG", dpi=image.info.get("dpi", (_DEFAULT_DPI, _DEFAULT_DPI)))
+        plain.save(part, "PNG", dpi=dpi)
 
 
 def _dpi(image: Image.Image) -> float:
@@ -144,11 +195,16 @@ def _dpi(image: Image.Image) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A page of a collection: its state, the device that has or had it, and reasons of failures."""
+    """A page of a collection: its state and reasons of failures.
+
+    `device` has leased it now. `transcribed_by` is the device whose transcript is stored; if the
+    page is not done, another client will check it.
+    """
 
     page: SwarmPage
     state: str
     device: str
+    transcribed_by: str
     failures: int
     reasons: tuple[str, ...]
 
@@ -166,8 +222,14 @@ def pages() -> Iterator[Listed]:
 def _listed(row: dict[str, str]) -> Listed:
     failures = int(row["failures"])
     reasons = tuple(row.get(f"reason:{number}", "") for number in range(1, failures + 1))
-    state, device = row["state"], row.get("device", "")
-    return Listed(SwarmPage.from_json(row["page"]), state, device, failures, reasons)
+    return Listed(
+        page=SwarmPage.from_json(row["page"]),
+        state=row["state"],
+        device=row.get("device", ""),
+        transcribed_by=row.get("transcribed_by", ""),
+        failures=failures,
+        reasons=reasons,
+    )
 
 
 def purge(everything: bool = False) -> int:
@@ -195,12 +257,33 @@ def wait_again() -> int:
     """Adds the pages that failed too often to the queue again, and returns their number."""
     count = 0
     while ids := queue.ids("aside", most=_BATCH):
-        rows = queue.states(ids)
-        for page_id, row in zip(ids, rows, strict=True):
-            queue.remove(page_id, even_done=True)
-            if row:
-                count += sum(queue.put([SwarmPage.from_json(row["page"])]))
+        count += sum(map(queue.requeue, ids))
     return count
 
 
-__all__ = ["Listed", "Loaded", "load", "pages", "purge", "wait_again"]
+def is_of(device: str, name: str) -> bool:
+    """Returns whether a device has a name, or belongs to the client with that name."""
+    return device == name or device.startswith(f"{name}/")
+
+
+def requeue(name: str) -> Iterator[tuple[SwarmPage, bool]]:
+    """Makes the pages wait again that a device has or had, or the devices of a client.
+
+    Their transcripts stay until others replace them. Yields each page, and False if it cannot be
+    processed again because its image was deleted.
+    """
+    for row in pages():
+        with suppress(swarm_errors.PageWithdrawn):
+            collection = collections.get(row.page.collection)
+            readings = collection.readings(row.page.name)
+            found = {row.device, row.transcribed_by, *transcripts.compared_devices(readings)}
+            if not any(is_of(device, name) for device in found):
+                continue
+            exists = collection.served(row.page.name).exists()
+            if exists:
+                readings.unlink(missing_ok=True)
+                queue.requeue(row.page.id)
+            yield row.page, exists
+
+
+__all__ = ["Listed", "Loaded", "is_of", "load", "pages", "purge", "requeue", "wait_again"]

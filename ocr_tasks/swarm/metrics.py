@@ -14,8 +14,11 @@ from ocr_tasks.swarm import devices, queue
 def collect() -> Iterator[Metric]:
     """Yields the swarm's metrics."""
     pages = queue.counts()
-    transcripts = pages.pop("transcripts")
+    transcripts, checked, unchecked = map(pages.pop, ("transcripts", "checked", "unchecked"))
     yield gauges_by("ocr_swarm_pages", "Pages for devices by state", "state", pages)
     yield counter("ocr_swarm_transcripts", "Transcripts received from devices", transcripts)
+    yield counter("ocr_swarm_checked", "Transcripts that were cross-checked", checked)
+    text = "Transcripts that were not cross-checked because there was no second client"
+    yield counter("ocr_swarm_unchecked", text, unchecked)
     text = f"Devices seen in the last {devices.PRESENT_SECONDS} seconds"
     yield GaugeMetricFamily("ocr_swarm_devices", text, devices.present())

@@ -20,7 +20,7 @@ from ocr_tasks.formats import hocr, text
 from ocr_tasks.plugin import context
 from ocr_tasks.plugin.context import OwnerContext
 from ocr_tasks.plugin.engine import PageEngine, keep_preview
-from ocr_tasks.swarm import devices, readers, transcripts
+from ocr_tasks.swarm import devices, queue, readers, transcripts
 from ocr_tasks.swarm.model import SwarmPage
 
 log = logging.getLogger(__name__)
@@ -109,6 +109,7 @@ def _write_image(
 def _agrees(device: str, theirs: str, ours: str) -> bool:
     agreed = devices.likeness(theirs, ours) >= devices.AGREEMENT
     try:
+        queue.count_check(possible=True)
         devices.note_check(device, agreed)
     except RedisError as error:
         log.warning("the cross-check of %s could not be recorded: %s", device, error)

@@ -2,8 +2,10 @@
 
 A device leases a page for a limited time and can renew the lease. When a lease expires, the page
 waits again in its old position; leases are expired by the next request for a page, without a timer.
-A page that fails too often is not handed out any more (state `aside`). The first valid transcript
-is accepted, even after its lease has expired; later ones are rejected.
+Devices that cannot renew leases get long ones. When no other page waits, their pages are leased
+again after a shorter time (`overdue_seconds`). A page that fails too often is not handed out any
+more (state `aside`). The first valid transcript is accepted, even after its lease has expired;
+later ones are rejected.
 
 Each change is one atomic Lua script (`lua/swarm_….lua`). Its cost grows with the logarithm of the
 number of pages.
@@ -33,6 +35,9 @@ _LEASE = re.compile(r"([0-9a-f]{32})-([0-9a-f]{32})", re.ASCII)
 #: The Redis keys of the sets of collections' pages, by state.
 _SETS = {"done": "done", "aside": "aside", "leased": "leases"}
 
+#: The counters of `ocr:swarm:stats`.
+_TOTALS = ("transcripts", "checked", "unchecked")
+
 
 def put(pages: Sequence[SwarmPage]) -> list[bool]:
     """Adds pages of one group to the queue. Returns for each page whether it is new."""
@@ -47,18 +52,24 @@ def keep_batch(run: str) -> None:
     connection.client().set(f"{redis_keys.SWARM}batch:{run}", "1", ex=BATCH_SECONDS)
 
 
-def lease(device: str, abilities: Abilities, seconds: int) -> Lease | None:
-    """Leases a page to a device for some seconds. Returns None if no page is waiting for it."""
+def lease(
+    device: str, abilities: Abilities, seconds: int, overdue_seconds: int = 0
+) -> Lease | None:
+    """Leases a page to a device for some seconds. Returns None if there is none for it.
+
+    After `overdue_seconds` (0: never), the page is leased to the next device that finds no other.
+    """
     config = swarm_settings.get()
     secret = secrets.token_hex(16)
     with connection.translated_errors():
         groups = cast("set[str]", connection.client().smembers(f"{redis_keys.SWARM}groups"))
         suitable = sorted(group for group in groups if abilities.can_read(group))
-        limits = (config.swarm_leases_max, config.swarm_failures_max)
+        limits = (config.swarm_leases_max, config.swarm_failures_max, overdue_seconds)
         reply = _run("lease", [device, seconds, secret, *limits, *suitable])
     if reply == "many":
         raise swarm_errors.TooManyLeases(
-            f"The device already has {config.swarm_leases_max} leased pages", retry_after=seconds
+            f"The device already has {config.swarm_leases_max} leased pages",
+            retry_after=overdue_seconds or seconds,
         )
     if reply == "none":
         return None
@@ -121,20 +132,20 @@ def accept(lease_id: str) -> Accepted:
     return _accept(page_id, secret)
 
 
-def accept_for(page_id: str) -> Accepted:
-    """Accepts a transcript of a collection's page under the page's current lease.
+def accept_for(page_id: str, client: str) -> Accepted:
+    """Accepts a transcript of a collection's page that a device of the client has or had leased.
 
     This is for clients of docr/smd that send the name of the page instead of the lease.
     """
     try:
-        return _accept(page_id, "")
+        return _accept(page_id, "", client)
     except swarm_errors.PageWithdrawn:
         raise swarm_errors.LeaseUnknown() from None
 
 
-def _accept(page_id: str, secret: str) -> Accepted:
+def _accept(page_id: str, secret: str, client: str = "") -> Accepted:
     with connection.translated_errors():
-        reply = _run("accept", [page_id, secret, STORING_SECONDS])
+        reply = _run("accept", [page_id, secret, STORING_SECONDS, client])
     if reply == "gone":
         raise swarm_errors.PageWithdrawn()
     if reply == "unknown":
@@ -147,11 +158,14 @@ def _accept(page_id: str, secret: str) -> Accepted:
     return Accepted(f"{page_id}-{secret}", SwarmPage.from_json(text), device)
 
 
-def finish(accepted: Accepted, again: bool = False) -> None:
-    """Records that a transcript is stored. With `again`, another device gets the page as well."""
+def finish(accepted: Accepted, again: bool = False, device: str = "") -> None:
+    """Records that a transcript is stored. With `again`, another client gets the page as well.
+
+    `device` is the one whose transcript is stored, by default that of the accepted one.
+    """
     page_id, _, secret = accepted.lease.partition("-")
     with connection.translated_errors():
-        if not _run("finish", [page_id, secret, int(again)]):
+        if not _run("finish", [page_id, secret, int(again), device or accepted.device]):
             raise swarm_errors.LeaseLost()
 
 
@@ -169,6 +183,11 @@ def remove(page_id: str, even_done: bool = False) -> bool:
     removes it anyway.
     """
     return bool(_run("remove", [page_id, int(even_done)]))
+
+
+def requeue(page_id: str) -> bool:
+    """Makes a page wait again, as if it had never been leased. Returns False if it is unknown."""
+    return bool(_run("requeue", [page_id]))
 
 
 def wait_for_result(page: SwarmPage, seconds: float) -> str | None:
@@ -201,7 +220,11 @@ def states(page_ids: Collection[str]) -> list[dict[str, str]]:
 
 
 def counts() -> dict[str, int]:
-    """How many pages wait, are leased, done and set aside; and transcripts that ever came."""
+    """Returns the number of pages in each state, and of transcripts that were ever received.
+
+    `checked` transcripts were cross-checked. `unchecked` ones were selected for that, but there was
+    no second client.
+    """
     with connection.translated_errors():
         client = connection.client()
         groups = cast("set[str]", client.smembers(f"{redis_keys.SWARM}groups"))
@@ -210,15 +233,21 @@ def counts() -> dict[str, int]:
                 pipe.zcard(f"{redis_keys.SWARM}waiting:{group}")
             for name in ("leases", "done", "aside"):
                 pipe.zcard(redis_keys.SWARM + name)
-            pipe.hget(f"{redis_keys.SWARM}stats", "transcripts")
-            *waiting, leased, done, aside, transcripts = pipe.execute()
+            pipe.hmget(f"{redis_keys.SWARM}stats", _TOTALS)
+            *waiting, leased, done, aside, totals = pipe.execute()
     return {
         "waiting": sum(waiting),
         "leased": leased,
         "done": done,
         "aside": aside,
-        "transcripts": int(transcripts or 0),
+        **{name: int(total or 0) for name, total in zip(_TOTALS, totals, strict=True)},
     }
+
+
+def count_check(possible: bool) -> None:
+    """Counts a cross-check of a transcript, or one that was not possible."""
+    name = "checked" if possible else "unchecked"
+    connection.client().hincrby(f"{redis_keys.SWARM}stats", name, 1)
 
 
 def _parts(lease_id: str) -> tuple[str, str]:

@@ -33,6 +33,13 @@ class SwarmSettings(settings.Base):
         description="Seconds for which a client of docr/smd leases a page; these clients cannot "
         "renew a lease.",
     )
+    swarm_docr_overdue_seconds: int = Field(
+        180,
+        ge=5,
+        le=86400,
+        description="Seconds after which a page that a client of docr/smd has is also leased "
+        "to another device, if no other page is waiting.",
+    )
     swarm_leases_max: int = Field(
         64, ge=1, le=10000, description="Maximum number of leased pages per device."
     )

@@ -38,7 +38,7 @@ _CONTROL = re.compile(
     "[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufeff\ufffe\uffff]"
 )
 
-#: Maximum number of devices that process the same page for a cross-check.
+#: Maximum number of clients that process the same page for a cross-check.
 _MAX_READINGS = 3
 
 _PARSERS = {"hocr": hocr.parse, "alto": alto.parse}
@@ -83,18 +83,25 @@ def clean(words: str) -> str:
 def take(accepted: Accepted, body: bytes, form: Sent) -> None:
     """Stores an accepted transcript and finishes its page in the queue.
 
-    If the transcript is invalid or cannot be stored, another one can be accepted again.
+    If the transcript is invalid or cannot be stored, another one can be accepted again. Raises
+    DeviceDistrusted, and releases the page, if its client is not trusted any more.
     """
     page = accepted.page
     if page is None:
         return
     try:
+        devices.check(accepted.device)
         transcript = read(page, body, form)
         if page.job_id:
             _store_for_job(page, transcript)
             queue.finish(accepted)
         else:
             _store_in_collection(page, transcript, accepted)
+    except swarm_errors.DeviceDistrusted:
+        queue.abandon(accepted)
+        with contextlib.suppress(swarm_errors.LeaseLost):
+            queue.release(accepted.lease)
+        raise
     except errors.OcrTasksError:
         queue.abandon(accepted)
         raise
@@ -123,28 +130,40 @@ def _store_for_job(page: SwarmPage, transcript: Transcript) -> None:
 def _store_in_collection(page: SwarmPage, transcript: Transcript, accepted: Accepted) -> None:
     collection = collections.get(page.collection)
     readings = collection.readings(page.name)
-    again = False
+    again, device = False, accepted.device
     with layout.storage_errors():
-        if readings.exists() or (wants_check() and devices.present() > 1):
+        if readings.exists() or (wants_check() and _has_second_client()):
             chosen = _cross_checked(readings, transcript, accepted.device)
-            transcript, again = chosen or transcript, chosen is None
-        # Stored even if another device will process the page, because none may come.
+            again = chosen is None
+            transcript, device = chosen or (transcript, device)
+        # Stored even if another client will process the page, because none may come.
         collection.store(page.name, transcript.text, transcript.hocr)
-    queue.finish(accepted, again)
+    queue.finish(accepted, again, device)
     if again:
         return
     with contextlib.suppress(OSError):
         readings.unlink()
     if collection.delete_images:
-        for file in (collection.image(page.name), collection.converted(page.name)):
-            with contextlib.suppress(OSError):
-                file.unlink()
+        collection.delete_image(page.name)
 
 
-def _cross_checked(file: Path, transcript: Transcript, device: str) -> Transcript | None:
-    """Compares a transcript with those of other devices, and returns the best one.
+def _has_second_client() -> bool:
+    """Returns whether another client may check a transcript; counts a check that is not possible.
 
-    Returns None if another device must process the page: until two transcripts agree or there are
+    The devices of one client do not check each other: it could choose any number of names.
+    """
+    found = devices.clients_present() > 1
+    if not found:
+        queue.count_check(possible=False)
+    return found
+
+
+def _cross_checked(
+    file: Path, transcript: Transcript, device: str
+) -> tuple[Transcript, str] | None:
+    """Compares a transcript with those of other clients. Returns the best one and its device.
+
+    Returns None if another client must process the page: until two transcripts agree or there are
     three. Then the devices whose transcripts agree pass the check.
     """
     try:
@@ -162,13 +181,22 @@ def _cross_checked(file: Path, transcript: Transcript, device: str) -> Transcrip
         file.parent.mkdir(parents=True, exist_ok=True)
         atomic.write(file, json.dumps(rows).encode())
         return None
+    queue.count_check(possible=True)
     agreeing = set(best_pair[1:]) if best_pair[0] >= devices.AGREEMENT else set()
     for place, row in enumerate(rows):
         # If no two transcripts agree, it is unknown which of them are wrong.
         if agreeing:
             devices.note_check(row["device"], place in agreeing)
     best = rows[best_pair[2]]
-    return Transcript(best["text"], best["hocr"])
+    return Transcript(best["text"], best["hocr"]), best["device"]
+
+
+def compared_devices(file: Path) -> set[str]:
+    """Returns the devices whose transcripts of a page are in its file of `Collection.readings`."""
+    try:
+        return {row["device"] for row in json.loads(file.read_bytes())}
+    except FileNotFoundError:
+        return set()
 
 
 def wants_check() -> bool:

@@ -87,7 +87,7 @@ def load(path: Path, check_pixels: Callable[[int, int], None]) -> Image.Image:
     with _open(path) as image:
         check_pixels(*image.size)
         image.load()
-        converted = _convert_for_ocr(image)
+        converted = convert_for_ocr(image)
         if "dpi" in image.info:
             converted.info["dpi"] = image.info["dpi"]
         return converted
@@ -228,7 +228,8 @@ def _on_white(frame: Image.Image) -> Image.Image:
     return Image.alpha_composite(background, frame.convert("RGBA")).convert("RGB")
 
 
-def _convert_for_ocr(frame: Image.Image) -> Image.Image:
+def convert_for_ocr(frame: Image.Image) -> Image.Image:
+    """Returns a decoded picture with a white background, in the mode 1, L, P or RGB."""
     frame = _on_white(frame)
     frame = _gray(frame, _is_inverted(frame))
     if frame.mode in ("1", "L", "P", "RGB"):

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.acceptance
 
 VENDOR = Path(__file__).parents[2] / "web" / "site" / "static" / "swarm" / "vendor"
 
-#: An EXIF entry with a wrong orientation: the image is upright.
+#: The EXIF orientation of an image that is stored rotated to the left.
 ON_ITS_SIDE = 6
 
 
@@ -77,9 +77,13 @@ def manage(stack: Stack, *words: str) -> str:
 
 
 def draw(path: Path, words: str, **options: object) -> None:
+    picture(words).save(path, dpi=(150, 150), **options)
+
+
+def picture(words: str) -> Image.Image:
     image = Image.new("L", (900, 300), "white")
     ImageDraw.Draw(image).text((60, 100), words, fill=0, font=ImageFont.load_default(60))
-    image.save(path, dpi=(150, 150), **options)
+    return image
 
 
 def load(stack: Stack, folder: Path, **images: str) -> Path:
@@ -126,7 +130,8 @@ def test_a_browser_processes_the_pages_of_a_collection(
     folder.mkdir()
     exif = Image.Exif()
     exif[0x0112] = ON_ITS_SIDE
-    draw(folder / "photo.jpg", "upright after all", exif=exif)
+    photo = picture("upright after all").transpose(Image.Transpose.ROTATE_90)
+    photo.save(folder / "photo.jpg", dpi=(150, 150), exif=exif)
     draw(folder / "old.bmp", "a plain bitmap")
     hostile = "<img src=x onerror=alert(1)>"
     transcripts = load(quiet, folder, **{hostile: "harmless words"})

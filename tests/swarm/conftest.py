@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -50,7 +50,9 @@ def load(
     monkeypatch.setenv("OCR_SWARM_CHECK_SHARE", "0")
     settings.clear()
 
-    def make(*names: str, mode: str = "L", **changed: object) -> dict[str, str]:
+    def make(
+        *names: str, mode: str = "L", endings: Sequence[str] = ENDINGS, **changed: object
+    ) -> dict[str, str]:
         for name in names:
             path = images / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -65,7 +67,7 @@ def load(
             }
         )
         collections.save(chosen)
-        rows = loading.load(chosen, ENDINGS)
+        rows = loading.load(chosen, endings)
         return {str(row.path.relative_to(images)): row.result for row in rows}
 
     return make

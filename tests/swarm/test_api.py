@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from ocr_tasks.model import Scope
+from ocr_tasks.redis import connection
 from ocr_tasks.security import tokens
-from ocr_tasks.swarm import devices
+from ocr_tasks.swarm import devices, redis_keys
 from tests import bodies
 from tests.swarm.conftest import Load, hocr
 from tests.web.conftest import Configure
@@ -208,6 +211,57 @@ def test_an_untrusted_device_gets_nothing_until_it_is_reset(http: FlaskClient, l
     refused(http.delete("/v1/swarm/devices/nobody"), 404, "not_found")
 
 
+def test_an_untrusted_client_gets_nothing_under_another_name_and_its_transcripts_are_refused(
+    http: FlaskClient, load: Load, tmp_path: Path
+) -> None:
+    load("a.png")
+    (page,) = leases(http)
+    (seen,) = devices.latest()
+    for _ in range(3):
+        devices.note_check(seen.name, agreed=False)
+
+    refused(http.post("/v1/swarm/leases", json={"device": "new"}), 403, "device_distrusted")
+    refused(http.put(page["transcript"], data=b"x"), 403, "device_distrusted")
+    assert not list(tmp_path.glob("transcripts/*"))
+    assert http.get("/v1/swarm").get_json()["waiting"] == 1
+
+
+def test_another_client_cannot_send_the_transcript_of_a_page_by_its_name(
+    http: FlaskClient, load: Load, tmp_path: Path
+) -> None:
+    load("a.png")
+
+    def of(address: str) -> Any:
+        return {"environ_overrides": {"REMOTE_ADDR": address}}
+
+    with http.get("/page", **of("10.0.0.1")) as answer:
+        named = {"Content-Disposition": answer.headers["Content-Disposition"]}
+    refused(http.put("/page", data=b"x", headers=named, **of("10.0.0.2")), 404, "lease_unknown")
+    assert not list(tmp_path.glob("transcripts/*"))
+
+    assert http.put("/page", data=b"x", headers=named, **of("10.0.0.1")).status_code == 200
+
+
+def test_docr_clients_that_share_a_token_have_leases_of_their_own(
+    configure: Configure, load: Load
+) -> None:
+    http = configure(access="tokens", swarm_leases_max="2")
+    load(*(f"{number}.png" for number in range(6)))
+    _, text = tokens.create("docr clients", [Scope.SWARM])
+
+    def get(address: str, agent: str) -> int:
+        headers = {"X-Auth-Key": text, "User-Agent": agent}
+        told = http.get("/page", headers=headers, environ_overrides={"REMOTE_ADDR": address})
+        with told:
+            return told.status_code
+
+    clients = [("10.0.0.1", "one"), ("10.0.0.1", "two"), ("2001:db8::1", "one")]
+    assert [get(*client) for client in clients for _ in range(2)] == [200] * 6
+    assert [get(*client) for client in clients] == [429] * 3
+    names = [row.name.partition("/docr-")[2].rpartition("-")[0] for row in devices.latest()]
+    assert sorted(names) == ["10.0.0.1", "10.0.0.1", "2001:db8::1"]
+
+
 def test_the_scope_swarm_is_needed_if_tokens_are(configure: Configure, load: Load) -> None:
     http = configure(access="tokens")
     load("a.png")
@@ -235,17 +289,47 @@ def test_a_device_sees_only_its_own_token(configure: Configure, load: Load) -> N
 
 
 def test_a_device_is_sent_to_another_server_if_no_page_waits(configure: Configure) -> None:
-    http = configure(swarm_peers="http://other.example,http://localhost,http://old.example/docr")
+    # Only docr/smd's own clients can use its servers, whose URLs have a path.
+    http = configure(swarm_peers="http://other.example,https://localhost,http://old.example/docr")
     body = http.post("/v1/swarm/leases", json={}).get_json()
-    # The server list of docr/smd may be drawn, which only its own clients can use.
-    while body["peer"] is None:
-        body = http.post("/v1/swarm/leases", json={}).get_json()
     assert body["peer"] == "http://other.example"
 
     again = http.post("/v1/swarm/leases", json={"via": [*body["via"], "x"]}).get_json()
-    assert again["peer"] in (None, "http://other.example")
+    assert (again["peer"], again["via"]) == (None, [])
     everywhere = [f"{number:012x}" for number in range(30)]
     assert http.post("/v1/swarm/leases", json={"via": everywhere}).get_json()["peer"] is None
+
+
+def test_servers_behind_proxies_do_not_redirect_a_docr_client_in_a_circle(
+    configure: Configure,
+) -> None:
+    other = {"a.example": "b.example", "b.example": "a.example"}
+    name, path, seen = "a.example", "/page", []
+    for _ in range(30):  # the number of redirects that docr/smd's client follows
+        seen.append(name)
+        # The servers know themselves only under the name that the proxy uses.
+        inside = name.replace("example", "internal")
+        http = configure(swarm_peers=f"https://{other[name]}", hosts=inside)
+        told = http.get(path, base_url=f"http://{inside}")
+        if told.status_code == 204:
+            break
+        name, _, query = told.headers["Location"].removeprefix("https://").partition("/page?via=")
+        assert all(re.fullmatch("[0-9a-f]{12}", mark) for mark in unquote(query).split(","))
+        path = f"/page?via={query}"
+
+    assert seen == ["a.example", "b.example", "a.example"]
+
+
+def test_a_docr_client_that_returns_at_once_is_not_redirected_again(configure: Configure) -> None:
+    http = configure(swarm_peers="http://old.example/docr/page")  # drops the marks in the URL
+
+    def get(agent: str) -> int:
+        return http.get("/page", headers={"User-Agent": agent}).status_code
+
+    assert [get("one"), get("one"), get("two")] == [303, 204, 303]
+    for key in connection.client().scan_iter(f"{redis_keys.SWARM}referred:*"):
+        connection.client().delete(key)
+    assert get("one") == 303
 
 
 def test_an_image_on_another_site_cannot_lease_a_page(configure: Configure) -> None:

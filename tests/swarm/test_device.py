@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler
+from typing import Any
+
 import pytest
 
 from ocr_tasks.formats import hocr
 from ocr_tasks.plugin import tesseract
 from ocr_tasks.swarm import device
 from tests import documents
+from tests.receivers import receiving
 
 PICTURE = documents.picture("garden")
 
@@ -35,3 +41,55 @@ def test_an_unreachable_server_is_retried_until_the_client_stops() -> None:
 
     assert asked == 3
     assert worker.done.pages == 0
+
+
+def test_a_page_of_another_server_that_fails_for_the_duration_of_the_lease_is_given_up() -> None:
+    links = dict.fromkeys(("image", "transcript", "renew", "release", "failure"), "/gone")
+    page = {"lease": "x", "name": "a.png", "languages": ["eng"], "dpi": 300, "seconds": 0, **links}
+    with receiving() as home, receiving() as other:  # both answer GET with 501
+        referral = {"pages": [], "peer": other.url.removesuffix("/hook"), "via": ["here", "there"]}
+        nothing = {"pages": [], "peer": None, "via": []}
+        home.answer = offers(referral, nothing)
+        other.answer = offers({**nothing, "pages": [page]})
+        laptop = device.Device(home.url.removesuffix("/hook"), "", "laptop", 1, ["eng"])
+        laptop.work(until_empty=True)
+
+    assert (laptop.done.pages, laptop.done.lost) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        [],
+        {"pages": None, "peer": None, "via": []},
+        {"pages": [{}], "peer": None, "via": []},
+        {"pages": [], "peer": {}, "via": []},
+        {"pages": [], "peer": "file:///etc/passwd", "via": []},
+        {"pages": [], "peer": "http://[", "via": ["x"] * 1000},
+    ],
+)
+def test_no_response_of_another_server_ends_a_device(reply: Any) -> None:
+    nothing = {"pages": [], "peer": None, "via": []}
+    with receiving() as home, receiving() as other:
+        home.answer = offers({**nothing, "peer": other.url.removesuffix("/hook")}, nothing)
+        other.answer = offers(reply)
+        laptop = device.Device(home.url.removesuffix("/hook"), "", "laptop", 1, ["eng"])
+        laptop.work(until_empty=True)
+
+    assert len(home.got) == 2
+    assert len(json.loads(home.got[-1][1])["via"]) <= 100
+
+
+def offers(*replies: Any) -> Callable[[BaseHTTPRequestHandler], None]:
+    """Returns the handler of a server that sends these offers, and the last one again and again."""
+    left = list(replies)
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        reply = left.pop(0) if len(left) > 1 else left[0]
+        content = json.dumps(reply and {"retry_after": 0, **reply}).encode()
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(content)))
+        handler.end_headers()
+        handler.wfile.write(content)
+
+    return answer

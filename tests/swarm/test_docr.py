@@ -14,15 +14,20 @@ import httpx
 import pytest
 from PIL import Image
 
+from ocr_tasks.swarm import device
 from tests import documents
 from tests.commands import run
 from tests.conftest import Stack, free_port, wait_until
 from tests.parts import web_server
+from tests.receivers import answers, receiving
+from tests.swarm.conftest import hocr
 
 pytestmark = pytest.mark.acceptance
 
 Start = Callable[..., Stack]
 Run = Callable[..., str]
+
+HOCR = hocr("words", 60, 40)
 
 
 @pytest.fixture(scope="module")
@@ -290,11 +295,32 @@ def test_three_servers_in_a_row_redirect_a_client_to_the_one_with_pages(
     assert "waiting      0" in run(stack, "swarm", "stats")
 
 
+def test_a_device_skips_servers_that_it_cannot_use_and_sends_its_token_to_none_of_them(
+    stack: Stack, start: Start, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    load(stack, tmp_path, "a.jpg")
+    dead = f"http://127.0.0.1:{free_port()}"
+    with receiving() as receiver:
+        receiver.answer = answers(401)
+        stranger = receiver.url.removesuffix("/hook")
+        home = start(OCR_ACCESS="tokens", OCR_SWARM_PEERS=f"{dead},{stranger},{stack.url}")
+        token = run(home, "tokens", "create", "laptop", "--scopes", "swarm").strip()
+        laptop = device.Device(home.url, token, "laptop", 1, ["eng"], lambda *_: HOCR.decode())
+        laptop.work(until_empty=True)
+
+    assert (tmp_path / "transcripts/a.txt").read_text() == "words"
+    assert laptop.done.servers == {stack.url: 1}
+    assert ["Authorization" in headers for headers, _ in receiver.got] == [False]
+    for skipped in (dead, stranger):
+        assert caplog.text.count(f"skipping the server {skipped}") == 1
+
+
 def test_servers_that_name_each_other_do_not_redirect_a_client_in_a_circle(
     ring: tuple[Stack, Stack],
 ) -> None:
     first, second = ring
-    answer = get(first)
+    # Not the client of other tests, which may have been redirected a moment ago.
+    answer = httpx.get(f"{first.url}/page", headers={"User-Agent": "another client"})
     assert answer.status_code == 303
     path = answer.headers["Location"].partition(second.url)[2]
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import struct
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from PIL import Image
@@ -107,14 +109,117 @@ def test_tiff_can_be_sent_as_png(load: Load) -> None:
         assert served.format == "PNG"
 
 
-def test_an_image_is_deleted_after_its_transcript_is_stored_with_that_option(
-    load: Load, images: Path, tmp_path: Path
-) -> None:
-    load("a.png", delete_images=True)
+#: The operations that store an upright image with each EXIF orientation.
+TURNS = {
+    1: None,
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+
+
+@pytest.mark.parametrize("ending", ["jpg", "tif", "png", "webp"])
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_images_are_handed_out_upright(load: Load, images: Path, ending: str, mode: str) -> None:
+    upright = Image.new(mode, (96, 48), "white")
+    upright.paste("black", (0, 0, 40, 16))  # in the upper left
+    for orientation, turn in TURNS.items():
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        stored = upright if turn is None else upright.transpose(turn)
+        stored.save(images / f"{orientation}.{ending}", exif=exif)
+    load(endings=(ending,))
+
+    while got := queue.lease("phone", Abilities(), 60):
+        with Image.open(transcripts.image_file(got.page)) as served:
+            assert served.getexif().get(0x0112, 1) == 1
+            assert served.size == (got.page.width, got.page.height) == (96, 48)
+            assert Image.MIME[served.format or ""] == got.page.media_type
+            seen = served.convert("L")
+            for corner in ((90, 5), (5, 43), (90, 43), (48, 24)):
+                assert cast("int", seen.getpixel(corner)) > 200, got.page.name
+            assert cast("int", seen.getpixel((5, 5))) < 50, got.page.name
+    assert queue.counts()["leased"] == 8
+
+
+def paged(path: Path, *shades: int, **options: Any) -> None:
+    """Writes a TIFF file with a page of each shade of gray, each wider than the one before."""
+    pages = [Image.new("L", (100 + 10 * n, 50), shade) for n, shade in enumerate(shades)]
+    pages[0].save(path, save_all=True, append_images=pages[1:], **options)
+
+
+def test_each_page_of_a_file_is_handed_out(load: Load, images: Path, tmp_path: Path) -> None:
+    paged(images / "book.tif", 10, 20, 30)
+    found = load("after.png", "sub/one.tif", transcripts=str(images))
+    pages = [f"book.tif.pages/000{number}" for number in (1, 2, 3)]
+
+    assert found == dict.fromkeys(["after.png", *pages, "sub/one.tif"], "registered")
+    listed = {row.page.name: row.page for row in loading.pages()}
+    for number, name in enumerate(pages):
+        with Image.open(transcripts.image_file(listed[name])) as served:
+            assert (served.format, listed[name].media_type) == ("PNG", "image/png")
+            assert served.size == (listed[name].width, 50) == (100 + 10 * number, 50)
+            assert served.getpixel((0, 0)) == 10 + 10 * number
+    for _ in range(3):
+        answer()
+    for name in ("after", *pages[:2]):
+        assert (images / f"{name}.txt").read_bytes() == TEXT  # next to the images
+    loading.purge(everything=True)
+    again = load(transcripts=str(images))
+    assert [again[page] for page in pages] == ["read", "read", "registered"]
+
+
+def test_a_file_with_several_pages_is_deleted_with_the_last_one(load: Load, images: Path) -> None:
+    paged(images / "book.tif", 10, 20, 30)
+    load(delete_images=True)
+    for _ in range(2):
+        answer()
+    assert (images / "book.tif").exists()
     answer()
 
-    assert (tmp_path / "transcripts/a.txt").exists()
-    assert not (images / "a.png").exists()
+    assert not (images / "book.tif").exists()
+
+
+def test_a_file_of_which_a_page_is_damaged_is_refused(load: Load, images: Path) -> None:
+    paged(images / "book.tif", 10, 20, 30, compression="tiff_lzw")
+    whole = bytearray((images / "book.tif").read_bytes())
+    with Image.open(images / "book.tif") as book:
+        book.seek(1)
+        (offset,) = cast("tuple[int]", getattr(book, "tag_v2")[273])  # noqa: B009
+    whole[offset : offset + 20] = bytes(range(20))
+    (images / "book.tif").write_bytes(whole)
+
+    assert load("a.png")["book.tif"].startswith("cannot be loaded")
+    assert queue.counts()["waiting"] == 1
+
+
+def test_a_thumbnail_in_a_file_is_no_page(load: Load, images: Path) -> None:
+    paged(images / "scan.tif", 10, 200, tiffinfo={254: 0})
+    kind = struct.pack("<HHII", 254, 4, 1, 0)  # the NewSubfileType of a page
+    page, small, rest = (images / "scan.tif").read_bytes().split(kind)
+    whole = page + kind + small + struct.pack("<HHII", 254, 4, 1, 1) + rest
+    (images / "scan.tif").write_bytes(whole)
+
+    assert load() == {"scan.tif": "registered"}
+    got = queue.lease("phone", Abilities(), 60)
+    assert got
+    with Image.open(transcripts.image_file(got.page)) as served:
+        assert (getattr(served, "n_frames", 1), served.getpixel((0, 0))) == (1, 10)
+
+
+@pytest.mark.parametrize("name", ["a.png", "book.pages/0001.png"])
+def test_an_image_is_deleted_after_its_transcript_is_stored_with_that_option(
+    load: Load, images: Path, tmp_path: Path, name: str
+) -> None:
+    load(name, delete_images=True)
+    answer()
+
+    assert (tmp_path / "transcripts" / name).with_suffix(".txt").exists()
+    assert not (images / name).exists()
 
 
 def test_images_are_kept_without_that_option(load: Load, images: Path) -> None:
@@ -204,14 +309,41 @@ def seen(device: str) -> None:
     queue.lease(device, Abilities(languages=frozenset()), 60)
 
 
-def test_a_single_device_needs_no_second_device_for_cross_checks(
-    load: Load, monkeypatch: pytest.MonkeyPatch
+def test_without_a_second_client_nothing_is_checked_and_that_is_reported(
+    load: Load, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(transcripts, "wants_check", lambda: True)
-    load("a.png")
-    answer("one")
+    load("a.png", "b.png")
+    seen("token/a/two")
+    answer("token/a/one")
+    answer("token/a/two")
 
-    assert queue.counts()["done"] == 1
+    counts = queue.counts()
+    assert (counts["done"], counts["checked"], counts["unchecked"]) == (2, 0, 2)
+    assert main(["swarm", "stats"]) == 0
+    assert "2 transcripts could not be cross-checked" in capsys.readouterr().out
+
+
+def test_the_devices_of_one_client_do_not_confirm_each_other(
+    load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transcripts, "wants_check", lambda: True)
+    load("a.png", "b.png", "c.png")
+    seen("token/honest/phone")
+    for name in ("a", "b", "c"):
+        answer(f"token/liar/{name}", b"buy my pills today")
+    assert queue.lease("token/liar/d", Abilities(), 60) is None
+    for _ in range(3):
+        answer("token/honest/phone")
+
+    assert queue.lease("token/liar/third", Abilities(), 60) is None
+    devices.check("token/honest/phone")
+    assert {path.read_bytes() for path in (tmp_path / "transcripts").iterdir()} == {TEXT}
+    for _ in range(3):
+        answer("token/third/phone")
+    with pytest.raises(swarm_errors.DeviceDistrusted):
+        devices.check("token/liar/new name")
+    assert queue.counts()["checked"] == 3
 
 
 def test_two_devices_that_agree_are_trusted(
@@ -243,6 +375,73 @@ def test_if_two_devices_differ_a_third_one_decides(
     assert (tmp_path / "transcripts/a.txt").read_bytes() == b"the words of a page"
     found = {row.name: (row.checked, row.disagreed) for row in devices.latest()}
     assert found == {"one": (1, 0), "liar": (1, 1), "three": (1, 0)}
+
+
+# Requeueing
+
+
+def transcribers() -> dict[str, tuple[str, str]]:
+    """Returns the state of each page, and the device whose transcript is stored."""
+    return {row.page.name: (row.state, row.transcribed_by) for row in loading.pages()}
+
+
+def test_the_device_of_the_stored_transcript_is_listed(
+    load: Load, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    load("a.png", "b.png", "c.png")
+    answer("token/a/phone")
+    monkeypatch.setattr(transcripts, "wants_check", lambda: True)
+    seen("token/b/phone")
+    answer("token/a/tablet", b"quite another text")
+    assert transcribers() == {
+        "a.png": ("done", "token/a/phone"),
+        "b.png": ("waiting", "token/a/tablet"),
+        "c.png": ("waiting", ""),
+    }
+    answer("token/b/phone")
+    answer("token/c/phone")
+
+    assert transcribers()["b.png"] == ("done", "token/c/phone")
+    assert main(["swarm", "list", "--device", "token/c"]) == 0
+    head, row = capsys.readouterr().out.splitlines()
+    assert head.split("\t")[-1] == "TRANSCRIBED BY"
+    assert row.split("\t")[1:] == ["scans/b.png", "done", "", "token/c/phone"]
+
+
+def test_the_pages_of_a_device_are_queued_again(
+    load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    load("a.png", "b.png", "c.png", "d.png")
+    answer("token/liar/one", hocr("buy my pills"), "hocr")
+    answer("token/good/one")
+    monkeypatch.setattr(transcripts, "wants_check", lambda: True)
+    answer("token/liar/two", b"buy my pills")  # is to be checked
+    late = queue.lease("token/liar/two", Abilities(), 60)
+    assert late
+    assert main(["swarm", "requeue", "--device", "token/liar/one"]) == 0
+    assert "Queued 1 pages" in capsys.readouterr().out
+    assert main(["swarm", "requeue", "--device", "token/li"]) == 0
+    assert "Queued 0 pages" in capsys.readouterr().out
+    assert main(["swarm", "requeue", "--device", "token/liar"]) == 0
+    assert "Queued 2 pages" in capsys.readouterr().out
+
+    assert set(transcribers().values()) == {("waiting", ""), ("done", "token/good/one")}
+    with pytest.raises(swarm_errors.LeaseUnknown):
+        queue.accept(late.id)
+    monkeypatch.setattr(transcripts, "wants_check", lambda: False)
+    assert [answer("token/good/one") for _ in range(3)] == ["a.png", "c.png", "d.png"]
+    assert {path.read_bytes() for path in (tmp_path / "transcripts").iterdir()} == {TEXT}
+
+
+def test_pages_whose_images_were_deleted_are_not_queued_again(
+    load: Load, capsys: pytest.CaptureFixture[str]
+) -> None:
+    load("a.png", delete_images=True)
+    answer("token/liar/one")
+
+    assert main(["swarm", "requeue", "--device", "token/liar"]) == 1
+    assert "scans/a.png: its image was deleted" in capsys.readouterr().err
+    assert transcribers() == {"a.png": ("done", "token/liar/one")}
 
 
 # Command line

@@ -74,7 +74,8 @@ def test_a_page_with_a_transcript_is_finished() -> None:
     answer(lease())
 
     assert state(page()) == "done"
-    assert queue.counts() == {"waiting": 0, "leased": 0, "done": 1, "aside": 0, "transcripts": 1}
+    states = {"waiting": 0, "leased": 0, "done": 1, "aside": 0}
+    assert queue.counts() == {**states, "transcripts": 1, "checked": 0, "unchecked": 0}
     assert queue.lease("other", ANY, 60) is None
 
 
@@ -95,6 +96,77 @@ def test_a_renewed_lease_does_not_expire() -> None:
     queue.renew(got.id, 60)
 
     assert queue.lease("other", ANY, 60) is None
+
+
+def docr_lease(device: str = "docr") -> Lease:
+    """Leases a page like a client that cannot renew leases."""
+    found = queue.lease(device, ANY, 900, 180)
+    assert found
+    return found
+
+
+def become_overdue(of: SwarmPage) -> None:
+    key = f"{redis_keys.SWARM}overdue:{of.group}"
+    assert connection.client().zadd(key, {of.id: 1}, xx=True, ch=True)
+
+
+def test_an_overdue_page_is_leased_again_if_no_other_page_waits() -> None:
+    queue.put([page("a.png"), page("b.png")])
+    slow = docr_lease("slow")
+    become_overdue(page("a.png"))
+    assert lease("two").page.name == "b.png"
+    assert queue.lease("blind", Abilities(languages=frozenset({"deu"})), 60) is None
+
+    assert lease("three").page.name == "a.png"
+    assert queue.lease("four", ANY, 60) is None
+    answer(slow)
+    assert state(page("a.png")) == "done"
+    found = {row.name: (row.open, row.expired) for row in devices.latest()}
+    assert found["slow"] == (0, 1)
+    assert found["three"] == (0, 0)
+
+
+def test_a_page_that_is_not_overdue_or_whose_lease_is_renewed_is_not_leased_again() -> None:
+    queue.put([page("a.png"), page("b.png")])
+    docr_lease("slow")
+    lease("renews")
+
+    assert queue.lease("other", ANY, 900, 180) is None
+
+
+def test_a_client_that_has_died_gets_its_overdue_page_again() -> None:
+    queue.put([page()])
+    docr_lease()
+    become_overdue(page())
+
+    assert docr_lease().page == page()
+
+
+def test_a_page_that_is_overdue_too_often_is_set_aside() -> None:
+    queue.put([page()])
+    for number in range(3):
+        docr_lease(f"docr-{number}")
+        become_overdue(page())
+
+    assert queue.lease("other", ANY, 60) is None
+    assert state(page()) == "aside"
+    assert queue.state(page().id)["reason:3"] == "docr-2 has sent no transcript in time"
+
+
+def test_a_client_with_the_maximum_of_leases_gets_its_own_overdue_pages(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OCR_SWARM_LEASES_MAX", "1")
+    settings.clear()
+    queue.put([page("a.png"), page("b.png"), page("c.png")])
+    assert [docr_lease(name).page.name for name in ("one", "two")] == ["a.png", "b.png"]
+    become_overdue(page("a.png"))
+    with pytest.raises(swarm_errors.TooManyLeases) as refused:
+        docr_lease("two")
+    assert refused.value.retry_after == 180
+
+    assert docr_lease("one").page.name == "a.png"
+    assert docr_lease("three").page.name == "c.png"
 
 
 def test_a_released_page_waits_and_has_not_failed() -> None:
@@ -333,14 +405,41 @@ def test_a_transcript_that_is_not_stored_in_the_end_blocks_nothing() -> None:
     assert queue.remove(job_page(1).id)
 
 
-def test_a_page_for_a_cross_check_goes_to_another_device() -> None:
+def test_a_page_for_a_cross_check_goes_to_another_client() -> None:
     queue.put([page()])
-    queue.finish(queue.accept(lease("one").id), again=True)
+    queue.finish(queue.accept(lease("token/a/one").id), again=True)
 
     assert state(page()) == "waiting"
-    assert queue.lease("one", ANY, 60) is None
-    answer(lease("two"))
+    assert queue.lease("token/a/one", ANY, 60) is None
+    assert queue.lease("token/a/two", ANY, 60) is None
+    answer(lease("token/b/one"))
     assert state(page()) == "done"
+
+
+def test_a_page_that_a_device_failed_goes_to_another_one_of_its_client() -> None:
+    queue.put([page()])
+    queue.fail(lease("token/a/one").id, "too dark")
+
+    assert queue.lease("token/a/one", ANY, 60) is None
+    assert lease("token/a/two")
+
+
+def test_without_its_lease_a_transcript_is_accepted_only_from_a_client_that_had_the_page() -> None:
+    queue.put([page("a.png"), page("b.png")])
+    first = lease("address/10.0.0.1/docr")
+    for client in ("address/10.0.0.2", "address/10.0.0.1/docr", ""):
+        with pytest.raises(swarm_errors.LeaseUnknown):
+            queue.accept_for(first.page.id, client)
+    with pytest.raises(swarm_errors.LeaseUnknown):
+        queue.accept_for(page("b.png").id, "address/10.0.0.1")
+    run_out(page("a.png"))
+    other = lease("address/10.0.0.2/docr")
+    assert other.page == first.page
+
+    accepted = queue.accept_for(first.page.id, "address/10.0.0.1")
+    assert (accepted.lease, accepted.device) == (first.id, "address/10.0.0.1/docr")
+    queue.finish(accepted)
+    assert queue.accept_for(first.page.id, "address/10.0.0.1").page is None
 
 
 def test_fifty_concurrent_devices_finish_each_page_once() -> None:
@@ -398,6 +497,20 @@ def test_a_device_with_different_results_gets_no_more_pages_until_it_is_reset() 
     assert not devices.latest()[0].trusted
     assert devices.forget("liar")
     devices.check("liar")
+
+
+def test_trust_is_that_of_the_client_whatever_names_its_devices_choose() -> None:
+    queue.put([page()])
+    for number in range(3):
+        devices.note_check(f"token/liar/{number}", agreed=False)
+    assert lease("address/2001:db8::/64/phone")
+    for trusted in ("token/other/0", "token/lia/0", "address/2001:db8::/64/phone"):
+        devices.check(trusted)
+
+    with pytest.raises(swarm_errors.DeviceDistrusted):
+        devices.check("token/liar/new")
+    assert devices.forget("token/liar/new")
+    devices.check("token/liar/1")
 
 
 def test_a_device_that_mostly_agrees_stays_trusted() -> None:

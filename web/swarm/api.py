@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Literal
-from urllib.parse import urlsplit
 
 from flask import Response, request, send_file
 from flask_openapi3 import APIBlueprint, Tag
@@ -122,6 +121,10 @@ class SummaryBody(BaseModel):
     done: int = Field(description="Pages of collections that are done and not purged.")
     aside: int = Field(description="Pages of collections that failed too often.")
     transcripts: int = Field(description="Transcripts received since the beginning.")
+    checked: int = Field(description="Transcripts that were cross-checked.")
+    unchecked: int = Field(
+        description="Transcripts that were selected for a cross-check, which needs a second client."
+    )
     devices: int
 
 
@@ -131,7 +134,7 @@ class DeviceBody(BaseModel):
     name: str
     first_seen: datetime | None
     last_seen: datetime | None
-    trusted: bool
+    trusted: bool = Field(description="Whether its client (token or IP address) gets pages.")
     open: int
     leased: int
     done: int
@@ -185,7 +188,7 @@ _COUNTS = ("open", "leased", "done", "failed", "expired", "late", "checked", "di
 
 @blueprint.delete("/devices/<path:device>", responses={204: None})
 def forget_device(path: DevicePath) -> Response:
-    """Reset a device; one that is no longer trusted gets pages again."""
+    """Reset a device; if its client is no longer trusted, it gets pages again."""
     if not devices.forget(path.device):
         raise errors.NotFound(f"The device {path.device[:100]!r} is unknown")
     return Response(status=204)
@@ -214,10 +217,8 @@ def lease(body: LeaseRequest) -> Response:
         pages.append(LeaseBody.of(found[0]))
     peer: str | None = None
     via: list[str] = []
-    if not pages:
-        other = page_leases.another_server(request.host_url, body.via)
-        if other and not urlsplit(other[0]).path:  # a URL with a path is a docr/smd server
-            peer, via = other
+    if not pages and (other := page_leases.another_server(request.host_url, body.via)):
+        peer, via = other
     wait = min(_MAX_INTERVAL, max(_MIN_INTERVAL, devices.present() // _POLLS_PER_SECOND))
     return json_response(LeasesBody(pages=pages, retry_after=wait, peer=peer, via=via))
 

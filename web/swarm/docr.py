@@ -1,12 +1,14 @@
 """/page: the REST API of docr/smd (https://github.com/mjordan/docr-smd), for its clients.
 
 These clients cannot renew leases, send no token with a transcript, and ignore the response. Leases
-are therefore long, and the URL for the transcript contains the lease id.
+are therefore long, overdue pages are leased again if no other is waiting, and the URL for the
+transcript contains the lease id.
 """
 
 from __future__ import annotations
 
-from urllib.parse import quote, unquote, urlencode, urlsplit
+import hashlib
+from urllib.parse import quote, unquote, urlencode
 
 from flask import Response, request, send_file
 from flask_openapi3 import APIBlueprint, Tag
@@ -17,7 +19,7 @@ from ocr_tasks.swarm import devices, queue
 from ocr_tasks.swarm import errors as swarm_errors
 from ocr_tasks.swarm import settings as swarm_settings
 from ocr_tasks.swarm.model import Abilities, Accepted, id_of_key
-from web.access import authentication
+from web.access import authentication, request_origin
 from web.swarm import page_leases
 
 blueprint = APIBlueprint(
@@ -43,11 +45,13 @@ def check_out() -> Response:
     """
     if request.method == "HEAD":
         raise errors.MethodNotAllowed()
-    device = devices.name(authentication.caller().client_key, "docr")
+    device = _device()
     devices.check(device)
-    found = page_leases.lease_page(device, _ABILITIES, swarm_settings.get().swarm_docr_seconds)
+    config = swarm_settings.get()
+    seconds, overdue_seconds = config.swarm_docr_seconds, config.swarm_docr_overdue_seconds
+    found = page_leases.lease_page(device, _ABILITIES, seconds, overdue_seconds)
     if found is None:
-        return _nothing()
+        return _nothing(device)
     lease, image = found
     response = send_file(image, lease.page.media_type, conditional=False, etag=False)
     # The client removes the first 17 characters, so they must be exactly these.
@@ -62,8 +66,8 @@ def check_out() -> Response:
 def check_in() -> Response:
     """Upload the transcript of a page as the body.
 
-    The page is identified by `lease` in the URL, or by Content-Disposition. Without `lease`, a
-    token is required if the server requires tokens.
+    The page is identified by `lease` in the URL, or by Content-Disposition. Without `lease`, the
+    client must have leased the page, and a token is required if the server requires tokens.
     """
     try:
         page_leases.receive_transcript(request, _accepted, "text")
@@ -73,12 +77,22 @@ def check_in() -> Response:
     return Response(status=200)
 
 
+def _device() -> str:
+    """Returns the name of the client's device: its IP address and a hash of its user agent.
+
+    docr/smd's clients have no name, and may share a token.
+    """
+    agent = hashlib.sha256(request.user_agent.string.encode()).hexdigest()[:6]
+    own = f"docr-{request_origin.client_address(request)}-{agent}"
+    return devices.name(authentication.caller().client_key, own)
+
+
 def _accepted() -> Accepted:
     lease = request.args.get("lease")
     if lease is not None:
         return queue.accept(lease)
-    authentication.require(frozenset({Scope.SWARM}))
-    return queue.accept_for(id_of_key(_key()))
+    caller = authentication.require(frozenset({Scope.SWARM}))
+    return queue.accept_for(id_of_key(_key()), caller.client_key)
 
 
 def _key() -> str:
@@ -90,16 +104,20 @@ def _key() -> str:
     return unquote(name.strip('" '))
 
 
-def _nothing() -> Response:
+def _nothing(device: str) -> Response:
+    """Redirects a device to another server, or tells it that no page is waiting.
+
+    A device that returns at once without marks was redirected to this server by one that drops
+    them, e.g. docr/smd's own, and would be redirected in a circle.
+    """
     visited = request.args.get("via", "").split(",")[: page_leases.MAX_VISITED]
-    other = page_leases.another_server(request.host_url, visited)
-    if other is None:
+    other = page_leases.another_server(request.host_url, visited, with_docr=True)
+    if other is None or not (any(visited) or devices.note_referral(device)):
         response = Response(status=204)
         response.headers["Retry-After"] = "30"
         return response
     peer, marks = other
-    # URLs of docr/smd's own servers contain a path.
-    address = peer if urlsplit(peer).path else f"{peer}/page"
+    address = peer if page_leases.is_docr(peer) else f"{peer}/page"
     response = Response(status=303)
     response.headers["Location"] = f"{address}?{urlencode({'via': ','.join(marks)})}"
     return response

@@ -2,7 +2,8 @@
 -- include: lease swarm
 -- Records that a transcript is stored.
 -- KEYS  1 prefix
--- ARGV  1 page id  2 the lease's secret  3 1 if another device must process the page as well
+-- ARGV  1 page id  2 the lease's secret  3 1 if another client must process the page as well
+--       4 the device whose transcript is stored
 -- Returns 1, or 0 if a transcript of another lease was accepted in the meantime
 local id, lease = ARGV[1], ARGV[2]
 if field(id, 'storing') ~= lease then return 0 end
@@ -13,9 +14,9 @@ end_lease(id)
 stop_waiting(id)
 count(device, 'done')
 redis.call('HINCRBY', P .. 'stats', 'transcripts', 1)
-redis.call('HSET', page(id), 'by', lease)
+redis.call('HSET', page(id), 'by', lease, 'transcribed_by', ARGV[4])
 if ARGV[3] == '1' then
-  redis.call('HSET', page(id), 'had:' .. device, 1)
+  redis.call('HSET', page(id), 'had:' .. client_of(device), 1)
   wait(id)
   return 1
 end

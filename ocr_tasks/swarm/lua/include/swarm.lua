@@ -5,9 +5,19 @@ local function page(id) return P .. 'page:' .. id end
 
 local function field(id, name) return redis.call('HGET', page(id), name) end
 
+-- Returns the client (token or IP address) of a device; see `devices.client_of`.
+local function client_of(device) return string.match(device, '^(.*)/') or device end
+
 -- Increments a counter of a device.
 local function count(device, name, by)
   if device and device ~= '' then redis.call('HINCRBY', P .. 'device:' .. device, name, by or 1) end
+end
+
+-- Returns whether a device must not get a page again: it failed, or its client has sent a transcript.
+local function has_had(id, device)
+  local names = {'had:' .. device, 'had:' .. client_of(device)}
+  local own, of_client = unpack(redis.call('HMGET', page(id), unpack(names)))
+  return own or of_client
 end
 
 -- Adds a page to the waiting pages of its group, in its original place.
@@ -27,6 +37,7 @@ end
 -- Ends the lease of a page, if it has one.
 local function end_lease(id)
   if release(P .. 'leases', id) then count(field(id, 'device'), 'open', -1) end
+  release(P .. 'overdue:' .. (field(id, 'group') or ''), id)
   redis.call('HDEL', page(id), 'lease', 'device')
 end
 
