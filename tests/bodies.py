@@ -57,3 +57,22 @@ def kept() -> list[str]:
     """Returns the files that uploads and jobs have left."""
     data = settings.get().data_dir
     return [str(path) for name in ("uploads", "jobs") for path in (data / name).rglob("*")]
+
+
+def cuts(body: bytes) -> list[int]:
+    """Returns lengths between nothing and the last byte that is needed."""
+    return [0, 1, len(body) // 4, len(body) // 2, len(body) * 4 // 5, len(body) - 5]
+
+
+def refuses_parts_of(
+    http: FlaskClient, address: str, kind: str, body: bytes, chunked: bool
+) -> None:
+    """Checks that bodies that break off are refused and leave nothing."""
+    for length in cuts(body):
+        announced = None if chunked else len(body)
+        answer = send(http, "POST", address, kind, body[:length], announced)
+
+        assert answer.status_code in (400, 500), (length, answer.text)  # 500: Nextcloud's errors
+        assert "malformed_request" in answer.text or "missing_file" in answer.text, answer.text
+        assert kept() == []
+    assert http.get("/v1/jobs").get_json()["jobs"] == []

@@ -368,11 +368,11 @@ def test_uploads_per_minute_are_limited(cast: Cast) -> None:
 def ocr(stack: Stack, target: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     page = target.with_name("in.pdf")
     page.write_bytes(documents.scan("garden"))
-    command = [sys.executable, "-m", "ocr_tasks.cli", "ocr", str(page)]
+    command = [sys.executable, "-m", "ocr_tasks.cli", "ocr", str(page), str(target)]
     clean = {name: value for name, value in os.environ.items() if not name.startswith("OCR_")}
     return subprocess.run(
-        [*command, "--url", stack.url, "-o", str(target)],
-        env={**clean, **environment},
+        command,
+        env={**clean, "OCR_PORT": str(stack.port), **environment},
         capture_output=True,
         text=True,
         timeout=120,

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import json
-
 import pytest
 from flask.testing import FlaskClient
 
 from tests import documents
-from tests.bodies import FORM, form, kept, send
+from tests.bodies import FORM, cuts, form, refuses_parts_of, send
 from tests.web.conftest import Configure
 
 pytestmark = pytest.mark.usefixtures("service")
@@ -20,52 +17,16 @@ JOB = form(
     ('name="title"', b"A title"),
     ('name="file"; filename="b.pdf"', SCAN),
 )
-AZURE = "/documentintelligence/documentModels/prebuilt-read:analyze?api-version=2024-11-30"
-BASE64 = json.dumps({"base64Source": base64.b64encode(SCAN).decode()}).encode()
-NEXTCLOUD = form(
-    ('name="file"; filename="a.pdf"', SCAN), ('name="ocrmypdf_parameters"', b"--force-ocr -l deu")
-)
-DEMO = form(('name="file"; filename="a.pdf"', SCAN))
-
-#: Address, media type, body.
-DOORS = {
-    "jobs": ("/v1/jobs", FORM, JOB),
-    "azure": (AZURE, "application/octet-stream", SCAN),
-    "azure json": (AZURE, "application/json", BASE64),
-    "nextcloud": ("/process_ocr", FORM, NEXTCLOUD),
-}
 
 
 @pytest.fixture
 def http(configure: Configure) -> FlaskClient:
-    return configure(dialects="azure,nextcloud,demo")
+    return configure()
 
 
-def cuts(body: bytes) -> list[int]:
-    """Returns lengths between nothing and the last byte that is needed."""
-    return [0, 1, len(body) // 4, len(body) // 2, len(body) * 4 // 5, len(body) - 5]
-
-
-#: Each with and without a length. If a chunked file breaks off, gunicorn raises an error.
-CASES = [
-    (door, chunked)
-    for door in DOORS
-    for chunked in (False, True)
-    if (door, chunked) != ("azure", True)
-]
-
-
-@pytest.mark.parametrize(("door", "chunked"), CASES)
-def test_a_body_that_breaks_off_leaves_nothing(http: FlaskClient, door: str, chunked: bool) -> None:
-    address, kind, body = DOORS[door]
-    for length in cuts(body):
-        announced = None if chunked else len(body)
-        answer = send(http, "POST", address, kind, body[:length], announced)
-
-        assert answer.status_code in (400, 500), (length, answer.text)  # 500: Nextcloud's errors
-        assert "malformed_request" in answer.text or "missing_file" in answer.text, answer.text
-        assert kept() == []
-    assert http.get("/v1/jobs").get_json()["jobs"] == []
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_body_that_breaks_off_leaves_nothing(http: FlaskClient, chunked: bool) -> None:
+    refuses_parts_of(http, "/v1/jobs", FORM, JOB, chunked)
 
 
 def test_the_key_of_a_request_that_broke_off_can_be_used_again(http: FlaskClient) -> None:
