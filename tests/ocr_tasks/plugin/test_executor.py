@@ -17,7 +17,7 @@ from ocr_tasks.plugin import context, executor, helper
 from ocr_tasks.plugin.executor import PageExecutor
 from ocr_tasks.plugin.parallel import Help, Work
 from ocr_tasks.plugin.progress import ProgressBar, Reporter
-from ocr_tasks.storage import layout
+from ocr_tasks.storage import layout, store
 from tests.conftest import wait_until
 from tests.ocr_tasks.plugin.test_progress import Clock
 
@@ -161,6 +161,13 @@ def test_a_failed_page_is_recorded_and_the_others_are_reported() -> None:
     assert run.job.failures[3].page == 3
     assert run.job.succeeded == {1, 2, 4}
     assert ready == [2, 4]
+    states = store.page_summaries(run.job.folder.path.name, run.total)
+    assert {number: row["failed"] for number, row in states.items()} == {
+        1: False,
+        2: False,
+        3: True,
+        4: False,
+    }
 
 
 def test_a_failed_page_ends_a_job_that_requires_all_pages() -> None:
