@@ -23,7 +23,7 @@ from ocrmypdf.pluginspec import GhostscriptRasterDevice
 from PIL import Image
 
 from ocr_tasks import settings
-from ocr_tasks.plugin import textlayer
+from ocr_tasks.plugin import context, textlayer
 
 log = logging.getLogger("ocrmypdf.pages")
 
@@ -44,12 +44,14 @@ def rasterize(
 ) -> Path | None:
     """Rasterizes a page with the same pixels as OCRmyPDF's PDFium plugin.
 
+    In a job, the image shows the page's crop box (`plugin.crop_box`).
     If the image would have more pixels than OCR_MAX_IMAGE_MEGAPIXELS, its resolution is lower.
     Returns `output_file`, or None to leave the page to OCRmyPDF's own plugins. For the parameters
     see `ocrmypdf.pluginspec.rasterize_pdf_page`.
     """
     if options is not None and options.rasterizer == "ghostscript":
         return None
+    use_cropbox = use_cropbox or context.current() is not None
     if not raster_device.startswith("png"):  # a JPEG has the pixels of OCRmyPDF's compression
         with _page(input_file, pageno) as page:
             dpi, image_dpi = _within_limit(page, pageno, raster_dpi, page_dpi)

@@ -78,7 +78,8 @@ class Run:
         )
 
     def _scan(self, index: int, pdf: None, path: str, check_pages: Any) -> Any:
-        return SimpleNamespace(pageno=index, has_text=False)
+        box = (0.0, 0.0, 612.0, 792.0)
+        return SimpleNamespace(pageno=index, has_text=False, mediabox=box, cropbox=box)
 
     def _read(self, page: Any) -> PageResult:
         self.read.append(page.pageno + 1)
