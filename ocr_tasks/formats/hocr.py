@@ -110,7 +110,8 @@ def _lines(paragraph: etree._Element, width: int, height: int) -> Iterator[Line]
         words = tuple(_words(element, width, height))
         if words:
             properties = _properties(element)
-            yield Line(_box(properties, width, height), _baseline(properties), words)
+            box, angle = _box(properties, width, height), _angle(properties)
+            yield Line(box, _baseline(properties), words, angle)
 
 
 def _words(line: etree._Element, width: int, height: int) -> Iterator[Word]:
@@ -174,6 +175,11 @@ def _baseline(properties: _Properties) -> tuple[float, float] | None:
     return None if numbers is None else (numbers[0], numbers[1])
 
 
+def _angle(properties: _Properties) -> int:
+    numbers = _numbers(properties, "textangle", 1)
+    return 0 if numbers is None else round(numbers[0]) % 360
+
+
 def _confidence(properties: _Properties) -> float | None:
     percent = _numbers(properties, "x_wconf", 1)
     return None if percent is None else max(0.0, min(percent[0] / 100, 1.0))
@@ -225,10 +231,11 @@ def _bbox(box: Box) -> str:
 
 
 def _line_title(line: Line) -> str:
-    if line.baseline is None:
-        return _bbox(line.box)
-    slope, offset = line.baseline
-    return f"{_bbox(line.box)}; baseline {decimal(slope, 6)} {decimal(offset, 3)}"
+    title = _bbox(line.box)
+    if line.baseline is not None:
+        slope, offset = line.baseline
+        title += f"; baseline {decimal(slope, 6)} {decimal(offset, 3)}"
+    return title + (f"; textangle {line.angle}" if line.angle else "")
 
 
 def _word_title(word: Word) -> str:

@@ -34,13 +34,17 @@ _STORED: dict[int, Callable[[float, float], _Point]] = {
     8: _ROTATE_BACK[270],
 }
 
+#: Degrees by which text in the stored image is turned counterclockwise, by EXIF orientation. In a
+#: mirrored image, text has no such angle.
+_TURNED = {1: 0, 3: 180, 6: 90, 8: 270}
+
 
 def in_image(page: Page, width: int, height: int, orientation: int = 1) -> Page:
     """Returns the page with boxes in pixels of the stored image, which is `width` by `height`.
 
     `orientation` is the image's EXIF orientation. It was applied first; then the page, which was
     rotated clockwise by `page.rotation`, was rotated back. If the text in the image does not run
-    from left to right, lines have no baseline, because hOCR's form cannot express it.
+    from left to right, lines have an angle and no baseline, because hOCR's form cannot express it.
     """
     if (width, height, page.rotation % 360, orientation) == (page.width, page.height, 0, 1):
         return page
@@ -64,7 +68,11 @@ def in_image(page: Page, width: int, height: int, orientation: int = 1) -> Page:
         down = height / page.height
         return old[0] * down * page.width / width, old[1] * down
 
-    blocks = tuple(_transform(block, box, baseline) for block in page.blocks)
+    def angle(old: int) -> int:
+        turned_by = _TURNED.get(orientation)
+        return 0 if turned_by is None else (old - page.rotation + turned_by) % 360
+
+    blocks = tuple(_transform(block, box, baseline, angle) for block in page.blocks)
     sides = sorted((page.width, page.height)), sorted((width, height))
     dpi = page.dpi * sides[1][1] / sides[0][1]
     return structs.replace(page, width=width, height=height, dpi=dpi, blocks=blocks)
@@ -74,12 +82,14 @@ def _transform(
     block: Block,
     box: Callable[[Box], Box],
     baseline: Callable[[tuple[float, float] | None], tuple[float, float] | None],
+    angle: Callable[[int], int],
 ) -> Block:
     def word(old: Word) -> Word:
         return Word(old.text, box(old.box), old.confidence)
 
     def line(old: Line) -> Line:
-        return Line(box(old.box), baseline(old.baseline), tuple(map(word, old.words)))
+        words = tuple(map(word, old.words))
+        return Line(box(old.box), baseline(old.baseline), words, angle(old.angle))
 
     def paragraph(old: Paragraph) -> Paragraph:
         return Paragraph(box(old.box), old.language, old.direction, tuple(map(line, old.lines)))

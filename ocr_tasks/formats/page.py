@@ -42,12 +42,14 @@ class Line(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=T
     """One line of words.
 
     `baseline` is in hOCR's form: slope, and offset in pixels, from the bottom left corner of
-    the box.
+    the box. `angle` is the direction of the text, in degrees counterclockwise from left to right:
+    text with 90 runs from bottom to top.
     """
 
     box: Box
     baseline: tuple[float, float] | None
     words: tuple[Word, ...]
+    angle: int = 0
 
 
 class Paragraph(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):

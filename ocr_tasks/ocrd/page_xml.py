@@ -161,7 +161,7 @@ def _reading_order(regions: int) -> Iterator[str]:
 def _with_text(paragraph: Paragraph) -> Paragraph | None:
     """Returns the paragraph without empty words and lines, or None if it has no text."""
     lines = tuple(
-        Line(line.box, line.baseline, words)
+        Line(line.box, line.baseline, words, line.angle)
         for line in paragraph.lines
         if (words := tuple(word for word in line.words if plain(word.text)))
     )

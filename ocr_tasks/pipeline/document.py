@@ -17,15 +17,13 @@ from importlib.metadata import version
 from pathlib import Path
 
 import ocrmypdf
-import pypdfium2
 from ocrmypdf import exceptions
 
 from ocr_tasks import errors, failpoints, settings
-from ocr_tasks.formats.page import Page
 from ocr_tasks.model import Artifact, Outcome, Progress, Stage
 from ocr_tasks.options import JobOptions
 from ocr_tasks.pipeline import artifacts, attempts, ocrmypdf_errors, preservation
-from ocr_tasks.plugin import context, drawing_limit, engine, helper, previews, textlayer
+from ocr_tasks.plugin import context, drawing_limit, engine, helper, kept_pages
 from ocr_tasks.plugin.context import RunContext, RunYielded
 from ocr_tasks.plugin.progress import Reporter
 from ocr_tasks.storage import layout
@@ -275,45 +273,13 @@ def _check_failures(job: context.OwnerContext) -> None:
 def _complete_pages(
     job: context.OwnerContext, source: Path, is_ready: Callable[[int], bool]
 ) -> None:
-    """Stores the words of the existing text layer for pages on which no OCR was run."""
-    missing = [number for number in range(1, job.total + 1) if not is_ready(number)]
-    if not missing:
-        return
-    try:
-        with textlayer.document(source) as pdf:
-            for number in missing:
-                _complete_page(job, pdf, number)
-    except pypdfium2.PdfiumError as error:  # PDFium cannot open the document
-        log.warning("the text of pages with text could not be extracted: %s", error)
-        for number in missing:
-            _complete_page(job, None, number)
-
-
-def _complete_page(
-    job: context.OwnerContext, pdf: pypdfium2.PdfDocument | None, number: int
-) -> None:
-    if not job.pages.has_words(number):
-        slow = number in job.too_slow or drawing_limit.was_reached(number)
-        _store_text_layer(job, None if slow else pdf, number)
-    job.page_ready(number)
-    job.reporter.tick()
-
-
-def _store_text_layer(
-    job: context.OwnerContext, pdf: pypdfium2.PdfDocument | None, number: int
-) -> None:
-    """Stores words and preview of a page. It has none if PDFium cannot or must not read it."""
-    words, picture = Page.empty(number, 0, 0, textlayer.DPI), None
-    try:
-        if pdf:
-            with drawing_limit.limited(number):
-                words = textlayer.words(pdf, number)
-                picture = job.preview_pixels and textlayer.picture(pdf, number, job.preview_pixels)
-    except (pypdfium2.PdfiumError, ValueError) as error:
-        log.warning("page %d: its text could not be extracted: %s", number, error)
-    if picture:
-        previews.from_picture(picture, job.pages.preview(number), job.preview_pixels)
-    job.pages.save_words(words)
+    """Adds the pages on which no OCR was run to the artifacts."""
+    for number in range(1, job.total + 1):
+        if not is_ready(number):
+            readable = None if number in job.too_slow else source
+            kept_pages.store(job, readable, number, failed=number in job.failures)
+            job.page_ready(number)
+            job.reporter.tick()
 
 
 # The environment of a run

@@ -105,10 +105,13 @@ class PageExecutor(Executor):
             if not self._job.keep_bad_pages:
                 raise errors.PageFailed(f"Page {number}: {page.failure.message}", page=number)
             self._job.failures[number] = page.failure
+            self._job.pages.mark_failed(number)
         if page.read:
             self._job.succeeded.add(number)
         if page.result.ocr:
             self._job.page_ready(number)
+        else:  # another attempt may run OCR on it, so it does not count as ready for the artifacts
+            self._job.run_context.page_stored(number)
         if page.kept:
             self._job.reporter.resumed += 1
             self._resume_seconds = time.monotonic() - self._started

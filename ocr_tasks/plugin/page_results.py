@@ -103,11 +103,12 @@ class PageStore:
             return False
         return bool(mark["seconds"] >= seconds)
 
-    def save_words(self, page: Page) -> None:
-        """Stores the words of a page and their summary."""
+    def save_words(self, page: Page, failed: bool = False) -> None:
+        """Stores the words of a page and their summary. `failed` means that its OCR failed."""
         path = self.path(page.number)
         confidence = page.confidence
         summary = {
+            "failed": failed,
             "source": page.source,
             "confidence": None if confidence is None else round(confidence, 3),
             "words": sum(1 for _ in page.words),
@@ -115,6 +116,12 @@ class PageStore:
         }
         atomic.write(path / layout.PAGE_WORDS, page.to_json())
         atomic.write(path / "summary.json", json.dumps(summary).encode())
+
+    def mark_failed(self, number: int) -> None:
+        """Stores that OCR of a page failed. Its own text is stored at the end of the run."""
+        summary = {"failed": True, "source": "none", "confidence": None, "words": None}
+        content = json.dumps(summary | {"worker": None}).encode()
+        atomic.write(self.path(number) / "summary.json", content)
 
     def has_words(self, number: int) -> bool:
         """Returns whether the words of a page are stored."""

@@ -23,7 +23,7 @@ from ocrmypdf.pluginspec import GhostscriptRasterDevice
 from PIL import Image
 
 from ocr_tasks import settings
-from ocr_tasks.plugin import drawing_limit, textlayer
+from ocr_tasks.plugin import context, drawing_limit, textlayer
 
 log = logging.getLogger("ocrmypdf.pages")
 
@@ -44,12 +44,14 @@ def rasterize(
 ) -> Path | None:
     """Rasterizes a page with the same pixels as OCRmyPDF's PDFium plugin.
 
+    In a job, the image shows the page's crop box (`plugin.crop_box`).
     If the image would have more pixels than OCR_MAX_IMAGE_MEGAPIXELS, its resolution is lower.
     Returns `output_file`, or None to leave the page to OCRmyPDF's own plugins. For the parameters
     see `ocrmypdf.pluginspec.rasterize_pdf_page`.
     """
     if options is not None and options.rasterizer == "ghostscript":
         return None
+    use_cropbox = use_cropbox or context.current() is not None
     is_png = raster_device.startswith("png")
     if is_png and settings.get().grey and options is not None and options.lossless_reconstruction:
         raster_device = GhostscriptRasterDevice.PNGGRAY  # the image is used for OCR only

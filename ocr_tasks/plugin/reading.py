@@ -18,7 +18,7 @@ from ocrmypdf.exceptions import MissingDependencyError, TesseractConfigError
 
 from ocr_tasks import errors
 from ocr_tasks.model import PageFailure
-from ocr_tasks.plugin import context, drawing_limit, page_images, scanning
+from ocr_tasks.plugin import context, drawing_limit, kept_pages, page_images, scanning
 from ocr_tasks.plugin.page_results import PageStore
 from ocr_tasks.redis import counters
 
@@ -66,6 +66,7 @@ def read_page(pages: PageStore, task: Callable[..., PageResult], page: Any) -> R
             with counters.reading_page():
                 result = task(page)
             if result.ocr is None:
+                _store_own_text(page)
                 return Reading(result, read=_had_text(page))
             _check_images(page, result)
             counters.count_page()
@@ -78,6 +79,14 @@ def read_page(pages: PageStore, task: Callable[..., PageResult], page: Any) -> R
             shutil.rmtree(page.work_folder, ignore_errors=True)
             page.work_folder = job_folder
             set_thread_pageno(None)  # later messages of this thread are not about the page
+
+
+def _store_own_text(page: Any) -> None:
+    """Stores the words of a page that OCRmyPDF has skipped, so that clients see it is done."""
+    job = context.current()
+    if job:
+        source = None if scanning.is_too_slow(page.pageinfo) else page.origin
+        kept_pages.store(job, source, page.pageno + 1)
 
 
 def crashed(page: Any) -> Reading:

@@ -16,7 +16,7 @@ import pypdfium2
 from ocrmypdf.pdfinfo.info import PageInfo
 
 from ocr_tasks import settings
-from ocr_tasks.plugin import textlayer, time_limit
+from ocr_tasks.plugin import crop_box, textlayer, time_limit
 
 log = logging.getLogger("ocrmypdf.pages")
 
@@ -56,6 +56,7 @@ def scan_page(
         info._has_text = True
         setattr(info, _TOO_SLOW, True)
         return info
+    crop_box.apply(info)
     if process_scans and info.has_text and _is_scan(info) and _has_little_text(info):
         info._has_text = False
     return info

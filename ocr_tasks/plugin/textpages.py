@@ -7,6 +7,7 @@ OCRmyPDF's code.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from ocrmypdf._pipelines import ocr
 from ocrmypdf.font import MultiFontManager
 from ocrmypdf.fpdf_renderer.renderer import Fpdf2PdfRenderer
 from ocrmypdf.hocrtransform.hocr_parser import HocrParser
-from pikepdf import Pdf
+from pikepdf import Array, Dictionary, Name, Page, Pdf
 
 _NAME = "OcrGrafter"
 
@@ -42,7 +43,10 @@ class PageGrafter(OcrGrafter):
 
     def graft_page(self, **page: Any) -> None:
         """See `OcrGrafter.graft_page`."""
-        super().graft_page(**page)
+        if page["image"]:
+            self._replace_page(**page)
+        else:
+            super().graft_page(**page)
         for info in self.fpdf2_hocr_pages:
             if info.hocr_path.stat().st_size and self._draw(info):
                 self._waiting.append(info)
@@ -54,6 +58,15 @@ class PageGrafter(OcrGrafter):
             self._graft_drawn()
         output: Path = super().finalize()  # type: ignore[no-untyped-call]
         return output
+
+    def _replace_page(self, **page: Any) -> None:
+        """Replaces a page with an image of its visible part, see `plugin.crop_box`."""
+        number = page["pageno"]
+        found = self.pdf_base.pages[number]
+        found.MediaBox = Array([*self.pdfinfo[number].mediabox])  # links are moved according to it
+        super().graft_page(**page)
+        if Name.CropBox in self.pdf_base.Root.Pages or found.cropbox != found.mediabox:
+            found.CropBox = found.mediabox  # otherwise it may be inherited
 
     def _draw(self, info: Fpdf2PageInfo) -> bool:
         """Draws the words of a page. Returns False if its hOCR has no page size."""
@@ -81,8 +94,25 @@ class PageGrafter(OcrGrafter):
                     info.autorotate_correction,
                     info.emplaced_page,
                 )
-                self._graft_fpdf2_text_layer(info.pageno, drawn.pages[index], rotation)
+                self._graft_on_visible_part(info, drawn.pages[index], rotation)
         path.unlink()
+
+    def _graft_on_visible_part(self, info: Fpdf2PageInfo, text: Page, rotation: int) -> None:
+        """Adds a text layer to the part of a page that OCR ran on, see `plugin.crop_box`."""
+        page = self.pdf_base.pages[info.pageno]
+        media_box = page.mediabox
+        if not info.emplaced_page:
+            page.MediaBox = Array([*self.pdfinfo[info.pageno].mediabox])
+        before = set(_forms(page))
+        self._graft_fpdf2_text_layer(info.pageno, text, rotation)
+        for name in set(_forms(page)) - before:
+            # OCRmyPDF writes the page's media box, which clips the text if its origin is not 0.
+            page.Resources.XObject[name].BBox = Array([float(edge) for edge in text.mediabox])
+        page.MediaBox = media_box
+
+
+def _forms(page: Page) -> Iterable[str]:
+    return page.obj.get("/Resources", Dictionary()).get("/XObject", Dictionary()).keys()
 
 
 def _new_document() -> FPDF:

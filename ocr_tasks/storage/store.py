@@ -195,10 +195,11 @@ def page(job_id: str, number: int) -> Page | None:
 
 
 def page_summaries(job_id: str, total: int) -> dict[int, dict[str, Any]]:
-    """Returns `source`, `confidence`, number of `words` and `worker` of each finished page."""
+    """Returns the state of each finished page: see `plugin.page_results.PageStore.save_words`."""
+    names = ("source", "confidence", "words", "worker")
     try:
         return {
-            number: {name: row[name] for name in ("source", "confidence", "words", "worker")}
+            number: {"failed": bool(row.get("failed")), **{name: row[name] for name in names}}
             for number, row in get().summaries(job_id, total).items()
         }
     except (ValueError, LookupError, TypeError) as error:

@@ -142,6 +142,22 @@ def test_progress_is_reported_per_page_and_finished_pages_are_available(
     assert {row["progress"]["pages_done"] for row in seen} >= {1, 2, 3}
 
 
+def test_each_page_that_counts_as_done_is_listed_with_its_state(
+    stack: Stack, http: httpx.Client
+) -> None:
+    """Page 4 keeps its text, and page 6 waits."""
+    job = submit(http, SIX_PAGES, title="fault: gate 6").json()
+    link = job["links"]["self"]
+
+    wait_until(lambda: http.get(link).json()["progress"]["pages_done"] == 5)
+
+    rows = http.get(f"{link}/pages").json()["pages"]
+    assert [row["state"] for row in rows] == ["done", "done", "done", "kept", "done", "waiting"]
+    assert http.get(f"{link}/pages/4/text").text.strip()
+    assert http.get(f"{link}/pages/4/image").headers["Content-Type"] == "image/jpeg"
+    http.delete(link)
+
+
 def test_an_unfinished_page_is_a_409_and_an_unknown_one_a_404(
     http: httpx.Client,
 ) -> None:

@@ -259,7 +259,7 @@ def _page(path: PagePath) -> Page:
 
 
 def _page_body(number: int, summary: dict[str, Any] | None, failed: bool) -> PageBody:
-    if failed:
+    if failed or (summary and summary["failed"]):
         return PageBody(page=number, state="failed", confidence=None, words=None, worker=None)
     if summary is None:
         return PageBody(page=number, state="waiting", confidence=None, words=None, worker=None)

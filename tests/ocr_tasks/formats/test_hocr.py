@@ -197,6 +197,14 @@ def test_a_steep_baseline_keeps_all_digits_of_tesseract() -> None:
     assert [line.baseline for line in again.lines] == [(0.035, -35.141)]
 
 
+def test_the_angle_of_a_line_is_kept() -> None:
+    page = hocr.parse(_hocr().replace("baseline -0.01 -2", "textangle 270"), 1, 300)
+    written = hocr.page(page, "", "")
+    assert [line.angle for line in page.lines] == [270]
+    assert "bbox 0 0 9 9; textangle 270" in written
+    assert list(hocr.parse(written, 1, 300).lines) == list(page.lines)
+
+
 def test_written_hostile_text_can_be_parsed_again(hostile: Page, hostile_words: list[str]) -> None:
     title = "</title><script>\x00"
     written = hocr.page(hostile, title, '"/>')

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from PIL import Image, ImageOps
 
@@ -44,6 +46,23 @@ def test_a_word_is_where_its_ink_is(orientation: int, rotation: int) -> None:
     upright = rotation == 0 and orientation == 1
     (line,) = placed.lines
     assert line.baseline == (pytest.approx((0.1, -2 / 3)) if upright else None)
+
+
+@pytest.mark.parametrize("rotation", [0, 90, 180, 270])
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_a_line_has_the_angle_from_its_first_to_its_last_word(
+    orientation: int, rotation: int
+) -> None:
+    words = (Word("a", (10, 50, 12, 52), None), Word("b", (80, 50, 82, 52), None))
+    line = Line((10, 50, 82, 52), None, words)
+    block = Block(line.box, (Paragraph(line.box, None, None, (line,)),))
+    page = Page(1, 100, 100, 300.0, (block,), "ocr", rotation)
+
+    (placed,) = in_image(page, 100, 100, orientation).lines
+
+    first, last = (word.box for word in placed.words)
+    angle = math.degrees(math.atan2(first[1] - last[1], last[0] - first[0]))
+    assert placed.angle == round(angle) % 360
 
 
 def test_the_same_size_changes_nothing(scanned: Page) -> None:

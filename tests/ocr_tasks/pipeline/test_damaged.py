@@ -14,7 +14,9 @@ import pytest
 
 from ocr_tasks import errors, settings
 from ocr_tasks.pipeline import attempts, ocrmypdf_errors
+from ocr_tasks.plugin import textlayer
 from tests import documents
+from tests.conftest import SIX_PAGES
 from tests.ocr_tasks.pipeline.test_document import picture, read, scan, words_of
 
 pytestmark = pytest.mark.usefixtures("service")
@@ -119,7 +121,7 @@ def test_a_sound_document_has_no_warnings(tmp_path: Path) -> None:
     assert read(scan(tmp_path / "in.pdf", "garden")).outcome.warnings == ()
 
 
-def test_a_page_without_readable_text_layer_does_not_fail_the_document(tmp_path: Path) -> None:
+def test_the_text_layer_of_a_repaired_document_is_extracted(tmp_path: Path) -> None:
     """OCRmyPDF repairs a PDF without cross-reference table; PDFium cannot open it."""
     source = tmp_path / "in.pdf"
     source.write_bytes(
@@ -138,6 +140,19 @@ def test_a_page_without_readable_text_layer_does_not_fail_the_document(tmp_path:
     run = read(source)
 
     assert page_count(run.artifact("pdf")) == 1
+    assert "garden words" in run.text
+
+
+def test_a_page_without_readable_text_layer_does_not_fail_the_document(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(pdf: pypdfium2.PdfDocument, number: int) -> None:
+        raise pypdfium2.PdfiumError("Failed to load page.")
+
+    monkeypatch.setattr(textlayer, "words", refuse)
+
+    run = read(SIX_PAGES, pages="4")
+
     assert any("could not be extracted" in text for text in run.outcome.warnings)
 
 

@@ -238,30 +238,6 @@ def test_skip_keeps_pages_with_text_and_returns_their_words() -> None:
     assert all(run.folder.page_preview(number).exists() for number in range(1, 7))
 
 
-@pytest.mark.parametrize("turn", [0, 90, 180, 270])
-def test_words_of_a_skipped_page_are_at_their_visible_positions(tmp_path: Path, turn: int) -> None:
-    upright = picture(f"The {WORDS[0]} is here").rotate(turn, expand=True)
-    upright.save(tmp_path / "lying.pdf", "PDF", resolution=150)
-    with pikepdf.open(tmp_path / "lying.pdf") as pdf:
-        pdf.pages[0].Rotate = turn
-        pdf.pages[0].MediaBox = [-10, -20, *[float(edge) for edge in pdf.pages[0].MediaBox[2:]]]
-        pdf.save(tmp_path / "in.pdf")
-    first = read(tmp_path / "in.pdf")
-    second = read(first.artifact("pdf"))
-
-    read_words, kept_words = (
-        {
-            word["text"]: word["box_pt"]
-            for line in json.loads(run.artifact("json").read_text())["pages"][0]["lines"]
-            for word in line["words"]
-        }
-        for run in (first, second)
-    )
-    assert kept_words.keys() == read_words.keys()
-    for text, box in kept_words.items():
-        assert box == pytest.approx(read_words[text], abs=12), text
-
-
 def test_refuse_fails_if_there_is_text() -> None:
     with pytest.raises(errors.PriorText, match="page 4"):
         read(SIX_PAGES, mode="refuse")

@@ -17,7 +17,7 @@ from ocr_tasks.plugin import context, executor, helper
 from ocr_tasks.plugin.executor import PageExecutor
 from ocr_tasks.plugin.parallel import Help, Work
 from ocr_tasks.plugin.progress import ProgressBar, Reporter
-from ocr_tasks.storage import layout
+from ocr_tasks.storage import layout, store
 from tests.conftest import wait_until
 from tests.ocr_tasks.plugin.test_progress import Clock
 
@@ -78,7 +78,8 @@ class Run:
         )
 
     def _scan(self, index: int, pdf: None, path: str, check_pages: Any) -> Any:
-        return SimpleNamespace(pageno=index, has_text=False)
+        box = (0.0, 0.0, 612.0, 792.0)
+        return SimpleNamespace(pageno=index, has_text=False, mediabox=box, cropbox=box)
 
     def _read(self, page: Any) -> PageResult:
         self.read.append(page.pageno + 1)
@@ -161,6 +162,13 @@ def test_a_failed_page_is_recorded_and_the_others_are_reported() -> None:
     assert run.job.failures[3].page == 3
     assert run.job.succeeded == {1, 2, 4}
     assert ready == [2, 4]
+    states = store.page_summaries(run.job.folder.path.name, run.total)
+    assert {number: row["failed"] for number, row in states.items()} == {
+        1: False,
+        2: False,
+        3: True,
+        4: False,
+    }
 
 
 def test_a_failed_page_ends_a_job_that_requires_all_pages() -> None:

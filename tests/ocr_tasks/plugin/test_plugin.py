@@ -93,6 +93,7 @@ def test_the_words_of_a_stored_page_are_returned(kept: PageStore, tmp_path: Path
     assert page.rotation == 180
     summary = json.loads((layout.job(JOB).page(1) / "summary.json").read_bytes())
     assert summary == {
+        "failed": False,
         "source": "ocr",
         "confidence": pytest.approx(0.8, abs=0.05),
         "words": 2,

@@ -102,6 +102,48 @@ def test_each_box_lies_on_its_word(
         assert blackest(path, page, word.box) < 100, word
 
 
+#: A matrix for each number of degrees by which text is turned clockwise.
+TURNS = {0: "1 0 0 1 0 0", 90: "0 -1 1 0 0 300", 180: "-1 0 0 -1 400 300", 270: "0 1 -1 0 400 0"}
+
+
+@pytest.mark.parametrize("rotation", [0, 90, 180, 270])
+@pytest.mark.parametrize("turn", TURNS)
+@pytest.mark.parametrize("by_words", [False, True], ids=["lines", "words"])
+def test_turned_text_keeps_its_order(
+    turn: int, rotation: int, by_words: bool, tmp_path: Path
+) -> None:
+    """PDFium sorts some of these lines, and words, against their direction."""
+    texts = ("one two", "three four", "five six")
+
+    def show(pdf: pikepdf.Pdf, page: pikepdf.Page) -> None:
+        rows = [f"{TURNS[turn]} cm"]
+        for row, text in enumerate(texts):
+            for column, part in enumerate(text.split() if by_words else [text]):
+                at = f"{60 + 60 * column} {200 - 20 * row}"
+                rows.append(f"BT /F 12 Tf {at} Td ({part}) Tj ET")
+        page.Contents = pdf.make_stream("\n".join(rows).encode())
+        page.Rotate = rotation
+
+    path = text_page(tmp_path / "in.pdf", show)
+
+    page = words(path)
+
+    assert tuple(" ".join(word.text for word in line.words) for line in page.lines) == texts
+    assert {line.angle for line in page.lines} == {(-turn - rotation) % 360}
+    assert all(blackest(path, page, word.box) < 100 for word in page.words)
+    assert all(blackest(path, page, line.box) < 100 for line in page.lines)
+
+
+def test_text_outside_of_the_visible_page_is_left_out(tmp_path: Path) -> None:
+    def crop(pdf: pikepdf.Pdf, page: pikepdf.Page) -> None:
+        page.CropBox = Array([130, 160, 350, 250])
+
+    page = words(text_page(tmp_path / "in.pdf", crop))
+
+    assert [word.text for word in page.words] == ["garden", "tools"]  # the first one is cut off
+    assert next(page.words).box[0] == 0
+
+
 def test_a_hyphenated_word_is_two_words(tmp_path: Path) -> None:
     def hyphenate(pdf: pikepdf.Pdf, page: pikepdf.Page) -> None:
         shown = b"BT /F 20 Tf 120 180 Td (a docu-) Tj 0 -24 Td (ment of words) Tj ET"
