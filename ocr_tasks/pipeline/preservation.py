@@ -10,15 +10,37 @@ import pikepdf
 
 log = logging.getLogger("ocrmypdf.job")
 
+_PAGES = "pages"
+
+#: Errors of pikepdf that a damaged document causes.
+_INVALID = (ValueError, TypeError, LookupError)
+
 #: Maximum number of bookmarks that are counted. An outline may be endless, because its items can
 #: point at each other.
 _MOST_BOOKMARKS = 100_000
 
 
 def lost(before: Path, after: Path) -> list[str]:
-    """Returns the names of what a PDF had and another one does not have, or has less of."""
+    """Returns the names of what a PDF had and another one does not have, or has less of.
+
+    The number of pages has to be the same: Ghostscript replaces the page of a portfolio with the
+    pages of its attachments.
+    """
     kept = _contents(after)
-    return [name for name, number in _contents(before).items() if kept.get(name, 0) < number]
+    return [
+        name
+        for name, number in _contents(before).items()
+        if kept.get(name, 0) < number or (name == _PAGES and kept.get(name) != number)
+    ]
+
+
+def is_portfolio(path: Path) -> bool:
+    """Returns whether a PDF is a portfolio: a cover page and attached documents."""
+    try:
+        with pikepdf.open(path) as pdf:
+            return "/Collection" in pdf.Root and len(pdf.attachments) > 0
+    except (pikepdf.PikepdfError, *_INVALID):
+        return False
 
 
 def _contents(path: Path) -> Mapping[str, int]:
@@ -26,7 +48,7 @@ def _contents(path: Path) -> Mapping[str, int]:
     try:
         with pikepdf.open(path) as pdf:
             return {name: number for name, number in _counts(pdf) if number}
-    except (pikepdf.PikepdfError, ValueError, TypeError, LookupError) as error:
+    except (pikepdf.PikepdfError, *_INVALID) as error:
         log.info("the contents of the document are unknown: %s", type(error).__name__)
         return {}
 
@@ -34,6 +56,10 @@ def _contents(path: Path) -> Mapping[str, int]:
 def _counts(pdf: pikepdf.Pdf) -> Iterator[tuple[str, int]]:
     root = pdf.Root
     form = root.get("/AcroForm")
+    yield _PAGES, len(pdf.pages)
+    yield "links", sum(map(_number_of_links, pdf.pages))
+    yield "named destinations", _number_of_destinations(root)
+    yield "the title", int(bool(str(pdf.docinfo.get("/Title", ""))))
     yield "bookmarks", _number_of_bookmarks(root)
     yield "attachments", len(pdf.attachments)
     yield "form fields", _length(form, "/Fields")
@@ -41,6 +67,27 @@ def _counts(pdf: pikepdf.Pdf) -> Iterator[tuple[str, int]]:
     yield "tags", int("/StructTreeRoot" in root)
     yield "the language", int("/Lang" in root)
     yield "page labels", int("/PageLabels" in root)
+
+
+def _number_of_links(page: pikepdf.Page) -> int:
+    """Returns the number of links that lead somewhere."""
+    annotations = page.obj.get("/Annots")
+    rows = annotations if isinstance(annotations, pikepdf.Array) else ()
+    return sum(_is_link(row) for row in rows)
+
+
+def _is_link(annotation: pikepdf.Object) -> bool:
+    if not isinstance(annotation, pikepdf.Dictionary) or annotation.get("/Subtype") != "/Link":
+        return False
+    action = annotation.get("/A")
+    return "/Dest" in annotation or (isinstance(action, pikepdf.Dictionary) and len(action) > 1)
+
+
+def _number_of_destinations(root: pikepdf.Object) -> int:
+    tree = root.get(pikepdf.NamePath.Names.Dests)
+    names = len(pikepdf.NameTree(tree)) if isinstance(tree, pikepdf.Dictionary) else 0
+    old_form = root.get("/Dests")
+    return names + (len(old_form) if isinstance(old_form, pikepdf.Dictionary) else 0)
 
 
 def _length(owner: pikepdf.Object | None, name: str) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pikepdf
 import pytest
-from pikepdf import Array, Dictionary, Name
+from pikepdf import Array, Dictionary, Name, String
 
 from ocr_tasks import errors
 from ocr_tasks.pipeline import preservation
@@ -35,6 +35,35 @@ def form(pdf: pikepdf.Pdf) -> None:
     pdf.Root.AcroForm = Dictionary(Fields=Array([added]))
 
 
+def links(pdf: pikepdf.Pdf) -> None:
+    """Adds a link to a page, to a web page and to another document, in a PDF with names."""
+    actions = [
+        Dictionary(S=Name.GoTo, D=Array([pdf.pages[1].obj, Name.Fit])),
+        Dictionary(S=Name.URI, URI=String("https://example.org")),
+        Dictionary(S=Name.GoToR, F=String("other.pdf"), D=String("there")),
+        Dictionary(S=Name.GoTo, D=String("known")),
+    ]
+    pdf.pages[0].Annots = Array(
+        [
+            pdf.make_indirect(
+                Dictionary(Type=Name.Annot, Subtype=Name.Link, Rect=Array([9, 9, 90, 30]), A=action)
+            )
+            for action in actions
+        ]
+    )
+    names(pdf)
+
+
+def names(pdf: pikepdf.Pdf) -> None:
+    tree = pikepdf.NameTree.new(pdf)
+    tree["known"] = Array([pdf.pages[1].obj, Name.Fit])
+    pdf.Root.Names = Dictionary(Dests=tree.obj)
+
+
+def title(pdf: pikepdf.Pdf) -> None:
+    pdf.docinfo["/Title"] = "A title"
+
+
 def document(path: Path, *parts: Callable[[pikepdf.Pdf], None]) -> Path:
     scan(path, "garden", "window")
     with pikepdf.open(path, allow_overwriting_input=True) as pdf:
@@ -46,7 +75,13 @@ def document(path: Path, *parts: Callable[[pikepdf.Pdf], None]) -> Path:
 
 @pytest.mark.parametrize(
     ("part", "name"),
-    [(bookmarks, "bookmarks"), (attachment, "attachments"), (form, "form fields")],
+    [
+        (bookmarks, "bookmarks"),
+        (attachment, "attachments"),
+        (form, "form fields"),
+        (names, "named destinations"),
+        (title, "the title"),
+    ],
 )
 @pytest.mark.parametrize("output_type", ["pdfa", "pdf"])
 def test_nothing_is_lost(
@@ -62,6 +97,50 @@ def test_nothing_is_lost(
         is_pdfa = bool(pdf.open_metadata().pdfa_status)
     plain = f"The result is a plain PDF; as a PDF/A it would lose {name}."
     assert (plain in run.outcome.warnings) is (output_type == "pdfa" and not is_pdfa)
+
+
+@pytest.mark.parametrize("output_type", ["pdfa", "pdf"])
+def test_links_are_kept_except_broken_ones(output_type: str, tmp_path: Path) -> None:
+    def more(pdf: pikepdf.Pdf) -> None:
+        links(pdf)
+        pdf.pages[0].Annots[3].A.D = String("unknown")
+
+    run = read(document(tmp_path / "in.pdf", more), output_type=output_type)
+
+    with pikepdf.open(run.artifact("pdf")) as pdf:
+        annotations = [dict(row) for row in pdf.pages[0].Annots]
+        assert len(annotations) == 4
+        assert annotations[0]["/A"].D[0].objgen == pdf.pages[1].objgen
+        assert str(annotations[1]["/A"].URI) == "https://example.org"
+        assert str(annotations[2]["/A"].D) == "there"
+        assert "/D" not in annotations[3]["/A"]
+    assert "page 1: a link to the missing destination unknown is disabled" in run.outcome.warnings
+
+
+def test_a_portfolio_keeps_its_cover_and_its_files(tmp_path: Path) -> None:
+    inner = document(tmp_path / "inner.pdf").read_bytes()
+
+    def portfolio(pdf: pikepdf.Pdf) -> None:
+        del pdf.pages[1]
+        pdf.attachments["inner.pdf"] = inner
+        pdf.Root.Collection = Dictionary(Type=Name.Collection, View=Name.D)
+
+    run = read(document(tmp_path / "in.pdf", portfolio))
+
+    with pikepdf.open(run.artifact("pdf")) as pdf:
+        assert len(pdf.pages) == 1
+        assert pdf.attachments["inner.pdf"].get_file().read_bytes() == inner
+        assert "/Collection" in pdf.Root
+    assert "garden" in run.text
+    assert any("only its cover was processed" in text for text in run.outcome.warnings)
+
+
+def test_other_pages_than_those_of_the_document_are_a_loss(tmp_path: Path) -> None:
+    one, two = (tmp_path / name for name in ("one.pdf", "two.pdf"))
+    scan(one, "garden")
+    scan(two, "garden", "window")
+
+    assert preservation.lost(one, two) == preservation.lost(two, one) == ["pages"]
 
 
 def test_a_warning_names_what_is_lost_in_any_case(
@@ -107,4 +186,4 @@ def test_an_endless_outline_is_counted_once(tmp_path: Path) -> None:
         first.Next.Next = first
         pdf.save(source)
 
-    assert preservation._contents(source) == {"bookmarks": 2}
+    assert preservation._contents(source)["bookmarks"] == 2
