@@ -57,27 +57,30 @@ def _counts(pdf: pikepdf.Pdf) -> Iterator[tuple[str, int]]:
     root = pdf.Root
     form = root.get("/AcroForm")
     yield _PAGES, len(pdf.pages)
-    yield "links", sum(map(_number_of_links, pdf.pages))
+    annotations = [row for page in pdf.pages for row in _annotations(page)]
+    yield "links", sum(map(_is_link, annotations))
     yield "named destinations", _number_of_destinations(root)
     yield "the title", int(bool(str(pdf.docinfo.get("/Title", ""))))
     yield "bookmarks", _number_of_bookmarks(root)
     yield "attachments", len(pdf.attachments)
-    yield "form fields", _length(form, "/Fields")
+    widgets = sum(row.get("/Subtype") == "/Widget" for row in annotations)
+    yield "form fields", _length(form, "/Fields") + widgets
     yield "layers", _length(root.get("/OCProperties"), "/OCGs")
     yield "tags", int("/StructTreeRoot" in root)
     yield "the language", int("/Lang" in root)
     yield "page labels", int("/PageLabels" in root)
 
 
-def _number_of_links(page: pikepdf.Page) -> int:
-    """Returns the number of links that lead somewhere."""
-    annotations = page.obj.get("/Annots")
-    rows = annotations if isinstance(annotations, pikepdf.Array) else ()
-    return sum(_is_link(row) for row in rows)
+def _annotations(page: pikepdf.Page) -> Iterator[pikepdf.Dictionary]:
+    found = page.obj.get("/Annots")
+    for row in found if isinstance(found, pikepdf.Array) else ():
+        if isinstance(row, pikepdf.Dictionary):
+            yield row
 
 
-def _is_link(annotation: pikepdf.Object) -> bool:
-    if not isinstance(annotation, pikepdf.Dictionary) or annotation.get("/Subtype") != "/Link":
+def _is_link(annotation: pikepdf.Dictionary) -> bool:
+    """Returns whether an annotation is a link that leads somewhere."""
+    if annotation.get("/Subtype") != "/Link":
         return False
     action = annotation.get("/A")
     return "/Dest" in annotation or (isinstance(action, pikepdf.Dictionary) and len(action) > 1)

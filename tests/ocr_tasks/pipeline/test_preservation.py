@@ -14,6 +14,7 @@ from ocr_tasks import errors
 from ocr_tasks.pipeline import preservation
 from ocr_tasks.plugin.engine import PageEngine
 from tests.ocr_tasks.pipeline.test_document import read, scan
+from tests.ocr_tasks.uploads.test_merging import check_both, merged, rich
 
 pytestmark = pytest.mark.usefixtures("service")
 
@@ -133,6 +134,21 @@ def test_a_portfolio_keeps_its_cover_and_its_files(tmp_path: Path) -> None:
         assert "/Collection" in pdf.Root
     assert "garden" in run.text
     assert any("only its cover was processed" in text for text in run.outcome.warnings)
+
+
+def test_a_merged_document_has_everything_of_its_files(tmp_path: Path) -> None:
+    with merged(rich(tmp_path / "1.pdf", "one"), rich(tmp_path / "2.pdf", "two")):
+        run = read(tmp_path / "merged.pdf")
+
+    with pikepdf.open(run.artifact("pdf")) as pdf:
+        check_both(pdf)
+    assert not [text for text in run.outcome.warnings if "has lost" in text]
+
+
+def test_form_fields_that_become_part_of_an_image_are_lost(tmp_path: Path) -> None:
+    run = read(document(tmp_path / "in.pdf", form), mode="force")
+
+    assert "The result has lost form fields of the document." in run.outcome.warnings
 
 
 def test_other_pages_than_those_of_the_document_are_a_loss(tmp_path: Path) -> None:

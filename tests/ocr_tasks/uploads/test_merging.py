@@ -95,41 +95,46 @@ def index_of(pdf: pikepdf.Pdf, destination: pikepdf.Object) -> int:
     return pikepdf.Page(destination[0]).index
 
 
+def check_both(pdf: pikepdf.Pdf) -> None:
+    """Checks that a merged document has everything of two rich files, `one` and `two`."""
+    assert len(pdf.pages) == 4
+    with pdf.open_outline() as outline:
+        chapters = [*outline.root]
+    assert [row.title for row in chapters] == ["chapter of one", "chapter of two"]
+    assert [index_of(pdf, row.destination) for row in chapters] == [0, 2]
+    sections = [row.children[0] for row in chapters]
+    assert [row.title for row in sections] == ["section of one", "section of two"]
+    assert [index_of(pdf, row.destination) for row in sections] == [1, 3]
+    links = [row.Dest for n in (0, 2) for row in pdf.pages[n].Annots if "/Dest" in row]
+    assert [index_of(pdf, row) for row in links] == [1, 1, 3, 3]
+    files_of = {str(row.filename): row for row in pdf.attachments.values()}
+    contents = [row.get_file().read_bytes() for row in pdf.attachments.values()]
+    assert (list(files_of), sorted(contents)) == (["a.xml"], [b"one", b"two"])
+    assert len(pdf.Root.AF) == 2
+    assert [page.label for page in pdf.pages] == ["i", "ii", "i", "ii"]
+    fields = [*pdf.Root.AcroForm.Fields]
+    assert [(str(row.T), str(row.V)) for row in fields] == [
+        ("field", "one"),
+        ("field-2", "two"),
+    ]
+    for field, pages in zip(fields, ([0, 1], [2, 3]), strict=True):
+        shown = [pdf.pages[n].Annots[-1].objgen for n in pages]
+        assert [kid.objgen for kid in field.Kids] == shown
+    assert "/F" in pdf.Root.AcroForm.DR.Font
+    layers = pdf.Root.OCProperties
+    assert [str(row.Name) for row in layers.OCGs] == ["shown", "hidden"] * 2
+    assert layers.OCGs[2].objgen == pdf.pages[2].Resources.Properties.A.objgen
+    assert [row.objgen for row in layers.D.ON] == [layers.OCGs[n].objgen for n in (0, 2)]
+    assert layers.OCGs[3].objgen in [row.objgen for row in layers.D.OFF]
+    assert (str(pdf.docinfo.Title), str(pdf.Root.Lang)) == ("The title", "de")
+
+
 def test_everything_of_two_files_is_kept_although_their_names_are_the_same(tmp_path: Path) -> None:
     files = rich(tmp_path / "1.pdf", "one"), rich(tmp_path / "2.pdf", "two")
 
     with merged(*files) as (pdf, warnings):
         assert warnings == []
-        assert len(pdf.pages) == 4
-        with pdf.open_outline() as outline:
-            chapters = [*outline.root]
-        assert [row.title for row in chapters] == ["chapter of one", "chapter of two"]
-        assert [index_of(pdf, row.destination) for row in chapters] == [0, 2]
-        sections = [row.children[0] for row in chapters]
-        assert [row.title for row in sections] == ["section of one", "section of two"]
-        assert [index_of(pdf, row.destination) for row in sections] == [1, 3]
-        links = [row.Dest for n in (0, 2) for row in pdf.pages[n].Annots if "/Dest" in row]
-        assert [index_of(pdf, row) for row in links] == [1, 1, 3, 3]
-        files_of = {str(row.filename): row for row in pdf.attachments.values()}
-        contents = [row.get_file().read_bytes() for row in pdf.attachments.values()]
-        assert (list(files_of), sorted(contents)) == (["a.xml"], [b"one", b"two"])
-        assert len(pdf.Root.AF) == 2
-        assert [page.label for page in pdf.pages] == ["i", "ii", "i", "ii"]
-        fields = [*pdf.Root.AcroForm.Fields]
-        assert [(str(row.T), str(row.V)) for row in fields] == [
-            ("field", "one"),
-            ("field-2", "two"),
-        ]
-        for field, pages in zip(fields, ([0, 1], [2, 3]), strict=True):
-            shown = [pdf.pages[n].Annots[-1].objgen for n in pages]
-            assert [kid.objgen for kid in field.Kids] == shown
-        assert "/F" in pdf.Root.AcroForm.DR.Font
-        layers = pdf.Root.OCProperties
-        assert [str(row.Name) for row in layers.OCGs] == ["shown", "hidden"] * 2
-        assert layers.OCGs[2].objgen == pdf.pages[2].Resources.Properties.A.objgen
-        assert [row.objgen for row in layers.D.ON] == [layers.OCGs[n].objgen for n in (0, 2)]
-        assert layers.OCGs[3].objgen in [row.objgen for row in layers.D.OFF]
-        assert (str(pdf.docinfo.Title), str(pdf.Root.Lang)) == ("The title", "de")
+        check_both(pdf)
 
 
 def test_a_file_without_anything_gets_what_the_next_one_has(tmp_path: Path) -> None:
