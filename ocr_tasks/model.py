@@ -65,7 +65,8 @@ class JobInput:
 
     `name` is the client's file name, which is only a label and never a path. `pages` is the number
     of pages of the PDF that is processed. `sha256` covers all uploaded bytes in order. `workspace`
-    is set if the input comes from a workspace instead of uploaded files.
+    is set if the input comes from a workspace instead of uploaded files. `warnings` say what was
+    lost when the files were merged.
     """
 
     name: str
@@ -75,12 +76,14 @@ class JobInput:
     media_type: str
     sha256: str
     workspace: WorkspacePages | None = None
+    warnings: tuple[str, ...] = ()
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> JobInput:
         row = data.get("workspace")
         pages = row and WorkspacePages(**{**row, "pages": tuple(row["pages"])})
-        return cls(**{**data, "workspace": pages})
+        warnings = tuple(data.get("warnings", ()))
+        return cls(**{**data, "workspace": pages, "warnings": warnings})
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +214,11 @@ class Job:
         if self.state.final:
             return None
         return Stage.QUEUED if self.state is State.QUEUED else self.progress.stage
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """The warnings about the input and the result."""
+        return (*self.input.warnings, *(self.outcome.warnings if self.outcome else ()))
 
     @property
     def retryable(self) -> bool:

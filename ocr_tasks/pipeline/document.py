@@ -34,6 +34,7 @@ server_log = logging.getLogger(__name__)
 
 PLUGIN = "ocr_tasks.plugin"
 
+_PORTFOLIO = "The document is a portfolio; only its cover was processed, not the attached files."
 _NO_PDFA = "The document could not be converted to PDF/A; it is a plain PDF."
 
 #: Minimum confidence of Tesseract for rotating a page. OCRmyPDF's default of 14 rotates almost no
@@ -165,11 +166,19 @@ def _make_pdf(job: context.OwnerContext, options: JobOptions) -> tuple[Path, lis
         else:
             if attempt.warning:
                 warnings.insert(0, attempt.warning)
-            if attempts.was_cut(job.folder.input):
-                warnings.append("The end of the file is missing or damaged.")
-            return source, [*before, *warnings]
+            return source, [*before, *warnings, *_remarks(job.folder.input)]
     server_log.error("no attempt could process the document", exc_info=first)
     raise ocrmypdf_errors.of_document(first) from first
+
+
+def _remarks(document: Path) -> list[str]:
+    """Returns warnings about what was not processed."""
+    remarks = []
+    if attempts.was_cut(document):
+        remarks.append("The end of the file is missing or damaged.")
+    if preservation.is_portfolio(document):
+        remarks.append(_PORTFOLIO)
+    return remarks
 
 
 def _decrypted(job: context.OwnerContext) -> tuple[Path, list[str]]:

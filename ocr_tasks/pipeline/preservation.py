@@ -11,6 +11,11 @@ from pikepdf import Array, Dictionary, Name, Object, Pdf
 
 log = logging.getLogger("ocrmypdf.job")
 
+_PAGES = "pages"
+
+#: Errors of pikepdf that a damaged document causes.
+_INVALID = (ValueError, TypeError, LookupError)
+
 #: Maximum number of objects of one kind that are counted. A tree may be endless, because its nodes
 #: can point at each other.
 _MOST = 100_000
@@ -20,9 +25,26 @@ _INFORMATION = ("/Title", "/Author", "/Subject", "/Keywords")
 
 
 def lost(before: Path, after: Path) -> list[str]:
-    """Returns the names of what a PDF had and another one does not have, or has less of."""
+    """Returns the names of what a PDF had and another one does not have, or has less of.
+
+    The number of pages has to be the same: Ghostscript replaces the page of a portfolio with the
+    pages of its attachments.
+    """
     kept = _contents(after)
-    return [name for name, number in _contents(before).items() if kept.get(name, 0) < number]
+    return [
+        name
+        for name, number in _contents(before).items()
+        if kept.get(name, 0) < number or (name == _PAGES and kept.get(name) != number)
+    ]
+
+
+def is_portfolio(path: Path) -> bool:
+    """Returns whether a PDF is a portfolio: a cover page and attached documents."""
+    try:
+        with pikepdf.open(path) as pdf:
+            return "/Collection" in pdf.Root and len(pdf.attachments) > 0
+    except (pikepdf.PikepdfError, *_INVALID):
+        return False
 
 
 def _contents(path: Path) -> Mapping[str, int]:
@@ -30,31 +52,52 @@ def _contents(path: Path) -> Mapping[str, int]:
     try:
         with pikepdf.open(path) as pdf:
             return {name: number for name, number in _counts(pdf) if number}
-    except (pikepdf.PikepdfError, ValueError, TypeError, LookupError) as error:
+    except (pikepdf.PikepdfError, *_INVALID) as error:
         log.info("the contents of the document are unknown: %s", type(error).__name__)
         return {}
 
 
 def _counts(pdf: Pdf) -> Iterator[tuple[str, int]]:
     root = pdf.Root
-    fields = list(_tree(_array(root.get("/AcroForm"), "/Fields"), "/Kids"))
-    yield "pages", len(pdf.pages)
+    annotations = [row for page in pdf.pages for row in _dictionaries(page.obj, "/Annots")]
+    fields = _dictionaries(root.get("/AcroForm"), "/Fields")
+    yield _PAGES, len(pdf.pages)
+    yield "links", sum(map(_is_link, annotations))
+    yield "named destinations", _number_of_destinations(root)
+    yield "title, author, subject or keywords", sum(key in pdf.docinfo for key in _INFORMATION)
     yield "bookmarks", sum(1 for _ in _tree(_first(root.get("/Outlines")), "/Next", "/First"))
     yield "attachments", len(pdf.attachments)
-    yield "form fields", len(_array(root.get("/AcroForm"), "/Fields"))
-    yield "values of form fields", sum("/V" in field for field in fields)
-    yield "links", sum(_is_link(one) for page in pdf.pages for one in _array(page.obj, "/Annots"))
-    yield "named destinations", _number_of_destinations(root)
-    yield "layers", len(_array(root.get("/OCProperties"), "/OCGs"))
+    widgets = sum(row.get("/Subtype") == Name.Widget for row in annotations)
+    yield "form fields", len(fields) + widgets
+    yield "values of form fields", sum("/V" in field for field in _tree(fields, "/Kids"))
+    yield "layers", len(_dictionaries(root.get("/OCProperties"), "/OCGs"))
     yield "tags", int("/StructTreeRoot" in root)
     yield "the language", int("/Lang" in root)
     yield "page labels", int("/PageLabels" in root)
-    yield "title, author, subject or keywords", sum(key in pdf.docinfo for key in _INFORMATION)
 
 
-def _array(owner: Object | None, name: str) -> list[Object | None]:
+def _is_link(annotation: Dictionary) -> bool:
+    """Returns whether an annotation is a link that leads somewhere."""
+    if annotation.get("/Subtype") != Name.Link:
+        return False
+    action = annotation.get("/A")
+    return "/Dest" in annotation or (isinstance(action, Dictionary) and len(action) > 1)
+
+
+def _number_of_destinations(root: Object) -> int:
+    names, old_form = root.get("/Names"), root.get("/Dests")
+    tree = names.get("/Dests") if isinstance(names, Dictionary) else None
+    pairs = sum(len(_items(node, "/Names")) // 2 for node in _tree([tree], "/Kids"))
+    return pairs + (len(old_form) if isinstance(old_form, Dictionary) else 0)
+
+
+def _items(owner: Object | None, name: str) -> list[Object]:
     found = owner.get(name) if isinstance(owner, Dictionary) else None
     return list(found.as_list()) if isinstance(found, Array) else []
+
+
+def _dictionaries(owner: Object | None, name: str) -> list[Dictionary]:
+    return [item for item in _items(owner, name) if isinstance(item, Dictionary)]
 
 
 def _first(outlines: Object | None) -> list[Object | None]:
@@ -75,14 +118,3 @@ def _tree(roots: Sequence[Object | None], *branches: str) -> Iterator[Dictionary
         for branch in branches:
             below = node.get(branch)
             waiting += list(below.as_list()) if isinstance(below, Array) else [below]
-
-
-def _is_link(annotation: Object | None) -> bool:
-    return isinstance(annotation, Dictionary) and bool(annotation.get("/Subtype") == Name.Link)
-
-
-def _number_of_destinations(root: Object) -> int:
-    names, old = root.get("/Names"), root.get("/Dests")
-    tree = names.get("/Dests") if isinstance(names, Dictionary) else None
-    pairs = sum(len(_array(node, "/Names")) // 2 for node in _tree([tree], "/Kids"))
-    return pairs + (len(old) if isinstance(old, Dictionary) else 0)

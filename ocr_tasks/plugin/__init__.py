@@ -23,6 +23,7 @@ from ocr_tasks.plugin import (
     background,
     context,
     ghostscript_limit,
+    links,
     program_versions,
     rasterizer,
     textpages,
@@ -38,6 +39,7 @@ def initialize(plugin_manager: Any) -> None:
     textpages.install()
     program_versions.install()
     ghostscript_limit.install()
+    links.install()
 
 
 @hookimpl

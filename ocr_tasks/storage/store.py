@@ -202,5 +202,5 @@ def page_summaries(job_id: str, total: int) -> dict[int, dict[str, Any]]:
             number: {"failed": bool(row.get("failed")), **{name: row[name] for name in names}}
             for number, row in get().summaries(job_id, total).items()
         }
-    except (ValueError, LookupError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise errors.ResultCorrupt("The stored page summaries are corrupt") from error

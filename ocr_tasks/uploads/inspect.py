@@ -1,9 +1,10 @@
 """Checks uploaded files, in a sandboxed process that `sandbox.forkserver` starts.
 
 An order for a document (`uploads.receive` sends it) names a folder with the uploaded files. The
-process writes `input.pdf` into that folder and responds with `{"pages": …, "media_type": …}`, or
-with the error `{"code": …, "detail": …, "file": …}`, where `file` is the 1-based number of the
-rejected file. Orders of other kinds are passed to extensions.
+process writes `input.pdf` into that folder and responds with
+`{"pages": …, "media_type": …, "warnings": […]}`, or with the error
+`{"code": …, "detail": …, "file": …}`, where `file` is the 1-based number of the rejected file.
+Orders of other kinds are passed to extensions.
 
 The type of a file is detected from its content. A single PDF is kept byte for byte. Images become
 pages, without recompression if PDF supports their format. Several files are merged into one PDF.
@@ -23,8 +24,11 @@ import pikepdf
 
 from ocr_tasks import errors, extensions
 from ocr_tasks.sandbox import forkserver, rlimits
+from ocr_tasks.uploads import merging
 
 POINTS_PER_INCH = 72
+
+_PDF = "application/pdf"
 
 #: Errors of the operating system. EFBIG concerns files that this process writes, not the upload.
 _ERRORS_BY_ERRNO: dict[int | None, type[errors.OcrTasksError]] = {
@@ -99,27 +103,29 @@ def _check_other(kind: str, data: dict[str, Any]) -> dict[str, Any]:
 
 def run(order: Order) -> dict[str, Any]:
     """Converts the files into `input.pdf` and deletes them; returns the response."""
-    parts: list[Path] = []
+    parts: list[merging.Part] = []
+    warnings: list[str] = []
     pages = 0
     media_types = set()
     for number, path in enumerate(order.paths, start=1):
         try:
             for media_type, part, count in _parts(path, order, order.max_pages - pages):
                 media_types.add(media_type)
-                parts.append(part)
+                parts.append(merging.Part(part, number, media_type != _PDF))
                 pages += count
         except errors.OcrTasksError as error:
             raise _Rejected(number, error) from error
     target = order.folder / "input.pdf"
     if len(parts) == 1:
-        parts[0].replace(target)
+        parts[0].path.replace(target)
     else:
-        _merge(parts, target)
-    for path in {*parts, *order.paths}:
+        warnings = merging.merge(parts, target)
+    for path in {*(part.path for part in parts), *order.paths}:
         path.unlink(missing_ok=True)
     return {
         "pages": pages,
         "media_type": media_types.pop() if len(media_types) == 1 else "multipart/mixed",
+        "warnings": warnings,
     }
 
 
@@ -133,7 +139,7 @@ def _parts(path: Path, order: Order, pages_left: int) -> Iterator[tuple[str, Pat
     if not head:
         raise errors.EmptyFile()
     if b"%PDF-" in head:
-        yield "application/pdf", path, check_pdf(path, order, pages_left)
+        yield _PDF, path, check_pdf(path, order, pages_left)
         return
     from ocr_tasks.uploads import images
 
@@ -197,14 +203,6 @@ def check_pixels(order: Order, width: int, height: int) -> None:
             f"An image has {width} × {height} pixels; the limit is "
             f"{order.max_image_megapixels:g} million"
         )
-
-
-def _merge(parts: list[Path], target: Path) -> None:
-    with pikepdf.new() as merged:
-        for part in parts:
-            with pikepdf.open(part, suppress_warnings=True) as pdf:
-                merged.pages.extend(pdf.pages)
-        merged.save(target)
 
 
 if __name__ == "__main__":

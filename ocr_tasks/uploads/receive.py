@@ -178,6 +178,7 @@ def receive(incoming: Upload, options: JobOptions) -> Received:
             pages=result["pages"],
             media_type=result["media_type"],
             sha256=incoming.digest.hexdigest(),
+            warnings=tuple(result["warnings"]),
         ),
     )
 

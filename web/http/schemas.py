@@ -196,7 +196,7 @@ class JobBody(Described):
                 PageFailureBody(page=row.page, code=row.code, message=row.message)
                 for row in (outcome.failed_pages if outcome else ())
             ],
-            warnings=list(outcome.warnings) if outcome else [],
+            warnings=list(job.warnings),
             seconds=_seconds(job),
             versions=outcome.versions if outcome else {},
             error=_error(job),

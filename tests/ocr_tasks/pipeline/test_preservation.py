@@ -8,12 +8,13 @@ from typing import Any
 
 import pikepdf
 import pytest
-from pikepdf import Array, Dictionary, Name
+from pikepdf import Array, Dictionary, Name, String
 
 from ocr_tasks import errors
 from ocr_tasks.pipeline import preservation
 from ocr_tasks.plugin.engine import PageEngine
 from tests.ocr_tasks.pipeline.test_document import read, scan
+from tests.ocr_tasks.uploads.test_merging import check_both, merged, rich
 
 pytestmark = pytest.mark.usefixtures("service")
 
@@ -35,15 +36,29 @@ def form(pdf: pikepdf.Pdf) -> None:
     pdf.Root.AcroForm = Dictionary(Fields=Array([added]))
 
 
-def link(pdf: pikepdf.Pdf) -> None:
-    target = Dictionary(S=Name.URI, URI="https://example.com")
-    shown = Dictionary(Type=Name.Annot, Subtype=Name.Link, A=target, Rect=Array([9, 9, 90, 30]))
-    pdf.pages[0].Annots = Array([pdf.make_indirect(shown)])
+def links(pdf: pikepdf.Pdf) -> None:
+    """Adds a link to a page, to a web page and to another document, in a PDF with names."""
+    actions = [
+        Dictionary(S=Name.GoTo, D=Array([pdf.pages[1].obj, Name.Fit])),
+        Dictionary(S=Name.URI, URI=String("https://example.org")),
+        Dictionary(S=Name.GoToR, F=String("other.pdf"), D=String("there")),
+        Dictionary(S=Name.GoTo, D=String("known")),
+    ]
+    pdf.pages[0].Annots = Array(
+        [
+            pdf.make_indirect(
+                Dictionary(Type=Name.Annot, Subtype=Name.Link, Rect=Array([9, 9, 90, 30]), A=action)
+            )
+            for action in actions
+        ]
+    )
+    names(pdf)
 
 
-def destination(pdf: pikepdf.Pdf) -> None:
-    there = Array([pdf.pages[1].obj, Name.Fit])
-    pdf.Root.Names = Dictionary(Dests=Dictionary(Names=Array(["two", there])))
+def names(pdf: pikepdf.Pdf) -> None:
+    tree = pikepdf.NameTree.new(pdf)
+    tree["known"] = Array([pdf.pages[1].obj, Name.Fit])
+    pdf.Root.Names = Dictionary(Dests=tree.obj)
 
 
 def labels(pdf: pikepdf.Pdf) -> None:
@@ -73,8 +88,7 @@ def document(path: Path, *parts: Callable[[pikepdf.Pdf], None]) -> Path:
         (bookmarks, "bookmarks"),
         (attachment, "attachments"),
         (form, "form fields and values of form fields"),
-        (link, "links"),
-        (destination, "named destinations"),
+        (names, "named destinations"),
         (labels, "page labels"),
         (information, "title, author, subject or keywords"),
         (language, "the language"),
@@ -94,6 +108,65 @@ def test_nothing_is_lost(
         is_pdfa = bool(pdf.open_metadata().pdfa_status)
     plain = f"The result is a plain PDF; as a PDF/A it would lose {name}."
     assert (plain in run.outcome.warnings) is (output_type == "pdfa" and not is_pdfa)
+
+
+@pytest.mark.parametrize("output_type", ["pdfa", "pdf"])
+def test_links_are_kept_except_broken_ones(output_type: str, tmp_path: Path) -> None:
+    def more(pdf: pikepdf.Pdf) -> None:
+        links(pdf)
+        pdf.pages[0].Annots[3].A.D = String("unknown")
+
+    run = read(document(tmp_path / "in.pdf", more), output_type=output_type)
+
+    with pikepdf.open(run.artifact("pdf")) as pdf:
+        annotations = [dict(row) for row in pdf.pages[0].Annots]
+        assert len(annotations) == 4
+        assert annotations[0]["/A"].D[0].objgen == pdf.pages[1].objgen
+        assert str(annotations[1]["/A"].URI) == "https://example.org"
+        assert str(annotations[2]["/A"].D) == "there"
+        assert "/D" not in annotations[3]["/A"]
+    assert "page 1: a link to the missing destination unknown is disabled" in run.outcome.warnings
+
+
+def test_a_portfolio_keeps_its_cover_and_its_files(tmp_path: Path) -> None:
+    inner = document(tmp_path / "inner.pdf").read_bytes()
+
+    def portfolio(pdf: pikepdf.Pdf) -> None:
+        del pdf.pages[1]
+        pdf.attachments["inner.pdf"] = inner
+        pdf.Root.Collection = Dictionary(Type=Name.Collection, View=Name.D)
+
+    run = read(document(tmp_path / "in.pdf", portfolio))
+
+    with pikepdf.open(run.artifact("pdf")) as pdf:
+        assert len(pdf.pages) == 1
+        assert pdf.attachments["inner.pdf"].get_file().read_bytes() == inner
+        assert "/Collection" in pdf.Root
+    assert "garden" in run.text
+    assert any("only its cover was processed" in text for text in run.outcome.warnings)
+
+
+def test_a_merged_document_has_everything_of_its_files(tmp_path: Path) -> None:
+    with merged(rich(tmp_path / "1.pdf", "one"), rich(tmp_path / "2.pdf", "two")):
+        run = read(tmp_path / "merged.pdf")
+
+    with pikepdf.open(run.artifact("pdf")) as pdf:
+        check_both(pdf)
+    assert not [text for text in run.outcome.warnings if "has lost" in text]
+
+
+def test_form_fields_that_become_part_of_an_image_are_lost(tmp_path: Path) -> None:
+    run = read(document(tmp_path / "in.pdf", form), mode="force")
+
+    assert "The result has lost form fields of the document." in run.outcome.warnings
+
+
+def test_other_pages_than_those_of_the_document_are_a_loss(tmp_path: Path) -> None:
+    one, two = (tmp_path / name for name in ("one.pdf", "two.pdf"))
+    scan(one, "garden")
+    scan(two, "garden", "window")
+
+    assert preservation.lost(one, two) == preservation.lost(two, one) == ["pages"]
 
 
 def test_a_warning_names_what_is_lost_in_any_case(

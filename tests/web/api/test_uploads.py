@@ -17,6 +17,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pikepdf
 import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
@@ -779,6 +780,19 @@ def test_several_uploads_become_one_document_in_their_order(http: FlaskClient) -
     assert (job.input.files, job.input.pages) == (2, 3)
     assert job.input.name == f"{len(scans[0])}.pdf"
     assert job.input.sha256 == hashlib.sha256(scans[0] + scans[1]).hexdigest()
+    assert answer.json["warnings"] == []
+
+
+@pytest.mark.usefixtures("languages")
+def test_the_job_has_a_warning_about_what_is_lost_by_merging(http: FlaskClient) -> None:
+    with documents.blank_pdf() as pdf:
+        pdf.Root.StructTreeRoot = pikepdf.Dictionary(Type=pikepdf.Name.StructTreeRoot)
+        tagged = documents.saved(pdf)
+    ids = [uploaded(http, tagged, f"{n}.pdf").rpartition("/")[2] for n in range(2)]
+
+    job = http.get(make_job(http, *ids).headers["Location"]).json
+
+    assert job["warnings"] == ["Merging the files has lost tags of file 2."]
 
 
 @pytest.mark.usefixtures("languages")

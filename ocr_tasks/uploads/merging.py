@@ -1,0 +1,443 @@
+"""Merges the PDFs of one request into one, with what they have besides their pages.
+
+One of them is the base and keeps everything. Of the others, bookmarks, named destinations,
+attachments, page labels, form fields, layers, the title and the language are added to it. What
+cannot be added is reported, e.g. tags.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pikepdf
+from pikepdf import Array, Dictionary, Name, NameTree, NumberTree, Object, String
+
+#: Errors of pikepdf and of this module that a damaged document causes.
+_INVALID = (
+    pikepdf.PikepdfError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    NotImplementedError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+
+#: Maximum number of bookmarks of a file. An outline may be endless, because its items can point at
+#: each other.
+_MOST_BOOKMARKS = 100_000
+
+#: Entries of a bookmark that connect it with other objects of its document.
+_CONNECTIONS = ("/First", "/Last", "/Next", "/Prev", "/Parent", "/SE")
+
+_INFO = ("/Title", "/Author", "/Subject", "/Keywords")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A PDF to merge. `number` is the 1-based number of the uploaded file that it comes from."""
+
+    path: Path
+    number: int
+    is_image: bool
+
+
+def merge(parts: list[Part], target: Path) -> list[str]:
+    """Writes the pages of all parts into one PDF, and returns warnings about what is lost."""
+    base = next((n for n, part in enumerate(parts) if not part.is_image), 0)
+    with pikepdf.open(parts[base].path, suppress_warnings=True) as pdf:
+        merger = _Merger(pdf, parts[base].number)
+        for part in reversed(parts[:base]):
+            merger.prepend_image(part)
+        for part in parts[base + 1 :]:
+            merger.append(part)
+        merger.save(target)
+    return merger.warnings()
+
+
+class _Merger:
+    """Adds PDFs to the base, which is open."""
+
+    def __init__(self, base: pikepdf.Pdf, number: int) -> None:
+        self._base = base
+        self._root = base.Root
+        self._number = number  # of the file that is being added
+        self._versions = [base.pdf_version]
+        self._lost: dict[str, list[int]] = defaultdict(list)
+        self._labels = [self._labels_of(base)]
+        # Viewers would show the attachments of a portfolio instead of the pages.
+        if "/Collection" in self._root:
+            del self._root.Collection
+        if base.is_encrypted:
+            self._lose("restrictions")
+
+    def prepend_image(self, part: Part) -> None:
+        """Adds the page of an image before the first page."""
+        with pikepdf.open(part.path, suppress_warnings=True) as pdf:
+            self._base.pages.insert(0, pdf.pages[0])
+            self._labels.insert(0, (1, {}))
+
+    def append(self, part: Part) -> None:
+        """Adds the pages of a part after the last page, and what else it has."""
+        self._number = part.number
+        with pikepdf.open(part.path, suppress_warnings=True) as pdf:
+            self._versions.append(pdf.pdf_version)
+            if part.is_image:
+                self._add_pages(pdf)
+                self._labels.append((1, {}))
+            else:
+                self._append_pdf(pdf)
+
+    def save(self, target: Path) -> None:
+        """Writes the merged PDF."""
+        self._write_labels()
+        with suppress(*_INVALID):
+            self._delete_pdfa_claim()
+        if "/Size" not in self._base.trailer:  # qpdf has reconstructed the trailer
+            self._base.trailer["/Size"] = len(self._base.objects) + 1
+        self._base.save(target, min_version=max(self._versions))
+
+    def warnings(self) -> list[str]:
+        """Returns a warning for each kind of content that is lost."""
+        return [
+            f"Merging the files has lost {name} of file {' and '.join(map(str, numbers))}."
+            for name, numbers in self._lost.items()
+        ]
+
+    @contextmanager
+    def _or_lost(self, name: str) -> Iterator[None]:
+        """Notes a loss if the block fails."""
+        try:
+            yield
+        except _INVALID:
+            self._lose(name)
+
+    def _lose(self, name: str) -> None:
+        if self._number not in self._lost[name]:
+            self._lost[name].append(self._number)
+
+    def _add_pages(self, pdf: pikepdf.Pdf) -> None:
+        for page in pdf.pages:  # `extend` would print warnings about what is added later
+            self._base.pages.append(page)
+
+    def _append_pdf(self, pdf: pikepdf.Pdf) -> None:
+        with self._or_lost("named destinations"):
+            self._make_destinations_unique(pdf)
+        with self._or_lost("form fields"):
+            self._make_fields_unique(pdf)
+        self._add_pages(pdf)
+        self._labels.append(self._labels_of(pdf))
+        add: dict[str, Callable[[pikepdf.Pdf], None]] = {
+            "named destinations": self._add_destinations,
+            "bookmarks": self._add_bookmarks,
+            "attachments": self._add_attachments,
+            "form fields": self._add_form,
+            "layers": self._add_layers,
+            "metadata": self._add_metadata,
+        }
+        for name, function in add.items():
+            with self._or_lost(name):
+                function(pdf)
+        self._note_losses(pdf)
+
+    def _note_losses(self, pdf: pikepdf.Pdf) -> None:
+        if "/StructTreeRoot" in pdf.Root:
+            self._lose("tags")
+        if _dictionary(_dictionary(pdf.Root, "/Names"), "/JavaScript"):
+            self._lose("scripts")
+        if "/XFA" in _dictionary(pdf.Root, "/AcroForm"):
+            self._lose("the XFA form")
+        if pdf.is_encrypted:
+            self._lose("restrictions")
+
+    def _copy(self, pdf: pikepdf.Pdf, value: Any) -> Any:
+        """Returns a copy of a value that belongs to the base. Pages must have been added before."""
+        if not isinstance(value, Object):
+            return value
+        if value.is_indirect:
+            return self._base.copy_foreign(value)
+        if isinstance(value, Array | Dictionary):
+            return self._base.copy_foreign(pdf.make_indirect(value))
+        return value
+
+    def _extend(self, owner: Object, key: str, pdf: pikepdf.Pdf, values: Iterable[Any]) -> None:
+        """Adds copies of the values to an array of the base."""
+        copies = [self._copy(pdf, value) for value in values]
+        if copies:
+            owner[key] = Array([*_array(owner, key), *copies])
+
+    # Named destinations
+
+    def _make_destinations_unique(self, pdf: pikepdf.Pdf) -> None:
+        """Renames the destinations of a file whose names are taken, and all references to them."""
+        taken = set(_destinations(self._base))
+        renamed = {name: f"{name}-{self._number}" for name in _destinations(pdf) if name in taken}
+        if not renamed:
+            return
+        for names in _name_trees(pdf, "/Dests"):
+            for name in renamed.keys() & set(map(_text, names)):
+                names[renamed[name]] = names[name]
+                del names[name]
+        old_form = _dictionary(pdf.Root, "/Dests")
+        for name in set(old_form.keys()) & renamed.keys():
+            old_form[renamed[name]] = old_form[name]
+            del old_form[name]
+        for reference, key in _references(pdf):
+            new = renamed.get(str(reference[key]))
+            if new:
+                reference[key] = Name(new) if isinstance(reference[key], Name) else String(new)
+
+    def _add_destinations(self, pdf: pikepdf.Pdf) -> None:
+        for names in _name_trees(pdf, "/Dests"):
+            tree = self._name_tree("/Dests")
+            for name, value in names.items():
+                tree[name] = self._copy(pdf, value)
+        old_form = _dictionary(pdf.Root, "/Dests")
+        if len(old_form):
+            self._root.Dests = _dictionary(self._root, "/Dests")
+            for name, value in old_form.items():
+                self._root.Dests[name] = self._copy(pdf, value)
+
+    def _name_tree(self, kind: str) -> NameTree:
+        """Returns a tree of names of the base, which is created if it is missing."""
+        for tree in _name_trees(self._base, kind):
+            return tree
+        self._root.Names = _dictionary(self._root, "/Names")
+        tree = NameTree.new(self._base)
+        self._root.Names[kind] = tree.obj
+        return tree
+
+    # Bookmarks
+
+    def _add_bookmarks(self, pdf: pikepdf.Pdf) -> None:
+        source = _dictionary(pdf.Root, "/Outlines")
+        if "/First" not in source:
+            return
+        if "/Outlines" not in self._root:
+            self._root.Outlines = self._base.make_indirect(Dictionary(Type=Name.Outlines))
+        target = self._root.Outlines
+        target.Count = int(target.get("/Count", 0)) + int(source.get("/Count", 0))
+        seen: set[tuple[int, int]] = set()
+        waiting = [(source, target)]
+        while waiting:
+            parent, new_parent = waiting.pop()
+            for item in _siblings(parent.get("/First"), seen):
+                entries = {
+                    key: self._copy(pdf, value)
+                    for key, value in item.items()
+                    if key not in _CONNECTIONS
+                }
+                new = self._base.make_indirect(Dictionary(entries))
+                _attach(new, new_parent)
+                waiting.append((item, new))
+
+    # Attachments
+
+    def _add_attachments(self, pdf: pikepdf.Pdf) -> None:
+        for files in _name_trees(pdf, "/EmbeddedFiles"):
+            tree = self._name_tree("/EmbeddedFiles")
+            for name, file in files.items():
+                unique = name if name not in tree else f"{_text(name)}-{self._number}"
+                tree[unique] = self._copy(pdf, file)
+        self._extend(self._root, "/AF", pdf, _array(pdf.Root, "/AF"))
+
+    # Page labels
+
+    def _labels_of(self, pdf: pikepdf.Pdf) -> tuple[int, dict[int, Any]]:
+        """Returns the number of pages of a file, and its labels by index of their first page."""
+        labels: dict[int, Any] = {}
+        with self._or_lost("page labels"):
+            if "/PageLabels" in pdf.Root:
+                rows = NumberTree(pdf.Root.PageLabels).items()
+                is_base = pdf is self._base
+                labels = {
+                    index: row if is_base else self._copy(pdf, row)
+                    for index, row in rows
+                    if 0 <= index < len(pdf.pages)
+                }
+        return len(pdf.pages), labels
+
+    def _write_labels(self) -> None:
+        """Writes the labels of all files. Pages without labels are numbered by their position."""
+        if not any(labels for _, labels in self._labels):
+            return
+        tree = NumberTree.new(self._base)
+        first = 0
+        for pages, labels in self._labels:
+            tree[first] = Dictionary(S=Name.D, St=first + 1)
+            for index, label in labels.items():
+                tree[first + index] = label
+            first += pages
+        self._root.PageLabels = tree.obj
+
+    # Forms
+
+    def _make_fields_unique(self, pdf: pikepdf.Pdf) -> None:
+        """Renames form fields whose names are taken; they would share their value."""
+        taken = {str(field.get("/T")) for field in _fields(self._base)}
+        for field in _fields(pdf):
+            if str(field.get("/T")) in taken:
+                field.T = String(f"{field.T}-{self._number}")
+
+    def _add_form(self, pdf: pikepdf.Pdf) -> None:
+        form = _dictionary(pdf.Root, "/AcroForm")
+        fields = list(_fields(pdf))
+        if not fields:
+            return
+        for key in ("/DA", "/Q"):  # defaults of the form are defaults of each of its fields
+            for field in fields:
+                if key in form and key not in field:
+                    field[key] = form[key]
+        if "/AcroForm" not in self._root:
+            self._root.AcroForm = self._base.make_indirect(Dictionary(Fields=Array()))
+        target = self._root.AcroForm
+        self._extend(target, "/Fields", pdf, fields)
+        self._extend(target, "/CO", pdf, _array(form, "/CO"))
+        self._add_form_resources(pdf, form, target)
+        if form.get("/NeedAppearances", False):
+            target.NeedAppearances = True
+        flags = int(form.get("/SigFlags", 0)) | int(target.get("/SigFlags", 0))
+        if flags:
+            target.SigFlags = flags
+
+    def _add_form_resources(self, pdf: pikepdf.Pdf, form: Dictionary, target: Object) -> None:
+        """Adds the fonts and other resources that fields refer to by name."""
+        target.DR = _dictionary(target, "/DR")
+        for kind in _dictionary(form, "/DR").keys():  # noqa: SIM118
+            present = _dictionary(target.DR, kind)
+            for name, resource in _dictionary(form.DR, kind).items():
+                if name not in present:
+                    present[name] = self._copy(pdf, resource)
+            target.DR[kind] = present
+
+    # Layers
+
+    def _add_layers(self, pdf: pikepdf.Pdf) -> None:
+        layers = _dictionary(pdf.Root, "/OCProperties")
+        groups = list(_array(layers, "/OCGs"))
+        if not groups:
+            return
+        if "/OCProperties" not in self._root:
+            self._root.OCProperties = Dictionary(OCGs=Array(), D=Dictionary())
+        target = self._root.OCProperties
+        self._extend(target, "/OCGs", pdf, groups)
+        chosen = _dictionary(layers, "/D")
+        shown, hidden = ({row.objgen for row in _array(chosen, key)} for key in ("/ON", "/OFF"))
+        if chosen.get("/BaseState") == Name.OFF:
+            hidden |= {group.objgen for group in groups if group.objgen not in shown}
+        target.D = _dictionary(target, "/D")
+        is_hidden = {
+            key: [g for g in groups if (g.objgen in hidden) is (key == "/OFF")]
+            for key in ("/ON", "/OFF")
+        }
+        for key, values in is_hidden.items():
+            self._extend(target.D, key, pdf, values)
+        for key in ("/Order", "/RBGroups", "/AS", "/Locked"):
+            self._extend(target.D, key, pdf, _array(chosen, key))
+
+    # Metadata
+
+    def _add_metadata(self, pdf: pikepdf.Pdf) -> None:
+        for key in _INFO:
+            if key in pdf.docinfo:
+                value = str(pdf.docinfo[key])
+                if key not in self._base.docinfo:
+                    self._base.docinfo[key] = value
+                elif key == "/Title" and str(self._base.docinfo[key]) != value:
+                    self._lose("the title")
+        language = pdf.Root.get("/Lang")
+        if language is not None and str(self._root.get("/Lang", language)) != str(language):
+            self._lose("the language")
+        elif language is not None:
+            self._root.Lang = String(str(language))
+
+    def _delete_pdfa_claim(self) -> None:
+        """Deletes the statement that the base is a PDF/A, which the merged PDF need not be."""
+        if "/Metadata" in self._root:
+            with self._base.open_metadata(False, update_docinfo=False) as metadata:
+                for key in [key for key in metadata if "pdfa/ns/id" in key]:
+                    del metadata[key]
+
+
+def _dictionary(owner: Object, key: str) -> Dictionary:
+    """Returns a dictionary in another one; an empty one if it is missing."""
+    found = owner.get(key)
+    return found if isinstance(found, Dictionary) else Dictionary()
+
+
+def _array(owner: Object, key: str) -> Array:
+    found = owner.get(key)
+    return found if isinstance(found, Array) else Array()
+
+
+def _name_trees(pdf: pikepdf.Pdf, kind: str) -> Iterator[NameTree]:
+    """Yields the tree of names of this kind, if there is one."""
+    found = _dictionary(pdf.Root, "/Names").get(kind)
+    if isinstance(found, Dictionary):
+        yield NameTree(found)
+
+
+def _destinations(pdf: pikepdf.Pdf) -> Iterator[str]:
+    """Yields the named destinations. Those of PDF 1.1 have names that begin with a slash."""
+    for names in _name_trees(pdf, "/Dests"):
+        yield from map(_text, names)
+    yield from _dictionary(pdf.Root, "/Dests").keys()
+
+
+def _text(name: str | bytes) -> str:
+    return name if isinstance(name, str) else name.decode("latin-1")
+
+
+def _references(pdf: pikepdf.Pdf) -> Iterator[tuple[Dictionary, str]]:
+    """Yields each dictionary that refers to a named destination, and the key of its name."""
+    for start in pdf.objects:
+        waiting = [start]
+        while waiting:
+            found = waiting.pop()
+            if isinstance(found, Dictionary):
+                keys = ["/Dest", *(["/D"] if found.get("/S") == Name.GoTo else [])]
+                yield from (
+                    (found, key) for key in keys if isinstance(found.get(key), String | Name)
+                )
+                waiting += [value for _, value in found.items() if _is_nested(value)]
+            elif isinstance(found, Array):
+                waiting += [value for value in found if _is_nested(value)]
+
+
+def _is_nested(value: Any) -> bool:
+    return isinstance(value, Array | Dictionary) and not value.is_indirect
+
+
+def _siblings(item: Any, seen: set[tuple[int, int]]) -> Iterator[Dictionary]:
+    """Yields a bookmark and those after it, each one once."""
+    while isinstance(item, Dictionary) and item.objgen not in seen:
+        if len(seen) >= _MOST_BOOKMARKS:
+            raise ValueError("too many bookmarks")
+        seen.add(item.objgen)
+        yield item
+        item = item.get("/Next")
+
+
+def _attach(item: Object, parent: Object) -> None:
+    """Makes a bookmark the last one of its parent."""
+    item.Parent = parent
+    last = parent.get("/Last")
+    if last is None:
+        parent.First = item
+    else:
+        last.Next = item
+        item.Prev = last
+    parent.Last = item
+
+
+def _fields(pdf: pikepdf.Pdf) -> Iterator[Dictionary]:
+    """Yields the form fields at the top."""
+    for field in _array(_dictionary(pdf.Root, "/AcroForm"), "/Fields"):
+        if isinstance(field, Dictionary):
+            yield field
