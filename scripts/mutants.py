@@ -34,6 +34,11 @@ TESTS = {
     "plugin": "plugin/executor plugin/parallel jobs/page_queue plugin/progress plugin/plugin",
     "plugin/engine": "plugin/engine",
     "plugin/tesseract": "plugin/engine",
+    "plugin/textlayer": "plugin/textlayer",
+    "plugin/crop_box": "pipeline/geometry",
+    "plugin/kept_pages": "pipeline/damaged pipeline/document",
+    "plugin/links": "pipeline/preservation",
+    "uploads/merging": "uploads/merging",
 }
 
 #: Lines that are not changed: log messages and casts.
