@@ -554,6 +554,13 @@ class JobTimeout(JobError):
     retryable = True
 
 
+class PagesTooSlow(JobError):
+    code = "job_pages_too_slow"
+    title = "Many pages exceeded their time limit"
+    advice = "Split the document, or ask the administrator to raise OCR_PAGE_SECONDS."
+    retryable = True
+
+
 class WorkerLost(JobError):
     code = "worker_lost"
     title = "The worker crashed repeatedly"

@@ -114,7 +114,9 @@ def _process(
         with bars() as progress:
             job = client.wait(job, listener(progress, progress.add_task("waiting", total=100)))
     except KeyboardInterrupt:
-        client.cancel(job)
+        client.patience = 0
+        with suppress(ApiError, httpx.TransportError):  # the server may have been stopped as well
+            client.cancel(job)
         raise
     if job.error:
         return report(f"{job.error} [{job.error.code}]", FAILED)
@@ -166,7 +168,10 @@ def _server(url: str | None) -> Iterator[Client]:
         }
         command = [sys.executable, "-m", "ocr_tasks.cli", "up"]
         with log.open("wb") as output:
-            stack = subprocess.Popen(command, env=variables, stdout=output, stderr=output)
+            # In its own session, so that an interruption reaches it only after the cancellation.
+            stack = subprocess.Popen(
+                command, env=variables, stdout=output, stderr=output, start_new_session=True
+            )
         try:
             with Client(f"http://127.0.0.1:{port}", token="") as client:
                 _wait_until_ready(client, stack, log)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import pikepdf
@@ -16,9 +16,9 @@ _PAGES = "pages"
 #: Errors of pikepdf that a damaged document causes.
 _INVALID = (ValueError, TypeError, LookupError)
 
-#: Maximum number of objects of one kind that are counted. A tree may be endless, because its nodes
-#: can point at each other.
-_MOST = 100_000
+#: Maximum number of objects that are visited to count one kind. A tree may be endless, because its
+#: nodes can point at each other, and many pages may share a long list.
+_MOST = 200_000
 
 #: Entries of the information dictionary (ISO 32000-1, 14.3.3) that people write.
 _INFORMATION = ("/Title", "/Author", "/Subject", "/Keywords")
@@ -58,22 +58,60 @@ def _contents(path: Path) -> Mapping[str, int]:
 
 
 def _counts(pdf: Pdf) -> Iterator[tuple[str, int]]:
-    root = pdf.Root
-    annotations = [row for page in pdf.pages for row in _dictionaries(page.obj, "/Annots")]
-    fields = _dictionaries(root.get("/AcroForm"), "/Fields")
     yield _PAGES, len(pdf.pages)
-    yield "links", sum(map(_is_link, annotations))
-    yield "named destinations", _number_of_destinations(root)
-    yield "title, author, subject or keywords", sum(key in pdf.docinfo for key in _INFORMATION)
-    yield "bookmarks", sum(1 for _ in _tree(_first(root.get("/Outlines")), "/Next", "/First"))
-    yield "attachments", len(pdf.attachments)
-    widgets = sum(row.get("/Subtype") == Name.Widget for row in annotations)
-    yield "form fields", len(fields) + widgets
-    yield "values of form fields", sum("/V" in field for field in _tree(fields, "/Kids"))
-    yield "layers", len(_dictionaries(root.get("/OCProperties"), "/OCGs"))
-    yield "tags", int("/StructTreeRoot" in root)
-    yield "the language", int("/Lang" in root)
-    yield "page labels", int("/PageLabels" in root)
+    for name, count in _KINDS.items():
+        visits = _Visits()
+        number = count(pdf, visits)
+        if visits.left > 0:  # otherwise the number is unknown
+            yield name, number
+
+
+class _Visits:
+    """Limits how many objects are visited."""
+
+    def __init__(self) -> None:
+        self.left = _MOST
+
+    def of(self, items: Iterable[Object]) -> Iterator[Object]:
+        """Yields items until the limit is reached."""
+        for item in items:
+            if self.left <= 0:
+                return
+            self.left -= 1
+            yield item
+
+    def tree(self, roots: Iterable[Object], *branches: str) -> Iterator[Dictionary]:
+        """Yields the dictionaries of a tree, each once. `branches` are names of its pointers."""
+        waiting = [self.of(roots)]
+        seen: set[tuple[int, int]] = set()
+        while waiting:
+            node = next(waiting[-1], None)
+            if node is None:
+                waiting.pop()
+            elif isinstance(node, Dictionary) and node.objgen not in seen:
+                if node.is_indirect:
+                    seen.add(node.objgen)
+                yield node
+                waiting += [self.of(_below(node, branch)) for branch in branches]
+
+
+def _below(owner: Object | None, name: str) -> Iterable[Object]:
+    """Returns the items of an array or the only object with that name; nothing if there is none."""
+    found = owner.get(name) if isinstance(owner, Dictionary) else None
+    if isinstance(found, Array):
+        return (found[index] for index in range(len(found)))  # `iter` would copy the array
+    return [] if found is None else [found]
+
+
+def _annotations(pdf: Pdf, visits: _Visits) -> Iterator[Dictionary]:
+    for page in pdf.pages:
+        for one in visits.of(_below(page.obj, "/Annots")):
+            if isinstance(one, Dictionary):
+                yield one
+
+
+def _links(pdf: Pdf, visits: _Visits) -> int:
+    return sum(map(_is_link, _annotations(pdf, visits)))
 
 
 def _is_link(annotation: Dictionary) -> bool:
@@ -81,40 +119,51 @@ def _is_link(annotation: Dictionary) -> bool:
     if annotation.get("/Subtype") != Name.Link:
         return False
     action = annotation.get("/A")
-    return "/Dest" in annotation or (isinstance(action, Dictionary) and len(action) > 1)
+    leads = isinstance(action, Dictionary) and bool(set(action.keys()) - {"/S", "/Type"})
+    return "/Dest" in annotation or leads
 
 
-def _number_of_destinations(root: Object) -> int:
-    names, old_form = root.get("/Names"), root.get("/Dests")
-    tree = names.get("/Dests") if isinstance(names, Dictionary) else None
-    pairs = sum(len(_items(node, "/Names")) // 2 for node in _tree([tree], "/Kids"))
-    return pairs + (len(old_form) if isinstance(old_form, Dictionary) else 0)
+def _destinations(pdf: Pdf, visits: _Visits) -> int:
+    old_form = pdf.Root.get("/Dests")
+    tree = _below(pdf.Root.get("/Names"), "/Dests")
+    names = sum(_length(node, "/Names") // 2 for node in visits.tree(tree, "/Kids"))
+    return names + (len(old_form) if isinstance(old_form, Dictionary) else 0)
 
 
-def _items(owner: Object | None, name: str) -> list[Object]:
+def _length(owner: Object | None, name: str) -> int:
     found = owner.get(name) if isinstance(owner, Dictionary) else None
-    return list(found.as_list()) if isinstance(found, Array) else []
+    return len(found) if isinstance(found, Array) else 0
 
 
-def _dictionaries(owner: Object | None, name: str) -> list[Dictionary]:
-    return [item for item in _items(owner, name) if isinstance(item, Dictionary)]
+def _information(pdf: Pdf, visits: _Visits) -> int:
+    return sum(bool(str(pdf.docinfo.get(key, "")).strip()) for key in _INFORMATION)
 
 
-def _first(outlines: Object | None) -> list[Object | None]:
-    return [outlines.get("/First")] if isinstance(outlines, Dictionary) else []
+def _bookmarks(pdf: Pdf, visits: _Visits) -> int:
+    first = _below(pdf.Root.get("/Outlines"), "/First")
+    return sum(1 for _ in visits.tree(first, "/Next", "/First"))
 
 
-def _tree(roots: Sequence[Object | None], *branches: str) -> Iterator[Dictionary]:
-    """Yields the dictionaries of a tree, each once. `branches` are the names of its pointers."""
-    waiting = list(roots)
-    seen: set[tuple[int, int]] = set()
-    while waiting and len(seen) < _MOST:
-        node = waiting.pop()
-        if not isinstance(node, Dictionary) or node.objgen in seen:
-            continue
-        if node.is_indirect:
-            seen.add(node.objgen)
-        yield node
-        for branch in branches:
-            below = node.get(branch)
-            waiting += list(below.as_list()) if isinstance(below, Array) else [below]
+def _form_fields(pdf: Pdf, visits: _Visits) -> int:
+    widgets = sum(row.get("/Subtype") == Name.Widget for row in _annotations(pdf, visits))
+    return _length(pdf.Root.get("/AcroForm"), "/Fields") + widgets
+
+
+def _values(pdf: Pdf, visits: _Visits) -> int:
+    fields = _below(pdf.Root.get("/AcroForm"), "/Fields")
+    return sum("/V" in field for field in visits.tree(fields, "/Kids"))
+
+
+_KINDS: Mapping[str, Callable[[Pdf, _Visits], int]] = {
+    "links": _links,
+    "named destinations": _destinations,
+    "title, author, subject or keywords": _information,
+    "bookmarks": _bookmarks,
+    "attachments": lambda pdf, visits: len(pdf.attachments),
+    "form fields": _form_fields,
+    "values of form fields": _values,
+    "layers": lambda pdf, visits: _length(pdf.Root.get("/OCProperties"), "/OCGs"),
+    "tags": lambda pdf, visits: int("/StructTreeRoot" in pdf.Root),
+    "the language": lambda pdf, visits: int("/Lang" in pdf.Root),
+    "page labels": lambda pdf, visits: int("/PageLabels" in pdf.Root),
+}

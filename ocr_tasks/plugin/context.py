@@ -38,8 +38,8 @@ class JobContext:
     def pages(self) -> PageStore:
         return PageStore(self.folder)
 
-    def hand_back(self) -> None:
-        """Puts the work back into the queue, before this process ends itself."""
+    def hand_back(self, number: int) -> None:
+        """Puts the work back into the queue, before this process ends itself because of a page."""
 
 
 @dataclass
@@ -51,7 +51,8 @@ class RunContext:
     if there are no helpers. `should_yield(back)` returns whether to yield to another document;
     `back` is the time in seconds that it took to get to where an earlier run ended. `remote` says
     which pages are processed outside the workers. `page_stored(number)` is called when a page is
-    stored; `number` is 1-based. `hand_back` puts the job back into the queue.
+    stored; `number` is 1-based. `hand_back(number)` puts the job back into the
+    queue, and stores the mark of a page.
     """
 
     report: Callable[[Progress], None]
@@ -60,7 +61,7 @@ class RunContext:
     should_yield: Callable[[float], bool] = lambda back: False
     remote: RemotePages | None = None
     page_stored: Callable[[int], None] = lambda number: None
-    hand_back: Callable[[], object] = lambda: None
+    hand_back: Callable[[int], object] = lambda number: None
 
 
 @dataclass
@@ -95,8 +96,8 @@ class OwnerContext(JobContext):
     def __post_init__(self) -> None:
         self.slots = threading.Semaphore(self.run_context.threads)
 
-    def hand_back(self) -> None:
-        self.run_context.hand_back()
+    def hand_back(self, number: int) -> None:
+        self.run_context.hand_back(number)
 
 
 class _Thread(threading.local):

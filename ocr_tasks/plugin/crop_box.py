@@ -54,4 +54,5 @@ def _corner(media: _Box, visible: _Box, rotation: int) -> tuple[float, float]:
     """Returns where the visible part of the rotated page begins, from its lower left corner."""
     left, bottom = visible[0] - media[0], visible[1] - media[1]
     right, top = media[2] - visible[2], media[3] - visible[3]
-    return {0: (left, bottom), 90: (bottom, right), 180: (right, top), 270: (top, left)}[rotation]
+    corners = {90: (bottom, right), 180: (right, top), 270: (top, left)}
+    return corners.get(rotation, (left, bottom))  # viewers ignore other angles

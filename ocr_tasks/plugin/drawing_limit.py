@@ -23,10 +23,11 @@ _MOST_PAGES = 10
 
 
 def check(job: context.JobContext) -> None:
-    """Raises errors.JobTimeout if too many pages of a job are marked."""
-    number, seconds = job.pages.count_too_slow(), settings.get().page_seconds
+    """Raises errors.PagesTooSlow if too many pages of a job are marked."""
+    seconds = settings.get().page_seconds
+    number = job.pages.count_too_slow(seconds)
     if number >= _MOST_PAGES:
-        raise errors.JobTimeout(f"Drawing took more than {seconds:g} s for each of {number} pages")
+        raise errors.PagesTooSlow(f"Drawing took more than {seconds:g} s for {number} pages")
 
 
 def was_reached(number: int) -> bool:
@@ -55,6 +56,6 @@ def _end_process(job: context.JobContext, number: int) -> None:
     log.error("page %d: drawing took more than %g s; this process ends", number, seconds)
     try:
         job.pages.mark_too_slow(number, seconds)
-        job.hand_back()
+        job.hand_back(number)
     finally:
         os.kill(os.getpid(), signal.SIGKILL)

@@ -21,14 +21,19 @@ def store(job: context.JobContext, source: Path | None, number: int, failed: boo
     """
     if job.pages.has_words(number):
         return
+    words, picture = Page.empty(number, 0, 0, textlayer.DPI), None
     try:
         if source and not drawing_limit.was_reached(number):
-            with textlayer.document(source) as pdf, drawing_limit.limited(number):
-                job.pages.save_words(textlayer.words(pdf, number), failed)
+            with textlayer.document(source) as pdf:
+                with drawing_limit.limited(number):
+                    words = textlayer.words(pdf, number)
+                job.pages.save_words(words, failed)
                 if job.preview_pixels:
-                    picture = textlayer.picture(pdf, number, job.preview_pixels)
-                    previews.from_picture(picture, job.pages.preview(number), job.preview_pixels)
+                    with drawing_limit.limited(number):
+                        picture = textlayer.picture(pdf, number, job.preview_pixels)
     except (pypdfium2.PdfiumError, ValueError) as error:
         log.warning("page %d: its text could not be extracted: %s", number, error)
+    if picture:
+        previews.from_picture(picture, job.pages.preview(number), job.preview_pixels)
     if not job.pages.has_words(number):
-        job.pages.save_words(Page.empty(number, 0, 0, textlayer.DPI), failed)
+        job.pages.save_words(words, failed)

@@ -15,14 +15,16 @@ def has_damaged(path: Path, number: int) -> bool:
     """
     with pikepdf.open(path) as pdf:
         images = pdf.pages[number - 1].get_images().values()
-        return any(_is_damaged(pikepdf.PdfImage(cast("pikepdf.Stream", one))) for one in images)
+        return any(map(_is_damaged, images))
 
 
-def _is_damaged(image: pikepdf.PdfImage) -> bool:
-    if "/JPXDecode" not in image.filters:
+def _is_damaged(image: pikepdf.Object) -> bool:
+    names = image.get("/Filter")
+    filters = list(names.as_list()) if isinstance(names, pikepdf.Array) else [names]
+    if pikepdf.Name.JPXDecode not in filters:
         return False
     try:
-        image.as_pil_image().load()
-    except OSError:
+        pikepdf.PdfImage(cast("pikepdf.Stream", image)).as_pil_image().load()
+    except Exception:  # pikepdf and Pillow have many errors for damaged images
         return True
     return False

@@ -27,8 +27,6 @@ from ocr_tasks.storage import atomic, layout
 #: Resolution of a page without hOCR.
 _DEFAULT_DPI = 300.0
 
-_TOO_SLOW = "too-slow.json"
-
 _FILES = {"ocr": "ocr.hocr", "text": "text.txt", "pdf_page_from_image": "visible.pdf"}
 
 
@@ -89,16 +87,19 @@ class PageStore:
 
     def mark_too_slow(self, number: int, seconds: float) -> None:
         """Marks a page that took more than `seconds` to draw."""
-        atomic.write(self.path(number) / _TOO_SLOW, json.dumps({"seconds": seconds}).encode())
+        atomic.write(
+            self.path(number) / layout.PAGE_TOO_SLOW, json.dumps({"seconds": seconds}).encode()
+        )
 
-    def count_too_slow(self) -> int:
-        """Returns the number of pages that are marked."""
-        return sum(1 for _ in self._folder.pages.glob(f"*/{_TOO_SLOW}"))
+    def count_too_slow(self, seconds: float) -> int:
+        """Returns the number of pages that are marked to take more than `seconds` to draw."""
+        marks = self._folder.pages.glob(f"*/{layout.PAGE_TOO_SLOW}")
+        return sum(self.is_too_slow(int(mark.parent.name), seconds) for mark in marks)
 
     def is_too_slow(self, number: int, seconds: float) -> bool:
         """Returns whether a page is marked to take more than `seconds` to draw."""
         try:
-            mark = json.loads((self._folder.page(number) / _TOO_SLOW).read_bytes())
+            mark = json.loads((self._folder.page(number) / layout.PAGE_TOO_SLOW).read_bytes())
         except FileNotFoundError:
             return False
         return bool(mark["seconds"] >= seconds)

@@ -97,7 +97,7 @@ def crashed(page: Any) -> Reading:
 def _must_not_be_drawn(page: Any) -> bool:
     """Returns whether drawing a page took too long, or would, because scanning it did."""
     too_slow = scanning.is_too_slow(page.pageinfo) or drawing_limit.was_reached(page.pageno + 1)
-    return too_slow and not (page.options.skip_text and page.pageinfo.has_text)
+    return too_slow and _is_selected(page) and not (page.options.skip_text and _has_text(page))
 
 
 def _check_images(page: Any, result: PageResult) -> None:
@@ -117,5 +117,13 @@ def _failed(number: int, error: Exception) -> Reading:
 
 def _had_text(page: Any) -> bool:
     """Returns whether a page was selected and skipped because it already had text."""
+    return _has_text(page) and _is_selected(page)
+
+
+def _has_text(page: Any) -> bool:
+    return bool(page.pageinfo.has_text)
+
+
+def _is_selected(page: Any) -> bool:
     selected = page.options.pages
-    return bool(page.pageinfo.has_text and (not selected or page.pageno in selected))
+    return not selected or page.pageno in selected

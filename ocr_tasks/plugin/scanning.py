@@ -16,7 +16,7 @@ import pypdfium2
 from ocrmypdf.pdfinfo.info import PageInfo
 
 from ocr_tasks import settings
-from ocr_tasks.plugin import crop_box, textlayer, time_limit
+from ocr_tasks.plugin import crop_box, drawing_limit, textlayer, time_limit
 
 log = logging.getLogger("ocrmypdf.pages")
 
@@ -78,9 +78,12 @@ def _is_scan(info: PageInfo) -> bool:
 
 def _has_little_text(info: PageInfo) -> bool:
     most = _MOST_VISIBLE if info.has_visible_text else _MOST_INVISIBLE
+    number = info.pageno + 1
+    if drawing_limit.was_reached(number):
+        return False
     try:
-        with textlayer.document(Path(info._infile)) as pdf:
-            text = textlayer.start_of_text(pdf, info.pageno + 1, 10 * most)
+        with textlayer.document(Path(info._infile)) as pdf, drawing_limit.limited(number):
+            text = textlayer.start_of_text(pdf, number, 10 * most)
     except pypdfium2.PdfiumError:
         return False
     return sum(map(str.isalnum, text)) < most

@@ -18,6 +18,9 @@ class AtWork:
     def page_stored(self, number: int) -> None:
         pass
 
+    def store_now(self, number: int) -> None:
+        pass
+
     def settle(self) -> None:
         pass
 

@@ -46,6 +46,7 @@ SUMMARIES = "pages/summaries.json"
 
 #: Names of a page's files, in `pages/<number>/`.
 PAGE_WORDS = "page.json"
+PAGE_TOO_SLOW = "too-slow.json"
 PAGE_PREVIEW = "preview.jpg"
 
 #: For each artifact: the file in the run's folder, the media type, and the download's extension.

@@ -94,6 +94,10 @@ class Mirror:
                 self._pending.add(number)
                 self._changed.notify_all()
 
+    def store_now(self, number: int) -> None:
+        """Uploads the files of a page. `number` is 1-based."""
+        self._upload(self._names(self._folder.page(number)))
+
     def end(self, succeeded: bool) -> None:
         """Uploads the remaining files, results last, and deletes the local folder of the job."""
         try:
@@ -125,7 +129,8 @@ class Mirror:
     def _is_needed(self, name: str) -> bool:
         page, file = _split_page(name)
         if page:
-            return page in self._done and file not in _NOT_NEEDED
+            is_mark = file == layout.PAGE_TOO_SLOW
+            return is_mark or (page in self._done and file not in _NOT_NEEDED)
         return name in (layout.INPUT, layout.LOG, layout.SUMMARIES)
 
     def _download(self, name: str, info: ObjectInfo) -> None:

@@ -35,6 +35,9 @@ class AtWork(Protocol):
     def page_stored(self, number: int) -> None:
         """Stores the results of a page permanently, now or soon. `number` is 1-based."""
 
+    def store_now(self, number: int) -> None:
+        """Stores the files of a page permanently. `number` is 1-based."""
+
     def settle(self) -> None:
         """Deletes files that only another run would need. Call it when the run is committed."""
 

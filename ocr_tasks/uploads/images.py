@@ -34,7 +34,7 @@ FORMATS = {
 #: Formats that img2pdf embeds unchanged.
 _AS_IS = {"JPEG", "MPO", "PNG", "JPEG2000"}
 #: Formats of photographs, which would become huge with lossless compression.
-_LOSSY = {"JPEG", "MPO", "JPEG2000", "HEIF", "AVIF"}
+_LOSSY = {"HEIF", "AVIF"}
 _MANY_FRAMES = {"TIFF", "GIF", "WEBP"}
 
 #: The first bytes of the formats. In some, other bytes come before them.
@@ -215,7 +215,9 @@ def _encode(frame: Image.Image, lossy: bool, is_inverted: bool) -> bytes:
     if frame.mode not in ("L", "RGB", "P", "I;16"):
         frame = frame.convert("L" if frame.mode == "LA" else "RGB")
     if frame.mode == "RGB" and lossy:
-        frame.save(buffer, "JPEG", quality=_JPEG_QUALITY, subsampling=0)
+        profile: bytes = frame.info.get("icc_profile") or b""
+        kept = profile if profile[16:20] == b"RGB " else None  # ICC.1:2022, 7.2
+        frame.save(buffer, "JPEG", quality=_JPEG_QUALITY, subsampling=0, icc_profile=kept)
     else:
         frame.save(buffer, "PNG", compress_level=6)
     return buffer.getvalue()
@@ -308,7 +310,8 @@ def _write_page(
         if isinstance(source, bytes) or isinstance(error, MemoryError):
             raise
         log.info("an image cannot be embedded as it is: %s", error)
-        _embed(_encode(ImageOps.exif_transpose(image), _is_lossy(source, image), False), dpi, part)
+        lossy = image.format != "PNG"
+        _embed(_encode(ImageOps.exif_transpose(image), lossy, False), dpi, part)
 
 
 def _embed(source: bytes | Path, dpi: tuple[float, float], part: Path) -> None:

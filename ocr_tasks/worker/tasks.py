@@ -93,7 +93,11 @@ def _run(task: Task, job_id: str, requested: dict[str, Any]) -> dict[str, Any]:
             helpers = None
         with store.get().at_work(job_id) as files:
             kept = files.page_stored
-            hand_back = partial(leases.release, job_id, holder)
+
+            def hand_back(number: int) -> None:
+                files.store_now(number)
+                leases.release(job_id, holder)
+
             worker = RunContext(report, threads, helpers, turn.is_over, remote, kept, hand_back)
             outcome = document.run(job_id, run_id, selected, start, worker)
             for extension in extensions.installed():

@@ -194,7 +194,7 @@ def test_a_page_that_takes_too_long_to_draw_costs_only_itself(
     processes: int, tmp_path: Path
 ) -> None:
     """PDFium cannot be interrupted: its process ends, and the next run leaves the page alone."""
-    limits = {"OCR_PAGE_SECONDS": "6", "OCR_WORKER_PROCESSES": str(processes)}
+    limits = {"OCR_PAGE_SECONDS": "10", "OCR_WORKER_PROCESSES": str(processes)}
     with running_stack(tmp_path, **limits) as impatient, impatient.client() as http:
         job = submit(http, ("slow.pdf", files.slow_to_draw())).json()
 

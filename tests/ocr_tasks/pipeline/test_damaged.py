@@ -14,7 +14,7 @@ import pytest
 
 from ocr_tasks import errors, settings
 from ocr_tasks.pipeline import attempts, ocrmypdf_errors
-from ocr_tasks.plugin import textlayer
+from ocr_tasks.plugin import drawing_limit, textlayer
 from tests import documents
 from tests.conftest import SIX_PAGES
 from tests.ocr_tasks.pipeline.test_document import picture, read, scan, words_of
@@ -244,6 +244,7 @@ def test_a_page_that_takes_too_long_to_scan_is_kept(
 ) -> None:
     """Forms that draw forms that draw forms…: a small file with content for hours."""
     monkeypatch.setenv("OCR_PAGE_SECONDS", "2")
+    monkeypatch.setattr(drawing_limit, "_end_process", lambda job, number: None)
     settings.clear()
     source = scan(tmp_path / "in.pdf", "garden", "window")
     with pikepdf.open(source, allow_overwriting_input=True) as pdf:

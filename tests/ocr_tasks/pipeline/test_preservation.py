@@ -213,3 +213,32 @@ def test_an_endless_outline_is_counted_once(tmp_path: Path) -> None:
         pdf.save(source)
 
     assert preservation._contents(source)["bookmarks"] == 2
+
+
+def test_empty_information_is_not_lost(tmp_path: Path) -> None:
+    """LaTeX writes empty entries, which OCRmyPDF deletes."""
+
+    def empty(pdf: pikepdf.Pdf) -> None:
+        for key in ("/Title", "/Author", "/Subject", "/Keywords"):
+            pdf.docinfo[key] = ""
+
+    run = read(document(tmp_path / "in.pdf", empty))
+
+    assert run.outcome.warnings == ()
+
+
+def test_lists_that_many_objects_share_are_visited_in_part(tmp_path: Path) -> None:
+    """They would be visited millions of times."""
+
+    def shared(pdf: pikepdf.Pdf) -> None:
+        many = pdf.make_indirect(Array([pdf.make_indirect(Dictionary())] * 5_000))
+        nodes = Array([pdf.make_indirect(Dictionary(Kids=many, Names=many)) for _ in range(500)])
+        pdf.Root.AcroForm = Dictionary(Fields=nodes)
+        pdf.Root.Names = Dictionary(Dests=Dictionary(Kids=nodes))
+        for page in pdf.pages:
+            page.obj.Annots = many
+
+    counted = preservation._contents(document(tmp_path / "in.pdf", bookmarks, shared))
+
+    assert (counted["pages"], counted["bookmarks"]) == (2, 2)
+    assert "values of form fields" not in counted

@@ -31,7 +31,9 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> OwnerContext:
         reporter=Reporter(lambda progress: None, Progress(), 1),
         keep_bad_pages=True,
         threads=1,
-        run_context=RunContext(lambda progress: None, hand_back=(tmp_path / "back").touch),
+        run_context=RunContext(
+            lambda progress: None, hand_back=lambda number: (tmp_path / f"back-{number}").touch()
+        ),
     )
 
 
@@ -46,7 +48,7 @@ def test_the_process_ends_after_marking_the_page(job: OwnerContext, tmp_path: Pa
     process.join(60)
 
     assert process.exitcode == -signal.SIGKILL
-    assert (tmp_path / "back").exists()
+    assert (tmp_path / "back-7").exists()
     with context.job(job):
         assert [number for number in range(1, 9) if drawing_limit.was_reached(number)] == [7]
 
@@ -60,6 +62,17 @@ def test_a_mark_does_not_count_with_a_higher_limit(
 
     with context.job(job):
         assert not drawing_limit.was_reached(7)
+
+
+def test_a_job_with_such_pages_runs_with_a_higher_limit(
+    job: OwnerContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(1, 20):
+        job.pages.mark_too_slow(number, 0.1)
+    monkeypatch.setenv("OCR_PAGE_SECONDS", "0.2")
+    settings.clear()
+
+    drawing_limit.check(job)
 
 
 def test_a_page_in_time_is_not_marked(job: OwnerContext, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,5 +90,5 @@ def test_a_job_with_many_such_pages_fails(job: OwnerContext) -> None:
     drawing_limit.check(job)
 
     job.pages.mark_too_slow(10, 0.1)
-    with pytest.raises(errors.JobTimeout, match="10 pages"):
+    with pytest.raises(errors.PagesTooSlow, match="10 pages"):
         drawing_limit.check(job)

@@ -115,6 +115,21 @@ def test_small_files_are_written_read_found_and_deleted(kept: BucketStore) -> No
     assert kept.size(JOB, "job.json") == 0
 
 
+def test_the_mark_of_a_page_is_stored_before_its_process_ends(
+    kept: BucketStore, bucket: Bucket
+) -> None:
+    kept.write(JOB, "input.pdf", b"%PDF-")
+    mark = layout.job(JOB).page(7) / layout.PAGE_TOO_SLOW
+    with kept.at_work(JOB) as files:
+        mark.parent.mkdir(parents=True)
+        mark.write_bytes(b"{}")
+        files.store_now(7)
+        assert f"jobs/0b/{JOB}/pages/000007/{layout.PAGE_TOO_SLOW}" in bucket.objects()
+
+    with kept.at_work(JOB):
+        assert mark.read_bytes() == b"{}"
+
+
 def test_a_run_downloads_finished_pages_and_uploads_its_own(
     kept: BucketStore, bucket: Bucket
 ) -> None:
