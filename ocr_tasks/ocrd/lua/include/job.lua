@@ -120,6 +120,10 @@ function follow(id, from, state)
   local processor = get('processor')
   local workflow = get('workflow')
   if workflow ~= '' then count_in_workflow(id, workflow, processor, from, state) end
+  if from == 'running' and get('secret') then
+    redis.call('DEL', get('secret'))
+    redis.call('HDEL', job, 'secret')
+  end
   if not final[state] then return end
   redis.call('HSET', job, 'ended', now())
   redis.call('HINCRBY', stats, 'processing_' .. state, 1)
