@@ -22,6 +22,7 @@ from ocr_tasks.ocrd import errors as ocrd_errors
 from ocr_tasks.ocrd import programs
 from ocr_tasks.ocrd import settings as ocrd_settings
 from ocr_tasks.ocrd.model import NEXTFLOW, ProcessorJob
+from ocr_tasks.redis import connection, keys
 from ocr_tasks.security import tokens
 
 #: The description of the processor, in the format of ocrd-tool.json.
@@ -74,7 +75,7 @@ def run(job: ProcessorJob, folder: Path, log: Path) -> None:
     if found is None:
         raise ocrd_errors.ProcessorFailed("nextflow is no longer installed on this worker")
     folder.mkdir(parents=True, exist_ok=True)
-    with _token(job.owner) as token, log.open("ab") as output:
+    with _token(job) as token, log.open("ab") as output:
         status = subprocess.run(
             _command(found, job, token, folder),
             cwd=folder,
@@ -89,13 +90,18 @@ def run(job: ProcessorJob, folder: Path, log: Path) -> None:
 
 
 @contextmanager
-def _token(owner: str) -> Iterator[str]:
-    """Yields a token with which the script acts for the owner of the job; '' if there is none."""
-    if not owner:
+def _token(job: ProcessorJob) -> Iterator[str]:
+    """Yields a token with which the script acts for the owner of the job; '' if there is none.
+
+    It is revoked when the job is no longer running, even if this process is killed.
+    """
+    if not job.owner:
         yield ""
         return
-    token = tokens.create_temporary(owner, [Scope.OCRD], settings.get().job_seconds)
+    token = tokens.create_temporary(job.owner, [Scope.OCRD], settings.get().job_seconds)
     try:
+        with connection.translated_errors():
+            connection.client().hset(keys.task(job.id), "secret", tokens.temporary_key(token))
         yield token
     finally:
         with suppress(errors.ServiceError):  # it expires soon

@@ -15,6 +15,7 @@ from ocr_tasks.redis import keys
 #:   workflow       id of the workflow run that it belongs to, or ''
 #:   results        key of the result queue that receives the message about its end, or ''
 #:   told           that message without the final state
+#:   secret         key of a temporary secret that is valid while the job is running; may be missing
 #:   ended          seconds since the epoch
 #: Other keys; they are deleted when the jobs have ended, unless another lifetime is given:
 #:   ocr:ocrd:dependents:<id>     set of the jobs that wait for a job

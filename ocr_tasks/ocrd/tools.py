@@ -224,8 +224,10 @@ def tool(name: str) -> dict[str, Any]:
     """Returns the description of a processor that `is_known`; raises ProcessorNotFound."""
     text = None
     if _NAME.fullmatch(name) or name == NEXTFLOW:
+        # Workers of earlier versions write only the first.
+        names = [redis_keys.processor(name), redis_keys.known_processor(name)]
         with connection.translated_errors():
-            text = connection.client().get(redis_keys.known_processor(name))
+            text = next(filter(None, connection.client().mget(names)), None)
     if text is None:
         raise ocrd_errors.ProcessorNotFound(f"No worker offers {name[:_LENGTH]!r}.")
     found: dict[str, Any] = json.loads(str(text))

@@ -73,9 +73,14 @@ def create_temporary(token_id: str, scopes: Iterable[Scope], seconds: float) -> 
 
 def revoke_temporary(text: str) -> None:
     """Revokes a text that `create_temporary` has returned."""
-    _, token_id, secret = text.split("_")
     with connection.translated_errors():
-        connection.client().delete(keys.temporary_secret(token_id, _digest(secret)))
+        connection.client().delete(temporary_key(text))
+
+
+def temporary_key(text: str) -> str:
+    """Returns the key in Redis whose deletion revokes a text of `create_temporary`."""
+    _, token_id, secret = text.split("_")
+    return keys.temporary_secret(token_id, _digest(secret))
 
 
 def list_all() -> list[Token]:

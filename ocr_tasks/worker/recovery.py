@@ -40,6 +40,10 @@ _SWEEP_INTERVAL = 3600.0
 #: Maximum number of jobs handled by one check. The next check handles the others.
 _BATCH_SIZE = 200
 
+#: Number of further queued jobs whose messages one check inspects. The next check continues after
+#: them, because the oldest ones may all wait for workers that are absent.
+_SCAN_SIZE = 1000
+
 
 class RecoveryThread(threading.Thread):
     """Requeues lost jobs and messages, and deletes expired data; see the module."""
@@ -52,6 +56,8 @@ class RecoveryThread(threading.Thread):
         self._grace_until = 0.0
         #: When this host's data folder was last swept, if hosts do not share it.
         self._swept_at = -math.inf
+        #: Where `publish_lost` continues.
+        self._position = 0
 
     def begin(self) -> None:
         """Starts the thread if it is not running."""
@@ -92,7 +98,7 @@ class RecoveryThread(threading.Thread):
         if now >= self._grace_until:
             take_over()
         extensions.publish_ready()
-        publish_lost()
+        self._position = publish_lost(self._position)
         swept = retention.Swept()
         if _turn("retention", _RETENTION_INTERVAL):
             retention.expire(swept)
@@ -128,9 +134,13 @@ def take_over() -> None:
         leases.release(job_id, lost=True)
 
 
-def publish_lost() -> None:
-    """Sends the messages of queued jobs again that are no longer in any queue."""
-    for job_id in overdue(_MIN_MESSAGE_AGE):
+def publish_lost(position: int = 0) -> int:
+    """Sends the messages of queued jobs again that are no longer in any queue.
+
+    Inspects the oldest _BATCH_SIZE, and _SCAN_SIZE from `position` on. Returns the position for the
+    next call.
+    """
+    for job_id in overdue(_MIN_MESSAGE_AGE, position):
         log.warning("the message of job %s was lost; sending it again", job_id)
         lane = connection.client().hget(keys.task(job_id), "lane")
         # Does nothing if the job has been acquired in the meantime.
@@ -138,19 +148,20 @@ def publish_lost() -> None:
             ((record, _),) = lifecycle.backend().records([job_id])
             if "job" in record:
                 leases.send(job_id, record, str(lane))
+    following = position + _SCAN_SIZE
+    return following if following < int(connection.client().zcard(keys.AWAITED)) else 0
 
 
-def overdue(seconds: float) -> list[str]:
+def overdue(seconds: float, position: int = 0) -> list[str]:
     """Returns queued jobs whose message was sent at least `seconds` ago and is in no queue.
+
+    Inspects the same jobs as `publish_lost`.
 
     Queues are first in, first out. A message that was sent before the oldest message of its queue
     is therefore no longer in it.
     """
     client = connection.client()
-    before = connection.now() - seconds
-    rows: list[tuple[str, float]] = client.zrangebyscore(  # type: ignore[assignment]
-        keys.AWAITED, "-inf", before, 0, _BATCH_SIZE, withscores=True
-    )
+    rows = _sent_before(connection.now() - seconds, position)
     if not rows:
         return []
     with client.pipeline(transaction=False) as pipe:
@@ -175,3 +186,12 @@ def overdue(seconds: float) -> list[str]:
         for (job_id, score), lane in zip(rows, lane_of, strict=True)
         if lane and is_lost(lane, score)
     ]
+
+
+def _sent_before(before: float, position: int) -> list[tuple[str, float]]:
+    """Returns queued jobs whose message was sent before a time, with that time."""
+    with connection.client().pipeline(transaction=False) as pipe:
+        for start, count in ((0, _BATCH_SIZE), (position, _SCAN_SIZE)):
+            pipe.zrangebyscore(keys.AWAITED, "-inf", before, start, count, withscores=True)
+        oldest, others = pipe.execute()
+    return list((dict(oldest) | dict(others)).items())

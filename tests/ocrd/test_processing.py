@@ -23,6 +23,7 @@ from ocr_tasks.ocrd import (
     programs,
     redis_keys,
     tools,
+    work,
     workflows,
     workspaces,
 )
@@ -454,6 +455,20 @@ def test_nextflow_gets_a_token_of_the_owner_for_the_time_of_the_run(
     assert token not in arguments
     with pytest.raises(errors.NotAuthenticated):
         tokens.verify(token)
+
+
+@pytest.mark.usefixtures("fake_nextflow")
+def test_the_token_of_a_script_is_revoked_when_its_job_is_cancelled(kant: Workspace) -> None:
+    owner, _ = tokens.create("anna", [Scope.OCRD])
+    (job,) = workflows.states(run(kant, SCRIPT, owner=owner.id)).values()
+    assert work.begin(job.id, "run", "host:1:2")
+    with nextflow._token(job) as token:
+        assert tokens.verify(token).id == owner.id
+
+        processing.cancel(job.id, owner.id)
+
+        with pytest.raises(errors.NotAuthenticated):
+            tokens.verify(token)
 
 
 def test_only_nextflow_scripts_have_parameters(kant: Workspace) -> None:

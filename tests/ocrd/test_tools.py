@@ -190,6 +190,13 @@ def test_a_processor_is_known_for_an_hour_after_its_last_worker(processors: redi
         tools.tool("ocrd-made-up")
 
 
+def test_a_processor_of_a_worker_of_an_earlier_version_is_known(processors: redis.Redis) -> None:
+    tools.announce({"ocrd-made-up": TOOL})
+    processors.delete(redis_keys.known_processor("ocrd-made-up"))
+
+    assert tools.tool("ocrd-made-up") == TOOL
+
+
 # Parameters
 
 

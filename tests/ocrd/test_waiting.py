@@ -279,6 +279,43 @@ def test_a_processor_without_workers_does_not_delay_others_in_a_workspace() -> N
     assert messages() == [job.id]
 
 
+def test_jobs_for_a_processor_without_workers_are_not_inspected_each_time(
+    service: redis.Redis,
+) -> None:
+    lost = [
+        dataclasses.replace(planned("A", workspace=f"w{number}"), processor="ocrd-lost")
+        for number in range(500)
+    ]
+    put(*lost)
+    for _ in range(3):
+        queueing.publish_ready()
+    assert service.llen("ocrd-lost") < 100
+    rows = [planned("A", workspace="x", pages=[f"P{number}"]) for number in range(100)]
+    records.create(rows)
+    service.config_resetstat()
+
+    queueing.publish_ready()
+
+    assert len(messages()) >= 16
+    calls = service.info("commandstats")
+    assert calls["cmdstat_lindex"]["calls"] < 100
+    assert calls["cmdstat_zrange"]["calls"] == 1
+
+
+def test_cancelled_jobs_of_a_processor_without_workers_leave_nothing(service: redis.Redis) -> None:
+    lost = [
+        dataclasses.replace(planned("A", pages=[f"P{number}"]), processor="ocrd-lost")
+        for number in range(100)
+    ]
+    put(*lost)
+    assert service.zcard(f"{redis_keys.OCRD}ready") == 1
+
+    for row in lost[::-1]:
+        lifecycle.backend().cancel(row.id)
+
+    assert service.keys(f"{redis_keys.OCRD}ready*") == [f"{redis_keys.OCRD}ready:turn"]
+
+
 def test_the_next_step_of_a_page_precedes_the_first_step_of_other_pages() -> None:
     first = [planned("A", pages=[f"P{number}"]) for number in range(100)]
     second = planned("B", pages=["P0"], after=first[:1])

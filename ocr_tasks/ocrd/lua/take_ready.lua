@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
 -- include: lease
--- Removes and returns the next ready processor jobs, whose messages the caller sends. Workspaces
--- take turns, and a large one does not delay the others. Jobs whose queue is long enough stay, e.g.
--- if no worker offers their processor, and do not delay those of other processors.
+-- Removes and returns the next ready processor jobs, whose messages the caller sends. The lists of
+-- a workspace and a processor take turns, and a long one does not delay the others. Jobs whose queue
+-- is long enough stay, e.g. if no worker offers their processor, and do not delay the others.
 -- KEYS  1 prefix of OCR-D's keys (redis_keys.OCRD)  2 sorted set of sent messages (keys.AWAITED)
 --       3 prefix of job records (keys.TASK_PREFIX)
 -- ARGV  1 queue length that is long enough  2 maximum number of jobs
@@ -31,13 +31,18 @@ local function next_of(name)
   end
 end
 
-local found = true
-while found and #rows < 2 * tonumber(ARGV[2]) do
-  found = false
-  for _, name in ipairs(redis.call('ZRANGE', ready, 0, -1)) do
-    local id, processor = next_of(name)
+-- Redis is called only for lists whose queue is short, and again only for those that had a job:
+-- thousands may wait for a processor that no worker offers.
+local left = redis.call('ZRANGE', ready, 0, -1)
+while #left > 0 and #rows < 2 * tonumber(ARGV[2]) do
+  local names = left
+  left = {}
+  for _, name in ipairs(names) do
+    local own = string.match(name, ' (.*)$')  -- nil in lists of earlier versions
+    local id, processor
+    if not own or not is_long(own) then id, processor = next_of(name) end
     if id then
-      found = true
+      table.insert(left, name)
       lengths[processor] = lengths[processor] + 1
       redis.call('ZADD', KEYS[2], now(), id)
       redis.call('ZADD', ready, redis.call('INCR', ready .. ':turn'), name)

@@ -218,6 +218,25 @@ def test_waiting_messages_are_not_sent_twice() -> None:
     assert recovery.overdue(10) == []
 
 
+def test_a_lost_message_is_detected_behind_many_older_ones_in_other_queues(
+    service: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recovery, "_BATCH_SIZE", 2)
+    monkeypatch.setattr(recovery, "_SCAN_SIZE", 2)
+    for _ in range(4):
+        long_ago(submit(priority="bulk"), 60)
+    long_ago(submit(priority="normal"), 30)
+    service.delete(QUEUES["normal"])
+    thread = recovery.RecoveryThread()
+
+    for _ in range(3):
+        assert messages("normal") == 0
+        service.delete(f"{keys.TURN_PREFIX}jobs")
+        thread.check()
+
+    assert (messages("normal"), messages("bulk")) == (1, 4)
+
+
 def test_an_acquired_job_is_not_expected_in_a_queue() -> None:
     job_id = submit()
     leases.acquire(job_id, "run", "host:1:2")

@@ -74,6 +74,18 @@ local function try_queue(id, first)
   return true
 end
 
+-- Removes the jobs from the start of a list of ready jobs that are no longer queued, after one of
+-- them has ended. take_ready does not inspect lists whose processor has a long queue.
+local function trim_ready(list)
+  local ready = ocrd .. 'ready'
+  local id = redis.call('LINDEX', ready .. ':' .. list, 0)
+  while id and with_job(id, function() return get('state') ~= 'queued' end) do
+    redis.call('LPOP', ready .. ':' .. list)
+    id = redis.call('LINDEX', ready .. ':' .. list, 0)
+  end
+  if not id then redis.call('ZREM', ready, list) end
+end
+
 -- Cancels a job because one that it depends on did not succeed.
 local function cancel_dependent(id)
   if get('state') ~= 'deferred' then return end
@@ -108,10 +120,15 @@ function follow(id, from, state)
   local processor = get('processor')
   local workflow = get('workflow')
   if workflow ~= '' then count_in_workflow(id, workflow, processor, from, state) end
+  if from == 'running' and get('secret') then
+    redis.call('DEL', get('secret'))
+    redis.call('HDEL', job, 'secret')
+  end
   if not final[state] then return end
   redis.call('HSET', job, 'ended', now())
   redis.call('HINCRBY', stats, 'processing_' .. state, 1)
   local workspace, results = get('workspace'), get('results')
+  if from == 'queued' then trim_ready(workspace .. ' ' .. processor) end
   redis.call('SREM', ocrd .. 'open:' .. workspace, id)
   redis.call('ZREM', ocrd .. 'waiting:' .. workspace, id)
   if results ~= '' then
