@@ -11,6 +11,7 @@ import io
 import logging
 import math
 import random
+import re
 import subprocess
 import threading
 import time
@@ -42,6 +43,25 @@ _MAX_REFERRALS, _MAX_VIA = 20, 100
 #: Seconds for which a server is skipped that cannot be reached.
 _SKIP_SECONDS = 60.0
 
+#: Maximum number of servers that are skipped, and of those with open connections. Servers with
+#: leased pages are not counted.
+_MAX_SKIPPED, _MAX_SERVERS = 1000, 50
+
+#: Maximum duration of a lease in seconds.
+_MAX_LEASE_SECONDS = 86400
+
+#: A server's mark in `via`.
+_MARK = re.compile("[0-9a-f]{12}", re.ASCII)
+
+#: The links of a lease.
+_LINKS = ("image", "transcript", "renew", "release", "failure")
+
+#: Exceptions that any response of another server can cause.
+_UNUSABLE = (
+    *(httpx.HTTPError, httpx.InvalidURL),
+    *(ArithmeticError, LookupError, RecursionError, TypeError, ValueError),
+)
+
 #: Media types that Pillow opens.
 _IMAGES = (
     *("image/png", "image/jpeg", "image/tiff", "image/webp", "image/gif", "image/bmp"),
@@ -70,7 +90,7 @@ class Done:
 
 @dataclass(frozen=True)
 class _Page:
-    """A page that this device has leased. `lease` is the server's JSON."""
+    """A page that this device has leased. `lease` contains fields of the server's JSON."""
 
     server: httpx.Client
     lease: dict[str, Any]
@@ -225,9 +245,11 @@ class Device:
             return None
         try:
             return self._offer(peer, count, via)
-        except (Refused, httpx.HTTPError, httpx.InvalidURL) as error:
-            log.warning("skipping the server %s: %s", peer, error)
+        except (Refused, *_UNUSABLE) as error:
+            log.warning("skipping the server %r: %s", peer, error)
             seconds = math.inf if isinstance(error, Refused) else _SKIP_SECONDS
+            if len(self._skipped) >= _MAX_SKIPPED:
+                del self._skipped[next(iter(self._skipped))]
             self._skipped[peer] = time.monotonic() + seconds
             return None
 
@@ -248,20 +270,30 @@ class Device:
         response.raise_for_status()
         try:
             reply = response.json()
-            pages = [_Page(server, lease) for lease in reply["pages"]]
-            with self._lock:
-                self._open |= {page.lease["lease"]: page for page in pages}
-            peer = None if reply["peer"] is None else str(reply["peer"])
-            via = [str(mark) for mark in reply["via"]][:_MAX_VIA]
-            return _Offer(pages, float(reply["retry_after"]), peer, via)
-        except (ValueError, LookupError, TypeError):
+            pages = [_Page(server, _lease(server, lease)) for lease in reply["pages"][:count]]
+            peer = None if reply["peer"] is None else _text(reply["peer"])
+            marks = [mark for mark in map(str, reply["via"]) if _MARK.fullmatch(mark)]
+            offer = _Offer(pages, _number(reply["retry_after"]), peer, marks[:_MAX_VIA])
+        except _UNUSABLE:
             raise Refused(f"{url} is not a server of OCR Tasks") from None
+        with self._lock:
+            self._open |= {page.lease["lease"]: page for page in pages}
+        return offer
 
     def _server(self, url: str) -> httpx.Client:
         if url not in self._servers:
+            self._close_surplus()
             timeout = httpx.Timeout(30, read=120)
             self._servers[url] = httpx.Client(base_url=url, timeout=timeout, auth=self._auth)
         return self._servers[url]
+
+    def _close_surplus(self) -> None:
+        """Closes the connections to the oldest servers above the maximum, unless they are used."""
+        with self._lock:
+            used = {self._servers.get(self._home), *(page.server for page in self._open.values())}
+        idle = [url for url, server in self._servers.items() if server not in used]
+        for url in idle[: 1 - _MAX_SERVERS]:
+            self._servers.pop(url).close()
 
     # Processing a page
 
@@ -313,7 +345,7 @@ class Device:
                     log.info("the page was lost: %s", _reason(response))
                     self.done.lost += 1
                     return None
-            except httpx.HTTPError as error:
+            except _UNUSABLE as error:
                 log.warning("the server cannot be reached: %s", error)
             if time.monotonic() > end:
                 self.done.lost += 1
@@ -340,18 +372,44 @@ class Device:
                 if now < lease.setdefault("renew_at", now + lease["seconds"] / 3):
                     continue
                 lease["renew_at"] = now + lease["seconds"] / 3
-                with suppress(httpx.HTTPError):
+                with suppress(*_UNUSABLE):
                     page.server.post(lease["renew"])
 
     def _release_all(self) -> None:
         for page in list(self._open.values()):
-            with suppress(httpx.HTTPError):
+            with suppress(*_UNUSABLE):
                 page.server.post(page.lease["release"])
+
+
+def _lease(server: httpx.Client, sent: Any) -> dict[str, Any]:
+    """Returns the fields of a lease that a device uses, or raises one of `_UNUSABLE`."""
+    for link in _LINKS:
+        server.build_request("POST", _text(sent[link]))
+    return {
+        **{name: _text(sent[name]) for name in ("lease", "name", *_LINKS)},
+        "languages": [_text(language) for language in sent["languages"]],
+        "dpi": _number(sent["dpi"]),
+        "seconds": min(_number(sent["seconds"]), _MAX_LEASE_SECONDS),
+    }
+
+
+def _text(sent: Any) -> str:
+    if not isinstance(sent, str):
+        raise TypeError("no text")
+    sent.encode()  # raises UnicodeEncodeError for a lone surrogate
+    return sent
+
+
+def _number(sent: Any) -> float:
+    number = float(sent)
+    if not math.isfinite(number):
+        raise ValueError("no finite number")
+    return number
 
 
 def _reason(response: httpx.Response) -> str:
     try:
         problem = response.json()
         return f"{problem['detail']}. {problem['advice']} [{problem['code']}]"
-    except (ValueError, LookupError, TypeError):
+    except _UNUSABLE:
         return f"HTTP status {response.status_code}"

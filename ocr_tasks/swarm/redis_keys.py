@@ -13,11 +13,13 @@ from __future__ import annotations
 #:                             transcribed_by, the device whose transcript is stored
 #:   ocr:swarm:groups          set of groups with waiting or overdue pages; empty groups are removed
 #:                             later
-#:   ocr:swarm:waiting:<group> sorted set of ids of waiting pages, by place
+#:   ocr:swarm:waiting:<group> sorted set of ids of waiting pages, by place; those that another
+#:                             client must check by place + 1e15
 #:   ocr:swarm:leases          sorted set of ids of leased pages, by the time at which the lease
 #:                             expires
 #:   ocr:swarm:overdue:<group> sorted set of ids of pages that clients of docr/smd have leased, by
 #:                             the time from which they can be leased by others, too
+#:   ocr:swarm:overdue:<group>:<device>  the same for the pages of one device
 #:   ocr:swarm:pages           sorted set of ids of all pages of collections, by place
 #:   ocr:swarm:done, :aside    sorted sets of ids of pages that have a transcript, or failed too
 #:                             often, by time

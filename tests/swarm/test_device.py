@@ -44,23 +44,46 @@ def test_an_unreachable_server_is_retried_until_the_client_stops() -> None:
 
 
 def test_a_page_of_another_server_that_fails_for_the_duration_of_the_lease_is_given_up() -> None:
-    links = dict.fromkeys(("image", "transcript", "renew", "release", "failure"), "/gone")
-    page = {"lease": "x", "name": "a.png", "languages": ["eng"], "dpi": 300, "seconds": 0, **links}
     with receiving() as home, receiving() as other:  # both answer GET with 501
         referral = {"pages": [], "peer": other.url.removesuffix("/hook"), "via": ["here", "there"]}
         nothing = {"pages": [], "peer": None, "via": []}
         home.answer = offers(referral, nothing)
-        other.answer = offers({**nothing, "pages": [page]})
+        other.answer = offers({**nothing, "pages": [LEASE]})
         laptop = device.Device(home.url.removesuffix("/hook"), "", "laptop", 1, ["eng"])
         laptop.work(until_empty=True)
 
     assert (laptop.done.pages, laptop.done.lost) == (0, 1)
 
 
+LINKS = dict.fromkeys(("image", "transcript", "renew", "release", "failure"), "/gone")
+LEASE = {"lease": "x", "name": "a.png", "languages": ["eng"], "dpi": 300, "seconds": 0, **LINKS}
+
+
+def offering(**changed: Any) -> Any:
+    """Returns an offer of a page with other fields; those that are None are missing."""
+    page = {name: value for name, value in {**LEASE, **changed}.items() if value is not None}
+    return {"pages": [page], "peer": None, "via": []}
+
+
 @pytest.mark.parametrize(
     "reply",
     [
         [],
+        offering(renew=None),
+        offering(renew="http://["),
+        offering(release="http://["),
+        offering(image="\ud800"),
+        offering(lease=["x"]),
+        offering(name=None),
+        offering(languages=["\ud800"]),
+        offering(seconds=None),
+        offering(seconds="soon"),
+        offering(seconds=10**400),
+        offering(seconds=float("nan")),
+        offering(dpi=float("inf")),
+        {"pages": [], "peer": "\ud800", "via": []},
+        {"pages": [], "peer": None, "via": ["\ud800"], "retry_after": None},
+        b"[" * 100_000,
         {"pages": None, "peer": None, "via": []},
         {"pages": [{}], "peer": None, "via": []},
         {"pages": [], "peer": {}, "via": []},
@@ -76,8 +99,22 @@ def test_no_response_of_another_server_ends_a_device(reply: Any) -> None:
         laptop = device.Device(home.url.removesuffix("/hook"), "", "laptop", 1, ["eng"])
         laptop.work(until_empty=True)
 
+    assert (laptop.done.failed, laptop.done.lost) == (0, 0)
     assert len(home.got) == 2
     assert len(json.loads(home.got[-1][1])["via"]) <= 100
+
+
+def test_a_device_keeps_a_limited_number_of_servers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "_MAX_SERVERS", 2)
+    monkeypatch.setattr(device, "_MAX_SKIPPED", 2)
+    nothing = {"pages": [], "peer": None, "via": []}
+    with receiving() as home:
+        url = home.url.removesuffix("/hook")
+        home.answer = offers(*({**nothing, "peer": f"http://127.0.0.1:9/{n}"} for n in range(9)))
+        laptop = device.Device(url, "", "laptop", 1, ["eng"])
+        laptop.work(until_empty=True)
+
+    assert (len(laptop._servers), len(laptop._skipped)) == (3, 2)
 
 
 def offers(*replies: Any) -> Callable[[BaseHTTPRequestHandler], None]:
@@ -86,7 +123,8 @@ def offers(*replies: Any) -> Callable[[BaseHTTPRequestHandler], None]:
 
     def answer(handler: BaseHTTPRequestHandler) -> None:
         reply = left.pop(0) if len(left) > 1 else left[0]
-        content = json.dumps(reply and {"retry_after": 0, **reply}).encode()
+        is_text = isinstance(reply, bytes)
+        content = reply if is_text else json.dumps(reply and {"retry_after": 0, **reply}).encode()
         handler.send_response(200)
         handler.send_header("Content-Length", str(len(content)))
         handler.end_headers()

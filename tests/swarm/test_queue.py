@@ -105,9 +105,11 @@ def docr_lease(device: str = "docr") -> Lease:
     return found
 
 
-def become_overdue(of: SwarmPage) -> None:
+def become_overdue(of: SwarmPage, since: int = 1) -> None:
     key = f"{redis_keys.SWARM}overdue:{of.group}"
-    assert connection.client().zadd(key, {of.id: 1}, xx=True, ch=True)
+    assert connection.client().zadd(key, {of.id: since}, xx=True, ch=True)
+    of_device = f"{key}:{queue.state(of.id)['device']}"
+    connection.client().zadd(of_device, {of.id: since}, xx=True)
 
 
 def test_an_overdue_page_is_leased_again_if_no_other_page_waits() -> None:
@@ -167,6 +169,21 @@ def test_a_client_with_the_maximum_of_leases_gets_its_own_overdue_pages(
 
     assert docr_lease("one").page.name == "a.png"
     assert docr_lease("three").page.name == "c.png"
+
+
+def test_a_client_gets_its_own_overdue_pages_however_many_are_overdue(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OCR_SWARM_LEASES_MAX", "51")
+    settings.clear()
+    pages = [page(f"{number:03}.png") for number in range(102)]
+    queue.put(pages)
+    for number in range(102):
+        docr_lease("one" if number < 51 else "two")
+    for since, each in enumerate(pages, start=1):
+        become_overdue(each, since)
+
+    assert docr_lease("two").page.name == "051.png"
 
 
 def test_a_released_page_waits_and_has_not_failed() -> None:
@@ -414,6 +431,20 @@ def test_a_page_for_a_cross_check_goes_to_another_client() -> None:
     assert queue.lease("token/a/two", ANY, 60) is None
     answer(lease("token/b/one"))
     assert state(page()) == "done"
+
+
+def test_pages_for_a_cross_check_hide_no_others_and_come_first_for_another_client() -> None:
+    queue.put([page(f"{number:02}.png") for number in range(52)])
+    for _ in range(51):
+        queue.finish(queue.accept(lease("token/a/one").id), again=True)
+    queue.put([page("later.png")])
+
+    assert lease("token/b/one").page.name == "00.png"
+    assert [lease("token/a/one").page.name for _ in range(2)] == ["51.png", "later.png"]
+    assert queue.lease("token/a/two", ANY, 60) is None
+    for _ in range(50):
+        answer(lease("token/b/one"))
+    assert queue.counts()["done"] == 50
 
 
 def test_a_page_that_a_device_failed_goes_to_another_one_of_its_client() -> None:

@@ -23,7 +23,11 @@ end
 local function give(id)
   stop_waiting(id)
   hold(P .. 'leases', id, seconds)
-  if overdue_seconds ~= '0' then hold(P .. 'overdue:' .. field(id, 'group'), id, overdue_seconds) end
+  if overdue_seconds ~= '0' then
+    local overdue = P .. 'overdue:' .. field(id, 'group')
+    hold(overdue, id, overdue_seconds)
+    hold(overdue .. ':' .. me, id, overdue_seconds)
+  end
   redis.call('HSET', page(id), 'state', 'leased', 'lease', secret, 'device', me, 'given:' .. secret, me)
   count(me, 'open')
   count(me, 'leased')
@@ -32,8 +36,9 @@ end
 
 -- Leases an overdue page of a group, or returns nil. With `is_mine`, only one of the device itself.
 local function give_overdue(group, is_mine)
-  for _, id in ipairs(expired(P .. 'overdue:' .. group, 50)) do
-    if not has_had(id, me) and (not is_mine or field(id, 'device') == me) then
+  local overdue = P .. 'overdue:' .. group .. (is_mine and ':' .. me or '')
+  for _, id in ipairs(expired(overdue, 50)) do
+    if not has_had(id, me) then
       end_late_lease(id, '%s has sent no transcript in time')
       if field(id, 'state') == 'waiting' then return give(id) end
     end
@@ -65,14 +70,16 @@ table.sort(groups, function(one, other)
 end)
 
 local has_most = tonumber(redis.call('HGET', device, 'open') or 0) >= tonumber(most_leases)
-for _, group in ipairs(groups) do
+for _, group in ipairs(has_most and {} or groups) do
   local waiting = P .. 'waiting:' .. group[1]
-  for _, id in ipairs(has_most and {} or redis.call('ZRANGE', waiting, 0, 49)) do
-    if is_orphan(id) then
-      redis.call('ZREM', waiting, id)
-      forget(id)
-    elseif not has_had(id, me) then
-      return give(id)
+  for _, places in ipairs({{CHECKS, '+inf'}, {'-inf', '(' .. CHECKS}}) do
+    for _, id in ipairs(redis.call('ZRANGEBYSCORE', waiting, places[1], places[2], 'LIMIT', 0, 50)) do
+      if is_orphan(id) then
+        redis.call('ZREM', waiting, id)
+        forget(id)
+      elseif not has_had(id, me) then
+        return give(id)
+      end
     end
   end
 end

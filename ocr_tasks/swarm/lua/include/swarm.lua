@@ -20,11 +20,15 @@ local function has_had(id, device)
   return own or of_client
 end
 
+-- Pages that are to be checked wait in places from this number on, so that they are found apart from
+-- the others: a device cannot get those whose transcript is its own.
+local CHECKS = 1e15
+
 -- Adds a page to the waiting pages of its group, in its original place.
 local function wait(id)
-  local group, place = unpack(redis.call('HMGET', page(id), 'group', 'place'))
+  local group, place, by = unpack(redis.call('HMGET', page(id), 'group', 'place', 'by'))
   redis.call('HSET', page(id), 'state', 'waiting')
-  redis.call('ZADD', P .. 'waiting:' .. group, place, id)
+  redis.call('ZADD', P .. 'waiting:' .. group, by and CHECKS + place or place, id)
   redis.call('SADD', P .. 'groups', group)
 end
 
@@ -37,7 +41,9 @@ end
 -- Ends the lease of a page, if it has one.
 local function end_lease(id)
   if release(P .. 'leases', id) then count(field(id, 'device'), 'open', -1) end
-  release(P .. 'overdue:' .. (field(id, 'group') or ''), id)
+  local overdue = P .. 'overdue:' .. (field(id, 'group') or '')
+  release(overdue, id)
+  release(overdue .. ':' .. (field(id, 'device') or ''), id)
   redis.call('HDEL', page(id), 'lease', 'device')
 end
 
