@@ -99,7 +99,7 @@ def test_no_response_of_another_server_ends_a_device(reply: Any) -> None:
         laptop = device.Device(home.url.removesuffix("/hook"), "", "laptop", 1, ["eng"])
         laptop.work(until_empty=True)
 
-    assert (laptop.done.failed, laptop.done.lost) == (0, 0)
+    assert (laptop.done.pages, laptop.done.failed) == (0, 0)
     assert len(home.got) == 2
     assert len(json.loads(home.got[-1][1])["via"]) <= 100
 
