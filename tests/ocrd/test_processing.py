@@ -457,8 +457,8 @@ def test_nextflow_gets_a_token_of_the_owner_for_the_time_of_the_run(
         tokens.verify(token)
 
 
-@pytest.mark.usefixtures("fake_nextflow")
 def test_the_token_of_a_script_is_revoked_when_its_job_is_cancelled(kant: Workspace) -> None:
+    tools.announce({NEXTFLOW: nextflow.TOOL})
     owner, _ = tokens.create("anna", [Scope.OCRD])
     (job,) = workflows.states(run(kant, SCRIPT, owner=owner.id)).values()
     assert work.begin(job.id, "run", "host:1:2")
