@@ -11,6 +11,8 @@ import re
 import time
 from collections.abc import Callable
 
+from redis.exceptions import OutOfMemoryError
+
 from ocr_tasks.ocrd import errors as ocrd_errors
 from ocr_tasks.ocrd import redis_keys
 from ocr_tasks.ocrd.model import ProcessorJob, WorkflowJob, Workspace
@@ -89,14 +91,17 @@ def lease(
                 return [_parsed(message) | {"receipt": receipt} for message in found]
             # Waits until the list is not empty, and leaves it unchanged.
             pause = min(left, _POLL_SECONDS)
-            connection.client().blmove(key, key, pause, "LEFT", "LEFT")  # type: ignore[arg-type]  # floats are fine
+            try:
+                connection.client().blmove(key, key, pause, "LEFT", "LEFT")  # type: ignore[arg-type]  # floats are fine
+            except OutOfMemoryError:  # a full Redis rejects the command, even on an empty queue
+                time.sleep(pause)
     return []
 
 
 def acknowledge(name: str, owner: str, receipt: str) -> int:
     """Deletes the messages with a receipt, and returns their number.
 
-    That is 0 if their lease has expired: they will be, or were, returned again.
+    That is 0 if they were returned to the queue after their lease had expired.
     """
     check_name(name)
     if not layout.is_id(receipt):

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,10 @@ TOOL: dict[str, Any] = {
         "parameters": {"type": "object", "description": "Parameters of the script"},
     },
 }
+
+#: Environment variables of Nextflow and Java. Other processors do not get them: they may contain
+#: secrets.
+_PREFIXES = ("NXF_", "JAVA_")
 
 
 def program() -> str | None:
@@ -126,14 +130,15 @@ def _own_parameters(job: ProcessorJob) -> dict[str, str]:
     """Returns the parameters that the server sets, with their names in OCR-D's scripts."""
     url = f"{server_url()}/ocrd"
     mets = str(job.path_to_mets)
+    scheme, _, address = url.partition("://")
     parameters = {
         "processing_server_url": url,
-        # OCR-D's scripts add `http://`.
-        "processing_server_address": url.partition("://")[2],
         "mets": mets,
         "mets_path": mets,
         "workspace_dir": str(job.path_to_mets.parent),
     }
+    if scheme == "http":  # OCR-D's scripts add `http://`, and would send the token unencrypted
+        parameters["processing_server_address"] = address
     return parameters | ({"workspace_id": job.workspace_id} if job.workspace_id else {})
 
 
@@ -145,4 +150,9 @@ def _environment(token: str, folder: Path) -> dict[str, str]:
         "OCR_URL": server_url(),
         "OCR_TOKEN": token,
     }
-    return {"NXF_OFFLINE": "true"} | programs.environment(**own)
+    return {"NXF_OFFLINE": "true"} | allowed(os.environ) | programs.environment(**own)
+
+
+def allowed(variables: Mapping[str, str]) -> dict[str, str]:
+    """Returns the environment variables that Nextflow may see, in addition to all processors."""
+    return {name: value for name, value in variables.items() if name.startswith(_PREFIXES)}

@@ -12,8 +12,10 @@ from ocr_tasks import settings
 from ocr_tasks.sandbox import orphans
 
 #: Environment variables that processors may see, and prefixes. Others may contain secrets.
-_ALLOWED = frozenset({"PATH", "LANG", "LANGUAGE", "TZ", "TESSDATA_PREFIX", "LD_LIBRARY_PATH"})
-_ALLOWED_PREFIXES = ("LC_", "XDG_", "OCRD_", "OMP_", "CUDA_", "JAVA_", "NXF_")
+_ALLOWED = frozenset(
+    {"PATH", "LANG", "LANGUAGE", "TZ", "TESSDATA_PREFIX", "LD_LIBRARY_PATH", "JAVA_HOME"}
+)
+_ALLOWED_PREFIXES = ("LC_", "XDG_", "OCRD_", "OMP_", "CUDA_")
 
 #: Settings of OCR-D's own servers: URLs with passwords.
 _DENIED_PREFIX = "OCRD_NETWORK_"

@@ -75,6 +75,9 @@ def role(documents: bool) -> tuple[WorkerRole | None, dict[str, dict[str, Any]]]
     offered = prepare(names)
     if alone and not offered:
         log.error("no processor of OCR_PROCESSORS can run on this host")
+    environment = programs.allowed(os.environ)
+    if NEXTFLOW in offered:
+        environment |= nextflow.allowed(os.environ)
     found = WorkerRole(
         queues=tuple(offered if alone else names),
         documents=not alone,
@@ -82,7 +85,7 @@ def role(documents: bool) -> tuple[WorkerRole | None, dict[str, dict[str, Any]]]
             "processors": sorted(offered),
             "machine": discovery.machine(offered) if offered else {},
         },
-        environment=frozenset(programs.allowed(os.environ)) if alone else frozenset(),
+        environment=frozenset(environment) if alone else frozenset(),
         writable=tuple(writable()) if alone else (),
         readable=tuple(readable()) if alone else (),
         ports=(nextflow.server_port(),) if NEXTFLOW in offered else (),

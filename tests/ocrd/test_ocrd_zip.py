@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from ocr_tasks import errors
 from ocr_tasks.ocrd import errors as ocrd_errors
 from ocr_tasks.ocrd.mets.mets import Mets
-from ocr_tasks.ocrd.zip import ocrd_zip
+from ocr_tasks.ocrd.zip import archives, ocrd_zip
 from ocr_tasks.ocrd.zip.ocrd_zip import Limits
 from tests.bags import KANT, TEXT_PROFILE, Builder, contents, kant, mets
 
@@ -167,6 +167,22 @@ def test_an_uncompressed_image_of_a_blank_page_is_no_bomb(tmp_path: Path) -> Non
     bag.payload["IMG/blank.tif"] = bytes([255]) * (26 << 20)
 
     assert unpacked(bag.build(), tmp_path, MUCH).pages == 1
+
+
+@pytest.mark.parametrize(("pages", "accepted"), [(4, True), (2, False)])
+def test_blank_pages_may_be_as_large_as_the_other_pages(
+    tmp_path: Path, pages: int, accepted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archives, "_MOST_EXCESS", 1 << 20)
+    bag = Builder()
+    page = random.Random(1).randbytes(1 << 20)
+    bag.payload |= {f"IMG/{number}.tif": page for number in range(pages)}
+    bag.payload |= {f"IMG/blank-{number}.tif": bytes(1 << 20) for number in range(4)}
+
+    if accepted:
+        unpacked(bag.build(), tmp_path, MUCH)
+    else:
+        assert "200 times" in refused(bag.build(), tmp_path, MUCH)
 
 
 def test_entries_that_share_their_data_are_refused(tmp_path: Path) -> None:

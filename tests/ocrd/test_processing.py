@@ -257,6 +257,16 @@ def test_a_receipt_of_an_expired_lease_acknowledges_nothing(
     assert messages.acknowledge("mine", "anna", again["receipt"]) == 1
 
 
+def test_a_client_waits_while_redis_is_full(kant: Workspace, service: redis.Redis) -> None:
+    service.config_set("maxmemory", "1")
+    try:
+        assert leased(0.1) == []
+    finally:
+        service.config_set("maxmemory", "0")
+    fill(service, kant, "1")
+    assert leased() == ["1"]
+
+
 def test_clients_that_wait_share_the_messages(kant: Workspace, service: redis.Redis) -> None:
     with ThreadPoolExecutor(2) as pool:
         clients = [pool.submit(leased, 60) for _ in range(2)]
@@ -418,8 +428,10 @@ def fake_nextflow(own_bin: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_nextflow_gets_the_script_with_its_parameters_and_the_workspace(
-    kant: Workspace, fake_nextflow: Path, tmp_path: Path
+    kant: Workspace, fake_nextflow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("NXF_OPTS", "-Xmx1g")
+    assert "NXF_OPTS" not in programs.environment()
     given = {"input_file_grp": "OCR-D-IMG", "token": "forged", "pages": [1, 2]}
     (job,) = workflows.states(run(kant, SCRIPT, parameters=given)).values()
 
@@ -429,12 +441,13 @@ def test_nextflow_gets_the_script_with_its_parameters_and_the_workspace(
     server = "127.0.0.1:8000/ocrd"
     assert f"--mets {kant.mets} --mets_path {kant.mets} --workspace_dir {kant.folder}" in said
     assert f"--processing_server_url http://{server} " in said
-    assert f"--processing_server_address {server} " in said
+    assert f"--processing_server_address {server}\n" in said
     assert SCRIPT in said
     parameters = json.loads(said.splitlines()[-1])
     assert parameters == {**given, "token": ""}
     # Nextflow's runtime is downloaded once.
     assert f"NXF_HOME={programs.home()}/.nextflow\n" in said
+    assert "NXF_OPTS=-Xmx1g\n" in said
     fake_nextflow.write_text("#!/bin/sh\nexit 3\n")
     with pytest.raises(ocrd_errors.ProcessorFailed, match="status 3"):
         nextflow.run(job, tmp_path / "work", tmp_path / "log")
@@ -457,8 +470,8 @@ def test_nextflow_gets_a_token_of_the_owner_for_the_time_of_the_run(
         tokens.verify(token)
 
 
-@pytest.mark.usefixtures("fake_nextflow")
 def test_the_token_of_a_script_is_revoked_when_its_job_is_cancelled(kant: Workspace) -> None:
+    tools.announce({NEXTFLOW: nextflow.TOOL})
     owner, _ = tokens.create("anna", [Scope.OCRD])
     (job,) = workflows.states(run(kant, SCRIPT, owner=owner.id)).values()
     assert work.begin(job.id, "run", "host:1:2")
@@ -495,3 +508,15 @@ def test_scripts_use_the_url_in_settings_or_that_of_a_server_on_this_machine(
     settings.clear()
 
     assert (nextflow.server_url(), nextflow.server_port()) == (url, port)
+
+
+@pytest.mark.parametrize(("scheme", "given"), [("http", True), ("https", False)])
+def test_scripts_get_no_address_to_which_they_would_send_the_token_unencrypted(
+    scheme: str, given: bool, kant: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OCR_OCRD_SERVER_URL", f"{scheme}://ocr.example")
+    settings.clear()
+    tools.announce({NEXTFLOW: nextflow.TOOL})
+    (job,) = workflows.states(run(kant, SCRIPT)).values()
+
+    assert ("processing_server_address" in nextflow._own_parameters(job)) is given

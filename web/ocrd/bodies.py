@@ -63,7 +63,7 @@ class ResultsQuery(Query):
 
 class AcknowledgedBody(BaseModel):
     acknowledged: int = Field(
-        description="Number of deleted messages; 0 if their lease has expired."
+        description="Number of deleted messages; 0 if the messages were returned to the queue."
     )
 
 

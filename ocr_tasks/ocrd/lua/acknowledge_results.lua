@@ -3,7 +3,7 @@
 -- Deletes the messages of a lease.
 -- KEYS  1 the queue
 -- ARGV  1 receipt
--- Returns the number of messages; 0 if the lease has expired and the messages were returned
+-- Returns the number of messages; 0 if they were returned to the queue
 local lease = KEYS[1] .. ':lease:' .. ARGV[1]
 local count = redis.call('LLEN', lease)
 redis.call('DEL', lease)

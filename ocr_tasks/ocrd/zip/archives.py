@@ -20,8 +20,9 @@ from ocr_tasks.ocrd.mets.paths import path_error
 from ocr_tasks.ocrd.zip import bagit
 
 #: A file may inflate to `_MOST_RATIO` times its compressed size. What all files have beyond that is
-#: at most `_MOST_EXCESS` bytes, e.g. two uncompressed images of blank pages. Other archives are
-#: rejected as bombs.
+#: at most `_MOST_EXCESS` bytes, e.g. two uncompressed images of blank pages, or as much as all
+#: files have within it. Other archives are rejected as bombs. This allows at most 400 times the
+#: size of the archive, even if the sizes in headers are false.
 _MOST_RATIO, _MOST_EXCESS = 200, 64 << 20
 
 #: Maximum bytes of the tag files.
@@ -72,6 +73,8 @@ class Archive:
             self._zip = zipfile.ZipFile(path)
         rows = self._zip.infolist()
         self.members = _members(rows, limits)
+        within = sum(min(row.file_size, row.compress_size * _MOST_RATIO) for row in rows)
+        self._most_excess = max(_MOST_EXCESS, within)
         # Entries that share their data would each count as little compressed.
         if sum(row.compress_size for row in rows) > path.stat().st_size:
             raise WorkspaceInvalid("The ZIP file is damaged: entries overlap")
@@ -103,7 +106,7 @@ class Archive:
 
     def _check_excess(self, name: str, excess: int) -> None:
         self._excess += max(0, excess)
-        if self._excess > _MOST_EXCESS:
+        if self._excess > self._most_excess:
             raise WorkspaceInvalid(f"{name} decompresses to more than {_MOST_RATIO} times its size")
 
     def text(self, name: str, most: int = _MAX_TEXT_BYTES) -> str:
