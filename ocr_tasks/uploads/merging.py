@@ -129,8 +129,9 @@ class _Merger:
     def _append_pdf(self, pdf: pikepdf.Pdf) -> None:
         with self._or_lost("named destinations"):
             self._make_destinations_unique(pdf)
-        with self._or_lost("form fields"):
+        with self._or_lost("form fields"):  # before the pages, which are copied with their fields
             self._make_fields_unique(pdf)
+            _set_field_defaults(pdf)
         self._add_pages(pdf)
         self._labels.append(self._labels_of(pdf))
         add: dict[str, Callable[[pikepdf.Pdf], None]] = {
@@ -282,7 +283,7 @@ class _Merger:
         """Renames form fields whose names are taken; they would share their value."""
         taken = {str(field.get("/T")) for field in _fields(self._base)}
         for field in _fields(pdf):
-            if str(field.get("/T")) in taken:
+            if "/T" in field and str(field.T) in taken:
                 field.T = String(f"{field.T}-{self._number}")
 
     def _add_form(self, pdf: pikepdf.Pdf) -> None:
@@ -290,10 +291,6 @@ class _Merger:
         fields = list(_fields(pdf))
         if not fields:
             return
-        for key in ("/DA", "/Q"):  # defaults of the form are defaults of each of its fields
-            for field in fields:
-                if key in form and key not in field:
-                    field[key] = form[key]
         if "/AcroForm" not in self._root:
             self._root.AcroForm = self._base.make_indirect(Dictionary(Fields=Array()))
         target = self._root.AcroForm
@@ -434,6 +431,15 @@ def _attach(item: Object, parent: Object) -> None:
         last.Next = item
         item.Prev = last
     parent.Last = item
+
+
+def _set_field_defaults(pdf: pikepdf.Pdf) -> None:
+    """Copies the defaults of a form to its fields. They would get those of the base's form."""
+    form = _dictionary(pdf.Root, "/AcroForm")
+    for key, value in (("/DA", form.get("/DA")), ("/Q", form.get("/Q", 0))):
+        for field in _fields(pdf):
+            if value is not None and key not in field:
+                field[key] = value
 
 
 def _fields(pdf: pikepdf.Pdf) -> Iterator[Dictionary]:

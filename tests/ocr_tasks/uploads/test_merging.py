@@ -62,7 +62,7 @@ def fill_in(pdf: pikepdf.Pdf, value: str) -> None:
         page.Annots = Array([*page.obj.get("/Annots", []), field.Kids[-1]])
     font = pdf.make_indirect(Dictionary(Type=Name.Font, Subtype=Name.Type1, BaseFont=Name.Courier))
     pdf.Root.AcroForm = Dictionary(
-        Fields=Array([field]), DA="/F 9 Tf", DR=Dictionary(Font=Dictionary(F=font))
+        Fields=Array([field]), DA="/F 9 Tf", Q=2, DR=Dictionary(Font=Dictionary(F=font))
     )
 
 
@@ -121,6 +121,7 @@ def check_both(pdf: pikepdf.Pdf) -> None:
         shown = [pdf.pages[n].Annots[-1].objgen for n in pages]
         assert [kid.objgen for kid in field.Kids] == shown
     assert "/F" in pdf.Root.AcroForm.DR.Font
+    assert [str(fields[1][key]) for key in ("/DA", "/Q")] == ["/F 9 Tf", "2"]
     layers = pdf.Root.OCProperties
     assert [str(row.Name) for row in layers.OCGs] == ["shown", "hidden"] * 2
     assert layers.OCGs[2].objgen == pdf.pages[2].Resources.Properties.A.objgen
@@ -152,6 +153,17 @@ def test_a_file_without_anything_gets_what_the_next_one_has(tmp_path: Path) -> N
         assert (str(pdf.docinfo.Title), str(pdf.Root.Lang)) == ("The title", "de")
         layers = pdf.Root.OCProperties
         assert [row.objgen for row in layers.D.OFF] == [layers.OCGs[1].objgen]
+
+
+def test_fields_do_not_get_the_alignment_of_the_first_file(tmp_path: Path) -> None:
+    second = rich(tmp_path / "2.pdf", "two")
+    with pikepdf.open(second, allow_overwriting_input=True) as pdf:
+        del pdf.Root.AcroForm.Q
+        pdf.save()
+
+    with merged(rich(tmp_path / "1.pdf", "one"), second) as (pdf, _):
+        assert pdf.Root.AcroForm.Q == 2
+        assert pdf.Root.AcroForm.Fields[1].Q == 0
 
 
 def test_a_file_after_an_image_keeps_everything(tmp_path: Path) -> None:
