@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pikepdf
-from pikepdf import Array, Dictionary, Name, NameTree, NumberTree, Object, String
+from pikepdf import Array, Dictionary, Name, NameTree, NumberTree, Object, Stream, String
 
 #: Errors of pikepdf and of this module that a damaged document causes.
 _INVALID = (
@@ -36,7 +36,12 @@ _MOST_BOOKMARKS = 100_000
 #: Entries of a bookmark that connect it with other objects of its document.
 _CONNECTIONS = ("/First", "/Last", "/Next", "/Prev", "/Parent", "/SE")
 
-_INFO = ("/Title", "/Author", "/Subject", "/Keywords")
+_INFO = {
+    "/Title": "the title",
+    "/Author": "the author",
+    "/Subject": "the subject",
+    "/Keywords": "the keywords",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +137,9 @@ class _Merger:
         with self._or_lost("form fields"):  # before the pages, which are copied with their fields
             self._make_fields_unique(pdf)
             _set_field_defaults(pdf)
+        if "/StructTreeRoot" in self._root:
+            with self._or_lost("tags"):
+                _delete_tag_keys(pdf)
         self._add_pages(pdf)
         self._labels.append(self._labels_of(pdf))
         add: dict[str, Callable[[pikepdf.Pdf], None]] = {
@@ -341,18 +349,17 @@ class _Merger:
     # Metadata
 
     def _add_metadata(self, pdf: pikepdf.Pdf) -> None:
-        for key in _INFO:
-            if key in pdf.docinfo:
-                value = str(pdf.docinfo[key])
-                if key not in self._base.docinfo:
-                    self._base.docinfo[key] = value
-                elif key == "/Title" and str(self._base.docinfo[key]) != value:
-                    self._lose("the title")
-        language = pdf.Root.get("/Lang")
-        if language is not None and str(self._root.get("/Lang", language)) != str(language):
-            self._lose("the language")
-        elif language is not None:
-            self._root.Lang = String(str(language))
+        for key, name in _INFO.items():
+            self._add_text(self._base.docinfo, pdf.docinfo, key, name)
+        self._add_text(self._root, pdf.Root, "/Lang", "the language")
+
+    def _add_text(self, target: Object, source: Object, key: str, name: str) -> None:
+        """Copies a text to the base unless it has one. Blank ones count as missing."""
+        present, value = (str(row.get(key, "")).strip() for row in (target, source))
+        if value and not present:
+            target[key] = String(value)
+        elif value and value != present:
+            self._lose(name)
 
     def _delete_pdfa_claim(self) -> None:
         """Deletes the statement that the base is a PDF/A, which the merged PDF need not be."""
@@ -391,17 +398,30 @@ def _text(name: str | bytes) -> str:
     return name if isinstance(name, str) else name.decode("latin-1")
 
 
-def _references(pdf: pikepdf.Pdf) -> Iterator[tuple[Dictionary, str]]:
+def _references(pdf: pikepdf.Pdf) -> Iterator[tuple[Dictionary | Stream, str]]:
     """Yields each dictionary that refers to a named destination, and the key of its name."""
+    for found in _dictionaries(pdf):
+        for key in ["/Dest", *(["/D"] if found.get("/S") == Name.GoTo else [])]:
+            if isinstance(found.get(key), String | Name):
+                yield found, key
+
+
+def _delete_tag_keys(pdf: pikepdf.Pdf) -> None:
+    """Deletes the keys of pages, annotations and XObjects in the structure tree of their file."""
+    for found in _dictionaries(pdf):
+        for key in ("/StructParents", "/StructParent"):
+            if key in found:
+                del found[key]
+
+
+def _dictionaries(pdf: pikepdf.Pdf) -> Iterator[Dictionary | Stream]:
+    """Yields each dictionary of a file once, those of streams included."""
     for start in pdf.objects:
         waiting = [start]
         while waiting:
             found = waiting.pop()
-            if isinstance(found, Dictionary):
-                keys = ["/Dest", *(["/D"] if found.get("/S") == Name.GoTo else [])]
-                yield from (
-                    (found, key) for key in keys if isinstance(found.get(key), String | Name)
-                )
+            if isinstance(found, Dictionary | Stream):
+                yield found
                 waiting += [value for _, value in found.items() if _is_nested(value)]
             elif isinstance(found, Array):
                 waiting += [value for value in found if _is_nested(value)]
@@ -424,13 +444,21 @@ def _siblings(item: Any, seen: set[tuple[int, int]]) -> Iterator[Dictionary]:
 def _attach(item: Object, parent: Object) -> None:
     """Makes a bookmark the last one of its parent."""
     item.Parent = parent
-    last = parent.get("/Last")
+    last = _last_bookmark(parent)
     if last is None:
         parent.First = item
     else:
         last.Next = item
         item.Prev = last
     parent.Last = item
+
+
+def _last_bookmark(parent: Object) -> Object | None:
+    """Returns the last bookmark of a parent, also if its entry is missing."""
+    first, last = parent.get("/First"), parent.get("/Last")
+    if not isinstance(first, Dictionary):
+        return None
+    return last if isinstance(last, Dictionary) else [*_siblings(first, set())][-1]
 
 
 def _set_field_defaults(pdf: pikepdf.Pdf) -> None:

@@ -43,6 +43,7 @@ def rich(path: Path, name: str) -> Path:
         fill_in(pdf, name)
         hide_layer(pdf)
         pdf.docinfo["/Title"], pdf.Root.Lang = "The title", String("de")
+        pdf.docinfo["/Author"] = "The author"
     return path
 
 
@@ -183,6 +184,85 @@ def test_a_file_after_an_image_keeps_everything(tmp_path: Path) -> None:
             assert [index_of(pdf, row.destination) for row in outline.root] == [1]
 
 
+def tagged(path: Path) -> Path:
+    """Writes a page that is tagged, with an annotation and form XObjects that are."""
+    with changing(path, pages=1) as pdf:
+        page = pdf.pages[0]
+        inner = pdf.make_stream(b"", Subtype=Name.Form, StructParent=3)
+        inside = Dictionary(XObject=Dictionary(B=inner))
+        outer = pdf.make_stream(b"", Subtype=Name.Form, StructParents=2, Resources=inside)
+        page.StructParents, page.Resources = 4, Dictionary(XObject=Dictionary(A=outer))
+        page.Annots = Array([link(pdf, Name.There)])
+        page.Annots[0].StructParent = 1
+        pdf.Root.StructTreeRoot = pdf.make_indirect(Dictionary(Type=Name.StructTreeRoot))
+    return path
+
+
+def tags_of(pdf: pikepdf.Pdf, index: int) -> list[object]:
+    """Returns the keys in the structure tree of a tagged page and of what is on it."""
+    page = pdf.pages[index].obj
+    outer = page.Resources.XObject.A
+    inner = outer.Resources.XObject.B
+    parts = [page, outer, page.Annots[0], inner]
+    return [row.get("/StructParents") or row.get("/StructParent") for row in parts]
+
+
+def test_pages_of_other_files_do_not_get_the_tags_of_the_first_one(tmp_path: Path) -> None:
+    files = tagged(tmp_path / "1.pdf"), tagged(tmp_path / "2.pdf")
+
+    with merged(*files) as (pdf, warnings):
+        assert warnings == ["Merging the files has lost tags of file 2."]
+        assert tags_of(pdf, 0) == [4, 2, 1, 3]
+        assert tags_of(pdf, 1) == [None] * 4
+
+
+def test_empty_metadata_is_replaced_by_that_of_the_next_file(tmp_path: Path) -> None:
+    with changing(tmp_path / "1.pdf") as pdf:
+        pdf.docinfo["/Title"], pdf.docinfo["/Author"], pdf.Root.Lang = " ", "The author", String("")
+    second = rich(tmp_path / "2.pdf", "two")
+    with changing(tmp_path / "3.pdf") as pdf:
+        pdf.docinfo["/Title"], pdf.docinfo["/Author"], pdf.Root.Lang = "", "", String("")
+
+    with merged(tmp_path / "1.pdf", second, tmp_path / "3.pdf") as (pdf, warnings):
+        assert warnings == []
+        assert (str(pdf.docinfo.Title), str(pdf.docinfo.Author)) == ("The title", "The author")
+        assert str(pdf.Root.Lang) == "de"
+
+
+@pytest.mark.parametrize(
+    ("missing", "titles"),
+    [("/First", ["chapter of two"]), ("/Last", ["chapter of one", "chapter of two"])],
+)
+def test_an_outline_without_its_first_or_last_bookmark_is_extended(
+    missing: str, titles: list[str], tmp_path: Path
+) -> None:
+    first = rich(tmp_path / "1.pdf", "one")
+    with pikepdf.open(first, allow_overwriting_input=True) as pdf:
+        del pdf.Root.Outlines[missing]
+        pdf.save()
+
+    with (
+        merged(first, rich(tmp_path / "2.pdf", "two")) as (pdf, warnings),
+        pdf.open_outline() as outline,
+    ):
+        assert warnings == []
+        assert [row.title for row in outline.root] == titles
+
+
+def test_an_endless_outline_without_a_last_bookmark_keeps_its_bookmarks(tmp_path: Path) -> None:
+    first = rich(tmp_path / "1.pdf", "one")
+    with pikepdf.open(first, allow_overwriting_input=True) as pdf:
+        del pdf.Root.Outlines.Last
+        pdf.Root.Outlines.First.Next = pdf.Root.Outlines.First
+        pdf.save()
+
+    with (
+        merged(first, rich(tmp_path / "2.pdf", "two")) as (pdf, _),
+        pdf.open_outline() as outline,
+    ):
+        assert [row.title for row in outline.root] == ["chapter of one", "chapter of two"]
+
+
 def test_a_portfolio_shows_its_pages(tmp_path: Path) -> None:
     with changing(tmp_path / "1.pdf") as pdf:
         pdf.attachments["a.txt"] = b"a"
@@ -204,19 +284,24 @@ def test_a_merged_document_does_not_claim_to_be_a_pdfa(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_merged_is_named(tmp_path: Path) -> None:
-    first = rich(tmp_path / "1.pdf", "one")
+    with pikepdf.open(rich(tmp_path / "rich.pdf", "one")) as pdf:
+        pdf.docinfo["/Subject"], pdf.docinfo["/Keywords"] = "The subject", "some"
+        pdf.save(first := tmp_path / "1.pdf")
     with changing(tmp_path / "2.pdf") as pdf:
         pdf.Root.StructTreeRoot = Dictionary(Type=Name.StructTreeRoot)
         scripts = NameTree.new(pdf)
         scripts["a"] = Dictionary(S=Name.JavaScript, JS="1")
         pdf.Root.Names = Dictionary(JavaScript=scripts.obj)
         pdf.Root.AcroForm = Dictionary(Fields=Array(), XFA=pdf.make_stream(b"<xdp/>"))
-        pdf.docinfo["/Title"], pdf.Root.Lang = "Another title", String("en")
+        for key in ("Title", "Author", "Subject", "Keywords"):
+            pdf.docinfo[f"/{key}"] = f"Another {key}"
+        pdf.Root.Lang = String("en")
     encrypted = tmp_path / "3.pdf"
     encrypted.write_bytes(documents.encrypted(user=""))
 
     with merged(first, tmp_path / "2.pdf", tmp_path / "2.pdf", encrypted) as (_, warnings):
-        lost = ("the title", "the language", "tags", "scripts", "the XFA form")
+        info = ("the title", "the author", "the subject", "the keywords")
+        lost = (*info, "the language", "tags", "scripts", "the XFA form")
         expected = [f"Merging the files has lost {name} of file 2 and 3." for name in lost]
         assert warnings == [*expected, "Merging the files has lost restrictions of file 4."]
 
