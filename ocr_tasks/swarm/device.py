@@ -246,7 +246,7 @@ class Device:
         try:
             return self._offer(peer, count, via)
         except (Refused, *_UNUSABLE) as error:
-            log.warning("skipping the server %r: %s", peer, error)
+            log.warning("skipping the server %s: %s", peer, error)
             seconds = math.inf if isinstance(error, Refused) else _SKIP_SECONDS
             if len(self._skipped) >= _MAX_SKIPPED:
                 del self._skipped[next(iter(self._skipped))]
