@@ -246,7 +246,7 @@ class Device:
         try:
             return self._offer(peer, count, via)
         except (Refused, *_UNUSABLE) as error:
-            log.warning("skipping the server %r: %s", peer, error)
+            log.warning("skipping the server %s: %s", peer, error)
             seconds = math.inf if isinstance(error, Refused) else _SKIP_SECONDS
             if len(self._skipped) >= _MAX_SKIPPED:
                 del self._skipped[next(iter(self._skipped))]
@@ -383,8 +383,10 @@ class Device:
 
 def _lease(server: httpx.Client, sent: Any) -> dict[str, Any]:
     """Returns the fields of a lease that a device uses, or raises one of `_UNUSABLE`."""
+    if not all(_text(sent[link]).startswith("/") for link in _LINKS):
+        raise ValueError("a link leads to another server")
     for link in _LINKS:
-        server.build_request("POST", _text(sent[link]))
+        server.build_request("POST", sent[link])
     return {
         **{name: _text(sent[name]) for name in ("lease", "name", *_LINKS)},
         "languages": [_text(language) for language in sent["languages"]],
