@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,14 @@ _INVALID = (
 #: each other.
 _MOST_BOOKMARKS = 100_000
 
+#: Maximum number of entries of a tree of names or numbers, whose nodes may share their arrays.
+_MOST_TREE_ENTRIES = 500_000
+
 #: Entries of a bookmark that connect it with other objects of its document.
 _CONNECTIONS = ("/First", "/Last", "/Next", "/Prev", "/Parent", "/SE")
+
+#: Kinds of resources of a form. Others may be as many as their names, and share their dictionaries.
+_RESOURCES = ("/Encoding", "/ExtGState", "/ColorSpace", "/Pattern", "/Shading", "/XObject", "/Font")
 
 _INFO = {
     "/Title": "the title",
@@ -185,42 +192,49 @@ class _Merger:
 
     def _make_destinations_unique(self, pdf: pikepdf.Pdf) -> None:
         """Renames the destinations of a file whose names are taken, and all references to them."""
-        taken = set(_destinations(self._base))
-        renamed = {name: f"{name}-{self._number}" for name in _destinations(pdf) if name in taken}
-        if not renamed:
-            return
-        for names in _name_trees(pdf, "/Dests"):
-            for name in renamed.keys() & set(map(_text, names)):
-                names[renamed[name]] = names[name]
-                del names[name]
+        rows = list(_names(pdf, "/Dests"))
+        renamed = self._renamed(
+            [_text(name) for name, _ in rows],
+            {_text(name) for name, _ in _names(self._base, "/Dests")},
+        )
         old_form = _dictionary(pdf.Root, "/Dests")
-        for name in set(old_form.keys()) & renamed.keys():
-            old_form[renamed[name]] = old_form[name]
+        renamed_old = self._renamed(
+            list(old_form.keys()), set(_dictionary(self._root, "/Dests").keys())
+        )
+        if renamed:
+            new_rows = [(renamed.get(_text(name), name), value) for name, value in rows]
+            pdf.Root.Names.Dests = _name_tree(new_rows)
+        for name, new in renamed_old.items():
+            old_form[new] = old_form[name]
             del old_form[name]
-        for reference, key in _references(pdf):
-            new = renamed.get(str(reference[key]))
-            if new:
-                reference[key] = Name(new) if isinstance(reference[key], Name) else String(new)
+        if renamed or renamed_old:
+            for owner, key in _references(pdf):
+                reference = owner[key]
+                if isinstance(reference, Name):
+                    owner[key] = Name(renamed_old.get(str(reference), str(reference)))
+                elif isinstance(reference, String) and _text(reference) in renamed:
+                    owner[key] = String(renamed[_text(reference)])
+
+    def _renamed(self, names: list[str], taken: set[str]) -> dict[str, str]:
+        """Returns new names for those that are taken, which neither file has."""
+        renamed: dict[str, str] = {}
+        used = {*taken, *names}
+        for name in names:
+            if name in taken and name not in renamed:
+                renamed[name] = _unused(f"{name}-{self._number}", used)
+        return renamed
 
     def _add_destinations(self, pdf: pikepdf.Pdf) -> None:
-        for names in _name_trees(pdf, "/Dests"):
-            tree = self._name_tree("/Dests")
-            for name, value in names.items():
-                tree[name] = self._copy(pdf, value)
+        rows = list(_names(pdf, "/Dests"))
+        if rows:
+            copies = [(name, self._copy(pdf, value)) for name, value in rows]
+            self._root.Names = _dictionary(self._root, "/Names")
+            self._root.Names.Dests = _name_tree([*_names(self._base, "/Dests"), *copies])
         old_form = _dictionary(pdf.Root, "/Dests")
         if len(old_form):
             self._root.Dests = _dictionary(self._root, "/Dests")
             for name, value in old_form.items():
                 self._root.Dests[name] = self._copy(pdf, value)
-
-    def _name_tree(self, kind: str) -> NameTree:
-        """Returns a tree of names of the base, which is created if it is missing."""
-        for tree in _name_trees(self._base, kind):
-            return tree
-        self._root.Names = _dictionary(self._root, "/Names")
-        tree = NameTree.new(self._base)
-        self._root.Names[kind] = tree.obj
-        return tree
 
     # Bookmarks
 
@@ -249,11 +263,21 @@ class _Merger:
     # Attachments
 
     def _add_attachments(self, pdf: pikepdf.Pdf) -> None:
-        for files in _name_trees(pdf, "/EmbeddedFiles"):
-            tree = self._name_tree("/EmbeddedFiles")
-            for name, file in files.items():
-                unique = name if name not in tree else f"{_text(name)}-{self._number}"
-                tree[unique] = self._copy(pdf, file)
+        rows = list(_names(pdf, "/EmbeddedFiles"))
+        if rows:
+            present = list(_names(self._base, "/EmbeddedFiles"))
+            renamed = self._renamed(
+                [_text(name) for name, _ in rows], {_text(name) for name, _ in present}
+            )
+            copies = [
+                (renamed.get(_text(name), _text(name)), self._copy(pdf, value))
+                for name, value in rows
+            ]
+            tree = NameTree.new(self._base)  # pikepdf's order of names
+            for name, value in [*((_text(name), value) for name, value in present), *copies]:
+                tree[name] = value
+            self._root.Names = _dictionary(self._root, "/Names")
+            self._root.Names.EmbeddedFiles = tree.obj
         self._extend(self._root, "/AF", pdf, _array(pdf.Root, "/AF"))
 
     # Page labels
@@ -263,12 +287,11 @@ class _Merger:
         labels: dict[int, Any] = {}
         with self._or_lost("page labels"):
             if "/PageLabels" in pdf.Root:
-                rows = NumberTree(pdf.Root.PageLabels).items()
-                is_base = pdf is self._base
+                is_base, pages = pdf is self._base, len(pdf.pages)
                 labels = {
                     index: row if is_base else self._copy(pdf, row)
-                    for index, row in rows
-                    if 0 <= index < len(pdf.pages)
+                    for index, row in _tree_rows(pdf.Root.PageLabels, "/Nums")
+                    if isinstance(index, int) and 0 <= index < pages
                 }
         return len(pdf.pages), labels
 
@@ -289,10 +312,13 @@ class _Merger:
 
     def _make_fields_unique(self, pdf: pikepdf.Pdf) -> None:
         """Renames form fields whose names are taken; they would share their value."""
-        taken = {str(field.get("/T")) for field in _fields(self._base)}
-        for field in _fields(pdf):
-            if "/T" in field and str(field.T) in taken:
-                field.T = String(f"{field.T}-{self._number}")
+        fields = [field for field in _fields(pdf) if "/T" in field]
+        renamed = self._renamed(
+            [str(field.T) for field in fields],
+            {str(field.T) for field in _fields(self._base) if "/T" in field},
+        )
+        for field in fields:
+            field.T = String(renamed.get(str(field.T), str(field.T)))
 
     def _add_form(self, pdf: pikepdf.Pdf) -> None:
         form = _dictionary(pdf.Root, "/AcroForm")
@@ -314,7 +340,9 @@ class _Merger:
     def _add_form_resources(self, pdf: pikepdf.Pdf, form: Dictionary, target: Object) -> None:
         """Adds the fonts and other resources that fields refer to by name."""
         target.DR = _dictionary(target, "/DR")
-        for kind in _dictionary(form, "/DR").keys():  # noqa: SIM118
+        for kind in _RESOURCES:
+            if kind not in _dictionary(form, "/DR"):
+                continue
             present = _dictionary(target.DR, kind)
             for name, resource in _dictionary(form.DR, kind).items():
                 if name not in present:
@@ -380,22 +408,57 @@ def _array(owner: Object, key: str) -> Array:
     return found if isinstance(found, Array) else Array()
 
 
-def _name_trees(pdf: pikepdf.Pdf, kind: str) -> Iterator[NameTree]:
-    """Yields the tree of names of this kind, if there is one."""
-    found = _dictionary(pdf.Root, "/Names").get(kind)
-    if isinstance(found, Dictionary):
-        yield NameTree(found)
+def _names(pdf: pikepdf.Pdf, kind: str) -> Iterator[tuple[String, Any]]:
+    """Yields the names of a kind and their values. Names keep their bytes, as references do."""
+    for name, value in _tree_rows(_dictionary(pdf.Root, "/Names").get(kind), "/Names"):
+        if isinstance(name, String):
+            yield name, value
 
 
-def _destinations(pdf: pikepdf.Pdf) -> Iterator[str]:
-    """Yields the named destinations. Those of PDF 1.1 have names that begin with a slash."""
-    for names in _name_trees(pdf, "/Dests"):
-        yield from map(_text, names)
-    yield from _dictionary(pdf.Root, "/Dests").keys()
+def _tree_rows(root: Any, leaf: str) -> Iterator[tuple[Any, Any]]:
+    """Yields the keys and values of a name or number tree, whose nodes may be shared or a cycle."""
+    seen: set[tuple[int, int]] = set()
+    entries = 0
+    waiting = [root]
+    while waiting:
+        node = waiting.pop()
+        if not isinstance(node, Dictionary) or (node.is_indirect and node.objgen in seen):
+            continue
+        seen.add(node.objgen)
+        rows, kids = _array(node, leaf), _array(node, "/Kids")
+        entries += len(rows) + len(kids)
+        if entries > _MOST_TREE_ENTRIES:
+            raise ValueError("too many entries of a tree")
+        values = list(rows)
+        yield from zip(values[::2], values[1::2], strict=False)
+        waiting += reversed(list(kids))
 
 
-def _text(name: str | bytes) -> str:
-    return name if isinstance(name, str) else name.decode("latin-1")
+def _name_tree(rows: Iterable[tuple[String | str, Any]]) -> Dictionary:
+    """Returns a tree of names in the order of their bytes; viewers search for the bytes."""
+    by_bytes: dict[bytes, Any] = {}
+    for name, value in rows:
+        by_bytes.setdefault(bytes(String(name) if isinstance(name, str) else name), value)
+    return Dictionary(
+        Names=Array([part for name in sorted(by_bytes) for part in (String(name), by_bytes[name])])
+    )
+
+
+def _unused(name: str, used: set[str]) -> str:
+    """Returns a name that is not used, and adds it to those that are."""
+    candidates = (name if n == 1 else f"{name}-{n}" for n in count(1))
+    unused = next(candidate for candidate in candidates if candidate not in used)
+    used.add(unused)
+    return unused
+
+
+def _text(name: String) -> str:
+    """Returns the text of a name, or its bytes in Latin-1 if they are not a text."""
+    with suppress(UnicodeDecodeError):
+        text = str(name)
+        if text and "\ufffd" not in text:
+            return text
+    return bytes(name).decode("latin-1")
 
 
 def _references(pdf: pikepdf.Pdf) -> Iterator[tuple[Dictionary | Stream, str]]:
@@ -471,7 +534,9 @@ def _set_field_defaults(pdf: pikepdf.Pdf) -> None:
 
 
 def _fields(pdf: pikepdf.Pdf) -> Iterator[Dictionary]:
-    """Yields the form fields at the top."""
+    """Yields the form fields at the top, each one once."""
+    seen: set[tuple[int, int]] = set()
     for field in _array(_dictionary(pdf.Root, "/AcroForm"), "/Fields"):
-        if isinstance(field, Dictionary):
+        if isinstance(field, Dictionary) and (not field.is_indirect or field.objgen not in seen):
+            seen.add(field.objgen)
             yield field

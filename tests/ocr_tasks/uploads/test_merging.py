@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -263,6 +263,94 @@ def test_an_endless_outline_without_a_last_bookmark_keeps_its_bookmarks(tmp_path
         assert [row.title for row in outline.root] == ["chapter of one", "chapter of two"]
 
 
+def named(path: Path, *names: bytes) -> Path:
+    """Writes a page with destinations of these names in this order, and links to each of them."""
+    with changing(path, pages=1) as pdf:
+        target = pdf.make_indirect(Array([pdf.pages[0].obj, Name.Fit]))
+        rows = [part for name in names for part in (String(name), target)]
+        pdf.Root.Names = Dictionary(Dests=Dictionary(Names=Array(rows)))
+        pdf.pages[0].Annots = Array([link(pdf, String(name)) for name in names])
+    return path
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        ([b"a"], [b"a", b"a-2"], [b"a-2-2", b"a-2"]),
+        ([b"a", b"a-2"], [b"a"], [b"a-2-2"]),
+        ([b"a"], [b"\xfe\xff\0b"], [b"\xfe\xff\0b"]),  # viewers compare the bytes
+        ([b"b"], [b"\xfe\xff\0b"], [b"b-2"]),
+        ([b"a"], [b"\x7f", b"\x9f"], [b"\x7f", b"\x9f"]),  # not defined in PDFDocEncoding
+        ([b"\xef\xbb\xbf\xff"], [b"z", b"\xe4", b"\xa0"], [b"z", b"\xe4", b"\xa0"]),
+    ],
+)
+def test_links_find_their_destinations_by_the_bytes_of_their_names(
+    first: list[bytes], second: list[bytes], expected: list[bytes], tmp_path: Path
+) -> None:
+    files = named(tmp_path / "1.pdf", *first), named(tmp_path / "2.pdf", *second)
+
+    with merged(*files) as (pdf, warnings):
+        assert warnings == []
+        links = [[bytes(row.Dest) for row in page.Annots] for page in pdf.pages]
+        assert links == [first, expected]
+        rows = [*pdf.Root.Names.Dests.Names]
+        names = [bytes(row) for row in rows[::2]]
+        assert names == sorted(first + expected)
+        pages = {
+            name: pikepdf.Page(row[0]).index for name, row in zip(names, rows[1::2], strict=True)
+        }
+        assert pages == {**dict.fromkeys(first, 0), **dict.fromkeys(expected, 1)}
+
+
+def test_names_that_another_file_has_with_a_number_are_kept(tmp_path: Path) -> None:
+    for number, names in ((1, ["a"]), (2, ["a", "a-2"])):
+        with changing(tmp_path / f"{number}.pdf") as pdf:
+            fields = [pdf.make_indirect(Dictionary(FT=Name.Tx, T=name)) for name in names]
+            pdf.Root.AcroForm = Dictionary(Fields=Array([*fields, fields[0]]))
+            pdf.Root.Dests = Dictionary({f"/{name}": pdf.pages[0].obj for name in names})
+            for name in names:
+                pdf.attachments[name] = b"data"
+
+    with merged(tmp_path / "1.pdf", tmp_path / "2.pdf") as (pdf, warnings):
+        assert warnings == []
+        expected = ["a", "a-2", "a-2-2"]
+        assert sorted(pdf.attachments) == expected
+        assert sorted(pdf.Root.Dests.keys()) == [f"/{name}" for name in expected]
+        assert sorted({str(row.T) for row in pdf.Root.AcroForm.Fields}) == expected
+
+
+def shared_nodes(pdf: pikepdf.Pdf, leaf: str) -> pikepdf.Object:
+    """Returns a tree with 2^60 paths to its leaf, and a cycle."""
+    root = node = pdf.make_indirect(Dictionary({leaf: Array()}))
+    for _ in range(60):
+        node = pdf.make_indirect(Dictionary(Kids=Array([node, node])))
+    root.Kids = Array([node])
+    return node
+
+
+def shared_array(pdf: pikepdf.Pdf, leaf: str) -> pikepdf.Object:
+    """Returns a tree of 1,000 nodes that share an array of 1,000 entries."""
+    rows = pdf.make_indirect(Array([0] * 1000))
+    kids = [pdf.make_indirect(Dictionary({leaf: rows})) for _ in range(1000)]
+    return pdf.make_indirect(Dictionary(Kids=Array(kids)))
+
+
+@pytest.mark.parametrize("tree", [shared_nodes, shared_array])
+@pytest.mark.parametrize("is_first", [True, False])
+def test_trees_that_share_their_parts_end(
+    tree: Callable[[pikepdf.Pdf, str], pikepdf.Object], is_first: bool, tmp_path: Path
+) -> None:
+    with changing(tmp_path / "1.pdf") as pdf:
+        names = tree(pdf, "/Names")
+        pdf.Root.Names = Dictionary(Dests=names, EmbeddedFiles=names)
+        pdf.Root.PageLabels = tree(pdf, "/Nums")
+    files = [tmp_path / "1.pdf", rich(tmp_path / "2.pdf", "two")]
+
+    with merged(*(files if is_first else files[::-1])) as (pdf, warnings):
+        assert len(pdf.pages) == 4
+        assert ("has lost named destinations" in " ".join(warnings)) is (tree is shared_array)
+
+
 def test_a_portfolio_shows_its_pages(tmp_path: Path) -> None:
     with changing(tmp_path / "1.pdf") as pdf:
         pdf.attachments["a.txt"] = b"a"
@@ -310,7 +398,7 @@ def test_what_cannot_be_merged_is_named(tmp_path: Path) -> None:
     ("entry", "value", "name", "lost_as_first", "lost_as_second"),
     [
         ("Outlines", Dictionary(First=Dictionary(), Count=Name.Many), "bookmarks", True, True),
-        ("Names", Dictionary(Dests=Dictionary(Kids=Array([1]))), "named destinations", True, False),
+        ("Names", Dictionary(Dests=Dictionary(Kids=Array([1]))), "", False, False),
         ("Names", Dictionary(EmbeddedFiles=Dictionary(Names=Array([1]))), "", False, False),
         ("PageLabels", Dictionary(Nums=Array([Name.A, Name.B, Name.C])), "", False, False),
         ("AcroForm", Dictionary(Fields=Array([Dictionary()]), SigFlags=""), "form fields", 1, 1),
