@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 
 
 class Interruptions:
-    """Turns SIGINT and SIGTERM into KeyboardInterrupt, at once or after a delay.
+    """Turns SIGINT, SIGTERM and SIGHUP into KeyboardInterrupt, immediately or after a delay.
 
     A client that exits after it has sent a document, but before it knows the job, cannot cancel
     the job. From the end of the document to `stop_delaying`, the first signal is therefore delayed.
@@ -16,8 +16,9 @@ class Interruptions:
 
     def __init__(self) -> None:
         self._delaying = self._arrived = False
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._handle)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores SIGHUP
+                signal.signal(number, self._handle)
 
     def delay_after(self, file: BinaryIO) -> BinaryIO:
         """Returns the file, so that signals are delayed once it was read to its end."""
@@ -37,7 +38,7 @@ class Interruptions:
         if not self._delaying or self._arrived:
             raise KeyboardInterrupt
         self._arrived = True
-        print("cancelling the job; interrupt again to exit at once", file=sys.stderr)
+        print("cancelling the job; interrupt again to exit immediately", file=sys.stderr)
 
 
 class _Watched:

@@ -20,6 +20,7 @@ import pypdfium2
 from ocrmypdf import exceptions
 
 from ocr_tasks import errors
+from ocr_tasks.formats.pdf_errors import OF_PYTHON
 from ocr_tasks.plugin import drawing_limit, textlayer
 
 log = logging.getLogger("ocrmypdf.job")
@@ -30,17 +31,6 @@ _OF_LIBRARIES = (
     exceptions.ExitCodeException,
     pikepdf.PikepdfError,
     pypdfium2.PdfiumError,
-)
-
-#: Errors of Python that a document can cause in them, but also a fault of this service.
-_OF_PYTHON = (
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    NotImplementedError,
-    RecursionError,
-    TypeError,
-    ValueError,
 )
 
 #: Errors of OCRmyPDF that the machine causes, or that the client has to decide.
@@ -101,13 +91,13 @@ def may_help(error: Exception) -> bool:
     """Returns whether another attempt may help after this error."""
     # Pillow raises OSErrors without a number for images that it cannot decode.
     of_an_image = isinstance(error, OSError) and error.errno is None
-    known = isinstance(error, (*_OF_LIBRARIES, *_OF_PYTHON))
+    known = isinstance(error, (*_OF_LIBRARIES, *OF_PYTHON))
     return of_an_image or (known and not isinstance(error, _FINAL))
 
 
 def is_unexpected(error: Exception) -> bool:
     """Returns whether an error may be a fault of this service."""
-    return isinstance(error, _OF_PYTHON) and not isinstance(error, _OF_LIBRARIES)
+    return isinstance(error, OF_PYTHON) and not isinstance(error, _OF_LIBRARIES)
 
 
 def is_encrypted(source: Path) -> bool:

@@ -9,12 +9,14 @@ from pathlib import Path
 import pikepdf
 from pikepdf import Array, Dictionary, Name, Object, Pdf
 
+from ocr_tasks.formats.pdf_errors import INVALID
+
 log = logging.getLogger("ocrmypdf.job")
 
 _PAGES = "pages"
 
-#: Errors of pikepdf that a damaged document causes.
-_INVALID = (ValueError, TypeError, LookupError)
+#: Marks the end of an iterator; None may be an item.
+_END = object()
 
 #: Maximum number of objects that are visited to count one kind. A tree may be endless, because its
 #: nodes can point at each other, and many pages may share a long list.
@@ -43,7 +45,7 @@ def is_portfolio(path: Path) -> bool:
     try:
         with pikepdf.open(path) as pdf:
             return "/Collection" in pdf.Root and len(pdf.attachments) > 0
-    except (pikepdf.PikepdfError, *_INVALID):
+    except INVALID:
         return False
 
 
@@ -52,7 +54,7 @@ def _contents(path: Path) -> Mapping[str, int]:
     try:
         with pikepdf.open(path) as pdf:
             return {name: number for name, number in _counts(pdf) if number}
-    except (pikepdf.PikepdfError, *_INVALID) as error:
+    except INVALID as error:
         log.info("the contents of the document are unknown: %s", type(error).__name__)
         return {}
 
@@ -85,8 +87,8 @@ class _Visits:
         waiting = [self.of(roots)]
         seen: set[tuple[int, int]] = set()
         while waiting:
-            node = next(waiting[-1], None)
-            if node is None:
+            node = next(waiting[-1], _END)
+            if node is _END:
                 waiting.pop()
             elif isinstance(node, Dictionary) and node.objgen not in seen:
                 if node.is_indirect:

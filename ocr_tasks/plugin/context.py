@@ -51,8 +51,8 @@ class RunContext:
     if there are no helpers. `should_yield(back)` returns whether to yield to another document;
     `back` is the time in seconds that it took to get to where an earlier run ended. `remote` says
     which pages are processed outside the workers. `page_stored(number)` is called when a page is
-    stored; `number` is 1-based. `hand_back(number)` puts the job back into the
-    queue, and stores the mark of a page.
+    stored; `number` is 1-based. `hand_back(number)` puts the job back into the queue, and stores
+    the mark of a page.
     """
 
     report: Callable[[Progress], None]

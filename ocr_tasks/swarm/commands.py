@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     Subcommands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 _NO_SECOND_CLIENT = (
-    "all devices had the same token or IP address. Create a token for each person or device."
+    "no device with another token or IP address had requested pages shortly before. "
+    "Create a token for each person or device."
 )
 _EXTENSIONS = "jpg,jpeg,tif,tiff,png"
 
@@ -260,8 +261,7 @@ def _join(options: argparse.Namespace) -> int:
         done = worker.done
         each = f", {done.seconds / done.pages:.1f} s each" if done.pages else ""
         print(
-            f"{done.pages} pages processed{each}, {done.failed} failed, "
-            f"{done.lost} completed by other devices first"
+            f"{done.pages} pages processed{each}, {done.failed} failed, {done.lost} lost"
             + "".join(f"\n{count:6} for {url}" for url, count in done.servers.items()),
             file=sys.stderr,
         )

@@ -9,17 +9,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
 from ocr_tasks.redis import connection
 from ocr_tasks.swarm import errors as swarm_errors
 from ocr_tasks.swarm import redis_keys
-
-#: Maximum number of devices, and of clients, in Redis. Those that were seen least recently are
-#: deleted.
-_MOST = 10_000
 
 #: Minimum similarity of two transcripts that agree (Dice coefficient of their words).
 AGREEMENT = 0.8
@@ -108,10 +103,8 @@ def forget(device: str) -> bool:
 
 
 def latest(most: int = 100) -> list[Device]:
-    """Returns the devices that were seen last, and deletes the oldest ones above the maximum."""
+    """Returns the devices that were seen last."""
     with connection.translated_errors():
-        _drop_surplus(_ALL, _key)
-        _drop_surplus(_CLIENTS, _client_key)
         client = connection.client()
         names = cast("list[str]", client.zrange(_ALL, 0, most - 1, desc=True))
         with client.pipeline(transaction=False) as pipe:
@@ -123,29 +116,22 @@ def latest(most: int = 100) -> list[Device]:
     return [_device(device, own, of_client) for device, own, of_client in found if own]
 
 
-def _drop_surplus(names: str, key: Callable[[str], str]) -> None:
-    surplus = cast("list[str]", connection.client().zrange(names, 0, -_MOST - 1))
-    with connection.client().pipeline(transaction=False) as pipe:
-        for name in surplus:
-            pipe.zrem(names, name)
-            pipe.delete(key(name))
-        pipe.execute()
-
-
 def present() -> int:
     """Returns the number of devices that were seen in the last minute."""
-    return _seen(_ALL)
-
-
-def clients_present() -> int:
-    """Returns the number of clients (tokens or IP addresses) that were seen in the last minute."""
-    return _seen(_CLIENTS)
-
-
-def _seen(names: str) -> int:
     with connection.translated_errors():
         since = connection.now() - PRESENT_SECONDS
-        return int(connection.client().zcount(names, since, "+inf"))
+        return int(connection.client().zcount(_ALL, since, "+inf"))
+
+
+def has_other_client(device: str, seconds: float) -> bool:
+    """Returns whether another client than the device's requested a page in these seconds."""
+    own = client_of(device)
+    with connection.translated_errors():
+        since = connection.now() - seconds
+        newest = cast(
+            "list[str]", connection.client().zrevrangebyscore(_CLIENTS, "+inf", since, 0, 2)
+        )
+        return any(client != own for client in newest)
 
 
 def likeness(one: str, other: str) -> float:

@@ -75,15 +75,15 @@ def load(collection: Collection, endings: Names[str], again: bool = False) -> It
             continue
         try:
             # All pages of a file are converted before one of them can be finished.
-            pages = list(_pages(collection, path, name))
+            pages = list(_pages(collection, path, name, again))
         except _UNREADABLE as error:
             known = not isinstance(error, UnidentifiedImageError)
             reason = error if known else "the format is not supported, or the file is damaged"
             yield Loaded(path, f"cannot be loaded: {reason}")
             continue
-        for page in pages:
-            place = Path(collection.images, page.name)
-            if not again and collection.has_transcript(page.name):
+        for own, page in pages:
+            place = Path(collection.images, own)
+            if page is None:
                 yield Loaded(place, "read")
                 continue
             # `queue.put` takes pages of one group only.
@@ -113,8 +113,13 @@ def _walk(folder: Path, endings: Names[str]) -> Iterator[Path]:
                 yield Path(row.path)
 
 
-def _pages(collection: Collection, path: Path, name: str) -> Iterator[SwarmPage]:
-    """Yields the pages of an image file; see `_page`."""
+def _pages(
+    collection: Collection, path: Path, name: str, again: bool
+) -> Iterator[tuple[str, SwarmPage | None]]:
+    """Yields the pages of an image file with their names; see `_page`.
+
+    Pages of a file with several that have a transcript are None, unless `again` is set.
+    """
     if not name.isprintable():
         raise ValueError("the file name contains unprintable characters")
     # From a path, Pillow maps uncompressed TIFF to memory, and swaps the sides of rotated images.
@@ -122,11 +127,15 @@ def _pages(collection: Collection, path: Path, name: str) -> Iterator[SwarmPage]
         frames = _frames(image)
         if len(frames) == 1:
             image.seek(frames[0])
-            yield _page(collection, image, name)
+            yield name, _page(collection, image, name)
             return
         for number, frame in enumerate(frames, start=1):
+            own = collections.page_of(name, number)
+            if not again and collection.has_transcript(own):
+                yield own, None
+                continue
             image.seek(frame)
-            yield _page(collection, image, collections.page_of(name, number))
+            yield own, _page(collection, image, own)
 
 
 def _frames(image: Image.Image) -> list[int]:

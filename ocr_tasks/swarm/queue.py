@@ -79,6 +79,15 @@ def lease(
 
 def find(lease_id: str) -> SwarmPage:
     """Returns the page of a valid lease, or raises an error that says why the lease is invalid."""
+    return _find(lease_id)[0]
+
+
+def device_of(lease_id: str) -> str:
+    """Returns the device that has a valid lease; raises the same errors as `find`."""
+    return _find(lease_id)[1]
+
+
+def _find(lease_id: str) -> tuple[SwarmPage, str]:
     page_id, secret = _parts(lease_id)
     with connection.translated_errors():
         names = ["page", "lease", f"given:{secret}"]
@@ -90,7 +99,7 @@ def find(lease_id: str) -> SwarmPage:
         raise swarm_errors.LeaseUnknown()
     if current != secret:
         raise swarm_errors.LeaseLost()
-    return SwarmPage.from_json(text)
+    return SwarmPage.from_json(text), given
 
 
 def renew(lease_id: str, seconds: int) -> None:

@@ -132,7 +132,7 @@ def _store_in_collection(page: SwarmPage, transcript: Transcript, accepted: Acce
     readings = collection.readings(page.name)
     again, device = False, accepted.device
     with layout.storage_errors():
-        if readings.exists() or (wants_check() and _has_second_client()):
+        if readings.exists() or (wants_check() and _has_second_client(accepted.device)):
             chosen = _cross_checked(readings, transcript, accepted.device)
             again = chosen is None
             transcript, device = chosen or (transcript, device)
@@ -147,12 +147,14 @@ def _store_in_collection(page: SwarmPage, transcript: Transcript, accepted: Acce
         collection.delete_image(page.name)
 
 
-def _has_second_client() -> bool:
+def _has_second_client(device: str) -> bool:
     """Returns whether another client may check a transcript; counts a check that is not possible.
 
     The devices of one client do not check each other: it could choose any number of names.
     """
-    found = devices.clients_present() > 1
+    # A client requests no page while it processes one, which takes those of docr/smd longest.
+    seconds = max(devices.PRESENT_SECONDS, swarm_settings.get().swarm_docr_seconds)
+    found = devices.has_other_client(device, seconds)
     if not found:
         queue.count_check(possible=False)
     return found

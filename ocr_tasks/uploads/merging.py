@@ -11,31 +11,14 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pikepdf
-from pikepdf import Array, Dictionary, Name, NameTree, NumberTree, Object, Stream, String
+from pikepdf import Array, Dictionary, Name, NameTree, NumberTree, Object, String
 
-#: Errors of pikepdf and of this module that a damaged document causes.
-_INVALID = (
-    pikepdf.PikepdfError,
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    NotImplementedError,
-    RecursionError,
-    TypeError,
-    ValueError,
-)
-
-#: Maximum number of bookmarks of a file. An outline may be endless, because its items can point at
-#: each other.
-_MOST_BOOKMARKS = 100_000
-
-#: Maximum number of entries of a tree of names or numbers, whose nodes may share their arrays.
-_MOST_TREE_ENTRIES = 500_000
+from ocr_tasks.formats.pdf_errors import INVALID
+from ocr_tasks.uploads import pdf_objects
 
 #: Entries of a bookmark that connect it with other objects of its document.
 _CONNECTIONS = ("/First", "/Last", "/Next", "/Prev", "/Parent", "/SE")
@@ -109,7 +92,7 @@ class _Merger:
     def save(self, target: Path) -> None:
         """Writes the merged PDF."""
         self._write_labels()
-        with suppress(*_INVALID):
+        with suppress(*INVALID):
             self._delete_pdfa_claim()
         if "/Size" not in self._base.trailer:  # qpdf has reconstructed the trailer
             self._base.trailer["/Size"] = len(self._base.objects) + 1
@@ -127,7 +110,7 @@ class _Merger:
         """Notes a loss if the block fails."""
         try:
             yield
-        except _INVALID:
+        except INVALID:
             self._lose(name)
 
     def _lose(self, name: str) -> None:
@@ -143,10 +126,10 @@ class _Merger:
             self._make_destinations_unique(pdf)
         with self._or_lost("form fields"):  # before the pages, which are copied with their fields
             self._make_fields_unique(pdf)
-            _set_field_defaults(pdf)
+            pdf_objects.set_field_defaults(pdf)
         if "/StructTreeRoot" in self._root:
             with self._or_lost("tags"):
-                _delete_tag_keys(pdf)
+                pdf_objects.delete_tag_keys(pdf)
         self._add_pages(pdf)
         self._labels.append(self._labels_of(pdf))
         add: dict[str, Callable[[pikepdf.Pdf], None]] = {
@@ -165,9 +148,9 @@ class _Merger:
     def _note_losses(self, pdf: pikepdf.Pdf) -> None:
         if "/StructTreeRoot" in pdf.Root:
             self._lose("tags")
-        if _dictionary(_dictionary(pdf.Root, "/Names"), "/JavaScript"):
+        if pdf_objects.dictionary(pdf_objects.dictionary(pdf.Root, "/Names"), "/JavaScript"):
             self._lose("scripts")
-        if "/XFA" in _dictionary(pdf.Root, "/AcroForm"):
+        if "/XFA" in pdf_objects.dictionary(pdf.Root, "/AcroForm"):
             self._lose("the XFA form")
         if pdf.is_encrypted:
             self._lose("restrictions")
@@ -186,34 +169,34 @@ class _Merger:
         """Adds copies of the values to an array of the base."""
         copies = [self._copy(pdf, value) for value in values]
         if copies:
-            owner[key] = Array([*_array(owner, key), *copies])
+            owner[key] = Array([*pdf_objects.array(owner, key), *copies])
 
     # Named destinations
 
     def _make_destinations_unique(self, pdf: pikepdf.Pdf) -> None:
         """Renames the destinations of a file whose names are taken, and all references to them."""
-        rows = list(_names(pdf, "/Dests"))
+        rows = list(pdf_objects.names(pdf, "/Dests"))
         renamed = self._renamed(
-            [_text(name) for name, _ in rows],
-            {_text(name) for name, _ in _names(self._base, "/Dests")},
+            [pdf_objects.text(name) for name, _ in rows],
+            {pdf_objects.text(name) for name, _ in pdf_objects.names(self._base, "/Dests")},
         )
-        old_form = _dictionary(pdf.Root, "/Dests")
+        old_form = pdf_objects.dictionary(pdf.Root, "/Dests")
         renamed_old = self._renamed(
-            list(old_form.keys()), set(_dictionary(self._root, "/Dests").keys())
+            list(old_form.keys()), set(pdf_objects.dictionary(self._root, "/Dests").keys())
         )
         if renamed:
-            new_rows = [(renamed.get(_text(name), name), value) for name, value in rows]
-            pdf.Root.Names.Dests = _name_tree(new_rows)
+            new_rows = [(renamed.get(pdf_objects.text(name), name), value) for name, value in rows]
+            pdf.Root.Names.Dests = pdf_objects.name_tree(new_rows)
         for name, new in renamed_old.items():
             old_form[new] = old_form[name]
             del old_form[name]
         if renamed or renamed_old:
-            for owner, key in _references(pdf):
+            for owner, key in pdf_objects.references(pdf):
                 reference = owner[key]
                 if isinstance(reference, Name):
                     owner[key] = Name(renamed_old.get(str(reference), str(reference)))
-                elif isinstance(reference, String) and _text(reference) in renamed:
-                    owner[key] = String(renamed[_text(reference)])
+                elif isinstance(reference, String) and pdf_objects.text(reference) in renamed:
+                    owner[key] = String(renamed[pdf_objects.text(reference)])
 
     def _renamed(self, names: list[str], taken: set[str]) -> dict[str, str]:
         """Returns new names for those that are taken, which neither file has."""
@@ -221,25 +204,27 @@ class _Merger:
         used = {*taken, *names}
         for name in names:
             if name in taken and name not in renamed:
-                renamed[name] = _unused(f"{name}-{self._number}", used)
+                renamed[name] = pdf_objects.unused(f"{name}-{self._number}", used)
         return renamed
 
     def _add_destinations(self, pdf: pikepdf.Pdf) -> None:
-        rows = list(_names(pdf, "/Dests"))
+        rows = list(pdf_objects.names(pdf, "/Dests"))
         if rows:
             copies = [(name, self._copy(pdf, value)) for name, value in rows]
-            self._root.Names = _dictionary(self._root, "/Names")
-            self._root.Names.Dests = _name_tree([*_names(self._base, "/Dests"), *copies])
-        old_form = _dictionary(pdf.Root, "/Dests")
+            self._root.Names = pdf_objects.dictionary(self._root, "/Names")
+            self._root.Names.Dests = pdf_objects.name_tree(
+                [*pdf_objects.names(self._base, "/Dests"), *copies]
+            )
+        old_form = pdf_objects.dictionary(pdf.Root, "/Dests")
         if len(old_form):
-            self._root.Dests = _dictionary(self._root, "/Dests")
+            self._root.Dests = pdf_objects.dictionary(self._root, "/Dests")
             for name, value in old_form.items():
                 self._root.Dests[name] = self._copy(pdf, value)
 
     # Bookmarks
 
     def _add_bookmarks(self, pdf: pikepdf.Pdf) -> None:
-        source = _dictionary(pdf.Root, "/Outlines")
+        source = pdf_objects.dictionary(pdf.Root, "/Outlines")
         if "/First" not in source:
             return
         if "/Outlines" not in self._root:
@@ -250,35 +235,42 @@ class _Merger:
         waiting = [(source, target)]
         while waiting:
             parent, new_parent = waiting.pop()
-            for item in _siblings(parent.get("/First"), seen):
+            for item in pdf_objects.siblings(parent.get("/First"), seen):
                 entries = {
                     key: self._copy(pdf, value)
                     for key, value in item.items()
                     if key not in _CONNECTIONS
                 }
                 new = self._base.make_indirect(Dictionary(entries))
-                _attach(new, new_parent)
+                pdf_objects.attach(new, new_parent)
                 waiting.append((item, new))
 
     # Attachments
 
     def _add_attachments(self, pdf: pikepdf.Pdf) -> None:
-        rows = list(_names(pdf, "/EmbeddedFiles"))
+        rows = list(pdf_objects.names(pdf, "/EmbeddedFiles"))
         if rows:
-            present = list(_names(self._base, "/EmbeddedFiles"))
+            present = list(pdf_objects.names(self._base, "/EmbeddedFiles"))
             renamed = self._renamed(
-                [_text(name) for name, _ in rows], {_text(name) for name, _ in present}
+                [pdf_objects.text(name) for name, _ in rows],
+                {pdf_objects.text(name) for name, _ in present},
             )
             copies = [
-                (renamed.get(_text(name), _text(name)), self._copy(pdf, value))
+                (
+                    renamed.get(pdf_objects.text(name), pdf_objects.text(name)),
+                    self._copy(pdf, value),
+                )
                 for name, value in rows
             ]
             tree = NameTree.new(self._base)  # pikepdf's order of names
-            for name, value in [*((_text(name), value) for name, value in present), *copies]:
+            for name, value in [
+                *((pdf_objects.text(name), value) for name, value in present),
+                *copies,
+            ]:
                 tree[name] = value
-            self._root.Names = _dictionary(self._root, "/Names")
+            self._root.Names = pdf_objects.dictionary(self._root, "/Names")
             self._root.Names.EmbeddedFiles = tree.obj
-        self._extend(self._root, "/AF", pdf, _array(pdf.Root, "/AF"))
+        self._extend(self._root, "/AF", pdf, pdf_objects.array(pdf.Root, "/AF"))
 
     # Page labels
 
@@ -290,7 +282,7 @@ class _Merger:
                 is_base, pages = pdf is self._base, len(pdf.pages)
                 labels = {
                     index: row if is_base else self._copy(pdf, row)
-                    for index, row in _tree_rows(pdf.Root.PageLabels, "/Nums")
+                    for index, row in pdf_objects.tree_rows(pdf.Root.PageLabels, "/Nums")
                     if isinstance(index, int) and 0 <= index < pages
                 }
         return len(pdf.pages), labels
@@ -312,24 +304,24 @@ class _Merger:
 
     def _make_fields_unique(self, pdf: pikepdf.Pdf) -> None:
         """Renames form fields whose names are taken; they would share their value."""
-        fields = [field for field in _fields(pdf) if "/T" in field]
+        fields = [field for field in pdf_objects.fields(pdf) if "/T" in field]
         renamed = self._renamed(
             [str(field.T) for field in fields],
-            {str(field.T) for field in _fields(self._base) if "/T" in field},
+            {str(field.T) for field in pdf_objects.fields(self._base) if "/T" in field},
         )
         for field in fields:
             field.T = String(renamed.get(str(field.T), str(field.T)))
 
     def _add_form(self, pdf: pikepdf.Pdf) -> None:
-        form = _dictionary(pdf.Root, "/AcroForm")
-        fields = list(_fields(pdf))
+        form = pdf_objects.dictionary(pdf.Root, "/AcroForm")
+        fields = list(pdf_objects.fields(pdf))
         if not fields:
             return
         if "/AcroForm" not in self._root:
             self._root.AcroForm = self._base.make_indirect(Dictionary(Fields=Array()))
         target = self._root.AcroForm
         self._extend(target, "/Fields", pdf, fields)
-        self._extend(target, "/CO", pdf, _array(form, "/CO"))
+        self._extend(target, "/CO", pdf, pdf_objects.array(form, "/CO"))
         self._add_form_resources(pdf, form, target)
         if form.get("/NeedAppearances", False):
             target.NeedAppearances = True
@@ -339,12 +331,12 @@ class _Merger:
 
     def _add_form_resources(self, pdf: pikepdf.Pdf, form: Dictionary, target: Object) -> None:
         """Adds the fonts and other resources that fields refer to by name."""
-        target.DR = _dictionary(target, "/DR")
+        target.DR = pdf_objects.dictionary(target, "/DR")
         for kind in _RESOURCES:
-            if kind not in _dictionary(form, "/DR"):
+            if kind not in pdf_objects.dictionary(form, "/DR"):
                 continue
-            present = _dictionary(target.DR, kind)
-            for name, resource in _dictionary(form.DR, kind).items():
+            present = pdf_objects.dictionary(target.DR, kind)
+            for name, resource in pdf_objects.dictionary(form.DR, kind).items():
                 if name not in present:
                     present[name] = self._copy(pdf, resource)
             target.DR[kind] = present
@@ -352,19 +344,21 @@ class _Merger:
     # Layers
 
     def _add_layers(self, pdf: pikepdf.Pdf) -> None:
-        layers = _dictionary(pdf.Root, "/OCProperties")
-        groups = list(_array(layers, "/OCGs"))
+        layers = pdf_objects.dictionary(pdf.Root, "/OCProperties")
+        groups = list(pdf_objects.array(layers, "/OCGs"))
         if not groups:
             return
         if "/OCProperties" not in self._root:
             self._root.OCProperties = Dictionary(OCGs=Array(), D=Dictionary())
         target = self._root.OCProperties
         self._extend(target, "/OCGs", pdf, groups)
-        chosen = _dictionary(layers, "/D")
-        shown, hidden = ({row.objgen for row in _array(chosen, key)} for key in ("/ON", "/OFF"))
+        chosen = pdf_objects.dictionary(layers, "/D")
+        shown, hidden = (
+            {row.objgen for row in pdf_objects.array(chosen, key)} for key in ("/ON", "/OFF")
+        )
         if chosen.get("/BaseState") == Name.OFF:
             hidden |= {group.objgen for group in groups if group.objgen not in shown}
-        target.D = _dictionary(target, "/D")
+        target.D = pdf_objects.dictionary(target, "/D")
         is_hidden = {
             key: [g for g in groups if (g.objgen in hidden) is (key == "/OFF")]
             for key in ("/ON", "/OFF")
@@ -372,7 +366,7 @@ class _Merger:
         for key, values in is_hidden.items():
             self._extend(target.D, key, pdf, values)
         for key in ("/Order", "/RBGroups", "/AS", "/Locked"):
-            self._extend(target.D, key, pdf, _array(chosen, key))
+            self._extend(target.D, key, pdf, pdf_objects.array(chosen, key))
 
     # Metadata
 
@@ -390,153 +384,8 @@ class _Merger:
             self._lose(name)
 
     def _delete_pdfa_claim(self) -> None:
-        """Deletes the statement that the base is a PDF/A, which the merged PDF need not be."""
+        """Deletes the statement that the base is a PDF/A, because the merged PDF may not be one."""
         if "/Metadata" in self._root:
             with self._base.open_metadata(False, update_docinfo=False) as metadata:
                 for key in [key for key in metadata if "pdfa/ns/id" in key]:
                     del metadata[key]
-
-
-def _dictionary(owner: Object, key: str) -> Dictionary:
-    """Returns a dictionary in another one; an empty one if it is missing."""
-    found = owner.get(key)
-    return found if isinstance(found, Dictionary) else Dictionary()
-
-
-def _array(owner: Object, key: str) -> Array:
-    found = owner.get(key)
-    return found if isinstance(found, Array) else Array()
-
-
-def _names(pdf: pikepdf.Pdf, kind: str) -> Iterator[tuple[String, Any]]:
-    """Yields the names of a kind and their values. Names keep their bytes, as references do."""
-    for name, value in _tree_rows(_dictionary(pdf.Root, "/Names").get(kind), "/Names"):
-        if isinstance(name, String):
-            yield name, value
-
-
-def _tree_rows(root: Any, leaf: str) -> Iterator[tuple[Any, Any]]:
-    """Yields the keys and values of a name or number tree, whose nodes may be shared or a cycle."""
-    seen: set[tuple[int, int]] = set()
-    entries = 0
-    waiting = [root]
-    while waiting:
-        node = waiting.pop()
-        if not isinstance(node, Dictionary) or (node.is_indirect and node.objgen in seen):
-            continue
-        seen.add(node.objgen)
-        rows, kids = _array(node, leaf), _array(node, "/Kids")
-        entries += len(rows) + len(kids)
-        if entries > _MOST_TREE_ENTRIES:
-            raise ValueError("too many entries of a tree")
-        values = list(rows)
-        yield from zip(values[::2], values[1::2], strict=False)
-        waiting += reversed(list(kids))
-
-
-def _name_tree(rows: Iterable[tuple[String | str, Any]]) -> Dictionary:
-    """Returns a tree of names in the order of their bytes; viewers search for the bytes."""
-    by_bytes: dict[bytes, Any] = {}
-    for name, value in rows:
-        by_bytes.setdefault(bytes(String(name) if isinstance(name, str) else name), value)
-    return Dictionary(
-        Names=Array([part for name in sorted(by_bytes) for part in (String(name), by_bytes[name])])
-    )
-
-
-def _unused(name: str, used: set[str]) -> str:
-    """Returns a name that is not used, and adds it to those that are."""
-    candidates = (name if n == 1 else f"{name}-{n}" for n in count(1))
-    unused = next(candidate for candidate in candidates if candidate not in used)
-    used.add(unused)
-    return unused
-
-
-def _text(name: String) -> str:
-    """Returns the text of a name, or its bytes in Latin-1 if they are not a text."""
-    with suppress(UnicodeDecodeError):
-        text = str(name)
-        if text and "\ufffd" not in text:
-            return text
-    return bytes(name).decode("latin-1")
-
-
-def _references(pdf: pikepdf.Pdf) -> Iterator[tuple[Dictionary | Stream, str]]:
-    """Yields each dictionary that refers to a named destination, and the key of its name."""
-    for found in _dictionaries(pdf):
-        for key in ["/Dest", *(["/D"] if found.get("/S") == Name.GoTo else [])]:
-            if isinstance(found.get(key), String | Name):
-                yield found, key
-
-
-def _delete_tag_keys(pdf: pikepdf.Pdf) -> None:
-    """Deletes the keys of pages, annotations and XObjects in the structure tree of their file."""
-    for found in _dictionaries(pdf):
-        for key in ("/StructParents", "/StructParent"):
-            if key in found:
-                del found[key]
-
-
-def _dictionaries(pdf: pikepdf.Pdf) -> Iterator[Dictionary | Stream]:
-    """Yields each dictionary of a file once, those of streams included."""
-    for start in pdf.objects:
-        waiting = [start]
-        while waiting:
-            found = waiting.pop()
-            if isinstance(found, Dictionary | Stream):
-                yield found
-                waiting += [value for _, value in found.items() if _is_nested(value)]
-            elif isinstance(found, Array):
-                waiting += [value for value in found if _is_nested(value)]
-
-
-def _is_nested(value: Any) -> bool:
-    return isinstance(value, Array | Dictionary) and not value.is_indirect
-
-
-def _siblings(item: Any, seen: set[tuple[int, int]]) -> Iterator[Dictionary]:
-    """Yields a bookmark and those after it, each one once."""
-    while isinstance(item, Dictionary) and item.objgen not in seen:
-        if len(seen) >= _MOST_BOOKMARKS:
-            raise ValueError("too many bookmarks")
-        seen.add(item.objgen)
-        yield item
-        item = item.get("/Next")
-
-
-def _attach(item: Object, parent: Object) -> None:
-    """Makes a bookmark the last one of its parent."""
-    item.Parent = parent
-    last = _last_bookmark(parent)
-    if last is None:
-        parent.First = item
-    else:
-        last.Next = item
-        item.Prev = last
-    parent.Last = item
-
-
-def _last_bookmark(parent: Object) -> Object | None:
-    """Returns the last bookmark of a parent, also if its entry is missing."""
-    first, last = parent.get("/First"), parent.get("/Last")
-    if not isinstance(first, Dictionary):
-        return None
-    return last if isinstance(last, Dictionary) else [*_siblings(first, set())][-1]
-
-
-def _set_field_defaults(pdf: pikepdf.Pdf) -> None:
-    """Copies the defaults of a form to its fields. They would get those of the base's form."""
-    form = _dictionary(pdf.Root, "/AcroForm")
-    for key, value in (("/DA", form.get("/DA")), ("/Q", form.get("/Q", 0))):
-        for field in _fields(pdf):
-            if value is not None and key not in field:
-                field[key] = value
-
-
-def _fields(pdf: pikepdf.Pdf) -> Iterator[Dictionary]:
-    """Yields the form fields at the top, each one once."""
-    seen: set[tuple[int, int]] = set()
-    for field in _array(_dictionary(pdf.Root, "/AcroForm"), "/Fields"):
-        if isinstance(field, Dictionary) and (not field.is_indirect or field.objgen not in seen):
-            seen.add(field.objgen)
-            yield field

@@ -221,6 +221,8 @@ def test_an_untrusted_client_gets_nothing_under_another_name_and_its_transcripts
         devices.note_check(seen.name, agreed=False)
 
     refused(http.post("/v1/swarm/leases", json={"device": "new"}), 403, "device_distrusted")
+    refused(http.post(page["renew"]), 403, "device_distrusted")
+    assert http.get("/v1/swarm").get_json()["waiting"] == 1
     refused(http.put(page["transcript"], data=b"x"), 403, "device_distrusted")
     assert not list(tmp_path.glob("transcripts/*"))
     assert http.get("/v1/swarm").get_json()["waiting"] == 1
@@ -320,7 +322,10 @@ def test_servers_behind_proxies_do_not_redirect_a_docr_client_in_a_circle(
     assert seen == ["a.example", "b.example", "a.example"]
 
 
-def test_a_docr_client_that_returns_at_once_is_not_redirected_again(configure: Configure) -> None:
+def test_a_docr_client_that_returns_at_once_is_not_redirected_again(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "_REFERRAL_SECONDS", 600)
     http = configure(swarm_peers="http://old.example/docr/page")  # drops the marks in the URL
 
     def get(agent: str) -> int:

@@ -312,7 +312,7 @@ def test_a_device_skips_servers_that_it_cannot_use_and_sends_its_token_to_none_o
     assert laptop.done.servers == {stack.url: 1}
     assert ["Authorization" in headers for headers, _ in receiver.got] == [False]
     for skipped in (dead, stranger):
-        assert caplog.text.count(f"skipping the server {skipped!r}") == 1
+        assert caplog.text.count(f"skipping the server {skipped}") == 1
 
 
 def test_servers_that_name_each_other_do_not_redirect_a_client_in_a_circle(

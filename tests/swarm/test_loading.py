@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from ocr_tasks.cli import main
-from ocr_tasks.swarm import collections, devices, loading, queue, transcripts
+from ocr_tasks.redis import connection
+from ocr_tasks.swarm import collections, devices, loading, queue, redis_keys, transcripts
 from ocr_tasks.swarm import errors as swarm_errors
 from ocr_tasks.swarm.collections import Collection, CollectionError
 from ocr_tasks.swarm.model import Abilities
@@ -173,6 +174,19 @@ def test_each_page_of_a_file_is_handed_out(load: Load, images: Path, tmp_path: P
     assert [again[page] for page in pages] == ["read", "read", "registered"]
 
 
+def test_loading_again_before_the_last_page_does_not_keep_the_file(
+    load: Load, images: Path
+) -> None:
+    paged(images / "book.tif", 10, 20, 30)
+    load(delete_images=True)
+    answer()
+    assert load(delete_images=True)["book.tif.pages/0001"] == "read"
+    for _ in range(2):
+        answer()
+
+    assert not (images / "book.tif").exists()
+
+
 def test_a_file_with_several_pages_is_deleted_with_the_last_one(load: Load, images: Path) -> None:
     paged(images / "book.tif", 10, 20, 30)
     load(delete_images=True)
@@ -322,6 +336,22 @@ def test_without_a_second_client_nothing_is_checked_and_that_is_reported(
     assert (counts["done"], counts["checked"], counts["unchecked"]) == (2, 0, 2)
     assert main(["swarm", "stats"]) == 0
     assert "2 transcripts could not be cross-checked" in capsys.readouterr().out
+
+
+def test_a_slow_client_that_is_processing_a_page_checks_others(
+    load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transcripts, "wants_check", lambda: True)
+    load("a.png", "b.png")
+    seen("token/b/slow")
+    client = connection.client()
+    client.zincrby(f"{redis_keys.SWARM}clients", -90, "token/b")
+    answer("token/a/one")
+
+    assert queue.counts()["unchecked"] == 0
+    client.zincrby(f"{redis_keys.SWARM}clients", -3600, "token/b")
+    answer("token/a/one")
+    assert queue.counts()["unchecked"] == 1
 
 
 def test_the_devices_of_one_client_do_not_confirm_each_other(

@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 
 import pytest
+import redis
 
 from ocr_tasks import settings
 from ocr_tasks.redis import connection
@@ -563,3 +564,19 @@ def test_a_device_that_mostly_agrees_stays_trusted() -> None:
 )
 def test_similarity_is_computed_with_words(one: str, other: str, alike: float) -> None:
     assert devices.likeness(one, other) == alike
+
+
+def test_records_above_the_maximum_are_deleted_except_those_of_blocked_clients(
+    service: redis.Redis,
+) -> None:
+    prefix = redis_keys.SWARM
+    names = {f"token/{number:05}": number for number in range(10_001)}
+    service.zadd(f"{prefix}clients", names)
+    service.hset(f"{prefix}client:token/00000", "disagreed", 3)
+    service.hset(f"{prefix}client:token/00001", "checked", 1)
+
+    queue.lease("token/new/one", ANY, 60)
+
+    assert service.zrange(f"{prefix}clients", 0, 1) == ["token/00000", "token/00003"]
+    assert service.exists(f"{prefix}client:token/00000") == 1
+    assert service.exists(f"{prefix}client:token/00001") == 0

@@ -240,6 +240,11 @@ def image(path: LeasePath) -> Response:
 def renew(path: LeasePath) -> Response:
     """Renew a lease."""
     seconds = swarm_settings.get().swarm_lease_seconds
+    try:
+        devices.check(queue.device_of(path.lease))
+    except swarm_errors.DeviceDistrusted:
+        queue.release(path.lease)
+        raise
     queue.renew(path.lease, seconds)
     return json_response(RenewBody(seconds=seconds))
 

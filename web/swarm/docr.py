@@ -107,8 +107,8 @@ def _key() -> str:
 def _nothing(device: str) -> Response:
     """Redirects a device to another server, or tells it that no page is waiting.
 
-    A device that returns at once without marks was redirected to this server by one that drops
-    them, e.g. docr/smd's own, and would be redirected in a circle.
+    Other servers, e.g. docr/smd's own, may drop the marks when they redirect a device back to this
+    server. A device that returns at once without marks is therefore not redirected again.
     """
     visited = request.args.get("via", "").split(",")[: page_leases.MAX_VISITED]
     other = page_leases.another_server(request.host_url, visited, with_docr=True)

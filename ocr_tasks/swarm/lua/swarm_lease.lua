@@ -47,11 +47,28 @@ end
 
 for _, id in ipairs(expired(P .. 'leases', 50)) do end_late_lease(id, 'the lease of %s expired') end
 
+-- Deletes the records above the maximum that were used least recently, two for each new one. Clients
+-- with differing transcripts stay: they would be trusted again.
+local function drop_surplus(names, prefix)
+  if redis.call('ZCARD', P .. names) <= MOST_RECORDS then return end
+  local dropped = 0
+  for _, name in ipairs(redis.call('ZRANGE', P .. names, 0, 49)) do
+    local differed = prefix == 'client:' and redis.call('HGET', P .. prefix .. name, 'disagreed')
+    if dropped < 2 and (differed or '0') == '0' then
+      redis.call('ZREM', P .. names, name)
+      redis.call('DEL', P .. prefix .. name)
+      dropped = dropped + 1
+    end
+  end
+end
+
 local device = P .. 'device:' .. me
 redis.call('HSETNX', device, 'first', time)
 redis.call('HSET', device, 'last', time)
 redis.call('ZADD', P .. 'devices', time, me)
 redis.call('ZADD', P .. 'clients', time, client_of(me))
+drop_surplus('devices', 'device:')
+drop_surplus('clients', 'client:')
 
 -- Groups of jobs come first, then the group whose first page has the lowest place.
 local groups = {}

@@ -20,6 +20,9 @@ local function has_had(id, device)
   return own or of_client
 end
 
+-- Maximum number of devices and of clients with a record.
+local MOST_RECORDS = 10000
+
 -- Pages that are to be checked wait in places from this number on, so that they are found apart from
 -- the others: a device cannot get those whose transcript is its own.
 local CHECKS = 1e15
