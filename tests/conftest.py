@@ -264,6 +264,14 @@ def http(stack: Stack) -> Iterator[httpx.Client]:
         yield client
 
 
+@pytest.fixture
+def hangup_is_default() -> Iterator[None]:
+    """Lets programs that a test starts receive SIGHUP, which the tests ignore under `nohup`."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 def submit(
     client: httpx.Client, *files: Path | tuple[str, bytes], **options: Any
 ) -> httpx.Response:

@@ -272,6 +272,7 @@ def test_ocr_connects_to_the_configured_port(stack: Stack, tmp_path: Path) -> No
         assert http.get(f"{newest['links']['self']}/pdf").content == output.read_bytes()
 
 
+@pytest.mark.usefixtures("hangup_is_default")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_ocr_leaves_nothing_when_it_is_terminated(
     number: signal.Signals, stack: Stack, tmp_path: Path

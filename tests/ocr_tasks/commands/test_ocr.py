@@ -13,6 +13,7 @@ from tests.conftest import SIX_PAGES, wait_until
 from tests.unsteady import Request, Server, answers
 
 
+@pytest.mark.usefixtures("hangup_is_default")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_job_that_the_server_creates_during_an_interruption_is_cancelled(
     number: signal.Signals, server: Server, tmp_path: Path
