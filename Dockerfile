@@ -65,6 +65,9 @@ RUN --mount=type=cache,target=/var/cache/python \
         --require-build-hashes --preview-features build-dependency-hashes \
         --config-settings-package "tesserocr:libraries=$(pkg-config --modversion tesseract lept | tr '\n' -)" \
         -r /src/requirements/engine.txt
+COPY scripts/build-line-images /src/scripts/
+COPY ocr_tasks/plugin/line_images.c /src/ocr_tasks/plugin/
+RUN /src/scripts/build-line-images /opt/engine
 
 # OCR-D's processors: an environment of their own.
 FROM tools AS processors

@@ -19,11 +19,13 @@ from typing import Any, TypeVar
 
 from PIL import Image
 
+from ocr_tasks.plugin import line_images
 from ocr_tasks.sandbox import rlimits
 
 # Tesseract's own threads hardly speed up one page and slow down all pages together. OpenMP reads
 # this variable when the library is loaded.
 os.environ.setdefault("OMP_THREAD_LIMIT", "1")
+_line_images = line_images.load()
 try:
     import tesserocr
 except ImportError as _error:
@@ -31,6 +33,9 @@ except ImportError as _error:
     logging.getLogger(__name__).warning(
         "cannot load tesserocr, starting a tesseract process for each page instead: %s", _error
     )
+else:
+    if _line_images:
+        line_images.connect(_line_images, tesserocr.tesserocr.__file__)
 
 _T = TypeVar("_T")
 
