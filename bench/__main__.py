@@ -6,8 +6,8 @@ import subprocess
 import sys
 
 SCRIPTS = (
-    *("throughput", "latency", "small", "width", "fairness", "progress", "http"),
-    *("metrics", "upload_memory", "size", "takeover", "cancel", "object_storage"),
+    *("throughput", "latency", "small", "width", "fairness", "progress", "http", "polls"),
+    *("metrics", "upload_memory", "memory", "size", "takeover", "cancel", "object_storage"),
     *("page", "swarm", "browser", "ocrd_start", "workflow", "containers"),
 )
 

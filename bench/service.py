@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +21,14 @@ KANT = Path(__file__).parents[2] / "shared" / "data" / "kant-1784.pdf"
 FINAL = ("succeeded", "failed", "cancelled")
 
 
-def document() -> tuple[Path, str]:
-    """Returns the document and its language: from the command line, or the default document."""
-    if len(sys.argv) > 1:
-        return Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else "eng"
+def document(arguments: Sequence[str] | None = None) -> tuple[Path, str]:
+    """Returns the document and its language, or the default document.
+
+    `arguments` are those of the command line by default.
+    """
+    chosen = sys.argv[1:] if arguments is None else arguments
+    if chosen:
+        return Path(chosen[0]), chosen[1] if len(chosen) > 1 else "eng"
     return (KANT, "deu") if KANT.exists() else (DATA / "multipage.pdf", "eng")
 
 

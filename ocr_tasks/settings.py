@@ -197,6 +197,13 @@ class Settings(Base):
     worker_processes: int = Field(
         0, ge=0, le=256, description="Number of processes per worker. 0: one per core."
     )
+    worker_nice: int = Field(
+        5,
+        ge=0,
+        le=19,
+        description="Niceness of the processes that run OCR, so that the web server responds quickly "
+        "while all cores are busy (see nice(2)). 0: the same as the web server.",
+    )
 
     max_upload_bytes: int = Field(
         2048 * MIB, ge=1024, description="Maximum size in bytes of the files in one request."

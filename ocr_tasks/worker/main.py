@@ -128,8 +128,9 @@ def _set_up_logging(loglevel: int = logging.INFO, **_: Any) -> None:
 
 @worker_process_init.connect  # type: ignore[untyped-decorator]
 def _start_child(**_: Any) -> None:
-    """Prepares a child of the pool: its process group, its sandbox and its memory allocator."""
+    """Prepares a child of the pool: its process group and priority, sandbox and allocator."""
     os.setpgrp()
+    os.nice(settings.get().worker_nice)
     _maintenance.register_child(os.getpid())
     _sandbox()
     if _broker:

@@ -138,6 +138,17 @@ def test_child_processes_of_a_killed_supervisor_end_too(own: Stack) -> None:
     wait_until(lambda: not alive(processes))
 
 
+def test_ocr_has_a_lower_priority_than_the_web_server(stack: Stack) -> None:
+    assert stack.process is not None
+    supervisor = psutil.Process(stack.process.pid)
+    children = {child.cmdline()[-1]: child for child in supervisor.children()}
+    base = supervisor.nice()
+
+    assert {process.nice() for process in children["worker"].children()} == {min(19, base + 5)}
+    assert {children["worker"].nice(), children["web"].nice()} == {base}
+    assert {process.nice() for process in children["web"].children()} == {base}
+
+
 def test_a_second_stack_on_the_same_folder_is_refused(stack: Stack) -> None:
     second = subprocess.run(
         [sys.executable, "-m", "ocr_tasks.cli", "up"],

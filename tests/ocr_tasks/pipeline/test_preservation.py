@@ -61,6 +61,11 @@ def names(pdf: pikepdf.Pdf) -> None:
     pdf.Root.Names = Dictionary(Dests=tree.obj)
 
 
+def names_and_form(pdf: pikepdf.Pdf) -> None:
+    names(pdf)
+    form(pdf)
+
+
 def labels(pdf: pikepdf.Pdf) -> None:
     pdf.Root.PageLabels = Dictionary(Nums=Array([0, Dictionary(S=Name.r)]))
 
@@ -88,6 +93,7 @@ def document(path: Path, *parts: Callable[[pikepdf.Pdf], None]) -> Path:
         (bookmarks, "bookmarks"),
         (attachment, "attachments"),
         (form, "form fields and values of form fields"),
+        (names_and_form, "named destinations, form fields and values of form fields"),
         (names, "named destinations"),
         (labels, "page labels"),
         (information, "title, author, subject or keywords"),
