@@ -26,6 +26,9 @@ log = logging.getLogger(__name__)
 #: Results up to this size in bytes are verified before they are sent; larger ones while they are.
 _CHECKED_FIRST = 32 * 1024 * 1024
 
+#: Maximum number of attempts to delete all objects of a job.
+_DELETE_ATTEMPTS = 3
+
 #: Seconds between two checks of whether the bucket is writable.
 _PROBE_SECONDS = 5.0
 
@@ -163,7 +166,12 @@ class BucketStore:
     def delete(self, job_id: str) -> None:
         layout.delete(job_id)
         try:
-            self.remove(job_id, "")
+            # Another client may upload or delete files of the job at the same time.
+            for _ in range(_DELETE_ATTEMPTS):
+                names = [row.name for row in self.objects.below(key(job_id))]
+                if not names:
+                    return
+                self.objects.delete(names)
         except errors.ServiceError as error:
             log.warning("cannot delete all files of job %s from the bucket yet: %s", job_id, error)
 

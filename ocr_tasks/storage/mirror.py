@@ -152,7 +152,7 @@ class Mirror:
                 self._pending.clear()
             try:
                 self._upload_pages(pages)
-            except errors.ServiceError as error:
+            except (errors.ServiceError, OSError) as error:  # OSError: the job has been deleted
                 log.warning("cannot upload pages of job %s yet: %s", self._job_id, error)
                 with self._changed:
                     self._pending.update(pages)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -17,7 +17,7 @@ from ocr_tasks import errors, settings
 from ocr_tasks.jobs import leases, lifecycle, retention
 from ocr_tasks.model import Artifact, State
 from ocr_tasks.redis import connection, keys
-from ocr_tasks.storage import layout, store
+from ocr_tasks.storage import layout, mirror, store
 from ocr_tasks.storage.broker import Broker, RemoteObjects
 from ocr_tasks.storage.bucket import BucketStore
 from ocr_tasks.storage.s3 import ObjectInfo, Objects
@@ -315,6 +315,47 @@ def test_deleting_a_job_deletes_its_objects(bucket: Bucket) -> None:
     assert bucket.objects()
     lifecycle.delete(job_id)
     assert bucket.objects() == []
+
+
+def test_what_another_client_uploads_meanwhile_is_deleted_too(
+    kept: BucketStore, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objects = kept.objects
+    delete = objects.delete
+    late = ["end.json", "log.txt"]
+
+    def delete_and_upload(names: Sequence[str]) -> None:
+        delete(names)
+        if late:
+            kept.write(JOB, late.pop(), b"late")
+
+    kept.write(JOB, "job.json", b"{}")
+    monkeypatch.setattr(objects, "delete", delete_and_upload)
+    kept.delete(JOB)
+
+    assert not late
+    assert bucket.objects() == []
+
+
+def test_a_file_that_disappears_during_its_upload_does_not_stop_the_others(
+    kept: BucketStore,
+    bucket: Bucket,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(mirror, "_RETRY_SECONDS", 0.05)
+    names = mirror.Mirror._names
+    page = layout.job(JOB).page(1)
+    kept.write(JOB, "input.pdf", b"%PDF-")
+    with kept.at_work(JOB) as files:
+        page.mkdir(parents=True)
+        (page / "page.json").write_bytes(b"words")
+        missing = str((page / "gone.json").relative_to(layout.job(JOB).path))
+        monkeypatch.setattr(mirror.Mirror, "_names", lambda *_: [missing])
+        files.page_stored(1)
+        wait_until(lambda: "cannot upload pages" in caplog.text)
+        monkeypatch.setattr(mirror.Mirror, "_names", names)
+        wait_until(lambda: f"jobs/0b/{JOB}/pages/000001/page.json" in bucket.objects())
 
 
 def test_a_job_that_is_deleted_while_the_bucket_is_unavailable_is_deleted_later(
