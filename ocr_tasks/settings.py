@@ -201,8 +201,8 @@ class Settings(Base):
         5,
         ge=0,
         le=19,
-        description="Niceness of the processes that run OCR, so that the web server responds quickly "
-        "while all cores are busy (see nice(2)). 0: the same as the web server.",
+        description="Niceness of the processes that run OCR, so that the web server responds "
+        "quickly while all cores are busy (see nice(2)). 0: the same as the web server.",
     )
 
     max_upload_bytes: int = Field(
