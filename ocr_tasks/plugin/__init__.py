@@ -24,6 +24,7 @@ from ocr_tasks.plugin import (
     context,
     ghostscript_limit,
     links,
+    output_checks,
     program_versions,
     rasterizer,
     textpages,
@@ -40,6 +41,7 @@ def initialize(plugin_manager: Any) -> None:
     program_versions.install()
     ghostscript_limit.install()
     links.install()
+    output_checks.install()
 
 
 @hookimpl
