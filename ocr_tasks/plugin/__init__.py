@@ -23,6 +23,7 @@ from ocr_tasks.plugin import (
     background,
     context,
     ghostscript_limit,
+    jpeg_deflation,
     links,
     output_checks,
     program_versions,
@@ -41,6 +42,7 @@ def initialize(plugin_manager: Any) -> None:
     program_versions.install()
     ghostscript_limit.install()
     links.install()
+    jpeg_deflation.install()
     output_checks.install()
 
 
