@@ -12,10 +12,11 @@ import pytest
 
 from ocr_tasks.sandbox import orphans
 
-#: A worker that starts a program and waits to be killed.
+#: A worker that starts a program and waits to be killed. Its argument is the name of the variable.
 WORKER = """
 import subprocess, sys
 from ocr_tasks.sandbox import orphans
+orphans.MARK = sys.argv[1]
 orphans.mark()
 program = subprocess.Popen(["sleep", "600"])
 print(program.pid, flush=True)
@@ -23,8 +24,14 @@ program.wait()
 """
 
 
+@pytest.fixture(autouse=True)
+def own_mark(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Uses a variable of this test, because workers of other tests kill the orphans they find."""
+    monkeypatch.setattr(orphans, "MARK", f"{orphans.MARK}_{os.getpid()}")
+
+
 def test_only_programs_of_a_killed_worker_are_killed() -> None:
-    command = [sys.executable, "-c", WORKER]
+    command = [sys.executable, "-c", WORKER, orphans.MARK]
     with (
         subprocess.Popen(command, stdout=subprocess.PIPE) as living,
         subprocess.Popen(command, stdout=subprocess.PIPE) as lost,
