@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 SCRIPTS = (
-    *("throughput", "latency", "small", "width", "fairness", "progress", "http", "polls"),
+    *("throughput", "latency", "trace", "small", "width", "fairness", "progress", "http", "polls"),
     *("metrics", "upload_memory", "memory", "size", "takeover", "cancel", "object_storage"),
     *("page", "swarm", "browser", "ocrd_start", "workflow", "containers"),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -59,6 +60,11 @@ def _load(language: str) -> None:
     os.environ["OMP_THREAD_LIMIT"] = "1"
     import tesserocr
 
+    from ocr_tasks.plugin import tesseract
+
+    if tesseract._line_images:  # Debian's Tesseract compresses line images
+        leptonica = ctypes.CDLL(tesserocr.tesserocr.__file__)
+        tesseract._line_images.line_images_connect(leptonica.pixWriteMem, None, None)
     _api = tesserocr.PyTessBaseAPI(lang=language)
 
 
