@@ -79,6 +79,8 @@ def test_a_missing_python_is_named(tmp_path: Path) -> None:
         ("install-locked", []),
         ("install-locked", ["--help"]),
         ("install-locked", ["--add", ".venv"]),
+        ("build-line-images", []),
+        ("build-line-images", ["one", "two"]),
     ],
 )
 def test_invalid_arguments_change_nothing(script: str, arguments: list[str]) -> None:
@@ -86,13 +88,13 @@ def test_invalid_arguments_change_nothing(script: str, arguments: list[str]) -> 
     told = subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
 
     assert told.returncode == 2
-    assert told.stderr.startswith(f"usage: scripts/{script} [--")
+    assert told.stderr.startswith(f"usage: scripts/{script} ")
 
 
 #: Replaces scripts/install-locked: creates an environment with the given Python.
 INSTALL = """#!/bin/sh
 [ "$1" != --add ] || exit 0
-mkdir -p "$1/bin"
+mkdir -p "$1/bin" "$1/lib/python3/site-packages"
 ln -sf "$PYTHON" "$1/bin/python"
 ln -sf /bin/true "$1/bin/uv"
 """
@@ -113,6 +115,11 @@ class Checkout:
         (folder / "scripts").mkdir()
         self.setup = Path(shutil.copy(SETUP, folder / "scripts"))
         self.program("scripts/install-locked", INSTALL)
+        self.library = self.venv / "lib" / "python3" / "site-packages" / "library"
+        self.program("scripts/build-line-images", '#!/bin/sh\ntouch "$1"/library\n')
+        source = folder / "ocr_tasks" / "plugin" / "line_images.c"
+        source.parent.mkdir(parents=True)
+        source.touch()
 
     def program(self, name: str, text: str) -> Path:
         path = self.folder / name
@@ -169,13 +176,15 @@ def test_an_unfinished_environment_is_created_again(checkout: Checkout) -> None:
     assert (checkout.venv / ".installed").exists()
 
 
-def test_a_new_lock_file_is_installed_into_the_existing_environment(checkout: Checkout) -> None:
-    with (checkout.folder / "requirements" / "runtime.txt").open("a") as file:
+@pytest.mark.parametrize("name", ["requirements/runtime.txt", "ocr_tasks/plugin/line_images.c"])
+def test_a_change_is_installed_into_the_existing_environment(checkout: Checkout, name: str) -> None:
+    checkout.library.unlink()
+    with (checkout.folder / name).open("a") as file:
         file.write("# newer\n")
 
     code, said = checkout.run()
 
-    assert (code, checkout.mark.exists()) == (0, True), said
+    assert (code, checkout.mark.exists(), checkout.library.exists()) == (0, True, True), said
     assert "already installed" not in said.partition("Python packages")[2]
 
 
