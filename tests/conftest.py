@@ -105,6 +105,16 @@ def free_port() -> int:
             return port
 
 
+def matching(folder: Path, pattern: str) -> list[Path]:
+    """Returns `folder.glob(pattern)`, also while a service deletes folders in it.
+
+    Before Python 3.13, `glob` raises FileNotFoundError then.
+    """
+    while True:
+        with contextlib.suppress(FileNotFoundError):
+            return list(folder.glob(pattern))
+
+
 def wait_until(question: Callable[[], Any], seconds: float = 120) -> Any:
     """Calls the function until its result is true, and returns it; fails after a timeout."""
     deadline = time.monotonic() + seconds

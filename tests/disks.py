@@ -72,7 +72,8 @@ class Mounted(SmallDisk):
 
     def clear(self) -> None:
         if self._read_only:
-            subprocess.run(["umount", self.path], check=True)
+            # Lazily, because a process may still read a file.
+            subprocess.run(["umount", "--lazy", self.path], check=True)
             self._read_only = False
         self._ballast.unlink(missing_ok=True)
         shutil.rmtree(self._files, ignore_errors=True)

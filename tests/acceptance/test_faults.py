@@ -20,7 +20,7 @@ import pytest
 
 from tests import documents
 from tests.acceptance.conftest import open_gate
-from tests.conftest import Stack, submit, wait_for_end, wait_until
+from tests.conftest import Stack, matching, submit, wait_for_end, wait_until
 from tests.parts import RedisServer, Web, another_web, redis_process
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.xdist_group("single")]
@@ -53,7 +53,7 @@ def test_redis_becomes_unavailable_and_available_again(
     stack: Stack, http: httpx.Client, redis_of_single: RedisServer, how: signal.Signals
 ) -> None:
     done = wait_for_end(http, submit(http, PAGE).json())
-    jobs = set((stack.data_dir / "jobs").glob("*/*"))
+    jobs = set(matching(stack.data_dir / "jobs", "*/*"))
 
     redis_of_single.signal(how)
     try:
@@ -69,7 +69,7 @@ def test_redis_becomes_unavailable_and_available_again(
         assert alive.status_code == 200
         assert metrics.status_code == 200
         assert uploads(stack) == []
-        assert set((stack.data_dir / "jobs").glob("*/*")) == jobs
+        assert set(matching(stack.data_dir / "jobs", "*/*")) == jobs
     finally:
         if how is signal.SIGKILL:
             redis_of_single.kill()

@@ -21,7 +21,7 @@ import redis
 from tests import documents
 from tests.acceptance.test_workers import PAGE, TEXT, failures, pages
 from tests.bucket import SECRET, Bucket, serving
-from tests.conftest import free_port, submit, wait_for_end, wait_until
+from tests.conftest import free_port, matching, submit, wait_for_end, wait_until
 from tests.parts import redis_process
 
 pytestmark = pytest.mark.acceptance
@@ -171,7 +171,7 @@ def check_whole(site: Site, http: httpx.Client, job: dict[str, Any]) -> None:
 
 
 def scratch(site: Site, job: dict[str, Any]) -> list[Path]:
-    return list(site.folder.glob(f"*/jobs/*/{job['id']}"))
+    return matching(site.folder, f"*/jobs/*/{job['id']}")
 
 
 def test_a_scan_becomes_text_and_can_be_downloaded_from_any_host(

@@ -22,6 +22,7 @@ from tests.conftest import (
     SIX_PAGES,
     Stack,
     free_port,
+    matching,
     running_stack,
     submit,
     wait_for_end,
@@ -296,7 +297,7 @@ def test_ocr_leaves_nothing_when_it_is_terminated(
         env=stack.environment | NO_SERVER | {"TMPDIR": str(folder)},
         stderr=subprocess.DEVNULL,
     )
-    wait_until(lambda: list(folder.glob("*/data/redis/*")))
+    wait_until(lambda: matching(folder, "*/data/redis/*"))
     started = psutil.Process(process.pid).children(recursive=True)
 
     process.send_signal(number)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Stack, wait_until
+from tests.conftest import Stack, matching, wait_until
 
 
 class Tally:
@@ -61,7 +61,7 @@ def nothing_is_left(stack: Stack) -> Iterator[None]:
 
 
 def _footprint(stack: Stack) -> tuple[set[Path], int]:
-    files = {p for top in ("uploads", "jobs") for p in (stack.data_dir / top).glob("*/*")}
+    files = {p for top in ("uploads", "jobs") for p in matching(stack.data_dir / top, "*/*")}
     with stack.client() as http:
         metrics = http.get("/metrics").text
     (submitted,) = [x for x in metrics.splitlines() if x.startswith("ocr_jobs_submitted_total")]
