@@ -52,6 +52,7 @@ def measure(service: Service, page: Path, language: str) -> dict[str, float]:
             steps[step] = steps.get(step, 0) + float(taken)
             starts.setdefault(step, float(start))
     created = seconds_of(job["created_at"])
+    steps = {step: steps[step] for step in sorted(steps, key=starts.__getitem__)}
     return {
         "total": ended - started,
         "request until the job exists": created - started,

@@ -8,14 +8,15 @@ import time
 from typing import Any
 
 from ocrmypdf import _pipeline as pipeline
-from ocrmypdf import helpers, optimize
+from ocrmypdf import helpers
 from ocrmypdf._pipelines import _common as common
 from ocrmypdf._pipelines import ocr
+from ocrmypdf.builtin_plugins import optimize as optimize_plugin
 from ocrmypdf.builtin_plugins import pypdfium
 
 from ocr_tasks.jobs import leases
 from ocr_tasks.pipeline import document, preservation
-from ocr_tasks.plugin import engine, reading, tesseract, textpages
+from ocr_tasks.plugin import engine, output_checks, reading, tesseract, textpages
 from ocr_tasks.plugin.page_results import PageStore
 from ocr_tasks.storage import layout
 
@@ -33,9 +34,9 @@ STEPS: dict[str, tuple[Any, str]] = {
     "store the page": (PageStore, "save"),
     "draw the text layer": (textpages.PageGrafter, "graft_page"),
     "assemble": (textpages.PageGrafter, "finalize"),
-    "prepare PDF/A": (pipeline, "try_speculative_pdfa"),
+    "prepare PDF/A": (output_checks, "convert_to_pdfa"),
     "metadata": (pipeline, "metadata_fixup"),
-    "optimize": (optimize, "optimize"),
+    "optimize": (optimize_plugin, "optimize"),
     "validate PDF/A": (pipeline, "_final_speculative_pdfa_passes"),
     "check": (common, "check_pdf"),
     "compare with the input": (preservation, "lost"),
