@@ -46,9 +46,7 @@ def measure() -> dict[str, dict[str, float]]:
         for pages in PAGES:
             path = repeated(source, Path(name) / f"{pages}.pdf", pages)
             job = service.process(path, languages=language)
-            seconds[str(pages)] = {
-                stage: job["result"]["seconds"].get(stage, 0) for stage in STAGES
-            }
+            seconds[str(pages)] = {stage: job["seconds"].get(stage, 0) for stage in STAGES}
     return seconds
 
 

@@ -41,8 +41,8 @@ int pixWriteMem(unsigned char **data, size_t *size, void *pix, int format)
 {
     int width, height;
 
-    if (format == PNG && spix != NULL && dimensions(pix, &width, &height, NULL) == 0
-        && (long)width * height <= most_pixels) {
+    if (format == PNG && spix != NULL && dimensions != NULL
+        && dimensions(pix, &width, &height, NULL) == 0 && (long)width * height <= most_pixels) {
         __atomic_fetch_add(&written, 1, __ATOMIC_RELAXED);
         return spix(data, size, pix);
     }

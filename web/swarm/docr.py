@@ -108,7 +108,7 @@ def _nothing(device: str) -> Response:
     """Redirects a device to another server, or tells it that no page is waiting.
 
     Other servers, e.g. docr/smd's own, may drop the marks when they redirect a device back to this
-    server. A device that returns at once without marks is therefore not redirected again.
+    server. A device that returns immediately without marks is therefore not redirected again.
     """
     visited = request.args.get("via", "").split(",")[: page_leases.MAX_VISITED]
     other = page_leases.another_server(request.host_url, visited, with_docr=True)

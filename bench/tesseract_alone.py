@@ -1,4 +1,4 @@
-"""The lower bound: only Tesseract, through `tesserocr`, on page images in warm processes."""
+"""Tesseract alone, as Debian builds it: through `tesserocr`, on page images in warm processes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def images(document: Path, folder: Path, dpi: int = 300) -> list[Path]:
     return paths
 
 
-class Floor:
+class TesseractAlone:
     """A pool of processes with loaded models, as a context manager."""
 
     def __init__(self, language: str, processes: int) -> None:
@@ -42,7 +42,7 @@ class Floor:
             processes, get_context("spawn"), initializer=_load, initargs=(language,)
         )
 
-    def __enter__(self) -> Floor:
+    def __enter__(self) -> TesseractAlone:
         return self
 
     def __exit__(self, *_: object) -> None:
