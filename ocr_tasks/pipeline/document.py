@@ -11,7 +11,7 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -20,6 +20,7 @@ import ocrmypdf
 from ocrmypdf import exceptions
 
 from ocr_tasks import errors, failpoints, settings
+from ocr_tasks.formats.sentences import listed
 from ocr_tasks.model import Artifact, Outcome, Progress, Stage
 from ocr_tasks.options import JobOptions
 from ocr_tasks.pipeline import artifacts, attempts, ocrmypdf_errors, preservation
@@ -216,18 +217,12 @@ def _run_attempt(
         if still_lost == lost:
             archived.rename(result)
         else:
-            kept = _listed(name for name in lost if name not in still_lost)
+            kept = listed(name for name in lost if name not in still_lost)
             warnings = [*of_plain, f"The result is a plain PDF; as a PDF/A it would lose {kept}."]
             lost = still_lost
     if lost:
-        warnings.append(f"The result has lost {_listed(lost)} of the document.")
+        warnings.append(f"The result has lost {listed(lost)} of the document.")
     return warnings
-
-
-def _listed(names: Iterable[str]) -> str:
-    """Returns names as part of a sentence: `a, b and c`."""
-    *most, last = names
-    return f"{', '.join(most)} and {last}" if most else last
 
 
 def _run_ocrmypdf(

@@ -18,6 +18,7 @@ import pikepdf
 from pikepdf import Array, Dictionary, Name, NameTree, NumberTree, Object, String
 
 from ocr_tasks.formats.pdf_errors import INVALID
+from ocr_tasks.formats.sentences import listed
 from ocr_tasks.uploads import pdf_objects
 
 #: Entries of a bookmark that connect it with other objects of its document.
@@ -101,7 +102,8 @@ class _Merger:
     def warnings(self) -> list[str]:
         """Returns a warning for each kind of content that is lost."""
         return [
-            f"Merging the files has lost {name} of file {' and '.join(map(str, numbers))}."
+            f"Merging the files has lost {name} of "
+            f"{'file' if len(numbers) == 1 else 'files'} {listed(numbers)}."
             for name, numbers in self._lost.items()
         ]
 

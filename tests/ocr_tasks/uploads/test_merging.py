@@ -390,7 +390,7 @@ def test_what_cannot_be_merged_is_named(tmp_path: Path) -> None:
     with merged(first, tmp_path / "2.pdf", tmp_path / "2.pdf", encrypted) as (_, warnings):
         info = ("the title", "the author", "the subject", "the keywords")
         lost = (*info, "the language", "tags", "scripts", "the XFA form")
-        expected = [f"Merging the files has lost {name} of file 2 and 3." for name in lost]
+        expected = [f"Merging the files has lost {name} of files 2 and 3." for name in lost]
         assert warnings == [*expected, "Merging the files has lost restrictions of file 4."]
 
 
