@@ -96,10 +96,11 @@ def free_port() -> int:
     """Returns a port on which no process listens.
 
     It is below the ports of outgoing connections (ip_local_port_range begins at 32768). No
-    connection can therefore use it before the server starts, or while it is restarted.
+    connection can therefore use it before the server starts, or while it is restarted. It is above
+    the ports that browsers block (https://fetch.spec.whatwg.org/#port-blocking), e.g. 10080.
     """
     while True:
-        port = random.randrange(10_000, 32_000)
+        port = random.randrange(11_000, 32_000)
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
